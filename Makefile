@@ -1,0 +1,101 @@
+# tunneld: `make run` shows a tunnel, `make check` runs every test, `make help` lists the rest.
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+BUILD ?= build
+OPT ?= -O2 -g
+
+WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wno-unused-parameter
+ifdef CI
+WARN += -Werror
+endif
+ifdef SANITIZE
+BUILD := $(BUILD)/san
+OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+endif
+
+triplet := $(shell $(CC) -dumpmachine)
+ifdef BORINGSSL_PREFIX
+SSL_CFLAGS := -isystem $(BORINGSSL_PREFIX)/include
+ssl_dir := $(firstword $(wildcard $(BORINGSSL_PREFIX)/lib $(BORINGSSL_PREFIX)/build))
+SSL_LIBS := $(firstword $(wildcard $(ssl_dir)/libssl.a $(ssl_dir)/ssl/libssl.a)) \
+	$(firstword $(wildcard $(ssl_dir)/libcrypto.a $(ssl_dir)/crypto/libcrypto.a)) -lstdc++ -lpthread
+else
+ssl_dir := /usr/lib/$(or $(shell $(CC) -print-multiarch),$(triplet))/android
+SSL_CFLAGS := -isystem /usr/include/android
+SSL_LIBS := -L$(ssl_dir) -Wl,-rpath,$(ssl_dir) -lssl -lcrypto
+endif
+
+CPPFLAGS += -I. -D_GNU_SOURCE -DTUNNELD_VERSION='"$(VERSION)"' $(SSL_CFLAGS)
+ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -fstack-protector-strong -D_FORTIFY_SOURCE=$(if $(SANITIZE),0,2) -fPIE $(CFLAGS)
+ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) -pie $(LDFLAGS)
+comma := ,
+LIB_LIBS := -lwslay -lcjson $(SSL_LIBS)
+LIBS := -lev -lcares -linih -lsqlite3 $(LIB_LIBS) -lutil -lpthread -lm
+
+LIB_SRC := $(sort $(wildcard lib/*.c))
+TD_SRC := $(sort $(wildcard tunneld/*.c))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
+TD_OBJ := $(TD_SRC:%.c=$(BUILD)/%.o)
+LIB := $(BUILD)/libtunneld.a
+# Everything of the daemon but main(), for tests that drive its parts.
+TD_PARTS := $(filter-out $(BUILD)/tunneld/main.o,$(TD_OBJ))
+
+all: $(BUILD)/tunneld
+
+include tests/tests.mk
+
+$(BUILD)/.deps: Makefile
+	@mkdir -p $(BUILD)
+	@miss=""; for h in ev.h wslay/wslay.h cjson/cJSON.h ini.h ares.h sqlite3.h openssl/ssl.h; do \
+	  printf '#include <%s>\n' $$h | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 || miss="$$miss $$h"; done; \
+	for h in $$miss; do case $$h in ev.h) p=libev-dev;; wslay*) p=libwslay-dev;; cjson*) p=libcjson-dev;; ini.h) p=libinih-dev;; \
+	  ares.h) p=libc-ares-dev;; sqlite3.h) p=libsqlite3-dev;; openssl*) p="android-libboringssl-dev (or BORINGSSL_PREFIX=)";; esac; \
+	  echo "missing: $$h, Debian package $$p" >&2; done; \
+	[ -z "$$miss" ] || { echo "install them with: contrib/debian-packages.sh build" >&2; exit 1; }
+	@touch $@
+
+$(BUILD)/%.o: %.c $(BUILD)/.deps
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(LIB): $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $(LIB_OBJ)
+
+$(BUILD)/tunneld: $(TD_OBJ) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $(TD_OBJ) $(LIB) $(LIBS)
+
+deps-%:
+	@contrib/debian-packages.sh $*
+
+run: deps-run
+	@$(MAKE) --no-print-directory $(BUILD)/tunneld
+	@BUILD=$(BUILD) TARGET="$(TARGET)" ONCE="$(ONCE)" sh contrib/demo.sh
+
+install: $(BUILD)/tunneld
+	install -D -m 0755 $(BUILD)/tunneld $(DESTDIR)$(PREFIX)/bin/tunneld
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/tunneld.8
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/tunneld.ini.5
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/tunneld/examples conf/*.ini contrib/ssh_config
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for u in contrib/systemd/*.service; do sed 's|/usr/local|$(PREFIX)|g' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u); done
+
+clean:
+	rm -rf build
+
+help:
+	@echo "make            build build/tunneld"
+	@echo "make run        install what is missing, build, start everything, show a tunnel (TARGET=host:port, ONCE=1)"
+	@echo "make check      install what is missing, build and run every test    make check-long  the ones that take minutes"
+	@echo "make bench      measure against ssh -L, JSON in build/bench.json     make fuzz        run the fuzzers (FUZZ_SECONDS=60)"
+	@echo "make lint       clang-format, clang-tidy, cppcheck                   make install     PREFIX= DESTDIR="
+	@echo "SANITIZE=1      ASan + UBSan build in build/san                      BORINGSSL_PREFIX=  an upstream BoringSSL tree"
+
+-include $(LIB_OBJ:.o=.d) $(TD_OBJ:.o=.d)
+.PHONY: all run install clean help
+.DELETE_ON_ERROR:

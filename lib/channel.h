@@ -1,0 +1,84 @@
+/* The reliable channel of one session (docs/protocol.md "Reliability"): numbers,
+ * selective acks, retransmission, reorder buffer, caps, publication, pacing.
+ * Survives links.  Payload in, whole messages out; whole messages in, payload
+ * out in order.  No I/O, no clock: `now` is monotonic ns, `wall_ms` for
+ * CreatedDate comes through the config callback.
+ *
+ *   reserve → commit → [send queue] → pull → link
+ *   link → feed → deliver callback (in order) or [reorder buffer]
+ *
+ * Sending: what may be in flight is min(10,000 messages, memory_max, congestion
+ * window).  The congestion window follows delivery rate × (min RTT + a few ms)
+ * (docs/reliability.md); messages_per_s adds a token bucket (acks go first and count).
+ * The stored message is what is sent again, byte for byte. */
+#ifndef TNL_CHANNEL_H
+#define TNL_CHANNEL_H
+#include "lib/message.h"
+#include <stdbool.h>
+
+#define TNL_CHANNEL_CAP 10000u
+
+struct tnl_channel_config {
+	enum tnl_mtype send_type;      /* TNL_MT_INPUT (client) or TNL_MT_OUTPUT (agent) */
+	enum tnl_mtype recv_type;
+	size_t memory_max;             /* bytes of unacknowledged + reordered messages */
+	unsigned message_rate;         /* messages a second, acks included; 0: no limit */
+	unsigned resend_max;           /* resends of one message that end the session; 0: never (default 3000) */
+	bool stock_peer_payload;       /* start with 1,024-byte payloads (raised by _set_max_payload) */
+	uint64_t (*wall_ms)(void *ctx);
+	/* In-order payload of a stream message.  0: taken (ack it, advance).
+	 * TNL_EAGAIN: not ready: neither ack nor advance (kept if there is room).
+	 * Other negative: protocol error, ends the session.  Must not call back into the channel
+	 * except _reserve/_commit. */
+	int (*deliver)(void *ctx, const struct tnl_msg *m, uint64_t now);
+	void *ctx;
+};
+
+struct tnl_channel_stats {
+	uint64_t sent, resent, received, duplicates, reordered, dropped_full, bad, acks_sent, acks_received;
+	uint64_t payload_sent, payload_received;
+	uint64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns;
+	uint64_t delivery_rate;        /* bytes/s, 0: not known */
+	size_t cwnd, inflight_bytes, inflight_msgs, reorder_msgs, memory;
+};
+
+struct tnl_channel;
+struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t now);
+void tnl_channel_free(struct tnl_channel *ch);
+
+/* --- producing ------------------------------------------------------------ */
+/* How many payload bytes one new message may carry now: 0 when the window, a cap,
+ * the rate or a pause forbids it.  Adapts to the measured rate (about 2 ms of
+ * link time), between 1,024 and the agreed maximum. */
+size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now);
+/* A message buffer with room for `n` payload bytes (n ≤ max payload), or NULL.
+ * One at a time; commit or abandon it before the next. Urgent ones (handshake, flags, window
+ * updates, small answers) may pass can_send, never the hard caps. */
+uint8_t *tnl_channel_reserve(struct tnl_channel *ch, size_t n);
+int tnl_channel_commit(struct tnl_channel *ch, uint32_t ptype, size_t n, uint64_t flags, uint64_t now) TNL_MUST_USE;
+void tnl_channel_abandon(struct tnl_channel *ch);
+/* Something to pack into messages without number (agent_session_state): queued before all else. */
+int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const void *p, size_t n, uint64_t now) TNL_MUST_USE;
+
+/* --- link side ------------------------------------------------------------ */
+/* Next whole message to put on the link: acks, then resends, then new ones.
+ * 1 and a slice that is valid until the next call; TNL_EAGAIN. */
+int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, size_t *n) TNL_MUST_USE;
+/* One decoded message of any type (payload borrowed). 0 also for what is ignored;
+ * TNL_EPROTO etc. end the session. channel_closed and unknown types are the caller's. */
+int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now) TNL_MUST_USE;
+/* Try again to deliver what was "not ready"; call when the consumer has room. */
+int tnl_channel_ready(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE;
+void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now);   /* new link: everything unacked again, paced; ends a pause */
+void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now);
+uint64_t tnl_channel_deadline(const struct tnl_channel *ch);
+int tnl_channel_expire(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE; /* TNL_ETIMEOUT: resend_max reached */
+bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now);
+bool tnl_channel_idle(const struct tnl_channel *ch);  /* nothing unacked, no acks to send */
+bool tnl_channel_paused(const struct tnl_channel *ch);
+size_t tnl_channel_memory(const struct tnl_channel *ch);
+void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n);
+size_t tnl_channel_max_payload(const struct tnl_channel *ch);
+void tnl_channel_stats(const struct tnl_channel *ch, struct tnl_channel_stats *st);
+
+#endif

@@ -1,0 +1,13 @@
+/* Log sink of the library: one callback, set once by the program.  The text is
+ * already key=value formatted; never a secret, token or payload. */
+#ifndef TNL_LOG_H
+#define TNL_LOG_H
+
+enum tnl_log_level { TNL_LOG_ERROR, TNL_LOG_WARN, TNL_LOG_INFO, TNL_LOG_DEBUG };
+
+typedef void tnl_log_fn(void *ctx, enum tnl_log_level level, const char *module, const char *text);
+void tnl_log_set(tnl_log_fn *fn, void *ctx, enum tnl_log_level max);
+int tnl_log_on(enum tnl_log_level level);
+void tnl_log(enum tnl_log_level level, const char *module, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,61 @@
+/* TLS over memory (the only libssl user).  Ciphertext goes in and out through
+ * buffers; the caller moves it.  Versions 1.2 and 1.3.  EOF without
+ * close_notify is TNL_ETRUNC. */
+#ifndef TNL_TLS_H
+#define TNL_TLS_H
+#include "lib/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct tnl_tls_ctx;
+struct tnl_tls;
+
+struct tnl_tls_config {
+	bool server;
+	const char *cert_pem; size_t cert_pem_len;  /* certificate chain (text, not a path); server: wanted; client: optional */
+	const char *key_pem; size_t key_pem_len;
+	const char *ca_pem; size_t ca_pem_len;      /* trust anchors, PEM bundle. client: wanted */
+	bool require_client_cert;                   /* server with ca_pem */
+	uint64_t (*unix_time)(void *ctx); void *time_ctx; /* wall clock for validity checks and tickets */
+};
+/* err_text receives a sentence for people. NULL on failure. Reference counted. */
+struct tnl_tls_ctx *tnl_tls_ctx_new(const struct tnl_tls_config *c, char *err_text, size_t cap);
+void tnl_tls_ctx_free(struct tnl_tls_ctx *c);
+struct tnl_tls_ctx *tnl_tls_ctx_ref(struct tnl_tls_ctx *c);
+
+/* Client: `host` is checked against the certificate (name or IP literal), sent
+ * as SNI when a name, and is the key for session resumption. Server: NULL. */
+struct tnl_tls *tnl_tls_new(struct tnl_tls_ctx *c, const char *host);
+void tnl_tls_free(struct tnl_tls *t);
+
+/* Ciphertext in. Reserve gives room (0: it must be read first), commit hands it over. */
+uint8_t *tnl_tls_in_reserve(struct tnl_tls *t, size_t *cap);
+void tnl_tls_in_commit(struct tnl_tls *t, size_t n);
+void tnl_tls_in_eof(struct tnl_tls *t);
+/* Ciphertext out. */
+const uint8_t *tnl_tls_out_peek(struct tnl_tls *t, size_t *n);
+void tnl_tls_out_consume(struct tnl_tls *t, size_t n);
+size_t tnl_tls_out_len(const struct tnl_tls *t);
+
+/* Drives the handshake: 0 done, TNL_EAGAIN (move bytes), TNL_ETLS, TNL_ECERT, TNL_ETRUNC. */
+int tnl_tls_handshake(struct tnl_tls *t) TNL_MUST_USE;
+/* Plaintext. read: >0 bytes, TNL_EAGAIN, TNL_EEOF (close_notify), TNL_ETRUNC, TNL_ETLS.
+ * write: >0 bytes accepted (at most 16 KiB a record; call again), TNL_EAGAIN when
+ * more than 256 KiB of ciphertext wait. Writes are not to be repeated with the same
+ * buffer: partial and moving writes are on. */
+int tnl_tls_read(struct tnl_tls *t, void *p, size_t n);
+int tnl_tls_write(struct tnl_tls *t, const void *p, size_t n);
+void tnl_tls_shutdown(struct tnl_tls *t);           /* queues close_notify */
+bool tnl_tls_pending(const struct tnl_tls *t);      /* ciphertext or plaintext held that read could return */
+bool tnl_tls_resumed(const struct tnl_tls *t);
+const char *tnl_tls_version(const struct tnl_tls *t); const char *tnl_tls_cipher(const struct tnl_tls *t);
+const char *tnl_tls_why(const struct tnl_tls *t);   /* text of the last failure: "certificate has expired", … */
+
+/* --- certificates made by ourselves (tunneld local, tests) ---------------- */
+/* ECDSA P-256. Out: PEM strings (tnl_free). ca_* NULL: self-signed CA.
+ * names: comma-separated DNS names and IP literals. */
+int tnl_x509_make(const char *cn, const char *names, const char *ca_cert_pem, const char *ca_key_pem,
+		  uint64_t not_before, uint64_t not_after, char **cert_pem, char **key_pem) TNL_MUST_USE;
+
+#endif

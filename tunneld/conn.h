@@ -1,0 +1,40 @@
+/* A byte stream over TCP, with or without TLS (and through an HTTP CONNECT proxy):
+ * client (dialed) or server (accepted).  Back-pressure by room()/pause. */
+#ifndef TD_CONN_H
+#define TD_CONN_H
+#include "lib/tls.h"
+#include "tunneld/net.h"
+#include <sys/types.h>
+
+struct td_conn;
+struct td_conn_cb {
+	void (*ready)(void *ctx);                       /* connected, TLS done */
+	void (*readable)(void *ctx);                    /* read until it gives TNL_EAGAIN, or pause */
+	void (*writable)(void *ctx);                    /* room again after write came up short */
+	void (*closed)(void *ctx, int err, const char *why); /* over (TNL_EEOF: orderly); then td_conn_free. Not called after free */
+};
+struct td_proxy { char host[256]; uint16_t port; bool tls; char user[128], password[256]; };
+struct td_dial_opts {
+	const char *host; uint16_t port;
+	struct tnl_tls_ctx *tls;                        /* NULL: plain; a reference is taken */
+	const char *tls_name;                           /* NULL: host */
+	const struct td_proxy *proxy;                   /* NULL: direct; copied */
+	uint64_t timeout_ns;                            /* for connect + proxy + TLS; 0: 15 s */
+};
+struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, const struct td_conn_cb *cb, void *ctx);
+struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
+				 const struct td_conn_cb *cb, void *ctx); /* takes fd */
+void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx);
+/* >0, TNL_EAGAIN; end and errors come through closed() after everything readable was read. */
+ssize_t td_conn_read(struct td_conn *c, void *p, size_t n);
+/* Bytes taken (0..n). What is taken is sent by itself, many small writes in one record at the end of the turn. */
+size_t td_conn_write(struct td_conn *c, const void *p, size_t n);
+size_t td_conn_room(const struct td_conn *c);           /* about 256 KiB when empty */
+size_t td_conn_queued(const struct td_conn *c);         /* plaintext + ciphertext not yet in the kernel */
+void td_conn_pause(struct td_conn *c, bool paused);     /* stop/start reading from the socket */
+void td_conn_shutdown(struct td_conn *c);               /* flush, close_notify, then closed(TNL_EEOF) */
+void td_conn_free(struct td_conn *c);                   /* at once; safe inside callbacks (memory goes deferred) */
+const char *td_conn_peer(const struct td_conn *c);      /* "127.0.0.1:40212" */
+const struct td_addr *td_conn_peer_addr(const struct td_conn *c);
+
+#endif
