@@ -19,6 +19,7 @@ bool tnl_ct_eq(const void *a, const void *b, size_t n);      /* constant time */
  * tnl_random_source replaces the source (tests); NULL puts the real one back. */
 void tnl_random(void *p, size_t n);
 void tnl_random_source(void (*fn)(void *ctx, uint8_t *p, size_t n), void *ctx);
+void tnl_random_forget(void);                                /* in a child after fork: draw no byte that the parent draws */
 void tnl_uuid_new(uint8_t u[16]);                            /* version 4 */
 
 /* AES-256-GCM, 12-byte nonce, 16-byte tag, no AAD unless given. */
