@@ -1,0 +1,275 @@
+#include "lib/message.h"
+#include "lib/crypto.h"
+#include "lib/enc.h"
+#include "lib/json.h"
+#include <stdbool.h>
+#include <string.h>
+
+enum {
+	OFF_TYPE = 4,
+	OFF_SCHEMA = 36,
+	OFF_CREATED = 40,
+	OFF_SEQ = 48,
+	OFF_FLAGS = 56,
+	OFF_ID = 64,
+	OFF_DIGEST = 80,
+	OFF_PTYPE = 112,
+	OFF_PLEN = 116,
+	TYPE_LEN = 32
+};
+
+static const char *const type_names[TNL_MT_COUNT] = {
+	[TNL_MT_UNKNOWN] = "unknown",
+	[TNL_MT_INPUT] = "input_stream_data",
+	[TNL_MT_OUTPUT] = "output_stream_data",
+	[TNL_MT_ACK] = "acknowledge",
+	[TNL_MT_CHANNEL_CLOSED] = "channel_closed",
+	[TNL_MT_START_PUBLICATION] = "start_publication",
+	[TNL_MT_PAUSE_PUBLICATION] = "pause_publication",
+	[TNL_MT_INTERACTIVE_SHELL] = "interactive_shell",
+	[TNL_MT_AGENT_JOB] = "agent_job",
+	[TNL_MT_AGENT_JOB_ACK] = "agent_job_ack",
+	[TNL_MT_AGENT_JOB_REPLY] = "agent_job_reply",
+	[TNL_MT_AGENT_JOB_REPLY_ACK] = "agent_job_reply_ack",
+	[TNL_MT_TASK_COMPLETE] = "agent_task_complete",
+	[TNL_MT_TASK_ACK] = "agent_task_acknowledge",
+	[TNL_MT_TASK_REPLY] = "agent_task_reply",
+	[TNL_MT_SESSION_STATE] = "agent_session_state",
+	[TNL_MT_TELEMETRY] = "agent_telemetry",
+	[TNL_MT_UPDATE_RESULT] = "agent_update_result",
+};
+
+static const char *const ptype_names[] = {
+	"-",
+	"Output",
+	"Error",
+	"Size",
+	"Parameter",
+	"HandshakeRequest",
+	"HandshakeResponse",
+	"HandshakeComplete",
+	"EncChallengeRequest",
+	"EncChallengeResponse",
+	"Flag",
+	"StdErr",
+	"ExitCode",
+};
+
+const char *tnl_mtype_name(enum tnl_mtype t)
+{
+	return (unsigned)t < TNL_MT_COUNT ? type_names[t] : type_names[TNL_MT_UNKNOWN];
+}
+
+const char *tnl_ptype_name(uint32_t t)
+{
+	return t < sizeof(ptype_names) / sizeof(ptype_names[0]) ? ptype_names[t] : "unknown";
+}
+
+static enum tnl_mtype type_of(const char *s, size_t n)
+{
+	/* The three of the data path first. */
+	for (unsigned t = TNL_MT_INPUT; t < TNL_MT_COUNT; t++)
+		if (strlen(type_names[t]) == n && !memcmp(type_names[t], s, n))
+			return (enum tnl_mtype)t;
+	return TNL_MT_UNKNOWN;
+}
+
+static int fail(struct tnl_msg_fault *fault, const char *field, int err)
+{
+	if (fault)
+		fault->field = field;
+	return err;
+}
+
+static void swap_halves(uint8_t *to, const uint8_t *from)
+{
+	memcpy(to, from + 8, 8);
+	memcpy(to + 8, from, 8);
+}
+
+/* The gateway's publication messages are known by their type alone: lengths
+ * and digest come wrong, so only what can be trusted is filled in. */
+static int decode_publication(const uint8_t *p, size_t n, struct tnl_msg *out)
+{
+	if (n >= OFF_PTYPE) {
+		out->created_ms = tnl_get_be64(p + OFF_CREATED);
+		swap_halves(out->id, p + OFF_ID);
+	}
+	out->payload = p + n;
+	return 0;
+}
+
+int tnl_msg_peek(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault)
+{
+	size_t tlen = TYPE_LEN;
+
+	memset(out, 0, sizeof(*out));
+	if (fault)
+		fault->field = NULL;
+	if (n < OFF_SCHEMA)
+		return fail(fault, "length", TNL_ESYNTAX);
+	while (tlen && (p[OFF_TYPE + tlen - 1] == ' ' || !p[OFF_TYPE + tlen - 1]))
+		tlen--;
+	out->type = type_of((const char *)p + OFF_TYPE, tlen);
+	if (out->type == TNL_MT_START_PUBLICATION || out->type == TNL_MT_PAUSE_PUBLICATION)
+		return decode_publication(p, n, out);
+	if (n < TNL_MSG_HDR)
+		return fail(fault, "length", TNL_ESYNTAX);
+	if (tnl_get_be32(p) != TNL_MSG_HEADER_LENGTH)
+		return fail(fault, "HeaderLength", TNL_ESYNTAX);
+	out->schema = tnl_get_be32(p + OFF_SCHEMA);
+	out->created_ms = tnl_get_be64(p + OFF_CREATED);
+	out->seq = (int64_t)tnl_get_be64(p + OFF_SEQ);
+	out->flags = tnl_get_be64(p + OFF_FLAGS);
+	swap_halves(out->id, p + OFF_ID);
+	out->ptype = tnl_get_be32(p + OFF_PTYPE);
+	out->plen = tnl_get_be32(p + OFF_PLEN);
+	out->payload = p + TNL_MSG_HDR;
+	if (out->plen != n - TNL_MSG_HDR || out->plen > TNL_MSG_MAX_PAYLOAD)
+		return fail(fault, "PayloadLength", TNL_ESYNTAX);
+	if (out->schema != 1)
+		return fail(fault, "SchemaVersion", TNL_ESYNTAX);
+	if (!out->created_ms)
+		return fail(fault, "CreatedDate", TNL_ESYNTAX);
+	return out->type == TNL_MT_UNKNOWN ? fail(fault, "MessageType", TNL_ETYPE) : 0;
+}
+
+int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault)
+{
+	uint8_t digest[32];
+	int rc = tnl_msg_peek(p, n, out, fault);
+
+	if ((rc && rc != TNL_ETYPE) || !out->plen)
+		return rc;
+	tnl_sha256(out->payload, out->plen, digest);
+	if (memcmp(digest, p + OFF_DIGEST, sizeof(digest)) != 0)
+		return fail(fault, "PayloadDigest", TNL_EDIGEST);
+	return rc;
+}
+
+void tnl_msg_seal(uint8_t *p, const struct tnl_msg *m)
+{
+	const char *name = tnl_mtype_name(m->type);
+	size_t n = strlen(name);
+
+	tnl_put_be32(p, TNL_MSG_HEADER_LENGTH);
+	memcpy(p + OFF_TYPE, name, n);
+	memset(p + OFF_TYPE + n, ' ', TYPE_LEN - n);
+	tnl_put_be32(p + OFF_SCHEMA, m->schema);
+	tnl_put_be64(p + OFF_CREATED, m->created_ms);
+	tnl_put_be64(p + OFF_SEQ, (uint64_t)m->seq);
+	tnl_put_be64(p + OFF_FLAGS, m->flags);
+	swap_halves(p + OFF_ID, m->id);
+	tnl_sha256(p + TNL_MSG_HDR, m->plen, p + OFF_DIGEST);
+	tnl_put_be32(p + OFF_PTYPE, m->ptype);
+	tnl_put_be32(p + OFF_PLEN, m->plen);
+}
+
+size_t tnl_msg_encode(uint8_t *out, const struct tnl_msg *m)
+{
+	if (m->plen)
+		memmove(out + TNL_MSG_HDR, m->payload, m->plen);
+	tnl_msg_seal(out, m);
+	return TNL_MSG_HDR + m->plen;
+}
+
+/* --- acknowledge ---------------------------------------------------------- */
+
+#define ACK_TYPE "{\"AcknowledgedMessageType\":\""
+#define ACK_ID "\",\"AcknowledgedMessageId\":\""
+#define ACK_SEQ "\",\"AcknowledgedMessageSequenceNumber\":"
+#define ACK_END ",\"IsSequentialMessage\":true}"
+
+static char *append(char *to, const char *s, size_t n)
+{
+	memcpy(to, s, n);
+	return to + n;
+}
+
+static char *append_i64(char *to, int64_t v)
+{
+	char tmp[20];
+	size_t n = 0;
+	uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+
+	if (v < 0)
+		*to++ = '-';
+	do
+		tmp[n++] = (char)('0' + u % 10);
+	while (u /= 10);
+	while (n)
+		*to++ = tmp[--n];
+	return to;
+}
+
+size_t tnl_ack_write(char out[TNL_ACK_MAX], const struct tnl_ack *a)
+{
+	const char *name = tnl_mtype_name(a->type);
+	char id[TNL_UUID_STR], *p = out;
+
+	tnl_uuid_str(a->id, id);
+	p = append(p, ACK_TYPE, sizeof(ACK_TYPE) - 1);
+	p = append(p, name, strlen(name));
+	p = append(p, ACK_ID, sizeof(ACK_ID) - 1);
+	p = append(p, id, sizeof(id) - 1);
+	p = append(p, ACK_SEQ, sizeof(ACK_SEQ) - 1);
+	p = append_i64(p, a->seq);
+	p = append(p, ACK_END, sizeof(ACK_END) - 1);
+	return (size_t)(p - out);
+}
+
+static bool skip(const char **p, const char *end, const char *text, size_t n)
+{
+	if ((size_t)(end - *p) < n || memcmp(*p, text, n) != 0)
+		return false;
+	*p += n;
+	return true;
+}
+
+/* The layout that stock ends and we ourselves write; anything else is left to the JSON parser. */
+static bool ack_parse_fast(const char *p, size_t n, struct tnl_ack *a)
+{
+	const char *end = p + n;
+
+	if (!skip(&p, end, ACK_TYPE, sizeof(ACK_TYPE) - 1))
+		return false;
+	const char *q = memchr(p, '"', (size_t)(end - p));
+	if (!q)
+		return false;
+	a->type = type_of(p, (size_t)(q - p));
+	p = q;
+	if (a->type == TNL_MT_UNKNOWN || !skip(&p, end, ACK_ID, sizeof(ACK_ID) - 1) || end - p < 36 ||
+	    tnl_uuid_parse(p, 36, a->id))
+		return false;
+	p += 36;
+	if (!skip(&p, end, ACK_SEQ, sizeof(ACK_SEQ) - 1))
+		return false;
+	const char *from = p;
+	int64_t seq = 0;
+	while (p < end && *p >= '0' && *p <= '9' && p - from < 18)
+		seq = seq * 10 + (*p++ - '0');
+	if (p == from || (*from == '0' && p - from > 1) || !skip(&p, end, ACK_END, sizeof(ACK_END) - 1))
+		return false;
+	a->seq = seq;
+	return p == end;
+}
+
+int tnl_ack_parse(const uint8_t *p, size_t n, struct tnl_ack *a)
+{
+	if (ack_parse_fast((const char *)p, n, a))
+		return 0;
+	struct tnl_json *j = tnl_json_parse(p, n);
+	const char *type = tnl_json_get_str(j, "AcknowledgedMessageType");
+	const char *id = tnl_json_get_str(j, "AcknowledgedMessageId");
+	int64_t seq;
+	int rc = TNL_ESYNTAX;
+
+	if (type && id && tnl_json_int(tnl_json_get(j, "AcknowledgedMessageSequenceNumber"), &seq) && seq >= 0 &&
+	    !tnl_uuid_parse(id, strlen(id), a->id)) {
+		a->type = type_of(type, strlen(type));
+		a->seq = seq;
+		rc = 0;
+	}
+	tnl_json_free(j);
+	return rc;
+}
