@@ -5,11 +5,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-void td_memory_limit(uint64_t bytes);
+struct td_loop;
+void td_memory_loop(struct td_loop *l); /* the loop that runs the on_room callbacks: once at start; NULL before it is freed */
+void td_memory_limit(uint64_t bytes);   /* 96 MiB unless set */
 void td_memory_change(int64_t delta);
 uint64_t td_memory_used(void);
+uint64_t td_memory_max(void);
 bool td_memory_full(void);           /* above the limit: do not read more */
-/* fn runs (from the loop, deferred) when it is below 7/8 of the limit again. */
+/* fn runs (from the loop, deferred) when it is below 7/8 of the limit again. Stays until taken off. */
 void td_memory_on_room(void (*fn)(void *), void *arg);
 void td_memory_off_room(void (*fn)(void *), void *arg);
 #endif

@@ -1,0 +1,202 @@
+#include "tunneld/net.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+const char *td_addr_str(const struct td_addr *a, char out[TD_ADDR_STR])
+{
+	char ip[INET6_ADDRSTRLEN] = "?", scope[IF_NAMESIZE + 1] = "";
+	switch (a->len ? a->sa.sa_family : AF_UNSPEC) {
+	case AF_INET:
+		inet_ntop(AF_INET, &a->in.sin_addr, ip, sizeof ip);
+		snprintf(out, TD_ADDR_STR, "%s:%u", ip, ntohs(a->in.sin_port));
+		break;
+	case AF_INET6:
+		inet_ntop(AF_INET6, &a->in6.sin6_addr, ip, sizeof ip);
+		if (a->in6.sin6_scope_id && if_indextoname(a->in6.sin6_scope_id, scope + 1))
+			scope[0] = '%';
+		snprintf(out, TD_ADDR_STR, "[%s%s]:%u", ip, scope, ntohs(a->in6.sin6_port));
+		break;
+	case AF_UNIX:
+		snprintf(out, TD_ADDR_STR, "unix:%.108s",
+			 a->len > offsetof(struct sockaddr_un, sun_path) ? a->un.sun_path : "");
+		break;
+	default:
+		snprintf(out, TD_ADDR_STR, "-");
+	}
+	return out;
+}
+
+bool td_addr_literal(const char *host, uint16_t port, struct td_addr *out)
+{
+	memset(out, 0, sizeof *out);
+	if (inet_pton(AF_INET, host, &out->in.sin_addr) == 1) {
+		out->in.sin_family = AF_INET;
+		out->in.sin_port = htons(port);
+		out->len = sizeof out->in;
+		return true;
+	}
+	char ip[INET6_ADDRSTRLEN];
+	const char *pc = strchr(host, '%');
+	size_t n = pc ? (size_t)(pc - host) : strlen(host);
+	if (n >= sizeof ip)
+		return false;
+	memcpy(ip, host, n);
+	ip[n] = '\0';
+	if (inet_pton(AF_INET6, ip, &out->in6.sin6_addr) != 1)
+		return false;
+	if (pc) {
+		out->in6.sin6_scope_id = if_nametoindex(pc + 1);
+		if (out->in6.sin6_scope_id == 0)
+			return false;
+	}
+	out->in6.sin6_family = AF_INET6;
+	out->in6.sin6_port = htons(port);
+	out->len = sizeof out->in6;
+	return true;
+}
+
+void td_addr_set_port(struct td_addr *a, uint16_t port)
+{
+	if (a->sa.sa_family == AF_INET)
+		a->in.sin_port = htons(port);
+	else if (a->sa.sa_family == AF_INET6)
+		a->in6.sin6_port = htons(port);
+}
+
+uint16_t td_addr_port(const struct td_addr *a)
+{
+	if (a->sa.sa_family == AF_INET)
+		return ntohs(a->in.sin_port);
+	return a->sa.sa_family == AF_INET6 ? ntohs(a->in6.sin6_port) : 0;
+}
+
+bool td_have_ipv6(void)
+{
+	static int have = -1;
+	if (have < 0) {
+		struct sockaddr_in6 lo = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+		int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		have = fd >= 0 && bind(fd, (struct sockaddr *)&lo, sizeof lo) == 0;
+		if (fd >= 0)
+			close(fd);
+	}
+	return have;
+}
+
+static int parse_port(const char *s, uint16_t *port, const char **fault)
+{
+	unsigned long v = 0;
+	size_t n = strspn(s, "0123456789");
+	if (n == 0 || n > 5 || s[n] != '\0' || (v = strtoul(s, NULL, 10)) > 65535) {
+		*fault = "port must be a number from 0 to 65535";
+		return -1;
+	}
+	*port = (uint16_t)v;
+	return 0;
+}
+
+static int parse_unix(const char *path, struct td_addr *out, const char **fault)
+{
+	size_t n = strlen(path);
+	if (n == 0) {
+		*fault = "path of the unix socket is empty";
+		return -1;
+	}
+	if (n >= sizeof out->un.sun_path) {
+		*fault = "path of the unix socket is longer than 107 bytes";
+		return -1;
+	}
+	memset(out, 0, sizeof *out);
+	out->un.sun_family = AF_UNIX;
+	memcpy(out->un.sun_path, path, n + 1);
+	out->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1);
+	return 1;
+}
+
+static int both(const char *v4, const char *v6, uint16_t port, struct td_addr *out, int max)
+{
+	int n = 0;
+	if (n < max && td_addr_literal(v4, port, &out[n]))
+		n++;
+	if (n < max && td_have_ipv6() && td_addr_literal(v6, port, &out[n]))
+		n++;
+	return n;
+}
+
+int td_addr_parse(const char *s, struct td_addr *out, int max, const char **fault)
+{
+	uint16_t port;
+	if (max < 1) {
+		*fault = "too many addresses";
+		return -1;
+	}
+	if (strncmp(s, "unix:", 5) == 0)
+		return parse_unix(s + 5, out, fault);
+	const char *colon = strrchr(s, ':');
+	if (!colon)
+		return parse_port(s, &port, fault) == 0 ? both("127.0.0.1", "::1", port, out, max) : -1;
+	if (parse_port(colon + 1, &port, fault) != 0)
+		return -1;
+
+	char host[INET6_ADDRSTRLEN + IF_NAMESIZE + 2];
+	size_t n = (size_t)(colon - s);
+	bool bracketed = s[0] == '[';
+	if (bracketed) {
+		if (n < 2 || s[n - 1] != ']') {
+			*fault = "'[' without ']' before the port";
+			return -1;
+		}
+		s++;
+		n -= 2;
+	}
+	if (n >= sizeof host) {
+		*fault = "address must be numeric, localhost or *";
+		return -1;
+	}
+	memcpy(host, s, n);
+	host[n] = '\0';
+	if (!bracketed && strcmp(host, "*") == 0)
+		return both("0.0.0.0", "::", port, out, max);
+	if (!bracketed && strcasecmp(host, "localhost") == 0)
+		return both("127.0.0.1", "::1", port, out, max);
+	if (!td_addr_literal(host, port, out)) {
+		*fault = "address must be numeric, localhost or *";
+		return -1;
+	}
+	if (bracketed != (out->sa.sa_family == AF_INET6)) {
+		*fault = "an IPv6 address, and only that, stands in brackets: [::1]:8080";
+		return -1;
+	}
+	return 1;
+}
+
+void td_fd_nonblock(int fd)
+{
+	int fl = fcntl(fd, F_GETFL);
+	if (fl >= 0 && !(fl & O_NONBLOCK))
+		fcntl(fd, F_SETFL, fl | O_NONBLOCK);
+	fl = fcntl(fd, F_GETFD);
+	if (fl >= 0 && !(fl & FD_CLOEXEC))
+		fcntl(fd, F_SETFD, fl | FD_CLOEXEC);
+}
+
+void td_fd_nodelay(int fd)
+{
+	int on = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on a unix socket: fine */
+}
+
+void td_fd_rst_close(int fd)
+{
+	struct linger l = {.l_onoff = 1, .l_linger = 0};
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+	close(fd);
+}

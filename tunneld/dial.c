@@ -1,0 +1,217 @@
+/* Connecting to the first of several addresses that answers (RFC 8305 without the resolver part): the next one is
+ * tried when the one before failed, or beside it after a quarter of a second. */
+#include "lib/alloc.h"
+#include "lib/err.h"
+#include "tunneld/net.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_ADDRS 16
+#define STAGGER (250 * TD_MS)
+
+struct attempt {
+	struct td_dial *d;
+	ev_io io;
+	int fd; /* -1: not begun or failed */
+};
+
+struct td_dial {
+	struct td_loop *l;
+	td_dial_fn *fn;
+	void *ctx;
+	int n, next, open;
+	uint64_t deadline;
+	struct td_timer timer;
+	bool over; /* result handed out or cancelled */
+	int err;
+	char why[256];
+	int fd;
+	int won;
+	struct td_addr addrs[MAX_ADDRS];
+	struct attempt tries[MAX_ADDRS];
+};
+
+static void free_memory(void *arg)
+{
+	tnl_free(arg);
+}
+
+static void drop_attempt(struct attempt *t)
+{
+	if (t->fd < 0)
+		return;
+	ev_io_stop(t->d->l->ev, &t->io);
+	close(t->fd);
+	t->fd = -1;
+	t->d->open--;
+}
+
+static void dial_over(struct td_dial *d)
+{
+	d->over = true;
+	td_timer_stop(&d->timer);
+	for (int i = 0; i < d->next; i++)
+		drop_attempt(&d->tries[i]);
+}
+
+static void deliver(void *arg)
+{
+	struct td_dial *d = arg;
+	if (!d->over) {
+		int fd = d->fd;
+		d->fd = -1;
+		dial_over(d);
+		d->fn(d->ctx, fd, fd >= 0 ? &d->addrs[d->won] : NULL, fd >= 0 ? 0 : d->err, fd >= 0 ? "" : d->why);
+		td_loop_defer(d->l, free_memory, d);
+	}
+}
+
+static void note_failure(struct td_dial *d, int i, int err)
+{
+	char name[TD_ADDR_STR];
+	/* A refusal says more than a silence or a missing route. */
+	if (d->err == TNL_EREFUSED)
+		return;
+	d->err = err == ECONNREFUSED ? TNL_EREFUSED : err == ETIMEDOUT ? TNL_ETIMEOUT : TNL_EUNREACH;
+	snprintf(d->why, sizeof d->why, "%s: %s", td_addr_str(&d->addrs[i], name), strerror(err));
+}
+
+/* A dialed port of our own range can meet itself (simultaneous open): nobody listens there. */
+static bool met_itself(int fd)
+{
+	struct td_addr a = {.len = sizeof a.ss}, b = {.len = sizeof b.ss};
+	if (getsockname(fd, &a.sa, &a.len) != 0 || getpeername(fd, &b.sa, &b.len) != 0)
+		return false;
+	return a.sa.sa_family != AF_UNIX && a.len == b.len && memcmp(&a.ss, &b.ss, a.len) == 0;
+}
+
+static void step(struct td_dial *d);
+
+static void won(struct td_dial *d, int i)
+{
+	d->fd = d->tries[i].fd;
+	d->won = i;
+	ev_io_stop(d->l->ev, &d->tries[i].io);
+	d->tries[i].fd = -1;
+	d->open--;
+	td_timer_stop(&d->timer);
+	td_loop_defer(d->l, deliver, d);
+}
+
+static void on_connected(struct ev_loop *ev, ev_io *w, int events)
+{
+	struct attempt *t = w->data;
+	struct td_dial *d = t->d;
+	int err = 0, i = (int)(t - d->tries);
+	socklen_t len = sizeof err;
+	if (d->over || d->fd >= 0)
+		return;
+	if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
+		err = errno;
+	if (err == 0 && met_itself(t->fd))
+		err = ECONNREFUSED;
+	if (err == 0) {
+		won(d, i);
+		return;
+	}
+	note_failure(d, i, err);
+	drop_attempt(t);
+	step(d);
+}
+
+/* Begins one attempt; 0: under way (or won), else errno. */
+static int begin(struct td_dial *d, int i)
+{
+	const struct td_addr *a = &d->addrs[i];
+	struct attempt *t = &d->tries[i];
+	int fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return errno;
+	if (a->sa.sa_family != AF_UNIX)
+		td_fd_nodelay(fd);
+	int err = connect(fd, &a->sa, a->len) == 0 ? 0 : errno;
+	if (err == 0 && met_itself(fd))
+		err = ECONNREFUSED;
+	if (err != 0 && err != EINPROGRESS) {
+		close(fd);
+		return err;
+	}
+	t->d = d;
+	t->fd = fd;
+	d->open++;
+	ev_io_init(&t->io, on_connected, fd, EV_WRITE);
+	t->io.data = t;
+	if (err == 0)
+		won(d, i);
+	else
+		ev_io_start(d->l->ev, &t->io);
+	return 0;
+}
+
+static void step(struct td_dial *d)
+{
+	while (d->next < d->n) {
+		int i = d->next++;
+		d->tries[i].fd = -1;
+		int err = begin(d, i);
+		if (d->fd >= 0)
+			return;
+		if (err == 0) {
+			uint64_t at = d->l->now + STAGGER;
+			td_timer_at(&d->timer, d->next < d->n && at < d->deadline ? at : d->deadline);
+			return;
+		}
+		note_failure(d, i, err);
+	}
+	td_timer_at(&d->timer, d->deadline);
+	if (d->open == 0) {
+		td_timer_stop(&d->timer);
+		td_loop_defer(d->l, deliver, d);
+	}
+}
+
+static void on_timer(void *arg)
+{
+	struct td_dial *d = arg;
+	char name[TD_ADDR_STR];
+	if (d->l->now < d->deadline) {
+		step(d);
+		return;
+	}
+	d->err = TNL_ETIMEOUT;
+	snprintf(d->why, sizeof d->why, "%s: no answer in time", td_addr_str(&d->addrs[0], name));
+	deliver(d);
+}
+
+struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns, td_dial_fn *fn, void *ctx)
+{
+	struct td_dial *d = tnl_calloc(1, sizeof *d);
+	if (!d)
+		return NULL;
+	d->l = l;
+	d->fn = fn;
+	d->ctx = ctx;
+	d->fd = -1;
+	d->n = n < MAX_ADDRS ? n : MAX_ADDRS;
+	memcpy(d->addrs, addrs, (size_t)d->n * sizeof *addrs);
+	d->err = TNL_EUNREACH;
+	snprintf(d->why, sizeof d->why, "no address to connect to");
+	d->deadline = l->now + timeout_ns;
+	td_timer_init(&d->timer, l, on_timer, d);
+	step(d);
+	return d;
+}
+
+void td_dial_cancel(struct td_dial *d)
+{
+	if (!d || d->over)
+		return;
+	dial_over(d);
+	if (d->fd >= 0)
+		close(d->fd);
+	d->fd = -1;
+	td_loop_defer(d->l, free_memory, d);
+}

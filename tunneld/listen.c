@@ -1,0 +1,205 @@
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+#include "tunneld/net.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ACCEPTS_PER_TURN 32
+#define EMFILE_PAUSE TD_SEC
+
+struct td_listener {
+	struct td_loop *l;
+	int fd;
+	int reserve; /* given up at EMFILE, so that the waiting peer can be told at once */
+	ev_io io;
+	struct td_timer resume;
+	struct td_addr addr;
+	td_accept_fn *fn;
+	void *ctx;
+	bool paused, starved, freed;
+	uint64_t told; /* when the lack of descriptors was last logged */
+	dev_t dev;     /* of the unix socket that this listener made */
+	ino_t ino;
+};
+
+static void free_memory(void *arg)
+{
+	tnl_free(arg);
+}
+
+static void watch(struct td_listener *s)
+{
+	if (s->paused || s->starved || s->freed)
+		ev_io_stop(s->l->ev, &s->io);
+	else
+		ev_io_start(s->l->ev, &s->io);
+}
+
+static void on_resume(void *arg)
+{
+	struct td_listener *s = arg;
+	if (s->reserve < 0)
+		s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	s->starved = false;
+	watch(s);
+}
+
+static void starve(struct td_listener *s, int err)
+{
+	char name[TD_ADDR_STR];
+	if (s->told == 0 || s->l->now - s->told > 60 * TD_SEC) {
+		td_error("net", NULL, "cannot accept: %s; raise the limit of open files, waiting peers are turned away listen=%s",
+			 strerror(err), td_addr_str(&s->addr, name));
+		s->told = s->l->now;
+	}
+	if (s->reserve >= 0 && (err == EMFILE || err == ENFILE)) {
+		close(s->reserve);
+		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0)
+			td_fd_rst_close(fd);
+		s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
+	s->starved = true;
+	watch(s);
+	td_timer_in(&s->resume, EMFILE_PAUSE);
+}
+
+static void on_accept(struct ev_loop *ev, ev_io *w, int events)
+{
+	struct td_listener *s = w->data;
+	for (int i = 0; i < ACCEPTS_PER_TURN && !s->paused && !s->freed; i++) {
+		struct td_addr peer = {.len = sizeof peer.ss};
+		int fd = accept4(s->fd, &peer.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd < 0) {
+			int err = errno;
+			if (err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS)
+				starve(s, err);
+			else if (err != EAGAIN && err != EWOULDBLOCK)
+				continue; /* ECONNABORTED and kin concern that one peer */
+			return;
+		}
+		if (s->addr.sa.sa_family == AF_UNIX)
+			peer = s->addr; /* the peer's end has no name */
+		else
+			td_fd_nodelay(fd);
+		s->fn(s->ctx, fd, &peer);
+	}
+}
+
+/* Is somebody behind this unix socket? Only a refusal says that it is stale. */
+static bool unix_stale(const struct td_addr *a)
+{
+	struct stat st;
+	if (lstat(a->un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
+		return false;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	bool stale = connect(fd, &a->sa, a->len) != 0 && errno == ECONNREFUSED;
+	close(fd);
+	return stale;
+}
+
+static int bind_unix(int fd, const struct td_addr *a)
+{
+	mode_t old = umask(0177);
+	int r = bind(fd, &a->sa, a->len);
+	if (r != 0 && errno == EADDRINUSE && unix_stale(a)) {
+		unlink(a->un.sun_path);
+		r = bind(fd, &a->sa, a->len);
+	}
+	int err = errno;
+	umask(old);
+	errno = err;
+	return r;
+}
+
+static int open_socket(const struct td_addr *a)
+{
+	int on = 1, fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (a->sa.sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+	int r = a->sa.sa_family == AF_UNIX ? bind_unix(fd, a) : bind(fd, &a->sa, a->len);
+	if (r == 0 && listen(fd, SOMAXCONN) == 0)
+		return fd;
+	int err = errno;
+	close(fd);
+	errno = err;
+	return -1;
+}
+
+struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why, size_t cap)
+{
+	char name[TD_ADDR_STR];
+	struct stat st;
+	struct td_listener *s = tnl_calloc(1, sizeof *s);
+	if (!s) {
+		snprintf(why, cap, "out of memory");
+		return NULL;
+	}
+	s->fd = open_socket(a);
+	if (s->fd < 0) {
+		int err = errno;
+		const char *hint = err == EADDRINUSE ? " (another program listens there)"
+				   : err == EACCES   ? " (not permitted: ports below 1024 need privileges, sockets a writable directory)"
+						     : "";
+		snprintf(why, cap, "cannot listen on %s: %s%s", td_addr_str(a, name), strerror(err), hint);
+		tnl_free(s);
+		return NULL;
+	}
+	s->l = l;
+	s->fn = fn;
+	s->ctx = ctx;
+	s->addr = *a;
+	if (a->sa.sa_family == AF_UNIX) {
+		if (lstat(a->un.sun_path, &st) == 0) {
+			s->dev = st.st_dev;
+			s->ino = st.st_ino;
+		}
+	} else {
+		s->addr.len = sizeof s->addr.ss;
+		getsockname(s->fd, &s->addr.sa, &s->addr.len);
+	}
+	s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	td_timer_init(&s->resume, l, on_resume, s);
+	ev_io_init(&s->io, on_accept, s->fd, EV_READ);
+	s->io.data = s;
+	watch(s);
+	return s;
+}
+
+void td_listener_addr(const struct td_listener *s, struct td_addr *out)
+{
+	*out = s->addr;
+}
+
+void td_listener_pause(struct td_listener *s, bool paused)
+{
+	s->paused = paused;
+	watch(s);
+}
+
+void td_listener_free(struct td_listener *s)
+{
+	struct stat st;
+	if (!s || s->freed)
+		return;
+	s->freed = true;
+	watch(s);
+	td_timer_stop(&s->resume);
+	if (s->addr.sa.sa_family == AF_UNIX && s->ino && lstat(s->addr.un.sun_path, &st) == 0 && st.st_dev == s->dev &&
+	    st.st_ino == s->ino)
+		unlink(s->addr.un.sun_path);
+	close(s->fd);
+	if (s->reserve >= 0)
+		close(s->reserve);
+	td_loop_defer(s->l, free_memory, s);
+}

@@ -1,0 +1,344 @@
+#include "tunneld/loop.h"
+
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "tunneld/net.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SLEEP_SLACK (2 * TD_SEC)
+/* Deferred calls may defer more (a write defers a flush): that much is done before looking at sockets again. */
+#define DEFER_ROUNDS 8
+
+struct call {
+	void (*fn)(void *);
+	void *arg;
+};
+struct td_deferred {
+	struct call *v, *spare;
+	size_t n, cap, spare_cap;
+};
+struct td_wake {
+	struct call *v;
+	size_t n, cap;
+	int fd; /* becomes readable when the clock jumps, as at the end of a suspend */
+	ev_io io;
+	uint64_t ahead; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC when last looked at */
+	bool known;
+};
+
+static _Noreturn void no_memory(void)
+{
+	static const char text[] = "tunneld: out of memory in the event loop\n";
+	ssize_t r = write(STDERR_FILENO, text, sizeof text - 1);
+	(void)r;
+	abort();
+}
+
+static void calls_push(struct call **v, size_t *n, size_t *cap, struct call c)
+{
+	if (*n == *cap) {
+		size_t want = *cap ? *cap * 2 : 32;
+		struct call *p = tnl_realloc(*v, want * sizeof *p);
+		if (!p)
+			no_memory();
+		*v = p;
+		*cap = want;
+	}
+	(*v)[(*n)++] = c;
+}
+
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec ts;
+	clock_gettime(id, &ts);
+	return (uint64_t)ts.tv_sec * TD_SEC + (uint64_t)ts.tv_nsec;
+}
+
+static void tell_wake(void *arg)
+{
+	struct td_wake *w = ((struct td_loop *)arg)->wake;
+	/* A callback may take itself off: downwards, by index. */
+	for (size_t i = w->n; i-- > 0;) {
+		if (i < w->n)
+			w->v[i].fn(w->v[i].arg);
+	}
+}
+
+void td_loop_clocks(struct td_loop *l, uint64_t mono_ns, uint64_t boot_ns)
+{
+	struct td_wake *w = l->wake;
+	if (!w)
+		return;
+	uint64_t ahead = boot_ns > mono_ns ? boot_ns - mono_ns : 0;
+	bool slept = w->known && ahead > w->ahead + SLEEP_SLACK;
+	w->ahead = ahead;
+	w->known = true;
+	if (slept)
+		td_loop_defer(l, tell_wake, l);
+}
+
+static void sample(struct td_loop *l)
+{
+	l->now = clock_ns(CLOCK_MONOTONIC);
+	l->wall_ms = clock_ns(CLOCK_REALTIME) / TD_MS;
+	if (l->wake)
+		td_loop_clocks(l, l->now, clock_ns(CLOCK_BOOTTIME));
+}
+
+void td_loop_update(struct td_loop *l)
+{
+	ev_now_update(l->ev);
+	sample(l);
+}
+
+static void on_check(struct ev_loop *ev, ev_check *w, int events)
+{
+	sample(w->data);
+}
+
+static bool run_deferred(struct td_loop *l)
+{
+	struct td_deferred *d = l->deferred;
+	struct call *v = d->v;
+	size_t n = d->n, cap = d->cap;
+	if (n == 0)
+		return false;
+	d->v = d->spare;
+	d->cap = d->spare_cap;
+	d->n = 0;
+	d->spare = NULL;
+	d->spare_cap = 0;
+	for (size_t i = 0; i < n; i++)
+		v[i].fn(v[i].arg);
+	tnl_free(d->spare);
+	d->spare = v;
+	d->spare_cap = cap;
+	return true;
+}
+
+static void on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
+{
+	struct td_loop *l = w->data;
+	for (int i = 0; i < DEFER_ROUNDS && run_deferred(l); i++)
+		;
+	/* An active idle watcher keeps the loop from sleeping while work is left. */
+	if (l->deferred->n)
+		ev_idle_start(ev, &l->idle);
+	else
+		ev_idle_stop(ev, &l->idle);
+}
+
+static void on_idle(struct ev_loop *ev, ev_idle *w, int events)
+{
+}
+
+struct td_loop *td_loop_new(void)
+{
+	struct td_loop *l = tnl_calloc(1, sizeof *l);
+	struct td_deferred *d = tnl_calloc(1, sizeof *d);
+	struct ev_loop *ev = ev_loop_new(EVFLAG_AUTO);
+	if (!l || !d || !ev) {
+		if (ev)
+			ev_loop_destroy(ev);
+		tnl_free(l);
+		tnl_free(d);
+		return NULL;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	l->ev = ev;
+	l->deferred = d;
+	ev_check_init(&l->check, on_check);
+	ev_set_priority(&l->check, EV_MAXPRI); /* the clock first, then the sockets */
+	l->check.data = l;
+	ev_check_start(ev, &l->check);
+	ev_prepare_init(&l->prepare, on_prepare);
+	l->prepare.data = l;
+	ev_prepare_start(ev, &l->prepare);
+	ev_idle_init(&l->idle, on_idle);
+	ev_set_priority(&l->idle, EV_MINPRI);
+	td_loop_update(l);
+	return l;
+}
+
+void td_loop_free(struct td_loop *l)
+{
+	if (!l)
+		return;
+	while (run_deferred(l))
+		;
+	if (l->dns)
+		td_dns_free(l);
+	while (run_deferred(l))
+		;
+	if (l->wake) {
+		if (l->wake->fd >= 0) {
+			ev_io_stop(l->ev, &l->wake->io);
+			close(l->wake->fd);
+		}
+		tnl_free(l->wake->v);
+		tnl_free(l->wake);
+	}
+	ev_check_stop(l->ev, &l->check);
+	ev_prepare_stop(l->ev, &l->prepare);
+	ev_idle_stop(l->ev, &l->idle);
+	ev_loop_destroy(l->ev);
+	tnl_free(l->deferred->v);
+	tnl_free(l->deferred->spare);
+	tnl_free(l->deferred);
+	tnl_free(l);
+}
+
+void td_loop_run(struct td_loop *l)
+{
+	td_loop_update(l);
+	ev_run(l->ev, 0);
+}
+
+void td_loop_stop(struct td_loop *l)
+{
+	ev_break(l->ev, EVBREAK_ALL);
+}
+
+void td_loop_defer(struct td_loop *l, void (*fn)(void *), void *arg)
+{
+	struct td_deferred *d = l->deferred;
+	calls_push(&d->v, &d->n, &d->cap, (struct call){fn, arg});
+}
+
+/* --- waking from a suspend ------------------------------------------------ */
+
+/* A wall-clock timer far away that is cancelled when the clock is set: the kernel sets it after every suspend, so a
+ * loop that sleeps in epoll is woken at once instead of at its next timer. */
+static void wake_arm(struct td_wake *w)
+{
+	struct itimerspec far = {.it_value = {.tv_sec = (time_t)4102444800}};
+	if (timerfd_settime(w->fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &far, NULL) != 0 && errno == ECANCELED)
+		timerfd_settime(w->fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &far, NULL);
+}
+
+static void on_clock_set(struct ev_loop *ev, ev_io *io, int events)
+{
+	struct td_wake *w = io->data;
+	uint64_t n;
+	ssize_t r = read(w->fd, &n, sizeof n);
+	if (r < 0 && errno == ECANCELED)
+		wake_arm(w);
+}
+
+void td_loop_on_wake(struct td_loop *l, void (*fn)(void *), void *arg)
+{
+	if (!l->wake) {
+		l->wake = tnl_calloc(1, sizeof *l->wake);
+		if (!l->wake)
+			no_memory();
+		l->wake->fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+		if (l->wake->fd >= 0) {
+			wake_arm(l->wake);
+			ev_io_init(&l->wake->io, on_clock_set, l->wake->fd, EV_READ);
+			l->wake->io.data = l->wake;
+			ev_io_start(l->ev, &l->wake->io);
+		}
+		td_loop_clocks(l, clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_BOOTTIME));
+	}
+	calls_push(&l->wake->v, &l->wake->n, &l->wake->cap, (struct call){fn, arg});
+}
+
+void td_loop_off_wake(struct td_loop *l, void (*fn)(void *), void *arg)
+{
+	struct td_wake *w = l->wake;
+	for (size_t i = 0; w && i < w->n; i++) {
+		if (w->v[i].fn == fn && w->v[i].arg == arg) {
+			memmove(&w->v[i], &w->v[i + 1], (w->n - i - 1) * sizeof w->v[0]);
+			w->n--;
+			return;
+		}
+	}
+}
+
+/* --- timers --------------------------------------------------------------- */
+
+static void timer_arm(struct td_timer *t)
+{
+	uint64_t in = t->at > t->l->now ? t->at - t->l->now : 0;
+	/* A repeat of 0 would stop the watcher. */
+	t->w.repeat = in ? (double)in / 1e9 : 1e-9;
+	ev_timer_again(t->l->ev, &t->w);
+}
+
+static void on_timer(struct ev_loop *ev, ev_timer *w, int events)
+{
+	struct td_timer *t = w->data;
+	if (t->l->now < t->at)
+		td_loop_update(t->l);
+	if (t->l->now < t->at) { /* libev's clock is a double and was read a little earlier */
+		timer_arm(t);
+		return;
+	}
+	td_timer_stop(t);
+	t->fn(t->arg);
+}
+
+void td_timer_init(struct td_timer *t, struct td_loop *l, void (*fn)(void *), void *arg)
+{
+	memset(t, 0, sizeof *t);
+	ev_init(&t->w, on_timer);
+	t->w.data = t;
+	t->l = l;
+	t->fn = fn;
+	t->arg = arg;
+	t->at = UINT64_MAX;
+}
+
+void td_timer_at(struct td_timer *t, uint64_t at)
+{
+	if (at == t->at)
+		return;
+	t->at = at;
+	if (at == UINT64_MAX)
+		ev_timer_stop(t->l->ev, &t->w);
+	else
+		timer_arm(t);
+}
+
+void td_timer_in(struct td_timer *t, uint64_t ns)
+{
+	td_timer_at(t, ns > UINT64_MAX - t->l->now ? UINT64_MAX : t->l->now + ns);
+}
+
+void td_timer_stop(struct td_timer *t)
+{
+	if (!t->l)
+		return;
+	ev_timer_stop(t->l->ev, &t->w);
+	t->at = UINT64_MAX;
+}
+
+/* --- back-off ------------------------------------------------------------- */
+
+void td_backoff_init(struct td_backoff *b, uint64_t first_ns, uint64_t max_ns)
+{
+	b->first = first_ns;
+	b->max = max_ns < first_ns ? first_ns : max_ns;
+	b->cur = first_ns;
+}
+
+uint64_t td_backoff_next(struct td_backoff *b)
+{
+	uint64_t r, hi = b->cur > b->max / 2 ? b->max : 2 * b->cur;
+	tnl_random(&r, sizeof r);
+	b->cur = hi;
+	return b->first + r % (hi - b->first + 1);
+}
+
+void td_backoff_up(struct td_backoff *b, uint64_t up_for_ns)
+{
+	if (up_for_ns >= 10 * TD_SEC)
+		b->cur = b->first;
+}
