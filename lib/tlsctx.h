@@ -1,0 +1,43 @@
+/* Private to lib/tls*.c: the only headers of libssl in the project. */
+#ifndef TNL_TLSCTX_H
+#define TNL_TLSCTX_H
+#include "lib/tls.h"
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#ifndef OPENSSL_IS_BORINGSSL
+#error "these are OpenSSL's headers: tunneld needs BoringSSL's (android-libboringssl-dev, or BORINGSSL_PREFIX=)"
+#endif
+
+#define TNL_TLS_CACHE 64             /* sessions kept for resumption, per context */
+#define TNL_TLS_CACHE_PER_HOST 4     /* TLS 1.3 tickets are good for one connection each */
+
+struct tnl_tls_saved {
+	char *host;
+	SSL_SESSION *session;
+	uint64_t used;
+};
+
+struct tnl_tls_ctx {
+	SSL_CTX *ssl;
+	BIO_METHOD *bio;
+	unsigned refs;
+	bool server;
+	uint64_t (*unix_time)(void *ctx);
+	void *time_ctx;
+	struct tnl_tls_saved saved[TNL_TLS_CACHE];
+	uint64_t saved_seq;
+};
+
+BIO_METHOD *tnl_tls_bio_method(void);
+const char *tnl_tls_host(const struct tnl_tls *t);
+/* Samples the context's clock into what the library's time callback answers. */
+uint64_t tnl_tls_clock(struct tnl_tls_ctx *c);
+/* A session for the host, or NULL; the caller frees its reference. */
+SSL_SESSION *tnl_tls_session_take(struct tnl_tls_ctx *c, const char *host);
+
+#endif
