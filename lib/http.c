@@ -416,7 +416,8 @@ static int url_host(const char **p, const char *end, struct tnl_url *u)
 
 	u->ipv6 = s < end && *s == '[';
 	if (u->ipv6) {
-		stop = memchr(++s, ']', (size_t)(end - s));
+		s++;
+		stop = memchr(s, ']', (size_t)(end - s));
 		if (!stop)
 			return TNL_ESYNTAX;
 	} else {
