@@ -46,6 +46,7 @@ struct td_tunnel_config {
 
 struct td_forwarder_config {
 	struct td_tunnel_config *tunnels; int ntunnels;
+	struct td_tunnel_config *aliases; int naliases; /* [alias NAME]: for connect, forward and shell; no listen, port 22 */
 	uint64_t drain_timeout_ns;         /* 10 s */
 };
 
@@ -90,26 +91,38 @@ struct td_gateway_config {
 
 struct td_config {
 	char *path;                        /* of the file; NULL: embedded */
-	char *state_dir;
+	char *state_dir;                   /* as configured (absolute) or NULL; before a role starts: its own folder, there and locked */
 	enum tnl_log_level log_level; enum td_log_format log_format;
 	uint64_t process_memory;           /* 96 MiB: memory_limit */
 	bool control_socket;
-	bool has_forwarder, has_agent, has_gateway;
+	bool has_forwarder, has_agent, has_gateway; /* a [tunnel], [agent], [gateway] section is there */
 	struct td_aws_config aws;
 	struct td_forwarder_config fwd;
 	struct td_agent_config agent;
 	struct td_gateway_config gw;
 };
 
-enum td_role { TD_ROLE_FORWARDER = 1, TD_ROLE_AGENT = 2, TD_ROLE_GATEWAY = 4 };
-/* Reads and checks the file for the roles. Every mistake goes to `errors` as "file:line: text\n";
- * returns NULL when there was one. Warnings (readable secrets) go there too, prefixed "warning: ". */
+/* Roles whose sections must be there; ANY: at least one of them; FILES: certificates, keys and the like
+ * that cannot be read are mistakes, not warnings.  Whatever stands in the file is checked in any case. */
+enum td_role { TD_ROLE_FORWARDER = 1, TD_ROLE_AGENT = 2, TD_ROLE_GATEWAY = 4, TD_ROLE_ANY = 8, TD_ROLE_FILES = 16 };
+/* Reads and checks the file for the roles. Every mistake goes to `errors` as "file:line: text\n", in the
+ * order of lines; returns NULL when there was one. Warnings go there too, prefixed "warning: ". */
 struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors);
 struct td_config *td_config_parse(const char *text, const char *name_for_errors, const char *dir, unsigned roles, FILE *errors);
 void td_config_free(struct td_config *c);
-/* -c, $TUNNELD_CONFIG, ~/.config/…, /etc/…; heap string or NULL when none exists. */
+/* -c, $TUNNELD_CONFIG, ~/.config/…, /etc/…; heap string (tnl_free) or NULL when none exists. */
 char *td_config_find(const char *arg);
 bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b);  /* for reload */
+
+/* Everything but names of files and lines equal: does a reload change anything? */
+bool td_config_same(const struct td_config *a, const struct td_config *b);
+
+/* The option table, for listings and tests: i from 0 until false. */
+struct td_option {
+	const char *section;               /* "tunneld", "tunnel NAME", … */
+	const char *key, *type, *dflt, *help; /* dflt: "" none, "required" */
+};
+bool td_option_at(int i, struct td_option *out);
 
 int td_parse_duration(const char *s, uint64_t *ns);   /* 10s, 150ms, 2m, 1h, 1h30m; unit wanted, but 0 may stand alone */
 int td_parse_size(const char *s, uint64_t *bytes);    /* 16M, 64K, 1G, 1024 */

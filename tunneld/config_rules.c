@@ -1,0 +1,167 @@
+/* allow and deny: HOST:PORT, HOST:LOW-HIGH, HOST:*, CIDR:PORT, [IPV6/BITS]:PORT. */
+#include "lib/alloc.h"
+#include "tunneld/config_int.h"
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Digits only, at most `max`; -1 otherwise. */
+static long number(const char *s, size_t n, long max)
+{
+	long v = 0;
+	if (!n || n > 5)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		if (!isdigit((unsigned char)s[i]))
+			return -1;
+		v = v * 10 + (s[i] - '0');
+	}
+	return v <= max ? v : -1;
+}
+
+static const char *parse_ports(const char *s, struct td_rule *r)
+{
+	size_t n = strlen(s), lo_len = strcspn(s, "-");
+	if (!strcmp(s, "*")) {
+		r->port_lo = 1;
+		r->port_hi = 65535;
+		return NULL;
+	}
+	long lo = number(s, lo_len, 65535), hi = s[lo_len] ? number(s + lo_len + 1, n - lo_len - 1, 65535) : lo;
+	if (lo < 1 || hi < 1)
+		return "the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *";
+	if (lo > hi)
+		return "the range of ports is upside down";
+	r->port_lo = (uint16_t)lo;
+	r->port_hi = (uint16_t)hi;
+	return NULL;
+}
+
+/* An address with or without /BITS. NULL: done or no address at all (r->is_cidr tells). */
+static const char *parse_cidr(char *s, bool brackets, struct td_rule *r)
+{
+	char *slash = strchr(s, '/');
+	if (slash)
+		*slash = '\0';
+	bool v6 = inet_pton(AF_INET6, s, r->cidr.addr) == 1, v4 = !v6 && inet_pton(AF_INET, s, r->cidr.addr) == 1;
+	if (!v4 && !v6)
+		return brackets ? "the IPv6 address is malformed" : slash ? "the address before the / is malformed" : NULL;
+	if (v4 && brackets)
+		return "only IPv6 addresses stand in brackets";
+	long max = v6 ? 128 : 32, bits = slash ? number(slash + 1, strlen(slash + 1), max) : max;
+	if (bits < 0)
+		return v6 ? "the prefix length is not a number from 0 to 128" : "the prefix length is not a number from 0 to 32";
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	if (v6 && bits >= 96 && !memcmp(r->cidr.addr, mapped, 12)) {
+		memmove(r->cidr.addr, r->cidr.addr + 12, 4);
+		memset(r->cidr.addr + 4, 0, 12);
+		v6 = false;
+		bits -= 96;
+	}
+	/* 10.1.2.3/8 is a slip: the bits behind the prefix would be ignored without a word. */
+	for (long i = bits; i < (v6 ? 128 : 32); i++)
+		if (r->cidr.addr[i / 8] >> (7 - i % 8) & 1)
+			return "the address has bits set behind its prefix length";
+	r->cidr.v6 = v6;
+	r->cidr.bits = (int)bits;
+	r->is_cidr = true;
+	return NULL;
+}
+
+/* s is one entry, writable. */
+static const char *parse_rule(char *s, struct td_rule *r)
+{
+	bool brackets = *s == '[';
+	char *colon;
+	if (brackets) {
+		char *end = strchr(++s, ']');
+		if (!end)
+			return "the ] is missing";
+		*end = '\0';
+		colon = end + 1;
+		/* [fd00::]/8:443 reads as well as [fd00::/8]:443 */
+		if (*colon == '/' && !strchr(s, '/')) {
+			size_t n = strcspn(colon, ":");
+			memmove(end, colon, n);
+			end[n] = '\0';
+			colon += n;
+		}
+		if (*colon != ':')
+			return "the port is missing (* is any)";
+	} else {
+		colon = strrchr(s, ':');
+		if (!colon)
+			return "the port is missing (* is any)";
+		if (memchr(s, ':', (size_t)(colon - s)))
+			return "IPv6 addresses stand in brackets";
+	}
+	char *ports = colon + 1;
+	if (!brackets)
+		*colon = '\0';
+	if (!*s)
+		return "the host is missing";
+	const char *fault = parse_ports(ports, r);
+	if (!fault)
+		fault = parse_cidr(s, brackets, r);
+	if (fault || r->is_cidr)
+		return fault;
+	for (const char *c = s; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("-_.*?", *c))
+			return "the host has a character that no host name has";
+	r->host = td_cfg_dup(s, strlen(s));
+	return NULL;
+}
+
+bool td_rules_parse(struct td_cfg_parse *p, int line, const char *key, const char *value, struct td_rules *out)
+{
+	bool ok = true;
+	out->set = true;
+	if (!*value || !strcmp(value, "none"))
+		return true;
+	for (const char *s = value;;) {
+		s += strspn(s, " \t");
+		size_t n = strcspn(s, ","), len = n;
+		while (len && (s[len - 1] == ' ' || s[len - 1] == '\t'))
+			len--;
+		char *entry = td_cfg_alloc(len + 2);
+		memcpy(entry, s, len);
+		struct td_rule r = {0};
+		const char *fault = len ? parse_rule(entry, &r) : "an entry of the list is empty";
+		tnl_free(entry);
+		if (fault) {
+			td_cfg_error(p, line, "%s = %.*s: %s", key, (int)len, s, fault);
+			ok = false;
+		} else {
+			out->v = td_cfg_grow(out->v, (size_t)(out->n + 1) * sizeof *out->v);
+			out->v[out->n++] = r;
+		}
+		if (!s[n])
+			return ok;
+		s += n + 1;
+	}
+}
+
+void td_rules_free(struct td_rules *r)
+{
+	for (int i = 0; i < r->n; i++)
+		tnl_free(r->v[i].host);
+	tnl_free(r->v);
+	*r = (struct td_rules){0};
+}
+
+bool td_rules_same(const struct td_rules *a, const struct td_rules *b)
+{
+	if (a->set != b->set || a->n != b->n)
+		return false;
+	for (int i = 0; i < a->n; i++) {
+		const struct td_rule *x = &a->v[i], *y = &b->v[i];
+		if (x->is_cidr != y->is_cidr || x->port_lo != y->port_lo || x->port_hi != y->port_hi)
+			return false;
+		if (x->is_cidr ? x->cidr.v6 != y->cidr.v6 || x->cidr.bits != y->cidr.bits ||
+					 memcmp(x->cidr.addr, y->cidr.addr, 16) != 0
+			       : strcmp(x->host, y->host) != 0)
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,156 @@
+/* Log lines on stderr, one write(2) each. */
+#include "tunneld/log.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LINE_CAP = 8192, TEXT_CAP = 6000 };
+
+static enum td_log_format format = TD_LOG_TEXT;
+
+struct line { char b[LINE_CAP]; size_t n; };
+
+/* Keeps room for the end of the line whatever the text was. */
+static void put(struct line *l, const char *s, size_t n)
+{
+	if (n > LINE_CAP - 32 - l->n)
+		n = LINE_CAP - 32 - l->n;
+	memcpy(l->b + l->n, s, n);
+	l->n += n;
+}
+
+static void puts_(struct line *l, const char *s)
+{
+	put(l, s, strlen(s));
+}
+
+/* Length of the printable UTF-8 sequence at s (1–4), or 0: a byte that must not reach a terminal as it is. */
+static size_t printable(const unsigned char *s)
+{
+	static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t n = *s < 0x80 ? 1 : *s >> 5 == 6 ? 2 : *s >> 4 == 14 ? 3 : *s >> 3 == 30 ? 4 : 0;
+	if (n <= 1)
+		return *s >= 0x20 && *s < 0x7f ? n : 0;
+	uint32_t v = *s & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++) {
+		if (s[i] >> 6 != 2)
+			return 0;
+		v = v << 6 | (s[i] & 0x3f);
+	}
+	/* C1 controls, surrogates, and the characters that turn the direction of writing or end a line. */
+	if (v < least[n] || v > 0x10ffff || v < 0xa0 || (v >= 0xd800 && v < 0xe000) || (v >= 0x202a && v <= 0x202e) ||
+	    (v >= 0x2066 && v <= 0x2069) || v == 0x2028 || v == 0x2029)
+		return 0;
+	return n;
+}
+
+static void put_escaped(struct line *l, const char *s, bool json)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	while (*p && l->n < LINE_CAP - 64) {
+		size_t n = printable(p);
+		char hex[8];
+		if (n && json && (*p == '"' || *p == '\\')) {
+			put(l, "\\", 1);
+			put(l, (const char *)p, 1);
+		} else if (n) {
+			put(l, (const char *)p, n);
+		} else if (*p == '\n' || *p == '\t' || *p == '\r') {
+			puts_(l, *p == '\n' ? "\\n" : *p == '\t' ? "\\t" : "\\r");
+		} else {
+			/* JSON has no \x: a stray byte shows as the character of the same number. */
+			snprintf(hex, sizeof hex, json ? "\\u%04x" : "\\x%02x", *p);
+			puts_(l, hex);
+		}
+		p += n ? n : 1;
+	}
+	if (*p)
+		puts_(l, "…");
+}
+
+static void put_time(struct line *l)
+{
+	struct timespec ts;
+	struct tm tm;
+	char text[40];
+	clock_gettime(CLOCK_REALTIME, &ts);
+	gmtime_r(&ts.tv_sec, &tm);
+	size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+	n += (size_t)snprintf(text + n, sizeof text - n, ".%03dZ", (int)(ts.tv_nsec / 1000000));
+	put(l, text, n);
+}
+
+static void emit(enum tnl_log_level level, const char *module, const char *session, const char *text)
+{
+	static const char *const upper[] = {"ERROR", "WARN", "INFO", "DEBUG"};
+	static const char *const lower[] = {"error", "warn", "info", "debug"};
+	struct line l;
+	l.n = 0;
+	if (format == TD_LOG_JSON) {
+		puts_(&l, "{\"time\":\"");
+		put_time(&l);
+		puts_(&l, "\",\"level\":\"");
+		puts_(&l, lower[level]);
+		puts_(&l, "\",\"module\":\"");
+		put_escaped(&l, module, true);
+		if (session && *session) {
+			puts_(&l, "\",\"session\":\"");
+			put_escaped(&l, session, true);
+		}
+		puts_(&l, "\",\"message\":\"");
+		put_escaped(&l, text, true);
+		memcpy(l.b + l.n, "\"}\n", 3);
+		l.n += 3;
+	} else {
+		put_time(&l);
+		puts_(&l, " ");
+		puts_(&l, upper[level]);
+		puts_(&l, " ");
+		put_escaped(&l, module, false);
+		if (session && *session) {
+			puts_(&l, " session=");
+			put_escaped(&l, session, false);
+		}
+		puts_(&l, " ");
+		put_escaped(&l, text, false);
+		l.b[l.n++] = '\n';
+	}
+	for (size_t off = 0; off < l.n;) {
+		ssize_t n = write(STDERR_FILENO, l.b + off, l.n - off);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return; /* nobody to tell */
+		off += (size_t)n;
+	}
+}
+
+void td_log(enum tnl_log_level level, const char *module, const char *session, const char *fmt, ...)
+{
+	if (!tnl_log_on(level))
+		return;
+	int saved = errno;
+	char text[TEXT_CAP];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	emit(level, module, session, text);
+	errno = saved;
+}
+
+static void from_library(void *ctx, enum tnl_log_level level, const char *module, const char *text)
+{
+	emit(level, module, NULL, text);
+}
+
+void td_log_setup(enum tnl_log_level max, enum td_log_format f)
+{
+	format = f;
+	tnl_log_set(from_library, NULL, max);
+}
