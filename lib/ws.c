@@ -1,0 +1,510 @@
+/* WebSocket frames.  Whole unfragmented data frames, which is what the protocol
+ * consists of, take a short way of our own: unmasked in place where they were
+ * received, and sent in one pass that copies and masks.  Everything else goes
+ * through wslay one frame at a time, after its header was checked here, so that
+ * each fault has its name and its close code. */
+#include "lib/ws.h"
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "lib/enc.h"
+#include "lib/wsmask.h"
+#include <string.h>
+#include <wslay/wslay.h>
+
+#define IN_STEP (64u * 1024)
+#define OUT_DEFAULT (512u * 1024)
+#define CONTROL_ROOM (16u * 1024)     /* beyond out_max, for pings, pongs and close frames */
+#define CONTROL_MAX (125u + 6u)
+#define PONG_NS 20000000000ull
+#define NEVER UINT64_MAX
+
+enum { FRAME_CONT = 0 };
+
+struct tnl_ws {
+	wslay_event_context_ptr wslay;
+	struct tnl_ws_config conf;
+	struct tnl_buf in, out;
+	struct tnl_buf msg;           /* what wslay delivered */
+	const uint8_t *slice;         /* the frame that wslay is reading */
+	size_t slice_len;
+	uint64_t next_ping, pong_by;
+	size_t frag_total;
+	int err;                      /* sticky failure of the input side */
+	const char *fault;
+	uint16_t close_code;
+	uint8_t msg_op;
+	bool msg_done, nomem;
+	bool in_fragment;
+	bool closing, got_close;
+};
+
+struct header {
+	uint8_t op;
+	bool fin, masked;
+	uint64_t len;
+	size_t size;                  /* of the header itself */
+	uint8_t key[4];
+};
+
+/* --- wslay's callbacks ------------------------------------------------------ */
+
+static ssize_t on_recv(wslay_event_context_ptr c, uint8_t *buf, size_t len, int flags, void *user)
+{
+	struct tnl_ws *w = user;
+
+	if (!w->slice_len) {
+		wslay_event_set_error(c, WSLAY_ERR_WOULDBLOCK);
+		return -1;
+	}
+	if (len > w->slice_len)
+		len = w->slice_len;
+	memcpy(buf, w->slice, len);
+	w->slice += len;
+	w->slice_len -= len;
+	return (ssize_t)len;
+}
+
+static ssize_t on_send(wslay_event_context_ptr c, const uint8_t *p, size_t len, int flags, void *user)
+{
+	struct tnl_ws *w = user;
+
+	if (tnl_buf_put(&w->out, p, len) != 0) {
+		w->out.failed = false;
+		wslay_event_set_error(c, WSLAY_ERR_WOULDBLOCK);
+		return -1;
+	}
+	return (ssize_t)len;
+}
+
+static int on_mask(wslay_event_context_ptr c, uint8_t *buf, size_t len, void *user)
+{
+	tnl_random(buf, len);
+	return 0;
+}
+
+static void on_message(wslay_event_context_ptr c, const struct wslay_event_on_msg_recv_arg *m, void *user)
+{
+	struct tnl_ws *w = user;
+	size_t skip = m->opcode == WSLAY_CONNECTION_CLOSE && m->msg_length >= 2 ? 2 : 0;
+
+	tnl_buf_reset(&w->msg);
+	if (tnl_buf_put(&w->msg, m->msg + skip, m->msg_length - skip) != 0)
+		w->nomem = true;
+	w->msg_op = m->opcode;
+	w->close_code = m->opcode == WSLAY_CONNECTION_CLOSE && skip ? m->status_code : 1005;
+	w->msg_done = true;
+}
+
+/* --- making ------------------------------------------------------------------ */
+
+struct tnl_ws *tnl_ws_new(const struct tnl_ws_config *c, uint64_t now)
+{
+	static const struct wslay_event_callbacks cb = {
+		.recv_callback = on_recv,
+		.send_callback = on_send,
+		.genmask_callback = on_mask,
+		.on_msg_recv_callback = on_message,
+	};
+	struct tnl_ws *w = tnl_calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->conf = *c;
+	if (!w->conf.max_message)
+		w->conf.max_message = TNL_WS_MAX_MESSAGE;
+	if (!w->conf.pong_ns)
+		w->conf.pong_ns = PONG_NS;
+	if (!w->conf.out_max)
+		w->conf.out_max = OUT_DEFAULT + w->conf.max_message;
+	if ((c->server ? wslay_event_context_server_init : wslay_event_context_client_init)(&w->wslay, &cb, w) != 0) {
+		tnl_free(w);
+		return NULL;
+	}
+	wslay_event_config_set_max_recv_msg_length(w->wslay, w->conf.max_message);
+	tnl_buf_init(&w->in, w->conf.max_message + TNL_WS_MAX_OVERHEAD + IN_STEP);
+	tnl_buf_init(&w->out, w->conf.out_max + CONTROL_ROOM);
+	tnl_buf_init(&w->msg, w->conf.max_message + 2);
+	w->next_ping = w->conf.ping_ns ? now + w->conf.ping_ns : NEVER;
+	w->pong_by = NEVER;
+	return w;
+}
+
+void tnl_ws_free(struct tnl_ws *w)
+{
+	if (!w)
+		return;
+	wslay_event_context_free(w->wslay);
+	tnl_buf_fini(&w->in);
+	tnl_buf_fini(&w->out);
+	tnl_buf_fini(&w->msg);
+	tnl_free(w);
+}
+
+void tnl_ws_trim(struct tnl_ws *w)
+{
+	tnl_buf_trim(&w->in);
+	tnl_buf_trim(&w->out);
+	tnl_buf_reset(&w->msg);
+	tnl_buf_trim(&w->msg);
+}
+
+/* --- input ------------------------------------------------------------------- */
+
+uint8_t *tnl_ws_in_reserve(struct tnl_ws *w, size_t *cap)
+{
+	size_t room;
+	uint8_t *p;
+
+	if (w->err || w->got_close)
+		tnl_buf_reset(&w->in); /* nobody will read it any more */
+	room = tnl_buf_room(&w->in);
+	if (room > IN_STEP)
+		room = IN_STEP;
+	p = room ? tnl_buf_reserve(&w->in, room) : NULL;
+	w->in.failed = false;
+	*cap = p ? room : 0;
+	return p;
+}
+
+void tnl_ws_in_commit(struct tnl_ws *w, size_t n, uint64_t now)
+{
+	tnl_buf_commit(&w->in, n);
+	if (n)
+		w->pong_by = NEVER;
+}
+
+/* Lets wslay put what it has queued behind the frames of our own. */
+static void flush(struct tnl_ws *w)
+{
+	if (wslay_event_send(w->wslay) == WSLAY_ERR_NOMEM)
+		w->nomem = true;
+	if (wslay_event_get_close_sent(w->wslay))
+		w->closing = true;
+}
+
+static int refuse(struct tnl_ws *w, int err, uint16_t code, const char *fault)
+{
+	w->err = err;
+	w->fault = fault;
+	if (!w->closing)
+		wslay_event_queue_close(w->wslay, code, NULL, 0);
+	w->closing = true;
+	flush(w);
+	tnl_buf_reset(&w->in);
+	return err;
+}
+
+/* Length field: minimal, and its top bit clear. 1: parsed, 0: more bytes wanted, -1: malformed. */
+static int parse_length(const uint8_t *p, size_t n, struct header *h)
+{
+	h->len = p[1] & 0x7f;
+	h->size = 2;
+	if (h->len == 126) {
+		if (n < 4)
+			return 0;
+		h->len = tnl_get_be16(p + 2);
+		h->size = 4;
+		return h->len < 126 ? -1 : 1;
+	}
+	if (h->len == 127) {
+		if (n < 10)
+			return 0;
+		h->len = tnl_get_be64(p + 2);
+		h->size = 10;
+		return h->len < 65536 || h->len >> 63 ? -1 : 1;
+	}
+	return 1;
+}
+
+/* Sequence rules: continuation frames only inside a message, control frames whole and short. */
+static const char *check_kind(const struct tnl_ws *w, const struct header *h)
+{
+	switch (h->op) {
+	case FRAME_CONT:
+		return w->in_fragment ? NULL : "continuation";
+	case TNL_WS_TEXT:
+	case TNL_WS_BINARY:
+		return w->in_fragment ? "fragment" : NULL;
+	case TNL_WS_CLOSE:
+	case TNL_WS_PING:
+	case TNL_WS_PONG:
+		return !h->fin ? "fragmented control frame" : h->len > 125 ? "control frame length" : NULL;
+	default:
+		return "opcode";
+	}
+}
+
+/* 1: *h is good and complete; TNL_EAGAIN; else refused. */
+static int parse_header(struct tnl_ws *w, struct header *h)
+{
+	const uint8_t *p = tnl_buf_data(&w->in);
+	size_t n = tnl_buf_len(&w->in);
+	const char *fault;
+	int rc;
+
+	if (n < 2)
+		return TNL_EAGAIN;
+	h->op = p[0] & 0x0f;
+	h->fin = p[0] & 0x80;
+	h->masked = p[1] & 0x80;
+	if (p[0] & 0x70)
+		return refuse(w, TNL_EPROTO, 1002, "reserved bits");
+	if (h->masked != w->conf.server)
+		return refuse(w, TNL_EPROTO, 1002, "mask bit");
+	rc = parse_length(p, n, h);
+	if (h->op & 8 && (p[1] & 0x7f) > 125)
+		h->len = p[1] & 0x7f; /* too long for a control frame, whatever follows */
+	fault = check_kind(w, h);
+	if (fault)
+		return refuse(w, TNL_EPROTO, 1002, fault);
+	if (rc < 0)
+		return refuse(w, TNL_EPROTO, 1002, "length");
+	if (rc == 0)
+		return TNL_EAGAIN;
+	if (!(h->op & 8) && h->len > w->conf.max_message - (h->op == FRAME_CONT ? w->frag_total : 0))
+		return refuse(w, TNL_ETOOBIG, 1009, "size");
+	if (h->masked) {
+		if (n < h->size + 4)
+			return TNL_EAGAIN;
+		memcpy(h->key, p + h->size, 4);
+		h->size += 4;
+	}
+	return 1;
+}
+
+/* The short way: a whole data frame, handed out where it lies. */
+static int take_data(struct tnl_ws *w, const struct header *h, struct tnl_ws_event *ev)
+{
+	uint8_t *p = w->in.base + w->in.head + h->size;
+	size_t n = (size_t)h->len;
+
+	if (h->masked)
+		tnl_ws_mask(p, p, n, h->key);
+	tnl_buf_consume(&w->in, h->size + n);
+	if (h->op == TNL_WS_TEXT && !tnl_utf8_valid(p, n))
+		return refuse(w, TNL_ESYNTAX, 1007, "utf-8");
+	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)h->op, .data = p, .len = n};
+	return 1;
+}
+
+/* A ping that cannot be answered for want of room: the peer does not read, and
+ * only the latest ping needs an answer. */
+static bool pong_would_not_fit(const struct tnl_ws *w)
+{
+	return tnl_buf_room(&w->out) < 2 * CONTROL_MAX; /* the other share is for a close frame */
+}
+
+static int wslay_fault(struct tnl_ws *w)
+{
+	uint16_t code = wslay_event_get_status_code_sent(w->wslay);
+
+	if (w->nomem)
+		return w->err = TNL_ENOMEM;
+	if (code == WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA)
+		return refuse(w, TNL_ESYNTAX, code, "utf-8");
+	if (code == WSLAY_CODE_MESSAGE_TOO_BIG)
+		return refuse(w, TNL_ETOOBIG, code, "size");
+	return refuse(w, TNL_EPROTO, WSLAY_CODE_PROTOCOL_ERROR, "frame");
+}
+
+/* wslay lets some malformed close frames through as if nothing stood in them. */
+static int check_close(struct tnl_ws *w, const struct header *h)
+{
+	const uint8_t *p = tnl_buf_data(&w->in) + h->size;
+	uint8_t text[125];
+	size_t n = (size_t)h->len;
+	unsigned code;
+
+	if (!n)
+		return 0;
+	if (h->masked)
+		tnl_ws_mask(text, p, n, h->key);
+	else
+		memcpy(text, p, n);
+	code = n < 2 ? 0 : tnl_get_be16(text);
+	/* RFC 6455 section 7.4: 1004 to 1006 and 1015 may not stand on the wire, nor what nobody registered. */
+	if (!((code >= 1000 && code <= 1014 && !(code >= 1004 && code <= 1006)) || (code >= 3000 && code <= 4999)))
+		return refuse(w, TNL_EPROTO, 1002, "close code");
+	if (!tnl_utf8_valid(text + 2, n - 2))
+		return refuse(w, TNL_ESYNTAX, 1007, "utf-8");
+	return 0;
+}
+
+/* The long way: one frame through wslay. 1: *ev filled; 0: nothing to tell yet. */
+static int take_other(struct tnl_ws *w, const struct header *h, struct tnl_ws_event *ev)
+{
+	size_t n = h->size + (size_t)h->len;
+	bool control = h->op & 8;
+
+	if (h->op == TNL_WS_PING && (w->closing || pong_would_not_fit(w)))
+		return take_data(w, h, ev);
+	if (h->op == TNL_WS_CLOSE && check_close(w, h) != 0)
+		return w->err;
+	w->slice = tnl_buf_data(&w->in);
+	w->slice_len = n;
+	w->msg_done = false;
+	if (wslay_event_recv(w->wslay) == WSLAY_ERR_NOMEM)
+		w->nomem = true;
+	tnl_buf_consume(&w->in, n);
+	flush(w);
+	if (w->nomem || w->slice_len || (!w->msg_done && (h->fin || !wslay_event_get_read_enabled(w->wslay))))
+		return wslay_fault(w);
+	if (!control) {
+		w->in_fragment = !h->fin;
+		w->frag_total = h->fin ? 0 : w->frag_total + (size_t)h->len;
+	}
+	if (!w->msg_done)
+		return 0;
+	w->got_close = w->msg_op == TNL_WS_CLOSE;
+	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)w->msg_op,
+				    .data = (uint8_t *)(uintptr_t)tnl_buf_data(&w->msg),
+				    .len = tnl_buf_len(&w->msg),
+				    .close_code = w->close_code};
+	return 1;
+}
+
+int tnl_ws_next(struct tnl_ws *w, struct tnl_ws_event *ev, uint64_t now, const char **fault)
+{
+	struct header h;
+	int rc;
+
+	for (;;) {
+		if (w->err) {
+			rc = w->err;
+			break;
+		}
+		if (w->got_close) {
+			tnl_buf_reset(&w->in);
+			return TNL_EAGAIN;
+		}
+		rc = parse_header(w, &h);
+		if (rc == TNL_EAGAIN)
+			return rc;
+		if (rc != 1)
+			break;
+		if (tnl_buf_len(&w->in) - h.size < h.len)
+			return TNL_EAGAIN;
+		rc = h.fin && (h.op == TNL_WS_BINARY || h.op == TNL_WS_TEXT) ? take_data(w, &h, ev) : take_other(w, &h, ev);
+		if (rc == 1)
+			return 1;
+		if (rc != 0)
+			break;
+	}
+	if (fault)
+		*fault = w->fault ? w->fault : "memory";
+	return rc;
+}
+
+/* --- output ------------------------------------------------------------------ */
+
+static size_t write_header(const struct tnl_ws *w, uint8_t *p, enum tnl_ws_op op, size_t n, uint8_t key[4])
+{
+	size_t at = 2;
+
+	p[0] = (uint8_t)(0x80 | op);
+	if (n < 126) {
+		p[1] = (uint8_t)n;
+	} else if (n < 65536) {
+		p[1] = 126;
+		tnl_put_be16(p + 2, (uint16_t)n);
+		at = 4;
+	} else {
+		p[1] = 127;
+		tnl_put_be64(p + 2, n);
+		at = 10;
+	}
+	if (!w->conf.server) {
+		p[1] |= 0x80;
+		tnl_random(key, 4);
+		memcpy(p + at, key, 4);
+		at += 4;
+	}
+	return at;
+}
+
+int tnl_ws_send(struct tnl_ws *w, enum tnl_ws_op op, const void *data, size_t n)
+{
+	bool control = op == TNL_WS_PING || op == TNL_WS_PONG;
+	uint8_t key[4], *p;
+	size_t size;
+
+	if (w->closing)
+		return TNL_ECLOSED;
+	if (op == TNL_WS_CLOSE || (control && n > 125))
+		return TNL_EINVAL;
+	if (control ? pong_would_not_fit(w) : n > tnl_ws_out_room(w))
+		return TNL_EAGAIN;
+	p = tnl_buf_reserve(&w->out, n + TNL_WS_MAX_OVERHEAD);
+	if (!p)
+		return TNL_ENOMEM;
+	size = write_header(w, p, op, n, key);
+	if (w->conf.server && n)
+		memcpy(p + size, data, n);
+	else if (n)
+		tnl_ws_mask(p + size, data, n, key);
+	tnl_buf_commit(&w->out, size + n);
+	return 0;
+}
+
+int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason)
+{
+	size_t n = reason ? strlen(reason) : 0;
+
+	if (w->closing)
+		return TNL_ECLOSED;
+	if (n > 123)
+		for (n = 123; n && ((uint8_t)reason[n] & 0xc0) == 0x80; n--) /* not in mid-character */
+			;
+	if (wslay_event_queue_close(w->wslay, code, (const uint8_t *)reason, n) != 0)
+		return TNL_EINVAL;
+	w->closing = true;
+	flush(w);
+	return 0;
+}
+
+size_t tnl_ws_out_room(const struct tnl_ws *w)
+{
+	size_t used = tnl_buf_len(&w->out) + TNL_WS_MAX_OVERHEAD;
+
+	return used < w->conf.out_max ? w->conf.out_max - used : 0;
+}
+
+const uint8_t *tnl_ws_out_peek(struct tnl_ws *w, size_t *n)
+{
+	*n = tnl_buf_len(&w->out);
+	return tnl_buf_data(&w->out);
+}
+
+void tnl_ws_out_consume(struct tnl_ws *w, size_t n)
+{
+	tnl_buf_consume(&w->out, n);
+}
+
+/* --- time --------------------------------------------------------------------- */
+
+uint64_t tnl_ws_deadline(const struct tnl_ws *w)
+{
+	if (w->closing)
+		return w->pong_by;
+	return w->next_ping < w->pong_by ? w->next_ping : w->pong_by;
+}
+
+int tnl_ws_expire(struct tnl_ws *w, uint64_t now)
+{
+	if (now >= w->pong_by)
+		return TNL_ETIMEOUT;
+	if (now < w->next_ping || w->closing)
+		return 0;
+	/* A ping that found no room waits behind a peer that does not read: the clock runs all the same. */
+	if (tnl_ws_send(w, TNL_WS_PING, "keepalive", 9) == TNL_ENOMEM)
+		return TNL_ENOMEM;
+	w->next_ping = now + w->conf.ping_ns;
+	if (w->pong_by == NEVER)
+		w->pong_by = now + w->conf.pong_ns;
+	return 0;
+}
+
+bool tnl_ws_closed(const struct tnl_ws *w)
+{
+	return w->got_close && w->closing;
+}

@@ -1,0 +1,666 @@
+/* WebSocket framing: wslay as the oracle in both directions, every split point, and each
+ * refusal with its close code. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "lib/enc.h"
+#include "lib/ws.h"
+#include "lib/wsmask.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wslay/wslay.h>
+
+#define SEC 1000000000ull
+
+static struct tnl_ws *ws_new(bool server)
+{
+	struct tnl_ws_config c = {.server = server};
+	struct tnl_ws *w = tnl_ws_new(&c, 0);
+
+	assert_non_null(w);
+	return w;
+}
+
+static void feed(struct tnl_ws *w, const void *p, size_t n)
+{
+	size_t cap;
+	uint8_t *q = tnl_ws_in_reserve(w, &cap);
+
+	assert_non_null(q);
+	assert_true(cap >= n);
+	memcpy(q, p, n);
+	tnl_ws_in_commit(w, n, 0);
+}
+
+/* A frame as it stands on the wire. `len_form` 0: minimal, else 126 or 127. */
+static size_t frame(uint8_t *out, uint8_t b0, bool mask, const void *data, size_t n, int len_form)
+{
+	static const uint8_t key[4] = {0x37, 0xfa, 0x21, 0x3d};
+	size_t at = 2;
+
+	out[0] = b0;
+	if (!len_form)
+		len_form = n < 126 ? 0 : n < 65536 ? 126 : 127;
+	if (len_form == 126) {
+		out[1] = 126;
+		tnl_put_be16(out + 2, (uint16_t)n);
+		at = 4;
+	} else if (len_form == 127) {
+		out[1] = 127;
+		tnl_put_be64(out + 2, n);
+		at = 10;
+	} else {
+		out[1] = (uint8_t)n;
+	}
+	if (mask) {
+		out[1] |= 0x80;
+		memcpy(out + at, key, 4);
+		at += 4;
+	}
+	for (size_t i = 0; i < n; i++)
+		out[at + i] = (uint8_t)(((const uint8_t *)data)[i] ^ (mask ? key[i & 3] : 0));
+	return at + n;
+}
+
+static uint16_t queued_close(struct tnl_ws *w)
+{
+	size_t n, at = 2;
+	const uint8_t *p = tnl_ws_out_peek(w, &n);
+	uint8_t key[4] = {0}, code[2];
+
+	/* the close frame is the last one; the tests that call this queue nothing else */
+	if (n < 4 || p[0] != 0x88)
+		return 0;
+	if (p[1] & 0x80) {
+		memcpy(key, p + 2, 4);
+		at = 6;
+	}
+	code[0] = p[at] ^ key[0];
+	code[1] = p[at + 1] ^ key[1];
+	return tnl_get_be16(code);
+}
+
+/* --- masking ------------------------------------------------------------------- */
+
+static void test_mask_is_the_naive_xor(void **state)
+{
+	uint8_t src[200], want[200], got[200 + 8], key[4] = {1, 0x80, 0xff, 0x5a};
+
+	for (size_t i = 0; i < sizeof(src); i++)
+		src[i] = (uint8_t)(i * 7);
+	for (size_t n = 0; n <= 130; n++)
+		for (size_t off = 0; off < 8; off++) {
+			for (size_t i = 0; i < n; i++)
+				want[i] = src[off + i] ^ key[i & 3];
+			got[off + n] = 0xee;
+			tnl_ws_mask(got + off, src + off, n, key);
+			assert_memory_equal(got + off, want, n);
+			assert_int_equal(got[off + n], 0xee);
+			tnl_ws_mask(got + off, got + off, n, key);
+			assert_memory_equal(got + off, src + off, n);
+		}
+}
+
+/* --- refusals -------------------------------------------------------------------- */
+
+static void expect_refused(bool server, const uint8_t *p, size_t n, int err, uint16_t code, const char *fault_want)
+{
+	/* whole, and byte by byte */
+	for (int bytewise = 0; bytewise < 2; bytewise++) {
+		struct tnl_ws *w = ws_new(server);
+		struct tnl_ws_event ev;
+		const char *fault = NULL;
+		int rc = TNL_EAGAIN;
+
+		if (!bytewise) {
+			feed(w, p, n);
+			while ((rc = tnl_ws_next(w, &ev, 0, &fault)) == 1)
+				;
+		}
+		for (size_t i = 0; bytewise && i < n && rc == TNL_EAGAIN; i++) {
+			feed(w, p + i, 1);
+			while ((rc = tnl_ws_next(w, &ev, 0, &fault)) == 1)
+				;
+		}
+		if (rc != err || strcmp(fault ? fault : "", fault_want) != 0)
+			fail_msg("got %s \"%s\", want %s \"%s\"", tnl_err_name(rc), fault ? fault : "", tnl_err_name(err),
+				 fault_want);
+		assert_int_equal(queued_close(w), code);
+		/* it stays refused, and nothing more is sent */
+		assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), err);
+		assert_int_equal(tnl_ws_send(w, TNL_WS_BINARY, "x", 1), TNL_ECLOSED);
+		tnl_ws_free(w);
+	}
+}
+
+static void test_refusals(void **state)
+{
+	uint8_t b[1024], data[300] = {0};
+	size_t n;
+
+	for (int server = 0; server < 2; server++) {
+		bool m = server; /* the mask that is right */
+
+		n = frame(b, 0x82, !m, "x", 1, 0);
+		expect_refused(server, b, n, TNL_EPROTO, 1002, "mask bit");
+		for (int bit = 0x10; bit <= 0x40; bit <<= 1) {
+			n = frame(b, (uint8_t)(0x82 | bit), m, "x", 1, 0);
+			expect_refused(server, b, n, TNL_EPROTO, 1002, "reserved bits");
+		}
+		for (int op = 0; op < 16; op++) {
+			if (op <= 2 || (op >= 8 && op <= 10))
+				continue;
+			n = frame(b, (uint8_t)(0x80 | op), m, "x", 1, 0);
+			expect_refused(server, b, n, TNL_EPROTO, 1002, "opcode");
+		}
+		for (int op = 8; op <= 10; op++) {
+			n = frame(b, (uint8_t)(0x80 | op), m, data, 126, 0);
+			expect_refused(server, b, n, TNL_EPROTO, 1002, "control frame length");
+			n = frame(b, (uint8_t)op, m, data, 2, 0);
+			expect_refused(server, b, n, TNL_EPROTO, 1002, "fragmented control frame");
+		}
+		n = frame(b, 0x82, m, data, 125, 126);
+		expect_refused(server, b, n, TNL_EPROTO, 1002, "length");
+		n = frame(b, 0x82, m, data, 300, 127);
+		expect_refused(server, b, n, TNL_EPROTO, 1002, "length");
+		n = frame(b, 0x82, m, data, 0, 127);
+		b[2] = 0x80;
+		b[9] = 1;
+		expect_refused(server, b, n, TNL_EPROTO, 1002, "length");
+		n = frame(b, 0x80, m, "x", 1, 0);
+		expect_refused(server, b, n, TNL_EPROTO, 1002, "continuation");
+		n = frame(b, 0x02, m, "x", 1, 0);
+		n += frame(b + n, 0x82, m, "x", 1, 0);
+		expect_refused(server, b, n, TNL_EPROTO, 1002, "fragment");
+		/* text that is not UTF-8: whole, and in fragments */
+		n = frame(b, 0x81, m, "a\xff", 2, 0);
+		expect_refused(server, b, n, TNL_ESYNTAX, 1007, "utf-8");
+		n = frame(b, 0x81, m, "a\xc3", 2, 0);
+		expect_refused(server, b, n, TNL_ESYNTAX, 1007, "utf-8");
+		n = frame(b, 0x01, m, "a\xc3", 2, 0);
+		n += frame(b + n, 0x80, m, "a", 1, 0);
+		expect_refused(server, b, n, TNL_ESYNTAX, 1007, "utf-8");
+		/* close frames */
+		n = frame(b, 0x88, m, "\x03", 1, 0);
+		expect_refused(server, b, n, TNL_EPROTO, 1002, "close code");
+		n = frame(b, 0x88, m, "\x03\xed", 2, 0); /* 1005 may not be sent */
+		expect_refused(server, b, n, TNL_EPROTO, 1002, "close code");
+		n = frame(b, 0x88, m, "\x03\xe8\xff", 3, 0);
+		expect_refused(server, b, n, TNL_ESYNTAX, 1007, "utf-8");
+	}
+}
+
+static void test_too_big(void **state)
+{
+	uint8_t b[64], *big = test_calloc(1, TNL_WS_MAX_MESSAGE + 100);
+	struct tnl_ws_event ev;
+	size_t n;
+
+	/* refused by the header alone, before any of the payload came */
+	frame(b, 0x82, true, "", 0, 127);
+	tnl_put_be64(b + 2, TNL_WS_MAX_MESSAGE + 1);
+	expect_refused(true, b, 10, TNL_ETOOBIG, 1009, "size");
+	tnl_put_be64(b + 2, INT64_MAX);
+	expect_refused(true, b, 10, TNL_ETOOBIG, 1009, "size");
+	/* the sum of fragments counts */
+	struct tnl_ws_config c = {.server = true, .max_message = 20};
+	struct tnl_ws *w = tnl_ws_new(&c, 0);
+	n = frame(b, 0x02, true, big, 12, 0);
+	feed(w, b, n);
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), TNL_EAGAIN);
+	n = frame(b, 0x80, true, big, 9, 0);
+	feed(w, b, n);
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), TNL_ETOOBIG);
+	assert_int_equal(queued_close(w), 1009);
+	tnl_ws_free(w);
+	/* the largest that fits passes */
+	w = ws_new(true);
+	uint8_t *f = test_malloc(TNL_WS_MAX_MESSAGE + 100);
+	n = frame(f, 0x82, true, big, TNL_WS_MAX_MESSAGE, 0);
+	for (size_t at = 0; at < n;) {
+		size_t k = n - at < 16384 ? n - at : 16384;
+
+		assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), TNL_EAGAIN);
+		feed(w, f + at, k); /* 16 KiB of room after each EAGAIN */
+		at += k;
+	}
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+	assert_int_equal(ev.len, TNL_WS_MAX_MESSAGE);
+	tnl_ws_free(w);
+	test_free(f);
+	test_free(big);
+}
+
+/* --- every split point ------------------------------------------------------------- */
+
+static size_t sample_stream(uint8_t *b, bool mask)
+{
+	uint8_t data[300];
+	size_t n = 0;
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)i;
+	n += frame(b + n, 0x81, mask, "token", 5, 0);
+	n += frame(b + n, 0x82, mask, data, 0, 0);
+	n += frame(b + n, 0x82, mask, data, 120, 0);
+	n += frame(b + n, 0x82, mask, data, 126, 0);
+	n += frame(b + n, 0x02, mask, data, 100, 0);
+	n += frame(b + n, 0x89, mask, "keepalive", 9, 0);
+	n += frame(b + n, 0x00, mask, data + 100, 100, 0);
+	n += frame(b + n, 0x80, mask, data + 200, 100, 0);
+	n += frame(b + n, 0x01, mask, "gr\xc3", 3, 0);
+	n += frame(b + n, 0x80, mask, "\xbc\xc3\x9f", 3, 0);
+	n += frame(b + n, 0x8a, mask, "pong", 4, 0);
+	n += frame(b + n, 0x82, mask, data, 300, 0);
+	n += frame(b + n, 0x88, mask, "\x03\xe8" "Bye", 5, 0);
+	return n;
+}
+
+/* Collects events as text: what is compared. */
+static void collect(struct tnl_ws *w, struct tnl_buf *log)
+{
+	struct tnl_ws_event ev;
+	uint8_t sum[32];
+	char hex[65];
+	int rc;
+
+	while ((rc = tnl_ws_next(w, &ev, 0, NULL)) == 1) {
+		tnl_sha256(ev.data, ev.len, sum);
+		tnl_hex(sum, 4, hex);
+		tnl_buf_printf(log, "%d:%zu:%s:%d ", (int)ev.op, ev.len, hex, ev.op == TNL_WS_CLOSE ? ev.close_code : 0);
+	}
+	assert_int_equal(rc, TNL_EAGAIN);
+}
+
+static void test_every_split(void **state)
+{
+	uint8_t b[4096];
+	struct tnl_buf want, got;
+
+	tnl_buf_init(&want, 100000);
+	tnl_buf_init(&got, 100000);
+	for (int server = 0; server < 2; server++) {
+		size_t n = sample_stream(b, server);
+		struct tnl_ws *w = ws_new(server);
+
+		tnl_buf_reset(&want);
+		feed(w, b, n);
+		collect(w, &want);
+		assert_true(tnl_ws_closed(w));
+		tnl_ws_free(w);
+		assert_non_null(strstr(tnl_buf_str(&want), "1:5:"));
+		assert_non_null(strstr(tnl_buf_str(&want), "9:9:"));
+		assert_non_null(strstr(tnl_buf_str(&want), "8:3:"));
+		assert_non_null(strstr(tnl_buf_str(&want), ":1000 "));
+		for (size_t cut = 0; cut <= n; cut++) {
+			w = ws_new(server);
+			tnl_buf_reset(&got);
+			feed(w, b, cut);
+			collect(w, &got);
+			if (cut < n)
+				feed(w, b + cut, n - cut);
+			collect(w, &got);
+			assert_string_equal(tnl_buf_str(&got), tnl_buf_str(&want));
+			tnl_ws_free(w);
+		}
+		w = ws_new(server);
+		tnl_buf_reset(&got);
+		for (size_t i = 0; i < n; i++) {
+			feed(w, b + i, 1);
+			collect(w, &got);
+			if (i == n / 2)
+				tnl_ws_trim(w);
+		}
+		assert_string_equal(tnl_buf_str(&got), tnl_buf_str(&want));
+		tnl_ws_free(w);
+	}
+	tnl_buf_fini(&want);
+	tnl_buf_fini(&got);
+}
+
+/* --- wslay as the other end ----------------------------------------------------------- */
+
+struct peer {
+	wslay_event_context_ptr c;
+	struct tnl_buf in, out;
+	struct tnl_buf got;
+	int messages, last_op;
+	uint16_t close_code;
+	const uint8_t *frag;
+	size_t frag_left, frag_step;
+};
+
+static ssize_t peer_recv(wslay_event_context_ptr c, uint8_t *buf, size_t len, int flags, void *user)
+{
+	struct peer *p = user;
+	size_t n = tnl_buf_len(&p->in);
+
+	if (!n) {
+		wslay_event_set_error(c, WSLAY_ERR_WOULDBLOCK);
+		return -1;
+	}
+	n = n < len ? n : len;
+	memcpy(buf, tnl_buf_data(&p->in), n);
+	tnl_buf_consume(&p->in, n);
+	return (ssize_t)n;
+}
+
+static ssize_t peer_send(wslay_event_context_ptr c, const uint8_t *data, size_t len, int flags, void *user)
+{
+	struct peer *p = user;
+
+	assert_int_equal(tnl_buf_put(&p->out, data, len), 0);
+	return (ssize_t)len;
+}
+
+static int peer_mask(wslay_event_context_ptr c, uint8_t *buf, size_t len, void *user)
+{
+	tnl_random(buf, len);
+	return 0;
+}
+
+static void peer_msg(wslay_event_context_ptr c, const struct wslay_event_on_msg_recv_arg *m, void *user)
+{
+	struct peer *p = user;
+
+	p->messages++;
+	p->last_op = m->opcode;
+	p->close_code = m->status_code;
+	tnl_buf_reset(&p->got);
+	assert_int_equal(tnl_buf_put(&p->got, m->msg, m->msg_length), 0);
+}
+
+static ssize_t peer_fragment(wslay_event_context_ptr c, uint8_t *buf, size_t len, const union wslay_event_msg_source *src,
+			     int *eof, void *user)
+{
+	struct peer *p = user;
+	size_t n = p->frag_left < p->frag_step ? p->frag_left : p->frag_step;
+
+	n = n < len ? n : len;
+	memcpy(buf, p->frag, n);
+	p->frag += n;
+	p->frag_left -= n;
+	*eof = p->frag_left == 0;
+	return (ssize_t)n;
+}
+
+static void peer_init(struct peer *p, bool server)
+{
+	static const struct wslay_event_callbacks cb = {.recv_callback = peer_recv,
+							.send_callback = peer_send,
+							.genmask_callback = peer_mask,
+							.on_msg_recv_callback = peer_msg};
+
+	memset(p, 0, sizeof(*p));
+	assert_int_equal((server ? wslay_event_context_server_init : wslay_event_context_client_init)(&p->c, &cb, p), 0);
+	tnl_buf_init(&p->in, 1 << 21);
+	tnl_buf_init(&p->out, 1 << 21);
+	tnl_buf_init(&p->got, 1 << 21);
+}
+
+static void peer_fini(struct peer *p)
+{
+	wslay_event_context_free(p->c);
+	tnl_buf_fini(&p->in);
+	tnl_buf_fini(&p->out);
+	tnl_buf_fini(&p->got);
+}
+
+static void to_peer(struct tnl_ws *w, struct peer *p)
+{
+	size_t n;
+	const uint8_t *q = tnl_ws_out_peek(w, &n);
+
+	assert_int_equal(tnl_buf_put(&p->in, q, n), 0);
+	tnl_ws_out_consume(w, n);
+	assert_int_equal(wslay_event_recv(p->c), 0);
+}
+
+/* Everything that the oracle wants to send, in random portions; returns the last event. */
+static int from_peer(struct peer *p, struct tnl_ws *w, struct tnl_ws_event *ev, struct tnl_buf *copy)
+{
+	int events = 0;
+
+	assert_int_equal(wslay_event_send(p->c), 0);
+	while (tnl_buf_len(&p->out)) {
+		size_t cap, n = tnl_buf_len(&p->out), k = 1 + (size_t)rand() % 3000;
+		uint8_t *q = tnl_ws_in_reserve(w, &cap);
+		struct tnl_ws_event e;
+		int rc;
+
+		n = n < k ? n : k;
+		n = n < cap ? n : cap;
+		memcpy(q, tnl_buf_data(&p->out), n);
+		tnl_buf_consume(&p->out, n);
+		tnl_ws_in_commit(w, n, 0);
+		while ((rc = tnl_ws_next(w, &e, 0, NULL)) == 1) {
+			*ev = e;
+			tnl_buf_reset(copy);
+			assert_int_equal(tnl_buf_put(copy, e.data, e.len), 0);
+			events++;
+		}
+		assert_int_equal(rc, TNL_EAGAIN);
+	}
+	return events;
+}
+
+static void oracle_round(bool server, unsigned seed)
+{
+	static const size_t sizes[] = {0, 1, 5, 124, 125, 126, 127, 1000, 1144, 4096, 16384, 65535, 65536, 70000, 262144};
+	struct tnl_ws *w = ws_new(server);
+	struct tnl_ws_event ev;
+	struct tnl_buf copy;
+	struct peer p;
+	uint8_t *data = test_malloc(262144);
+
+	srand(seed);
+	for (size_t i = 0; i < 262144; i++)
+		data[i] = (uint8_t)rand();
+	tnl_buf_init(&copy, 1 << 20);
+	peer_init(&p, !server);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t n = sizes[i];
+		struct wslay_event_msg m = {WSLAY_BINARY_FRAME, data, n};
+
+		assert_int_equal(tnl_ws_send(w, TNL_WS_BINARY, data, n), 0);
+		to_peer(w, &p);
+		assert_int_equal(p.last_op, WSLAY_BINARY_FRAME);
+		assert_int_equal(tnl_buf_len(&p.got), n);
+		assert_memory_equal(tnl_buf_data(&p.got), data, n);
+
+		assert_int_equal(wslay_event_queue_msg(p.c, &m), 0);
+		assert_int_equal(from_peer(&p, w, &ev, &copy), 1);
+		assert_int_equal(ev.op, TNL_WS_BINARY);
+		assert_int_equal(ev.len, n);
+		assert_memory_equal(tnl_buf_data(&copy), data, n);
+
+		/* fragments from the oracle */
+		struct wslay_event_fragmented_msg fm = {.opcode = WSLAY_BINARY_FRAME, .read_callback = peer_fragment};
+		p.frag = data;
+		p.frag_left = n;
+		p.frag_step = n / 3 + 1;
+		assert_int_equal(wslay_event_queue_fragmented_msg(p.c, &fm), 0);
+		assert_int_equal(from_peer(&p, w, &ev, &copy), 1);
+		assert_int_equal(ev.op, TNL_WS_BINARY);
+		assert_int_equal(tnl_buf_len(&copy), n);
+		assert_memory_equal(tnl_buf_data(&copy), data, n);
+	}
+	/* its ping is answered by ours, ours by it */
+	struct wslay_event_msg ping = {WSLAY_PING, (const uint8_t *)"keepalive", 9};
+	assert_int_equal(wslay_event_queue_msg(p.c, &ping), 0);
+	assert_int_equal(from_peer(&p, w, &ev, &copy), 1);
+	assert_int_equal(ev.op, TNL_WS_PING);
+	to_peer(w, &p);
+	assert_int_equal(p.last_op, WSLAY_PONG);
+	assert_memory_equal(tnl_buf_data(&p.got), "keepalive", 9);
+	assert_int_equal(tnl_ws_send(w, TNL_WS_PING, "hi", 2), 0);
+	to_peer(w, &p);
+	assert_int_equal(from_peer(&p, w, &ev, &copy), 1);
+	assert_int_equal(ev.op, TNL_WS_PONG);
+	assert_memory_equal(tnl_buf_data(&copy), "hi", 2);
+	/* closing, started by either */
+	if (seed & 1) {
+		assert_int_equal(tnl_ws_close(w, 1001, "going away"), 0);
+		assert_int_equal(tnl_ws_close(w, 1001, "twice"), TNL_ECLOSED);
+		to_peer(w, &p);
+		assert_int_equal(p.last_op, WSLAY_CONNECTION_CLOSE);
+		assert_int_equal(p.close_code, 1001);
+		assert_memory_equal(tnl_buf_data(&p.got) + 2, "going away", 10);
+		assert_false(tnl_ws_closed(w));
+		assert_int_equal(from_peer(&p, w, &ev, &copy), 1);
+		assert_int_equal(ev.op, TNL_WS_CLOSE);
+		assert_int_equal(ev.close_code, 1001);
+	} else {
+		assert_int_equal(wslay_event_queue_close(p.c, 1000, (const uint8_t *)"Bye", 3), 0);
+		assert_int_equal(from_peer(&p, w, &ev, &copy), 1);
+		assert_int_equal(ev.op, TNL_WS_CLOSE);
+		assert_int_equal(ev.close_code, 1000);
+		assert_memory_equal(tnl_buf_data(&copy), "Bye", 3);
+		to_peer(w, &p);
+		assert_int_equal(wslay_event_get_close_received(p.c), 1);
+	}
+	assert_true(tnl_ws_closed(w));
+	peer_fini(&p);
+	tnl_buf_fini(&copy);
+	tnl_ws_free(w);
+	test_free(data);
+}
+
+static void test_wslay_agrees(void **state)
+{
+	for (unsigned seed = 1; seed <= 4; seed++) {
+		oracle_round(true, seed);
+		oracle_round(false, seed);
+	}
+}
+
+/* --- limits and time -------------------------------------------------------------------- */
+
+static void test_output_limit(void **state)
+{
+	struct tnl_ws_config c = {.out_max = 1000};
+	struct tnl_ws *w = tnl_ws_new(&c, 0);
+	uint8_t data[1000] = {0};
+	size_t n;
+
+	assert_int_equal(tnl_ws_out_room(w), 1000 - TNL_WS_MAX_OVERHEAD);
+	assert_int_equal(tnl_ws_send(w, TNL_WS_BINARY, data, 1000), TNL_EAGAIN);
+	assert_int_equal(tnl_ws_send(w, TNL_WS_BINARY, data, 700), 0);
+	assert_int_equal(tnl_ws_send(w, TNL_WS_BINARY, data, 700), TNL_EAGAIN);
+	n = tnl_ws_out_room(w);
+	assert_int_equal(tnl_ws_send(w, TNL_WS_BINARY, data, n), 0);
+	assert_int_equal(tnl_ws_send(w, TNL_WS_PING, "p", 1), 0); /* control frames have room of their own */
+	tnl_ws_out_peek(w, &n);
+	tnl_ws_out_consume(w, n);
+	assert_int_equal(tnl_ws_out_room(w), 1000 - TNL_WS_MAX_OVERHEAD);
+	tnl_ws_free(w);
+}
+
+static void test_ping_flood_is_bounded(void **state)
+{
+	struct tnl_ws *w = ws_new(true);
+	struct tnl_ws_event ev;
+	uint8_t b[200], data[125] = {0};
+	size_t n = frame(b, 0x89, true, data, 125, 0), out;
+
+	for (int i = 0; i < 20000; i++) {
+		feed(w, b, n);
+		assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+		assert_int_equal(ev.op, TNL_WS_PING);
+	}
+	tnl_ws_out_peek(w, &out);
+	assert_true(out <= 512 * 1024 + TNL_WS_MAX_MESSAGE + 16 * 1024);
+	/* a close frame still finds its place */
+	assert_int_equal(tnl_ws_close(w, 1001, NULL), 0);
+	n = out;
+	tnl_ws_out_peek(w, &out);
+	assert_int_equal(out, n + 4);
+	tnl_ws_free(w);
+}
+
+static void test_pings_and_timeouts(void **state)
+{
+	struct tnl_ws_config c = {.ping_ns = 30 * SEC, .pong_ns = 20 * SEC};
+	struct tnl_ws *w = tnl_ws_new(&c, 100 * SEC);
+	struct tnl_ws_event ev;
+	uint8_t b[64];
+	size_t n, cap;
+
+	assert_int_equal(tnl_ws_deadline(w), 130 * SEC);
+	assert_int_equal(tnl_ws_expire(w, 129 * SEC), 0);
+	tnl_ws_out_peek(w, &n);
+	assert_int_equal(n, 0);
+	assert_int_equal(tnl_ws_expire(w, 130 * SEC), 0);
+	const uint8_t *p = tnl_ws_out_peek(w, &n);
+	assert_int_equal(n, 2 + 4 + 9);
+	assert_int_equal(p[0], 0x89);
+	tnl_ws_out_consume(w, n);
+	assert_int_equal(tnl_ws_deadline(w), 150 * SEC);
+	/* the pong comes */
+	n = frame(b, 0x8a, false, "keepalive", 9, 0);
+	memcpy(tnl_ws_in_reserve(w, &cap), b, n);
+	tnl_ws_in_commit(w, n, 140 * SEC);
+	assert_int_equal(tnl_ws_next(w, &ev, 140 * SEC, NULL), 1);
+	assert_int_equal(ev.op, TNL_WS_PONG);
+	assert_int_equal(tnl_ws_deadline(w), 160 * SEC);
+	assert_int_equal(tnl_ws_expire(w, 150 * SEC), 0);
+	assert_int_equal(tnl_ws_expire(w, 160 * SEC), 0);
+	/* any data is a sign of life */
+	n = frame(b, 0x82, false, "x", 1, 0);
+	memcpy(tnl_ws_in_reserve(w, &cap), b, n);
+	tnl_ws_in_commit(w, n, 175 * SEC);
+	assert_int_equal(tnl_ws_expire(w, 180 * SEC), 0);
+	/* silence is not */
+	assert_int_equal(tnl_ws_expire(w, 190 * SEC), 0);
+	assert_int_equal(tnl_ws_expire(w, 199 * SEC), 0);
+	assert_int_equal(tnl_ws_expire(w, 200 * SEC), 0);
+	tnl_ws_free(w);
+	w = tnl_ws_new(&c, 0);
+	assert_int_equal(tnl_ws_expire(w, 30 * SEC), 0);
+	assert_int_equal(tnl_ws_expire(w, 50 * SEC - 1), 0);
+	assert_int_equal(tnl_ws_expire(w, 50 * SEC), TNL_ETIMEOUT);
+	tnl_ws_free(w);
+	/* no pings asked for: no deadline */
+	w = ws_new(true);
+	assert_true(tnl_ws_deadline(w) == UINT64_MAX);
+	tnl_ws_free(w);
+}
+
+static void test_long_close_reason(void **state)
+{
+	struct tnl_ws *w = ws_new(true);
+	char reason[200];
+	size_t n;
+
+	memset(reason, 'a', sizeof(reason));
+	memcpy(reason + 122, "\xc3\xbc", 2); /* the cut would fall into the middle of it */
+	reason[199] = 0;
+	assert_int_equal(tnl_ws_close(w, 1000, reason), 0);
+	const uint8_t *p = tnl_ws_out_peek(w, &n);
+	assert_int_equal(n, 2 + 2 + 122);
+	assert_int_equal(p[1], 124);
+	tnl_ws_free(w);
+}
+
+static int no_leaks(void **state)
+{
+	return tnl_alloc_live() == 0 ? 0 : -1;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_mask_is_the_naive_xor), cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_too_big),		      cmocka_unit_test(test_every_split),
+		cmocka_unit_test(test_wslay_agrees),	      cmocka_unit_test(test_output_limit),
+		cmocka_unit_test(test_ping_flood_is_bounded), cmocka_unit_test(test_pings_and_timeouts),
+		cmocka_unit_test(test_long_close_reason),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, no_leaks);
+}
