@@ -1,0 +1,74 @@
+/* Inside of td_conn, shared by conn.c (an open connection) and conn_open.c (getting there). */
+#ifndef TD_CONN_INT_H
+#define TD_CONN_INT_H
+#include "lib/buf.h"
+#include "tunneld/conn.h"
+
+/*   RESOLVE → CONNECT → [PROXY_TLS] → [PROXY] → [TLS] → OPEN → CLOSING → (closed told)
+ *   accepted:                                   [TLS] → OPEN
+ * Any state goes to END on an error. */
+enum conn_state {
+	CONN_RESOLVE,
+	CONN_CONNECT,
+	CONN_PROXY_TLS,
+	CONN_PROXY,
+	CONN_TLS,
+	CONN_OPEN,
+	CONN_CLOSING,
+	CONN_END
+};
+
+#define CONN_EARLY_MAX (16u * 1024)
+
+/* Wanted only until the connection is open. */
+struct conn_opening {
+	char host[256], tls_name[256];
+	uint16_t port;
+	bool has_proxy;
+	struct td_proxy proxy;
+	struct td_resolve *resolve;
+	struct td_dial *dial;
+	uint64_t deadline;
+	struct tnl_buf head; /* the proxy's answer */
+};
+
+struct td_conn {
+	struct td_loop *l;
+	struct td_conn_cb cb;
+	void *ctx;
+	enum conn_state state;
+	int fd;
+	ev_io rd, wr;
+	struct td_timer timer; /* time to be open, then time to be closed */
+	struct tnl_tls_ctx *tls_ctx;
+	struct tnl_tls *tls;   /* end to end */
+	struct tnl_tls *outer; /* to the proxy */
+	struct tnl_buf early;  /* read behind the proxy's head */
+	struct tnl_buf stage;  /* plaintext not yet in a record; without TLS: all that waits */
+	struct conn_opening *op;
+	int64_t budget; /* bytes that this turn may still read */
+	size_t discarded;
+	bool sock_more, progress, paused;
+	bool blocked;   /* the kernel takes no more: the write watcher runs */
+	bool high;      /* queue went over half: writable() when it is below again */
+	bool write_failed, notified, half_closed, eof;
+	bool flush_queued, pump_queued, freed, told;
+	int end; /* why it is over, 0: it is not */
+	char why[320];
+	struct td_addr peer;
+	char peer_str[TD_ADDR_STR];
+};
+
+struct td_conn *conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *ctx);
+void conn_set_fd(struct td_conn *c, int fd, const struct td_addr *peer);
+void conn_set_state(struct td_conn *c, enum conn_state s);
+void conn_end(struct td_conn *c, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* >0, 0 end, TNL_EAGAIN, TNL_EIO (errno). fd: below everything; low: below the end-to-end TLS. */
+ssize_t conn_fd_read(struct td_conn *c, void *p, size_t n);
+ssize_t conn_low_read(struct td_conn *c, void *p, size_t n);
+void conn_flush(struct td_conn *c);
+
+void conn_opening_step(struct td_conn *c); /* bytes came or went while not yet open */
+void conn_opening_free(struct td_conn *c);
+
+#endif

@@ -1,0 +1,326 @@
+/* From a name to an open connection: resolve, connect, CONNECT through a proxy, TLS. */
+#include "tunneld/conn_int.h"
+
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include "lib/http.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define OPEN_TIMEOUT (15 * TD_SEC)
+
+void conn_opening_free(struct td_conn *c)
+{
+	struct conn_opening *op = c->op;
+	if (!op)
+		return;
+	c->op = NULL;
+	td_resolve_cancel(op->resolve);
+	td_dial_cancel(op->dial);
+	tnl_buf_fini(&op->head);
+	tnl_free_wiped(op, sizeof *op);
+}
+
+static void tell_ready(void *arg)
+{
+	struct td_conn *c = arg;
+	if (c->freed || c->state != CONN_OPEN)
+		return;
+	if (c->cb.ready)
+		c->cb.ready(c->ctx);
+	/* From now on readable() may be called; bytes may have come with the handshake. */
+	if (c->freed || c->state != CONN_OPEN || c->paused)
+		return;
+	c->paused = true;
+	td_conn_pause(c, false);
+}
+
+/* "gateway:443" or "gateway:443 through proxy:3128", for texts. */
+static const char *where(const struct td_conn *c, char out[600])
+{
+	const struct conn_opening *op = c->op;
+	if (!op)
+		snprintf(out, 600, "%s", c->peer_str);
+	else if (op->has_proxy)
+		snprintf(out, 600, "%s:%u through proxy %s:%u", op->host, op->port, op->proxy.host, op->proxy.port);
+	else
+		snprintf(out, 600, "%s:%u", op->host, op->port);
+	return out;
+}
+
+static void open_now(struct td_conn *c)
+{
+	conn_set_state(c, CONN_OPEN);
+	td_timer_stop(&c->timer);
+	conn_opening_free(c);
+	ev_io_stop(c->l->ev, &c->rd); /* until ready() was told */
+	td_loop_defer(c->l, tell_ready, c);
+}
+
+/* --- TLS ------------------------------------------------------------------ */
+
+static bool tls_begin(struct td_conn *c, struct tnl_tls **t, const char *host)
+{
+	*t = tnl_tls_new(c->tls_ctx, host);
+	if (!*t)
+		conn_end(c, TNL_ENOMEM, "cannot start TLS: out of memory");
+	return *t != NULL;
+}
+
+/* 0: done; TNL_EAGAIN: waits for the socket; else it failed. */
+static int drive(struct td_conn *c, struct tnl_tls *t)
+{
+	bool eof = false;
+	for (;;) {
+		int r = tnl_tls_handshake(t);
+		conn_flush(c);
+		if (c->end)
+			return TNL_EIO; /* the flush ended it and said why */
+		if (r != TNL_EAGAIN || eof)
+			return r == TNL_EAGAIN ? TNL_ETRUNC : r;
+		size_t cap;
+		uint8_t *in = tnl_tls_in_reserve(t, &cap);
+		if (!in || cap == 0)
+			return TNL_ENOMEM;
+		ssize_t k = t == c->outer ? conn_fd_read(c, in, cap) : conn_low_read(c, in, cap);
+		if (k > 0) {
+			tnl_tls_in_commit(t, (size_t)k);
+		} else if (k == 0 || k == TNL_EEOF) {
+			tnl_tls_in_eof(t);
+			eof = true;
+		} else {
+			return (int)k;
+		}
+	}
+}
+
+static void tls_failed(struct td_conn *c, struct tnl_tls *t, int err)
+{
+	char at[600];
+	if (err == TNL_EIO)
+		conn_end(c, err, "TLS with %.200s: %s", where(c, at), strerror(errno));
+	else if (err == TNL_ETRUNC)
+		conn_end(c, err, "TLS with %.200s: the peer dropped the connection", where(c, at));
+	else
+		conn_end(c, err, "TLS with %.200s: %s", where(c, at), tnl_tls_why(t));
+}
+
+/* --- proxy ---------------------------------------------------------------- */
+
+static void proxy_ask(struct td_conn *c)
+{
+	struct conn_opening *op = c->op;
+	char cred[400], b64[TNL_B64_LEN(sizeof cred) + 1];
+	bool v6 = strchr(op->host, ':') != NULL;
+	char authority[300];
+	snprintf(authority, sizeof authority, v6 ? "[%s]:%u" : "%s:%u", op->host, op->port);
+	tnl_buf_printf(&c->stage, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\n", authority, authority,
+		       TUNNELD_VERSION);
+	if (op->proxy.user[0]) {
+		int n = snprintf(cred, sizeof cred, "%s:%s", op->proxy.user, op->proxy.password);
+		tnl_b64((const uint8_t *)cred, (size_t)n, b64);
+		tnl_buf_printf(&c->stage, "Proxy-Authorization: Basic %s\r\n", b64);
+		tnl_wipe(cred, sizeof cred);
+		tnl_wipe(b64, sizeof b64);
+	}
+	tnl_buf_puts(&c->stage, "\r\n");
+	conn_set_state(c, CONN_PROXY);
+	conn_flush(c);
+}
+
+static void proxy_refused(struct td_conn *c, const struct tnl_http_head *h)
+{
+	const struct conn_opening *op = c->op;
+	const char *hint = h->status == 407 ? op->proxy.user[0] ? " (user or password of the proxy is wrong)"
+								: " (set user and password of the proxy)"
+					    : "";
+	conn_end(c, TNL_EREFUSED, "proxy %.100s:%u refused %.100s:%u: %d %.*s%s", op->proxy.host, op->proxy.port, op->host,
+		 op->port, h->status, (int)(h->reason_len < 60 ? h->reason_len : 60), h->reason, hint);
+}
+
+/* True when the tunnel through the proxy stands. */
+static bool proxy_answer(struct td_conn *c)
+{
+	struct conn_opening *op = c->op;
+	struct tnl_http_head h;
+	for (;;) {
+		size_t room = tnl_buf_room(&op->head), want = room < 2048 ? room : 2048;
+		uint8_t *p = want ? tnl_buf_reserve(&op->head, want) : NULL;
+		if (!p) {
+			conn_end(c, TNL_ETOOBIG, "proxy %.100s:%u: its answer is too long", op->proxy.host, op->proxy.port);
+			return false;
+		}
+		ssize_t k = conn_low_read(c, p, want);
+		if (k == TNL_EAGAIN)
+			return false;
+		if (k <= 0) {
+			conn_end(c, TNL_EUNREACH, "proxy %.100s:%u: it closed the connection", op->proxy.host, op->proxy.port);
+			return false;
+		}
+		tnl_buf_commit(&op->head, (size_t)k);
+		int n = tnl_http_parse(false, tnl_buf_data(&op->head), tnl_buf_len(&op->head), &h);
+		if (n == TNL_EAGAIN)
+			continue;
+		if (n < 0) {
+			conn_end(c, TNL_ESYNTAX, "proxy %.100s:%u: its answer is not HTTP: %s", op->proxy.host, op->proxy.port,
+				 h.fault ? h.fault : tnl_err_text(n));
+			return false;
+		}
+		if (h.status < 200 || h.status > 299) {
+			proxy_refused(c, &h);
+			return false;
+		}
+		size_t rest = tnl_buf_len(&op->head) - (size_t)n;
+		tnl_buf_put(&c->early, tnl_buf_data(&op->head) + n, rest);
+		return true;
+	}
+}
+
+/* --- steps ---------------------------------------------------------------- */
+
+static void begin_end_to_end(struct td_conn *c)
+{
+	tnl_buf_fini_wiped(&c->stage); /* held the proxy's password */
+	if (!c->tls_ctx || (c->op && !c->op->tls_name[0])) {
+		open_now(c);
+		return;
+	}
+	conn_set_state(c, CONN_TLS);
+	ev_io_start(c->l->ev, &c->rd);
+	tls_begin(c, &c->tls, c->op ? c->op->tls_name : NULL);
+}
+
+void conn_opening_step(struct td_conn *c)
+{
+	while (!c->end && !c->freed) {
+		struct tnl_tls *t = c->state == CONN_PROXY_TLS ? c->outer : c->tls;
+		int r;
+		switch (c->state) {
+		case CONN_PROXY_TLS:
+		case CONN_TLS:
+			r = drive(c, t);
+			if (r == TNL_EAGAIN)
+				return;
+			if (r != 0) {
+				tls_failed(c, t, r);
+				return;
+			}
+			if (c->state == CONN_PROXY_TLS)
+				proxy_ask(c);
+			else
+				open_now(c);
+			break;
+		case CONN_PROXY:
+			if (!proxy_answer(c))
+				return;
+			begin_end_to_end(c);
+			break;
+		default:
+			return;
+		}
+	}
+}
+
+static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
+{
+	struct td_conn *c = ctx;
+	char at[600];
+	c->op->dial = NULL;
+	if (fd < 0) {
+		conn_end(c, err, "cannot connect to %.200s: %s", where(c, at), why);
+		return;
+	}
+	conn_set_fd(c, fd, peer);
+	if (c->op->has_proxy && c->op->proxy.tls) {
+		conn_set_state(c, CONN_PROXY_TLS);
+		if (!tls_begin(c, &c->outer, c->op->proxy.host))
+			return;
+	} else if (c->op->has_proxy) {
+		proxy_ask(c);
+	} else {
+		begin_end_to_end(c);
+	}
+	conn_opening_step(c);
+}
+
+static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, const char *why)
+{
+	struct td_conn *c = ctx;
+	char at[600];
+	c->op->resolve = NULL;
+	if (err) {
+		conn_end(c, err == TNL_ENOTFOUND ? TNL_EUNREACH : err, "cannot connect to %.200s: %s", where(c, at), why);
+		return;
+	}
+	conn_set_state(c, CONN_CONNECT);
+	uint64_t left = c->op->deadline > c->l->now ? c->op->deadline - c->l->now : 0;
+	c->op->dial = td_dial_start(c->l, addrs, n, left, on_dialed, c);
+	if (!c->op->dial)
+		conn_end(c, TNL_ENOMEM, "out of memory");
+}
+
+struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, const struct td_conn_cb *cb, void *ctx)
+{
+	struct td_conn *c = conn_new(l, cb, ctx);
+	struct conn_opening *op = c ? tnl_calloc(1, sizeof *op) : NULL;
+	if (!op) {
+		tnl_free(c);
+		return NULL;
+	}
+	uint64_t timeout = o->timeout_ns ? o->timeout_ns : OPEN_TIMEOUT;
+	c->op = op;
+	tnl_buf_init(&op->head, TNL_HTTP_HEAD_MAX);
+	snprintf(op->host, sizeof op->host, "%s", o->host);
+	op->port = o->port;
+	snprintf(c->peer_str, sizeof c->peer_str, "%.100s:%u", op->host, op->port);
+	if (o->proxy) {
+		op->has_proxy = true;
+		op->proxy = *o->proxy;
+	}
+	if (o->tls)
+		snprintf(op->tls_name, sizeof op->tls_name, "%s", o->tls_name ? o->tls_name : o->host);
+	if (o->tls)
+		c->tls_ctx = tnl_tls_ctx_ref(o->tls);
+	if (op->has_proxy && op->proxy.tls && !o->tls) {
+		conn_end(c, TNL_ECONF, "proxy %.100s:%u wants TLS, and there is no trust to check it with", op->proxy.host,
+			 op->proxy.port);
+		return c;
+	}
+	op->deadline = l->now + timeout;
+	td_timer_at(&c->timer, op->deadline);
+	op->resolve = td_resolve_start(l, o->proxy ? o->proxy->host : o->host, o->proxy ? o->proxy->port : o->port, on_resolved, c);
+	if (!op->resolve)
+		conn_end(c, TNL_ENOMEM, "out of memory");
+	return c;
+}
+
+static void accepted_begin(void *arg)
+{
+	struct td_conn *c = arg;
+	if (!c->freed && !c->end)
+		begin_end_to_end(c);
+}
+
+struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
+				 const struct td_conn_cb *cb, void *ctx)
+{
+	struct td_addr peer = {.len = sizeof peer.ss};
+	struct td_conn *c = conn_new(l, cb, ctx);
+	if (!c) {
+		td_fd_rst_close(fd);
+		return NULL;
+	}
+	if (getpeername(fd, &peer.sa, &peer.len) != 0)
+		peer.len = 0; /* gone already: the first read will say so */
+	c->state = CONN_TLS;
+	if (tls)
+		c->tls_ctx = tnl_tls_ctx_ref(tls);
+	conn_set_fd(c, fd, &peer);
+	td_timer_in(&c->timer, timeout_ns ? timeout_ns : OPEN_TIMEOUT);
+	/* The caller has no pointer yet: nothing may end before it returns. */
+	ev_io_stop(l->ev, &c->rd);
+	td_loop_defer(l, accepted_begin, c);
+	return c;
+}
