@@ -16,6 +16,7 @@
 #define RECORD (16u * 1024)
 #define READ_MAX (128u * 1024)
 #define READ_BUDGET (256 * 1024)
+#define IDLE_READ (READ_BUDGET - 32 * 1024)
 #define NOTSENT_LOWAT (128 * 1024)
 #define CLOSE_WAIT (2 * TD_SEC)
 #define DISCARD_MAX (4u * 1024 * 1024)
@@ -233,8 +234,10 @@ ssize_t td_conn_read(struct td_conn *c, void *p, size_t n)
 		c->progress = true;
 		return r;
 	}
-	if (r == TNL_EAGAIN)
+	if (r == TNL_EAGAIN) {
+		c->drained = true;
 		return r;
+	}
 	if (r == 0 || r == TNL_EEOF)
 		conn_end(c, TNL_EEOF, "the peer closed the connection");
 	else if (r == TNL_EIO)
@@ -278,10 +281,14 @@ static void run_readable(struct td_conn *c)
 	} else if (c->state == CONN_CLOSING) {
 		discard(c);
 	} else if (c->state == CONN_OPEN && !c->paused) {
-		c->progress = false;
+		c->progress = c->drained = false;
 		c->cb.readable(c->ctx);
-		if (!c->freed && c->state == CONN_OPEN && !c->paused && c->progress && held(c))
-			pump_later(c);
+		if (c->freed || c->state != CONN_OPEN)
+			return;
+		if (!c->paused && c->progress && !c->drained && held(c))
+			pump_later(c); /* the reader stopped early */
+		if (c->tls && c->budget > IDLE_READ)
+			tnl_tls_trim(c->tls); /* little traffic: thousands of quiet connections must not hold buffers */
 	}
 }
 

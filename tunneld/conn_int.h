@@ -48,7 +48,7 @@ struct td_conn {
 	struct conn_opening *op;
 	int64_t budget; /* bytes that this turn may still read */
 	size_t discarded;
-	bool sock_more, progress, paused;
+	bool sock_more, progress, drained, paused;
 	bool blocked;   /* the kernel takes no more: the write watcher runs */
 	bool high;      /* queue went over half: writable() when it is below again */
 	bool write_failed, notified, half_closed, eof;
