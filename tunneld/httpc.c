@@ -1,0 +1,321 @@
+#include "tunneld/httpc.h"
+
+#include "lib/alloc.h"
+#include "tunneld/http_sign.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_TIMEOUT (30 * TD_SEC)
+#define DEFAULT_BODY (1024u * 1024)
+
+struct td_httpc {
+	struct td_loop *l;
+	struct td_conn *conn;
+	struct td_dial *dial; /* unix socket */
+	struct td_timer timer;
+	struct tnl_buf req;   /* what is still to be sent */
+	struct tnl_buf raw;   /* the answer's head, kept for the slices in `head` */
+	struct tnl_buf body;
+	struct tnl_http_head head;
+	struct tnl_http_body dec;
+	bool have_head, head_request;
+	bool over; /* answered or cancelled */
+	int err;
+	char why[384], name[300];
+	td_http_fn *fn;
+	void *ctx;
+};
+
+static void free_memory(void *arg)
+{
+	struct td_httpc *h = arg;
+	tnl_buf_fini_wiped(&h->req);
+	tnl_buf_fini_wiped(&h->raw);
+	tnl_buf_fini_wiped(&h->body);
+	tnl_free(h);
+}
+
+static void retire(struct td_httpc *h)
+{
+	h->over = true;
+	td_timer_stop(&h->timer);
+	td_conn_free(h->conn);
+	td_dial_cancel(h->dial);
+	td_loop_defer(h->l, free_memory, h);
+}
+
+void td_httpc_cancel(struct td_httpc *h)
+{
+	if (h && !h->over)
+		retire(h);
+}
+
+static void deliver(struct td_httpc *h)
+{
+	struct td_http_response r = {.err = h->err, .why = h->why};
+	if (h->over)
+		return;
+	retire(h);
+	if (h->err == 0) {
+		r.head = &h->head;
+		r.status = h->head.status;
+		r.body = tnl_buf_data(&h->body);
+		r.body_len = tnl_buf_len(&h->body);
+	}
+	h->fn(h->ctx, &r);
+}
+
+static void fail(struct td_httpc *h, int err, const char *why)
+{
+	h->err = err;
+	snprintf(h->why, sizeof h->why, "%s", why);
+	deliver(h);
+}
+
+static void fail_later(void *arg)
+{
+	deliver(arg);
+}
+
+static void on_timeout(void *arg)
+{
+	struct td_httpc *h = arg;
+	char why[384];
+	snprintf(why, sizeof why, "%s did not answer in time", h->name);
+	fail(h, TNL_ETIMEOUT, why);
+}
+
+static void send_more(struct td_httpc *h)
+{
+	size_t n = td_conn_write(h->conn, tnl_buf_data(&h->req), tnl_buf_len(&h->req));
+	tnl_buf_consume(&h->req, n);
+}
+
+static void feed_body(struct td_httpc *h, const uint8_t *p, size_t n)
+{
+	int r = tnl_http_body_feed(&h->dec, p, n, &h->body);
+	if (r < 0) {
+		char why[384];
+		snprintf(why, sizeof why, "answer of %s: %s", h->name, r == TNL_ETOOBIG ? "body is too long" : tnl_err_text(r));
+		fail(h, r, why);
+	} else if (h->dec.done) {
+		deliver(h);
+	}
+}
+
+/* Takes a head off h->raw; true when it is the final one. */
+static bool take_head(struct td_httpc *h)
+{
+	for (;;) {
+		int n = tnl_http_parse(false, tnl_buf_data(&h->raw), tnl_buf_len(&h->raw), &h->head);
+		if (n == TNL_EAGAIN)
+			return false;
+		if (n < 0) {
+			char why[384];
+			snprintf(why, sizeof why, "answer of %s is not proper HTTP: %s", h->name,
+				 h->head.fault ? h->head.fault : tnl_err_text(n));
+			fail(h, n, why);
+			return false;
+		}
+		if (h->head.status >= 200 || h->head.status == 101) {
+			size_t rest = tnl_buf_len(&h->raw) - (size_t)n;
+			h->have_head = true;
+			tnl_http_body_init(&h->dec, &h->head, h->head_request);
+			if (h->dec.done)
+				deliver(h);
+			else
+				feed_body(h, tnl_buf_data(&h->raw) + n, rest);
+			return true;
+		}
+		tnl_buf_consume(&h->raw, (size_t)n); /* 100 Continue and kin */
+	}
+}
+
+static void on_readable(void *ctx)
+{
+	struct td_httpc *h = ctx;
+	while (!h->over && !h->have_head) {
+		size_t room = tnl_buf_room(&h->raw);
+		uint8_t *p = room ? tnl_buf_reserve(&h->raw, room < 4096 ? room : 4096) : NULL;
+		if (!p) {
+			fail(h, TNL_ETOOBIG, "the head of the answer is too long");
+			return;
+		}
+		ssize_t n = td_conn_read(h->conn, p, room < 4096 ? room : 4096);
+		if (n <= 0)
+			return;
+		tnl_buf_commit(&h->raw, (size_t)n);
+		take_head(h);
+	}
+	while (!h->over) {
+		uint8_t chunk[16384];
+		ssize_t n = td_conn_read(h->conn, chunk, sizeof chunk);
+		if (n <= 0)
+			return;
+		feed_body(h, chunk, (size_t)n);
+		tnl_wipe(chunk, (size_t)n); /* may hold credentials */
+	}
+}
+
+static void on_writable(void *ctx)
+{
+	struct td_httpc *h = ctx;
+	if (!h->over)
+		send_more(h);
+}
+
+static void on_closed(void *ctx, int err, const char *why)
+{
+	struct td_httpc *h = ctx;
+	char text[384];
+	if (h->over)
+		return;
+	if (err == TNL_EEOF && h->have_head && tnl_http_body_eof(&h->dec) == 0) {
+		deliver(h);
+		return;
+	}
+	if (err == TNL_EEOF)
+		snprintf(text, sizeof text, "%s closed the connection before the answer was complete", h->name);
+	else
+		snprintf(text, sizeof text, "%s", why);
+	fail(h, err == TNL_EEOF ? TNL_ETRUNC : err, text);
+}
+
+static const struct td_conn_cb conn_cb = {
+	.ready = on_writable,
+	.readable = on_readable,
+	.writable = on_writable,
+	.closed = on_closed,
+};
+
+static void on_unix_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
+{
+	struct td_httpc *h = ctx;
+	h->dial = NULL;
+	if (fd >= 0)
+		h->conn = td_conn_accepted(h->l, fd, NULL, 0, &conn_cb, h);
+	if (!h->conn)
+		fail(h, err ? err : TNL_ENOMEM, err ? why : "out of memory");
+}
+
+static int dial_unix(struct td_httpc *h, const char *path, uint64_t timeout)
+{
+	struct td_addr a;
+	char spec[160];
+	const char *fault = "";
+	snprintf(spec, sizeof spec, "unix:%s", path);
+	if (strlen(path) > 150 || td_addr_parse(spec, &a, 1, &fault) != 1) {
+		snprintf(h->why, sizeof h->why, "socket %.200s: %s", path, fault);
+		return TNL_EINVAL;
+	}
+	h->dial = td_dial_start(h->l, &a, 1, timeout, on_unix_dialed, h);
+	return h->dial ? 0 : TNL_ENOMEM;
+}
+
+static int build_request(struct td_httpc *h, const char *method, const struct tnl_url *u, const char *const (*headers)[2],
+			 size_t n, const void *body, size_t len)
+{
+	char host[300];
+	struct tnl_buf *b = &h->req;
+	tnl_url_authority(u, host, sizeof host);
+	tnl_buf_printf(b, "%s %.*s%s%.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\nConnection: close\r\n", method,
+		       (int)u->path_len, u->path, u->query_len ? "?" : "", (int)u->query_len, u->query, host, TUNNELD_VERSION);
+	if (len || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0))
+		tnl_buf_printf(b, "Content-Length: %zu\r\n", len);
+	for (size_t i = 0; i < n; i++) {
+		if (strpbrk(headers[i][0], "\r\n:") || strpbrk(headers[i][1], "\r\n"))
+			return TNL_EINVAL;
+		tnl_buf_printf(b, "%s: %s\r\n", headers[i][0], headers[i][1]);
+	}
+	tnl_buf_puts(b, "\r\n");
+	if (len)
+		tnl_buf_put(b, body, len);
+	return b->failed ? TNL_ENOMEM : 0;
+}
+
+static int start(struct td_httpc *h, const char *method, const char *url, const char *const (*headers)[2], size_t n,
+		 const void *body, size_t len, const struct td_http_opts *o)
+{
+	struct tnl_url u;
+	const char *fault = "";
+	int rc = tnl_url_parse(url, &u, &fault);
+	if (rc || strncmp(u.scheme, "http", 4) != 0) {
+		snprintf(h->why, sizeof h->why, "not an http or https URL: %s", rc ? fault : "scheme");
+		return TNL_EINVAL;
+	}
+	uint64_t timeout = o->timeout_ns ? o->timeout_ns : DEFAULT_TIMEOUT;
+	tnl_url_authority(&u, h->name, sizeof h->name);
+	h->head_request = strcmp(method, "HEAD") == 0;
+	rc = build_request(h, method, &u, headers, n, body, len);
+	if (rc)
+		return rc;
+	td_timer_in(&h->timer, timeout);
+	if (o->unix_path)
+		return dial_unix(h, o->unix_path, timeout);
+	bool tls = strcmp(u.scheme, "https") == 0;
+	if (tls && !o->tls) {
+		snprintf(h->why, sizeof h->why, "no TLS settings for %s", h->name);
+		return TNL_EINVAL;
+	}
+	struct td_dial_opts d = {
+		.host = u.host, .port = u.port, .tls = tls ? o->tls : NULL, .proxy = o->proxy, .timeout_ns = timeout};
+	h->conn = td_conn_dial(h->l, &d, &conn_cb, h);
+	return h->conn ? 0 : TNL_ENOMEM;
+}
+
+struct td_httpc *td_http_request(struct td_loop *l, const char *method, const char *url, const char *const (*headers)[2],
+				 size_t n, const void *body, size_t len, const struct td_http_opts *o, td_http_fn *fn, void *ctx)
+{
+	struct td_httpc *h = tnl_calloc(1, sizeof *h);
+	if (!h)
+		return NULL;
+	h->l = l;
+	h->fn = fn;
+	h->ctx = ctx;
+	tnl_buf_init(&h->req, len + 64 * 1024);
+	tnl_buf_init(&h->raw, TNL_HTTP_HEAD_MAX + 4096);
+	tnl_buf_init(&h->body, o->body_max ? o->body_max : DEFAULT_BODY);
+	td_timer_init(&h->timer, l, on_timeout, h);
+	int rc = start(h, method, url, headers, n, body, len, o);
+	if (rc) {
+		h->err = rc;
+		if (!h->why[0])
+			snprintf(h->why, sizeof h->why, "%s", tnl_err_text(rc));
+		td_loop_defer(l, fail_later, h);
+	}
+	return h;
+}
+
+struct td_httpc *td_http_signed(struct td_loop *l, const char *method, const char *url, const char *const (*headers)[2], size_t n,
+				const void *body, size_t len, const struct tnl_sigv4_keys *k, const char *region,
+				const char *service, const struct td_http_opts *o, td_http_fn *fn, void *ctx)
+{
+	const char *all[32][2];
+	struct tnl_url u;
+	struct td_signed s;
+	const char *fault;
+	struct td_httpc *h = NULL;
+	size_t m = 0;
+	if (n > 28)
+		return NULL;
+	if (tnl_url_parse(url, &u, &fault) != 0)
+		return td_http_request(l, method, url, headers, n, body, len, o, fn, ctx); /* which reports it */
+	if (td_http_sign(&s, method, &u, headers, n, body, len, k, region, service, l->wall_ms / 1000) == 0) {
+		for (; m < n; m++) {
+			all[m][0] = headers[m][0];
+			all[m][1] = headers[m][1];
+		}
+		all[m][0] = "X-Amz-Date";
+		all[m++][1] = s.date;
+		if (k->session_token && k->session_token[0]) {
+			all[m][0] = "X-Amz-Security-Token";
+			all[m++][1] = k->session_token;
+		}
+		all[m][0] = "Authorization";
+		all[m++][1] = tnl_buf_str(&s.authorization);
+		h = td_http_request(l, method, url, (const char *const(*)[2])all, m, body, len, o, fn, ctx);
+	}
+	td_signed_fini(&s);
+	return h;
+}
