@@ -48,6 +48,7 @@ struct td_forwarder_config {
 	struct td_tunnel_config *tunnels; int ntunnels;
 	struct td_tunnel_config *aliases; int naliases; /* [alias NAME]: for connect, forward and shell; no listen, port 22 */
 	uint64_t drain_timeout_ns;         /* 10 s */
+	const char *state_dir;             /* this role's own folder, set (not owned) by whoever locked it; NULL: none */
 };
 
 struct td_cidr { bool v6; uint8_t addr[16]; int bits; };
@@ -90,6 +91,7 @@ struct td_gateway_config {
 };
 
 struct td_config {
+	int refs;                          /* holders besides the first */
 	char *path;                        /* of the file; NULL: embedded */
 	char *state_dir;                   /* as configured (absolute) or NULL; before a role starts: its own folder, there and locked */
 	enum tnl_log_level log_level; enum td_log_format log_format;
@@ -109,6 +111,7 @@ enum td_role { TD_ROLE_FORWARDER = 1, TD_ROLE_AGENT = 2, TD_ROLE_GATEWAY = 4, TD
  * order of lines; returns NULL when there was one. Warnings go there too, prefixed "warning: ". */
 struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors);
 struct td_config *td_config_parse(const char *text, const char *name_for_errors, const char *dir, unsigned roles, FILE *errors);
+struct td_config *td_config_ref(const struct td_config *c); /* one more holder; each calls td_config_free */
 void td_config_free(struct td_config *c);
 /* -c, $TUNNELD_CONFIG, ~/.config/…, /etc/…; heap string (tnl_free) or NULL when none exists. */
 char *td_config_find(const char *arg);

@@ -21,9 +21,16 @@ static void free_tunnels(struct td_tunnel_config *t, int n, enum td_section kind
 	tnl_free(t);
 }
 
+struct td_config *td_config_ref(const struct td_config *c)
+{
+	struct td_config *held = (struct td_config *)(uintptr_t)c;
+	held->refs++;
+	return held;
+}
+
 void td_config_free(struct td_config *c)
 {
-	if (!c)
+	if (!c || c->refs-- > 0)
 		return;
 	free_section(TD_SEC_TUNNELD, c, NULL);
 	free_section(TD_SEC_AWS, NULL, &c->aws);

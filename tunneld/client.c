@@ -1,0 +1,621 @@
+#include "tunneld/client.h"
+
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "lib/enc.h"
+#include "tunneld/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MOD "client"
+#define ENDING_NS (500 * TD_MS)
+
+struct td_client {
+	struct td_loop *loop;
+	struct td_client_config cfg;   /* strings are ours */
+	const struct td_client_cb *cb;
+	void *ctx;
+	enum td_client_state state;
+	struct td_session_grant grant;
+	char client_id[TNL_UUID_STR];
+	struct td_pump *pump;          /* from the grant on */
+	struct td_aws_call *call;
+	struct td_creds_req *creds;
+	struct td_wslink *link;        /* while it opens; then the pump's */
+	struct td_backoff backoff;
+	struct td_timer retry;
+	uint64_t link_up_at, started_at;
+	unsigned resumes;
+	bool was_ready, was_linked, needs_login;
+};
+
+static void call_start(void *arg);
+static void call_resume(void *arg);
+static void open_link(struct td_client *c);
+static bool make_pump(struct td_client *c);
+
+static const char *const state_names[] = { "starting", "connecting", "handshake", "up", "resuming", "ending" };
+
+static void set_state(struct td_client *c, enum td_client_state st)
+{
+	if (c->state == st)
+		return;
+	td_debug(MOD, c->grant.session_id, "state old=%s new=%s %s", state_names[c->state], state_names[st], c->cfg.label);
+	c->state = st;
+	if (c->cb->changed)
+		c->cb->changed(c->ctx, st);
+}
+
+static void later(struct td_client *c, void (*fn)(void *), uint64_t ns)
+{
+	c->retry.fn = fn;
+	td_timer_in(&c->retry, ns);
+}
+
+static void failed(struct td_client *c, int err, const char *type, const char *why)
+{
+	set_state(c, TD_CLIENT_ENDING);
+	td_timer_stop(&c->retry);
+	c->cb->failed(c->ctx, err, type, why);
+}
+
+/* ---- StartSession ---------------------------------------------------------------- */
+
+static bool throttled(const struct td_aws_reply *r)
+{
+	return !strncmp(r->type, "Throttl", 7) || !strcmp(r->type, "TooManyRequestsException") ||
+	       !strcmp(r->type, "RequestLimitExceeded") || r->status >= 500;
+}
+
+static bool check_grant(struct td_client *c)
+{
+	const char *fault = NULL;
+	char why[300];
+
+	if (!td_aws_stream_url_ok(c->cfg.aws, c->grant.stream_url, &fault)) {
+		snprintf(why, sizeof why, "StreamUrl refused: %s (allow its host with stream_hosts)", fault);
+		failed(c, TNL_EREFUSED, "", why);
+		return false;
+	}
+	if (!make_pump(c)) {
+		failed(c, TNL_ENOMEM, "", "out of memory");
+		return false;
+	}
+	return true;
+}
+
+static void begin_link(void *arg)
+{
+	struct td_client *c = arg;
+	if (!check_grant(c))
+		return;
+	set_state(c, TD_CLIENT_CONNECTING);
+	open_link(c);
+}
+
+static void on_started(void *ctx, const struct td_aws_reply *r)
+{
+	struct td_client *c = ctx;
+	char why[512];
+
+	c->call = NULL;
+	c->needs_login = false;
+	if (r->err) {
+		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
+		c->needs_login = r->err == TNL_EAUTH;
+		if ((network && c->cfg.patient) || throttled(r)) {
+			td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
+				r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+			later(c, call_start, td_backoff_next(&c->backoff));
+			return;
+		}
+		snprintf(why, sizeof why, "StartSession: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
+			 r->text && r->text[0] ? ": " : "", r->text ? r->text : "");
+		failed(c, r->err, r->type, why);
+		return;
+	}
+	if (td_session_grant_parse(r->json, &c->grant) < 0 || !c->grant.token || !c->grant.token[0] || !c->grant.stream_url) {
+		failed(c, TNL_ESYNTAX, "", "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
+		return;
+	}
+	td_info(MOD, c->grant.session_id, "session started %s target=%s", c->cfg.label, c->cfg.target);
+	if (c->cb->granted)
+		c->cb->granted(c->ctx, c->grant.session_id);
+	begin_link(c);
+}
+
+static void call_start(void *arg)
+{
+	struct td_client *c = arg;
+	struct tnl_buf b;
+
+	tnl_buf_init(&b, 64 * 1024);
+	if (td_start_session_body(&b, c->cfg.target, c->cfg.document, c->cfg.host, c->cfg.port, c->cfg.local_port, c->cfg.reason,
+				  c->cfg.command) == 0)
+		c->call = td_aws_json(c->cfg.aws, "ssm", "AmazonSSM.StartSession", (const char *)tnl_buf_data(&b),
+				      tnl_buf_len(&b), 1, on_started, c);
+	tnl_buf_fini(&b);
+	if (!c->call)
+		failed(c, TNL_ENOMEM, "", "out of memory");
+}
+
+/* ---- the data channel ------------------------------------------------------------- */
+
+static void link_failed(struct td_client *c, const char *why)
+{
+	c->link = NULL;
+	if (!c->was_linked && !c->cfg.patient) {
+		char text[300];
+		snprintf(text, sizeof text, "data channel: %s", why);
+		failed(c, TNL_EUNREACH, "", text);
+		return;
+	}
+	set_state(c, TD_CLIENT_RESUMING);
+	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"", c->cfg.label, why);
+	later(c, call_resume, td_backoff_next(&c->backoff));
+}
+
+static void link_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
+{
+	struct td_client *c = ctx;
+	char text[256], status[32] = "";
+
+	if (http_status)
+		snprintf(status, sizeof status, " (HTTP status %d)", http_status);
+	snprintf(text, sizeof text, "%s%s", why && why[0] ? why : tnl_err_text(err), status);
+	td_wslink_free(c->link);
+	link_failed(c, text);
+}
+
+static int send_token(struct td_client *c)
+{
+	char request_id[TNL_UUID_STR], version[] = TNL_CLIENT_VERSION;
+	uint8_t u[16];
+	struct tnl_buf b;
+
+	tnl_uuid_new(u);
+	tnl_uuid_str(u, request_id);
+	tnl_buf_init(&b, 16 * 1024);
+	struct tnl_open o = { .request_id = request_id, .token = c->grant.token, .client_id = c->client_id,
+			      .client_version = version };
+	int r = tnl_open_write(&b, &o);
+	if (r == 0)
+		r = td_wslink_send(c->link, TNL_WS_TEXT, tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_fini_wiped(&b);
+	return r;
+}
+
+static void link_open(void *ctx)
+{
+	struct td_client *c = ctx;
+	int r = send_token(c);
+
+	if (r < 0) {
+		td_wslink_free(c->link);
+		link_failed(c, tnl_err_text(r));
+		return;
+	}
+	struct td_wslink *w = c->link;
+	c->link = NULL;
+	c->link_up_at = c->loop->now;
+	if (c->was_linked)
+		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, c->resumes);
+	c->was_linked = true;
+	td_pump_attach(c->pump, w);
+	set_state(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
+}
+
+static const struct td_wslink_cb dial_cb = { .open = link_open, .closed = link_closed };
+
+static void dial(struct td_client *c, const struct tnl_sigv4_keys *keys)
+{
+	struct tnl_url u;
+	const char *fault;
+
+	if (tnl_url_parse(c->grant.stream_url, &u, &fault) < 0) {
+		link_failed(c, fault);
+		return;
+	}
+	struct td_wslink_opts o = {
+		.tls = td_aws_tls(c->cfg.aws), .proxy = td_aws_proxy(c->cfg.aws, u.host), .timeout_ns = 15 * TD_SEC,
+		.keys = keys, .region = td_aws_region(c->cfg.aws), .service = "ssmmessages",
+		.ping_ns = c->cfg.ping_ns, .pong_ns = c->cfg.pong_ns,
+	};
+	c->link = td_wslink_dial(c->loop, c->grant.stream_url, &o, &dial_cb, c);
+	if (!c->link)
+		link_failed(c, "out of memory");
+}
+
+static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_cred_state st, const char *why)
+{
+	struct td_client *c = ctx;
+	c->creds = NULL;
+	dial(c, keys); /* without keys unsigned: the token is the authority */
+}
+
+static void open_link(struct td_client *c)
+{
+	if (td_url_presigned(c->grant.stream_url)) {
+		dial(c, NULL);
+		return;
+	}
+	c->creds = td_aws_creds(c->cfg.aws, false, on_keys, c);
+	if (!c->creds)
+		link_failed(c, "out of memory");
+}
+
+/* ---- ResumeSession ------------------------------------------------------------------- */
+
+/* Streams first: their pipes are reset with the reason before the pump goes. */
+static void session_over(struct td_client *c, int err, const char *why)
+{
+	tnl_session_abort(td_pump_session(c->pump), err, why, c->loop->now);
+	td_pump_kick(c->pump);
+}
+
+static void take_grant(struct td_client *c, struct td_session_grant *g)
+{
+	tnl_free(g->session_id); /* ours stays */
+	g->session_id = c->grant.session_id;
+	c->grant.session_id = NULL;
+	if (!g->stream_url) {
+		g->stream_url = c->grant.stream_url;
+		c->grant.stream_url = NULL;
+	}
+	td_session_grant_fini(&c->grant);
+	c->grant = *g;
+}
+
+static void on_resumed(void *ctx, const struct td_aws_reply *r)
+{
+	struct td_client *c = ctx;
+	struct td_session_grant g = { 0 };
+	const char *fault = NULL;
+
+	c->call = NULL;
+	c->needs_login = r->err == TNL_EAUTH;
+	if (r->err == TNL_EREFUSED && !strcmp(r->type, "DoesNotExistException")) {
+		session_over(c, TNL_ECLOSED, "the session does not exist any more");
+		return;
+	}
+	if (r->err) {
+		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %s error=%s text=\"%s\"", c->cfg.label,
+			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+		later(c, call_resume, td_backoff_next(&c->backoff));
+		return;
+	}
+	if (td_session_grant_parse(r->json, &g) < 0 || !g.token || !g.token[0]) {
+		td_session_grant_fini(&g);
+		session_over(c, TNL_ECLOSED, "the session has timed out");
+		return;
+	}
+	if (g.stream_url && !td_aws_stream_url_ok(c->cfg.aws, g.stream_url, &fault)) {
+		td_session_grant_fini(&g);
+		session_over(c, TNL_EREFUSED, "ResumeSession gave a StreamUrl that is refused (see stream_hosts)");
+		return;
+	}
+	take_grant(c, &g);
+	open_link(c);
+}
+
+static void call_resume(void *arg)
+{
+	struct td_client *c = arg;
+	struct tnl_buf b;
+	struct tnl_jw w;
+
+	c->resumes++;
+	tnl_buf_init(&b, 4096);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "SessionId", c->grant.session_id);
+	tnl_jw_end_obj(&w);
+	c->call = td_aws_json(c->cfg.aws, "ssm", "AmazonSSM.ResumeSession", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 1,
+			      on_resumed, c);
+	tnl_buf_fini(&b);
+	if (!c->call)
+		later(c, call_resume, td_backoff_next(&c->backoff));
+}
+
+/* ---- what the pump reports --------------------------------------------------------------- */
+
+static void ending_over(void *arg)
+{
+	struct td_client *c = arg;
+	td_timer_stop(&c->retry);
+	if (c->cb->ended)
+		c->cb->ended(c->ctx);
+}
+
+static void pump_ready(void *ctx, const struct tnl_session_info *info)
+{
+	static const char *const modes[] = { "unknown", "mux", "basic", "single", "shell", "command" };
+	struct td_client *c = ctx;
+
+	td_info(MOD, c->grant.session_id,
+		"session ready %s mode=%s peer_version=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu", c->cfg.label,
+		modes[info->mode], info->peer_version, info->own_peer, info->smux_version, info->max_payload, info->encrypted,
+		(unsigned long long)((c->loop->now - c->started_at) / TD_MS));
+	if (info->customer_message && info->customer_message[0])
+		td_info(MOD, c->grant.session_id, "message from the far end text=\"%s\"", info->customer_message);
+	c->was_ready = true;
+	set_state(c, TD_CLIENT_UP);
+	if (c->cb->ready)
+		c->cb->ready(c->ctx, info);
+}
+
+static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
+{
+	struct td_client *c = ctx;
+
+	if (c->state == TD_CLIENT_ENDING) {
+		ending_over(c);
+		return;
+	}
+	/* About every hour AWS closes with 1000: nothing to worry about. */
+	td_log(code == 1000 ? TNL_LOG_INFO : TNL_LOG_WARN, MOD, c->grant.session_id,
+	       "data channel lost, resuming %s code=%u error=%s reason=\"%s\" streams=%zu", c->cfg.label, code, tnl_err_name(err), why,
+	       td_pump_pipes(c->pump));
+	td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
+	set_state(c, TD_CLIENT_RESUMING);
+	later(c, call_resume, td_backoff_next(&c->backoff));
+}
+
+static void pump_closed(void *ctx, int err, const char *text)
+{
+	struct td_client *c = ctx;
+
+	if (c->state == TD_CLIENT_ENDING) {
+		ending_over(c);
+		return;
+	}
+	if (!c->was_ready) {
+		char why[400];
+		snprintf(why, sizeof why, "session: %s", text[0] ? text : tnl_err_text(err));
+		failed(c, err, "", why);
+		return;
+	}
+	td_log(err == TNL_ECLOSED ? TNL_LOG_INFO : TNL_LOG_ERROR, MOD, c->grant.session_id, "session is over %s cause=%s text=\"%s\"",
+	       c->cfg.label, tnl_err_name(err), text);
+	set_state(c, TD_CLIENT_ENDING);
+	td_timer_stop(&c->retry);
+	c->cb->over(c->ctx, err, text);
+}
+
+static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
+{
+	struct td_client *c = ctx;
+	if (c->cb->pipe_closed)
+		c->cb->pipe_closed(c->ctx, p, user, reason, in, out);
+}
+
+static void pump_flag(void *ctx, uint32_t flag)
+{
+	struct td_client *c = ctx;
+	if (flag == TNL_FLAG_CONNECT_ERROR)
+		td_warn(MOD, c->grant.session_id, "the target refused a connection %s", c->cfg.label);
+	if (c->cb->flag)
+		c->cb->flag(c->ctx, flag);
+}
+
+static void pump_exit_code(void *ctx, int code)
+{
+	struct td_client *c = ctx;
+	if (c->cb->exit_code)
+		c->cb->exit_code(c->ctx, code);
+}
+
+/* ---- GenerateDataKey -------------------------------------------------------------------------- */
+
+static void on_data_key(void *ctx, const struct td_aws_reply *r)
+{
+	struct td_client *c = ctx;
+	struct tnl_session *ses = td_pump_session(c->pump);
+	uint8_t plain[128], cipher[8192];
+	const char *p = r->err ? NULL : tnl_json_get_str(r->json, "Plaintext");
+	const char *e = r->err ? NULL : tnl_json_get_str(r->json, "CiphertextBlob");
+	int pn = p ? tnl_unb64(p, strlen(p), plain, sizeof plain) : -1;
+	int en = e ? tnl_unb64(e, strlen(e), cipher, sizeof cipher) : -1;
+
+	c->call = NULL;
+	if (pn == 64 && en > 0)
+		tnl_session_kms_result(ses, 0, plain, 64, cipher, (size_t)en, NULL, c->loop->now);
+	else
+		tnl_session_kms_result(ses, r->err ? r->err : TNL_ESYNTAX, NULL, 0, NULL, 0,
+				       r->err && r->text && r->text[0] ? r->text : "GenerateDataKey gave no 64-byte key", c->loop->now);
+	tnl_wipe(plain, sizeof plain);
+	td_pump_kick(c->pump);
+}
+
+static void pump_kms(void *ctx, const struct tnl_kms_request *r)
+{
+	struct td_client *c = ctx;
+	struct tnl_buf b;
+	struct tnl_jw w;
+
+	tnl_buf_init(&b, 16 * 1024);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "KeyId", r->key_id);
+	tnl_jw_kvi(&w, "NumberOfBytes", 64);
+	tnl_jw_key(&w, "EncryptionContext");
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "aws:ssm:SessionId", c->grant.session_id);
+	tnl_jw_kv(&w, "aws:ssm:TargetId", c->cfg.target);
+	if (r->challenge)
+		tnl_jw_kv(&w, "aws:ssm:RandomChallenge", r->challenge);
+	tnl_jw_end_obj(&w);
+	tnl_jw_end_obj(&w);
+	c->call = td_aws_json(c->cfg.aws, "kms", "TrentService.GenerateDataKey", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 3,
+			      on_data_key, c);
+	tnl_buf_fini(&b);
+	if (!c->call) {
+		tnl_session_kms_result(td_pump_session(c->pump), TNL_ENOMEM, NULL, 0, NULL, 0, "out of memory", c->loop->now);
+		td_pump_kick(c->pump);
+	}
+}
+
+static const struct td_pump_cb pump_cb = {
+	.ready = pump_ready, .lost = pump_lost, .closed = pump_closed, .pipe_closed = pump_pipe_closed, .flag = pump_flag,
+	.exit_code = pump_exit_code, .kms = pump_kms,
+};
+
+static bool make_pump(struct td_client *c)
+{
+	c->cfg.session.session_id = c->grant.session_id;
+	c->pump = td_pump_new(c->loop, &c->cfg.session, &pump_cb, c);
+	return c->pump != NULL;
+}
+
+/* ---- the object ---------------------------------------------------------------------------------- */
+
+static char *dup_or_null(const char *s)
+{
+	return s ? tnl_strdup(s) : NULL;
+}
+
+static bool copy_command(struct td_client *c, const char *const *command)
+{
+	size_t n = 0;
+	while (command && command[n])
+		n++;
+	char **v = tnl_calloc(n + 1, sizeof *v);
+	if (!v)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		v[i] = tnl_strdup(command[i]);
+	c->cfg.command = n ? (const char *const *)v : NULL;
+	if (!n)
+		tnl_free(v);
+	return true;
+}
+
+static void client_free(void *arg)
+{
+	struct td_client *c = arg;
+	for (size_t i = 0; c->cfg.command && c->cfg.command[i]; i++)
+		tnl_free((char *)(uintptr_t)c->cfg.command[i]);
+	tnl_free((void *)(uintptr_t)c->cfg.command);
+	tnl_free((char *)(uintptr_t)c->cfg.label);
+	tnl_free((char *)(uintptr_t)c->cfg.target);
+	tnl_free((char *)(uintptr_t)c->cfg.document);
+	tnl_free((char *)(uintptr_t)c->cfg.host);
+	tnl_free((char *)(uintptr_t)c->cfg.reason);
+	tnl_free((char *)(uintptr_t)c->cfg.session.expected_type);
+	td_aws_free(c->cfg.aws);
+	td_session_grant_fini(&c->grant);
+	tnl_free(c);
+}
+
+struct td_client *td_client_new(struct td_loop *l, const struct td_client_config *cfg, const struct td_client_cb *cb, void *ctx)
+{
+	uint8_t u[16];
+	struct td_client *c = tnl_calloc(1, sizeof *c);
+
+	if (!c)
+		return NULL;
+	c->loop = l;
+	c->cb = cb;
+	c->ctx = ctx;
+	c->cfg = *cfg;
+	c->cfg.aws = td_aws_ref(cfg->aws);
+	c->cfg.label = tnl_strdup(cfg->label ? cfg->label : "");
+	c->cfg.target = dup_or_null(cfg->target);
+	c->cfg.document = dup_or_null(cfg->document);
+	c->cfg.host = dup_or_null(cfg->host);
+	c->cfg.reason = dup_or_null(cfg->reason);
+	c->cfg.session.expected_type = dup_or_null(cfg->session.expected_type);
+	c->cfg.command = NULL;
+	c->cfg.grant = NULL;
+	td_timer_init(&c->retry, l, NULL, c);
+	td_backoff_init(&c->backoff, cfg->reconnect_min_ns, cfg->reconnect_max_ns);
+	c->started_at = l->now;
+	tnl_uuid_new(u);
+	tnl_uuid_str(u, c->client_id);
+	if (!copy_command(c, cfg->command) || !c->cfg.label) {
+		client_free(c);
+		return NULL;
+	}
+	if (cfg->grant) {
+		c->grant.session_id = dup_or_null(cfg->grant->session_id);
+		c->grant.token = dup_or_null(cfg->grant->token);
+		c->grant.stream_url = dup_or_null(cfg->grant->stream_url);
+	}
+	/* From the loop, so that nobody is called back from inside the call. */
+	later(c, cfg->grant ? begin_link : call_start, 0);
+	return c;
+}
+
+void td_client_free(struct td_client *c)
+{
+	if (!c)
+		return;
+	td_timer_stop(&c->retry);
+	if (c->call)
+		td_aws_call_cancel(c->call);
+	if (c->creds)
+		td_creds_cancel(c->creds);
+	if (c->link)
+		td_wslink_free(c->link);
+	td_pump_free(c->pump);
+	td_loop_defer(c->loop, client_free, c);
+}
+
+void td_client_end(struct td_client *c)
+{
+	if (c->state == TD_CLIENT_ENDING)
+		return;
+	bool linked = c->pump && td_pump_link(c->pump);
+	set_state(c, TD_CLIENT_ENDING);
+	if (c->call) {
+		td_aws_call_cancel(c->call);
+		c->call = NULL;
+	}
+	if (linked) { /* the flag ends it where the API call is not allowed, and sooner */
+		tnl_session_send_flag(td_pump_session(c->pump), TNL_FLAG_TERMINATE, c->loop->now);
+		td_pump_kick(c->pump);
+	}
+	later(c, ending_over, linked ? ENDING_NS : 0);
+}
+
+enum td_client_state td_client_state(const struct td_client *c)
+{
+	return c->state;
+}
+
+const char *td_client_state_name(const struct td_client *c)
+{
+	return c->needs_login ? "needs-login" : state_names[c->state];
+}
+
+bool td_client_was_ready(const struct td_client *c)
+{
+	return c->was_ready;
+}
+
+struct td_pump *td_client_pump(const struct td_client *c)
+{
+	return c->pump;
+}
+
+const char *td_client_session_id(const struct td_client *c)
+{
+	return c->grant.session_id;
+}
+
+unsigned td_client_resumes(const struct td_client *c)
+{
+	return c->resumes;
+}
+
+uint64_t td_client_started_at(const struct td_client *c)
+{
+	return c->started_at;
+}
+
+void td_client_ping(struct td_client *c)
+{
+	if (c->pump && td_pump_link(c->pump))
+		td_wslink_ping(td_pump_link(c->pump));
+}

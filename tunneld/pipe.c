@@ -1,0 +1,408 @@
+/* One local descriptor pair joined to one stream.
+ *
+ * Each direction ends on its own:
+ *   local EOF  → tnl_stream_shutdown          peer EOF → (kept bytes written) → shutdown(SHUT_WR)
+ *   local RST  → tnl_stream_reset             peer RST → close with RST
+ * A peer without half-close ends both directions at once: then what the local program
+ * still sends is read and thrown away for a while, since closing with unread bytes
+ * would send a RST that can destroy the reply on its way to the program. */
+#include "tunneld/pump_int.h"
+
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LINGER_NS (5 * TD_SEC)
+#define STDERR_CHUNK 16384u
+
+static void unsettle(struct td_pipe *p)
+{
+	if (tnl_list_empty(&p->unsettled))
+		tnl_list_push_back(&p->pump->unsettled, &p->unsettled);
+	td_pump_kick(p->pump);
+}
+
+static void die(struct td_pipe *p, uint32_t reason)
+{
+	if (p->dying)
+		return;
+	p->dying = true;
+	p->reason = reason;
+	unsettle(p);
+}
+
+/* A pty's master gives EIO when the last process behind it has gone: that is its EOF. */
+static bool is_eof(ssize_t n, int err)
+{
+	return n == 0 || (n < 0 && err == EIO);
+}
+
+static bool is_again(int err)
+{
+	return err == EAGAIN || err == EWOULDBLOCK || err == EINTR;
+}
+
+/* ---- inward: stream → local --------------------------------------------------- */
+
+size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size_t n)
+{
+	if (p->dying || p->lingering || p->wr_shut)
+		return n; /* nobody wants it any more */
+	if (ptype == TNL_PT_STDERR && p->err_fd >= 0) {
+		ssize_t w = write(p->err_fd, b, n);
+		return w > 0 ? (size_t)w : is_again(errno) ? 0 : n;
+	}
+	if (ev_is_active(&p->wr))
+		return 0;
+	size_t done = 0;
+	while (done < n) {
+		ssize_t w = write(p->out_fd, b + done, n - done);
+		if (w > 0) {
+			done += (size_t)w;
+			p->out += (uint64_t)w;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (is_again(errno)) {
+			ev_io_start(p->pump->loop->ev, &p->wr);
+			return done;
+		}
+		die(p, TNL_RESET_PEER);
+		return n;
+	}
+	return n;
+}
+
+void td_pipe_peer_eof(struct td_pipe *p, bool half_closed)
+{
+	p->peer_eof = true;
+	p->peer_full = !half_closed;
+	unsettle(p);
+}
+
+void td_pipe_peer_reset(struct td_pipe *p, uint32_t reason)
+{
+	die(p, reason);
+}
+
+/* Writes what the stream kept. */
+static void drain_kept(struct td_pipe *p)
+{
+	const uint8_t *b;
+	size_t n;
+	while (p->st && (n = tnl_stream_peek(p->st, &b)) > 0) {
+		ssize_t w = write(p->out_fd, b, n);
+		if (w > 0) {
+			p->out += (uint64_t)w;
+			tnl_stream_consume(p->st, (size_t)w, p->pump->loop->now);
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (is_again(errno)) {
+			ev_io_start(p->pump->loop->ev, &p->wr);
+			return;
+		}
+		die(p, TNL_RESET_PEER);
+		return;
+	}
+	ev_io_stop(p->pump->loop->ev, &p->wr);
+	if (p->st && !p->peer_eof && tnl_stream_eof(p->st)) { /* it came before there was a pipe */
+		const struct tnl_session_info *info = tnl_session_info(p->pump->session);
+		td_pipe_peer_eof(p, info && info->half_close);
+	}
+}
+
+static void on_writable(EV_P_ ev_io *w, int revents)
+{
+	struct td_pipe *p = w->data;
+	drain_kept(p);
+	if (p->peer_eof)
+		unsettle(p);
+	td_pump_kick(p->pump);
+}
+
+/* ---- outward: local → stream ---------------------------------------------------- */
+
+bool td_pipe_feed_session(struct td_pipe *p)
+{
+	struct td_loop *l = p->pump->loop;
+	size_t cap;
+
+	if (p->dying || p->rd_eof || p->lingering) {
+		tnl_stream_want_send(p->st, false);
+		return false;
+	}
+	uint8_t *b = tnl_stream_reserve(p->st, &cap, l->now);
+	if (!b) {
+		/* next() said yes: only memory can have run out. The timer or an ack tries again. */
+		tnl_stream_want_send(p->st, false);
+		ev_io_start(l->ev, &p->rd);
+		return false;
+	}
+	ssize_t n = read(p->in_fd, b, cap);
+	int err = errno;
+	int r = tnl_stream_commit(p->st, n > 0 ? (size_t)n : 0, TNL_PT_OUTPUT, l->now);
+	if (n > 0) {
+		if (r < 0) {
+			die(p, TNL_RESET_LIMIT);
+			return false;
+		}
+		p->in += (uint64_t)n;
+		if ((size_t)n < cap && p->socket) { /* emptied: let the watcher tell of more */
+			tnl_stream_want_send(p->st, false);
+			ev_io_start(l->ev, &p->rd);
+		}
+		return true;
+	}
+	tnl_stream_want_send(p->st, false);
+	if (is_eof(n, err)) {
+		p->rd_eof = true;
+		unsettle(p);
+	} else if (is_again(err)) {
+		ev_io_start(l->ev, &p->rd);
+	} else {
+		die(p, TNL_RESET_PEER);
+	}
+	return false;
+}
+
+/* The second source of a command without a terminal: its standard error. */
+static void on_readable2(EV_P_ ev_io *w, int revents)
+{
+	struct td_pipe *p = w->data;
+	struct td_loop *l = p->pump->loop;
+	size_t cap;
+	uint8_t *b = p->st && !p->dying ? tnl_stream_reserve(p->st, &cap, l->now) : NULL;
+	if (!b) { /* no room: the level-triggered watcher comes again, slowly through the pump */
+		td_pump_kick(p->pump);
+		return;
+	}
+	ssize_t n = read(p->src2_fd, b, cap < STDERR_CHUNK ? cap : STDERR_CHUNK);
+	int err = errno;
+	if (tnl_stream_commit(p->st, n > 0 ? (size_t)n : 0, TNL_PT_STDERR, l->now) < 0)
+		die(p, TNL_RESET_LIMIT);
+	if (n > 0)
+		p->in += (uint64_t)n;
+	else if (!is_again(err) || n == 0) {
+		p->rd2_eof = true;
+		ev_io_stop(l->ev, &p->rd2);
+		unsettle(p);
+	}
+	td_pump_kick(p->pump);
+}
+
+static void on_readable(EV_P_ ev_io *w, int revents)
+{
+	struct td_pipe *p = w->data;
+	ev_io_stop(p->pump->loop->ev, &p->rd);
+	if (p->lingering) {
+		uint8_t waste[16384];
+		ssize_t n = read(p->in_fd, waste, sizeof waste);
+		if (n > 0 || (n < 0 && is_again(errno))) {
+			ev_io_start(p->pump->loop->ev, &p->rd);
+			return;
+		}
+		p->rd_eof = true;
+		unsettle(p);
+		return;
+	}
+	if (p->st)
+		tnl_stream_want_send(p->st, true);
+	td_pump_run(p->pump);
+}
+
+/* ---- the end ------------------------------------------------------------------------ */
+
+static void stop_watchers(struct td_pipe *p)
+{
+	struct ev_loop *ev = p->pump->loop->ev;
+	ev_io_stop(ev, &p->rd);
+	ev_io_stop(ev, &p->wr);
+	ev_io_stop(ev, &p->rd2);
+	td_timer_stop(&p->linger);
+}
+
+void td_pipe_destroy(struct td_pipe *p, bool rst)
+{
+	stop_watchers(p);
+	tnl_list_remove(&p->unsettled);
+	tnl_list_remove(&p->node);
+	p->pump->npipes--;
+	if (p->own_fds) {
+		if (rst && p->socket)
+			td_fd_rst_close(p->in_fd);
+		else
+			close(p->in_fd);
+	}
+	if (p->src2_fd >= 0)
+		close(p->src2_fd);
+	if (p->st)
+		tnl_stream_free(p->st);
+	tnl_free(p);
+}
+
+static void finish(struct td_pipe *p, uint32_t reason)
+{
+	struct td_pump *pump = p->pump;
+	void (*cb)(void *, struct td_pipe *, void *, uint32_t, uint64_t, uint64_t) = pump->cb->pipe_closed;
+	if (p->st) {
+		tnl_stream_free(p->st);
+		p->st = NULL;
+	}
+	if (cb)
+		cb(pump->ctx, p, p->user, reason, p->in, p->out);
+	if (!pump->dead) /* else td_pump_free has destroyed it */
+		td_pipe_destroy(p, reason != TD_PIPE_ORDERLY);
+}
+
+static void linger_over(void *arg)
+{
+	struct td_pipe *p = arg;
+	p->rd_eof = true;
+	unsettle(p);
+}
+
+/* Both directions are over for the peer, but the local program may still be sending. */
+static void start_linger(struct td_pipe *p)
+{
+	if (p->st) {
+		tnl_stream_free(p->st);
+		p->st = NULL;
+	}
+	p->lingering = true;
+	ev_io_start(p->pump->loop->ev, &p->rd);
+	td_timer_in(&p->linger, LINGER_NS);
+}
+
+void td_pipe_settle(struct td_pipe *p)
+{
+	struct td_loop *l = p->pump->loop;
+
+	if (p->dying) {
+		if (p->st && !tnl_stream_done(p->st))
+			tnl_stream_reset(p->st, p->reason, l->now);
+		finish(p, p->reason);
+		return;
+	}
+	if (p->lingering) {
+		if (p->rd_eof)
+			finish(p, TD_PIPE_ORDERLY);
+		return;
+	}
+	bool source_over = p->rd_eof && (p->src2_fd < 0 || p->rd2_eof);
+	if (source_over && p->st)
+		tnl_stream_shutdown(p->st, l->now);
+	if (p->peer_eof && !p->wr_shut && p->st) {
+		if (tnl_stream_kept(p->st) > 0) {
+			if (!ev_is_active(&p->wr))
+				ev_io_start(l->ev, &p->wr);
+		} else {
+			p->wr_shut = true;
+			if (p->socket)
+				shutdown(p->out_fd, SHUT_WR);
+		}
+	}
+	if (p->wr_shut && p->peer_full && !p->rd_eof && p->socket)
+		start_linger(p);
+	else if ((p->wr_shut && p->peer_full) || (p->st && tnl_stream_done(p->st)))
+		finish(p, TD_PIPE_ORDERLY);
+}
+
+void td_pipe_abort(struct td_pipe *p, uint32_t reason)
+{
+	die(p, reason);
+}
+
+/* ---- making ---------------------------------------------------------------------------- */
+
+static struct td_pipe *pipe_new(struct td_pump *pump, int in_fd, int out_fd, int err_fd, bool own, void *user)
+{
+	struct td_pipe *p = tnl_calloc(1, sizeof *p);
+	if (!p)
+		return NULL;
+	int type;
+	socklen_t len = sizeof type;
+	p->pump = pump;
+	p->in_fd = in_fd;
+	p->out_fd = out_fd;
+	p->err_fd = err_fd;
+	p->src2_fd = -1;
+	p->own_fds = own;
+	p->socket = own && getsockopt(in_fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
+	p->user = user;
+	tnl_list_init(&p->unsettled);
+	ev_io_init(&p->rd, on_readable, in_fd, EV_READ);
+	ev_io_init(&p->wr, on_writable, out_fd, EV_WRITE);
+	ev_io_init(&p->rd2, on_readable2, -1, EV_READ);
+	p->rd.data = p->wr.data = p->rd2.data = p;
+	td_timer_init(&p->linger, pump->loop, linger_over, p);
+	tnl_list_init(&p->node);
+	return p;
+}
+
+static void pipe_join(struct td_pipe *p, struct tnl_stream *st)
+{
+	p->st = st;
+	tnl_stream_set_user(st, p);
+	tnl_list_push_back(&p->pump->pipes, &p->node);
+	p->pump->npipes++;
+	ev_io_start(p->pump->loop->ev, &p->rd);
+	td_pump_kick(p->pump);
+}
+
+static struct td_pipe *pipe_client(struct td_pump *pump, int in_fd, int out_fd, int err_fd, bool own, void *user,
+				   int *err)
+{
+	struct td_pipe *p = pipe_new(pump, in_fd, out_fd, err_fd, own, user);
+	if (!p) {
+		*err = TNL_ENOMEM;
+		return NULL;
+	}
+	struct tnl_stream *st = tnl_stream_open(pump->session, p, pump->loop->now, err);
+	if (!st) {
+		tnl_free(p);
+		return NULL;
+	}
+	pipe_join(p, st);
+	return p;
+}
+
+struct td_pipe *td_pipe_client(struct td_pump *pump, int fd, void *user, int *err)
+{
+	return pipe_client(pump, fd, fd, -1, true, user, err);
+}
+
+struct td_pipe *td_pipe_fds(struct td_pump *pump, int in_fd, int out_fd, int err_fd, void *user, int *err)
+{
+	return pipe_client(pump, in_fd, out_fd, err_fd, false, user, err);
+}
+
+struct td_pipe *td_pipe_agent(struct td_pump *pump, struct tnl_stream *st, int fd, void *user)
+{
+	struct td_pipe *p = pipe_new(pump, fd, fd, -1, true, user);
+	if (!p)
+		return NULL;
+	pipe_join(p, st);
+	tnl_stream_connected(st, pump->loop->now);
+	drain_kept(p);
+	return p;
+}
+
+int td_pipe_add_stderr(struct td_pipe *p, int fd)
+{
+	p->src2_fd = fd;
+	ev_io_set(&p->rd2, fd, EV_READ);
+	ev_io_start(p->pump->loop->ev, &p->rd2);
+	return 0;
+}
+
+struct tnl_stream *td_pipe_stream(struct td_pipe *p)
+{
+	return p->st;
+}

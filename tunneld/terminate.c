@@ -1,0 +1,69 @@
+/* TerminateSession on its own. */
+#include "tunneld/client.h"
+
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+
+#include <string.h>
+
+struct td_terminate {
+	struct td_aws_call *call;
+	char *session_id;
+	void (*done)(void *, const char *, bool);
+	void *ctx;
+};
+
+static void terminate_free(struct td_terminate *t)
+{
+	tnl_free(t->session_id);
+	tnl_free(t);
+}
+
+static void on_reply(void *ctx, const struct td_aws_reply *r)
+{
+	struct td_terminate *t = ctx;
+	bool ok = !r->err || !strcmp(r->type, "DoesNotExistException");
+
+	if (!ok)
+		td_warn("client", t->session_id, "TerminateSession failed error=%s text=\"%s\"",
+			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+	if (t->done)
+		t->done(t->ctx, t->session_id, ok);
+	terminate_free(t);
+}
+
+struct td_terminate *td_terminate_start(struct td_aws *aws, const char *session_id,
+					void (*done)(void *ctx, const char *session_id, bool ok), void *ctx)
+{
+	struct td_terminate *t = tnl_calloc(1, sizeof *t);
+	struct tnl_buf b;
+	struct tnl_jw w;
+
+	if (!t)
+		return NULL;
+	t->done = done;
+	t->ctx = ctx;
+	t->session_id = tnl_strdup(session_id);
+	tnl_buf_init(&b, 4096);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "SessionId", session_id);
+	tnl_jw_end_obj(&w);
+	if (t->session_id)
+		t->call = td_aws_json(aws, "ssm", "AmazonSSM.TerminateSession", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 2,
+				      on_reply, t);
+	tnl_buf_fini(&b);
+	if (!t->call) {
+		terminate_free(t);
+		return NULL;
+	}
+	return t;
+}
+
+void td_terminate_cancel(struct td_terminate *t)
+{
+	if (!t)
+		return;
+	td_aws_call_cancel(t->call);
+	terminate_free(t);
+}
