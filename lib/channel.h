@@ -51,10 +51,15 @@ void tnl_channel_free(struct tnl_channel *ch);
  * the rate or a pause forbids it.  Adapts to the measured rate (about 2 ms of
  * link time), between 1,024 and the agreed maximum. */
 size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now);
-/* A message buffer with room for `n` payload bytes (n ≤ max payload), or NULL.
+/* The same for a small message of a quiet stream (a keystroke beside a bulk transfer): up to
+ * 1,024 bytes, which may overdraw the congestion window by a few KiB. */
+size_t tnl_channel_can_send_small(struct tnl_channel *ch, uint64_t now);
+/* A message buffer with room for `n` payload bytes (n ≤ max payload; handshake messages may be
+ * longer), or NULL.
  * One at a time; commit or abandon it before the next. Urgent ones (handshake, flags, window
  * updates, small answers) may pass can_send, never the hard caps. */
 uint8_t *tnl_channel_reserve(struct tnl_channel *ch, size_t n);
+/* n > 0 (stock ends never send an empty payload); 0 or TNL_EINVAL. */
 int tnl_channel_commit(struct tnl_channel *ch, uint32_t ptype, size_t n, uint64_t flags, uint64_t now) TNL_MUST_USE;
 void tnl_channel_abandon(struct tnl_channel *ch);
 /* Something to pack into messages without number (agent_session_state): queued before all else. */

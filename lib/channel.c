@@ -1,0 +1,602 @@
+#include "lib/channel.h"
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "lib/log.h"
+#include "lib/recvq.h"
+#include "lib/rto.h"
+#include "lib/sendq.h"
+#include <limits.h>
+#include <string.h>
+
+#define STOCK_PAYLOAD 1024u
+#define DEFAULT_PAYLOAD (32u * 1024)
+#define FIRST_PAYLOAD (16u * 1024) /* until the rate is known */
+#define SMALL 2048u                /* messages that may overdraw the window, and by how much */
+#define OVERDRAFT (8u * 1024)
+#define MEMORY_DEFAULT (16u * 1024 * 1024)
+#define MEMORY_LEAST (64u * 1024)
+#define KEPT_MAX (2u * 1024 * 1024)
+#define TICK 1000000000u           /* spare memory that was not used for so long is given back */
+
+struct tnl_channel {
+	struct tnl_channel_config cfg;
+	struct tnl_mpool pool;
+	struct tnl_sendq sendq;
+	struct tnl_recvq recvq;
+	struct tnl_ackq ackq;
+	struct tnl_list unnumbered;
+	struct tnl_mbuf *reserved, *pulled;
+	struct tnl_rto rto;
+	struct tnl_cc cc;
+	struct tnl_bucket bucket;
+	size_t max_payload;
+	size_t send_mem;            /* what reserved and unacknowledged messages count */
+	bool up, paused;
+	uint64_t rto_start;         /* the timer runs from here while anything is in flight */
+	uint64_t sample_from;       /* what was sent earlier gives no round-trip sample */
+	uint64_t token_at, tick_at; /* UINT64_MAX: not armed */
+	struct tnl_channel_stats st;
+	uint8_t ack[TNL_MSG_HDR + TNL_ACK_MAX];
+};
+
+struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t now)
+{
+	struct tnl_channel *ch = tnl_calloc(1, sizeof *ch);
+	if (!ch)
+		return NULL;
+	ch->cfg = *c;
+	if (!ch->cfg.memory_max)
+		ch->cfg.memory_max = MEMORY_DEFAULT;
+	if (ch->cfg.memory_max < MEMORY_LEAST)
+		ch->cfg.memory_max = MEMORY_LEAST;
+	size_t kept = ch->cfg.memory_max / 8;
+	tnl_mpool_init(&ch->pool, kept < KEPT_MAX ? kept : KEPT_MAX);
+	tnl_sendq_init(&ch->sendq);
+	tnl_recvq_init(&ch->recvq);
+	tnl_ackq_init(&ch->ackq);
+	tnl_list_init(&ch->unnumbered);
+	tnl_rto_init(&ch->rto);
+	tnl_cc_init(&ch->cc, ch->cfg.memory_max, now);
+	tnl_bucket_init(&ch->bucket, c->message_rate);
+	ch->max_payload = c->stock_peer_payload ? STOCK_PAYLOAD : DEFAULT_PAYLOAD;
+	ch->token_at = ch->tick_at = UINT64_MAX;
+	return ch;
+}
+
+void tnl_channel_free(struct tnl_channel *ch)
+{
+	if (!ch)
+		return;
+	tnl_sendq_fini(&ch->sendq, &ch->pool);
+	tnl_recvq_fini(&ch->recvq, &ch->pool);
+	tnl_ackq_fini(&ch->ackq);
+	tnl_list_foreach_safe(it, &ch->unnumbered) {
+		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
+		tnl_list_remove(it);
+		tnl_mpool_put(&ch->pool, m);
+	}
+	tnl_mpool_put(&ch->pool, ch->reserved);
+	tnl_mpool_put(&ch->pool, ch->pulled);
+	tnl_mpool_fini(&ch->pool);
+	tnl_free(ch);
+}
+
+/* --- memory ----------------------------------------------------------------- */
+
+/* Either direction may use what the other leaves, but a quarter is always its own:
+ * a full send queue must not keep the reorder buffer from closing a hole. */
+static size_t share(const struct tnl_channel *ch, size_t other)
+{
+	size_t quarter = ch->cfg.memory_max / 4;
+	return ch->cfg.memory_max - (other > quarter ? other : quarter);
+}
+
+static bool send_fits(const struct tnl_channel *ch, size_t len)
+{
+	return ch->send_mem + tnl_mbuf_cost(len) <= share(ch, ch->recvq.mem);
+}
+
+static bool recv_fits(const struct tnl_channel *ch, size_t len)
+{
+	return ch->recvq.mem + tnl_mbuf_cost(len) <= share(ch, ch->send_mem);
+}
+
+/* Spare buffers give way to ones in use: used and spare together stay under the maximum. */
+static void make_way(struct tnl_channel *ch, size_t len)
+{
+	size_t need = ch->pool.used + tnl_mbuf_cost(len);
+	if (need + ch->pool.kept > ch->cfg.memory_max)
+		tnl_mpool_trim(&ch->pool, need < ch->cfg.memory_max ? ch->cfg.memory_max - need : 0);
+}
+
+static void release(struct tnl_channel *ch, struct tnl_mbuf *m, uint64_t now)
+{
+	tnl_mpool_put(&ch->pool, m);
+	if (ch->tick_at == UINT64_MAX)
+		ch->tick_at = now + TICK;
+}
+
+size_t tnl_channel_memory(const struct tnl_channel *ch)
+{
+	return sizeof *ch + ch->pool.used + ch->pool.kept + tnl_sendq_heap(&ch->sendq) + tnl_recvq_heap(&ch->recvq) +
+	       tnl_ackq_heap(&ch->ackq);
+}
+
+/* --- producing ---------------------------------------------------------------- */
+
+static size_t window_used(const struct tnl_channel *ch)
+{
+	const struct tnl_sendq *q = &ch->sendq;
+	return q->flight_bytes + q->fresh_bytes + q->resend_bytes;
+}
+
+static size_t good_size(const struct tnl_channel *ch)
+{
+	size_t n = tnl_cc_size(&ch->cc), most = ch->cc.cwnd / 4;
+	if (!n)
+		n = FIRST_PAYLOAD;
+	n = n < most ? n : most;
+	n = n > STOCK_PAYLOAD ? n : STOCK_PAYLOAD;
+	return n < ch->max_payload ? n : ch->max_payload;
+}
+
+static bool tokens(struct tnl_channel *ch, unsigned wanted, uint64_t now)
+{
+	if (tnl_bucket_left(&ch->bucket, now) >= wanted)
+		return true;
+	uint64_t at = tnl_bucket_at(&ch->bucket) + (wanted - 1) * ch->bucket.interval;
+	if (at < ch->token_at)
+		ch->token_at = at;
+	return false;
+}
+
+static bool may_add(struct tnl_channel *ch, size_t payload)
+{
+	return (uint64_t)(ch->sendq.next - ch->sendq.base) < TNL_CHANNEL_CAP && send_fits(ch, TNL_MSG_HDR + payload);
+}
+
+size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now)
+{
+	if (!ch->up || ch->paused)
+		return 0;
+	size_t n = good_size(ch), used = window_used(ch);
+	if (used && used + TNL_MSG_HDR + n > ch->cc.cwnd) {
+		tnl_cc_limited(&ch->cc);
+		return 0;
+	}
+	if (!may_add(ch, n) || !tokens(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->ackq.count + 1, now))
+		return 0;
+	return n;
+}
+
+size_t tnl_channel_can_send_small(struct tnl_channel *ch, uint64_t now)
+{
+	if (!ch->up || ch->paused || !may_add(ch, STOCK_PAYLOAD))
+		return 0;
+	if (window_used(ch) > ch->cc.cwnd + OVERDRAFT - STOCK_PAYLOAD)
+		return 0;
+	return tokens(ch, 1, now) ? STOCK_PAYLOAD : 0;
+}
+
+uint8_t *tnl_channel_reserve(struct tnl_channel *ch, size_t n)
+{
+	if (ch->reserved || n > TNL_MSG_MAX_PAYLOAD || !may_add(ch, n) || tnl_sendq_make_room(&ch->sendq))
+		return NULL;
+	make_way(ch, TNL_MSG_HDR + n);
+	struct tnl_mbuf *m = tnl_mpool_get(&ch->pool, TNL_MSG_HDR + n);
+	if (!m)
+		return NULL;
+	ch->send_mem += tnl_mbuf_size(m);
+	ch->reserved = m;
+	return m->data + TNL_MSG_HDR;
+}
+
+void tnl_channel_abandon(struct tnl_channel *ch)
+{
+	if (!ch->reserved)
+		return;
+	ch->send_mem -= tnl_mbuf_size(ch->reserved);
+	tnl_mpool_put(&ch->pool, ch->reserved);
+	ch->reserved = NULL;
+}
+
+static void seal(struct tnl_channel *ch, uint8_t *p, enum tnl_mtype t, uint32_t ptype, int64_t seq, uint64_t flags,
+		 size_t n)
+{
+	struct tnl_msg m = { .type = t, .schema = 1, .seq = seq, .flags = flags, .ptype = ptype, .plen = (uint32_t)n };
+	m.created_ms = ch->cfg.wall_ms ? ch->cfg.wall_ms(ch->cfg.ctx) : 1;
+	tnl_uuid_new(m.id);
+	tnl_msg_seal(p, &m);
+}
+
+/* A short read into a large buffer must not hold the large one until its ack. */
+static struct tnl_mbuf *right_size(struct tnl_channel *ch, struct tnl_mbuf *m, size_t len)
+{
+	if (4 * tnl_mbuf_cost(len) > tnl_mbuf_size(m))
+		return m;
+	make_way(ch, len);
+	struct tnl_mbuf *s = tnl_mpool_get(&ch->pool, len);
+	if (!s)
+		return m;
+	memcpy(s->data + TNL_MSG_HDR, m->data + TNL_MSG_HDR, len - TNL_MSG_HDR);
+	ch->send_mem += tnl_mbuf_size(s);
+	ch->send_mem -= tnl_mbuf_size(m);
+	tnl_mpool_put(&ch->pool, m);
+	return s;
+}
+
+int tnl_channel_commit(struct tnl_channel *ch, uint32_t ptype, size_t n, uint64_t flags, uint64_t now)
+{
+	struct tnl_mbuf *m = ch->reserved;
+	if (!m || n == 0 || TNL_MSG_HDR + n > tnl_mbuf_room(m))
+		return TNL_EINVAL;
+	ch->reserved = NULL;
+	m = right_size(ch, m, TNL_MSG_HDR + n);
+	m->len = (uint32_t)(TNL_MSG_HDR + n);
+	seal(ch, m->data, ch->cfg.send_type, ptype, ch->sendq.next, flags, n);
+	tnl_sendq_add(&ch->sendq, m);
+	ch->st.payload_sent += n;
+	if (ch->tick_at == UINT64_MAX)
+		ch->tick_at = now + TICK;
+	return 0;
+}
+
+int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const void *p, size_t n, uint64_t now)
+{
+	if (n > TNL_MSG_MAX_PAYLOAD)
+		return TNL_EINVAL;
+	if (!send_fits(ch, TNL_MSG_HDR + n))
+		return TNL_ELIMIT;
+	make_way(ch, TNL_MSG_HDR + n);
+	struct tnl_mbuf *m = tnl_mpool_get(&ch->pool, TNL_MSG_HDR + n);
+	if (!m)
+		return TNL_ENOMEM;
+	ch->send_mem += tnl_mbuf_size(m);
+	m->len = (uint32_t)(TNL_MSG_HDR + n);
+	if (n)
+		memcpy(m->data + TNL_MSG_HDR, p, n);
+	seal(ch, m->data, t, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
+	tnl_list_push_back(&ch->unnumbered, &m->link);
+	if (ch->tick_at == UINT64_MAX)
+		ch->tick_at = now + TICK;
+	return 0;
+}
+
+/* --- to the link --------------------------------------------------------------- */
+
+static size_t write_ack(struct tnl_channel *ch, const struct tnl_ackq_entry *e)
+{
+	struct tnl_ack a = { .type = ch->cfg.recv_type, .seq = e->seq };
+	memcpy(a.id, e->id, sizeof a.id);
+	size_t n = tnl_ack_write((char *)ch->ack + TNL_MSG_HDR, &a);
+	seal(ch, ch->ack, TNL_MT_ACK, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
+	return TNL_MSG_HDR + n;
+}
+
+static bool window_open(const struct tnl_channel *ch, const struct tnl_mbuf *m)
+{
+	size_t flight = ch->sendq.flight_bytes;
+	return flight + m->len <= ch->cc.cwnd || flight == 0 || m->probe ||
+	       (m->len <= SMALL && flight + m->len <= ch->cc.cwnd + OVERDRAFT);
+}
+
+static void put_in_flight(struct tnl_channel *ch, struct tnl_mbuf *m, uint64_t now)
+{
+	struct tnl_sendq *q = &ch->sendq;
+	if (tnl_list_empty(&q->flight))
+		ch->rto_start = now;
+	tnl_cc_sent(&ch->cc, &m->snap, q->flight_bytes, now);
+	if (m->at == TNL_AT_RESEND)
+		ch->st.resent++;
+	else
+		ch->st.sent++;
+	tnl_sendq_sent(q, m, now);
+}
+
+int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, size_t *n)
+{
+	if (ch->pulled) {
+		ch->send_mem -= tnl_mbuf_size(ch->pulled);
+		release(ch, ch->pulled, now);
+		ch->pulled = NULL;
+	}
+	if (!tnl_channel_wants_pull(ch, now))
+		return TNL_EAGAIN;
+	struct tnl_ackq_entry e;
+	if (!tnl_list_empty(&ch->unnumbered)) {
+		ch->pulled = tnl_container_of(ch->unnumbered.next, struct tnl_mbuf, link);
+		tnl_list_remove(&ch->pulled->link);
+		*p = ch->pulled->data;
+		*n = ch->pulled->len;
+	} else if (tnl_ackq_pop(&ch->ackq, &e)) {
+		*n = write_ack(ch, &e);
+		*p = ch->ack;
+		ch->st.acks_sent++;
+	} else {
+		struct tnl_mbuf *m = tnl_sendq_head(&ch->sendq);
+		put_in_flight(ch, m, now);
+		*p = m->data;
+		*n = m->len;
+	}
+	tnl_bucket_take(&ch->bucket, now);
+	return 1;
+}
+
+bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now)
+{
+	if (!ch->up)
+		return false;
+	bool control = ch->ackq.count || !tnl_list_empty(&ch->unnumbered);
+	struct tnl_mbuf *m = control || ch->paused ? NULL : tnl_sendq_head(&ch->sendq);
+	if (m && !window_open(ch, m)) {
+		tnl_cc_limited(&ch->cc);
+		return false;
+	}
+	if (!control && !m) {
+		/* The source has run dry: what is measured from here on says nothing about the path. */
+		size_t used = window_used(ch);
+		if (!ch->paused && used + TNL_MSG_HDR + good_size(ch) <= ch->cc.cwnd)
+			tnl_cc_idle(&ch->cc, used);
+		return false;
+	}
+	if (tokens(ch, 1, now))
+		return true;
+	tnl_cc_idle(&ch->cc, ch->sendq.flight_bytes);
+	return false;
+}
+
+/* --- from the link -------------------------------------------------------------- */
+
+static int bad(struct tnl_channel *ch, const char *what, int64_t seq)
+{
+	if (!ch->st.bad++)
+		tnl_log(TNL_LOG_WARN, "channel", "ignored=%s number=%lld", what, (long long)seq);
+	return 0;
+}
+
+static void resume(struct tnl_channel *ch, uint64_t now)
+{
+	if (!ch->paused)
+		return;
+	ch->paused = false;
+	ch->rto_start = ch->sample_from = now;
+}
+
+static void detect(struct tnl_channel *ch, uint64_t now)
+{
+	tnl_sendq_detect(&ch->sendq, ch->rto.srtt, tnl_rto_value(&ch->rto), now);
+}
+
+static int feed_ack(struct tnl_channel *ch, const struct tnl_msg *msg, uint64_t now)
+{
+	struct tnl_ack a;
+	if (tnl_ack_parse(msg->payload, msg->plen, &a))
+		return bad(ch, "acknowledge payload", -1);
+	resume(ch, now);
+	ch->st.acks_received++;
+	if (a.seq < 0 || a.seq >= ch->sendq.next)
+		return bad(ch, "acknowledge for an unused number", a.seq);
+	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, a.seq);
+	if (!m)
+		return 0;
+	if (m->at == TNL_AT_FRESH)
+		return bad(ch, "acknowledge for an unsent number", a.seq);
+	uint64_t rtt = 0;
+	if (!m->ambiguous && m->sent_at >= ch->sample_from) {
+		rtt = now > m->sent_at ? now - m->sent_at : 1;
+		tnl_rto_sample(&ch->rto, rtt);
+	}
+	bool flying = m->at == TNL_AT_FLIGHT;
+	tnl_sendq_evidence(&ch->sendq, m, ch->rto.srtt, now);
+	tnl_sendq_remove(&ch->sendq, m);
+	if (flying)
+		tnl_cc_acked(&ch->cc, &m->snap, m->sent_at, m->len, rtt, ch->sendq.flight_bytes, now);
+	ch->send_mem -= tnl_mbuf_size(m);
+	release(ch, m, now);
+	ch->rto_start = now;
+	detect(ch, now);
+	return 0;
+}
+
+/* In order: hand it over, acknowledge, advance. */
+static int take(struct tnl_channel *ch, const struct tnl_msg *m, bool owed, uint64_t now)
+{
+	int r = ch->cfg.deliver(ch->cfg.ctx, m, now);
+	if (r)
+		return r;
+	if (!owed)
+		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+	ch->recvq.expected++;
+	ch->st.payload_received += m->plen;
+	return 0;
+}
+
+int tnl_channel_ready(struct tnl_channel *ch, uint64_t now)
+{
+	struct tnl_mbuf *b;
+	while ((b = tnl_recvq_find(&ch->recvq, ch->recvq.expected))) {
+		int r = take(ch, &b->msg, b->owed, now);
+		if (r)
+			return r == TNL_EAGAIN ? 0 : r;
+		tnl_recvq_drop(&ch->recvq, &ch->pool, b);
+		if (ch->tick_at == UINT64_MAX)
+			ch->tick_at = now + TICK;
+	}
+	return 0;
+}
+
+static void keep(struct tnl_channel *ch, const struct tnl_msg *m, bool owed)
+{
+	int r = TNL_ELIMIT;
+	if (recv_fits(ch, TNL_MSG_HDR + m->plen)) {
+		make_way(ch, TNL_MSG_HDR + m->plen);
+		/* Room for the ack first: what is kept as owed has one on its way. */
+		if (owed && !tnl_ackq_room(&ch->ackq, 1))
+			owed = false;
+		r = tnl_recvq_keep(&ch->recvq, &ch->pool, m, owed);
+	}
+	if (r)
+		ch->st.dropped_full++;
+	else if (owed)
+		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+}
+
+static int feed_stream(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
+{
+	if (m->seq < 0)
+		return bad(ch, "negative number", m->seq);
+	resume(ch, now);
+	ch->st.received++;
+	if (m->seq < ch->recvq.expected) {
+		ch->st.duplicates++;
+		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+		return 0;
+	}
+	struct tnl_mbuf *b = tnl_recvq_find(&ch->recvq, m->seq);
+	if (b) {
+		ch->st.duplicates++;
+		if (b->owed)
+			tnl_ackq_push(&ch->ackq, m->id, m->seq);
+		return m->seq == ch->recvq.expected ? tnl_channel_ready(ch, now) : 0;
+	}
+	if (m->seq > ch->recvq.expected) {
+		ch->st.reordered++;
+		keep(ch, m, true);
+		return 0;
+	}
+	int r = take(ch, m, false, now);
+	if (r == TNL_EAGAIN) {
+		keep(ch, m, false);
+		return 0;
+	}
+	return r ? r : tnl_channel_ready(ch, now);
+}
+
+int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
+{
+	if (m->type == ch->cfg.recv_type)
+		return feed_stream(ch, m, now);
+	switch (m->type) {
+	case TNL_MT_ACK:
+		return feed_ack(ch, m, now);
+	case TNL_MT_START_PUBLICATION:
+		resume(ch, now);
+		return 0;
+	case TNL_MT_PAUSE_PUBLICATION:
+		ch->paused = true;
+		return 0;
+	case TNL_MT_INPUT:
+	case TNL_MT_OUTPUT:
+		return bad(ch, "message of the other direction", m->seq);
+	default:
+		return 0;
+	}
+}
+
+/* --- links and time -------------------------------------------------------------- */
+
+void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now)
+{
+	ch->up = true;
+	ch->paused = false;
+	tnl_sendq_all_lost(&ch->sendq);
+	tnl_cc_init(&ch->cc, ch->cfg.memory_max, now);
+	tnl_rto_init(&ch->rto);
+	ch->rto_start = ch->sample_from = now;
+}
+
+void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now)
+{
+	ch->up = false;
+	ch->sample_from = now;
+	ch->token_at = UINT64_MAX;
+}
+
+static uint64_t rto_at(const struct tnl_channel *ch)
+{
+	return tnl_list_empty(&ch->sendq.flight) ? UINT64_MAX : ch->rto_start + tnl_rto_value(&ch->rto);
+}
+
+uint64_t tnl_channel_deadline(const struct tnl_channel *ch)
+{
+	uint64_t at = ch->tick_at < ch->token_at ? ch->tick_at : ch->token_at;
+	if (!ch->up || ch->paused)
+		return at;
+	uint64_t rto = rto_at(ch), holes = tnl_sendq_deadline(&ch->sendq);
+	at = rto < at ? rto : at;
+	return holes < at ? holes : at;
+}
+
+static void tick(struct tnl_channel *ch, uint64_t now)
+{
+	bool again = tnl_mpool_tick(&ch->pool);
+	if (ch->sendq.base == ch->sendq.next && !ch->reserved)
+		tnl_sendq_shrink(&ch->sendq);
+	if (!ch->recvq.count)
+		tnl_recvq_shrink(&ch->recvq);
+	if (!ch->ackq.count)
+		tnl_ackq_fini(&ch->ackq);
+	again = again || ch->sendq.ring_size || ch->recvq.ring_size || ch->ackq.size;
+	ch->tick_at = again ? now + TICK : UINT64_MAX;
+}
+
+/* The timer resends one message, the oldest: when all was merely late nothing is
+ * doubled, and when all was lost its ack is evidence for the rest. */
+static int timeout(struct tnl_channel *ch, uint64_t now)
+{
+	struct tnl_sendq *q = &ch->sendq;
+	ch->rto_start = now;
+	if (!tnl_list_empty(&q->resend))
+		return 0; /* the link has not taken the last one yet */
+	struct tnl_mbuf *m = tnl_sendq_find(q, q->base);
+	if (ch->cfg.resend_max && m->resends >= ch->cfg.resend_max)
+		return TNL_ETIMEOUT;
+	tnl_rto_expired(&ch->rto);
+	tnl_sendq_lost(q, m);
+	m->probe = true;
+	return 0;
+}
+
+int tnl_channel_expire(struct tnl_channel *ch, uint64_t now)
+{
+	if (ch->tick_at <= now)
+		tick(ch, now);
+	if (ch->token_at <= now)
+		ch->token_at = UINT64_MAX;
+	if (!ch->up || ch->paused)
+		return 0;
+	if (tnl_sendq_deadline(&ch->sendq) <= now)
+		detect(ch, now);
+	return rto_at(ch) <= now ? timeout(ch, now) : 0;
+}
+
+/* --- questions --------------------------------------------------------------------- */
+
+bool tnl_channel_idle(const struct tnl_channel *ch)
+{
+	return ch->sendq.base == ch->sendq.next && !ch->ackq.count && tnl_list_empty(&ch->unnumbered);
+}
+
+bool tnl_channel_paused(const struct tnl_channel *ch) { return ch->paused; }
+
+void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n)
+{
+	ch->max_payload = n < STOCK_PAYLOAD ? STOCK_PAYLOAD : n > TNL_MSG_MAX_PAYLOAD ? TNL_MSG_MAX_PAYLOAD : n;
+}
+
+size_t tnl_channel_max_payload(const struct tnl_channel *ch) { return ch->max_payload; }
+
+void tnl_channel_stats(const struct tnl_channel *ch, struct tnl_channel_stats *st)
+{
+	*st = ch->st;
+	st->srtt_ns = ch->rto.srtt;
+	st->rttvar_ns = ch->rto.rttvar;
+	st->rto_ns = tnl_rto_value(&ch->rto);
+	st->min_rtt_ns = ch->cc.min_rtt == UINT64_MAX ? 0 : ch->cc.min_rtt;
+	st->delivery_rate = ch->cc.max_rate;
+	st->cwnd = ch->cc.cwnd;
+	st->inflight_bytes = ch->sendq.flight_bytes;
+	st->inflight_msgs = ch->sendq.flight_msgs;
+	st->reorder_msgs = ch->recvq.count;
+	st->memory = tnl_channel_memory(ch);
+}

@@ -1,0 +1,207 @@
+#include "lib/sendq.h"
+#include "lib/alloc.h"
+#include "lib/channel.h"
+#include <string.h>
+
+#define RING_FIRST 64u
+#define THRESHOLD_FIRST 3u
+#define THRESHOLD_MAX 256u
+#define SCAN_MAX 512u /* messages looked at in one go: keeps the work of one ack small */
+
+void tnl_sendq_init(struct tnl_sendq *q)
+{
+	memset(q, 0, sizeof *q);
+	tnl_list_init(&q->fresh);
+	tnl_list_init(&q->flight);
+	tnl_list_init(&q->resend);
+	q->maybe_at = q->check_at = UINT64_MAX;
+	q->threshold = THRESHOLD_FIRST;
+}
+
+void tnl_sendq_fini(struct tnl_sendq *q, struct tnl_mpool *pool)
+{
+	for (int64_t s = q->base; s < q->next; s++)
+		tnl_mpool_put(pool, q->ring[s & (q->ring_size - 1)]);
+	tnl_free(q->ring);
+	tnl_sendq_init(q);
+}
+
+void tnl_sendq_shrink(struct tnl_sendq *q)
+{
+	tnl_free(q->ring);
+	q->ring = NULL;
+	q->ring_size = 0;
+}
+
+size_t tnl_sendq_heap(const struct tnl_sendq *q) { return q->ring_size * sizeof *q->ring; }
+
+int tnl_sendq_make_room(struct tnl_sendq *q)
+{
+	uint64_t span = (uint64_t)(q->next - q->base);
+	/* The peer keeps that many beyond a hole: what is further ahead it would throw away. */
+	if (span >= TNL_CHANNEL_CAP)
+		return TNL_ELIMIT;
+	if (span < q->ring_size)
+		return 0;
+	uint32_t size = q->ring_size ? 2 * q->ring_size : RING_FIRST;
+	struct tnl_mbuf **ring = tnl_calloc(size, sizeof *ring);
+	if (!ring)
+		return TNL_ENOMEM;
+	for (int64_t s = q->base; s < q->next; s++)
+		ring[s & (size - 1)] = q->ring[s & (q->ring_size - 1)];
+	tnl_free(q->ring);
+	q->ring = ring;
+	q->ring_size = size;
+	return 0;
+}
+
+void tnl_sendq_add(struct tnl_sendq *q, struct tnl_mbuf *m)
+{
+	m->seq = q->next++;
+	m->at = TNL_AT_FRESH;
+	q->ring[m->seq & (q->ring_size - 1)] = m;
+	tnl_list_push_back(&q->fresh, &m->link);
+	q->fresh_msgs++;
+	q->fresh_bytes += m->len;
+}
+
+struct tnl_mbuf *tnl_sendq_head(const struct tnl_sendq *q)
+{
+	const struct tnl_list *l = !tnl_list_empty(&q->resend) ? &q->resend : &q->fresh;
+	return tnl_list_empty(l) ? NULL : tnl_container_of(l->next, struct tnl_mbuf, link);
+}
+
+static void leave(struct tnl_sendq *q, struct tnl_mbuf *m)
+{
+	tnl_list_remove(&m->link);
+	if (m->at == TNL_AT_FRESH) {
+		q->fresh_msgs--;
+		q->fresh_bytes -= m->len;
+	} else if (m->at == TNL_AT_FLIGHT) {
+		q->flight_msgs--;
+		q->flight_bytes -= m->len;
+	} else if (m->at == TNL_AT_RESEND) {
+		q->resend_msgs--;
+		q->resend_bytes -= m->len;
+	}
+	m->at = TNL_AT_NONE;
+}
+
+void tnl_sendq_sent(struct tnl_sendq *q, struct tnl_mbuf *m, uint64_t now)
+{
+	if (m->at == TNL_AT_RESEND)
+		m->ambiguous = true;
+	m->probe = false;
+	leave(q, m);
+	m->at = TNL_AT_FLIGHT;
+	m->sent_at = now;
+	m->order = ++q->order;
+	tnl_list_push_back(&q->flight, &m->link);
+	q->flight_msgs++;
+	q->flight_bytes += m->len;
+}
+
+struct tnl_mbuf *tnl_sendq_find(const struct tnl_sendq *q, int64_t seq)
+{
+	return seq >= q->base && seq < q->next ? q->ring[seq & (q->ring_size - 1)] : NULL;
+}
+
+void tnl_sendq_remove(struct tnl_sendq *q, struct tnl_mbuf *m)
+{
+	leave(q, m);
+	q->ring[m->seq & (q->ring_size - 1)] = NULL;
+	while (q->base < q->next && !q->ring[q->base & (q->ring_size - 1)])
+		q->base++;
+}
+
+static void to_resend(struct tnl_sendq *q, struct tnl_mbuf *m)
+{
+	leave(q, m);
+	m->at = TNL_AT_RESEND;
+	tnl_list_push_back(&q->resend, &m->link);
+	q->resend_msgs++;
+	q->resend_bytes += m->len;
+}
+
+void tnl_sendq_lost(struct tnl_sendq *q, struct tnl_mbuf *m)
+{
+	m->resends++;
+	to_resend(q, m);
+}
+
+void tnl_sendq_all_lost(struct tnl_sendq *q)
+{
+	for (int64_t s = q->base; s < q->next; s++) {
+		struct tnl_mbuf *m = q->ring[s & (q->ring_size - 1)];
+		if (m && m->at != TNL_AT_FRESH)
+			to_resend(q, m);
+	}
+	q->maybe_at = q->check_at = UINT64_MAX;
+	q->seen_order = q->order; /* nothing that is sent from now on can be older */
+	q->seen_at = 0;
+}
+
+void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, uint64_t srtt, uint64_t now)
+{
+	if (m->at != TNL_AT_FLIGHT)
+		return;
+	if (m->ambiguous) {
+		/* Too soon to be for the copy: what looked like a hole was a detour. */
+		if (m->resends == 1 && now - m->sent_at < srtt / 4 && q->threshold < THRESHOLD_MAX)
+			q->threshold *= 2;
+		/* For the first copy or for the last? Had it been the first, the acks of its
+		 * neighbours would come with it: wait a moment for them. */
+		if (q->maybe_at == UINT64_MAX || m->order > q->maybe_order) {
+			q->maybe_order = m->order;
+			q->maybe_sent = m->sent_at;
+		}
+		if (q->maybe_at == UINT64_MAX)
+			q->maybe_at = now + srtt / 8 + 1000000;
+		return;
+	}
+	if (q->maybe_at != UINT64_MAX && m->order < q->maybe_order)
+		q->maybe_at = UINT64_MAX; /* first copies are still coming in */
+	if (m->order > q->seen_order) {
+		q->seen_order = m->order;
+		q->seen_at = m->sent_at;
+	}
+}
+
+unsigned tnl_sendq_detect(struct tnl_sendq *q, uint64_t srtt, uint64_t rto, uint64_t now)
+{
+	unsigned lost = 0, seen = 0;
+	if (q->maybe_at <= now) {
+		if (q->maybe_order > q->seen_order) {
+			q->seen_order = q->maybe_order;
+			q->seen_at = q->maybe_sent;
+		}
+		q->maybe_at = UINT64_MAX;
+	}
+	q->check_at = UINT64_MAX;
+	uint64_t late = srtt + srtt / 8;
+	tnl_list_foreach_safe(it, &q->flight) {
+		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
+		if (m->order >= q->seen_order)
+			break;
+		if (++seen > SCAN_MAX) {
+			q->check_at = now + 1000000;
+			break;
+		}
+		/* The first time at once; later with growing distance: a peer that is not
+		 * ready for a message drops it however often it comes. */
+		uint64_t due = m->sent_at;
+		if (m->resends == 1)
+			due += late;
+		else if (m->resends > 1)
+			due += rto << (m->resends < 8 ? m->resends - 2 : 6);
+		else if (q->seen_order - m->order < q->threshold)
+			due += late;
+		if (due <= now) {
+			tnl_sendq_lost(q, m);
+			lost++;
+		} else if (due < q->check_at) {
+			q->check_at = due;
+		}
+	}
+	return lost;
+}
