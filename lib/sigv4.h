@@ -55,4 +55,7 @@ int tnl_sigv4_verify(const struct tnl_http_head *h, const void *body, size_t bod
 		     const char *want_region /* NULL: any */, const char *want_service,
 		     uint64_t now_unix_s, const char **fault) TNL_MUST_USE;
 
+/* "Sun, 06 Nov 1994 08:49:37 GMT", as Date headers have it. */
+int tnl_http_date_parse(const char *s, size_t n, uint64_t *unix_s) TNL_MUST_USE;
+
 #endif
