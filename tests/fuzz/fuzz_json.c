@@ -1,0 +1,30 @@
+/* JSON: what parses must print to something that parses to the same text. */
+#include "lib/json.h"
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+	struct tnl_json *j = tnl_json_parse(p, n);
+	struct tnl_buf one, two;
+
+	if (!j)
+		return 0;
+	tnl_buf_init(&one, n * 8 + 64);
+	tnl_buf_init(&two, n * 8 + 64);
+	if (tnl_json_print(j, &one))
+		abort();
+	struct tnl_json *k = tnl_json_parse(tnl_buf_data(&one), tnl_buf_len(&one));
+	/* A number beyond a double's range prints as null or not at all the same. */
+	if (k && (tnl_json_print(k, &two) || tnl_buf_len(&one) != tnl_buf_len(&two) ||
+		  memcmp(tnl_buf_data(&one), tnl_buf_data(&two), tnl_buf_len(&one)) != 0))
+		abort();
+	tnl_json_free(k);
+	tnl_json_free(j);
+	tnl_buf_fini(&one);
+	tnl_buf_fini(&two);
+	return 0;
+}
