@@ -3,9 +3,15 @@
  * It survives links: the daemon attaches one, loses it, attaches the next.
  *
  * Verbs: feed (messages in), pull (messages out), next/reserve/commit (stream
- * bytes out), deadline/expire (time). Callbacks report and may call back only
- * what their comment allows; destroying the session or a stream inside one is
- * not allowed: mark it and do it afterwards.
+ * bytes out), deadline/expire (time).
+ *
+ * Callbacks run only inside feed, pull, expire, link_up, kms_result and abort,
+ * never inside a tnl_stream_… call or free. Inside a callback every tnl_stream_…
+ * call is allowed (free too: it takes effect afterwards), also send_flag/size/exit_code/state,
+ * kms_result and abort (which closes when the outer call ends); on_data is the
+ * exception: it may call nothing. Not allowed inside any: free, feed, pull,
+ * expire, link_up and link_down of the session.
+ * After any tnl_stream_… or send_… call something may be due: pull, and look at the deadline again.
  *
  *   local socket → next() → reserve → read(2) → commit → channel → pull → link
  *   link → feed → channel → mux → on_data → write(2); what is left is kept in
@@ -59,8 +65,10 @@ struct tnl_session_info {       /* after the handshake */
 
 struct tnl_session_cb {
 	void (*on_ready)(void *ctx, const struct tnl_session_info *info);
-	/* Agent, MUX/BASIC/SINGLE: the client opened a stream; dial now, call
-	 * tnl_stream_connected or tnl_stream_reset later (or now). */
+	/* Agent: a stream is there; dial now, call tnl_stream_connected or tnl_stream_reset later (or now).
+	 * MUX: the client opened it. All other modes: the one stream, right after on_ready (BASIC: again for the
+	 * next connection); SHELL and COMMAND count as connected already. on_data and on_eof wait for connected
+	 * (then they come from the next pull or expire); on_reset does not. */
 	void (*on_open)(void *ctx, struct tnl_stream *st);
 	/* Bytes for the local side, in order: returns how many were taken (0..n);
 	 * the rest is kept. May call nothing of this session. ptype is TNL_PT_OUTPUT or TNL_PT_STDERR. */
@@ -139,6 +147,8 @@ bool tnl_session_drained(const struct tnl_session *s);  /* everything sent is ac
 void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_t now);
 size_t tnl_session_memory(const struct tnl_session *s);
 size_t tnl_session_streams(const struct tnl_session *s);
+struct tnl_session_stats { uint64_t bad_messages, unknown_messages, bad_payloads, unknown_payloads, unknown_frames, early_data; };
+const struct tnl_session_stats *tnl_session_stats(const struct tnl_session *s); /* what was dropped; the channel has its own */
 
 /* --- streams ----------------------------------------------------------------- */
 /* Client: opens a stream (SYN goes out with the first pull). BASIC and SINGLE: one at a time,
@@ -161,6 +171,7 @@ void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now); /* 
 
 /* Receiving what on_data did not take. */
 size_t tnl_stream_peek(struct tnl_stream *st, const uint8_t **p);
+uint32_t tnl_stream_kept_ptype(const struct tnl_stream *st); /* of what peek shows: kept bytes are all of one type */
 void tnl_stream_consume(struct tnl_stream *st, size_t n, uint64_t now);  /* opens the window */
 bool tnl_stream_eof(const struct tnl_stream *st);      /* peer's end reached and nothing kept */
 bool tnl_stream_done(const struct tnl_stream *st);     /* both directions over: free it */

@@ -1,0 +1,426 @@
+#include "lib/handshake.h"
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include "lib/json.h"
+#include "lib/wire.h"
+#include <string.h>
+
+#define CAPS_NAME "TunneldCapabilities"
+
+struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b)
+{
+	struct tnl_caps c = {0};
+	if (!a->present || !b->present)
+		return c;
+	c.present = true;
+	c.version = a->version < b->version ? a->version : b->version;
+	c.smux = a->smux < b->smux ? a->smux : b->smux;
+	c.max_payload = a->max_payload < b->max_payload ? a->max_payload : b->max_payload;
+	c.half_close = a->half_close && b->half_close;
+	c.digest = a->digest || b->digest; /* leaving digests out takes two */
+	c.encrypt = a->encrypt && b->encrypt;
+	return c;
+}
+
+static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
+{
+	tnl_jw_obj(w);
+	tnl_jw_kvi(w, "Version", c->version);
+	tnl_jw_kvi(w, "MaxPayload", (int64_t)c->max_payload);
+	tnl_jw_kvi(w, "Smux", c->smux);
+	tnl_jw_key(w, "HalfClose");
+	tnl_jw_bool(w, c->half_close);
+	tnl_jw_key(w, "Digest");
+	tnl_jw_bool(w, c->digest);
+	tnl_jw_key(w, "Encrypt");
+	tnl_jw_bool(w, c->encrypt);
+	tnl_jw_end_obj(w);
+}
+
+/* Anything odd means "not agreed", never an error: the action is optional. */
+static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
+{
+	int64_t version, payload, smux;
+	if (!tnl_json_is_obj(o) || !tnl_json_int(tnl_json_get(o, "Version"), &version) || version < 1 ||
+	    !tnl_json_int(tnl_json_get(o, "MaxPayload"), &payload) || payload < (int64_t)TNL_MIN_PAYLOAD ||
+	    !tnl_json_int(tnl_json_get(o, "Smux"), &smux) || smux < 1)
+		return;
+	c->present = true;
+	c->version = version > TNL_CAPS_VERSION ? TNL_CAPS_VERSION : (int)version;
+	c->max_payload = payload > INT32_MAX ? INT32_MAX : (size_t)payload;
+	c->smux = smux > 2 ? 2 : (int)smux;
+	c->half_close = tnl_json_bool(tnl_json_get(o, "HalfClose"), false);
+	c->digest = tnl_json_bool(tnl_json_get(o, "Digest"), true);
+	c->encrypt = tnl_json_bool(tnl_json_get(o, "Encrypt"), false);
+}
+
+static void action_open(struct tnl_jw *w, const char *type)
+{
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "ActionType", type);
+	tnl_jw_key(w, "ActionParameters");
+}
+
+int tnl_hs_request_write(struct tnl_buf *b, const struct tnl_hs_request *r)
+{
+	struct tnl_jw w;
+	tnl_jw_init(&w, b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "AgentVersion", r->agent_version);
+	tnl_jw_key(&w, "RequestedClientActions");
+	tnl_jw_arr(&w);
+	action_open(&w, "SessionType");
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "SessionType", r->session_type);
+	tnl_jw_key(&w, "Properties");
+	if (r->properties_json)
+		tnl_jw_raw(&w, r->properties_json);
+	else
+		tnl_jw_null(&w);
+	tnl_jw_end_obj(&w);
+	tnl_jw_end_obj(&w);
+	if (r->kms) {
+		action_open(&w, "KMSEncryption");
+		tnl_jw_obj(&w);
+		tnl_jw_kv(&w, "KMSKeyId", r->kms_key_id);
+		if (r->challenge)
+			tnl_jw_kv(&w, "Challenge", r->challenge);
+		tnl_jw_end_obj(&w);
+		tnl_jw_end_obj(&w);
+	}
+	if (r->caps.present) {
+		action_open(&w, CAPS_NAME);
+		caps_write(&w, &r->caps);
+		tnl_jw_end_obj(&w);
+	}
+	tnl_jw_end_arr(&w);
+	tnl_jw_end_obj(&w);
+	return b->failed ? TNL_ENOMEM : 0;
+}
+
+static int dup_str(const struct tnl_json *v, char **out)
+{
+	const char *s = tnl_json_str(v);
+	if (!s)
+		return TNL_ESYNTAX;
+	tnl_free(*out);
+	*out = tnl_strdup(s);
+	return *out ? 0 : TNL_ENOMEM;
+}
+
+static int dup_json(const struct tnl_json *v, char **out)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, TNL_HS_MAX_JSON);
+	int rc = tnl_json_print(v, &b);
+	if (rc == 0) {
+		tnl_free(*out);
+		*out = tnl_buf_steal_str(&b);
+		rc = *out ? 0 : TNL_ENOMEM;
+	}
+	tnl_buf_fini(&b);
+	return rc;
+}
+
+static int request_action(const struct tnl_json *a, struct tnl_hs_request *r, const char **fault)
+{
+	const char *type = tnl_json_get_str(a, "ActionType");
+	const struct tnl_json *par = tnl_json_get(a, "ActionParameters");
+	*fault = "ActionType";
+	if (!type || r->nactions == TNL_HS_MAX_ACTIONS)
+		return TNL_ESYNTAX;
+	int i = r->nactions++;
+	r->actions[i].name = tnl_strdup(type);
+	if (!r->actions[i].name)
+		return TNL_ENOMEM;
+	if (strcmp(type, "SessionType") == 0) {
+		r->actions[i].kind = TNL_ACT_SESSION_TYPE;
+		*fault = "SessionType";
+		int rc = dup_str(tnl_json_get(par, "SessionType"), &r->session_type);
+		const struct tnl_json *props = tnl_json_get(par, "Properties");
+		if (rc == 0 && props && !tnl_json_is_null(props))
+			rc = dup_json(props, &r->properties_json);
+		return rc;
+	}
+	if (strcmp(type, "KMSEncryption") == 0) {
+		r->actions[i].kind = TNL_ACT_KMS;
+		r->kms = true;
+		*fault = "KMSKeyId";
+		int rc = dup_str(tnl_json_get(par, "KMSKeyId"), &r->kms_key_id);
+		const char *ch = tnl_json_get_str(par, "Challenge");
+		if (rc == 0 && ch && *ch)
+			rc = dup_str(tnl_json_get(par, "Challenge"), &r->challenge);
+		return rc;
+	}
+	if (strcmp(type, CAPS_NAME) == 0) {
+		r->actions[i].kind = TNL_ACT_CAPABILITIES;
+		caps_parse(par, &r->caps);
+	}
+	return 0;
+}
+
+int tnl_hs_request_parse(const void *p, size_t n, struct tnl_hs_request *r, const char **fault)
+{
+	const char *dummy;
+	if (!fault)
+		fault = &dummy;
+	memset(r, 0, sizeof *r);
+	*fault = "HandshakeRequest";
+	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
+	if (!root)
+		return TNL_ESYNTAX;
+	const struct tnl_json *acts = tnl_json_get(root, "RequestedClientActions");
+	*fault = "AgentVersion";
+	int rc = dup_str(tnl_json_get(root, "AgentVersion"), &r->agent_version);
+	if (rc == 0 && !tnl_json_is_arr(acts)) {
+		*fault = "RequestedClientActions";
+		rc = TNL_ESYNTAX;
+	}
+	for (int i = 0; rc == 0 && i < tnl_json_len(acts); i++)
+		rc = request_action(tnl_json_at(acts, i), r, fault);
+	if (rc == 0 && !r->session_type) {
+		*fault = "SessionType";
+		rc = TNL_ESYNTAX;
+	}
+	tnl_json_free(root);
+	if (rc)
+		tnl_hs_request_fini(r);
+	return rc;
+}
+
+void tnl_hs_request_fini(struct tnl_hs_request *r)
+{
+	tnl_free(r->agent_version);
+	tnl_free(r->session_type);
+	tnl_free(r->properties_json);
+	tnl_free(r->kms_key_id);
+	tnl_free(r->challenge);
+	for (int i = 0; i < r->nactions; i++)
+		tnl_free(r->actions[i].name);
+	memset(r, 0, sizeof *r);
+}
+
+static void processed(struct tnl_jw *w, const char *type, int status)
+{
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "ActionType", type);
+	tnl_jw_kvi(w, "ActionStatus", status);
+	tnl_jw_key(w, "ActionResult");
+}
+
+static void kms_result_write(struct tnl_jw *w, const struct tnl_hs_request *r, const struct tnl_hs_response *a)
+{
+	if (a->kms_status != TNL_ACTION_OK) {
+		tnl_jw_null(w);
+		return;
+	}
+	char *text = tnl_malloc(TNL_B64_LEN(a->ciphertext_len) + 1);
+	if (!text) {
+		w->b->failed = true;
+		return;
+	}
+	tnl_b64(a->ciphertext, a->ciphertext_len, text);
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "KMSCipherTextKey", text);
+	tnl_jw_key(w, "KMSCipherTextHash");
+	tnl_jw_null(w);
+	if (r->challenge) {
+		tnl_jw_key(w, "ChallengeAcknowledgement");
+		tnl_jw_bool(w, a->challenge_ack);
+	}
+	tnl_jw_end_obj(w);
+	tnl_free(text);
+}
+
+int tnl_hs_response_write(struct tnl_buf *b, const struct tnl_hs_request *r, const struct tnl_hs_response *a)
+{
+	struct tnl_jw w;
+	bool other = false;
+	tnl_jw_init(&w, b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "ClientVersion", a->client_version);
+	tnl_jw_key(&w, "ProcessedClientActions");
+	tnl_jw_arr(&w);
+	for (int i = 0; i < r->nactions; i++) {
+		const char *error = "";
+		switch (r->actions[i].kind) {
+		case TNL_ACT_SESSION_TYPE:
+			processed(&w, r->actions[i].name, a->session_type_status);
+			tnl_jw_null(&w);
+			error = a->session_type_status != TNL_ACTION_OK && a->error ? a->error : "";
+			break;
+		case TNL_ACT_KMS:
+			processed(&w, r->actions[i].name, a->kms_status);
+			kms_result_write(&w, r, a);
+			error = a->kms_status != TNL_ACTION_OK && a->error ? a->error : "";
+			break;
+		case TNL_ACT_CAPABILITIES:
+			if (a->caps.present) {
+				processed(&w, r->actions[i].name, TNL_ACTION_OK);
+				caps_write(&w, &a->caps);
+				break;
+			}
+			/* fall through */
+		case TNL_ACT_OTHER:
+			/* As the stock client answers what it does not know. */
+			processed(&w, r->actions[i].name, 0);
+			tnl_jw_int(&w, TNL_ACTION_UNSUPPORTED);
+			other = true;
+			break;
+		}
+		tnl_jw_kv(&w, "Error", error);
+		tnl_jw_end_obj(&w);
+	}
+	tnl_jw_end_arr(&w);
+	tnl_jw_key(&w, "Errors");
+	if (other) {
+		tnl_jw_arr(&w);
+		for (int i = 0; i < r->nactions; i++) {
+			enum tnl_hs_action k = r->actions[i].kind;
+			if (k == TNL_ACT_OTHER || (k == TNL_ACT_CAPABILITIES && !a->caps.present))
+				tnl_jw_str(&w, "Unsupported action type");
+		}
+		tnl_jw_end_arr(&w);
+	} else {
+		tnl_jw_null(&w);
+	}
+	tnl_jw_end_obj(&w);
+	return b->failed ? TNL_ENOMEM : 0;
+}
+
+static int response_kms(const struct tnl_json *result, struct tnl_hs_response *a, const char **fault)
+{
+	const char *text = tnl_json_get_str(result, "KMSCipherTextKey");
+	*fault = "KMSCipherTextKey";
+	if (!text || !*text || a->ciphertext)
+		return TNL_ESYNTAX;
+	size_t n = strlen(text);
+	a->ciphertext = tnl_malloc(n);
+	if (!a->ciphertext)
+		return TNL_ENOMEM;
+	int got = tnl_unb64(text, n, a->ciphertext, n);
+	if (got <= 0)
+		return TNL_ESYNTAX;
+	a->ciphertext_len = (size_t)got;
+	a->challenge_ack = tnl_json_bool(tnl_json_get(result, "ChallengeAcknowledgement"), false);
+	return 0;
+}
+
+static int response_action(const struct tnl_json *o, struct tnl_hs_response *a, const char **fault)
+{
+	const char *type = tnl_json_get_str(o, "ActionType");
+	const struct tnl_json *result = tnl_json_get(o, "ActionResult");
+	int64_t status;
+	*fault = "ActionStatus";
+	if (!type || !tnl_json_int(tnl_json_get(o, "ActionStatus"), &status) || status < 0 || status > 1000)
+		return TNL_ESYNTAX;
+	bool known = true;
+	int rc = 0;
+	if (strcmp(type, "SessionType") == 0) {
+		a->session_type_status = status ? (int)status : TNL_ACTION_FAILED;
+	} else if (strcmp(type, "KMSEncryption") == 0) {
+		a->kms_status = status ? (int)status : TNL_ACTION_FAILED;
+		if (status == TNL_ACTION_OK)
+			rc = response_kms(result, a, fault);
+	} else {
+		known = false;
+		if (strcmp(type, CAPS_NAME) == 0 && status == TNL_ACTION_OK)
+			caps_parse(result, &a->caps);
+	}
+	const char *error = tnl_json_get_str(o, "Error");
+	if (rc == 0 && known && status != TNL_ACTION_OK && !a->error && error && *error)
+		rc = dup_str(tnl_json_get(o, "Error"), &a->error);
+	return rc;
+}
+
+int tnl_hs_response_parse(const void *p, size_t n, struct tnl_hs_response *a, const char **fault)
+{
+	const char *dummy;
+	if (!fault)
+		fault = &dummy;
+	memset(a, 0, sizeof *a);
+	*fault = "HandshakeResponse";
+	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
+	if (!root)
+		return TNL_ESYNTAX;
+	const struct tnl_json *acts = tnl_json_get(root, "ProcessedClientActions");
+	*fault = "ClientVersion";
+	int rc = dup_str(tnl_json_get(root, "ClientVersion"), &a->client_version);
+	if (rc == 0 && !tnl_json_is_arr(acts)) {
+		*fault = "ProcessedClientActions";
+		rc = TNL_ESYNTAX;
+	}
+	for (int i = 0; rc == 0 && i < tnl_json_len(acts); i++)
+		rc = response_action(tnl_json_at(acts, i), a, fault);
+	tnl_json_free(root);
+	if (rc)
+		tnl_hs_response_fini(a);
+	return rc;
+}
+
+void tnl_hs_response_fini(struct tnl_hs_response *a)
+{
+	tnl_free(a->client_version);
+	tnl_free(a->error);
+	tnl_free(a->ciphertext);
+	memset(a, 0, sizeof *a);
+}
+
+int tnl_hs_complete_write(struct tnl_buf *b, uint64_t took_ns, const char *customer_message)
+{
+	struct tnl_jw w;
+	tnl_jw_init(&w, b);
+	tnl_jw_obj(&w);
+	tnl_jw_kvi(&w, "HandshakeTimeToComplete", (int64_t)(took_ns & INT64_MAX));
+	tnl_jw_kv(&w, "CustomerMessage", customer_message ? customer_message : "");
+	tnl_jw_end_obj(&w);
+	return b->failed ? TNL_ENOMEM : 0;
+}
+
+int tnl_hs_complete_parse(const void *p, size_t n, char **customer_message)
+{
+	*customer_message = NULL;
+	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
+	if (!root)
+		return TNL_ESYNTAX;
+	const char *m = tnl_json_get_str(root, "CustomerMessage");
+	*customer_message = tnl_strdup(m ? m : "");
+	tnl_json_free(root);
+	return *customer_message ? 0 : TNL_ENOMEM;
+}
+
+int tnl_hs_challenge_write(struct tnl_buf *b, const uint8_t *sealed, size_t n)
+{
+	char text[TNL_B64_LEN(256) + 1];
+	if (n > 256)
+		return TNL_EINVAL;
+	tnl_b64(sealed, n, text);
+	struct tnl_jw w;
+	tnl_jw_init(&w, b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "Challenge", text);
+	tnl_jw_end_obj(&w);
+	return b->failed ? TNL_ENOMEM : 0;
+}
+
+int tnl_hs_challenge_parse(const void *p, size_t n, uint8_t *out, size_t cap)
+{
+	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
+	const char *text = tnl_json_get_str(root, "Challenge");
+	int rc = text ? tnl_unb64(text, strlen(text), out, cap) : TNL_ESYNTAX;
+	tnl_json_free(root);
+	return rc < 0 ? TNL_ESYNTAX : rc;
+}
+
+/* v > floor (or ≥ with `or_equal`); a version that is not four numbers is older than all. */
+static bool version_over(const char *v, const char *floor, bool or_equal)
+{
+	bool ok = false;
+	int c = tnl_version_cmp(v, floor, &ok);
+	return ok && (c > 0 || (or_equal && c == 0));
+}
+
+bool tnl_agent_version_mux(const char *v) { return version_over(v, "3.0.196.0", false); }
+bool tnl_client_version_mux(const char *v) { return version_over(v, "1.1.70.0", true); }
+bool tnl_agent_version_smux_keepalive(const char *v) { return !version_over(v, "3.1.1511.0", false); }
+bool tnl_client_version_smux_keepalive(const char *v) { return !version_over(v, "1.2.331.0", false); }

@@ -1,0 +1,256 @@
+#include "lib/mux.h"
+#include "lib/session_int.h"
+#include <string.h>
+
+#define CTL_MAX 36u /* SYN, UPD, FIN or RST of one stream */
+#define WINDOW_MAX (UINT32_C(1) << 30)
+
+int tnl_mux_init(struct tnl_mux *m)
+{
+	tnl_list_init(&m->streams);
+	tnl_list_init(&m->zombies);
+	tnl_list_init(&m->new_q);
+	tnl_list_init(&m->old_q);
+	tnl_list_init(&m->ctl);
+	tnl_list_init(&m->timed);
+	m->version = 1;
+	m->next_id = 3;
+	m->need = TNL_SMUX_HDR;
+	m->timer_at = TNL_NEVER;
+	m->by_id = tnl_map_new();
+	return m->by_id ? 0 : TNL_ENOMEM;
+}
+
+void tnl_mux_fini(struct tnl_mux *m)
+{
+	tnl_map_free(m->by_id);
+	m->by_id = NULL;
+}
+
+struct tnl_stream *tnl_mux_find(const struct tnl_mux *m, uint32_t id)
+{
+	struct tnl_stream *st = tnl_map_get_u64(m->by_id, id);
+	return st && !st->zombie && !st->was_reset ? st : NULL;
+}
+
+/* --- sending: whose turn ---------------------------------------------------- */
+
+size_t tnl_mux_window(const struct tnl_stream *st)
+{
+	const struct tnl_session *s = st->s;
+	if (s->info.mode != TNL_MODE_MUX)
+		return TNL_MSG_MAX_PAYLOAD;
+	if (s->mux.version < 2)
+		return s->info.own_peer ? TNL_SMUX_MAX_DATA : TNL_SMUX_STOCK_DATA;
+	/* Signed: a peer that shrank its window leaves less than nothing. */
+	int64_t left = (int64_t)st->peer_window - (int32_t)(st->sent - st->peer_consumed);
+	if (left <= 0)
+		return 0;
+	return left > TNL_SMUX_MAX_DATA ? TNL_SMUX_MAX_DATA : (size_t)left;
+}
+
+bool tnl_mux_sendable(const struct tnl_stream *st)
+{
+	const struct tnl_session *s = st->s;
+	if (!st->connected || st->shut || st->was_reset || st->zombie)
+		return false;
+	if (st->fin_recv && !s->info.half_close)
+		return false;
+	if (s->info.mode == TNL_MODE_MUX ? st->id == 0 : s->mux.single != st)
+		return false;
+	return tnl_mux_window(st) > 0;
+}
+
+void tnl_mux_activate(struct tnl_stream *st)
+{
+	if (st->q != TNL_Q_NONE || !st->want || !tnl_mux_sendable(st))
+		return;
+	st->q = TNL_Q_NEW;
+	st->deficit = TNL_MUX_QUANTUM;
+	tnl_list_push_back(&st->s->mux.new_q, &st->sched);
+}
+
+void tnl_mux_deactivate(struct tnl_stream *st)
+{
+	tnl_list_remove(&st->sched);
+	st->q = TNL_Q_NONE;
+}
+
+static void to_old(struct tnl_mux *m, struct tnl_stream *st)
+{
+	tnl_list_remove(&st->sched);
+	tnl_list_push_back(&m->old_q, &st->sched);
+	st->q = TNL_Q_OLD;
+}
+
+struct tnl_stream *tnl_mux_next(struct tnl_mux *m)
+{
+	for (;;) {
+		struct tnl_list *q = !tnl_list_empty(&m->new_q) ? &m->new_q : &m->old_q;
+		if (tnl_list_empty(q))
+			return NULL;
+		struct tnl_stream *st = tnl_container_of(q->next, struct tnl_stream, sched);
+		if (!st->want || !tnl_mux_sendable(st)) {
+			/* One that ran dry passes through the old list once, or it could
+			 * starve that list by coming back as new each time. */
+			if (st->q == TNL_Q_NEW && !tnl_list_empty(&m->old_q))
+				to_old(m, st);
+			else
+				tnl_mux_deactivate(st);
+		} else if (st->deficit <= 0) {
+			st->deficit += TNL_MUX_QUANTUM;
+			to_old(m, st);
+		} else {
+			return st;
+		}
+	}
+}
+
+void tnl_mux_charge(struct tnl_stream *st, size_t n)
+{
+	st->deficit -= (int64_t)n;
+}
+
+/* --- windows (version 2) ---------------------------------------------------- */
+
+/* The window may grow into a quarter of what no window claims yet; it never
+ * shrinks, since the peer counts on what it was told. */
+static void grow(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	uint64_t left = s->kept_max > s->mux.granted ? s->kept_max - s->mux.granted : 0;
+	uint64_t want = st->window + left / 4;
+	uint64_t most = s->cfg.stream_window > WINDOW_MAX ? WINDOW_MAX : s->cfg.stream_window;
+	if (want > most)
+		want = most;
+	if (want <= st->window)
+		return;
+	s->mux.granted += want - st->window;
+	st->window = (uint32_t)want;
+}
+
+void tnl_mux_first_grant(struct tnl_stream *st)
+{
+	if (st->s->mux.version < 2)
+		return;
+	st->window = TNL_MUX_FIRST_WINDOW;
+	st->s->mux.granted += TNL_MUX_FIRST_WINDOW;
+	grow(st);
+	if (st->window > TNL_MUX_FIRST_WINDOW) {
+		st->upd_due = true;
+		tnl_stream_ctl_(st);
+	}
+}
+
+void tnl_mux_grant(struct tnl_stream *st)
+{
+	if (st->s->mux.version < 2 || st->s->info.mode != TNL_MODE_MUX || st->fin_recv || st->was_reset || st->zombie)
+		return;
+	uint32_t since = st->consumed - st->told;
+	if (since == 0 || (st->told != 0 && since < st->window / 2))
+		return;
+	grow(st);
+	st->upd_due = true;
+	tnl_stream_ctl_(st);
+}
+
+/* --- control frames --------------------------------------------------------- */
+
+static size_t put_frame(struct tnl_session *s, uint8_t *p, enum tnl_smux_cmd cmd, uint32_t id, uint16_t len)
+{
+	struct tnl_smux_frame f = {(uint8_t)s->mux.version, (uint8_t)cmd, len, id};
+	tnl_smux_write(p, &f);
+	return TNL_SMUX_HDR;
+}
+
+static size_t put_due(struct tnl_stream *st, uint8_t *p)
+{
+	struct tnl_session *s = st->s;
+	size_t n = 0;
+	if (st->syn_due)
+		n += put_frame(s, p + n, TNL_SMUX_SYN, st->id, 0);
+	if (st->upd_due) {
+		n += put_frame(s, p + n, TNL_SMUX_UPD, st->id, 8);
+		tnl_put_le32(p + n, st->consumed);
+		tnl_put_le32(p + n + 4, st->window);
+		n += 8;
+		st->told = st->consumed;
+	}
+	if (st->fin_due) {
+		n += put_frame(s, p + n, TNL_SMUX_FIN, st->id, 0);
+		st->fin_sent = true;
+	}
+	if (st->rst_due) {
+		n += put_frame(s, p + n, TNL_SMUX_RST, st->id, 4);
+		tnl_put_le32(p + n, st->reset_reason);
+		n += 4;
+	}
+	st->syn_due = st->upd_due = st->fin_due = st->rst_due = false;
+	tnl_list_remove(&st->ctl);
+	return n;
+}
+
+static struct tnl_stream *first_ctl(const struct tnl_mux *m)
+{
+	return tnl_list_empty(&m->ctl) ? NULL : tnl_container_of(m->ctl.next, struct tnl_stream, ctl);
+}
+
+/* ConnectToPortError names no stream: it goes out right before that stream's FIN. */
+static bool flush_flag3(struct tnl_session *s, struct tnl_stream *st, uint64_t now)
+{
+	uint8_t *p = tnl_channel_reserve(s->ch, 4);
+	if (!p)
+		return false;
+	tnl_put_be32(p, TNL_FLAG_CONNECT_ERROR);
+	st->flag3_due = false;
+	int rc = tnl_channel_commit(s->ch, TNL_PT_FLAG, 4, 0, now);
+	if (rc)
+		s->failed = rc;
+	return rc == 0;
+}
+
+static size_t ctl_room(const struct tnl_session *s)
+{
+	size_t want = s->mux.nop_due ? TNL_SMUX_HDR : 0;
+	tnl_list_foreach(it, &s->mux.ctl)
+	{
+		want += CTL_MAX;
+		if (want > TNL_MIN_PAYLOAD)
+			break;
+	}
+	size_t most = TNL_MIN_PAYLOAD - tnl_seal_both(s);
+	return want < most ? want : most;
+}
+
+bool tnl_mux_flush(struct tnl_session *s, uint64_t now)
+{
+	struct tnl_mux *m = &s->mux;
+	struct tnl_stream *st;
+	while ((st = first_ctl(m)) || m->nop_due) {
+		if (st && st->flag3_due) {
+			if (!flush_flag3(s, st, now))
+				return false;
+			continue;
+		}
+		size_t room = ctl_room(s), n = 0;
+		uint8_t *buf = tnl_channel_reserve(s->ch, room + tnl_seal_both(s));
+		if (!buf)
+			return false;
+		uint8_t *p = buf + tnl_seal_front(s);
+		if (m->nop_due)
+			n += put_frame(s, p, TNL_SMUX_NOP, 0, 0);
+		m->nop_due = false;
+		while ((st = first_ctl(m)) && !st->flag3_due && n + CTL_MAX <= room)
+			n += put_due(st, p + n);
+		if (n == 0) {
+			tnl_channel_abandon(s->ch);
+			continue;
+		}
+		int rc = tnl_session_commit(s, buf, n, TNL_PT_OUTPUT, now);
+		if (rc) {
+			s->failed = rc;
+			return false;
+		}
+	}
+	return true;
+}

@@ -1,0 +1,287 @@
+#include "lib/alloc.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/session_int.h"
+#include "lib/wire.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void in_size(struct tnl_session *s, const struct tnl_msg *m)
+{
+	int64_t cols, rows;
+	struct tnl_json *j = m->plen <= 4096 ? tnl_json_parse(m->payload, m->plen) : NULL;
+	bool ok = s->cfg.agent && j && tnl_json_int(tnl_json_get(j, "cols"), &cols) && cols > 0 && cols <= UINT16_MAX &&
+		  tnl_json_int(tnl_json_get(j, "rows"), &rows) && rows > 0 && rows <= UINT16_MAX;
+	tnl_json_free(j);
+	if (!ok) {
+		s->stats.bad_payloads++;
+		return;
+	}
+	if (s->cb.on_size) {
+		tnl_cb_enter(s);
+		s->cb.on_size(s->cfg.ctx, (unsigned)cols, (unsigned)rows);
+		tnl_cb_leave(s);
+	}
+}
+
+void tnl_session_flag_in(struct tnl_session *s, uint32_t flag, uint64_t now)
+{
+	struct tnl_stream *st = s->mux.single;
+	(void)now;
+	if (flag == TNL_FLAG_DISCONNECT) {
+		if (s->cfg.agent && s->info.mode == TNL_MODE_BASIC && st)
+			tnl_stream_end_raw_(st);
+		return;
+	}
+	if (s->info.mode == TNL_MODE_SINGLE && s->info.half_close && flag == TNL_FLAG_STREAM_FIN) {
+		if (st)
+			tnl_stream_eof_(st);
+		return;
+	}
+	if (s->info.mode == TNL_MODE_SINGLE && s->info.half_close && (flag & ~0xffu) == TNL_FLAG_STREAM_RST) {
+		if (st)
+			tnl_stream_peer_reset_(st, flag & 0xff);
+		return;
+	}
+	if (flag == TNL_FLAG_CONNECT_ERROR && !s->cfg.agent && s->info.mode == TNL_MODE_MUX &&
+	    s->mux.connect_errors < s->mux.nstreams)
+		s->mux.connect_errors++;
+	if (s->cb.on_flag) {
+		tnl_cb_enter(s);
+		s->cb.on_flag(s->cfg.ctx, flag);
+		tnl_cb_leave(s);
+	}
+}
+
+static void in_exit_code(struct tnl_session *s, const uint8_t *p, size_t n)
+{
+	static const char lead[] = "EXIT_CODE: ";
+	char text[32];
+	char *end;
+	if (s->cfg.agent || n <= sizeof lead - 1 || n >= sizeof text || memcmp(p, lead, sizeof lead - 1) != 0) {
+		s->stats.bad_payloads++;
+		return;
+	}
+	memcpy(text, p, n);
+	text[n] = '\0';
+	long code = strtol(text + sizeof lead - 1, &end, 10);
+	if (end == text + sizeof lead - 1 || code < INT32_MIN || code > INT32_MAX) {
+		s->stats.bad_payloads++;
+		return;
+	}
+	if (s->cb.on_exit_code) {
+		tnl_cb_enter(s);
+		s->cb.on_exit_code(s->cfg.ctx, (int)code);
+		tnl_cb_leave(s);
+	}
+}
+
+/* The one stream of a session that is not multiplexed; NULL with *rc 0: drop, TNL_EAGAIN: later. */
+static struct tnl_stream *raw_stream(struct tnl_session *s, uint32_t ptype, uint64_t now, int *rc)
+{
+	struct tnl_stream *st = s->mux.single;
+	*rc = 0;
+	if (!st && s->cfg.agent && s->info.mode == TNL_MODE_BASIC) {
+		/* The next data after DisconnectToPort makes it dial again. */
+		st = tnl_stream_new_(s, now);
+		if (!st) {
+			*rc = TNL_ENOMEM;
+			return NULL;
+		}
+		s->mux.single = st;
+		if (s->cb.on_open) {
+			tnl_cb_enter(s);
+			s->cb.on_open(s->cfg.ctx, st);
+			tnl_cb_leave(s);
+		}
+		return s->mux.single; /* the callback may have refused it */
+	}
+	if (!st)
+		*rc = s->mux.had_single ? 0 : TNL_EAGAIN;
+	else if (st->kept.len && st->kept_ptype != ptype)
+		*rc = TNL_EAGAIN; /* output and errors stay in order */
+	return *rc ? NULL : st;
+}
+
+static int open_payload(struct tnl_session *s, const uint8_t **p, size_t *n)
+{
+	if (*n < TNL_SEAL_OVERHEAD)
+		return TNL_ECRYPTO;
+	if (s->scratch_cap < *n) {
+		uint8_t *b = tnl_realloc(s->scratch, *n);
+		if (!b)
+			return TNL_ENOMEM;
+		s->scratch = b;
+		s->scratch_cap = *n;
+	}
+	int rc = tnl_seal_open(s->seal, *p, *n, s->scratch);
+	*p = s->scratch;
+	*n -= TNL_SEAL_OVERHEAD;
+	return rc;
+}
+
+static int in_data(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
+{
+	struct tnl_stream *st = NULL;
+	const uint8_t *p = m->payload;
+	size_t n = m->plen;
+	bool raw = m->ptype != TNL_PT_EXIT_CODE && s->info.mode != TNL_MODE_MUX;
+	int rc = 0;
+	if (s->cfg.agent && m->ptype != TNL_PT_OUTPUT) {
+		s->stats.bad_payloads++;
+		return 0;
+	}
+	if (!tnl_session_room(s, n))
+		rc = TNL_EAGAIN;
+	else if (raw)
+		st = raw_stream(s, m->ptype, now, &rc);
+	if (rc == TNL_EAGAIN) {
+		s->blocked = true;
+		s->blocked_len = n;
+	}
+	if (rc)
+		return rc;
+	if (s->seal_data) {
+		rc = open_payload(s, &p, &n);
+		if (rc) {
+			snprintf(s->why, sizeof s->why, "an encrypted payload does not verify");
+			return rc;
+		}
+	}
+	if (m->ptype == TNL_PT_EXIT_CODE)
+		in_exit_code(s, p, n);
+	else if (!raw)
+		rc = m->ptype == TNL_PT_OUTPUT ? tnl_mux_feed(s, p, n, now) : 0;
+	else if (st && !st->fin_recv && n)
+		rc = tnl_stream_data_(st, m->ptype, p, n, now);
+	if (rc == TNL_EPROTO && !s->why[0])
+		snprintf(s->why, sizeof s->why, "the peer broke the smux protocol");
+	return rc;
+}
+
+/* The first Output of a session without handshake tells a client what it has. */
+static int shell_without_handshake(struct tnl_session *s, uint64_t now)
+{
+	const char *want = s->cfg.expected_type;
+	if (want && strcmp(want, "Standard_Stream") != 0 && strcmp(want, "InteractiveCommands") != 0) {
+		snprintf(s->why, sizeof s->why, "the agent sent output without a handshake, which a %.40s session has", want);
+		return TNL_EREFUSED;
+	}
+	if (s->cfg.require_encryption) {
+		snprintf(s->why, sizeof s->why,
+			 "the session is not encrypted (no handshake) and require_encryption is set");
+		return TNL_EREFUSED;
+	}
+	s->info.mode = TNL_MODE_SHELL;
+	tnl_hs_ready(s, now);
+	return tnl_session_over(s) ? TNL_ECLOSED : 0;
+}
+
+int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
+{
+	struct tnl_session *s = ctx;
+	s->blocked = false;
+	if (tnl_session_over(s))
+		return TNL_ECLOSED;
+	switch (m->ptype) {
+	case TNL_PT_HANDSHAKE_REQUEST:
+	case TNL_PT_HANDSHAKE_RESPONSE:
+	case TNL_PT_HANDSHAKE_COMPLETE:
+	case TNL_PT_ENC_CHALLENGE_REQUEST:
+	case TNL_PT_ENC_CHALLENGE_RESPONSE:
+		return tnl_hs_message(s, m, now);
+	case TNL_PT_FLAG:
+		s->hold_until = s->cfg.agent ? 0 : s->hold_until;
+		if (m->plen == 4)
+			tnl_session_flag_in(s, tnl_get_be32(m->payload), now);
+		else
+			s->stats.bad_payloads++;
+		return 0;
+	case TNL_PT_SIZE:
+		in_size(s, m);
+		return 0;
+	case TNL_PT_OUTPUT:
+	case TNL_PT_STDERR:
+	case TNL_PT_EXIT_CODE:
+		break;
+	default:
+		s->stats.unknown_payloads++;
+		return 0;
+	}
+	if (!s->cfg.agent && s->step == TNL_HS_WAIT_REQUEST) {
+		int rc = shell_without_handshake(s, now);
+		if (rc)
+			return rc;
+	}
+	if (s->state != TNL_SS_READY) {
+		s->stats.early_data++; /* as a stock agent: acknowledged and dropped */
+		return 0;
+	}
+	if (s->cfg.agent)
+		s->hold_until = 0; /* who sends is listening */
+	return in_data(s, m, now);
+}
+
+/* --- whole messages ------------------------------------------------------------- */
+
+static void in_channel_closed(struct tnl_session *s, const struct tnl_msg *m)
+{
+	struct tnl_channel_closed c = {0};
+	if (tnl_channel_closed_parse(m->payload, m->plen, &c)) {
+		s->stats.bad_payloads++;
+		memset(&c, 0, sizeof c);
+	}
+	s->closing = true;
+	snprintf(s->why, sizeof s->why, "%s", c.output ? c.output : "");
+	tnl_channel_closed_fini(&c);
+}
+
+static void in_publication(struct tnl_session *s, bool started)
+{
+	if (!s->cb.on_publication)
+		return;
+	tnl_cb_enter(s);
+	s->cb.on_publication(s->cfg.ctx, started);
+	tnl_cb_leave(s);
+}
+
+int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now)
+{
+	struct tnl_msg m;
+	struct tnl_msg_fault fault = {NULL};
+	if (tnl_session_over(s))
+		return TNL_ECLOSED;
+	int rc = tnl_msg_decode(p, n, &m, &fault);
+	if (rc == TNL_ETYPE) {
+		s->stats.unknown_messages++;
+		return 0;
+	}
+	if (rc) {
+		/* Once is enough for the log: a peer could send as many as it likes. */
+		if (s->stats.bad_messages++ == 0)
+			tnl_log(TNL_LOG_WARN, "session", "session=%s bad message: field=%s error=%s", s->cfg.session_id,
+				fault.field ? fault.field : "?", tnl_err_name(rc));
+		return 0;
+	}
+	switch (m.type) {
+	case TNL_MT_CHANNEL_CLOSED:
+		in_channel_closed(s, &m);
+		break;
+	case TNL_MT_INPUT:
+	case TNL_MT_OUTPUT:
+	case TNL_MT_ACK:
+	case TNL_MT_START_PUBLICATION:
+	case TNL_MT_PAUSE_PUBLICATION:
+		rc = tnl_channel_feed(s->ch, &m, now);
+		if (rc == 0 && (m.type == TNL_MT_START_PUBLICATION || m.type == TNL_MT_PAUSE_PUBLICATION))
+			in_publication(s, m.type == TNL_MT_START_PUBLICATION);
+		break;
+	default:
+		s->stats.unknown_messages++;
+	}
+	if (rc < 0 && !s->failed)
+		s->failed = rc;
+	tnl_session_settle(s);
+	return tnl_session_over(s) ? s->close_err : 0;
+}

@@ -1,0 +1,592 @@
+#include "lib/alloc.h"
+#include "lib/log.h"
+#include "lib/session_int.h"
+#include <string.h>
+
+struct tnl_stream *tnl_stream_new_(struct tnl_session *s, uint64_t now)
+{
+	struct tnl_stream *st = tnl_calloc(1, sizeof *st);
+	if (!st)
+		return NULL;
+	st->s = s;
+	tnl_list_init(&st->sched);
+	tnl_list_init(&st->ctl);
+	tnl_list_init(&st->timed);
+	tnl_list_push_back(&s->mux.streams, &st->all);
+	s->mux.nstreams++;
+	/* A terminal has nothing to dial. */
+	st->connected = !s->cfg.agent || s->info.mode == TNL_MODE_SHELL || s->info.mode == TNL_MODE_COMMAND;
+	st->peer_window = TNL_MUX_FIRST_WINDOW;
+	st->tx_at = st->rx_at = now;
+	st->timer_at = TNL_NEVER;
+	return st;
+}
+
+static void drop_kept(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	s->kept_memory -= st->kept.memory;
+	tnl_kept_clear(&st->kept);
+	if (s->blocked && tnl_session_room(s, s->blocked_len))
+		s->ready_due = true;
+}
+
+/* Out of everybody's sight but the control queue's. */
+static void detach(struct tnl_stream *st)
+{
+	struct tnl_mux *m = &st->s->mux;
+	drop_kept(st);
+	tnl_mux_deactivate(st);
+	tnl_list_remove(&st->timed);
+	st->push_due = st->eof_due = false;
+	m->granted -= st->window;
+	st->window = 0;
+	if (m->single == st)
+		m->single = NULL;
+}
+
+void tnl_stream_destroy_(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	detach(st);
+	if (!st->zombie)
+		s->mux.nstreams--;
+	tnl_list_remove(&st->ctl);
+	tnl_list_remove(&st->all);
+	if (st->id && tnl_map_get_u64(s->mux.by_id, st->id) == st)
+		(void)tnl_map_del_u64(s->mux.by_id, st->id);
+	if (s->reserved == st) {
+		tnl_channel_abandon(s->ch);
+		s->reserved = NULL;
+	}
+	tnl_free(st);
+}
+
+void tnl_streams_reap(struct tnl_session *s)
+{
+	if (s->depth)
+		return;
+	tnl_list_foreach_safe(it, &s->mux.zombies)
+	{
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, sched);
+		if (tnl_list_empty(&st->ctl) || tnl_session_over(s))
+			tnl_stream_destroy_(st);
+	}
+}
+
+void tnl_stream_ctl_(struct tnl_stream *st)
+{
+	if (tnl_list_empty(&st->ctl))
+		tnl_list_push_back(&st->s->mux.ctl, &st->ctl);
+}
+
+/* --- timers ------------------------------------------------------------------- */
+
+static uint64_t latest(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+static bool fin_held(const struct tnl_stream *st)
+{
+	enum tnl_session_mode m = st->s->info.mode;
+	return st->shut && !st->fin_due && !st->fin_sent &&
+	       (m == TNL_MODE_MUX || m == TNL_MODE_BASIC || m == TNL_MODE_SINGLE);
+}
+
+static uint64_t timer_of(const struct tnl_stream *st)
+{
+	const struct tnl_session_config *c = &st->s->cfg;
+	if (st->zombie || st->was_reset || st->s->state != TNL_SS_READY)
+		return TNL_NEVER;
+	if (fin_held(st))
+		/* A client's end of input is often followed by the whole answer; a
+		 * target's end is its last word, only what still comes in counts. */
+		return (c->agent ? st->rx_at : latest(st->rx_at, st->shut_at)) + c->fin_quiet_ns;
+	bool halves = st->s->info.mode == TNL_MODE_MUX || (st->s->info.mode == TNL_MODE_SINGLE && st->s->info.half_close);
+	if (c->half_close_timeout_ns && halves && st->shut != st->fin_recv)
+		return latest(latest(st->rx_at, st->tx_at), st->shut_at) + c->half_close_timeout_ns;
+	return TNL_NEVER;
+}
+
+void tnl_stream_arm_(struct tnl_stream *st)
+{
+	struct tnl_mux *m = &st->s->mux;
+	st->timer_at = timer_of(st);
+	if (st->timer_at == TNL_NEVER) {
+		tnl_list_remove(&st->timed);
+		return;
+	}
+	if (tnl_list_empty(&st->timed))
+		tnl_list_push_back(&m->timed, &st->timed);
+	if (st->timer_at < m->timer_at)
+		m->timer_at = st->timer_at;
+}
+
+static void timer_fired(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	if (!fin_held(st)) {
+		tnl_stream_reset_(st, TNL_RESET_TIMEOUT);
+		tnl_stream_peer_reset_(st, TNL_RESET_TIMEOUT);
+		return;
+	}
+	if (s->info.mode == TNL_MODE_MUX) {
+		st->fin_due = true;
+		tnl_stream_ctl_(st);
+		return;
+	}
+	if (s->info.mode == TNL_MODE_BASIC && !s->cfg.agent && tnl_out_flag(s, TNL_FLAG_DISCONNECT))
+		s->failed = TNL_ENOMEM;
+	tnl_stream_end_raw_(st);
+}
+
+void tnl_streams_expire(struct tnl_session *s, uint64_t now)
+{
+	struct tnl_mux *m = &s->mux;
+	if (now < m->timer_at)
+		return;
+again:
+	m->timer_at = TNL_NEVER;
+	tnl_list_foreach_safe(it, &m->timed)
+	{
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, timed);
+		uint64_t t = timer_of(st);
+		if (t <= now) {
+			timer_fired(st);
+			tnl_stream_arm_(st);
+			goto again; /* a callback may have changed the list */
+		}
+		tnl_stream_arm_(st);
+	}
+}
+
+/* --- receiving ---------------------------------------------------------------- */
+
+bool tnl_session_room(const struct tnl_session *s, size_t n)
+{
+	/* The slack is what rounding up to chunks can add. */
+	return s->kept_memory == 0 || s->kept_memory + n + 16640 <= s->kept_max;
+}
+
+static size_t offer(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n)
+{
+	struct tnl_session *s = st->s;
+	if (!s->cb.on_data)
+		return n;
+	tnl_cb_enter(s);
+	size_t took = s->cb.on_data(s->cfg.ctx, st, ptype, p, n);
+	tnl_cb_leave(s);
+	return took < n ? took : n;
+}
+
+int tnl_stream_data_(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now)
+{
+	struct tnl_session *s = st->s;
+	size_t took = 0;
+	int rc = 0;
+	st->rx_at = now;
+	if (st->connected && st->kept.len == 0)
+		took = offer(st, ptype, p, n);
+	st->consumed += (uint32_t)took;
+	if (took < n && !st->was_reset) {
+		size_t before = st->kept.memory;
+		rc = tnl_kept_put(&st->kept, p + took, n - took);
+		s->kept_memory += st->kept.memory - before;
+		st->kept_ptype = ptype;
+	}
+	if (took)
+		tnl_mux_grant(st);
+	return rc;
+}
+
+static void call_eof(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	st->eof_due = false;
+	if (!s->cb.on_eof)
+		return;
+	tnl_cb_enter(s);
+	s->cb.on_eof(s->cfg.ctx, st, s->info.half_close && (s->info.mode == TNL_MODE_MUX || !st->shut));
+	tnl_cb_leave(s);
+}
+
+void tnl_stream_eof_(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	if (st->fin_recv || st->was_reset)
+		return;
+	st->fin_recv = true;
+	if (!s->info.half_close) {
+		/* A stock end has closed both ways: nothing that we send is read any more. */
+		st->shut = true;
+		tnl_mux_deactivate(st);
+		if (s->info.mode == TNL_MODE_MUX && !st->fin_sent) {
+			st->fin_due = true;
+			tnl_stream_ctl_(st);
+		}
+	}
+	tnl_stream_arm_(st);
+	if (st->connected) {
+		call_eof(st);
+	} else {
+		st->eof_due = true;
+	}
+}
+
+void tnl_stream_end_raw_(struct tnl_stream *st)
+{
+	st->shut = st->fin_sent = true;
+	tnl_mux_deactivate(st);
+	if (st->s->mux.single == st)
+		st->s->mux.single = NULL;
+	if (!st->fin_recv) {
+		st->fin_recv = true;
+		if (st->connected)
+			call_eof(st);
+		else
+			st->eof_due = true;
+	}
+}
+
+static void forget(struct tnl_stream *st)
+{
+	st->was_reset = true;
+	st->upd_due = st->fin_due = st->rst_due = st->flag3_due = st->syn_due = false;
+	tnl_list_remove(&st->ctl);
+	detach(st);
+}
+
+void tnl_stream_peer_reset_(struct tnl_stream *st, uint32_t reason)
+{
+	struct tnl_session *s = st->s;
+	if (!st->was_reset) {
+		st->reset_reason = reason;
+		forget(st);
+	}
+	if (!s->cb.on_reset || st->zombie)
+		return;
+	tnl_cb_enter(s);
+	s->cb.on_reset(s->cfg.ctx, st, reason);
+	tnl_cb_leave(s);
+}
+
+void tnl_stream_reset_(struct tnl_stream *st, uint32_t reason)
+{
+	struct tnl_session *s = st->s;
+	if (st->was_reset)
+		return;
+	bool unheard = st->id == 0 || st->syn_due; /* the peer does not know of it */
+	bool fin_sent = st->fin_sent, over = st->fin_recv && (fin_sent || st->fin_due), fin_due = st->fin_due;
+	forget(st);
+	st->reset_reason = reason;
+	if (tnl_session_over(s) || s->state != TNL_SS_READY)
+		return;
+	bool refused = s->cfg.agent && !st->connected;
+	if (s->info.mode == TNL_MODE_MUX) {
+		if (unheard)
+			return;
+		if (s->info.half_close && !over) {
+			st->rst_due = true;
+		} else if (fin_due || !fin_sent) {
+			st->fin_due = true;
+			st->flag3_due = refused && !s->info.half_close;
+		}
+		if (st->rst_due || st->fin_due)
+			tnl_stream_ctl_(st);
+		return;
+	}
+	int rc = 0;
+	if (s->info.mode == TNL_MODE_SINGLE && s->info.half_close && !over)
+		rc = tnl_out_flag(s, TNL_FLAG_STREAM_RST | (reason & 0xff));
+	else if (s->info.mode == TNL_MODE_BASIC && !s->cfg.agent && !over)
+		rc = tnl_out_flag(s, TNL_FLAG_DISCONNECT);
+	else if (refused && (s->info.mode == TNL_MODE_BASIC || s->info.mode == TNL_MODE_SINGLE))
+		rc = tnl_out_flag(s, TNL_FLAG_CONNECT_ERROR);
+	if (rc)
+		s->failed = rc;
+}
+
+/* What could not be reported when it came, because the dial was not done. */
+void tnl_streams_work(struct tnl_session *s, uint64_t now)
+{
+	if (!s->mux.work_due)
+		return;
+	s->mux.work_due = false;
+	tnl_list_foreach(it, &s->mux.streams)
+	{
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
+		const uint8_t *p;
+		size_t n;
+		while (st->push_due && (n = tnl_kept_peek(&st->kept, &p))) {
+			size_t took = offer(st, st->kept_ptype, p, n);
+			tnl_stream_consume(st, took, now);
+			if (took < n)
+				st->push_due = false;
+		}
+		st->push_due = false;
+		if (st->eof_due && st->connected && !st->zombie)
+			call_eof(st);
+	}
+}
+
+/* --- public: life ------------------------------------------------------------- */
+
+void tnl_stream_start_(struct tnl_stream *st, uint64_t now)
+{
+	struct tnl_session *s = st->s;
+	struct tnl_mux *m = &s->mux;
+	if (st->was_reset || st->zombie)
+		return;
+	if (s->info.mode == TNL_MODE_MUX) {
+		st->id = m->next_id;
+		if (tnl_map_set_u64(m->by_id, st->id, st)) {
+			st->id = 0;
+			tnl_stream_peer_reset_(st, TNL_RESET_LIMIT);
+			return;
+		}
+		m->next_id += 2;
+		st->syn_due = true;
+		tnl_stream_ctl_(st);
+		tnl_mux_first_grant(st);
+	} else if (m->single || m->had_single) {
+		tnl_stream_peer_reset_(st, TNL_RESET_LIMIT);
+		return;
+	} else {
+		m->single = st;
+		m->had_single = true;
+		s->ready_due = s->ready_due || s->blocked;
+	}
+	st->tx_at = st->rx_at = now;
+	if (st->shut)
+		tnl_stream_fin_(st);
+	tnl_mux_activate(st);
+}
+
+struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t now, int *err)
+{
+	struct tnl_mux *m = &s->mux;
+	int rc = 0;
+	if (tnl_session_over(s) || s->failed)
+		rc = TNL_ECLOSED;
+	else if (s->cfg.agent)
+		rc = TNL_EINVAL;
+	else if (m->next_id > UINT32_MAX - 2 || m->nstreams >= TNL_STREAMS_MAX)
+		rc = TNL_ELIMIT;
+	else if (s->state == TNL_SS_READY && s->info.mode != TNL_MODE_MUX &&
+		 (m->single || (m->had_single && s->info.mode != TNL_MODE_BASIC)))
+		rc = TNL_EBUSY;
+	struct tnl_stream *st = rc ? NULL : tnl_stream_new_(s, now);
+	if (!st) {
+		if (err)
+			*err = rc ? rc : TNL_ENOMEM;
+		return NULL;
+	}
+	st->user = user;
+	if (s->state == TNL_SS_READY) {
+		if (s->info.mode == TNL_MODE_BASIC)
+			m->had_single = false;
+		tnl_stream_start_(st, now);
+		if (st->was_reset) { /* no memory for its id; nobody heard of it */
+			tnl_stream_free(st);
+			if (err)
+				*err = TNL_ENOMEM;
+			return NULL;
+		}
+	}
+	if (err)
+		*err = 0;
+	return st;
+}
+
+void tnl_stream_free(struct tnl_stream *st)
+{
+	if (!st || st->zombie)
+		return;
+	struct tnl_session *s = st->s;
+	if (!tnl_stream_done(st))
+		tnl_stream_reset_(st, TNL_RESET_UNSPEC);
+	detach(st);
+	s->mux.nstreams--;
+	st->zombie = true;
+	st->user = NULL;
+	if (s->depth || (!tnl_list_empty(&st->ctl) && !tnl_session_over(s)))
+		tnl_list_push_back(&s->mux.zombies, &st->sched);
+	else
+		tnl_stream_destroy_(st);
+}
+
+void tnl_stream_set_user(struct tnl_stream *st, void *user) { st->user = user; }
+void *tnl_stream_user(const struct tnl_stream *st) { return st->user; }
+uint32_t tnl_stream_id(const struct tnl_stream *st) { return st->id; }
+struct tnl_session *tnl_stream_session(const struct tnl_stream *st) { return st->s; }
+
+struct tnl_stream *tnl_session_stream_iter(struct tnl_session *s, struct tnl_stream *prev)
+{
+	struct tnl_list *it = prev ? prev->all.next : s->mux.streams.next;
+	for (; it != &s->mux.streams; it = it->next) {
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
+		if (!st->zombie)
+			return st;
+	}
+	return NULL;
+}
+
+void tnl_stream_connected(struct tnl_stream *st, uint64_t now)
+{
+	if (st->connected)
+		return;
+	st->connected = true;
+	st->tx_at = now;
+	if (st->was_reset)
+		return;
+	st->push_due = st->kept.len > 0;
+	if (st->push_due || st->eof_due)
+		st->s->mux.work_due = true;
+	tnl_mux_activate(st);
+}
+
+/* --- public: sending ------------------------------------------------------------ */
+
+void tnl_stream_want_send(struct tnl_stream *st, bool want)
+{
+	st->want = want;
+	if (want)
+		tnl_mux_activate(st);
+	/* Else next() takes it out when its turn comes: it keeps its place in the round. */
+}
+
+struct tnl_stream *tnl_session_next(struct tnl_session *s, uint64_t now)
+{
+	if (!tnl_session_may_send(s, now) || s->reserved || s->failed)
+		return NULL;
+	if (tnl_channel_can_send(s->ch, now) <= tnl_seal_both(s) + TNL_SMUX_HDR)
+		return NULL;
+	return tnl_mux_next(&s->mux);
+}
+
+uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now)
+{
+	struct tnl_session *s = st->s;
+	if (!tnl_session_may_send(s, now) || s->reserved || s->failed || !tnl_mux_sendable(st))
+		return NULL;
+	tnl_out_flush(s, now);
+	if (!tnl_list_empty(&s->outq) || !tnl_list_empty(&s->mux.ctl) || s->failed)
+		return NULL; /* what is due first does not fit */
+	size_t around = tnl_seal_both(s) + (s->info.mode == TNL_MODE_MUX ? TNL_SMUX_HDR : 0);
+	size_t can = tnl_channel_can_send(s->ch, now);
+	if (can <= around)
+		return NULL;
+	can -= around;
+	size_t window = tnl_mux_window(st);
+	if (can > window)
+		can = window;
+	uint8_t *p = tnl_channel_reserve(s->ch, can + around);
+	if (!p)
+		return NULL;
+	s->reserved = st;
+	s->reserved_at = p;
+	s->reserved_cap = can;
+	*cap = can;
+	return p + tnl_seal_front(s) + (s->info.mode == TNL_MODE_MUX ? TNL_SMUX_HDR : 0);
+}
+
+int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype, uint64_t now)
+{
+	struct tnl_session *s = st->s;
+	if (s->reserved != st)
+		return TNL_EINVAL;
+	s->reserved = NULL;
+	if (n == 0 || n > s->reserved_cap || tnl_session_over(s)) {
+		tnl_channel_abandon(s->ch);
+		return n == 0 ? 0 : tnl_session_over(s) ? TNL_ECLOSED : TNL_EINVAL;
+	}
+	size_t len = n;
+	if (s->info.mode == TNL_MODE_MUX) {
+		struct tnl_smux_frame f = {(uint8_t)s->mux.version, TNL_SMUX_PSH, (uint16_t)n, st->id};
+		tnl_smux_write(s->reserved_at + tnl_seal_front(s), &f);
+		len += TNL_SMUX_HDR;
+		ptype = TNL_PT_OUTPUT;
+	}
+	st->sent += (uint32_t)n;
+	st->tx_at = now;
+	tnl_mux_charge(st, len);
+	int rc = tnl_session_commit(s, s->reserved_at, len, ptype, now);
+	if (rc)
+		s->failed = rc;
+	return rc;
+}
+
+void tnl_stream_fin_(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	if (s->state != TNL_SS_READY)
+		return;
+	switch (s->info.mode) {
+	case TNL_MODE_MUX:
+		if (st->id && (s->info.half_close || st->fin_recv) && !st->fin_sent) {
+			st->fin_due = true;
+			tnl_stream_ctl_(st);
+		}
+		break;
+	case TNL_MODE_SINGLE:
+		if (s->info.half_close && !st->fin_sent) {
+			st->fin_sent = true;
+			if (tnl_out_flag(s, TNL_FLAG_STREAM_FIN))
+				s->failed = TNL_ENOMEM;
+		}
+		break;
+	case TNL_MODE_SHELL:
+	case TNL_MODE_COMMAND:
+		st->fin_sent = true; /* a terminal's end is the session's, which is the daemon's to say */
+		break;
+	default:
+		break;
+	}
+	tnl_stream_arm_(st);
+}
+
+void tnl_stream_shutdown(struct tnl_stream *st, uint64_t now)
+{
+	if (st->shut || st->was_reset)
+		return;
+	st->shut = true;
+	st->shut_at = now;
+	tnl_mux_deactivate(st);
+	tnl_stream_fin_(st);
+}
+
+void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now)
+{
+	(void)now;
+	if (!tnl_stream_done(st))
+		tnl_stream_reset_(st, reason);
+}
+
+/* --- public: receiving ---------------------------------------------------------- */
+
+size_t tnl_stream_peek(struct tnl_stream *st, const uint8_t **p) { return tnl_kept_peek(&st->kept, p); }
+uint32_t tnl_stream_kept_ptype(const struct tnl_stream *st) { return st->kept_ptype; }
+size_t tnl_stream_kept(const struct tnl_stream *st) { return st->kept.len; }
+bool tnl_stream_eof(const struct tnl_stream *st) { return st->fin_recv && st->kept.len == 0; }
+
+void tnl_stream_consume(struct tnl_stream *st, size_t n, uint64_t now)
+{
+	struct tnl_session *s = st->s;
+	if (n > st->kept.len)
+		n = st->kept.len;
+	if (n == 0)
+		return;
+	size_t before = st->kept.memory;
+	tnl_kept_consume(&st->kept, n);
+	s->kept_memory -= before - st->kept.memory;
+	st->consumed += (uint32_t)n;
+	st->rx_at = now;
+	tnl_mux_grant(st);
+	if (s->blocked && tnl_session_room(s, s->blocked_len))
+		s->ready_due = true;
+}
+
+bool tnl_stream_done(const struct tnl_stream *st)
+{
+	if (st->was_reset)
+		return true;
+	return st->fin_recv && st->shut && (st->fin_sent || st->fin_due) && st->kept.len == 0 && !st->eof_due;
+}
