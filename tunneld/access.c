@@ -1,0 +1,200 @@
+#include "tunneld/access.h"
+
+#include <ctype.h>
+#include <string.h>
+
+/* An address in its one true form: IPv4 in the first four bytes. */
+struct canon {
+	bool v6;
+	uint8_t a[16];
+};
+
+#define V4(a, b, c, d, prefix) { .v6 = false, .addr = { a, b, c, d }, .bits = (prefix) }
+
+static const struct td_cidr never[] = {
+	V4(0, 0, 0, 0, 8),
+	V4(169, 254, 0, 0, 16),
+	V4(224, 0, 0, 0, 4),
+	V4(255, 255, 255, 255, 32),
+	{ .v6 = true, .addr = { 0 }, .bits = 128 },
+	{ .v6 = true, .addr = { 0xfe, 0x80 }, .bits = 10 },
+	{ .v6 = true, .addr = { 0xff }, .bits = 8 },
+	{ .v6 = true, .addr = { 0xfd, 0x00, 0x0e, 0xc2 }, .bits = 32 },
+};
+
+static const struct td_cidr loopback4 = V4(127, 0, 0, 0, 8);
+static const struct td_cidr loopback6 = { .v6 = true, .addr = { [15] = 1 }, .bits = 128 };
+
+static bool in_cidr(const struct td_cidr *c, const struct canon *a)
+{
+	int whole = c->bits / 8, rest = c->bits % 8;
+
+	if (c->v6 != a->v6 || memcmp(c->addr, a->a, (size_t)whole) != 0)
+		return false;
+	return !rest || ((c->addr[whole] ^ a->a[whole]) & (0xff00 >> rest) & 0xff) == 0;
+}
+
+static bool is_loopback(const struct canon *a)
+{
+	return in_cidr(&loopback4, a) || in_cidr(&loopback6, a);
+}
+
+static struct canon v4(const uint8_t *p)
+{
+	struct canon c = { .v6 = false };
+	memcpy(c.a, p, 4);
+	return c;
+}
+
+/* The address itself; v4-mapped is the same thing as IPv4 to every system call. */
+static bool canonical(const struct td_addr *addr, struct canon *c)
+{
+	if (addr->sa.sa_family == AF_INET) {
+		*c = v4((const uint8_t *)&addr->in.sin_addr);
+		return true;
+	}
+	if (addr->sa.sa_family != AF_INET6)
+		return false;
+	if (IN6_IS_ADDR_V4MAPPED(&addr->in6.sin6_addr)) {
+		*c = v4(addr->in6.sin6_addr.s6_addr + 12);
+		return true;
+	}
+	c->v6 = true;
+	memcpy(c->a, addr->in6.sin6_addr.s6_addr, 16);
+	return true;
+}
+
+/* The IPv4 address to which translators and tunnels on the way would carry the packet. */
+static bool embedded(const struct canon *c, struct canon *in)
+{
+	static const uint8_t nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+	static const uint8_t nat64_local[6] = { 0x00, 0x64, 0xff, 0x9b, 0x00, 0x01 };
+	static const uint8_t siit[12] = { [8] = 0xff, 0xff };
+	static const uint8_t compat[12] = { 0 };
+	const uint8_t *a = c->a;
+
+	if (!c->v6)
+		return false;
+	if (a[0] == 0x20 && a[1] == 0x02) { /* 6to4 */
+		*in = v4(a + 2);
+	} else if (!memcmp(a, nat64, 12) || !memcmp(a, siit, 12)) {
+		*in = v4(a + 12);
+	} else if (!memcmp(a, compat, 12) && (a[12] || a[13] || a[14])) {
+		*in = v4(a + 12);
+	} else if (!memcmp(a, nat64_local, 6)) { /* RFC 6052 with a prefix of 48 bits, RFC 8215 */
+		const uint8_t p[4] = { a[6], a[7], a[9], a[10] };
+		*in = v4(p);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static char lower(char c)
+{
+	return (char)tolower((unsigned char)c);
+}
+
+/* Case ignored; * matches any run, ? one character. */
+static bool glob(const char *pattern, const char *s, size_t n)
+{
+	const char *star = NULL, *end = s + n, *retry = NULL;
+
+	while (s < end) {
+		if (*pattern == '*') {
+			star = pattern++;
+			retry = s;
+		} else if (*pattern == '?' || (*pattern && lower(*pattern) == lower(*s))) {
+			pattern++;
+			s++;
+		} else if (star) {
+			pattern = star + 1;
+			s = ++retry;
+		} else {
+			return false;
+		}
+	}
+	while (*pattern == '*')
+		pattern++;
+	return !*pattern;
+}
+
+static bool name_matches(const struct td_rule *r, const char *host)
+{
+	size_t n = host ? strlen(host) : 0;
+
+	if (n && host[n - 1] == '.') /* the root label changes nothing */
+		n--;
+	return r->host && n && glob(r->host, host, n);
+}
+
+static bool port_matches(const struct td_rule *r, uint16_t port)
+{
+	return port >= r->port_lo && port <= r->port_hi;
+}
+
+static bool denied(const struct td_rules *deny, const char *host, const struct canon *forms, int n, uint16_t port)
+{
+	if (!deny->set || deny->n)
+		for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
+			for (int k = 0; k < n; k++)
+				if (in_cidr(&never[i], &forms[k]))
+					return true;
+	for (int i = 0; i < deny->n; i++) {
+		const struct td_rule *r = &deny->v[i];
+		if (!port_matches(r, port))
+			continue;
+		if (!r->is_cidr && name_matches(r, host))
+			return true;
+		for (int k = 0; r->is_cidr && k < n; k++)
+			if (in_cidr(&r->cidr, &forms[k]))
+				return true;
+	}
+	return false;
+}
+
+enum td_access td_access_check(const struct td_rules *allow, const struct td_rules *deny, const char *host,
+			       const struct td_addr *addr)
+{
+	struct canon forms[2];
+	int n = 1;
+	uint16_t port = td_addr_port(addr);
+
+	if (!canonical(addr, &forms[0]))
+		return TD_ACCESS_DENIED;
+	n += embedded(&forms[0], &forms[1]);
+	if (denied(deny, host, forms, n, port))
+		return TD_ACCESS_DENIED;
+	if (!allow->set)
+		return is_loopback(&forms[0]) ? TD_ACCESS_OK : TD_ACCESS_NOT_ALLOWED;
+	/* 127.0.0.1 inside a 6to4 address is not this machine: leave to send there was not given. */
+	if (n == 2 && is_loopback(&forms[1]))
+		n = 1;
+	for (int i = 0; i < allow->n; i++) {
+		const struct td_rule *r = &allow->v[i];
+		if (!port_matches(r, port))
+			continue;
+		if (!r->is_cidr && name_matches(r, host))
+			return TD_ACCESS_OK;
+		for (int k = 0; r->is_cidr && k < n; k++)
+			if (in_cidr(&r->cidr, &forms[k]))
+				return TD_ACCESS_OK;
+	}
+	return TD_ACCESS_NOT_ALLOWED;
+}
+
+int td_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs, int n,
+		     enum td_access *first)
+{
+	int kept = 0;
+
+	*first = TD_ACCESS_OK;
+	for (int i = 0; i < n; i++) {
+		enum td_access got = td_access_check(allow, deny, host, &addrs[i]);
+		if (got == TD_ACCESS_OK)
+			addrs[kept++] = addrs[i];
+		else if (*first == TD_ACCESS_OK)
+			*first = got;
+	}
+	return kept;
+}

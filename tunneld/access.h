@@ -1,0 +1,21 @@
+/* What the agent may dial.  The check is made on the socket address that will be
+ * dialed, never on the name alone:
+ *
+ *   deny   address matches a deny rule, as it is or as the IPv4 address inside it → no
+ *          always denied unless `deny` is set to nothing: 0.0.0.0/8, ::, 169.254/16,
+ *          fe80::/10, fd00:ec2::/32 (metadata and kin), multicast, broadcast
+ *   allow  a name pattern matches the requested host, or an address rule the address → yes
+ *          without `allow`: loopback only */
+#ifndef TD_ACCESS_H
+#define TD_ACCESS_H
+#include "tunneld/config.h"
+
+enum td_access { TD_ACCESS_OK, TD_ACCESS_DENIED, TD_ACCESS_NOT_ALLOWED };
+
+enum td_access td_access_check(const struct td_rules *allow, const struct td_rules *deny, const char *host,
+			       const struct td_addr *addr);
+/* Keeps the addresses that may be dialed, in their order; returns how many. *first: why the first was refused. */
+int td_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs, int n,
+		     enum td_access *first);
+
+#endif
