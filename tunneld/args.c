@@ -1,0 +1,121 @@
+#include "tunneld/cmd.h"
+#include "tunneld/config.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int td_usage(const struct td_command *cmd, const char *fmt, ...)
+{
+	va_list ap;
+	fputs("tunneld: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\ntry: tunneld %s%s--help\n", cmd->name, *cmd->name ? " " : "");
+	return TD_EXIT_USAGE;
+}
+
+static const struct td_arg *find_long(const struct td_arg *args, size_t n, const char *s, size_t len)
+{
+	for (size_t i = 0; i < n; i++)
+		if (args[i].name && strlen(args[i].name) == len && !memcmp(args[i].name, s, len))
+			return &args[i];
+	return NULL;
+}
+
+static const struct td_arg *find_letter(const struct td_arg *args, size_t n, char c)
+{
+	for (size_t i = 0; i < n; i++)
+		if (args[i].letter == c)
+			return &args[i];
+	return NULL;
+}
+
+static bool wants_value(const struct td_arg *a)
+{
+	return a->value || a->each;
+}
+
+static int set(const struct td_command *cmd, const struct td_arg *a, const char *value)
+{
+	if (a->each)
+		return a->each(a->ctx, value) ? 0 : -1 - TD_EXIT_USAGE;
+	if (a->value && *a->value)
+		return -1 - td_usage(cmd, "option --%s is given twice", a->name);
+	if (a->value)
+		*a->value = value;
+	else
+		*a->flag = true;
+	return 0;
+}
+
+/* -abc VALUE; gives how many further words were taken, or a negative result. */
+static int letters(const struct td_command *cmd, char **word, const struct td_arg *args, size_t n)
+{
+	for (const char *c = word[0] + 1; *c; c++) {
+		const struct td_arg *a = find_letter(args, n, *c);
+		if (!a)
+			return -1 - td_usage(cmd, "unknown option -%c", *c);
+		if (!wants_value(a)) {
+			int r = set(cmd, a, NULL);
+			if (r)
+				return r;
+			continue;
+		}
+		const char *value = c[1] ? c + 1 : word[1];
+		if (!value)
+			return -1 - td_usage(cmd, "option -%c wants a value", *c);
+		int r = set(cmd, a, value);
+		return r ? r : !c[1];
+	}
+	return 0;
+}
+
+static int long_option(const struct td_command *cmd, char **word, const struct td_arg *args, size_t n)
+{
+	const char *name = word[0] + 2, *eq = strchr(name, '=');
+	size_t len = eq ? (size_t)(eq - name) : strlen(name);
+	const struct td_arg *a = find_long(args, n, name, len);
+	if (!a)
+		return -1 - td_usage(cmd, "unknown option --%.*s", (int)len, name);
+	if (!wants_value(a) && eq)
+		return -1 - td_usage(cmd, "option --%s takes no value", a->name);
+	if (wants_value(a) && !eq && !word[1])
+		return -1 - td_usage(cmd, "option --%s wants a value", a->name);
+	int r = set(cmd, a, eq ? eq + 1 : word[1]);
+	return r ? r : wants_value(a) && !eq;
+}
+
+int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands)
+{
+	int operands = 0;
+	for (int i = 1; i < argc; i++) {
+		char *w = argv[i];
+		int r = 0;
+		if (!strcmp(w, "--help") || !strcmp(w, "-h")) {
+			fputs(cmd->help, stdout);
+			return -1 - TD_EXIT_OK;
+		}
+		if (!strcmp(w, "--version") || !strcmp(w, "-V")) {
+			puts("tunneld " TUNNELD_VERSION);
+			return -1 - TD_EXIT_OK;
+		}
+		if (!strcmp(w, "--")) {
+			for (i++; i < argc; i++)
+				argv[++operands] = argv[i];
+			break;
+		}
+		if (w[0] == '-' && w[1] == '-')
+			r = long_option(cmd, argv + i, args, n);
+		else if (w[0] == '-' && w[1])
+			r = letters(cmd, argv + i, args, n);
+		else
+			argv[++operands] = w;
+		if (r < 0)
+			return r;
+		i += r;
+	}
+	if (operands > max_operands)
+		return -1 - td_usage(cmd, "unexpected argument %s", argv[max_operands + 1]);
+	return operands;
+}

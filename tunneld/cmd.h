@@ -1,0 +1,31 @@
+/* Sub-commands: their table, their options, their exit codes (TD_EXIT_… in config.h). */
+#ifndef TD_CMD_H
+#define TD_CMD_H
+#include <stdbool.h>
+#include <stddef.h>
+
+struct td_command {
+	const char *name;      /* "agent"; "" is what runs without a sub-command */
+	const char *summary;   /* one line for tunneld --help */
+	const char *help;      /* all of tunneld NAME --help */
+	int (*run)(const struct td_command *cmd, int argc, char **argv); /* argv[0] is NAME; gives the exit code */
+};
+extern const struct td_command td_cmd_forwarder, td_cmd_agent, td_cmd_gateway, td_cmd_local, td_cmd_status;
+
+/* Options of one command: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, flags; -- ends them. --help and
+ * --version are added. */
+struct td_arg {
+	char letter;           /* or 0 */
+	const char *name;
+	const char **value;    /* where the value goes, or NULL: a flag */
+	bool *flag;
+	bool (*each)(void *ctx, const char *value); /* instead of value: called for each; false: refused (it said why) */
+	void *ctx;
+};
+/* Operands are moved to the front of argv[1…]. Gives their number, or -1 - EXITCODE when the command is to end
+ * now (help was printed, or a mistake told on stderr). max_operands: how many there may be. */
+int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands);
+/* "tunneld: …" and a hint on stderr; gives TD_EXIT_USAGE. */
+int td_usage(const struct td_command *cmd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,218 @@
+#include "tunneld/control.h"
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CLIENTS_MAX = 8, REPLY_MAX = 64 << 20, REQUEST_MAX = 64 };
+#define CLIENT_TIMEOUT (10 * TD_SEC)
+
+struct client {
+	struct td_control *c;
+	int fd;               /* -1: this place is free */
+	ev_io in, out;
+	struct td_timer timer;
+	char request[REQUEST_MAX];
+	size_t got;
+	struct tnl_buf reply;
+};
+
+struct td_control {
+	struct td_loop *l;
+	struct td_listener *listener;
+	int dir_fd;           /* keeps /proc/self/fd/N valid when the path is too long for a socket address */
+	td_control_fn *status;
+	void *ctx;
+	struct client clients[CLIENTS_MAX];
+};
+
+/* DIR/control.sock, through /proc/self/fd when that is longer than sockaddr_un takes. */
+static int socket_addr(const char *dir, int dir_fd, struct td_addr *a)
+{
+	char path[512];
+	const char *fault;
+	int n = snprintf(path, sizeof path, "unix:%s/control.sock", dir);
+	if (n < 0 || n > 100)
+		snprintf(path, sizeof path, "unix:/proc/self/fd/%d/control.sock", dir_fd);
+	return td_addr_parse(path, a, 1, &fault) == 1 ? 0 : -1;
+}
+
+static void drop(struct client *k)
+{
+	if (k->fd < 0)
+		return;
+	ev_io_stop(k->c->l->ev, &k->in);
+	ev_io_stop(k->c->l->ev, &k->out);
+	td_timer_stop(&k->timer);
+	close(k->fd);
+	k->fd = -1;
+	tnl_buf_fini(&k->reply);
+}
+
+static void on_timer(void *arg)
+{
+	drop(arg);
+}
+
+static void on_out(struct ev_loop *ev, ev_io *w, int events)
+{
+	struct client *k = w->data;
+	while (tnl_buf_len(&k->reply)) {
+		ssize_t n = write(k->fd, tnl_buf_data(&k->reply), tnl_buf_len(&k->reply));
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n < 0)
+			break;
+		tnl_buf_consume(&k->reply, (size_t)n);
+	}
+	drop(k);
+}
+
+static void answer(struct client *k)
+{
+	ev_io_stop(k->c->l->ev, &k->in);
+	if (!strcmp(k->request, "status"))
+		k->c->status(k->c->ctx, &k->reply);
+	else
+		tnl_buf_puts(&k->reply, "{\"error\":\"unknown request\"}");
+	tnl_buf_putc(&k->reply, '\n');
+	if (k->reply.failed) {
+		tnl_buf_reset(&k->reply);
+		tnl_buf_puts(&k->reply, "{\"error\":\"the answer is too long\"}\n");
+	}
+	ev_io_start(k->c->l->ev, &k->out);
+}
+
+static void on_in(struct ev_loop *ev, ev_io *w, int events)
+{
+	struct client *k = w->data;
+	ssize_t n = read(k->fd, k->request + k->got, REQUEST_MAX - 1 - k->got);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0)
+		k->got += (size_t)n;
+	k->request[k->got] = '\0';
+	char *nl = strchr(k->request, '\n');
+	if (nl) {
+		*nl = '\0';
+		answer(k);
+	} else if (n <= 0 || k->got == REQUEST_MAX - 1) {
+		drop(k);
+	}
+}
+
+static void on_accept(void *ctx, int fd, const struct td_addr *peer)
+{
+	struct td_control *c = ctx;
+	for (int i = 0; i < CLIENTS_MAX; i++) {
+		struct client *k = &c->clients[i];
+		if (k->fd >= 0)
+			continue;
+		k->fd = fd;
+		k->got = 0;
+		td_fd_nonblock(fd);
+		tnl_buf_init(&k->reply, REPLY_MAX);
+		ev_io_init(&k->in, on_in, fd, EV_READ);
+		ev_io_init(&k->out, on_out, fd, EV_WRITE);
+		k->in.data = k->out.data = k;
+		ev_io_start(c->l->ev, &k->in);
+		td_timer_in(&k->timer, CLIENT_TIMEOUT);
+		return;
+	}
+	close(fd); /* whoever asks that much may ask again */
+}
+
+struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *status, void *ctx, char *why, size_t cap)
+{
+	struct td_addr a;
+	struct td_control *c = tnl_calloc(1, sizeof *c);
+	if (!c) {
+		snprintf(why, cap, "out of memory");
+		return NULL;
+	}
+	c->l = l;
+	c->status = status;
+	c->ctx = ctx;
+	for (int i = 0; i < CLIENTS_MAX; i++) {
+		c->clients[i].fd = -1;
+		c->clients[i].c = c;
+		td_timer_init(&c->clients[i].timer, l, on_timer, &c->clients[i]);
+	}
+	c->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->dir_fd < 0 || socket_addr(dir, c->dir_fd, &a)) {
+		snprintf(why, cap, "cannot open %s: %s", dir, strerror(errno));
+		td_control_free(c);
+		return NULL;
+	}
+	/* Who holds the lock of the directory owns the socket: one that is left over is stale. */
+	unlinkat(c->dir_fd, "control.sock", 0);
+	c->listener = td_listen(l, &a, on_accept, c, why, cap);
+	if (!c->listener) {
+		td_control_free(c);
+		return NULL;
+	}
+	return c;
+}
+
+void td_control_free(struct td_control *c)
+{
+	if (!c)
+		return;
+	for (int i = 0; i < CLIENTS_MAX; i++)
+		drop(&c->clients[i]);
+	if (c->listener)
+		td_listener_free(c->listener);
+	if (c->dir_fd >= 0)
+		close(c->dir_fd);
+	tnl_free(c);
+}
+
+/* --- asking ------------------------------------------------------------------- */
+
+static char *read_all(int fd, int timeout_ms)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, REPLY_MAX);
+	for (;;) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		int r = poll(&p, 1, timeout_ms);
+		uint8_t *at = r > 0 ? tnl_buf_reserve(&b, 65536) : NULL;
+		if (!at) {
+			errno = r == 0 ? ETIMEDOUT : r > 0 ? EMSGSIZE : errno;
+			tnl_buf_fini(&b);
+			return NULL;
+		}
+		ssize_t n = read(fd, at, 65536);
+		if (n <= 0) {
+			char *text = n == 0 ? tnl_buf_steal_str(&b) : NULL;
+			tnl_buf_fini(&b);
+			return text;
+		}
+		tnl_buf_commit(&b, (size_t)n);
+	}
+}
+
+char *td_control_ask(const char *dir, const char *request, int timeout_ms)
+{
+	struct td_addr a;
+	char *reply = NULL, line[REQUEST_MAX];
+	int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1;
+	if (dir_fd >= 0 && !socket_addr(dir, dir_fd, &a))
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !connect(fd, &a.sa, a.len)) {
+		int n = snprintf(line, sizeof line, "%s\n", request);
+		if (send(fd, line, (size_t)n, MSG_NOSIGNAL) == n)
+			reply = read_all(fd, timeout_ms);
+	}
+	int saved = errno;
+	if (fd >= 0)
+		close(fd);
+	if (dir_fd >= 0)
+		close(dir_fd);
+	errno = saved;
+	return reply;
+}

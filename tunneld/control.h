@@ -1,0 +1,17 @@
+/* The control socket: DIR/control.sock, 0600. One line in ("status"), one JSON
+ * object out, end. */
+#ifndef TD_CONTROL_H
+#define TD_CONTROL_H
+#include "lib/buf.h"
+#include "tunneld/loop.h"
+#include "tunneld/net.h"
+
+struct td_control;
+typedef void td_control_fn(void *ctx, struct tnl_buf *json);
+struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *status, void *ctx, char *why, size_t cap);
+void td_control_free(struct td_control *c);
+
+/* The other end, blocking, bounded by timeout_ms: the reply as a heap string (tnl_free), or NULL and errno. */
+char *td_control_ask(const char *dir, const char *request, int timeout_ms);
+
+#endif

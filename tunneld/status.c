@@ -1,0 +1,193 @@
+/* tunneld status: asks the control sockets below the state directory. */
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include "lib/json.h"
+#include "tunneld/cmd.h"
+#include "tunneld/config.h"
+#include "tunneld/control.h"
+#include "tunneld/state.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ASK_TIMEOUT_MS = 5000 };
+
+/* Text that came from peers or files: nothing in it may steer the terminal. */
+static void print_text(const char *s)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, 1 << 20);
+	tnl_escape(&b, s, strlen(s), false);
+	fwrite(tnl_buf_data(&b), 1, tnl_buf_len(&b), stdout);
+	tnl_buf_fini(&b);
+}
+
+static bool print_scalar(const struct tnl_json *v)
+{
+	int64_t n;
+	if (tnl_json_is_obj(v) || tnl_json_is_arr(v))
+		return false;
+	if (tnl_json_str(v))
+		print_text(tnl_json_str(v));
+	else if (tnl_json_int(v, &n))
+		printf("%lld", (long long)n);
+	else if (tnl_json_is_null(v))
+		fputs("-", stdout);
+	else if (tnl_json_bool(v, false) == tnl_json_bool(v, true))
+		fputs(tnl_json_bool(v, false) ? "yes" : "no", stdout);
+	else
+		fputs("?", stdout);
+	return true;
+}
+
+static void print_value(const char *key, const struct tnl_json *v, int depth);
+
+static void print_members(const struct tnl_json *o, int depth)
+{
+	for (int i = 0; i < tnl_json_len(o); i++)
+		print_value(tnl_json_key(tnl_json_at(o, i)), tnl_json_at(o, i), depth);
+}
+
+static void print_value(const char *key, const struct tnl_json *v, int depth)
+{
+	bool plain = tnl_json_is_arr(v) && tnl_json_len(v) > 0;
+	for (int i = 0; plain && i < tnl_json_len(v); i++)
+		plain = !tnl_json_is_obj(tnl_json_at(v, i)) && !tnl_json_is_arr(tnl_json_at(v, i));
+	printf("%*s", 2 * depth, "");
+	print_text(key);
+	if (tnl_json_is_obj(v)) {
+		putchar('\n');
+		print_members(v, depth + 1);
+	} else if (plain || (tnl_json_is_arr(v) && !tnl_json_len(v))) {
+		printf("%*s", 24 - (int)strlen(key) - 2 * depth > 0 ? 24 - (int)strlen(key) - 2 * depth : 1, "");
+		for (int i = 0; i < tnl_json_len(v); i++) {
+			fputs(i ? ", " : "", stdout);
+			print_scalar(tnl_json_at(v, i));
+		}
+		puts(tnl_json_len(v) ? "" : "none");
+	} else if (tnl_json_is_arr(v)) {
+		putchar('\n');
+		for (int i = 0; i < tnl_json_len(v); i++) {
+			const struct tnl_json *o = tnl_json_at(v, i);
+			printf("%*s-\n", 2 * depth + 2, "");
+			if (tnl_json_is_obj(o))
+				print_members(o, depth + 2);
+		}
+	} else {
+		printf("%*s", 24 - (int)strlen(key) - 2 * depth > 0 ? 24 - (int)strlen(key) - 2 * depth : 1, "");
+		print_scalar(v);
+		putchar('\n');
+	}
+}
+
+struct asked { int found; bool json; };
+
+/* One state folder: 0 when nobody is behind it. */
+static void show(const char *root, const char *name, struct asked *a)
+{
+	size_t n = strlen(root) + strlen(name) + 2;
+	char *dir = tnl_malloc(n);
+	if (!dir)
+		return;
+	snprintf(dir, n, "%s/%s", root, name);
+	char *reply = td_control_ask(dir, "status", ASK_TIMEOUT_MS);
+	if (!reply && errno != ENOENT && errno != ECONNREFUSED && errno != ENOTDIR)
+		fprintf(stderr, "tunneld: %s does not answer: %s\n", dir, strerror(errno));
+	struct tnl_json *j = reply ? tnl_json_parse(reply, strlen(reply)) : NULL;
+	if (reply && !j)
+		fprintf(stderr, "tunneld: the answer of %s is no JSON\n", dir);
+	if (j && a->json) {
+		reply[strcspn(reply, "\n")] = '\0';
+		printf("%s%s", a->found ? ",\n" : "", reply);
+	} else if (j) {
+		if (a->found)
+			putchar('\n');
+		print_members(j, 0);
+	}
+	a->found += j != NULL;
+	tnl_json_free(j);
+	tnl_free(reply);
+	tnl_free(dir);
+}
+
+static void show_all(const char *root, struct asked *a)
+{
+	struct dirent **list;
+	int n = scandir(root, &list, NULL, alphasort);
+	for (int i = 0; i < n; i++) {
+		if (list[i]->d_name[0] != '.')
+			show(root, list[i]->d_name, a);
+		free(list[i]);
+	}
+	if (n >= 0)
+		free(list);
+}
+
+/* state_dir of the file; mistakes elsewhere in it are not this command's business unless they hide it. */
+static int root_of_file(const char *path, char **root)
+{
+	struct td_config *c = td_config_load(path, 0, stderr);
+	if (!c)
+		return TD_EXIT_USAGE;
+	*root = td_state_root(c->state_dir);
+	td_config_free(c);
+	return 0;
+}
+
+static int run_status(const struct td_command *cmd, int argc, char **argv)
+{
+	static const char *const roles[] = {"forwarder", "agent", "gateway", "local"};
+	struct asked a = {0};
+	const char *file = NULL;
+	char *root = NULL, name[128];
+	const struct td_arg args[] = {{'c', "config", .value = &file}, {'j', "json", .flag = &a.json}};
+	int n = td_args(cmd, argc, argv, args, 2, 0), code = 0;
+	if (n < 0)
+		return -1 - n;
+	char *path = td_config_find(file);
+	if (path)
+		code = root_of_file(path, &root);
+	else
+		root = td_state_root(NULL);
+	if (!code && !root)
+		code = td_usage(cmd, "there is no home for the state directory: set $STATE_DIRECTORY or name the configuration");
+	if (!code) {
+		if (a.json)
+			putchar('[');
+		char *full = file ? realpath(file, NULL) : NULL;
+		for (int i = 0; full && i < 4; i++) {
+			td_state_name(roles[i], full, name, sizeof name);
+			show(root, name, &a);
+		}
+		free(full);
+		if (!file)
+			show_all(root, &a);
+		if (a.json)
+			puts("]");
+		if (!a.found) {
+			fprintf(stderr, "tunneld: nothing is running%s%s (looked in %s)\n", file ? " with " : "", file ? file : "", root);
+			code = TD_EXIT_RUNTIME;
+		}
+	}
+	tnl_free(root);
+	tnl_free(path);
+	return code;
+}
+
+const struct td_command td_cmd_status = {
+	"status", "what the running daemons of this user are doing",
+	"usage: tunneld status [-c FILE] [--json]\n"
+	"\n"
+	"Shows addresses, sessions, connections, memory and counters of each running role:\n"
+	"of those with that configuration, or of all in the state directory.\n"
+	"\n"
+	"  -c, --config FILE   only what runs with this configuration\n"
+	"  -j, --json          a JSON list, one object per process\n"
+	"  -h, --help          this text\n"
+	"  -V, --version       the version\n"
+	"\n"
+	"Exit codes: 0 ok, 1 nothing is running, 2 usage or configuration.\n",
+	run_status};
