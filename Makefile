@@ -39,11 +39,11 @@ LIBS := -lev -lcares -linih -lsqlite3 $(LIB_LIBS) -lutil -lpthread -lm
 
 LIB_SRC := $(sort $(wildcard lib/*.c))
 TD_SRC := $(sort $(wildcard tunneld/*.c))
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
-TD_OBJ := $(TD_SRC:%.c=$(BUILD)/%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
+TD_OBJ := $(TD_SRC:%.c=$(BUILD)/obj/%.o)
 LIB := $(BUILD)/libtunneld.a
 # Everything of the daemon but main(), for tests that drive its parts.
-TD_PARTS := $(filter-out $(BUILD)/tunneld/main.o,$(TD_OBJ))
+TD_PARTS := $(BUILD)/libparts.a
 
 all: $(BUILD)/tunneld
 
@@ -59,7 +59,7 @@ $(BUILD)/.deps: Makefile
 	[ -z "$$miss" ] || { echo "install them with: contrib/debian-packages.sh build" >&2; exit 1; }
 	@touch $@
 
-$(BUILD)/%.o: %.c $(BUILD)/.deps
+$(BUILD)/obj/%.o: %.c $(BUILD)/.deps
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -67,7 +67,12 @@ $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	ar rcs $@ $(LIB_OBJ)
 
+$(TD_PARTS): $(filter-out $(BUILD)/obj/tunneld/main.o,$(TD_OBJ))
+	@rm -f $@
+	ar rcs $@ $^
+
 $(BUILD)/tunneld: $(TD_OBJ) $(LIB)
+	@[ ! -d $@ ] || rm -r $@
 	$(CC) $(ALL_LDFLAGS) -o $@ $(TD_OBJ) $(LIB) $(LIBS)
 
 deps-%:

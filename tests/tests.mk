@@ -5,14 +5,16 @@ UNIT_BIN := $(UNIT:%=$(BUILD)/tests/unit/%)
 DUNIT := $(patsubst tests/daemon/%.c,%,$(sort $(wildcard tests/daemon/test_*.c)))
 DUNIT_BIN := $(DUNIT:%=$(BUILD)/tests/daemon/%)
 
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIB)
+$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(LIB)
+	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(LIB_LIBS) -lcmocka -lm
-$(BUILD)/tests/daemon/%: $(BUILD)/tests/daemon/%.o $(TD_PARTS) $(LIB)
+$(BUILD)/tests/daemon/%: $(BUILD)/obj/tests/daemon/%.o $(TD_PARTS) $(LIB)
+	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $< $(TD_PARTS) $(LIB) $(LIBS) -lcmocka
 
 unit: $(UNIT_BIN) $(DUNIT_BIN)
 	@sh tests/run-unit.sh $(UNIT_BIN) $(DUNIT_BIN)
 
--include $(UNIT_BIN:=.d) $(DUNIT_BIN:=.d)
+-include $(UNIT:%=$(BUILD)/obj/tests/unit/%.d) $(DUNIT:%=$(BUILD)/obj/tests/daemon/%.d)
 .PHONY: unit
 .SECONDARY:
