@@ -4,10 +4,14 @@
 
 #define MS 1000000u
 #define SEC 1000000000u
-#define RATE_WINDOW (500u * MS)   /* a rate is remembered this long, or ten round trips */
-#define EXTRA_MAX (12u * MS)      /* most of bunching that is allowed for */
-#define EXTRA_FREE (2u * MS)      /* bunching that counts as smooth */
-#define LATE_ACKS 8u              /* so many late acks in a row end the startup */
+#define RATE_WINDOW (500u * MS) /* a rate is remembered this long, or ten round trips */
+#define EXTRA_MAX (12u * MS)	/* most of bunching that is allowed for */
+#define EXTRA_FREE (2u * MS)	/* bunching that counts as smooth */
+#define LATE_ACKS 8u		/* so many late acks in a row end the startup */
+#define GROW_STARTUP 4u		/* so many steps without a queue start it again */
+#define PACE_RTT (2u * MS)	/* shorter paths are not paced: timers are coarser than they are */
+#define PACE_SLACK (2u * MS)	/* so much may go at once */
+#define MESSAGE 1200u		/* a smallest full message */
 
 static uint64_t bytes_in(uint64_t rate, uint64_t ns)
 {
@@ -43,8 +47,44 @@ void tnl_cc_init(struct tnl_cc *c, size_t cwnd_max, uint64_t now)
 	c->rate.start = c->extra.start = c->min_rtt_at = c->last_probe = now;
 }
 
-void tnl_cc_sent(struct tnl_cc *c, struct tnl_cc_snap *s, size_t inflight, uint64_t now)
+static uint64_t base_rtt(const struct tnl_cc *c)
 {
+	return c->min_rtt == UINT64_MAX ? 100 * MS : c->min_rtt;
+}
+
+/* Faster than the path, so that the window stays what limits, but not by bursts. */
+static double pace_rate(const struct tnl_cc *c)
+{
+	if (c->state == TNL_CC_STARTUP)
+		return 2e9 * (double)c->cwnd / (double)base_rtt(c);
+	double r = 1.25 * (double)c->max_rate, w = 1e9 * (double)c->cwnd / (double)(base_rtt(c) + TNL_CC_QUEUE);
+	return r > w ? r : w;
+}
+
+static bool paced(const struct tnl_cc *c)
+{
+	return c->rate_known && c->min_rtt != UINT64_MAX && c->min_rtt >= PACE_RTT;
+}
+
+static uint64_t slack(const struct tnl_cc *c)
+{
+	return PACE_SLACK + (c->max_rate ? (uint64_t)((double)c->max_extra * 1e9 / (double)c->max_rate) : 0);
+}
+
+uint64_t tnl_cc_pace(const struct tnl_cc *c, size_t queued, uint64_t now)
+{
+	if (!paced(c))
+		return 0;
+	uint64_t at = c->pace_at > now ? c->pace_at : now, most = slack(c);
+	if (queued)
+		at += (uint64_t)((double)queued * 1e9 / pace_rate(c));
+	return at <= now + most ? 0 : at - most + MS / 2;
+}
+
+void tnl_cc_sent(struct tnl_cc *c, struct tnl_cc_snap *s, size_t len, size_t inflight, uint64_t now)
+{
+	if (paced(c))
+		c->pace_at = (c->pace_at > now ? c->pace_at : now) + (uint64_t)((double)len * 1e9 / pace_rate(c));
 	if (inflight == 0)
 		c->first_sent = c->delivered_at = now;
 	s->delivered = c->delivered;
@@ -65,9 +105,11 @@ size_t tnl_cc_size(const struct tnl_cc *c)
 	return c->rate_known ? (size_t)bytes_in(c->max_rate, 3 * MS / 2) : 0;
 }
 
-static uint64_t base_rtt(const struct tnl_cc *c)
+/* The queue that is allowed: at low rates two messages at least. */
+static uint64_t queue_goal(const struct tnl_cc *c)
 {
-	return c->min_rtt == UINT64_MAX ? 100 * MS : c->min_rtt;
+	uint64_t two = c->max_rate ? 2 * MESSAGE * (uint64_t)SEC / c->max_rate : 0;
+	return two > TNL_CC_QUEUE ? two : TNL_CC_QUEUE;
 }
 
 /* The window that the best recent rate can fill, whatever single round trips
@@ -77,7 +119,7 @@ static uint64_t base_rtt(const struct tnl_cc *c)
 static size_t rate_floor(const struct tnl_cc *c)
 {
 	uint64_t rtt = base_rtt(c);
-	return (size_t)(bytes_in(c->max_rate, rtt - rtt / 8 + TNL_CC_QUEUE) + c->max_extra);
+	return (size_t)(bytes_in(c->max_rate, rtt - rtt / 8 + queue_goal(c)) + c->max_extra);
 }
 
 static void set_cwnd(struct tnl_cc *c, size_t w)
@@ -88,6 +130,13 @@ static void set_cwnd(struct tnl_cc *c, size_t w)
 	c->cwnd = w < c->cwnd_max ? w : c->cwnd_max;
 }
 
+static void enter_startup(struct tnl_cc *c)
+{
+	c->state = TNL_CC_STARTUP;
+	c->slow_rounds = c->late_acks = 0;
+	c->full_rate = 0;
+}
+
 static void leave_startup(struct tnl_cc *c)
 {
 	c->state = TNL_CC_STEADY;
@@ -96,7 +145,7 @@ static void leave_startup(struct tnl_cc *c)
 	c->max_extra = 0;
 	memset(c->extra.slot, 0, sizeof c->extra.slot);
 	if (c->rate_known)
-		set_cwnd(c, (size_t)bytes_in(c->max_rate, base_rtt(c) + TNL_CC_QUEUE));
+		set_cwnd(c, (size_t)bytes_in(c->max_rate, base_rtt(c) + queue_goal(c)));
 }
 
 static void rate_sample(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_at, uint64_t now)
@@ -199,7 +248,7 @@ static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 	if (c->round_min_rtt == UINT64_MAX || !c->limited)
 		return;
 	uint64_t q = c->round_min_rtt > c->min_rtt ? c->round_min_rtt - c->min_rtt : 0;
-	c->stuck = q > 2 * TNL_CC_QUEUE + c->min_rtt / 4 ? c->stuck + 1 : 0;
+	c->stuck = q > 2 * queue_goal(c) + c->min_rtt / 4 ? c->stuck + 1 : 0;
 	bool old = now - c->min_rtt_at > TNL_CC_MIN_RTT_LIFE;
 	if ((old || (c->stuck >= 10 && now - c->last_probe > SEC)) && now - c->last_probe > 20 * base_rtt(c)) {
 		start_probe(c, now);
@@ -210,17 +259,17 @@ static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 		return;
 	}
 	c->hold = 1;
-	uint64_t rate = round_rate < c->max_rate ? round_rate : c->max_rate;
-	if (q > TNL_CC_QUEUE) {
-		size_t cut = (size_t)bytes_in(rate, q - TNL_CC_QUEUE * 3 / 4);
-		set_cwnd(c, c->cwnd - (cut < c->cwnd / 4 ? cut : c->cwnd / 4));
+	uint64_t rate = round_rate < c->max_rate ? round_rate : c->max_rate, goal = queue_goal(c);
+	if (q > goal) {
+		size_t cut = (size_t)bytes_in(rate, q - goal * 3 / 4);
+		set_cwnd(c, c->cwnd - (cut < c->cwnd / 2 ? cut : c->cwnd / 2));
 		c->grow = 0;
-	} else if (q < TNL_CC_QUEUE / 2) {
+	} else if (q < goal / 2) {
 		/* No queue although the window was full: the path may carry more. Ask in growing steps. */
-		size_t step = (size_t)bytes_in(rate, TNL_CC_QUEUE * 3 / 4 - q) << c->grow;
-		set_cwnd(c, c->cwnd + (step < c->cwnd / 2 ? step : c->cwnd / 2));
-		if (c->grow < 8)
-			c->grow++;
+		size_t step = (size_t)bytes_in(rate, goal * 3 / 4 - q) << c->grow;
+		set_cwnd(c, c->cwnd + (step < c->cwnd / 8 ? step : c->cwnd / 8));
+		if (++c->grow > GROW_STARTUP)
+			enter_startup(c);
 	} else {
 		c->grow = 0;
 		set_cwnd(c, c->cwnd);
@@ -243,7 +292,9 @@ void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_a
 	} else if (c->state == TNL_CC_STARTUP) {
 		if (c->limited && c->cwnd < c->cwnd_max)
 			c->cwnd = c->cwnd + len < c->cwnd_max ? c->cwnd + len : c->cwnd_max;
-		bool is_late = rtt > c->min_rtt && rtt - c->min_rtt > TNL_CC_QUEUE + c->min_rtt / 16;
+		/* The first messages go out as one burst and queue behind themselves. */
+		bool is_late =
+		    s->delivered > 0 && rtt > c->min_rtt && rtt - c->min_rtt > queue_goal(c) + c->min_rtt / 16;
 		c->late_acks = is_late ? c->late_acks + 1 : 0;
 		if (c->late_acks >= LATE_ACKS && c->rate_known)
 			leave_startup(c);

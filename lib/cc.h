@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define TNL_CC_QUEUE 3000000u        /* queueing delay that a bulk transfer may cause: 3 ms */
-#define TNL_CC_INITIAL (64u * 1024)
+#define TNL_CC_INITIAL (32u * 1024)
 #define TNL_CC_MIN (4u * 1024)
 #define TNL_CC_MIN_RTT_LIFE 10000000000u /* after 10 s without a sample near it the minimum is measured anew */
 
@@ -40,15 +40,19 @@ struct tnl_cc {
 	uint64_t epoch_at, epoch_bytes; /* acks that come in bunches */
 	uint64_t probe_mark, probe_at, probe_min, last_probe;
 	size_t saved_cwnd;
+	uint64_t pace_at;         /* when what was sent will have left at the pace */
 };
 
 void tnl_cc_init(struct tnl_cc *c, size_t cwnd_max, uint64_t now);
-void tnl_cc_sent(struct tnl_cc *c, struct tnl_cc_snap *s, size_t inflight, uint64_t now); /* inflight before it */
+void tnl_cc_sent(struct tnl_cc *c, struct tnl_cc_snap *s, size_t len, size_t inflight,
+		 uint64_t now); /* inflight before it */
 /* rtt 0: no valid sample (resent, paused meanwhile). inflight: after it. */
 void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_at, size_t len, uint64_t rtt,
 		  size_t inflight, uint64_t now);
 void tnl_cc_idle(struct tnl_cc *c, size_t inflight);  /* nothing to send although the window is open */
 static inline void tnl_cc_limited(struct tnl_cc *c) { c->limited = true; }
+/* When one more message may go behind `queued` bytes: 0 for now. On paths of 2 ms and more, bursts are spread out. */
+uint64_t tnl_cc_pace(const struct tnl_cc *c, size_t queued, uint64_t now);
 size_t tnl_cc_size(const struct tnl_cc *c);           /* bytes that take some 1.5 ms; 0: not known */
 
 /* At most `rate` messages in any second: a bucket of a twentieth, refilled at 19/20 of the rate. */

@@ -11,12 +11,12 @@
 #define STOCK_PAYLOAD 1024u
 #define DEFAULT_PAYLOAD (32u * 1024)
 #define FIRST_PAYLOAD (16u * 1024) /* until the rate is known */
-#define SMALL 2048u                /* messages that may overdraw the window, and by how much */
+#define SMALL 2048u		   /* messages that may overdraw the window, and by how much */
 #define OVERDRAFT (8u * 1024)
 #define MEMORY_DEFAULT (16u * 1024 * 1024)
 #define MEMORY_LEAST (64u * 1024)
 #define KEPT_MAX (2u * 1024 * 1024)
-#define TICK 1000000000u           /* spare memory that was not used for so long is given back */
+#define TICK 1000000000u /* spare memory that was not used for so long is given back */
 
 struct tnl_channel {
 	struct tnl_channel_config cfg;
@@ -30,14 +30,22 @@ struct tnl_channel {
 	struct tnl_cc cc;
 	struct tnl_bucket bucket;
 	size_t max_payload;
-	size_t send_mem;            /* what reserved and unacknowledged messages count */
+	size_t send_mem; /* what reserved and unacknowledged messages count */
 	bool up, paused;
-	uint64_t rto_start;         /* the timer runs from here while anything is in flight */
-	uint64_t sample_from;       /* what was sent earlier gives no round-trip sample */
+	uint64_t rto_start;	    /* the timer runs from here while anything is in flight */
+	uint64_t sample_from;	    /* what was sent earlier gives no round-trip sample */
 	uint64_t token_at, tick_at; /* UINT64_MAX: not armed */
 	struct tnl_channel_stats st;
 	uint8_t ack[TNL_MSG_HDR + TNL_ACK_MAX];
 };
+
+/* Either direction may use what the other leaves, but a quarter is always its own:
+ * a full send queue must not keep the reorder buffer from closing a hole. */
+static size_t share(const struct tnl_channel *ch, size_t other)
+{
+	size_t quarter = ch->cfg.memory_max / 4;
+	return ch->cfg.memory_max - (other > quarter ? other : quarter);
+}
 
 struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t now)
 {
@@ -56,7 +64,7 @@ struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t
 	tnl_ackq_init(&ch->ackq);
 	tnl_list_init(&ch->unnumbered);
 	tnl_rto_init(&ch->rto);
-	tnl_cc_init(&ch->cc, ch->cfg.memory_max, now);
+	tnl_cc_init(&ch->cc, share(ch, 0), now);
 	tnl_bucket_init(&ch->bucket, c->message_rate);
 	ch->max_payload = c->stock_peer_payload ? STOCK_PAYLOAD : DEFAULT_PAYLOAD;
 	ch->token_at = ch->tick_at = UINT64_MAX;
@@ -70,7 +78,8 @@ void tnl_channel_free(struct tnl_channel *ch)
 	tnl_sendq_fini(&ch->sendq, &ch->pool);
 	tnl_recvq_fini(&ch->recvq, &ch->pool);
 	tnl_ackq_fini(&ch->ackq);
-	tnl_list_foreach_safe(it, &ch->unnumbered) {
+	tnl_list_foreach_safe(it, &ch->unnumbered)
+	{
 		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
 		tnl_list_remove(it);
 		tnl_mpool_put(&ch->pool, m);
@@ -82,14 +91,6 @@ void tnl_channel_free(struct tnl_channel *ch)
 }
 
 /* --- memory ----------------------------------------------------------------- */
-
-/* Either direction may use what the other leaves, but a quarter is always its own:
- * a full send queue must not keep the reorder buffer from closing a hole. */
-static size_t share(const struct tnl_channel *ch, size_t other)
-{
-	size_t quarter = ch->cfg.memory_max / 4;
-	return ch->cfg.memory_max - (other > quarter ? other : quarter);
-}
 
 static bool send_fits(const struct tnl_channel *ch, size_t len)
 {
@@ -140,14 +141,26 @@ static size_t good_size(const struct tnl_channel *ch)
 	return n < ch->max_payload ? n : ch->max_payload;
 }
 
+static void wake_at(struct tnl_channel *ch, uint64_t at)
+{
+	if (at < ch->token_at)
+		ch->token_at = at;
+}
+
 static bool tokens(struct tnl_channel *ch, unsigned wanted, uint64_t now)
 {
 	if (tnl_bucket_left(&ch->bucket, now) >= wanted)
 		return true;
-	uint64_t at = tnl_bucket_at(&ch->bucket) + (wanted - 1) * ch->bucket.interval;
-	if (at < ch->token_at)
-		ch->token_at = at;
+	wake_at(ch, tnl_bucket_at(&ch->bucket) + (wanted - 1) * ch->bucket.interval);
 	return false;
+}
+
+static bool pace(struct tnl_channel *ch, size_t queued, uint64_t now)
+{
+	uint64_t at = tnl_cc_pace(&ch->cc, queued, now);
+	if (at)
+		wake_at(ch, at);
+	return !at;
 }
 
 static bool may_add(struct tnl_channel *ch, size_t payload)
@@ -160,11 +173,15 @@ size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now)
 	if (!ch->up || ch->paused)
 		return 0;
 	size_t n = good_size(ch), used = window_used(ch);
-	if (used && used + TNL_MSG_HDR + n > ch->cc.cwnd) {
+	if ((used && used + TNL_MSG_HDR + n > ch->cc.cwnd) || !pace(ch, used - ch->sendq.flight_bytes, now)) {
 		tnl_cc_limited(&ch->cc);
 		return 0;
 	}
-	if (!may_add(ch, n) || !tokens(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->ackq.count + 1, now))
+	if (!may_add(ch, n)) {
+		tnl_cc_limited(&ch->cc);
+		return 0;
+	}
+	if (!tokens(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->ackq.count + 1, now))
 		return 0;
 	return n;
 }
@@ -203,7 +220,7 @@ void tnl_channel_abandon(struct tnl_channel *ch)
 static void seal(struct tnl_channel *ch, uint8_t *p, enum tnl_mtype t, uint32_t ptype, int64_t seq, uint64_t flags,
 		 size_t n)
 {
-	struct tnl_msg m = { .type = t, .schema = 1, .seq = seq, .flags = flags, .ptype = ptype, .plen = (uint32_t)n };
+	struct tnl_msg m = {.type = t, .schema = 1, .seq = seq, .flags = flags, .ptype = ptype, .plen = (uint32_t)n};
 	m.created_ms = ch->cfg.wall_ms ? ch->cfg.wall_ms(ch->cfg.ctx) : 1;
 	tnl_uuid_new(m.id);
 	tnl_msg_seal(p, &m);
@@ -266,7 +283,7 @@ int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const 
 
 static size_t write_ack(struct tnl_channel *ch, const struct tnl_ackq_entry *e)
 {
-	struct tnl_ack a = { .type = ch->cfg.recv_type, .seq = e->seq };
+	struct tnl_ack a = {.type = ch->cfg.recv_type, .seq = e->seq};
 	memcpy(a.id, e->id, sizeof a.id);
 	size_t n = tnl_ack_write((char *)ch->ack + TNL_MSG_HDR, &a);
 	seal(ch, ch->ack, TNL_MT_ACK, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
@@ -285,7 +302,7 @@ static void put_in_flight(struct tnl_channel *ch, struct tnl_mbuf *m, uint64_t n
 	struct tnl_sendq *q = &ch->sendq;
 	if (tnl_list_empty(&q->flight))
 		ch->rto_start = now;
-	tnl_cc_sent(&ch->cc, &m->snap, q->flight_bytes, now);
+	tnl_cc_sent(&ch->cc, &m->snap, m->len, q->flight_bytes, now);
 	if (m->at == TNL_AT_RESEND)
 		ch->st.resent++;
 	else
@@ -328,14 +345,14 @@ bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now)
 		return false;
 	bool control = ch->ackq.count || !tnl_list_empty(&ch->unnumbered);
 	struct tnl_mbuf *m = control || ch->paused ? NULL : tnl_sendq_head(&ch->sendq);
-	if (m && !window_open(ch, m)) {
+	if (m && (!window_open(ch, m) || (m->len > SMALL && !m->probe && !pace(ch, 0, now)))) {
 		tnl_cc_limited(&ch->cc);
 		return false;
 	}
 	if (!control && !m) {
 		/* The source has run dry: what is measured from here on says nothing about the path. */
 		size_t used = window_used(ch);
-		if (!ch->paused && used + TNL_MSG_HDR + good_size(ch) <= ch->cc.cwnd)
+		if (!ch->paused && used + TNL_MSG_HDR + good_size(ch) <= ch->cc.cwnd && !tnl_cc_pace(&ch->cc, 0, now))
 			tnl_cc_idle(&ch->cc, used);
 		return false;
 	}
@@ -500,7 +517,7 @@ void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now)
 	ch->up = true;
 	ch->paused = false;
 	tnl_sendq_all_lost(&ch->sendq);
-	tnl_cc_init(&ch->cc, ch->cfg.memory_max, now);
+	tnl_cc_init(&ch->cc, share(ch, 0), now);
 	tnl_rto_init(&ch->rto);
 	ch->rto_start = ch->sample_from = now;
 }
@@ -577,14 +594,20 @@ bool tnl_channel_idle(const struct tnl_channel *ch)
 	return ch->sendq.base == ch->sendq.next && !ch->ackq.count && tnl_list_empty(&ch->unnumbered);
 }
 
-bool tnl_channel_paused(const struct tnl_channel *ch) { return ch->paused; }
+bool tnl_channel_paused(const struct tnl_channel *ch)
+{
+	return ch->paused;
+}
 
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n)
 {
 	ch->max_payload = n < STOCK_PAYLOAD ? STOCK_PAYLOAD : n > TNL_MSG_MAX_PAYLOAD ? TNL_MSG_MAX_PAYLOAD : n;
 }
 
-size_t tnl_channel_max_payload(const struct tnl_channel *ch) { return ch->max_payload; }
+size_t tnl_channel_max_payload(const struct tnl_channel *ch)
+{
+	return ch->max_payload;
+}
 
 void tnl_channel_stats(const struct tnl_channel *ch, struct tnl_channel_stats *st)
 {

@@ -2,8 +2,9 @@
 #include "lib/alloc.h"
 
 /* A little more than a power of two: 1,024 and 32,768 bytes of payload and the header fit tightly. */
-static const uint32_t class_room[TNL_MBUF_CLASSES] = { 256,	     512 + 128,	  1024 + 128, 2048 + 128, 4096 + 256, 8192 + 256,
-						       16384 + 256, 32768 + 256, 65536 + 256, 131072 + 256, 262144 };
+static const uint32_t class_room[TNL_MBUF_CLASSES] = {256,	   512 + 128,	 1024 + 128,  2048 + 128,
+						      4096 + 256,  8192 + 256,	 16384 + 256, 32768 + 256,
+						      65536 + 256, 131072 + 256, 262144};
 
 static unsigned class_of(size_t len)
 {
@@ -19,9 +20,15 @@ size_t tnl_mbuf_cost(size_t len)
 	return c < TNL_MBUF_CLASSES ? sizeof(struct tnl_mbuf) + class_room[c] : SIZE_MAX / 2;
 }
 
-size_t tnl_mbuf_room(const struct tnl_mbuf *m) { return class_room[m->cls]; }
+size_t tnl_mbuf_room(const struct tnl_mbuf *m)
+{
+	return class_room[m->cls];
+}
 
-size_t tnl_mbuf_size(const struct tnl_mbuf *m) { return sizeof *m + class_room[m->cls]; }
+size_t tnl_mbuf_size(const struct tnl_mbuf *m)
+{
+	return sizeof *m + class_room[m->cls];
+}
 
 void tnl_mpool_init(struct tnl_mpool *p, size_t kept_max)
 {
@@ -31,7 +38,10 @@ void tnl_mpool_init(struct tnl_mpool *p, size_t kept_max)
 	p->kept_max = kept_max;
 }
 
-void tnl_mpool_fini(struct tnl_mpool *p) { tnl_mpool_trim(p, 0); }
+void tnl_mpool_fini(struct tnl_mpool *p)
+{
+	tnl_mpool_trim(p, 0);
+}
 
 struct tnl_mbuf *tnl_mpool_get(struct tnl_mpool *p, size_t len)
 {

@@ -6,7 +6,10 @@
 #define RING_FIRST 64u
 #define ACKS_FIRST 64u
 
-void tnl_recvq_init(struct tnl_recvq *q) { memset(q, 0, sizeof *q); }
+void tnl_recvq_init(struct tnl_recvq *q)
+{
+	memset(q, 0, sizeof *q);
+}
 
 void tnl_recvq_fini(struct tnl_recvq *q, struct tnl_mpool *pool)
 {
@@ -81,7 +84,10 @@ void tnl_recvq_drop(struct tnl_recvq *q, struct tnl_mpool *pool, struct tnl_mbuf
 	tnl_mpool_put(pool, b);
 }
 
-void tnl_ackq_init(struct tnl_ackq *q) { memset(q, 0, sizeof *q); }
+void tnl_ackq_init(struct tnl_ackq *q)
+{
+	memset(q, 0, sizeof *q);
+}
 
 void tnl_ackq_fini(struct tnl_ackq *q)
 {

@@ -33,7 +33,10 @@ void tnl_sendq_shrink(struct tnl_sendq *q)
 	q->ring_size = 0;
 }
 
-size_t tnl_sendq_heap(const struct tnl_sendq *q) { return q->ring_size * sizeof *q->ring; }
+size_t tnl_sendq_heap(const struct tnl_sendq *q)
+{
+	return q->ring_size * sizeof *q->ring;
+}
 
 int tnl_sendq_make_room(struct tnl_sendq *q)
 {
@@ -179,7 +182,8 @@ unsigned tnl_sendq_detect(struct tnl_sendq *q, uint64_t srtt, uint64_t rto, uint
 	}
 	q->check_at = UINT64_MAX;
 	uint64_t late = srtt + srtt / 8;
-	tnl_list_foreach_safe(it, &q->flight) {
+	tnl_list_foreach_safe(it, &q->flight)
+	{
 		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
 		if (m->order >= q->seen_order)
 			break;

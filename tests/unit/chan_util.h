@@ -18,13 +18,13 @@
 
 struct end {
 	struct tnl_channel *ch;
-	int verdict;              /* what deliver answers */
-	unsigned got;             /* messages delivered */
-	int64_t last;             /* number of the last one */
+	int verdict;  /* what deliver answers */
+	unsigned got; /* messages delivered */
+	int64_t last; /* number of the last one */
 	uint64_t bytes;
 	uint32_t last_len;
 	uint8_t first_byte;
-	unsigned room;            /* messages that may still be taken; UINT_MAX: any */
+	unsigned room; /* messages that may still be taken; UINT_MAX: any */
 	void (*tap)(struct end *e, const struct tnl_msg *m, uint64_t now);
 	void *user;
 };
@@ -60,15 +60,15 @@ static void cu_open(struct end *e, bool agent, size_t memory_max, unsigned rate,
 	memset(e, 0, sizeof *e);
 	e->room = UINT_MAX;
 	e->last = -1;
-	struct tnl_channel_config c = { .send_type = agent ? TNL_MT_OUTPUT : TNL_MT_INPUT,
-					.recv_type = agent ? TNL_MT_INPUT : TNL_MT_OUTPUT,
-					.memory_max = memory_max,
-					.message_rate = rate,
-					.resend_max = resend_max,
-					.stock_peer_payload = stock,
-					.wall_ms = cu_wall,
-					.deliver = cu_deliver,
-					.ctx = e };
+	struct tnl_channel_config c = {.send_type = agent ? TNL_MT_OUTPUT : TNL_MT_INPUT,
+				       .recv_type = agent ? TNL_MT_INPUT : TNL_MT_OUTPUT,
+				       .memory_max = memory_max,
+				       .message_rate = rate,
+				       .resend_max = resend_max,
+				       .stock_peer_payload = stock,
+				       .wall_ms = cu_wall,
+				       .deliver = cu_deliver,
+				       .ctx = e};
 	e->ch = tnl_channel_new(&c, 0);
 	assert_non_null(e->ch);
 }
@@ -101,8 +101,13 @@ static inline int cu_stream(struct end *to, int64_t seq, const char *text, uint6
 {
 	struct tnl_channel_stats st;
 	(void)st;
-	struct tnl_msg m = { .type = TNL_MT_INPUT, .schema = 1, .created_ms = 1, .seq = seq, .ptype = TNL_PT_OUTPUT,
-			     .payload = (const uint8_t *)text, .plen = (uint32_t)strlen(text) };
+	struct tnl_msg m = {.type = TNL_MT_INPUT,
+			    .schema = 1,
+			    .created_ms = 1,
+			    .seq = seq,
+			    .ptype = TNL_PT_OUTPUT,
+			    .payload = (const uint8_t *)text,
+			    .plen = (uint32_t)strlen(text)};
 	m.id[0] = (uint8_t)seq;
 	return tnl_channel_feed(to->ch, &m, now);
 }
@@ -110,16 +115,20 @@ static inline int cu_stream(struct end *to, int64_t seq, const char *text, uint6
 static inline int cu_ack_type(struct end *to, int64_t seq, enum tnl_mtype t, uint64_t now)
 {
 	char text[TNL_ACK_MAX];
-	struct tnl_ack a = { .type = t, .seq = seq };
+	struct tnl_ack a = {.type = t, .seq = seq};
 	size_t n = tnl_ack_write(text, &a);
-	struct tnl_msg m = { .type = TNL_MT_ACK, .schema = 1, .created_ms = 1, .flags = 3,
-			     .payload = (const uint8_t *)text, .plen = (uint32_t)n };
+	struct tnl_msg m = {.type = TNL_MT_ACK,
+			    .schema = 1,
+			    .created_ms = 1,
+			    .flags = 3,
+			    .payload = (const uint8_t *)text,
+			    .plen = (uint32_t)n};
 	return tnl_channel_feed(to->ch, &m, now);
 }
 
 static inline int cu_control(struct end *to, enum tnl_mtype t, uint64_t now)
 {
-	struct tnl_msg m = { .type = t };
+	struct tnl_msg m = {.type = t};
 	return tnl_channel_feed(to->ch, &m, now);
 }
 
