@@ -504,6 +504,24 @@ int tnl_ws_expire(struct tnl_ws *w, uint64_t now)
 	return 0;
 }
 
+int tnl_ws_ping(struct tnl_ws *w, uint64_t now)
+{
+	int rc;
+
+	if (w->closing)
+		return TNL_ECLOSED;
+	rc = tnl_ws_send(w, TNL_WS_PING, "keepalive", 9);
+	if (rc != TNL_ENOMEM && w->pong_by == NEVER)
+		w->pong_by = now + w->conf.pong_ns;
+	return rc;
+}
+
+void tnl_ws_alive(struct tnl_ws *w, uint64_t now)
+{
+	if (w->pong_by != NEVER)
+		w->pong_by = now + w->conf.pong_ns;
+}
+
 bool tnl_ws_closed(const struct tnl_ws *w)
 {
 	return w->got_close && w->closing;

@@ -1,0 +1,445 @@
+#include "tunneld/httpd_int.h"
+
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+#include "tunneld/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define HEAD_TIMEOUT (10 * TD_SEC)
+#define BODY_TIMEOUT (30 * TD_SEC)
+#define IDLE_TIMEOUT (75 * TD_SEC)
+#define BODY_DEFAULT (64u * 1024)
+#define PER_PEER 256u
+#define READ_STEP 4096u
+#define AHEAD_MAX (16u * 1024) /* of the next requests, while one is worked on */
+
+static void process(struct hconn *c);
+
+/* --- connections per peer --------------------------------------------------- */
+
+/* IPv4: the address; IPv6: the /64, which one customer has to himself; unix: not counted. */
+static size_t peer_key(const struct td_addr *a, const void **key)
+{
+	if (a->len && a->sa.sa_family == AF_INET) {
+		*key = &a->in.sin_addr;
+		return 4;
+	}
+	if (a->len && a->sa.sa_family == AF_INET6) {
+		*key = &a->in6.sin6_addr;
+		return IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr) ? 16 : 8;
+	}
+	return 0;
+}
+
+static bool peer_count(struct td_httpd *h, const struct td_addr *a, int delta)
+{
+	const void *key;
+	size_t n = peer_key(a, &key);
+	if (n == 0)
+		return true;
+	uintptr_t v = (uintptr_t)tnl_map_get(h->peers, key, n);
+	if (delta > 0) {
+		unsigned max = h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER;
+		return v < max && tnl_map_set(h->peers, key, n, (void *)(v + 1)) == 0;
+	}
+	if (v <= 1)
+		tnl_map_del(h->peers, key, n);
+	else if (tnl_map_set(h->peers, key, n, (void *)(v - 1)) != 0)
+		td_warn("httpd", NULL, "connection count of a peer could not be lowered");
+	return true;
+}
+
+void hconn_uncount(struct hconn *c)
+{
+	if (!c->counted)
+		return;
+	c->counted = false;
+	peer_count(c->h, &c->peer, -1);
+	c->h->count--;
+}
+
+/* --- life of a connection ---------------------------------------------------- */
+
+static void free_memory(void *arg)
+{
+	struct hconn *c = arg;
+	tnl_buf_fini_wiped(&c->in);
+	tnl_buf_fini_wiped(&c->ahead);
+	tnl_buf_fini_wiped(&c->out);
+	tnl_free(c);
+}
+
+static void free_request(void *arg)
+{
+	tnl_free(arg);
+}
+
+void hconn_drop_request(struct hconn *c)
+{
+	if (c->req)
+		td_loop_defer(c->h->l, free_request, c->req);
+	c->req = NULL;
+}
+
+void hconn_free(struct hconn *c)
+{
+	if (c->freed)
+		return;
+	c->freed = true;
+	hconn_uncount(c);
+	tnl_list_remove(&c->node);
+	td_timer_stop(&c->timer);
+	td_conn_free(c->conn);
+	hconn_drop_request(c);
+	td_loop_defer(c->h->l, free_memory, c);
+}
+
+static void on_closed(void *ctx, int err, const char *why)
+{
+	struct hconn *c = ctx;
+	struct td_request *r = c->state == HC_BUSY ? c->req : NULL;
+	if (c->freed)
+		return;
+	td_debug("httpd", NULL, "connection over: %s peer=%s", why, td_conn_peer(c->conn));
+	if (r && c->h->cfg.gone)
+		c->h->cfg.gone(c->h->cfg.ctx, r);
+	hconn_free(c);
+}
+
+/* Refused before it became a request: answered, told once, closed. */
+static void refuse(struct hconn *c, int status, const char *field)
+{
+	char body[160];
+	struct td_httpd *h = c->h;
+	int n = snprintf(body, sizeof body, "{\"message\":\"%s\"}\n", field);
+	if (h->cfg.refused)
+		h->cfg.refused(h->cfg.ctx, td_conn_peer(c->conn), status, field);
+	if (c->freed)
+		return;
+	c->close_after = true;
+	tnl_buf_reset(&c->in);
+	static const char *const version[][2] = {{"Sec-WebSocket-Version", "13"}};
+	hconn_drop_request(c);
+	hconn_answer(c, status, "application/json", status == 426 ? version : NULL, status == 426 ? 1 : 0, body, (size_t)n, false);
+}
+
+static void on_timer(void *arg)
+{
+	struct hconn *c = arg;
+	if (c->state == HC_HEAD && tnl_buf_len(&c->in) == 0) {
+		c->state = HC_DRAIN;
+		td_conn_shutdown(c->conn);
+	} else if (c->state == HC_HEAD) {
+		refuse(c, 408, "head: not complete in time");
+	} else if (c->state == HC_BODY) {
+		refuse(c, 408, "body: not complete in time");
+	} else if (c->state == HC_REPLY || c->state == HC_DRAIN) {
+		hconn_free(c); /* the peer does not take its answer */
+	}
+}
+
+static void process_later(void *arg)
+{
+	struct hconn *c = arg;
+	c->parse_queued = false;
+	if (!c->freed)
+		process(c);
+}
+
+void hconn_next(struct hconn *c)
+{
+	if (c->close_after || c->h->stopping) {
+		c->state = HC_DRAIN;
+		td_timer_stop(&c->timer); /* the connection has a limit of its own for closing */
+		td_conn_shutdown(c->conn);
+		return;
+	}
+	c->state = HC_HEAD;
+	c->served = true;
+	c->continued = false;
+	if (tnl_buf_len(&c->ahead))
+		tnl_buf_put(&c->in, tnl_buf_data(&c->ahead), tnl_buf_len(&c->ahead)); /* `in` has room for it above a body */
+	tnl_buf_reset(&c->ahead);
+	tnl_buf_trim(&c->ahead);
+	td_timer_in(&c->timer, tnl_buf_len(&c->in) ? HEAD_TIMEOUT : IDLE_TIMEOUT);
+	tnl_buf_trim(&c->in);
+	tnl_buf_trim(&c->out);
+	td_conn_pause(c->conn, false);
+	if (tnl_buf_len(&c->in) && !c->parse_queued) {
+		c->parse_queued = true;
+		td_loop_defer(c->h->l, process_later, c);
+	}
+}
+
+/* --- requests ---------------------------------------------------------------- */
+
+static int head_status(int err, const struct td_request *r, const struct tnl_buf *in)
+{
+	if (err == TNL_EVERSION)
+		return 505;
+	if (err == TNL_ETOOBIG)
+		return memchr(tnl_buf_data(in), '\n', tnl_buf_len(in)) ? 431 : 414;
+	return r->head.fault && strcmp(r->head.fault, "Transfer-Encoding") == 0 ? 411 : 400;
+}
+
+static bool method_is(const struct td_request *r, const char *m)
+{
+	return r->head.method_len == strlen(m) && memcmp(r->head.method, m, r->head.method_len) == 0;
+}
+
+/* What the head alone rules out: a status and the field, or 0. */
+static int check_head(struct hconn *c, const char **field)
+{
+	const struct td_request *r = c->req;
+	const struct tnl_http_head *h = &r->head;
+	size_t max = c->h->cfg.body_max ? c->h->cfg.body_max : BODY_DEFAULT;
+	if (method_is(r, "CONNECT") || method_is(r, "TRACE")) {
+		*field = "method: not for this server";
+		return 405;
+	}
+	if (h->content_length < 0 && (method_is(r, "POST") || method_is(r, "PUT") || method_is(r, "PATCH"))) {
+		*field = "Content-Length: wanted";
+		return 411;
+	}
+	if (h->content_length > 0 && (uint64_t)h->content_length > max) {
+		*field = "body: too long";
+		return 413;
+	}
+	if (tnl_http_get(h, "expect", NULL) && !tnl_http_has_token(h, "expect", "100-continue")) {
+		*field = "Expect: only 100-continue";
+		return 417;
+	}
+	if (tnl_http_has_token(h, "upgrade", "websocket") && !td_request_is_upgrade(r)) {
+		*field = "WebSocket upgrade: version 13, a key and Connection: Upgrade wanted";
+		return method_is(r, "GET") && tnl_http_get(h, "sec-websocket-version", NULL) ? 426 : 400;
+	}
+	return 0;
+}
+
+static void parse_head(struct hconn *c)
+{
+	struct tnl_buf *in = &c->in;
+	const char *field = NULL;
+	if (!c->req) {
+		c->req = tnl_calloc(1, sizeof *c->req);
+		if (!c->req) {
+			hconn_free(c);
+			return;
+		}
+		c->req->hc = c;
+	}
+	int n = tnl_http_parse(true, tnl_buf_data(in), tnl_buf_len(in), &c->req->head);
+	if (n == TNL_EAGAIN)
+		return;
+	if (n < 0) {
+		char text[120];
+		snprintf(text, sizeof text, "head: %s", c->req->head.fault ? c->req->head.fault : tnl_err_text(n));
+		refuse(c, head_status(n, c->req, in), text);
+		return;
+	}
+	c->req->head_len = (size_t)n;
+	int status = check_head(c, &field);
+	if (status) {
+		refuse(c, status, field);
+		return;
+	}
+	c->req->body_len = c->req->head.content_length > 0 ? (size_t)c->req->head.content_length : 0;
+	c->close_after = !c->req->head.keep_alive;
+	c->state = HC_BODY;
+	td_timer_in(&c->timer, BODY_TIMEOUT);
+}
+
+static void take_body(struct hconn *c)
+{
+	struct td_request *r = c->req;
+	if (tnl_buf_len(&c->in) < r->head_len + r->body_len) {
+		if (!c->continued && tnl_http_get(&r->head, "expect", NULL) && r->head.minor) {
+			static const char go[] = "HTTP/1.1 100 Continue\r\n\r\n";
+			td_conn_write(c->conn, go, sizeof go - 1);
+		}
+		c->continued = true;
+		return;
+	}
+	/* Growing the buffer for the body may have moved the head. */
+	int n = tnl_http_parse(true, tnl_buf_data(&c->in), r->head_len, &r->head);
+	if (n < 0) {
+		hconn_free(c);
+		return;
+	}
+	c->state = HC_BUSY;
+	td_timer_stop(&c->timer);
+	c->h->cfg.request(c->h->cfg.ctx, r);
+}
+
+static void process(struct hconn *c)
+{
+	if (c->state == HC_HEAD && tnl_buf_len(&c->in))
+		parse_head(c);
+	if (!c->freed && c->state == HC_BODY)
+		take_body(c);
+}
+
+/* While the role works on a request its slices must stay where they are: what comes meanwhile goes to a buffer of its
+ * own. Reading goes on so that the peer's leaving is noticed. */
+static void on_readable(void *ctx)
+{
+	struct hconn *c = ctx;
+	while (!c->freed && c->state < HC_REPLY) {
+		struct tnl_buf *b = c->state == HC_BUSY ? &c->ahead : &c->in;
+		bool first = c->state == HC_HEAD && tnl_buf_len(b) == 0;
+		size_t room = tnl_buf_room(b), want = room < READ_STEP ? room : READ_STEP;
+		if (room == 0) {
+			td_conn_pause(c->conn, true); /* until the answer is out */
+			return;
+		}
+		uint8_t *p = tnl_buf_reserve(b, want);
+		ssize_t k = p ? td_conn_read(c->conn, p, want) : TNL_ENOMEM;
+		if (k == TNL_ENOMEM)
+			hconn_free(c);
+		if (k <= 0)
+			return;
+		tnl_buf_commit(b, (size_t)k);
+		if (first && c->served)
+			td_timer_in(&c->timer, c->h->cfg.head_timeout_ns ? c->h->cfg.head_timeout_ns : HEAD_TIMEOUT);
+		process(c);
+	}
+}
+
+static void on_writable(void *ctx)
+{
+	struct hconn *c = ctx;
+	if (!c->freed && (c->state == HC_REPLY || c->state == HC_DRAIN))
+		hconn_send(c);
+}
+
+static const struct td_conn_cb conn_cb = {.readable = on_readable, .writable = on_writable, .closed = on_closed};
+
+/* --- listening ---------------------------------------------------------------- */
+
+static void pause_all(struct td_httpd *h, bool paused)
+{
+	for (int i = 0; i < h->nlisteners; i++)
+		td_listener_pause(h->listeners[i], paused);
+}
+
+static void on_room(void *arg)
+{
+	pause_all(arg, false);
+}
+
+static void on_accept(void *ctx, int fd, const struct td_addr *peer)
+{
+	struct td_httpd *h = ctx;
+	char name[TD_ADDR_STR];
+	struct hconn *c = NULL;
+	if (td_memory_full())
+		pause_all(h, true);
+	if (!peer_count(h, peer, 1)) {
+		if (h->cfg.refused)
+			h->cfg.refused(h->cfg.ctx, td_addr_str(peer, name), 503, "connections: too many from this peer");
+		td_fd_rst_close(fd);
+		return;
+	}
+	c = tnl_calloc(1, sizeof *c);
+	uint64_t limit = h->cfg.head_timeout_ns ? h->cfg.head_timeout_ns : HEAD_TIMEOUT;
+	struct td_conn *conn = c ? td_conn_accepted(h->l, fd, h->cfg.tls, limit, &conn_cb, c) : NULL;
+	if (!conn) {
+		if (!c)
+			td_fd_rst_close(fd);
+		tnl_free(c);
+		peer_count(h, peer, -1);
+		return;
+	}
+	c->h = h;
+	c->conn = conn;
+	c->peer = *peer;
+	c->counted = true;
+	h->count++;
+	tnl_buf_init(&c->in, TNL_HTTP_HEAD_MAX + (h->cfg.body_max ? h->cfg.body_max : BODY_DEFAULT) + 2 * AHEAD_MAX);
+	tnl_buf_init(&c->ahead, AHEAD_MAX);
+	tnl_buf_init(&c->out, 16u * 1024 * 1024);
+	td_timer_init(&c->timer, h->l, on_timer, c);
+	td_timer_in(&c->timer, limit);
+	tnl_list_push_back(&h->conns, &c->node);
+}
+
+struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *cfg, char *why, size_t cap)
+{
+	struct td_httpd *h = tnl_calloc(1, sizeof *h);
+	if (h) {
+		h->l = l;
+		h->cfg = *cfg;
+		h->cfg.addrs = NULL;
+		if (cfg->tls)
+			tnl_tls_ctx_ref(cfg->tls);
+		tnl_list_init(&h->conns);
+		h->peers = tnl_map_new();
+		h->listeners = tnl_calloc((size_t)cfg->naddrs + 1, sizeof *h->listeners);
+	}
+	if (!h || !h->peers || !h->listeners) {
+		snprintf(why, cap, "out of memory");
+		goto fail;
+	}
+	for (int i = 0; i < cfg->naddrs; i++) {
+		h->listeners[i] = td_listen(l, &cfg->addrs[i], on_accept, h, why, cap);
+		if (!h->listeners[i])
+			goto fail;
+		h->nlisteners++;
+	}
+	td_memory_on_room(on_room, h);
+	return h;
+fail:
+	td_httpd_free(h);
+	return NULL;
+}
+
+void td_httpd_stop_listening(struct td_httpd *h)
+{
+	for (int i = 0; i < h->nlisteners; i++)
+		td_listener_free(h->listeners[i]);
+	h->nlisteners = 0;
+	h->stopping = true;
+	tnl_list_foreach_safe(it, &h->conns) {
+		struct hconn *c = tnl_container_of(it, struct hconn, node);
+		if (c->state == HC_HEAD && tnl_buf_len(&c->in) == 0)
+			hconn_next(c); /* idle: nothing to wait for */
+	}
+}
+
+static void free_httpd(void *arg)
+{
+	struct td_httpd *h = arg;
+	tnl_map_free(h->peers);
+	tnl_free(h->listeners);
+	tnl_free(h);
+}
+
+void td_httpd_free(struct td_httpd *h)
+{
+	if (!h || h->freed)
+		return;
+	h->freed = true;
+	td_memory_off_room(on_room, h);
+	for (int i = 0; i < h->nlisteners; i++)
+		td_listener_free(h->listeners[i]);
+	h->nlisteners = 0;
+	while (!tnl_list_empty(&h->conns))
+		hconn_free(tnl_container_of(h->conns.next, struct hconn, node));
+	tnl_tls_ctx_free(h->cfg.tls);
+	td_loop_defer(h->l, free_httpd, h);
+}
+
+int td_httpd_addr(const struct td_httpd *h, int i, struct td_addr *out)
+{
+	if (i < 0 || i >= h->nlisteners)
+		return -1;
+	td_listener_addr(h->listeners[i], out);
+	return 0;
+}
+
+size_t td_httpd_connections(const struct td_httpd *h)
+{
+	return h->count;
+}

@@ -1,0 +1,52 @@
+/* Inside of td_httpd, shared by httpd.c (connections and requests) and httpd_reply.c (answers). */
+#ifndef TD_HTTPD_INT_H
+#define TD_HTTPD_INT_H
+#include "lib/buf.h"
+#include "lib/list.h"
+#include "lib/map.h"
+#include "tunneld/httpd.h"
+
+/*   HEAD → BODY → BUSY (the role has the request) → REPLY (answer goes out) → HEAD …
+ *   any → DRAIN (answer goes out, then close) → gone */
+enum hconn_state { HC_HEAD, HC_BODY, HC_BUSY, HC_REPLY, HC_DRAIN };
+
+struct hconn;
+struct td_request {
+	struct hconn *hc;
+	struct tnl_http_head head; /* slices into hc->in */
+	size_t head_len, body_len;
+	void *user;
+};
+
+struct hconn {
+	struct tnl_list node;
+	struct td_httpd *h;
+	struct td_conn *conn;
+	struct td_request *req;
+	enum hconn_state state;
+	struct td_timer timer;
+	struct tnl_buf in, ahead, out;
+	struct td_addr peer; /* for the count, also when the connection has become a link */
+	bool close_after, served, continued, counted, freed, parse_queued;
+};
+
+struct td_httpd {
+	struct td_loop *l;
+	struct td_httpd_config cfg;
+	struct td_listener **listeners;
+	int nlisteners;
+	struct tnl_list conns;
+	struct tnl_map *peers; /* address → how many connections */
+	size_t count;
+	bool stopping, freed;
+};
+
+void hconn_free(struct hconn *c);
+void hconn_next(struct hconn *c);   /* the answer is out: the next request, or close */
+void hconn_answer(struct hconn *c, int status, const char *content_type, const char *const (*headers)[2], size_t n,
+		  const void *body, size_t len, bool head_only);
+void hconn_send(struct hconn *c);
+void hconn_drop_request(struct hconn *c);
+void hconn_uncount(struct hconn *c);
+
+#endif

@@ -1,0 +1,418 @@
+#include "tunneld/wslink_int.h"
+
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define QUEUE_MAX (256u * 1024) /* framed bytes and what the connection holds */
+#define QUEUE_LOW (QUEUE_MAX / 2)
+#define IDLE_READ (32u * 1024)
+#define FLUSH_AT (64u * 1024)
+#define CLOSE_WAIT (2 * TD_SEC)
+
+/* --- ending --------------------------------------------------------------- */
+
+static void free_memory(void *arg)
+{
+	struct td_wslink *w = arg;
+	tnl_ws_free(w->ws);
+	wslink_upgrade_free(w);
+	tnl_free(w->why);
+	tnl_free(w);
+}
+
+void td_wslink_free(struct td_wslink *w)
+{
+	if (!w || w->freed)
+		return;
+	w->freed = true;
+	td_timer_stop(&w->timer);
+	td_conn_free(w->conn);
+	td_loop_defer(w->l, free_memory, w);
+}
+
+static void tell_closed(void *arg)
+{
+	struct td_wslink *w = arg;
+	if (!w->freed)
+		w->cb.closed(w->ctx, w->err, w->code, w->http_status, w->why ? w->why : tnl_err_text(w->err));
+}
+
+void wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, const char *fmt, ...)
+{
+	char why[WSLINK_WHY];
+	va_list ap;
+	if (w->state == WSL_END || w->freed)
+		return;
+	w->state = WSL_END;
+	td_timer_stop(&w->timer);
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof why, fmt, ap);
+	va_end(ap);
+	w->err = err;
+	w->code = code;
+	w->http_status = http_status;
+	w->why = tnl_strdup(why);
+	td_loop_defer(w->l, tell_closed, w);
+}
+
+/* --- timer: pings while open, an end to waiting while closing -------------- */
+
+void wslink_arm(struct td_wslink *w)
+{
+	if (w->state == WSL_OPEN)
+		td_timer_at(&w->timer, w->paused ? UINT64_MAX : tnl_ws_deadline(w->ws));
+}
+
+static void on_timer(void *arg)
+{
+	struct td_wslink *w = arg;
+	if (w->state == WSL_UPGRADE) {
+		wslink_upgrade_timeout(w);
+	} else if (w->state == WSL_CLOSING) {
+		wslink_end(w, TNL_EEOF, w->close_code, 0, "closed");
+	} else if (w->state == WSL_OPEN) {
+		if (tnl_ws_expire(w->ws, w->l->now) == TNL_ETIMEOUT) {
+			wslink_end(w, TNL_ETIMEOUT, 1006, 0, "no sign of life from %s", td_conn_peer(w->conn));
+			return;
+		}
+		wslink_flush(w);
+		wslink_arm(w);
+	}
+}
+
+/* --- sending -------------------------------------------------------------- */
+
+static size_t ws_waiting(const struct td_wslink *w)
+{
+	size_t n;
+	return tnl_ws_out_peek(w->ws, &n) ? n : 0;
+}
+
+size_t td_wslink_queued(const struct td_wslink *w)
+{
+	return w->ws && w->conn ? ws_waiting(w) + td_conn_queued(w->conn) : 0;
+}
+
+size_t td_wslink_room(const struct td_wslink *w)
+{
+	if (w->state != WSL_OPEN || w->freed)
+		return 0;
+	/* A message of the greatest size always fits into an empty link. */
+	size_t q = td_wslink_queued(w) + TNL_WS_MAX_OVERHEAD, r = tnl_ws_out_room(w->ws);
+	q = q < w->limit ? w->limit - q : 0;
+	return q < r ? q : r;
+}
+
+void wslink_flush(struct td_wslink *w)
+{
+	while (!w->freed && w->conn) {
+		size_t n;
+		const uint8_t *p = tnl_ws_out_peek(w->ws, &n);
+		size_t k = n ? td_conn_write(w->conn, p, n) : 0;
+		if (k == 0)
+			break;
+		tnl_ws_out_consume(w->ws, k);
+	}
+}
+
+static void tell_room(struct td_wslink *w)
+{
+	if (w->freed || w->state != WSL_OPEN || !w->high || td_wslink_queued(w) > QUEUE_LOW)
+		return;
+	w->high = false;
+	if (w->cb.writable)
+		w->cb.writable(w->ctx);
+}
+
+static void flush_now(void *arg)
+{
+	struct td_wslink *w = arg;
+	w->flush_queued = false;
+	if (w->freed || !w->conn)
+		return;
+	wslink_flush(w);
+	td_conn_flush(w->conn);
+	tell_room(w);
+}
+
+static void flush_later(struct td_wslink *w)
+{
+	if (!w->flush_queued)
+		td_loop_defer(w->l, flush_now, w);
+	w->flush_queued = true;
+}
+
+int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t n)
+{
+	if (w->state != WSL_OPEN || w->freed)
+		return TNL_ECLOSED;
+	if (n > td_wslink_room(w)) {
+		w->high = true;
+		flush_later(w);
+		return TNL_EAGAIN;
+	}
+	int r = tnl_ws_send(w->ws, op, p, n);
+	if (r)
+		return r;
+	if (ws_waiting(w) >= FLUSH_AT)
+		wslink_flush(w);
+	if (td_wslink_queued(w) > QUEUE_LOW)
+		w->high = true;
+	flush_later(w);
+	return 0;
+}
+
+void td_wslink_ping(struct td_wslink *w)
+{
+	if (w->state != WSL_OPEN || w->freed)
+		return;
+	if (tnl_ws_ping(w->ws, w->l->now) == 0)
+		flush_later(w);
+	wslink_arm(w);
+}
+
+void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason)
+{
+	if (w->freed || w->state == WSL_END || w->state == WSL_CLOSING)
+		return;
+	if (w->state == WSL_UPGRADE) {
+		wslink_end(w, TNL_EEOF, code, 0, "closed");
+		return;
+	}
+	tnl_ws_close(w->ws, code, reason);
+	w->state = WSL_CLOSING;
+	w->close_code = code;
+	td_timer_in(&w->timer, CLOSE_WAIT);
+	td_conn_pause(w->conn, false); /* the peer's close must be read */
+	flush_later(w);
+}
+
+/* --- receiving ------------------------------------------------------------ */
+
+/* What the protocol layer queued (a close frame with the fault's code) goes out as far as the kernel takes it now. */
+static void last_words(struct td_wslink *w)
+{
+	wslink_flush(w);
+	td_conn_flush(w->conn);
+}
+
+static void on_fault(struct td_wslink *w, int err, const char *fault)
+{
+	last_words(w);
+	wslink_end(w, err, 1006, 0, "%s: WebSocket frame refused: %s", td_conn_peer(w->conn), fault ? fault : tnl_err_text(err));
+}
+
+static void on_close_frame(struct td_wslink *w, const struct tnl_ws_event *ev)
+{
+	char reason[128];
+	snprintf(reason, sizeof reason, "%.*s", (int)(ev->len < 123 ? ev->len : 123), ev->data ? (const char *)ev->data : "");
+	last_words(w);
+	wslink_end(w, TNL_EEOF, ev->close_code, 0, "closed by %s: %u %s", td_conn_peer(w->conn), ev->close_code, reason);
+}
+
+/* Hands over what is complete. True: go on reading. */
+static bool deliver(struct td_wslink *w)
+{
+	struct tnl_ws_event ev;
+	const char *fault = NULL;
+	for (;;) {
+		if (w->freed || w->state == WSL_END || (w->paused && w->state == WSL_OPEN))
+			return false;
+		int r = tnl_ws_next(w->ws, &ev, w->l->now, &fault);
+		if (r == TNL_EAGAIN)
+			return true;
+		if (r != 1) {
+			on_fault(w, r, fault);
+			return false;
+		}
+		if (ev.op == TNL_WS_CLOSE) {
+			on_close_frame(w, &ev);
+			return false;
+		}
+		if ((ev.op == TNL_WS_TEXT || ev.op == TNL_WS_BINARY) && w->state == WSL_OPEN) {
+			w->delivered = true;
+			w->cb.message(w->ctx, ev.op, ev.data, ev.len);
+		}
+	}
+}
+
+void wslink_pump(struct td_wslink *w)
+{
+	size_t total = 0;
+	w->delivered = false;
+	while (deliver(w)) {
+		size_t cap;
+		uint8_t *p = tnl_ws_in_reserve(w->ws, &cap);
+		if (!p || cap == 0) {
+			wslink_end(w, TNL_ENOMEM, 1006, 0, "out of memory");
+			break;
+		}
+		ssize_t n = td_conn_read(w->conn, p, cap);
+		if (n <= 0)
+			break;
+		tnl_ws_in_commit(w->ws, (size_t)n, w->l->now);
+		total += (size_t)n;
+	}
+	if (w->freed)
+		return;
+	if (w->delivered && w->state == WSL_OPEN && w->cb.batch_end)
+		w->cb.batch_end(w->ctx);
+	if (w->freed || w->state == WSL_END)
+		return;
+	if (ws_waiting(w))
+		flush_later(w); /* pongs */
+	else if (total < IDLE_READ)
+		tnl_ws_trim(w->ws); /* thousands of quiet links must not hold buffers */
+	wslink_arm(w);
+}
+
+static void on_readable(void *ctx)
+{
+	struct td_wslink *w = ctx;
+	if (w->state == WSL_OPEN || w->state == WSL_CLOSING)
+		wslink_pump(w);
+}
+
+static void on_writable(void *ctx)
+{
+	struct td_wslink *w = ctx;
+	wslink_flush(w);
+	tell_room(w);
+}
+
+static void on_closed(void *ctx, int err, const char *why)
+{
+	struct td_wslink *w = ctx;
+	if (w->state == WSL_CLOSING)
+		wslink_end(w, TNL_EEOF, w->close_code, 0, "closed");
+	else /* without a close frame: broken, however orderly the layer below went */
+		wslink_end(w, err == TNL_EEOF ? TNL_ETRUNC : err, 1006, 0, "%s", why);
+}
+
+static const struct td_conn_cb open_cb = {.readable = on_readable, .writable = on_writable, .closed = on_closed};
+
+static void pump_now(void *arg)
+{
+	struct td_wslink *w = arg;
+	w->pump_queued = false;
+	if (!w->freed && w->conn && !w->paused && (w->state == WSL_OPEN || w->state == WSL_CLOSING))
+		wslink_pump(w);
+}
+
+static void pump_later(struct td_wslink *w)
+{
+	if (!w->pump_queued)
+		td_loop_defer(w->l, pump_now, w);
+	w->pump_queued = true;
+}
+
+void td_wslink_pause(struct td_wslink *w, bool paused)
+{
+	if (w->freed || w->paused == paused)
+		return;
+	w->paused = paused;
+	if (w->state != WSL_OPEN)
+		return;
+	td_conn_pause(w->conn, paused);
+	if (paused) {
+		td_timer_stop(&w->timer); /* the pong that is waited for may lie unread */
+	} else {
+		tnl_ws_alive(w->ws, w->l->now);
+		wslink_arm(w);
+		pump_later(w); /* messages that are already here cause no event */
+	}
+}
+
+/* --- making --------------------------------------------------------------- */
+
+struct td_wslink *wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, void *ctx)
+{
+	struct td_wslink *w = tnl_calloc(1, sizeof *w);
+	if (!w)
+		return NULL;
+	w->l = l;
+	w->cb = *cb;
+	w->ctx = ctx;
+	td_timer_init(&w->timer, l, on_timer, w);
+	return w;
+}
+
+/* The upgrade is done: `early` bytes follow the head. */
+int wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o, const void *early, size_t n)
+{
+	size_t max = o->max_message ? o->max_message : TNL_WS_MAX_MESSAGE;
+	w->limit = (max > QUEUE_MAX ? max : QUEUE_MAX) + TNL_WS_MAX_OVERHEAD;
+	struct tnl_ws_config c = {.server = server,
+				  .max_message = max,
+				  .ping_ns = o->ping_ns,
+				  .pong_ns = o->pong_ns,
+				  .out_max = w->limit + TNL_WS_MAX_OVERHEAD};
+	const uint8_t *s = early;
+	w->ws = tnl_ws_new(&c, w->l->now);
+	while (w->ws && n) {
+		size_t cap;
+		uint8_t *p = tnl_ws_in_reserve(w->ws, &cap);
+		if (!p || cap == 0)
+			return TNL_ENOMEM;
+		if (cap > n)
+			cap = n;
+		memcpy(p, s, cap);
+		tnl_ws_in_commit(w->ws, cap, w->l->now);
+		s += cap;
+		n -= cap;
+	}
+	if (!w->ws)
+		return TNL_ENOMEM;
+	w->state = WSL_OPEN;
+	w->up_since = w->l->now;
+	td_conn_set_cb(w->conn, &open_cb, w);
+	td_timer_stop(&w->timer);
+	wslink_arm(w);
+	pump_later(w);
+	return 0;
+}
+
+struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const void *early, size_t n,
+				  const struct td_wslink_opts *o, const struct td_wslink_cb *cb, void *ctx)
+{
+	struct wslink_limits lim = {.ping_ns = o->ping_ns, .pong_ns = o->pong_ns, .max_message = o->max_message};
+	struct td_wslink *w = wslink_new(l, cb, ctx);
+	if (!w) {
+		td_conn_free(c);
+		return NULL;
+	}
+	w->conn = c;
+	if (wslink_begin(w, true, &lim, early, n) != 0) {
+		td_wslink_free(w);
+		return NULL;
+	}
+	return w;
+}
+
+void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *ctx)
+{
+	w->cb = *cb;
+	w->ctx = ctx;
+}
+
+const char *td_wslink_peer(const struct td_wslink *w)
+{
+	return w->conn ? td_conn_peer(w->conn) : "-";
+}
+
+uint64_t td_wslink_up_since(const struct td_wslink *w)
+{
+	return w->up_since;
+}
+
+void td_wslink_flush(struct td_wslink *w)
+{
+	if (w->freed || w->state != WSL_OPEN)
+		return;
+	wslink_flush(w);
+	td_conn_flush(w->conn);
+}

@@ -1,0 +1,48 @@
+/* Inside of td_wslink, shared by wslink.c (an open link) and wslink_dial.c (getting there). */
+#ifndef TD_WSLINK_INT_H
+#define TD_WSLINK_INT_H
+#include "tunneld/wslink.h"
+
+#define WSLINK_WHY 2048
+
+/*   UPGRADE → OPEN → CLOSING → END; any state → END */
+enum wslink_state { WSL_UPGRADE, WSL_OPEN, WSL_CLOSING, WSL_END };
+
+struct wslink_limits {
+	uint64_t ping_ns, pong_ns;
+	size_t max_message;
+};
+struct wslink_upgrade;
+
+struct td_wslink {
+	struct td_loop *l;
+	struct td_wslink_cb cb;
+	void *ctx;
+	enum wslink_state state;
+	struct td_conn *conn;
+	struct tnl_ws *ws;
+	struct wslink_upgrade *up; /* until open */
+	struct td_timer timer;
+	uint64_t up_since;
+	size_t limit; /* of what may wait in the link */
+	bool paused, high, delivered, freed;
+	bool flush_queued, pump_queued;
+	uint16_t close_code; /* ours */
+	/* how it ended */
+	int err, http_status;
+	uint16_t code;
+	char *why;
+};
+
+struct td_wslink *wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, void *ctx);
+int wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o, const void *early, size_t n);
+void wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+void wslink_flush(struct td_wslink *w);
+void wslink_arm(struct td_wslink *w);
+void wslink_pump(struct td_wslink *w);
+
+void wslink_upgrade_timeout(struct td_wslink *w);
+void wslink_upgrade_free(struct td_wslink *w);
+
+#endif
