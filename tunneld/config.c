@@ -193,6 +193,11 @@ static void inherit(struct td_aws_config *a, const struct td_aws_config *from)
 		a->use_dualstack = from->use_dualstack;
 }
 
+void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from)
+{
+	inherit(a, from);
+}
+
 static bool overlap(const struct td_addr *a, const struct td_addr *b)
 {
 	if (a->sa.sa_family != b->sa.sa_family)

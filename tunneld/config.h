@@ -115,6 +115,8 @@ struct td_config *td_config_ref(const struct td_config *c); /* one more holder; 
 void td_config_free(struct td_config *c);
 /* -c, $TUNNELD_CONFIG, ~/.config/…, /etc/…; heap string (tnl_free) or NULL when none exists. */
 char *td_config_find(const char *arg);
+/* Fills what a left open from another block, as a [tunnel] does from [aws]; strings are copied. */
+void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from);
 bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b);  /* for reload */
 
 /* Everything but names of files and lines equal: does a reload change anything? */

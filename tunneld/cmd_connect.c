@@ -1,0 +1,140 @@
+/* tunneld connect HOST [PORT]: stdin and stdout joined to a port of the target, for
+ * OpenSSH's ProxyCommand.  stdout carries only bytes; everything else goes to stderr. */
+#include "tunneld/cli.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct connect {
+	struct td_cli cli;
+	uint16_t port;
+	int flags[2];         /* of stdin and stdout, as they were */
+	bool piped, half;     /* half: stdin has ended */
+};
+
+static void restore(struct connect *k)
+{
+	for (int fd = 0; fd < 2; fd++)
+		if (k->flags[fd] >= 0)
+			fcntl(fd, F_SETFL, k->flags[fd]);
+}
+
+static void on_ready(void *ctx, const struct tnl_session_info *info)
+{
+	struct connect *k = ctx;
+	int err = 0;
+
+	if (!td_pipe_fds(td_client_pump(k->cli.client), 0, 1, -1, k, &err)) {
+		td_cli_say(&k->cli, "cannot open a stream: %s", tnl_err_text(err));
+		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+		return;
+	}
+	k->piped = true;
+}
+
+static void on_failed(void *ctx, int err, const char *type, const char *why)
+{
+	struct connect *k = ctx;
+	td_cli_say(&k->cli, "%s: %s", k->cli.t->target, why);
+	td_cli_finish(&k->cli, td_cli_code(err, type));
+}
+
+static void on_over(void *ctx, int err, const char *text)
+{
+	struct connect *k = ctx;
+	/* A single stream ends with its session: closed without a word means that the target hung up. */
+	if (err == TNL_ECLOSED && !text[0]) {
+		td_cli_finish(&k->cli, TD_EXIT_OK);
+		return;
+	}
+	td_cli_say(&k->cli, "session lost: %s", text[0] ? text : tnl_err_text(err));
+	td_cli_finish(&k->cli, TD_EXIT_LOST);
+}
+
+static void on_ended(void *ctx)
+{
+	struct connect *k = ctx;
+	td_cli_finish(&k->cli, TD_EXIT_OK);
+}
+
+static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
+{
+	struct connect *k = ctx;
+	if (reason == UINT32_MAX) {
+		td_cli_finish(&k->cli, TD_EXIT_OK);
+	} else if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED) {
+		td_cli_say(&k->cli, "%s: connection to port %u refused: %s", k->cli.t->target, k->port, tnl_reset_text(reason));
+		td_cli_finish(&k->cli, TD_EXIT_REFUSED);
+	} else if (reason != TNL_RESET_SESSION) { /* over() has the reason of that one */
+		td_cli_say(&k->cli, "connection reset: %s", tnl_reset_text(reason));
+		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+	}
+}
+
+static const struct td_client_cb client_cb = {
+	.ready = on_ready, .failed = on_failed, .over = on_over, .ended = on_ended, .pipe_closed = on_pipe_closed,
+};
+
+static int run(const struct td_command *cmd, int argc, char **argv)
+{
+	static struct connect k;
+	const char *file = NULL;
+	bool verbose = false;
+	const struct td_arg args[] = {
+		{ 'c', "config", &file, NULL, NULL, NULL },
+		{ 'v', "verbose", NULL, &verbose, NULL, NULL },
+	};
+	int n = td_args(cmd, argc, argv, args, 2, 2);
+	char *end = NULL;
+
+	if (n < 0)
+		return -1 - n;
+	if (n < 1)
+		return td_usage(cmd, "HOST is missing");
+	long port = n > 1 ? strtol(argv[2], &end, 10) : 0;
+	if (n > 1 && (!*argv[2] || *end || port < 1 || port > 65535))
+		return td_usage(cmd, "port %s is not a number from 1 to 65535", argv[2]);
+	int r = td_cli_open(&k.cli, "connect", file, verbose);
+	if (r == 0)
+		r = td_cli_target(&k.cli, argv[1]);
+	if (r != 0)
+		return r;
+	k.port = port ? (uint16_t)port : k.cli.t->port ? k.cli.t->port : 22;
+	struct td_client_config cc = { .label = "command=connect", .port = k.port };
+	td_cli_settings(&k.cli, &cc);
+	cc.host = k.cli.t->host;
+	cc.document = k.cli.t->document ? k.cli.t->document : cc.host ? NULL : "AWS-StartSSHSession";
+	cc.session.expected_type = "Port";
+	for (int fd = 0; fd < 2; fd++) {
+		k.flags[fd] = fcntl(fd, F_GETFL);
+		if (k.flags[fd] >= 0)
+			fcntl(fd, F_SETFL, k.flags[fd] | O_NONBLOCK);
+	}
+	k.cli.client = td_client_new(k.cli.loop, &cc, &client_cb, &k);
+	r = k.cli.client ? td_cli_run(&k.cli) : TD_EXIT_RUNTIME;
+	restore(&k);
+	return r;
+}
+
+const struct td_command td_cmd_connect = {
+	"connect",
+	"join stdin and stdout to a port of a target (for OpenSSH's ProxyCommand)",
+	"usage: tunneld connect [-c FILE] [-v] HOST [PORT]\n"
+	"\n"
+	"HOST is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+	"of the configuration; PORT defaults to that section's, else 22.  In ssh_config:\n"
+	"\n"
+	"  Host i-* mi-*\n"
+	"      ProxyCommand tunneld connect %h %p\n"
+	"\n"
+	"  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
+	"                     /etc/tunneld/tunneld.ini; none is fine)\n"
+	"  -v, --verbose      say on stderr what happens\n"
+	"\n"
+	"Exit codes: 0 done, 1 runtime error, 2 usage or configuration, 3 credentials,\n"
+	"4 target not connected, 5 refused, 6 session lost.\n",
+	run,
+};

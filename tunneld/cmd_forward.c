@@ -1,0 +1,177 @@
+/* tunneld forward -L … TARGET: the forwarder without a file. */
+#include "tunneld/cli.h"
+
+#include "lib/alloc.h"
+#include "tunneld/roles.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_L 64
+
+struct forward {
+	struct td_cli cli;
+	const char *spec[MAX_L];
+	int nspec;
+	struct td_forwarder *f;
+};
+
+static bool add_spec(void *ctx, const char *value)
+{
+	struct forward *k = ctx;
+	if (k->nspec == MAX_L) {
+		fprintf(stderr, "tunneld forward: more than %d times -L\n", MAX_L);
+		return false;
+	}
+	k->spec[k->nspec++] = value;
+	return true;
+}
+
+/* One field up to the next colon; [..] keeps colons. Returns what follows the colon, NULL at the end. */
+static char *field(char *s, char **out)
+{
+	char *end;
+	if (*s == '[') {
+		*out = s + 1;
+		end = strchr(s, ']');
+		if (!end)
+			return NULL;
+		*end++ = '\0';
+	} else {
+		*out = s;
+		end = strchr(s, ':');
+		if (!end)
+			return NULL;
+	}
+	if (*end != ':')
+		return NULL;
+	*end = '\0';
+	return end + 1;
+}
+
+/* [bind:]port:host:hostport or socket:host:hostport, as ssh spells it, into a [tunnel] section. */
+static bool section(const char *spec, int i, const char *target, struct tnl_buf *out)
+{
+	char copy[1024], *f[4], *p = copy;
+	int n = 0;
+
+	if (snprintf(copy, sizeof copy, "%s", spec) >= (int)sizeof copy)
+		return false;
+	while (p && n < 4) {
+		char *next = field(p, &f[n]);
+		n++;
+		p = next;
+	}
+	if (p || n < 3)
+		return false;
+	const char *port = f[n - 1], *host = f[n - 2], *listen = f[n - 3], *bind = n == 4 ? f[0] : "127.0.0.1";
+	for (const char *c = spec; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == ';' || *c == '#')
+			return false;
+	tnl_buf_printf(out, "[tunnel forward-%d]\ntarget = %s\nport = %s\n", i + 1, target, port);
+	if (listen[0] == '/')
+		tnl_buf_printf(out, "listen = unix:%s\n", listen);
+	else if (!*bind || !strcmp(bind, "*"))
+		tnl_buf_printf(out, "listen = *:%s\n", listen);
+	else
+		tnl_buf_printf(out, strchr(bind, ':') ? "listen = [%s]:%s\n" : "listen = %s:%s\n", bind, listen);
+	if (strcmp(host, "localhost") && strcmp(host, "127.0.0.1") && strcmp(host, "::1"))
+		tnl_buf_printf(out, "host = %s\n", host);
+	return true;
+}
+
+static void drained(void *ctx)
+{
+	struct forward *k = ctx;
+	td_cli_finish(&k->cli, TD_EXIT_OK);
+}
+
+static void on_signal(struct td_cli *c, int signum)
+{
+	struct forward *k = c->user;
+	td_forwarder_drain(k->f, k->cli.cfg->fwd.drain_timeout_ns, drained, k);
+}
+
+/* The tunnels of the command line, with everything else from the target's section or the file. */
+static struct td_config *make_config(struct forward *k)
+{
+	struct tnl_buf b;
+	struct td_config *made = NULL;
+
+	tnl_buf_init(&b, 256 * 1024);
+	for (int i = 0; i < k->nspec; i++) {
+		if (!section(k->spec[i], i, k->cli.t->target, &b)) {
+			td_cli_say(&k->cli, "-L %s: not [bind:]port:host:hostport", k->spec[i]);
+			tnl_buf_fini(&b);
+			return NULL;
+		}
+	}
+	const char *text = tnl_buf_str(&b);
+	if (text)
+		made = td_config_parse(text, "-L", ".", TD_ROLE_FORWARDER, stderr);
+	tnl_buf_fini(&b);
+	return made;
+}
+
+static int run(const struct td_command *cmd, int argc, char **argv)
+{
+	static struct forward k;
+	const char *file = NULL;
+	bool verbose = false;
+	char why[400];
+	const struct td_arg args[] = {
+		{ 'c', "config", &file, NULL, NULL, NULL },
+		{ 'v', "verbose", NULL, &verbose, NULL, NULL },
+		{ 'L', "local", NULL, NULL, add_spec, &k },
+	};
+	int n = td_args(cmd, argc, argv, args, 3, 1);
+
+	if (n < 0)
+		return -1 - n;
+	if (n < 1)
+		return td_usage(cmd, "TARGET is missing");
+	if (!k.nspec)
+		return td_usage(cmd, "-L is missing");
+	int r = td_cli_open(&k.cli, "forward", file, verbose);
+	if (r == 0)
+		r = td_cli_target(&k.cli, argv[1]);
+	if (r != 0)
+		return r;
+	struct td_config *made = make_config(&k);
+	if (!made)
+		return TD_EXIT_USAGE;
+	const struct td_aws_config *aws = k.cli.made ? &k.cli.cfg->aws : &k.cli.t->aws;
+	for (int i = 0; i < made->fwd.ntunnels; i++)
+		td_aws_config_inherit(&made->fwd.tunnels[i].aws, aws);
+	td_log_setup(verbose ? TNL_LOG_DEBUG : TNL_LOG_INFO, k.cli.cfg->log_format);
+	k.f = td_forwarder_new(k.cli.loop, made, why, sizeof why);
+	if (!k.f) {
+		td_cli_say(&k.cli, "%s", why);
+		return TD_EXIT_RUNTIME;
+	}
+	k.cli.user = &k;
+	k.cli.on_signal = on_signal;
+	k.cli.cleanup = (void (*)(void *))td_forwarder_free;
+	k.cli.cleanup_arg = k.f;
+	r = td_cli_run(&k.cli);
+	td_config_free(made);
+	return r;
+}
+
+const struct td_command td_cmd_forward = {
+	"forward",
+	"tunnels from the command line, spelled as for ssh -L",
+	"usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] TARGET\n"
+	"\n"
+	"TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+	"of the configuration, whose AWS settings it then takes.  HOST is resolved at the\n"
+	"target; localhost is the target itself.  PORT may be 0 (the one chosen is told)\n"
+	"or a path for a Unix socket; BIND defaults to 127.0.0.1, * is every address.\n"
+	"\n"
+	"  -L, --local SPEC   a tunnel; may be given several times\n"
+	"  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
+	"                     /etc/tunneld/tunneld.ini; none is fine)\n"
+	"  -v, --verbose      say more\n",
+	run,
+};
