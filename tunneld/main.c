@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct td_command *const commands[] = {&td_cmd_agent, &td_cmd_gateway, &td_cmd_local, &td_cmd_status};
+static const struct td_command *const commands[] = {&td_cmd_agent, &td_cmd_gateway, &td_cmd_local, &td_cmd_connect,
+						     &td_cmd_forward, &td_cmd_status};
 
 /* --- the three daemons ----------------------------------------------------------- */
 
