@@ -48,7 +48,6 @@ struct td_forwarder_config {
 	struct td_tunnel_config *tunnels; int ntunnels;
 	struct td_tunnel_config *aliases; int naliases; /* [alias NAME]: for connect, forward and shell; no listen, port 22 */
 	uint64_t drain_timeout_ns;         /* 10 s */
-	const char *state_dir;             /* this role's own folder, set (not owned) by whoever locked it; NULL: none */
 };
 
 struct td_cidr { bool v6; uint8_t addr[16]; int bits; };

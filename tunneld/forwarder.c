@@ -237,7 +237,7 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 	tnl_list_init(&f->tunnels);
 	tnl_list_init(&f->groups);
 	tnl_list_init(&f->ledger);
-	f->state_dir = cfg->fwd.state_dir;
+	f->state_dir = cfg->state_dir ? tnl_strdup(cfg->state_dir) : NULL;
 	td_timer_init(&f->drain_timer, l, NULL, f);
 	td_timer_init(&f->terminate_timer, l, NULL, f);
 	for (int i = 0; i < cfg->fwd.ntunnels; i++) {
@@ -311,7 +311,6 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 			tunnel_close(t);
 	}
 	f->cfg = cfg;
-	f->state_dir = cfg->fwd.state_dir;
 	for (int i = 0; i < n; i++) {
 		announce(made[i]);
 		fwd_group_serve(made[i]->group);
@@ -462,6 +461,7 @@ void td_forwarder_free(struct td_forwarder *f)
 	}
 	drop_all_tunnels(f);
 	fwd_ledger_fini(f);
+	tnl_free(f->state_dir);
 	td_loop_defer(f->loop, tnl_free, f);
 }
 

@@ -82,7 +82,7 @@ struct td_forwarder {
 	void *done_ctx;
 	bool done_told;
 	int terminating;               /* TerminateSession calls under way */
-	const char *state_dir;         /* borrowed; NULL: none */
+	char *state_dir;               /* NULL: none */
 	struct tnl_list ledger;
 	bool ledger_dirty;
 };
