@@ -8,13 +8,9 @@ DUNIT_BIN := $(DUNIT:%=$(BUILD)/tests/daemon/%)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(LIB_LIBS) -lcmocka -lm
-# An archive, so that a test links the parts that it needs and no others.
-$(BUILD)/libparts.a: $(TD_PARTS)
-	@rm -f $@
-	ar rcs $@ $(TD_PARTS)
-$(BUILD)/tests/daemon/%: $(BUILD)/obj/tests/daemon/%.o $(BUILD)/libparts.a $(LIB)
+$(BUILD)/tests/daemon/%: $(BUILD)/obj/tests/daemon/%.o $(TD_PARTS) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $< $(BUILD)/libparts.a $(LIB) $(LIBS) -lcmocka
+	$(CC) $(ALL_LDFLAGS) -o $@ $< $(TD_PARTS) $(LIB) $(LIBS) -lcmocka
 
 unit: $(UNIT_BIN) $(DUNIT_BIN)
 	@sh tests/run-unit.sh $(UNIT_BIN) $(DUNIT_BIN)
