@@ -18,3 +18,5 @@ unit: $(UNIT_BIN) $(DUNIT_BIN)
 -include $(UNIT:%=$(BUILD)/obj/tests/unit/%.d) $(DUNIT:%=$(BUILD)/obj/tests/daemon/%.d)
 .PHONY: unit
 .SECONDARY:
+
+include tests/fuzz/fuzz.mk
