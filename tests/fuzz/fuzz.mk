@@ -28,9 +28,11 @@ fuzz: $(FUZZ:%=$(BUILD)/fuzz/bin/%)
 	done
 
 FUZZ_REPLAY := $(FUZZ:%=$(BUILD)/tests/fuzz/replay_%)
-$(BUILD)/tests/fuzz/replay_td_%: $(BUILD)/tests/fuzz/fuzz_td_%.o $(BUILD)/tests/fuzz/replay.o $(TD_PARTS) $(LIB)
+$(BUILD)/tests/fuzz/replay_td_%: $(BUILD)/obj/tests/fuzz/fuzz_td_%.o $(BUILD)/obj/tests/fuzz/replay.o $(TD_PARTS) $(LIB)
+	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
-$(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(LIB)
+$(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(LIB)
+	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
 
 ifdef SANITIZE
@@ -41,5 +43,5 @@ fuzz-replay:
 	@$(MAKE) --no-print-directory SANITIZE=1 fuzz-replay
 endif
 
--include $(wildcard $(BUILD)/fuzz/lib/*.d $(BUILD)/fuzz/tunneld/*.d $(BUILD)/fuzz/tests/fuzz/*.d $(BUILD)/tests/fuzz/*.d)
+-include $(wildcard $(BUILD)/fuzz/lib/*.d $(BUILD)/fuzz/tunneld/*.d $(BUILD)/fuzz/tests/fuzz/*.d $(BUILD)/obj/tests/fuzz/*.d)
 .PHONY: fuzz fuzz-replay
