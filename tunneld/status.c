@@ -126,53 +126,60 @@ static void show_all(const char *root, struct asked *a)
 		free(list);
 }
 
-/* state_dir of the file; mistakes elsewhere in it are not this command's business unless they hide it. */
-static int root_of_file(const char *path, char **root)
+/* Where daemons keep their state: as configured, else where this user's go and where the units put theirs. */
+static int find_roots(const char *path, char *roots[4])
 {
-	struct td_config *c = td_config_load(path, 0, stderr);
-	if (!c)
+	static const char *const system_roots[] = {"/var/lib/tunneld", "/var/lib/tunneld-agent", "/var/lib/tunneld-gateway"};
+	struct td_config *c = path ? td_config_load(path, 0, stderr) : NULL;
+	if (path && !c)
 		return TD_EXIT_USAGE;
-	*root = td_state_root(c->state_dir);
+	roots[0] = td_state_root(c ? c->state_dir : NULL);
+	for (int i = 0; i < 3 && !(c && c->state_dir); i++)
+		roots[i + 1] = tnl_strdup(system_roots[i]);
 	td_config_free(c);
 	return 0;
 }
 
-static int run_status(const struct td_command *cmd, int argc, char **argv)
+/* Only what runs with this configuration. */
+static void show_roles(const char *root, const char *file, struct asked *a)
 {
 	static const char *const roles[] = {"forwarder", "agent", "gateway", "local"};
+	char name[128], *full = realpath(file, NULL);
+	for (int i = 0; full && i < 4; i++) {
+		td_state_name(roles[i], full, name, sizeof name);
+		show(root, name, a);
+	}
+	free(full);
+}
+
+static int run_status(const struct td_command *cmd, int argc, char **argv)
+{
 	struct asked a = {0};
 	const char *file = NULL;
-	char *root = NULL, name[128];
+	char *roots[4] = {NULL};
 	const struct td_arg args[] = {{'c', "config", .value = &file}, {'j', "json", .flag = &a.json}};
-	int n = td_args(cmd, argc, argv, args, 2, 0), code = 0;
+	int n = td_args(cmd, argc, argv, args, 2, 0);
 	if (n < 0)
 		return -1 - n;
 	char *path = td_config_find(file);
-	if (path)
-		code = root_of_file(path, &root);
-	else
-		root = td_state_root(NULL);
-	if (!code && !root)
-		code = td_usage(cmd, "there is no home for the state directory: set $STATE_DIRECTORY or name the configuration");
-	if (!code) {
-		if (a.json)
-			putchar('[');
-		char *full = file ? realpath(file, NULL) : NULL;
-		for (int i = 0; full && i < 4; i++) {
-			td_state_name(roles[i], full, name, sizeof name);
-			show(root, name, &a);
-		}
-		free(full);
-		if (!file)
-			show_all(root, &a);
-		if (a.json)
-			puts("]");
-		if (!a.found) {
-			fprintf(stderr, "tunneld: nothing is running%s%s (looked in %s)\n", file ? " with " : "", file ? file : "", root);
-			code = TD_EXIT_RUNTIME;
-		}
+	int code = find_roots(path, roots);
+	if (!code && a.json)
+		putchar('[');
+	for (int i = 0; !code && i < 4; i++) {
+		if (roots[i] && file)
+			show_roles(roots[i], file, &a);
+		else if (roots[i])
+			show_all(roots[i], &a);
 	}
-	tnl_free(root);
+	if (!code && a.json)
+		puts("]");
+	if (!code && !a.found) {
+		fprintf(stderr, "tunneld: nothing is running%s%s (looked in %s)\n", file ? " with " : "", file ? file : "",
+			roots[0] ? roots[0] : roots[1]);
+		code = TD_EXIT_RUNTIME;
+	}
+	for (int i = 0; i < 4; i++)
+		tnl_free(roots[i]);
 	tnl_free(path);
 	return code;
 }

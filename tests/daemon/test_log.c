@@ -1,0 +1,132 @@
+/* Log lines: shape in both formats, levels, what peers may not do to a terminal or a log file. */
+#include "lib/json.h"
+#include "tunneld/log.h"
+#include <fcntl.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char got[65536];
+static int saved_fd, pipe_fd[2];
+
+/* stderr goes into a pipe from here to caught(). */
+static void catch_stderr(void)
+{
+	fflush(stderr);
+	assert_int_equal(pipe2(pipe_fd, O_NONBLOCK), 0);
+	saved_fd = dup(2);
+	dup2(pipe_fd[1], 2);
+}
+
+static const char *caught(void)
+{
+	dup2(saved_fd, 2);
+	close(saved_fd);
+	close(pipe_fd[1]);
+	ssize_t n = read(pipe_fd[0], got, sizeof got - 1);
+	close(pipe_fd[0]);
+	got[n > 0 ? n : 0] = '\0';
+	return got;
+}
+
+static void expect_tail(const char *line, const char *tail)
+{
+	/* 2026-11-23T12:00:00.123Z and the rest */
+	static const char shape[] = "dddd-dd-ddTdd:dd:dd.dddZ ";
+	for (size_t i = 0; shape[i]; i++)
+		if (shape[i] == 'd' ? line[i] < '0' || line[i] > '9' : line[i] != shape[i])
+			fail_msg("time stamp: %.30s", line);
+	assert_string_equal(line + sizeof shape - 1, tail);
+}
+
+static void test_text(void **s)
+{
+	td_log_setup(TNL_LOG_INFO, TD_LOG_TEXT);
+	catch_stderr();
+	td_info("fwd", "ops-1@x.y", "opened listen=%s", "127.0.0.1:1");
+	expect_tail(caught(), "INFO fwd session=ops-1@x.y opened listen=127.0.0.1:1\n");
+	catch_stderr();
+	td_error("main", NULL, "bad");
+	expect_tail(caught(), "ERROR main bad\n");
+	catch_stderr();
+	tnl_log(TNL_LOG_WARN, "channel", "library n=%d", 5);
+	expect_tail(caught(), "WARN channel library n=5\n");
+}
+
+static void test_levels(void **s)
+{
+	td_log_setup(TNL_LOG_WARN, TD_LOG_TEXT);
+	catch_stderr();
+	td_info("m", NULL, "no");
+	td_debug("m", NULL, "no");
+	tnl_log(TNL_LOG_INFO, "m", "no");
+	assert_string_equal(caught(), "");
+	td_log_setup(TNL_LOG_DEBUG, TD_LOG_TEXT);
+	catch_stderr();
+	td_debug("m", NULL, "yes");
+	expect_tail(caught(), "DEBUG m yes\n");
+}
+
+static void test_escape(void **s)
+{
+	td_log_setup(TNL_LOG_INFO, TD_LOG_TEXT);
+	catch_stderr();
+	/* A second line, colours, DEL, C1, a broken sequence, an overlong one, a turn of direction; then fine ones. */
+	td_info("m", "s\n", "a\nb\x1b[31m\x7f \xc2\x9b \xff \xc0\x8a \xe2\x80\xae \xe2\x80\xa6 \xc3\xa4 \xf0\x9f\x98\x80 \\ \"");
+	expect_tail(caught(), "INFO m session=s\\n a\\nb\\x1b[31m\\x7f \\xc2\\x9b \\xff \\xc0\\x8a \\xe2\\x80\\xae … ä 😀 \\ \"\n");
+}
+
+static void test_json(void **s)
+{
+	td_log_setup(TNL_LOG_INFO, TD_LOG_JSON);
+	catch_stderr();
+	td_warn("m\"", "s", "q\" b\\ n\n e\x1b \xff ä");
+	const char *line = caught();
+	assert_int_equal(line[strlen(line) - 1], '\n');
+	struct tnl_json *j = tnl_json_parse(line, strlen(line) - 1);
+	assert_non_null(j);
+	assert_string_equal(tnl_json_get_str(j, "level"), "warn");
+	assert_string_equal(tnl_json_get_str(j, "module"), "m\"");
+	assert_string_equal(tnl_json_get_str(j, "session"), "s");
+	assert_string_equal(tnl_json_get_str(j, "message"), "q\" b\\ n\n e\x1b \xc3\xbf ä");
+	assert_int_equal(strlen(tnl_json_get_str(j, "time")), 24);
+	tnl_json_free(j);
+}
+
+static void test_long(void **s)
+{
+	char *big = malloc(100001);
+	memset(big, '\x01', 100000); /* six bytes each in JSON */
+	big[100000] = '\0';
+	for (int f = 0; f < 2; f++) {
+		td_log_setup(TNL_LOG_INFO, f ? TD_LOG_JSON : TD_LOG_TEXT);
+		catch_stderr();
+		td_info("m", NULL, "%s", big);
+		const char *line = caught();
+		size_t n = strlen(line);
+		assert_true(n > 4000 && n <= 8192);
+		assert_ptr_equal(strchr(line, '\n'), line + n - 1);
+		if (f) {
+			struct tnl_json *j = tnl_json_parse(line, n - 1);
+			assert_non_null(j);
+			tnl_json_free(j);
+		}
+		/* A session name of that size leaves no room, and harms nothing. */
+		catch_stderr();
+		td_info("m", big, "%s", big);
+		line = caught();
+		assert_true(strlen(line) <= 8192 && line[strlen(line) - 1] == '\n');
+	}
+	free(big);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_text), cmocka_unit_test(test_levels), cmocka_unit_test(test_escape),
+					   cmocka_unit_test(test_json), cmocka_unit_test(test_long)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
