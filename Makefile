@@ -42,7 +42,7 @@ TD_SRC := $(sort $(wildcard tunneld/*.c))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 TD_OBJ := $(TD_SRC:%.c=$(BUILD)/obj/%.o)
 LIB := $(BUILD)/libtunneld.a
-# Everything of the daemon but main(), for tests that drive its parts.
+# Everything of the daemon but main(): an archive, so that a test links the parts that it needs and no others.
 TD_PARTS := $(BUILD)/libparts.a
 
 all: $(BUILD)/tunneld
