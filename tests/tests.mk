@@ -16,7 +16,25 @@ unit: $(UNIT_BIN) $(DUNIT_BIN)
 	@sh tests/run-unit.sh $(UNIT_BIN) $(DUNIT_BIN)
 
 -include $(UNIT:%=$(BUILD)/obj/tests/unit/%.d) $(DUNIT:%=$(BUILD)/obj/tests/daemon/%.d)
-.PHONY: unit
+# Small programs that the scripts use.
+TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(sort $(wildcard tests/tools/*.c)))
+$(BUILD)/tests/tools/%: $(BUILD)/obj/tests/tools/%.o
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $<
+
+-include tests/sim/sim.mk tests/fuzz/fuzz.mk tests/bench/bench.mk
+
+test-programs: $(UNIT_BIN) $(DUNIT_BIN) $(TOOLS)
+# The network tests alone, against what is built: make e2e ARGS='--match reset'
+e2e: $(BUILD)/tunneld $(TOOLS)
+	@TUNNELD=$(BUILD)/tunneld python3 tests/e2e/run.py $(ARGS) tests/e2e tests/fault
+
+check: deps-test
+	@BUILD=$(BUILD) MAKE="$(MAKE)" sh tests/check.sh
+check-long: deps-test
+	@BUILD=$(BUILD) MAKE="$(MAKE)" sh tests/check.sh long
+
+.PHONY: unit test-programs e2e check check-long
 .SECONDARY:
 
 include tests/fuzz/fuzz.mk

@@ -1,0 +1,65 @@
+#!/bin/sh
+# What `make check` (or, with the argument long, `make check-long`) runs.  Each part's output goes to
+# build/check/PART.log; on success one line is shown, on failure everything.
+set -u
+make=${MAKE:-make}
+build=${BUILD:-build}
+log=$build/check
+mkdir -p "$log"
+passed=0 failed=0 skipped=0
+began=$(date +%s)
+
+# part NAME COMMAND…: runs it, adds up its closing line "N passed, N failed[, N skipped]"; a part without one counts as one test.
+part() {
+	name=$1
+	shift
+	t0=$(date +%s)
+	"$@" >"$log/$name.log" 2>&1
+	code=$?
+	spent=$(($(date +%s) - t0))
+	sums=$(sed -n 's/.*\b\([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed\(, \([0-9][0-9]*\) skipped\)\{0,1\}.*/\1 \2 \4/p' "$log/$name.log")
+	p=0 f=0 s=0
+	if [ -n "$sums" ]; then
+		while read -r a b c; do
+			p=$((p + a)) f=$((f + b)) s=$((s + ${c:-0}))
+		done <<-END
+			$sums
+		END
+	fi
+	if [ $code != 0 ] && [ $f = 0 ]; then f=1; fi
+	if [ $code = 0 ] && [ $p = 0 ] && [ $f = 0 ] && [ $s = 0 ]; then p=1; fi
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	printf '%-18s %5d passed, %d failed, %d skipped  (%d s)\n' "$name" $p $f $s $spent
+	if [ $code != 0 ]; then
+		cat "$log/$name.log"
+	else
+		grep '^SKIP ' "$log/$name.log"
+	fi
+	return $code
+}
+
+quiet() { $make --no-print-directory "$@"; }
+run() { python3 tests/e2e/run.py "$@"; }
+san() { TUNNELD=$build/san/tunneld run "$@"; }
+
+part build quiet -j2 all test-programs || { echo "$passed passed, $failed failed"; exit 1; }
+if [ "${1:-}" = long ]; then
+	part sim-long quiet sim-long
+	part e2e-long run --only-long tests/e2e
+	part fault-long run --only-long tests/fault
+	part sanitizers-build quiet -j2 SANITIZE=1 all
+	part sanitizers-e2e san tests/e2e
+	part sanitizers-fault san tests/fault
+else
+	part unit quiet unit
+	part sim quiet sim
+	part fuzz-corpus quiet fuzz-replay
+	part sanitizers-build quiet -j2 SANITIZE=1 all test-programs
+	part sanitizers-unit quiet SANITIZE=1 unit
+	part sanitizers-sim quiet SANITIZE=1 sim-short
+	part sanitizers-e2e san --short tests/e2e tests/fault
+	part e2e run tests/e2e
+	part fault run tests/fault
+fi
+echo "$passed passed, $failed failed, $skipped skipped in $(($(date +%s) - began)) s"
+[ $failed = 0 ]

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Runs tests: each in a process (and process group) of its own, with a time limit.
+
+usage: run.py [--short] [--long] [--match RE] [--list] [--verbose] [--jobs N] DIRECTORY|FILE…
+--short runs only what is marked so, --long also what takes minutes.  TUNNELD names the program under test."""
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TESTS = []
+
+
+def test(name, timeout=60, short=False, long=False):
+	def wrap(fn):
+		TESTS.append((name, fn, timeout, short, long))
+		return fn
+	return wrap
+
+
+def load(path):
+	sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+	spec = importlib.util.spec_from_file_location(os.path.basename(path)[:-3], path)
+	mod = importlib.util.module_from_spec(spec)
+	sys.modules[spec.name] = mod
+	spec.loader.exec_module(mod)
+
+
+def child(fn, out):
+	import harness
+	os.setpgid(0, 0)
+	os.dup2(out, 1)
+	os.dup2(out, 2)
+	code = 1
+	try:
+		fn()
+		code = 0
+	except harness.Skip as e:
+		print('SKIP %s' % e)
+		code = 77
+	except BaseException:
+		traceback.print_exc()
+	sys.stdout.flush()
+	sys.stderr.flush()
+	os._exit(code)
+
+
+class Running:
+	def __init__(self, name, fn, limit):
+		self.name, self.limit = name, limit
+		self.out = tempfile.TemporaryFile()
+		self.t0 = time.monotonic()
+		sys.stdout.flush()
+		self.pid = os.fork()
+		if self.pid == 0:
+			child(fn, self.out.fileno())
+		try:
+			os.setpgid(self.pid, self.pid)
+		except OSError:
+			pass
+
+	def poll(self):
+		"""-> None, or (state, seconds, output)"""
+		pid, status = os.waitpid(self.pid, os.WNOHANG)
+		spent = time.monotonic() - self.t0
+		late = False
+		if not pid:
+			if spent < self.limit:
+				return None
+			late = True
+			# First ask the test's own process for a traceback, then end its whole group.
+			os.killpg(self.pid, signal.SIGKILL)
+			os.waitpid(self.pid, 0)
+			status = 1 << 8
+		else:
+			try:
+				os.killpg(self.pid, signal.SIGKILL)  # whatever the test left behind
+			except OSError:
+				pass
+		self.out.seek(0)
+		text = self.out.read().decode('utf-8', 'replace')
+		code = os.waitstatus_to_exitcode(status)
+		if late:
+			text += '\nTIME-OUT after %d s\n' % self.limit
+		return ('PASS' if code == 0 else 'SKIP' if code == 77 else 'FAIL'), spent, text
+
+
+def main():
+	ap = argparse.ArgumentParser()
+	ap.add_argument('--short', action='store_true')
+	ap.add_argument('--long', action='store_true')
+	ap.add_argument('--only-long', action='store_true')
+	ap.add_argument('--match', default='')
+	ap.add_argument('--list', action='store_true')
+	ap.add_argument('--verbose', action='store_true')
+	ap.add_argument('--jobs', type=int, default=1)
+	ap.add_argument('paths', nargs='+')
+	args = ap.parse_args()
+	sys.path.insert(0, HERE)
+	sys.modules['run'] = sys.modules['__main__']
+	import harness
+	for p in args.paths:
+		files = [p] if os.path.isfile(p) else sorted(os.path.join(p, f) for f in os.listdir(p) if f.startswith('test_') and f.endswith('.py'))
+		for f in files:
+			load(f)
+	chosen = [t for t in TESTS if (not args.short or t[3]) and (args.long or args.only_long or not t[4]) and (not args.only_long or t[4]) and
+		re.search(args.match, t[0])]
+	if args.list:
+		for t in chosen:
+			print(t[0])
+		return 0
+	if not os.access(harness.BIN, os.X_OK):
+		print('%s is missing: build it first' % harness.BIN)
+		return 1
+	certs = tempfile.mkdtemp(prefix='tunneld-certs-')
+	count = {'PASS': 0, 'FAIL': 0, 'SKIP': 0}
+	waiting, running = list(chosen), []
+	try:
+		harness.make_certificates(certs)
+		os.environ['CERT_DIR'] = certs
+		while waiting or running:
+			while waiting and len(running) < args.jobs:
+				name, fn, limit, _, _ = waiting.pop(0)
+				running.append(Running(name, fn, limit * harness.SLOW))
+			for r in list(running):
+				got = r.poll()
+				if not got:
+					continue
+				running.remove(r)
+				state, spent, text = got
+				count[state] += 1
+				note = ' '.join(text.split()) [5:] if state == 'SKIP' else ''
+				# What a test measured is worth a line: it prints it behind "note:".
+				notes = re.findall(r'^note: (.*)$', text, re.M)
+				if state != 'PASS' or args.verbose or notes:
+					print('%s %s (%.1f s)%s' % (state, r.name, spent, ': ' + (note or '; '.join(notes)) if note or notes else ''))
+				if state == 'FAIL':
+					print('\n'.join('    ' + line for line in text.rstrip().split('\n')))
+				sys.stdout.flush()
+			time.sleep(0.01)
+	finally:
+		for r in running:
+			os.killpg(r.pid, signal.SIGKILL)
+		shutil.rmtree(certs, ignore_errors=True)
+	print('%d passed, %d failed, %d skipped' % (count['PASS'], count['FAIL'], count['SKIP']))
+	return 1 if count['FAIL'] else 0
+
+
+if __name__ == '__main__':
+	sys.exit(main())
