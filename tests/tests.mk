@@ -37,4 +37,3 @@ check-long: deps-test
 .PHONY: unit test-programs e2e check check-long
 .SECONDARY:
 
-include tests/fuzz/fuzz.mk
