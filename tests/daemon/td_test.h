@@ -45,17 +45,30 @@ static void t_expired(void *arg)
 	*(bool *)arg = true;
 }
 
+/* Deferred calls run before the loop sleeps: when one of them raised the flag it must not sleep. */
+static void t_prepared(struct ev_loop *ev, ev_prepare *w, int events)
+{
+	if (*(const int *)w->data)
+		ev_break(ev, EVBREAK_ONE);
+}
+
 /* Runs the loop until *flag is not 0; false after `ms`. */
 T_UNUSED static bool t_until(const int *flag, unsigned ms)
 {
 	struct td_timer t;
+	ev_prepare p;
 	bool late = false;
+	ev_prepare_init(&p, t_prepared);
+	ev_set_priority(&p, EV_MINPRI);
+	p.data = (void *)(uintptr_t)flag;
+	ev_prepare_start(T->ev, &p);
 	td_loop_update(T);
 	td_timer_init(&t, T, t_expired, &late);
 	td_timer_in(&t, ms * TD_MS);
 	while (!*flag && !late)
 		ev_run(T->ev, EVRUN_ONCE);
 	td_timer_stop(&t);
+	ev_prepare_stop(T->ev, &p);
 	return *flag != 0;
 }
 
