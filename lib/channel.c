@@ -1,10 +1,6 @@
-#include "lib/channel.h"
+#include "lib/channel_int.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
-#include "lib/log.h"
-#include "lib/recvq.h"
-#include "lib/rto.h"
-#include "lib/sendq.h"
 #include <limits.h>
 #include <string.h>
 
@@ -16,32 +12,10 @@
 #define MEMORY_DEFAULT (16u * 1024 * 1024)
 #define MEMORY_LEAST (64u * 1024)
 #define KEPT_MAX (2u * 1024 * 1024)
-#define TICK 1000000000u /* spare memory that was not used for so long is given back */
-
-struct tnl_channel {
-	struct tnl_channel_config cfg;
-	struct tnl_mpool pool;
-	struct tnl_sendq sendq;
-	struct tnl_recvq recvq;
-	struct tnl_ackq ackq;
-	struct tnl_list unnumbered;
-	struct tnl_mbuf *reserved, *pulled;
-	struct tnl_rto rto;
-	struct tnl_cc cc;
-	struct tnl_bucket bucket;
-	size_t max_payload;
-	size_t send_mem; /* what reserved and unacknowledged messages count */
-	bool up, paused;
-	uint64_t rto_start;	    /* the timer runs from here while anything is in flight */
-	uint64_t sample_from;	    /* what was sent earlier gives no round-trip sample */
-	uint64_t token_at, tick_at; /* UINT64_MAX: not armed */
-	struct tnl_channel_stats st;
-	uint8_t ack[TNL_MSG_HDR + TNL_ACK_MAX];
-};
 
 /* Either direction may use what the other leaves, but a quarter is always its own:
  * a full send queue must not keep the reorder buffer from closing a hole. */
-static size_t share(const struct tnl_channel *ch, size_t other)
+size_t tnl_channel_share(const struct tnl_channel *ch, size_t other)
 {
 	size_t quarter = ch->cfg.memory_max / 4;
 	return ch->cfg.memory_max - (other > quarter ? other : quarter);
@@ -64,7 +38,7 @@ struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t
 	tnl_ackq_init(&ch->ackq);
 	tnl_list_init(&ch->unnumbered);
 	tnl_rto_init(&ch->rto);
-	tnl_cc_init(&ch->cc, share(ch, 0), now);
+	tnl_cc_init(&ch->cc, tnl_channel_share(ch, 0), now);
 	tnl_bucket_init(&ch->bucket, c->message_rate);
 	ch->max_payload = c->stock_peer_payload ? STOCK_PAYLOAD : DEFAULT_PAYLOAD;
 	ch->token_at = ch->tick_at = UINT64_MAX;
@@ -92,29 +66,22 @@ void tnl_channel_free(struct tnl_channel *ch)
 
 /* --- memory ----------------------------------------------------------------- */
 
-static bool send_fits(const struct tnl_channel *ch, size_t len)
+bool tnl_channel_send_fits(const struct tnl_channel *ch, size_t len)
 {
-	return ch->send_mem + tnl_mbuf_cost(len) <= share(ch, ch->recvq.mem);
+	return ch->send_mem + tnl_mbuf_cost(len) <= tnl_channel_share(ch, ch->recvq.mem);
 }
 
-static bool recv_fits(const struct tnl_channel *ch, size_t len)
+bool tnl_channel_recv_fits(const struct tnl_channel *ch, size_t len)
 {
-	return ch->recvq.mem + tnl_mbuf_cost(len) <= share(ch, ch->send_mem);
+	return ch->recvq.mem + tnl_mbuf_cost(len) <= tnl_channel_share(ch, ch->send_mem);
 }
 
 /* Spare buffers give way to ones in use: used and spare together stay under the maximum. */
-static void make_way(struct tnl_channel *ch, size_t len)
+void tnl_channel_make_way(struct tnl_channel *ch, size_t len)
 {
 	size_t need = ch->pool.used + tnl_mbuf_cost(len);
 	if (need + ch->pool.kept > ch->cfg.memory_max)
 		tnl_mpool_trim(&ch->pool, need < ch->cfg.memory_max ? ch->cfg.memory_max - need : 0);
-}
-
-static void release(struct tnl_channel *ch, struct tnl_mbuf *m, uint64_t now)
-{
-	tnl_mpool_put(&ch->pool, m);
-	if (ch->tick_at == UINT64_MAX)
-		ch->tick_at = now + TICK;
 }
 
 size_t tnl_channel_memory(const struct tnl_channel *ch)
@@ -165,7 +132,8 @@ static bool pace(struct tnl_channel *ch, size_t queued, uint64_t now)
 
 static bool may_add(struct tnl_channel *ch, size_t payload)
 {
-	return (uint64_t)(ch->sendq.next - ch->sendq.base) < TNL_CHANNEL_CAP && send_fits(ch, TNL_MSG_HDR + payload);
+	return (uint64_t)(ch->sendq.next - ch->sendq.base) < TNL_CHANNEL_CAP &&
+	       tnl_channel_send_fits(ch, TNL_MSG_HDR + payload);
 }
 
 size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now)
@@ -199,7 +167,7 @@ uint8_t *tnl_channel_reserve(struct tnl_channel *ch, size_t n)
 {
 	if (ch->reserved || n > TNL_MSG_MAX_PAYLOAD || !may_add(ch, n) || tnl_sendq_make_room(&ch->sendq))
 		return NULL;
-	make_way(ch, TNL_MSG_HDR + n);
+	tnl_channel_make_way(ch, TNL_MSG_HDR + n);
 	struct tnl_mbuf *m = tnl_mpool_get(&ch->pool, TNL_MSG_HDR + n);
 	if (!m)
 		return NULL;
@@ -231,7 +199,7 @@ static struct tnl_mbuf *right_size(struct tnl_channel *ch, struct tnl_mbuf *m, s
 {
 	if (4 * tnl_mbuf_cost(len) > tnl_mbuf_size(m))
 		return m;
-	make_way(ch, len);
+	tnl_channel_make_way(ch, len);
 	struct tnl_mbuf *s = tnl_mpool_get(&ch->pool, len);
 	if (!s)
 		return m;
@@ -253,8 +221,7 @@ int tnl_channel_commit(struct tnl_channel *ch, uint32_t ptype, size_t n, uint64_
 	seal(ch, m->data, ch->cfg.send_type, ptype, ch->sendq.next, flags, n);
 	tnl_sendq_add(&ch->sendq, m);
 	ch->st.payload_sent += n;
-	if (ch->tick_at == UINT64_MAX)
-		ch->tick_at = now + TICK;
+	tnl_channel_arm_tick(ch, now);
 	return 0;
 }
 
@@ -262,9 +229,9 @@ int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const 
 {
 	if (n > TNL_MSG_MAX_PAYLOAD)
 		return TNL_EINVAL;
-	if (!send_fits(ch, TNL_MSG_HDR + n))
+	if (!tnl_channel_send_fits(ch, TNL_MSG_HDR + n))
 		return TNL_ELIMIT;
-	make_way(ch, TNL_MSG_HDR + n);
+	tnl_channel_make_way(ch, TNL_MSG_HDR + n);
 	struct tnl_mbuf *m = tnl_mpool_get(&ch->pool, TNL_MSG_HDR + n);
 	if (!m)
 		return TNL_ENOMEM;
@@ -274,8 +241,7 @@ int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const 
 		memcpy(m->data + TNL_MSG_HDR, p, n);
 	seal(ch, m->data, t, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
 	tnl_list_push_back(&ch->unnumbered, &m->link);
-	if (ch->tick_at == UINT64_MAX)
-		ch->tick_at = now + TICK;
+	tnl_channel_arm_tick(ch, now);
 	return 0;
 }
 
@@ -314,7 +280,8 @@ int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, si
 {
 	if (ch->pulled) {
 		ch->send_mem -= tnl_mbuf_size(ch->pulled);
-		release(ch, ch->pulled, now);
+		tnl_mpool_put(&ch->pool, ch->pulled);
+		tnl_channel_arm_tick(ch, now);
 		ch->pulled = NULL;
 	}
 	if (!tnl_channel_wants_pull(ch, now))
@@ -360,231 +327,6 @@ bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now)
 		return true;
 	tnl_cc_idle(&ch->cc, ch->sendq.flight_bytes);
 	return false;
-}
-
-/* --- from the link -------------------------------------------------------------- */
-
-static int bad(struct tnl_channel *ch, const char *what, int64_t seq)
-{
-	if (!ch->st.bad++)
-		tnl_log(TNL_LOG_WARN, "channel", "ignored=%s number=%lld", what, (long long)seq);
-	return 0;
-}
-
-static void resume(struct tnl_channel *ch, uint64_t now)
-{
-	if (!ch->paused)
-		return;
-	ch->paused = false;
-	ch->rto_start = ch->sample_from = now;
-}
-
-static void detect(struct tnl_channel *ch, uint64_t now)
-{
-	tnl_sendq_detect(&ch->sendq, ch->rto.srtt, tnl_rto_value(&ch->rto), now);
-}
-
-static int feed_ack(struct tnl_channel *ch, const struct tnl_msg *msg, uint64_t now)
-{
-	struct tnl_ack a;
-	if (tnl_ack_parse(msg->payload, msg->plen, &a))
-		return bad(ch, "acknowledge payload", -1);
-	resume(ch, now);
-	ch->st.acks_received++;
-	if (a.seq < 0 || a.seq >= ch->sendq.next)
-		return bad(ch, "acknowledge for an unused number", a.seq);
-	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, a.seq);
-	if (!m)
-		return 0;
-	if (m->at == TNL_AT_FRESH)
-		return bad(ch, "acknowledge for an unsent number", a.seq);
-	uint64_t rtt = 0;
-	if (!m->ambiguous && m->sent_at >= ch->sample_from) {
-		rtt = now > m->sent_at ? now - m->sent_at : 1;
-		tnl_rto_sample(&ch->rto, rtt);
-	}
-	bool flying = m->at == TNL_AT_FLIGHT;
-	tnl_sendq_evidence(&ch->sendq, m, ch->rto.srtt, now);
-	tnl_sendq_remove(&ch->sendq, m);
-	if (flying)
-		tnl_cc_acked(&ch->cc, &m->snap, m->sent_at, m->len, rtt, ch->sendq.flight_bytes, now);
-	ch->send_mem -= tnl_mbuf_size(m);
-	release(ch, m, now);
-	ch->rto_start = now;
-	detect(ch, now);
-	return 0;
-}
-
-/* In order: hand it over, acknowledge, advance. */
-static int take(struct tnl_channel *ch, const struct tnl_msg *m, bool owed, uint64_t now)
-{
-	int r = ch->cfg.deliver(ch->cfg.ctx, m, now);
-	if (r)
-		return r;
-	if (!owed)
-		tnl_ackq_push(&ch->ackq, m->id, m->seq);
-	ch->recvq.expected++;
-	ch->st.payload_received += m->plen;
-	return 0;
-}
-
-int tnl_channel_ready(struct tnl_channel *ch, uint64_t now)
-{
-	struct tnl_mbuf *b;
-	while ((b = tnl_recvq_find(&ch->recvq, ch->recvq.expected))) {
-		int r = take(ch, &b->msg, b->owed, now);
-		if (r)
-			return r == TNL_EAGAIN ? 0 : r;
-		tnl_recvq_drop(&ch->recvq, &ch->pool, b);
-		if (ch->tick_at == UINT64_MAX)
-			ch->tick_at = now + TICK;
-	}
-	return 0;
-}
-
-static void keep(struct tnl_channel *ch, const struct tnl_msg *m, bool owed)
-{
-	int r = TNL_ELIMIT;
-	if (recv_fits(ch, TNL_MSG_HDR + m->plen)) {
-		make_way(ch, TNL_MSG_HDR + m->plen);
-		/* Room for the ack first: what is kept as owed has one on its way. */
-		if (owed && !tnl_ackq_room(&ch->ackq, 1))
-			owed = false;
-		r = tnl_recvq_keep(&ch->recvq, &ch->pool, m, owed);
-	}
-	if (r)
-		ch->st.dropped_full++;
-	else if (owed)
-		tnl_ackq_push(&ch->ackq, m->id, m->seq);
-}
-
-static int feed_stream(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
-{
-	if (m->seq < 0)
-		return bad(ch, "negative number", m->seq);
-	resume(ch, now);
-	ch->st.received++;
-	if (m->seq < ch->recvq.expected) {
-		ch->st.duplicates++;
-		tnl_ackq_push(&ch->ackq, m->id, m->seq);
-		return 0;
-	}
-	struct tnl_mbuf *b = tnl_recvq_find(&ch->recvq, m->seq);
-	if (b) {
-		ch->st.duplicates++;
-		if (b->owed)
-			tnl_ackq_push(&ch->ackq, m->id, m->seq);
-		return m->seq == ch->recvq.expected ? tnl_channel_ready(ch, now) : 0;
-	}
-	if (m->seq > ch->recvq.expected) {
-		ch->st.reordered++;
-		keep(ch, m, true);
-		return 0;
-	}
-	int r = take(ch, m, false, now);
-	if (r == TNL_EAGAIN) {
-		keep(ch, m, false);
-		return 0;
-	}
-	return r ? r : tnl_channel_ready(ch, now);
-}
-
-int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
-{
-	if (m->type == ch->cfg.recv_type)
-		return feed_stream(ch, m, now);
-	switch (m->type) {
-	case TNL_MT_ACK:
-		return feed_ack(ch, m, now);
-	case TNL_MT_START_PUBLICATION:
-		resume(ch, now);
-		return 0;
-	case TNL_MT_PAUSE_PUBLICATION:
-		ch->paused = true;
-		return 0;
-	case TNL_MT_INPUT:
-	case TNL_MT_OUTPUT:
-		return bad(ch, "message of the other direction", m->seq);
-	default:
-		return 0;
-	}
-}
-
-/* --- links and time -------------------------------------------------------------- */
-
-void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now)
-{
-	ch->up = true;
-	ch->paused = false;
-	tnl_sendq_all_lost(&ch->sendq);
-	tnl_cc_init(&ch->cc, share(ch, 0), now);
-	tnl_rto_init(&ch->rto);
-	ch->rto_start = ch->sample_from = now;
-}
-
-void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now)
-{
-	ch->up = false;
-	ch->sample_from = now;
-	ch->token_at = UINT64_MAX;
-}
-
-static uint64_t rto_at(const struct tnl_channel *ch)
-{
-	return tnl_list_empty(&ch->sendq.flight) ? UINT64_MAX : ch->rto_start + tnl_rto_value(&ch->rto);
-}
-
-uint64_t tnl_channel_deadline(const struct tnl_channel *ch)
-{
-	uint64_t at = ch->tick_at < ch->token_at ? ch->tick_at : ch->token_at;
-	if (!ch->up || ch->paused)
-		return at;
-	uint64_t rto = rto_at(ch), holes = tnl_sendq_deadline(&ch->sendq);
-	at = rto < at ? rto : at;
-	return holes < at ? holes : at;
-}
-
-static void tick(struct tnl_channel *ch, uint64_t now)
-{
-	bool again = tnl_mpool_tick(&ch->pool);
-	if (ch->sendq.base == ch->sendq.next && !ch->reserved)
-		tnl_sendq_shrink(&ch->sendq);
-	if (!ch->recvq.count)
-		tnl_recvq_shrink(&ch->recvq);
-	if (!ch->ackq.count)
-		tnl_ackq_fini(&ch->ackq);
-	again = again || ch->sendq.ring_size || ch->recvq.ring_size || ch->ackq.size;
-	ch->tick_at = again ? now + TICK : UINT64_MAX;
-}
-
-/* The timer resends one message, the oldest: when all was merely late nothing is
- * doubled, and when all was lost its ack is evidence for the rest. */
-static int timeout(struct tnl_channel *ch, uint64_t now)
-{
-	struct tnl_sendq *q = &ch->sendq;
-	ch->rto_start = now;
-	if (!tnl_list_empty(&q->resend))
-		return 0; /* the link has not taken the last one yet */
-	struct tnl_mbuf *m = tnl_sendq_find(q, q->base);
-	if (ch->cfg.resend_max && m->resends >= ch->cfg.resend_max)
-		return TNL_ETIMEOUT;
-	tnl_rto_expired(&ch->rto);
-	tnl_sendq_lost(q, m);
-	m->probe = true;
-	return 0;
-}
-
-int tnl_channel_expire(struct tnl_channel *ch, uint64_t now)
-{
-	if (ch->tick_at <= now)
-		tick(ch, now);
-	if (ch->token_at <= now)
-		ch->token_at = UINT64_MAX;
-	if (!ch->up || ch->paused)
-		return 0;
-	if (tnl_sendq_deadline(&ch->sendq) <= now)
-		detect(ch, now);
-	return rto_at(ch) <= now ? timeout(ch, now) : 0;
 }
 
 /* --- questions --------------------------------------------------------------------- */

@@ -27,6 +27,7 @@ struct end {
 	unsigned room; /* messages that may still be taken; UINT_MAX: any */
 	void (*tap)(struct end *e, const struct tnl_msg *m, uint64_t now);
 	void *user;
+	long live; /* blocks on the heap before it was opened */
 };
 
 static uint64_t cu_wall(void *ctx)
@@ -58,6 +59,7 @@ static int cu_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 static void cu_open(struct end *e, bool agent, size_t memory_max, unsigned rate, unsigned resend_max, bool stock)
 {
 	memset(e, 0, sizeof *e);
+	e->live = tnl_alloc_live();
 	e->room = UINT_MAX;
 	e->last = -1;
 	struct tnl_channel_config c = {.send_type = agent ? TNL_MT_OUTPUT : TNL_MT_INPUT,

@@ -1,0 +1,227 @@
+#include "lib/channel_int.h"
+#include "lib/log.h"
+
+/* --- from the link -------------------------------------------------------------- */
+
+static int bad(struct tnl_channel *ch, const char *what, int64_t seq)
+{
+	if (!ch->st.bad++)
+		tnl_log(TNL_LOG_WARN, "channel", "ignored=%s number=%lld", what, (long long)seq);
+	return 0;
+}
+
+static void resume(struct tnl_channel *ch, uint64_t now)
+{
+	if (!ch->paused)
+		return;
+	ch->paused = false;
+	ch->rto_start = ch->sample_from = now;
+}
+
+static void detect(struct tnl_channel *ch, uint64_t now)
+{
+	tnl_sendq_detect(&ch->sendq, ch->rto.srtt, tnl_rto_value(&ch->rto), now);
+}
+
+static int feed_ack(struct tnl_channel *ch, const struct tnl_msg *msg, uint64_t now)
+{
+	struct tnl_ack a;
+	if (tnl_ack_parse(msg->payload, msg->plen, &a))
+		return bad(ch, "acknowledge payload", -1);
+	resume(ch, now);
+	ch->st.acks_received++;
+	if (a.seq < 0 || a.seq >= ch->sendq.next)
+		return bad(ch, "acknowledge for an unused number", a.seq);
+	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, a.seq);
+	if (!m)
+		return 0;
+	if (m->at == TNL_AT_FRESH)
+		return bad(ch, "acknowledge for an unsent number", a.seq);
+	uint64_t rtt = 0;
+	if (!m->ambiguous && m->sent_at >= ch->sample_from) {
+		rtt = now > m->sent_at ? now - m->sent_at : 1;
+		tnl_rto_sample(&ch->rto, rtt);
+	}
+	bool flying = m->at == TNL_AT_FLIGHT;
+	tnl_sendq_evidence(&ch->sendq, m, ch->rto.srtt, now);
+	tnl_sendq_remove(&ch->sendq, m);
+	if (flying)
+		tnl_cc_acked(&ch->cc, &m->snap, m->sent_at, m->len, rtt, ch->sendq.flight_bytes, now);
+	ch->send_mem -= tnl_mbuf_size(m);
+	tnl_mpool_put(&ch->pool, m);
+	tnl_channel_arm_tick(ch, now);
+	ch->rto_start = now;
+	detect(ch, now);
+	return 0;
+}
+
+/* In order: hand it over, acknowledge, advance. */
+static int take(struct tnl_channel *ch, const struct tnl_msg *m, bool owed, uint64_t now)
+{
+	int r = ch->cfg.deliver(ch->cfg.ctx, m, now);
+	if (r)
+		return r;
+	if (!owed)
+		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+	ch->recvq.expected++;
+	ch->st.payload_received += m->plen;
+	return 0;
+}
+
+int tnl_channel_ready(struct tnl_channel *ch, uint64_t now)
+{
+	struct tnl_mbuf *b;
+	while ((b = tnl_recvq_find(&ch->recvq, ch->recvq.expected))) {
+		int r = take(ch, &b->msg, b->owed, now);
+		if (r)
+			return r == TNL_EAGAIN ? 0 : r;
+		tnl_recvq_drop(&ch->recvq, &ch->pool, b);
+		tnl_channel_arm_tick(ch, now);
+	}
+	return 0;
+}
+
+static void keep(struct tnl_channel *ch, const struct tnl_msg *m, bool owed)
+{
+	int r = TNL_ELIMIT;
+	if (tnl_channel_recv_fits(ch, TNL_MSG_HDR + m->plen)) {
+		tnl_channel_make_way(ch, TNL_MSG_HDR + m->plen);
+		/* Room for the ack first: what is kept as owed has one on its way. */
+		if (owed && !tnl_ackq_room(&ch->ackq, 1))
+			owed = false;
+		r = tnl_recvq_keep(&ch->recvq, &ch->pool, m, owed);
+	}
+	if (r)
+		ch->st.dropped_full++;
+	else if (owed)
+		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+}
+
+static int feed_stream(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
+{
+	if (m->seq < 0)
+		return bad(ch, "negative number", m->seq);
+	resume(ch, now);
+	ch->st.received++;
+	if (m->seq < ch->recvq.expected) {
+		ch->st.duplicates++;
+		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+		return 0;
+	}
+	struct tnl_mbuf *b = tnl_recvq_find(&ch->recvq, m->seq);
+	if (b) {
+		ch->st.duplicates++;
+		if (b->owed)
+			tnl_ackq_push(&ch->ackq, m->id, m->seq);
+		return m->seq == ch->recvq.expected ? tnl_channel_ready(ch, now) : 0;
+	}
+	if (m->seq > ch->recvq.expected) {
+		ch->st.reordered++;
+		keep(ch, m, true);
+		return 0;
+	}
+	int r = take(ch, m, false, now);
+	if (r == TNL_EAGAIN) {
+		keep(ch, m, false);
+		return 0;
+	}
+	return r ? r : tnl_channel_ready(ch, now);
+}
+
+int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
+{
+	if (m->type == ch->cfg.recv_type)
+		return feed_stream(ch, m, now);
+	switch (m->type) {
+	case TNL_MT_ACK:
+		return feed_ack(ch, m, now);
+	case TNL_MT_START_PUBLICATION:
+		resume(ch, now);
+		return 0;
+	case TNL_MT_PAUSE_PUBLICATION:
+		ch->paused = true;
+		return 0;
+	case TNL_MT_INPUT:
+	case TNL_MT_OUTPUT:
+		return bad(ch, "message of the other direction", m->seq);
+	default:
+		return 0;
+	}
+}
+
+/* --- links and time -------------------------------------------------------------- */
+
+void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now)
+{
+	ch->up = true;
+	ch->paused = false;
+	tnl_sendq_all_lost(&ch->sendq);
+	tnl_cc_init(&ch->cc, tnl_channel_share(ch, 0), now);
+	tnl_rto_init(&ch->rto);
+	ch->rto_start = ch->sample_from = now;
+}
+
+void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now)
+{
+	ch->up = false;
+	ch->sample_from = now;
+	ch->token_at = UINT64_MAX;
+}
+
+static uint64_t rto_at(const struct tnl_channel *ch)
+{
+	return tnl_list_empty(&ch->sendq.flight) ? UINT64_MAX : ch->rto_start + tnl_rto_value(&ch->rto);
+}
+
+uint64_t tnl_channel_deadline(const struct tnl_channel *ch)
+{
+	uint64_t at = ch->tick_at < ch->token_at ? ch->tick_at : ch->token_at;
+	if (!ch->up || ch->paused)
+		return at;
+	uint64_t rto = rto_at(ch), holes = tnl_sendq_deadline(&ch->sendq);
+	at = rto < at ? rto : at;
+	return holes < at ? holes : at;
+}
+
+static void tick(struct tnl_channel *ch, uint64_t now)
+{
+	bool again = tnl_mpool_tick(&ch->pool);
+	if (ch->sendq.base == ch->sendq.next && !ch->reserved)
+		tnl_sendq_shrink(&ch->sendq);
+	if (!ch->recvq.count)
+		tnl_recvq_shrink(&ch->recvq);
+	if (!ch->ackq.count)
+		tnl_ackq_fini(&ch->ackq);
+	again = again || ch->sendq.ring_size || ch->recvq.ring_size || ch->ackq.size;
+	ch->tick_at = again ? now + TNL_CHANNEL_TICK : UINT64_MAX;
+}
+
+/* The timer resends one message, the oldest: when all was merely late nothing is
+ * doubled, and when all was lost its ack is evidence for the rest. */
+static int timeout(struct tnl_channel *ch, uint64_t now)
+{
+	struct tnl_sendq *q = &ch->sendq;
+	ch->rto_start = now;
+	if (!tnl_list_empty(&q->resend))
+		return 0; /* the link has not taken the last one yet */
+	struct tnl_mbuf *m = tnl_sendq_find(q, q->base);
+	if (ch->cfg.resend_max && m->resends >= ch->cfg.resend_max)
+		return TNL_ETIMEOUT;
+	tnl_rto_expired(&ch->rto);
+	tnl_sendq_lost(q, m);
+	m->probe = true;
+	return 0;
+}
+
+int tnl_channel_expire(struct tnl_channel *ch, uint64_t now)
+{
+	if (ch->tick_at <= now)
+		tick(ch, now);
+	if (ch->token_at <= now)
+		ch->token_at = UINT64_MAX;
+	if (!ch->up || ch->paused)
+		return 0;
+	if (tnl_sendq_deadline(&ch->sendq) <= now)
+		detect(ch, now);
+	return rto_at(ch) <= now ? timeout(ch, now) : 0;
+}
