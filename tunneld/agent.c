@@ -1,0 +1,277 @@
+/* The agent role as a whole: set up, reload, drain, status. */
+#include "tunneld/agent_int.h"
+
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+#include "tunneld/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* How long the end of sessions may wait for a gateway's confirmation when we stop. */
+#define TASKS_WAIT (1500 * TD_MS)
+
+/* Our own gateway serves all APIs at one address: what is not set follows what is. */
+static struct td_aws_config aws_config(const struct td_agent_config *c)
+{
+	struct td_aws_config aws = c->aws;
+	char *known = aws.ssmmessages_endpoint ? aws.ssmmessages_endpoint : aws.ssm_endpoint;
+
+	if (!known || strstr(known, "amazonaws."))
+		return aws;
+	if (!aws.ssmmessages_endpoint)
+		aws.ssmmessages_endpoint = known;
+	if (!aws.ssm_endpoint)
+		aws.ssm_endpoint = known;
+	if (!aws.kms_endpoint)
+		aws.kms_endpoint = known;
+	return aws;
+}
+
+static void on_wake(void *arg)
+{
+	struct td_agent *a = arg;
+
+	ag_control_wake(a);
+	tnl_list_foreach(it, &a->sessions)
+		ag_session_wake(tnl_container_of(it, struct ag_session, node));
+}
+
+static void drain_tick(void *arg);
+static void settle_tick(void *arg);
+
+struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
+{
+	struct td_agent *a = tnl_calloc(1, sizeof *a);
+
+	if (!a) {
+		snprintf(why, cap, "out of memory");
+		return NULL;
+	}
+	a->loop = l;
+	a->cfg = cfg;
+	tnl_list_init(&a->sessions);
+	tnl_list_init(&a->tasks);
+	td_timer_init(&a->drain_timer, l, drain_tick, a);
+	td_timer_init(&a->settle_timer, l, settle_tick, a);
+	struct td_aws_config aws = aws_config(ag_cfg(a));
+	a->aws = td_aws_new(l, &aws, why, cap);
+	a->instance_id = tnl_strdup(ag_cfg(a)->instance_id);
+	a->info = a->aws && a->instance_id ? ag_info_new(a) : NULL;
+	if (!a->info) {
+		if (a->aws)
+			snprintf(why, cap, "out of memory");
+		td_aws_free(a->aws);
+		tnl_free(a->instance_id);
+		tnl_free(a);
+		return NULL;
+	}
+	td_loop_on_wake(l, on_wake, a);
+	ag_control_init(a);
+	ag_control_start(a);
+	return a;
+}
+
+void td_agent_free(struct td_agent *a)
+{
+	if (!a)
+		return;
+	td_loop_off_wake(a->loop, on_wake, a);
+	td_timer_stop(&a->drain_timer);
+	td_timer_stop(&a->settle_timer);
+	a->done = NULL;
+	while (!tnl_list_empty(&a->sessions))
+		ag_session_free(tnl_container_of(a->sessions.next, struct ag_session, node));
+	ag_tasks_free(a);
+	ag_info_free(a->info);
+	ag_control_stop(a);
+	td_aws_free(a->aws);
+	tnl_free(a->instance_id);
+	/* Sessions' last deferred steps look at nothing of us; our own memory goes after them all the same. */
+	td_loop_defer(a->loop, tnl_free, a);
+}
+
+bool td_agent_connected(const struct td_agent *a)
+{
+	return a->control.state == AG_CTL_UP;
+}
+
+/* Sessions stay. New connections meet the new allow and deny; another endpoint, key or
+ * name brings a new control channel, and resumes go the new way. */
+int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, size_t cap)
+{
+	struct td_aws_config conf = aws_config(&cfg->agent);
+	struct td_aws *aws = td_aws_new(a->loop, &conf, why, cap);
+	char *id = tnl_strdup(cfg->agent.instance_id);
+
+	if (!aws || !id) {
+		if (aws)
+			snprintf(why, cap, "out of memory");
+		td_aws_free(aws);
+		tnl_free(id);
+		return -1;
+	}
+	struct td_aws *old = a->aws;
+	bool same = aws == old && !strcmp(id, a->instance_id);
+	tnl_free(a->instance_id);
+	a->aws = aws;
+	a->instance_id = id;
+	a->cfg = cfg;
+	if (!same) {
+		ag_control_restart(a);
+		ag_info_restart(a->info);
+	}
+	td_aws_free(old);
+	return 0;
+}
+
+/* --- drain ------------------------------------------------------------------------------ */
+
+static void tell_done(struct td_agent *a)
+{
+	void (*done)(void *) = a->done;
+
+	if (a->told || !done)
+		return;
+	a->told = true;
+	td_timer_stop(&a->drain_timer);
+	done(a->done_ctx);
+}
+
+/* Sessions without connections end at once, the others when they have none, all at the deadline.
+ * Then the gateway has a moment to confirm; without a control channel nobody could. */
+static void settle_tick(void *arg)
+{
+	struct td_agent *a = arg;
+
+	if (!a->draining)
+		return;
+	bool late = a->loop->now >= a->drain_by;
+	ag_sessions_drain(a, late);
+	if (!tnl_list_empty(&a->sessions)) {
+		td_timer_at(&a->drain_timer, late ? a->drain_by + 4 * TD_SEC : a->drain_by);
+		if (late && a->loop->now >= a->drain_by + 3 * TD_SEC)
+			tell_done(a);
+		return;
+	}
+	if (!a->tasks_by)
+		a->tasks_by = a->loop->now + TASKS_WAIT;
+	if (tnl_list_empty(&a->tasks) || !td_agent_connected(a) || a->loop->now >= a->tasks_by)
+		tell_done(a);
+	else
+		td_timer_at(&a->drain_timer, a->tasks_by);
+}
+
+static void drain_tick(void *arg)
+{
+	settle_tick(arg);
+}
+
+void ag_settle(struct td_agent *a)
+{
+	if (a->draining && !a->told)
+		td_timer_in(&a->settle_timer, 0);
+}
+
+static void cut(void *arg)
+{
+	tell_done(arg);
+}
+
+void td_agent_drain(struct td_agent *a, uint64_t timeout_ns, void (*done)(void *), void *ctx)
+{
+	a->done = done;
+	a->done_ctx = ctx;
+	if (a->draining) { /* the second time: now */
+		a->settle_timer.fn = cut;
+		td_timer_in(&a->settle_timer, 0);
+		return;
+	}
+	td_info(AG_MOD, NULL, "stopping sessions=%u timeout_ms=%llu", a->nsessions, (unsigned long long)(timeout_ns / TD_MS));
+	a->draining = true;
+	a->drain_by = a->loop->now + timeout_ns;
+	td_timer_in(&a->settle_timer, 0);
+}
+
+/* --- status ------------------------------------------------------------------------------- */
+
+static void put_session(struct tnl_jw *w, const struct ag_session *s)
+{
+	static const char *const modes[] = { "unknown", "mux", "basic", "single", "shell", "command" };
+	struct tnl_channel_stats st = { 0 };
+	struct tnl_session *ses = s->pump ? td_pump_session(s->pump) : NULL;
+
+	if (ses)
+		tnl_channel_stats(tnl_session_channel(ses), &st);
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "id", s->start.session_id);
+	tnl_jw_kv(w, "type", s->start.session_type);
+	tnl_jw_kv(w, "owner", s->start.session_owner);
+	tnl_jw_kv(w, "state", ag_state_name(s));
+	tnl_jw_kv(w, "mode", modes[s->mode]);
+	tnl_jw_kv(w, "host", s->host);
+	tnl_jw_kvi(w, "port", s->port);
+	tnl_jw_kvi(w, "streams", ses ? (int64_t)tnl_session_streams(ses) : 0);
+	tnl_jw_kvi(w, "memory", ses ? (int64_t)tnl_session_memory(ses) : 0);
+	tnl_jw_kvi(w, "memory_max", (int64_t)ag_cfg(s->a)->session_memory);
+	tnl_jw_kvi(w, "resumes", s->resumes);
+	tnl_jw_kvi(w, "sent", (int64_t)st.sent);
+	tnl_jw_kvi(w, "resent", (int64_t)st.resent);
+	tnl_jw_kvi(w, "received", (int64_t)st.received);
+	tnl_jw_kvi(w, "duplicates", (int64_t)st.duplicates);
+	tnl_jw_kvi(w, "bad", (int64_t)st.bad);
+	tnl_jw_kvi(w, "rtt_us", (int64_t)(st.srtt_ns / 1000));
+	tnl_jw_kvi(w, "inflight_bytes", (int64_t)st.inflight_bytes);
+	tnl_jw_kvi(w, "seconds", (int64_t)((s->a->loop->now - s->started_at) / TD_SEC));
+	tnl_jw_end_obj(w);
+}
+
+static void put_counters(struct tnl_jw *w, const struct td_agent *a)
+{
+	const struct {
+		const char *key;
+		uint64_t value;
+	} c[] = {
+		{ "sessions", a->n.sessions },
+		{ "sessions_failed", a->n.sessions_failed },
+		{ "sessions_refused", a->n.refused },
+		{ "connections", a->n.connections },
+		{ "dial_failures", a->n.dial_failures },
+		{ "denied", a->n.denied },
+		{ "bad_messages", a->n.bad_messages },
+		{ "ignored_messages", a->n.ignored_messages },
+		{ "resumes", a->n.resumes },
+		{ "control_connects", a->n.control_connects },
+		{ "tasks_sent", a->n.tasks_sent },
+		{ "tasks_unconfirmed", a->n.tasks_unconfirmed },
+	};
+
+	tnl_jw_key(w, "counters");
+	tnl_jw_obj(w);
+	for (size_t i = 0; i < sizeof c / sizeof c[0]; i++)
+		tnl_jw_kvi(w, c[i].key, (int64_t)c[i].value);
+	tnl_jw_end_obj(w);
+}
+
+void td_agent_status(struct td_agent *a, struct tnl_buf *json)
+{
+	struct tnl_jw w;
+
+	tnl_jw_init(&w, json);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "instance_id", a->instance_id);
+	tnl_jw_key(&w, "connected");
+	tnl_jw_bool(&w, td_agent_connected(a));
+	tnl_jw_key(&w, "draining");
+	tnl_jw_bool(&w, a->draining);
+	tnl_jw_kv(&w, "last_error", a->control.last_error);
+	tnl_jw_kvi(&w, "memory", (int64_t)td_memory_used());
+	tnl_jw_kvi(&w, "memory_max", (int64_t)td_memory_max());
+	tnl_jw_key(&w, "sessions");
+	tnl_jw_arr(&w);
+	tnl_list_foreach(it, &a->sessions)
+		put_session(&w, tnl_container_of(it, struct ag_session, node));
+	tnl_jw_end_arr(&w);
+	put_counters(&w, a);
+	tnl_jw_end_obj(&w);
+}

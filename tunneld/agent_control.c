@@ -1,0 +1,335 @@
+/* The control channel: how the agent hears of sessions and reports their end. */
+#include "tunneld/agent_int.h"
+
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "tunneld/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TASK_TRIES 3
+#define TASK_EVERY (1 * TD_SEC)
+#define TASKS_MAX 1000
+#define WARN_EVERY (60 * TD_SEC)
+
+static const char *const state_names[] = { "down", "opening", "up" };
+
+static void set_state(struct ag_control *c, enum ag_control_state st)
+{
+	if (c->state == st)
+		return;
+	td_debug(AG_MOD, NULL, "control channel old=%s new=%s", state_names[c->state], state_names[st]);
+	c->state = st;
+}
+
+/* The same trouble is told once a minute, not with each attempt. */
+static void trouble(struct td_agent *a, const char *what, const char *why)
+{
+	struct ag_control *c = &a->control;
+	bool known = !strncmp(c->last_error, why, sizeof c->last_error - 1);
+
+	if (known && c->warned_at && a->loop->now - c->warned_at < WARN_EVERY)
+		return;
+	c->warned_at = a->loop->now;
+	snprintf(c->last_error, sizeof c->last_error, "%s", why);
+	td_warn(AG_MOD, NULL, "control channel %s, trying again instance=%s endpoint=%s error=\"%s\"", what, a->instance_id,
+		td_aws_endpoint(a->aws, "ssmmessages"), why);
+}
+
+static void retry(struct td_agent *a)
+{
+	struct ag_control *c = &a->control;
+	set_state(c, AG_CTL_DOWN);
+	td_timer_in(&c->retry, td_backoff_next(&c->backoff));
+}
+
+/* --- messages ------------------------------------------------------------------------- */
+
+static void bad_message(struct td_agent *a, const char *field)
+{
+	a->n.bad_messages++;
+	if (a->control.bad_logged)
+		return;
+	a->control.bad_logged = true;
+	td_warn(AG_MOD, NULL, "control channel: message dropped peer=%s field=%s (further ones are only counted)",
+		td_wslink_peer(a->control.link), field);
+}
+
+static void on_start(struct td_agent *a, const struct tnl_msg *m)
+{
+	struct tnl_start start;
+	const char *fault;
+
+	if (tnl_start_parse(m->payload, m->plen, &start, &fault)) {
+		bad_message(a, fault);
+		return;
+	}
+	ag_session_start(a, &start);
+	tnl_start_fini(&start);
+}
+
+static void on_channel_closed(struct td_agent *a, const struct tnl_msg *m)
+{
+	struct tnl_channel_closed c;
+
+	if (tnl_channel_closed_parse(m->payload, m->plen, &c)) {
+		bad_message(a, "channel_closed");
+		return;
+	}
+	const char *id = c.session_id && *c.session_id ? c.session_id : c.destination_id;
+	struct ag_session *s = id ? ag_session_find(a, id) : NULL;
+	if (s)
+		ag_session_closed_by_gateway(s, c.output ? c.output : "");
+	tnl_channel_closed_fini(&c);
+}
+
+static void on_task_ack(struct td_agent *a, const struct tnl_msg *m)
+{
+	struct tnl_task t;
+
+	if (tnl_task_parse(m->payload, m->plen, &t)) {
+		bad_message(a, "agent_task_acknowledge");
+		return;
+	}
+	if (t.message_id)
+		ag_tasks_acknowledged(a, t.message_id);
+	tnl_task_fini(&t);
+}
+
+static void on_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
+{
+	struct td_agent *a = ctx;
+	struct tnl_msg m;
+	struct tnl_msg_fault fault;
+
+	if (op != TNL_WS_BINARY) {
+		a->n.ignored_messages++;
+		return;
+	}
+	int rc = tnl_msg_decode(p, n, &m, &fault);
+	if (rc && rc != TNL_ETYPE) {
+		bad_message(a, fault.field);
+		return;
+	}
+	if (m.type == TNL_MT_INTERACTIVE_SHELL) {
+		on_start(a, &m);
+	} else if (m.type == TNL_MT_CHANNEL_CLOSED) {
+		on_channel_closed(a, &m);
+	} else if (m.type == TNL_MT_TASK_ACK) {
+		on_task_ack(a, &m);
+	} else {
+		a->n.ignored_messages++;
+		if (m.type == TNL_MT_AGENT_JOB && !a->control.job_logged) {
+			a->control.job_logged = true;
+			td_warn(AG_MOD, NULL, "Run Command is not served by this agent, agent_job is ignored");
+		}
+	}
+}
+
+static void on_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
+{
+	struct td_agent *a = ctx;
+	struct ag_control *c = &a->control;
+	char text[200];
+
+	snprintf(text, sizeof text, "%s (close code %u)", why && *why ? why : tnl_err_text(err), code);
+	td_wslink_free(c->link);
+	c->link = NULL;
+	td_backoff_up(&c->backoff, a->loop->now - c->up_at);
+	/* AWS ends each channel about hourly with 1000. */
+	if (code == 1000)
+		td_info(AG_MOD, NULL, "control channel closed by the gateway, opening it again reason=\"%s\"", why ? why : "");
+	else
+		trouble(a, "lost", text);
+	retry(a);
+}
+
+static const struct td_wslink_cb control_cb = { .message = on_message, .closed = on_closed };
+
+static void on_opened(void *ctx, const struct ag_open_result *r)
+{
+	struct td_agent *a = ctx;
+	struct ag_control *c = &a->control;
+
+	if (!r->w) {
+		trouble(a, "could not be opened", r->why);
+		retry(a);
+		return;
+	}
+	c->link = r->w;
+	c->up_at = a->loop->now;
+	c->last_error[0] = '\0';
+	c->warned_at = 0;
+	c->bad_logged = false;
+	td_wslink_set_cb(c->link, &control_cb, a);
+	set_state(c, AG_CTL_UP);
+	a->n.control_connects++;
+	td_info(AG_MOD, NULL, "control channel up instance=%s peer=%s", a->instance_id, td_wslink_peer(c->link));
+	ag_tasks_resume(a);
+}
+
+static void open_again(void *arg)
+{
+	struct td_agent *a = arg;
+	if (a->control.open.busy || a->control.link)
+		return;
+	set_state(&a->control, AG_CTL_OPENING);
+	ag_open_start(&a->control.open);
+}
+
+void ag_control_init(struct td_agent *a)
+{
+	struct ag_control *c = &a->control;
+	const struct td_agent_config *cfg = ag_cfg(a);
+
+	ag_open_init(&c->open, a, NULL, on_opened, a);
+	td_timer_init(&c->retry, a->loop, open_again, a);
+	td_backoff_init(&c->backoff, cfg->reconnect_min_ns, cfg->reconnect_max_ns);
+}
+
+void ag_control_start(struct td_agent *a)
+{
+	open_again(a);
+}
+
+void ag_control_stop(struct td_agent *a)
+{
+	struct ag_control *c = &a->control;
+
+	td_timer_stop(&c->retry);
+	ag_open_cancel(&c->open);
+	if (c->link)
+		td_wslink_free(c->link);
+	c->link = NULL;
+	set_state(c, AG_CTL_DOWN);
+}
+
+void ag_control_restart(struct td_agent *a)
+{
+	ag_control_stop(a);
+	td_backoff_init(&a->control.backoff, ag_cfg(a)->reconnect_min_ns, ag_cfg(a)->reconnect_max_ns);
+	ag_control_start(a);
+}
+
+void ag_control_wake(struct td_agent *a)
+{
+	if (a->control.link)
+		td_wslink_ping(a->control.link);
+	else if (!a->control.open.busy)
+		td_timer_in(&a->control.retry, 0);
+}
+
+/* --- ends of sessions ------------------------------------------------------------------- */
+
+static void task_free(struct ag_task *t)
+{
+	td_timer_stop(&t->timer);
+	tnl_list_remove(&t->node);
+	tnl_free(t->session_id);
+	tnl_free(t->status);
+	tnl_free(t->output);
+	tnl_free(t);
+}
+
+static int task_message(const struct ag_task *t, struct tnl_buf *frame)
+{
+	struct tnl_buf payload;
+	int rc = TNL_ENOMEM;
+
+	tnl_buf_init(&payload, 16 * 1024);
+	if (!tnl_task_complete_write(&payload, t->session_id, t->a->instance_id, t->status, t->output, t->tries)) {
+		struct tnl_msg m = { .type = TNL_MT_TASK_COMPLETE,
+				     .schema = 1,
+				     .created_ms = t->a->loop->wall_ms,
+				     .payload = tnl_buf_data(&payload),
+				     .plen = (uint32_t)tnl_buf_len(&payload) };
+		memcpy(m.id, t->message_id, sizeof m.id);
+		uint8_t *p = tnl_buf_reserve(frame, TNL_MSG_HDR + m.plen);
+		if (p) {
+			tnl_buf_commit(frame, tnl_msg_encode(p, &m));
+			rc = 0;
+		}
+	}
+	tnl_buf_fini(&payload);
+	return rc;
+}
+
+/* Three times with the same MessageId; without a control channel it waits for one. */
+static void task_send(void *arg)
+{
+	struct ag_task *t = arg;
+	struct td_agent *a = t->a;
+	struct tnl_buf frame;
+
+	if (a->control.state != AG_CTL_UP)
+		return;
+	if (t->tries == TASK_TRIES) {
+		a->n.tasks_unconfirmed++;
+		td_warn(AG_MOD, t->session_id, "the gateway did not confirm the end of the session tries=%d", t->tries);
+		task_free(t);
+		ag_settle(a);
+		return;
+	}
+	t->tries++;
+	a->n.tasks_sent++;
+	tnl_buf_init(&frame, 32 * 1024);
+	if (!task_message(t, &frame) &&
+	    td_wslink_send(a->control.link, TNL_WS_BINARY, tnl_buf_data(&frame), tnl_buf_len(&frame)))
+		td_debug(AG_MOD, t->session_id, "agent_task_complete has to wait for room");
+	tnl_buf_fini(&frame);
+	td_timer_in(&t->timer, TASK_EVERY);
+}
+
+void ag_task_add(struct td_agent *a, const char *session_id, const char *status, const char *output)
+{
+	struct ag_task *t = tnl_calloc(1, sizeof *t);
+
+	if (!t)
+		return;
+	int waiting = 0;
+	tnl_list_foreach(it, &a->tasks)
+		waiting++;
+	if (waiting >= TASKS_MAX) /* no gateway for very long: the oldest matter least */
+		task_free(tnl_container_of(a->tasks.next, struct ag_task, node));
+	t->a = a;
+	t->session_id = tnl_strdup(session_id);
+	t->status = tnl_strdup(status);
+	t->output = tnl_strdup(output);
+	tnl_uuid_new(t->message_id);
+	td_timer_init(&t->timer, a->loop, task_send, t);
+	tnl_list_push_back(&a->tasks, &t->node);
+	if (!t->session_id || !t->status || !t->output)
+		task_free(t);
+	else
+		task_send(t);
+}
+
+void ag_tasks_resume(struct td_agent *a)
+{
+	tnl_list_foreach_safe(it, &a->tasks) {
+		struct ag_task *t = tnl_container_of(it, struct ag_task, node);
+		t->tries = 0;
+		task_send(t);
+	}
+}
+
+void ag_tasks_acknowledged(struct td_agent *a, const char *message_id)
+{
+	uint8_t id[16];
+
+	if (tnl_uuid_parse(message_id, strlen(message_id), id))
+		return;
+	tnl_list_foreach_safe(it, &a->tasks) {
+		struct ag_task *t = tnl_container_of(it, struct ag_task, node);
+		if (!memcmp(t->message_id, id, sizeof id))
+			task_free(t);
+	}
+	ag_settle(a);
+}
+
+void ag_tasks_free(struct td_agent *a)
+{
+	while (!tnl_list_empty(&a->tasks))
+		task_free(tnl_container_of(a->tasks.next, struct ag_task, node));
+}

@@ -1,0 +1,145 @@
+/* UpdateInstanceInformation: at the start and every five minutes. The service shows
+ * by it that the target is there; nothing here depends on its answer. */
+#include "tunneld/agent_int.h"
+
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EVERY (300 * TD_SEC)
+#define AFTER_FAILURE (30 * TD_SEC)
+
+struct ag_info {
+	struct td_agent *a;
+	struct td_aws_call *call;
+	struct td_timer timer;
+	bool warned;
+	char computer[256], address[INET_ADDRSTRLEN], platform[64], version[64];
+};
+
+/* First IPv4 address of an interface that is up and not loopback. */
+static void local_address(char *out, size_t cap)
+{
+	struct ifaddrs *all = NULL;
+
+	snprintf(out, cap, "127.0.0.1");
+	if (getifaddrs(&all))
+		return;
+	for (struct ifaddrs *i = all; i; i = i->ifa_next) {
+		if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP) || (i->ifa_flags & IFF_LOOPBACK))
+			continue;
+		struct sockaddr_in in;
+		memcpy(&in, i->ifa_addr, sizeof in);
+		inet_ntop(AF_INET, &in.sin_addr, out, (socklen_t)cap);
+		break;
+	}
+	freeifaddrs(all);
+}
+
+static void os_value(const char *line, const char *key, char *out, size_t cap)
+{
+	size_t n = strlen(key);
+
+	if (strncmp(line, key, n) != 0)
+		return;
+	const char *v = line + n;
+	v += *v == '"';
+	snprintf(out, cap, "%.*s", (int)strcspn(v, "\"\n"), v);
+}
+
+static void platform(struct ag_info *i)
+{
+	char line[256];
+	FILE *f = fopen("/etc/os-release", "re");
+
+	snprintf(i->platform, sizeof i->platform, "Linux");
+	snprintf(i->version, sizeof i->version, "0");
+	while (f && fgets(line, sizeof line, f)) {
+		os_value(line, "NAME=", i->platform, sizeof i->platform);
+		os_value(line, "VERSION_ID=", i->version, sizeof i->version);
+	}
+	if (f)
+		fclose(f);
+}
+
+static void on_answer(void *ctx, const struct td_aws_reply *r)
+{
+	struct ag_info *i = ctx;
+
+	i->call = NULL;
+	if (r->err && !i->warned)
+		td_warn(AG_MOD, NULL, "UpdateInstanceInformation failed, sessions work all the same error=%s text=\"%s\"",
+			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+	i->warned = r->err != 0;
+	td_timer_in(&i->timer, r->err ? AFTER_FAILURE : EVERY);
+}
+
+static void send(void *arg)
+{
+	struct ag_info *i = arg;
+	struct tnl_buf b;
+	struct tnl_jw w;
+
+	if (i->call)
+		return;
+	local_address(i->address, sizeof i->address);
+	if (gethostname(i->computer, sizeof i->computer - 1))
+		i->computer[0] = '\0';
+	tnl_buf_init(&b, 4096);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	/* The service knows agents by this one name. */
+	tnl_jw_kv(&w, "AgentName", "amazon-ssm-agent");
+	tnl_jw_kv(&w, "AgentStatus", "Active");
+	tnl_jw_kv(&w, "AgentVersion", TNL_AGENT_VERSION);
+	tnl_jw_kv(&w, "ComputerName", i->computer);
+	tnl_jw_kv(&w, "IPAddress", i->address);
+	tnl_jw_kv(&w, "InstanceId", i->a->instance_id);
+	tnl_jw_kv(&w, "PlatformName", i->platform);
+	tnl_jw_kv(&w, "PlatformType", "Linux");
+	tnl_jw_kv(&w, "PlatformVersion", i->version);
+	tnl_jw_end_obj(&w);
+	if (!b.failed)
+		i->call = td_aws_json(i->a->aws, "ssm", "AmazonSSM.UpdateInstanceInformation", (const char *)tnl_buf_data(&b),
+				      tnl_buf_len(&b), 3, on_answer, i);
+	tnl_buf_fini(&b);
+	if (!i->call)
+		td_timer_in(&i->timer, AFTER_FAILURE);
+}
+
+struct ag_info *ag_info_new(struct td_agent *a)
+{
+	struct ag_info *i = tnl_calloc(1, sizeof *i);
+
+	if (!i)
+		return NULL;
+	i->a = a;
+	platform(i);
+	td_timer_init(&i->timer, a->loop, send, i);
+	td_timer_in(&i->timer, 0);
+	return i;
+}
+
+void ag_info_restart(struct ag_info *i)
+{
+	if (i->call)
+		td_aws_call_cancel(i->call);
+	i->call = NULL;
+	td_timer_in(&i->timer, 0);
+}
+
+void ag_info_free(struct ag_info *i)
+{
+	if (!i)
+		return;
+	if (i->call)
+		td_aws_call_cancel(i->call);
+	td_timer_stop(&i->timer);
+	tnl_free(i);
+}

@@ -1,0 +1,173 @@
+/* Inside of the agent: control channel, sessions, their plugins, end-of-task notes.
+ *
+ *   control channel ── interactive_shell → ag_session ── data channel → pump ── streams → plugin
+ *                   ← agent_task_complete ── ag_task ←── end
+ *
+ *   session:  new → opening → up → (lost) waiting → opening → up …
+ *                                  any → ending (≤ 2 s for acks) → gone, its ag_task remains
+ */
+#ifndef TD_AGENT_INT_H
+#define TD_AGENT_INT_H
+#include "lib/enc.h"
+#include "lib/list.h"
+#include "tunneld/access.h"
+#include "tunneld/aws.h"
+#include "tunneld/pump.h"
+#include "tunneld/roles.h"
+
+#define AG_MOD "agent"
+#define AG_SUCCESS "Success"
+#define AG_FAILED "Failed"
+
+struct ag_session;
+
+/* --- opening a channel: create call → credentials → WebSocket → token frame -------- */
+
+/* w: the open link, the receiver's from now on. NULL: failed; `over` says that the gateway
+ * knows the session as ended, `refused` that it was a clear no and no trouble on the way. */
+struct ag_open_result {
+	struct td_wslink *w;
+	bool over, refused;
+	const char *why;
+};
+typedef void ag_open_fn(void *ctx, const struct ag_open_result *r);
+
+struct ag_open {
+	struct td_agent *a;
+	struct td_aws *aws;            /* a reference while it is going on */
+	const char *session_id;        /* NULL: control channel */
+	struct td_aws_call *call;
+	struct td_creds_req *creds;
+	struct td_wslink *link;
+	char *token;
+	bool busy;
+	ag_open_fn *fn;
+	void *ctx;
+};
+void ag_open_init(struct ag_open *o, struct td_agent *a, const char *session_id, ag_open_fn *fn, void *ctx);
+void ag_open_start(struct ag_open *o); /* fn comes from the loop, once, unless cancelled */
+void ag_open_cancel(struct ag_open *o);
+
+/* --- control channel ------------------------------------------------------------------- */
+
+enum ag_control_state { AG_CTL_DOWN, AG_CTL_OPENING, AG_CTL_UP };
+
+struct ag_control {
+	enum ag_control_state state;
+	struct ag_open open;
+	struct td_wslink *link;
+	struct td_timer retry;
+	struct td_backoff backoff;
+	uint64_t up_at, warned_at;
+	char last_error[200];
+	bool bad_logged, job_logged;
+};
+void ag_control_init(struct td_agent *a);
+void ag_control_start(struct td_agent *a);
+void ag_control_stop(struct td_agent *a);
+void ag_control_restart(struct td_agent *a); /* other endpoint or identity */
+void ag_control_wake(struct td_agent *a);    /* the machine slept */
+
+/* A session's end that the gateway has not confirmed yet. */
+struct ag_task {
+	struct tnl_list node;          /* agent->tasks */
+	struct td_agent *a;
+	char *session_id, *status, *output;
+	uint8_t message_id[16];
+	int tries;
+	struct td_timer timer;
+};
+void ag_task_add(struct td_agent *a, const char *session_id, const char *status, const char *output);
+void ag_tasks_resume(struct td_agent *a);    /* the control channel is (back) up */
+void ag_tasks_acknowledged(struct td_agent *a, const char *message_id);
+void ag_tasks_free(struct td_agent *a);
+
+/* --- sessions ----------------------------------------------------------------------------- */
+
+/* What a session does with its streams. All called from the loop. */
+struct ag_plugin {
+	/* Before anything is sent: reads the properties. false: *why goes into the task's Output. */
+	bool (*init)(struct ag_session *s, char *why, size_t cap);
+	void (*ready)(struct ag_session *s);
+	void (*open)(struct ag_session *s, struct tnl_stream *st);
+	void (*cancelled)(struct ag_session *s, struct tnl_stream *st);
+	void (*size)(struct ag_session *s, unsigned cols, unsigned rows);
+	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
+	/* Connections are all that a drain waits for; how many there are. */
+	size_t (*busy)(const struct ag_session *s);
+	/* Lets go of everything; the pump may be gone after it. */
+	void (*fini)(struct ag_session *s);
+};
+extern const struct ag_plugin ag_port_plugin;
+/* NULL: refused, *why. The place where session types are added. */
+const struct ag_plugin *ag_plugin_for(const struct td_agent *a, const struct tnl_start *start, char *why, size_t cap);
+
+enum ag_session_state { AG_S_WAITING, AG_S_OPENING, AG_S_UP, AG_S_ENDING };
+
+struct ag_session {
+	struct tnl_list node;          /* agent->sessions */
+	struct td_agent *a;
+	struct tnl_start start;
+	char *target;                  /* our name when it began, for the encryption context */
+	enum ag_session_state state;
+	const struct ag_plugin *plugin;
+	struct td_pump *pump;
+	struct ag_open open;
+	struct td_timer retry, end_timer;
+	struct td_backoff backoff;
+	uint64_t link_up_at, started_at, refused_since, warned_at, end_by;
+	enum tnl_session_mode mode;
+	const char *status;            /* of the end */
+	char output[512];
+	struct td_aws_call *kms;
+	unsigned resumes;
+	uint64_t bytes_in, bytes_out;  /* of pipes that have closed */
+	/* the Port plugin's */
+	struct tnl_list streams;       /* ag_stream.node: dials and resolutions under way */
+	char *host;
+	uint16_t port;
+	void *data;                    /* another plugin's */
+};
+void ag_session_start(struct td_agent *a, struct tnl_start *start); /* takes what start holds */
+struct ag_session *ag_session_find(const struct td_agent *a, const char *id);
+/* Ends it in order: acks are awaited for up to 2 s, the link is closed, the gateway told. Never inside: always from the loop. */
+void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void ag_session_closed_by_gateway(struct ag_session *s, const char *output);
+void ag_session_free(struct ag_session *s);  /* at once, without a word */
+void ag_session_wake(struct ag_session *s);
+bool ag_session_busy(const struct ag_session *s);
+void ag_sessions_drain(struct td_agent *a, bool all); /* all: those with connections, too */
+const char *ag_state_name(const struct ag_session *s);
+
+void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
+
+/* --- the agent ------------------------------------------------------------------------------ */
+
+struct ag_info;                        /* UpdateInstanceInformation */
+struct ag_info *ag_info_new(struct td_agent *a);
+void ag_info_restart(struct ag_info *i);
+void ag_info_free(struct ag_info *i);
+
+struct td_agent {
+	struct td_loop *loop;
+	const struct td_config *cfg;
+	char *instance_id;
+	struct td_aws *aws;
+	struct ag_control control;
+	struct ag_info *info;
+	struct tnl_list sessions, tasks;
+	unsigned nsessions;
+	bool draining, told;
+	void (*done)(void *);
+	void *done_ctx;
+	struct td_timer drain_timer, settle_timer;
+	uint64_t drain_by, tasks_by;
+	struct {
+		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages, ignored_messages,
+			 resumes, control_connects, tasks_sent, tasks_unconfirmed;
+	} n;
+};
+static inline const struct td_agent_config *ag_cfg(const struct td_agent *a) { return &a->cfg->agent; }
+void ag_settle(struct td_agent *a);    /* something ended: is the drain over? */
+
+#endif

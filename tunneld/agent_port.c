@@ -1,0 +1,205 @@
+/* Port sessions: a connection to the target for each stream.
+ *
+ *   open → resolve host → allow/deny on the addresses → dial exactly those → pipe
+ *
+ * Streams never wait for one another. In basic and single-stream mode there is one
+ * at a time, and a dial that fails ends the session. */
+#include "tunneld/agent_int.h"
+
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ADDRS_MAX 16
+
+/* While it is being dialed; after that the pipe has the stream. */
+struct ag_stream {
+	struct tnl_list node;          /* session->streams */
+	struct ag_session *s;
+	struct tnl_stream *st;
+	struct td_resolve *resolve;
+	struct td_dial *dial;
+	uint64_t began;
+};
+
+static bool port_init(struct ag_session *s, char *why, size_t cap)
+{
+	const char *props = s->start.properties_json;
+	struct tnl_json *j = tnl_json_parse(props, strlen(props));
+	const char *port = tnl_json_get_str(j, "portNumber"), *host = tnl_json_get_str(j, "host");
+	char *end = NULL;
+	unsigned long v = port && *port >= '0' && *port <= '9' ? strtoul(port, &end, 10) : 0;
+	bool ok = v >= 1 && v <= 65535 && end && !*end;
+
+	if (!ok)
+		snprintf(why, cap, "portNumber is not a number from 1 to 65535");
+	s->port = (uint16_t)v;
+	s->host = tnl_strdup(host && *host ? host : "localhost");
+	tnl_json_free(j);
+	if (ok && !s->host)
+		snprintf(why, cap, "the agent is out of memory");
+	return ok && s->host;
+}
+
+static void stream_free(struct ag_stream *x)
+{
+	if (x->resolve)
+		td_resolve_cancel(x->resolve);
+	if (x->dial)
+		td_dial_cancel(x->dial);
+	tnl_list_remove(&x->node);
+	tnl_free(x);
+}
+
+static bool one_at_a_time(const struct ag_session *s)
+{
+	return s->mode == TNL_MODE_BASIC || s->mode == TNL_MODE_SINGLE;
+}
+
+static void refuse_stream(struct ag_session *s, struct tnl_stream *st, uint32_t reason, const char *why)
+{
+	td_warn(AG_MOD, s->start.session_id, "connection refused host=%s port=%u stream=%u reason=\"%s\"", s->host, s->port,
+		tnl_stream_id(st), why);
+	tnl_stream_reset(st, reason, s->a->loop->now);
+	tnl_stream_free(st);
+	td_pump_kick(s->pump);
+	if (one_at_a_time(s))
+		ag_session_end(s, AG_FAILED, "cannot connect to %s port %u: %s", s->host, s->port, why);
+	ag_settle(s->a);
+}
+
+static void stream_failed(struct ag_stream *x, uint32_t reason, const char *why)
+{
+	struct ag_session *s = x->s;
+	struct tnl_stream *st = x->st;
+
+	stream_free(x);
+	refuse_stream(s, st, reason, why);
+}
+
+static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
+{
+	struct ag_stream *x = ctx;
+	struct ag_session *s = x->s;
+
+	x->dial = NULL;
+	if (fd < 0) {
+		s->a->n.dial_failures++;
+		stream_failed(x, err == TNL_ETIMEOUT ? TNL_RESET_TIMEOUT : TNL_RESET_CONNECT, why);
+		return;
+	}
+	td_fd_nodelay(fd);
+	if (!td_pipe_agent(s->pump, x->st, fd, s)) {
+		close(fd);
+		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
+		return;
+	}
+	char name[TD_ADDR_STR];
+	s->a->n.connections++;
+	td_info(AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu", td_addr_str(peer, name), s->host,
+		tnl_stream_id(x->st), (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
+	stream_free(x);
+}
+
+static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, const char *why)
+{
+	struct ag_stream *x = ctx;
+	struct td_agent *a = x->s->a;
+	struct td_addr fit[ADDRS_MAX];
+	enum td_access first;
+
+	x->resolve = NULL;
+	if (err || n <= 0) {
+		a->n.dial_failures++;
+		stream_failed(x, err == TNL_ETIMEOUT ? TNL_RESET_TIMEOUT : TNL_RESET_CONNECT, why && *why ? why : "the name has no address");
+		return;
+	}
+	n = n < ADDRS_MAX ? n : ADDRS_MAX;
+	memcpy(fit, addrs, (size_t)n * sizeof *fit);
+	n = td_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->s->host, fit, n, &first);
+	if (!n) {
+		a->n.denied++;
+		stream_failed(x, TNL_RESET_DENIED,
+			      first == TD_ACCESS_DENIED ? "the address is denied by this agent" : "the address is not in this agent's allow list");
+		return;
+	}
+	x->dial = td_dial_start(a->loop, fit, n, ag_cfg(a)->dial_timeout_ns, on_dialed, x);
+	if (!x->dial)
+		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
+}
+
+static void port_open(struct ag_session *s, struct tnl_stream *st)
+{
+	struct ag_stream *x;
+
+	/* Streams whose end is still being written count as well: they hold descriptors. */
+	if (tnl_session_streams(td_pump_session(s->pump)) > ag_cfg(s->a)->max_streams) {
+		refuse_stream(s, st, TNL_RESET_LIMIT, "as many connections as max_streams allows are open");
+		return;
+	}
+	x = tnl_calloc(1, sizeof *x);
+	if (!x) {
+		refuse_stream(s, st, TNL_RESET_LIMIT, "the agent is out of memory");
+		return;
+	}
+	x->s = s;
+	x->st = st;
+	x->began = s->a->loop->now;
+	tnl_list_push_back(&s->streams, &x->node);
+	x->resolve = td_resolve_start(s->a->loop, s->host, s->port, on_resolved, x);
+	if (!x->resolve)
+		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
+}
+
+/* The client gave up while we were dialing; the pump frees the stream. */
+static void port_cancelled(struct ag_session *s, struct tnl_stream *st)
+{
+	tnl_list_foreach_safe(it, &s->streams) {
+		struct ag_stream *x = tnl_container_of(it, struct ag_stream, node);
+		if (x->st == st)
+			stream_free(x);
+	}
+	ag_settle(s->a);
+}
+
+static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
+{
+	bool orderly = reason == UINT32_MAX;
+
+	td_info(AG_MOD, s->start.session_id, "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu",
+		orderly ? "closed" : "reset", s->host, s->port, orderly ? "done" : tnl_reset_text(reason), (unsigned long long)in,
+		(unsigned long long)out);
+	/* The one connection was the session. */
+	if (s->mode == TNL_MODE_SINGLE)
+		ag_session_end(s, orderly ? AG_SUCCESS : AG_FAILED, "%s", orderly ? "" : tnl_reset_text(reason));
+}
+
+static size_t port_busy(const struct ag_session *s)
+{
+	size_t n = s->pump ? td_pump_pipes(s->pump) : 0;
+
+	tnl_list_foreach(it, &s->streams)
+		n++;
+	return n;
+}
+
+static void port_fini(struct ag_session *s)
+{
+	while (!tnl_list_empty(&s->streams))
+		stream_free(tnl_container_of(s->streams.next, struct ag_stream, node));
+	tnl_free(s->host);
+	s->host = NULL;
+}
+
+const struct ag_plugin ag_port_plugin = {
+	.init = port_init,
+	.open = port_open,
+	.cancelled = port_cancelled,
+	.pipe_closed = port_pipe_closed,
+	.busy = port_busy,
+	.fini = port_fini,
+};

@@ -1,0 +1,423 @@
+/* One session of the agent: data channel, for ever resumed, and its end. */
+#include "tunneld/agent_int.h"
+
+#include "lib/alloc.h"
+#include "tunneld/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ACK_WAIT (2 * TD_SEC)
+#define ACK_POLL (10 * TD_MS)
+#define WARN_EVERY (60 * TD_SEC)
+/* A clear no (403, unknown session) for so long without a break means that the gateway has forgotten it. */
+#define REFUSED_FOR (300 * TD_SEC)
+
+static const char *const state_names[] = { "waiting", "opening", "up", "ending" };
+
+const char *ag_state_name(const struct ag_session *s)
+{
+	return state_names[s->state];
+}
+
+static void set_state(struct ag_session *s, enum ag_session_state st)
+{
+	if (s->state == st)
+		return;
+	td_debug(AG_MOD, s->start.session_id, "session old=%s new=%s", state_names[s->state], state_names[st]);
+	s->state = st;
+}
+
+struct ag_session *ag_session_find(const struct td_agent *a, const char *id)
+{
+	tnl_list_foreach(it, &a->sessions) {
+		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
+		if (!strcmp(s->start.session_id, id))
+			return s;
+	}
+	return NULL;
+}
+
+/* --- the end -------------------------------------------------------------------------------- */
+
+static void memory_free(void *arg)
+{
+	tnl_free(arg);
+}
+
+void ag_session_free(struct ag_session *s)
+{
+	td_timer_stop(&s->retry);
+	td_timer_stop(&s->end_timer);
+	ag_open_cancel(&s->open);
+	if (s->kms)
+		td_aws_call_cancel(s->kms);
+	if (s->plugin && s->plugin->fini)
+		s->plugin->fini(s);
+	if (s->pump) {
+		if (td_pump_link(s->pump))
+			td_pump_detach(s->pump);
+		td_pump_free(s->pump);
+	}
+	tnl_list_remove(&s->node);
+	s->a->nsessions--;
+	tnl_start_fini(&s->start);
+	tnl_free(s->target);
+	/* We may be called from a callback that still looks at us. */
+	td_loop_defer(s->a->loop, memory_free, s);
+}
+
+static void gone(struct ag_session *s)
+{
+	struct td_agent *a = s->a;
+
+	td_log(strcmp(s->status, AG_SUCCESS) ? TNL_LOG_WARN : TNL_LOG_INFO, AG_MOD, s->start.session_id,
+	       "session ended status=%s output=\"%s\" in=%llu out=%llu resumes=%u seconds=%llu", s->status, s->output,
+	       (unsigned long long)s->bytes_in, (unsigned long long)s->bytes_out, s->resumes,
+	       (unsigned long long)((a->loop->now - s->started_at) / TD_SEC));
+	if (strcmp(s->status, AG_SUCCESS) != 0)
+		a->n.sessions_failed++;
+	ag_task_add(a, s->start.session_id, s->status, s->output);
+	ag_session_free(s);
+	ag_settle(a);
+}
+
+/* Wait for the acks of what was sent, while there is a link to bring them. */
+static void end_poll(void *arg)
+{
+	struct ag_session *s = arg;
+
+	if (s->pump && td_pump_link(s->pump) && !tnl_session_drained(td_pump_session(s->pump)) &&
+	    tnl_session_state(td_pump_session(s->pump)) != TNL_SS_CLOSED && s->a->loop->now < s->end_by) {
+		td_timer_in(&s->end_timer, ACK_POLL);
+		return;
+	}
+	gone(s);
+}
+
+static void begin_end(struct ag_session *s, const char *status, const char *output, uint64_t wait)
+{
+	if (s->state == AG_S_ENDING)
+		return;
+	set_state(s, AG_S_ENDING);
+	s->status = status;
+	snprintf(s->output, sizeof s->output, "%s", output);
+	s->end_by = s->a->loop->now + wait;
+	td_timer_stop(&s->retry);
+	td_timer_in(&s->end_timer, 0);
+}
+
+void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	begin_end(s, status, text, ACK_WAIT);
+}
+
+void ag_session_closed_by_gateway(struct ag_session *s, const char *output)
+{
+	begin_end(s, AG_SUCCESS, output, 0);
+}
+
+/* --- the data channel ----------------------------------------------------------------------- */
+
+static void connect_now(void *arg)
+{
+	struct ag_session *s = arg;
+	set_state(s, AG_S_OPENING);
+	ag_open_start(&s->open);
+}
+
+static void connect_later(struct ag_session *s)
+{
+	set_state(s, AG_S_WAITING);
+	td_timer_in(&s->retry, td_backoff_next(&s->backoff));
+}
+
+static void not_opened(struct ag_session *s, const struct ag_open_result *r)
+{
+	struct td_loop *l = s->a->loop;
+
+	if (r->over) {
+		begin_end(s, AG_SUCCESS, "the gateway has ended the session", 0);
+		return;
+	}
+	if (!r->refused)
+		s->refused_since = 0;
+	else if (!s->refused_since)
+		s->refused_since = l->now;
+	else if (l->now - s->refused_since > REFUSED_FOR) {
+		ag_session_end(s, AG_FAILED, "data channel refused: %s", r->why);
+		return;
+	}
+	if (!s->warned_at || l->now - s->warned_at > WARN_EVERY) {
+		s->warned_at = l->now;
+		td_warn(AG_MOD, s->start.session_id, "data channel could not be opened, trying again error=\"%s\"", r->why);
+	}
+	connect_later(s);
+}
+
+static void on_opened(void *ctx, const struct ag_open_result *r)
+{
+	struct ag_session *s = ctx;
+
+	if (s->state == AG_S_ENDING) {
+		if (r->w)
+			td_wslink_free(r->w);
+		return;
+	}
+	if (!r->w) {
+		not_opened(s, r);
+		return;
+	}
+	if (s->link_up_at) {
+		s->resumes++;
+		s->a->n.resumes++;
+		td_info(AG_MOD, s->start.session_id, "data channel is back resumes=%u", s->resumes);
+	}
+	s->link_up_at = s->a->loop->now;
+	s->refused_since = s->warned_at = 0;
+	set_state(s, AG_S_UP);
+	td_pump_attach(s->pump, r->w);
+}
+
+static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
+{
+	struct ag_session *s = ctx;
+
+	if (s->state == AG_S_ENDING) {
+		td_timer_in(&s->end_timer, 0);
+		return;
+	}
+	td_log(code == 1000 ? TNL_LOG_INFO : TNL_LOG_WARN, AG_MOD, s->start.session_id,
+	       "data channel lost, opening it again code=%u error=%s reason=\"%s\" streams=%zu", code, tnl_err_name(err),
+	       why ? why : "", td_pump_pipes(s->pump));
+	td_backoff_up(&s->backoff, s->a->loop->now - s->link_up_at);
+	connect_later(s);
+}
+
+/* --- what the pump reports --------------------------------------------------------------------- */
+
+static void pump_ready(void *ctx, const struct tnl_session_info *info)
+{
+	static const char *const modes[] = { "unknown", "mux", "basic", "single", "shell", "command" };
+	struct ag_session *s = ctx;
+
+	s->mode = info->mode;
+	td_info(AG_MOD, s->start.session_id,
+		"session ready mode=%s client_version=%s own_peer=%d smux=%d max_payload=%zu half_close=%d encrypted=%d ms=%llu",
+		modes[info->mode], info->peer_version, info->own_peer, info->smux_version, info->max_payload, info->half_close,
+		info->encrypted, (unsigned long long)((s->a->loop->now - s->started_at) / TD_MS));
+	if (s->state != AG_S_ENDING && s->plugin->ready)
+		s->plugin->ready(s);
+}
+
+static void pump_open(void *ctx, struct tnl_stream *st)
+{
+	struct ag_session *s = ctx;
+	if (s->state != AG_S_ENDING && s->plugin->open) {
+		s->plugin->open(s, st);
+		return;
+	}
+	tnl_stream_reset(st, TNL_RESET_SHUTDOWN, s->a->loop->now);
+	tnl_stream_free(st);
+	td_pump_kick(s->pump);
+}
+
+static void pump_cancelled(void *ctx, struct tnl_stream *st)
+{
+	struct ag_session *s = ctx;
+	if (s->plugin->cancelled)
+		s->plugin->cancelled(s, st);
+}
+
+static void pump_flag(void *ctx, uint32_t flag)
+{
+	struct ag_session *s = ctx;
+
+	/* Shells ignore it, as stock agents do: their end is the shell's exit or channel_closed. */
+	if (flag == TNL_FLAG_TERMINATE && s->mode != TNL_MODE_SHELL && s->mode != TNL_MODE_COMMAND)
+		ag_session_end(s, AG_SUCCESS, "%s", "");
+}
+
+static void pump_size(void *ctx, unsigned cols, unsigned rows)
+{
+	struct ag_session *s = ctx;
+	if (s->plugin->size)
+		s->plugin->size(s, cols, rows);
+}
+
+static void pump_kms(void *ctx, const struct tnl_kms_request *r)
+{
+	ag_kms_request(ctx, r);
+}
+
+static void pump_closed(void *ctx, int err, const char *text)
+{
+	struct ag_session *s = ctx;
+
+	if (s->state == AG_S_ENDING)
+		td_timer_in(&s->end_timer, 0);
+	else if (err == TNL_ECLOSED)
+		begin_end(s, AG_SUCCESS, text ? text : "", 0);
+	else
+		begin_end(s, AG_FAILED, text && *text ? text : tnl_err_text(err), 0);
+}
+
+static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
+{
+	struct ag_session *s = ctx;
+
+	s->bytes_in += in;
+	s->bytes_out += out;
+	if (s->plugin->pipe_closed)
+		s->plugin->pipe_closed(s, p, user, reason, in, out);
+	ag_settle(s->a);
+}
+
+static const struct td_pump_cb pump_cb = {
+	.ready = pump_ready,
+	.open = pump_open,
+	.cancelled = pump_cancelled,
+	.flag = pump_flag,
+	.size = pump_size,
+	.kms = pump_kms,
+	.closed = pump_closed,
+	.pipe_closed = pump_pipe_closed,
+	.lost = pump_lost,
+};
+
+/* --- the beginning -------------------------------------------------------------------------------- */
+
+const struct ag_plugin *ag_plugin_for(const struct td_agent *a, const struct tnl_start *start, char *why, size_t cap)
+{
+	if (!strcmp(start->session_type, "Port"))
+		return &ag_port_plugin;
+	snprintf(why, cap, "sessions of type %s are not served by this agent", start->session_type);
+	return NULL;
+}
+
+static bool make_pump(struct ag_session *s)
+{
+	const struct td_agent_config *c = ag_cfg(s->a);
+	const char *type = s->start.session_type;
+	bool port = !strcmp(type, "Port"), terminal = !strcmp(type, "Standard_Stream") || !strcmp(type, "InteractiveCommands");
+	struct tnl_session_config sc = {
+		.agent = true,
+		.session_id = s->start.session_id,
+		.memory_max = (size_t)c->session_memory,
+		.stream_window = (size_t)c->stream_window,
+		.max_payload = c->max_payload,
+		.message_rate = td_aws_is_amazon(s->a->aws) ? 900 : 0,
+		.half_close_timeout_ns = c->half_close_timeout_ns,
+		.fin_quiet_ns = 2 * TD_SEC,
+		.offer_capabilities = true,
+		.require_encryption = c->require_encryption,
+		.session_type = type,
+		.properties_json = port ? s->start.properties_json : NULL,
+		.kms_key_id = s->start.kms_key_id,
+		.require_challenge_ack = c->require_challenge_ack,
+		.skip_handshake = terminal && !s->start.kms_key_id,
+	};
+	if (s->start.kms_key_id)
+		sc.customer_message = "This session is encrypted using AWS KMS.";
+	s->pump = td_pump_new(s->a->loop, &sc, &pump_cb, s);
+	return s->pump != NULL;
+}
+
+static void refuse(struct td_agent *a, const struct tnl_start *start, const char *why)
+{
+	a->n.refused++;
+	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"", start->session_type,
+		start->document_name ? start->document_name : "", start->session_owner ? start->session_owner : "", why);
+	ag_task_add(a, start->session_id, AG_FAILED, why);
+}
+
+static struct ag_session *session_new(struct td_agent *a, const struct ag_plugin *plugin, struct tnl_start *start)
+{
+	const struct td_agent_config *c = ag_cfg(a);
+	struct ag_session *s = tnl_calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	s->a = a;
+	s->plugin = plugin;
+	s->start = *start;
+	memset(start, 0, sizeof *start);
+	s->target = tnl_strdup(a->instance_id);
+	s->started_at = a->loop->now;
+	tnl_list_init(&s->streams);
+	tnl_list_push_back(&a->sessions, &s->node);
+	a->nsessions++;
+	ag_open_init(&s->open, a, s->start.session_id, on_opened, s);
+	td_timer_init(&s->retry, a->loop, connect_now, s);
+	td_timer_init(&s->end_timer, a->loop, end_poll, s);
+	td_backoff_init(&s->backoff, c->reconnect_min_ns, c->reconnect_max_ns);
+	return s;
+}
+
+void ag_session_start(struct td_agent *a, struct tnl_start *start)
+{
+	char why[256];
+
+	if (ag_session_find(a, start->session_id)) {
+		td_debug(AG_MOD, start->session_id, "session runs already, start ignored");
+		return;
+	}
+	const struct ag_plugin *plugin = ag_plugin_for(a, start, why, sizeof why);
+	if (a->draining) {
+		refuse(a, start, "the agent is stopping");
+		return;
+	}
+	if (a->nsessions >= ag_cfg(a)->max_sessions) {
+		refuse(a, start, "the agent has as many sessions as max_sessions allows");
+		return;
+	}
+	if (!plugin) {
+		refuse(a, start, why);
+		return;
+	}
+	struct ag_session *s = session_new(a, plugin, start);
+	if (!s || !s->target) {
+		td_error(AG_MOD, NULL, "out of memory, session not started");
+		if (s)
+			ag_session_free(s);
+		return;
+	}
+	a->n.sessions++;
+	td_info(AG_MOD, s->start.session_id, "session starts type=%s document=%s owner=%s", s->start.session_type,
+		s->start.document_name ? s->start.document_name : "", s->start.session_owner ? s->start.session_owner : "");
+	if (s->plugin->init && !s->plugin->init(s, why, sizeof why))
+		ag_session_end(s, AG_FAILED, "%s", why);
+	else if (!make_pump(s))
+		ag_session_end(s, AG_FAILED, "the agent is out of memory");
+	else
+		connect_now(s);
+}
+
+void ag_session_wake(struct ag_session *s)
+{
+	if (s->state == AG_S_WAITING)
+		td_timer_in(&s->retry, 0);
+	else if (s->state == AG_S_UP && s->pump && td_pump_link(s->pump))
+		td_wslink_ping(td_pump_link(s->pump));
+}
+
+bool ag_session_busy(const struct ag_session *s)
+{
+	return s->plugin->busy && s->plugin->busy(s) > 0;
+}
+
+void ag_sessions_drain(struct td_agent *a, bool all)
+{
+	tnl_list_foreach_safe(it, &a->sessions) {
+		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
+		if (all || !ag_session_busy(s))
+			ag_session_end(s, AG_SUCCESS, "the agent was stopped");
+	}
+}
