@@ -80,7 +80,7 @@ static void on_answer(void *ctx, const struct td_aws_reply *r)
 	td_timer_in(&i->timer, r->err ? AFTER_FAILURE : EVERY);
 }
 
-static void send(void *arg)
+static void send_info(void *arg)
 {
 	struct ag_info *i = arg;
 	struct tnl_buf b;
@@ -121,7 +121,7 @@ struct ag_info *ag_info_new(struct td_agent *a)
 		return NULL;
 	i->a = a;
 	platform(i);
-	td_timer_init(&i->timer, a->loop, send, i);
+	td_timer_init(&i->timer, a->loop, send_info, i);
 	td_timer_in(&i->timer, 0);
 	return i;
 }
