@@ -29,11 +29,15 @@ test-programs: $(UNIT_BIN) $(DUNIT_BIN) $(TOOLS)
 e2e: $(BUILD)/tunneld $(TOOLS)
 	@TUNNELD=$(BUILD)/tunneld python3 tests/e2e/run.py $(ARGS) tests/e2e tests/fault
 
+# Parts may add prerequisites of their own; BENCH_ARGS=--quick for a short look.
+bench: deps-bench $(BUILD)/tunneld $(TOOLS)
+	@TUNNELD=$(BUILD)/tunneld python3 tests/bench/bench.py --out $(BUILD)/bench.json $(BENCH_ARGS)
+
 check: deps-test
 	@BUILD=$(BUILD) MAKE="$(MAKE)" sh tests/check.sh
 check-long: deps-test
 	@BUILD=$(BUILD) MAKE="$(MAKE)" sh tests/check.sh long
 
-.PHONY: unit test-programs e2e check check-long
+.PHONY: unit test-programs e2e bench check check-long
 .SECONDARY:
 
