@@ -431,6 +431,13 @@ void td_httpd_free(struct td_httpd *h)
 	td_loop_defer(h->l, free_httpd, h);
 }
 
+void td_httpd_set_tls(struct td_httpd *h, struct tnl_tls_ctx *tls)
+{
+	tnl_tls_ctx_ref(tls);
+	tnl_tls_ctx_free(h->cfg.tls);
+	h->cfg.tls = tls;
+}
+
 int td_httpd_addr(const struct td_httpd *h, int i, struct td_addr *out)
 {
 	if (i < 0 || i >= h->nlisteners)

@@ -25,6 +25,7 @@ struct td_httpd_config {
 struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *c, char *why, size_t cap);
 void td_httpd_free(struct td_httpd *h);
 void td_httpd_stop_listening(struct td_httpd *h);
+void td_httpd_set_tls(struct td_httpd *h, struct tnl_tls_ctx *tls); /* for connections from now on; a reference is taken */
 int td_httpd_addr(const struct td_httpd *h, int i, struct td_addr *out);
 size_t td_httpd_connections(const struct td_httpd *h);
 

@@ -1,0 +1,397 @@
+/* The gateway role: setting up, routing requests, reload, drain. */
+#include "tunneld/gw.h"
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PEM_MAX (256u * 1024)
+#define BODY_MAX (64u * 1024)
+
+/* --- routing ----------------------------------------------------------------- */
+static void refuse(struct td_gateway *g, struct td_request *r, int status, const char *field)
+{
+	gw_count(g, GW_C_HTTP_REFUSED);
+	td_warn("gateway", NULL, "request refused peer=%s status=%d field=\"%s\"", td_request_peer(r), status, field);
+	td_request_reply(r, status, "application/json", NULL, 0, "{}", 2);
+}
+
+static bool is_method(const struct tnl_http_head *h, const char *m)
+{
+	return h->method_len == strlen(m) && memcmp(h->method, m, h->method_len) == 0;
+}
+
+/* The one path segment behind a prefix, decoded; NULL: another path, or no plain id. */
+static const char *id_behind(const char *prefix, const char *path, size_t n, struct tnl_buf *id)
+{
+	size_t p = strlen(prefix);
+	if (n <= p || memcmp(path, prefix, p) != 0 || memchr(path + p, '/', n - p))
+		return NULL;
+	if (tnl_uri_decode(id, path + p, n - p) != 0)
+		return NULL;
+	for (size_t i = 0; i < tnl_buf_len(id); i++)
+		if (tnl_buf_data(id)[i] <= ' ' || tnl_buf_data(id)[i] >= 127)
+			return NULL;
+	return tnl_buf_str(id);
+}
+
+static void route_channel(struct td_gateway *g, struct td_request *r, enum gw_role kind, const char *id)
+{
+	const struct tnl_http_head *h = td_request_head(r);
+	if (is_method(h, "POST"))
+		gw_channel_create(g, r, kind, id);
+	else if (!is_method(h, "GET"))
+		refuse(g, r, 405, "method");
+	else if (!td_request_is_upgrade(r))
+		refuse(g, r, 426, "Upgrade");
+	else if (g->draining)
+		refuse(g, r, 503, "shutting down");
+	else
+		gw_channel_upgrade(g, r, kind, id);
+}
+
+static void on_request(void *ctx, struct td_request *r)
+{
+	struct td_gateway *g = ctx;
+	const struct tnl_http_head *h = td_request_head(r);
+	const char *query = memchr(h->target, '?', h->target_len), *id;
+	size_t n = query ? (size_t)(query - h->target) : h->target_len, tn = 0;
+	if (n == 1) {
+		const char *target = tnl_http_get(h, "X-Amz-Target", &tn);
+		if (is_method(h, "POST"))
+			gw_api_request(g, r, target, tn);
+		else
+			refuse(g, r, 405, "method");
+		return;
+	}
+	struct tnl_buf b;
+	tnl_buf_init(&b, GW_ID_MAX);
+	if ((id = id_behind("/v1/control-channel/", h->target, n, &b)) != NULL)
+		route_channel(g, r, GW_CONTROL, id);
+	else if ((id = id_behind("/v1/data-channel/", h->target, n, &b)) != NULL)
+		route_channel(g, r, GW_CLIENT, id);
+	else
+		refuse(g, r, 404, "path");
+	tnl_buf_fini(&b);
+}
+
+static void on_gone(void *ctx, struct td_request *r)
+{
+	struct gw_call *c = td_request_user(r);
+	if (c)
+		gw_api_gone(c);
+}
+
+static void on_refused(void *ctx, const char *peer, int status, const char *field)
+{
+	struct td_gateway *g = ctx;
+	gw_count(g, GW_C_HTTP_REFUSED);
+	td_warn("gateway", NULL, "request refused peer=%s status=%d field=\"%s\"", peer, status, field);
+}
+
+/* --- setting up ----------------------------------------------------------------- */
+static uint64_t unix_time(void *ctx) { return ((struct td_loop *)ctx)->wall_ms / 1000; }
+
+/* A whole PEM file; NULL: *why. */
+static char *read_pem(const char *path, const char *key, size_t *n, char *why, size_t cap)
+{
+	struct tnl_buf b;
+	ssize_t got = -1;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	tnl_buf_init(&b, PEM_MAX);
+	while (fd >= 0) {
+		uint8_t *p = tnl_buf_reserve(&b, 4096);
+		got = p ? read(fd, p, 4096) : -1;
+		if (got <= 0)
+			break;
+		tnl_buf_commit(&b, (size_t)got);
+	}
+	if (got < 0)
+		snprintf(why, cap, "%s %s: %s", key, path, fd < 0 || errno ? strerror(errno) : "too large");
+	if (fd >= 0)
+		close(fd);
+	*n = tnl_buf_len(&b);
+	char *text = got < 0 ? NULL : tnl_buf_steal_str(&b);
+	tnl_buf_fini_wiped(&b);
+	return text;
+}
+
+static struct tnl_tls_ctx *make_tls(struct td_loop *l, const struct td_gateway_config *c, char *why, size_t cap)
+{
+	struct tnl_tls_ctx *ctx = NULL;
+	struct tnl_tls_config t = { .server = true, .unix_time = unix_time, .time_ctx = l, .require_client_cert = c->client_ca != NULL };
+	char *cert = read_pem(c->certificate, "certificate", &t.cert_pem_len, why, cap);
+	char *key = cert ? read_pem(c->private_key, "private_key", &t.key_pem_len, why, cap) : NULL;
+	char *ca = key && c->client_ca ? read_pem(c->client_ca, "client_ca", &t.ca_pem_len, why, cap) : NULL;
+	char text[200] = "";
+	if (cert && key && (ca || !c->client_ca)) {
+		t.cert_pem = cert;
+		t.key_pem = key;
+		t.ca_pem = ca;
+		ctx = tnl_tls_ctx_new(&t, text, sizeof(text));
+		if (!ctx)
+			snprintf(why, cap, "certificate %s, private_key %s: %s", c->certificate, c->private_key, text);
+	}
+	if (key)
+		tnl_free_wiped(key, t.key_pem_len);
+	tnl_free(cert);
+	tnl_free(ca);
+	return ctx;
+}
+
+/* What StreamUrl starts with: public_url, else the first listening address that is not a wildcard. */
+static void set_public_url(struct td_gateway *g)
+{
+	const char *url = g->cfg->gw.public_url, *scheme = g->tls ? "wss" : "ws";
+	g->public_url[0] = 0;
+	if (url) {
+		const char *rest = strstr(url, "://");
+		bool plain = strncmp(url, "http://", 7) == 0 || strncmp(url, "ws://", 5) == 0;
+		snprintf(g->public_url, sizeof(g->public_url), "%s://%s", plain ? "ws" : "wss", rest ? rest + 3 : url);
+		for (size_t n = strlen(g->public_url); n && g->public_url[n - 1] == '/'; n--)
+			g->public_url[n - 1] = 0;
+		return;
+	}
+	static const struct in6_addr any6;
+	struct td_addr a;
+	char text[TD_ADDR_STR];
+	if (!g->httpd || td_httpd_addr(g->httpd, 0, &a) != 0)
+		return;
+	bool any = a.sa.sa_family == AF_INET ? a.in.sin_addr.s_addr == 0
+		 : a.sa.sa_family == AF_INET6 ? memcmp(&a.in6.sin6_addr, &any6, sizeof(any6)) == 0 : true;
+	if (!any)                             /* else the Host header of each request says it */
+		snprintf(g->public_url, sizeof(g->public_url), "%s://%s", scheme, td_addr_str(&a, text));
+}
+
+static int load_kms(struct td_gateway *g, const struct td_gateway_config *c, struct gw_kms **kms, char *why, size_t cap)
+{
+	*kms = NULL;
+	if (c->kms_key_file && !(*kms = gw_kms_load(c->kms_key_file, c->kms_key_id, c->region, why, cap)))
+		return -1;
+	return 0;
+}
+
+static void set_kms(struct td_gateway *g, struct gw_kms *kms)
+{
+	const char *id = g->cfg->gw.kms_key_id;
+	gw_kms_free(g->kms);
+	g->kms = kms;
+	snprintf(g->kms_arn, sizeof(g->kms_arn), "%s", id ? id : gw_kms_arn(kms));
+}
+
+static int open_store(struct td_gateway *g, char *why, size_t cap)
+{
+	const struct td_config *c = g->cfg;
+	char spec[4200];
+	if (c->gw.store) {
+		snprintf(spec, sizeof(spec), "%s", c->gw.store);
+	} else if (c->state_dir) {
+		snprintf(spec, sizeof(spec), "sqlite:%s/sessions.db", c->state_dir);
+	} else {
+		snprintf(why, cap, "there is no place for session records: set store in [gateway] or state_dir in [tunneld]");
+		return -1;
+	}
+	g->store = td_store_open(g->l, spec, why, cap);
+	if (!g->store)
+		return -1;
+	if (gw_sessions_restore(g) == 0)
+		return 0;
+	snprintf(why, cap, "store %s: session records cannot be read; move it away to start afresh", spec);
+	return -1;
+}
+
+static int start_httpd(struct td_gateway *g, char *why, size_t cap)
+{
+	const struct td_httpd_config hc = {
+		.addrs = g->cfg->gw.addrs, .naddrs = g->cfg->gw.naddrs, .tls = g->tls, .body_max = BODY_MAX,
+		.per_peer_max = g->cfg->gw.per_peer_connections, .head_timeout_ns = 10 * TD_SEC,
+		.request = on_request, .gone = on_gone, .refused = on_refused, .ctx = g,
+	};
+	g->httpd = td_httpd_new(g->l, &hc, why, cap);
+	return g->httpd ? 0 : -1;
+}
+
+struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
+{
+	struct gw_kms *kms;
+	struct td_gateway *g = tnl_calloc(1, sizeof(*g));
+	if (!g) {
+		snprintf(why, cap, "out of memory");
+		return NULL;
+	}
+	g->l = l;
+	g->cfg = cfg;
+	tnl_list_init(&g->active);
+	tnl_list_init(&g->history);
+	tnl_list_init(&g->links);
+	tnl_list_init(&g->calls);
+	td_timer_init(&g->drain_timer, l, NULL, g);
+	td_memory_on_room(gw_relay_room, g);
+	g->sessions = tnl_map_new();
+	g->instances = tnl_map_new();
+	g->pending = tnl_map_new();
+	snprintf(why, cap, "out of memory");
+	if (!g->sessions || !g->instances || !g->pending || gw_auth_load(g, &cfg->gw, &g->keys) != 0 || gw_instances_load(g) != 0)
+		goto fail;
+	if (cfg->gw.certificate && !(g->tls = make_tls(l, &cfg->gw, why, cap)))
+		goto fail;
+	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0)
+		goto fail;
+	set_kms(g, kms);
+	if (open_store(g, why, cap) != 0 || start_httpd(g, why, cap) != 0)
+		goto fail;
+	set_public_url(g);
+	return g;
+fail:
+	td_gateway_free(g);
+	return NULL;
+}
+
+int td_gateway_addr(struct td_gateway *g, int i, struct td_addr *out) { return td_httpd_addr(g->httpd, i, out); }
+
+/* --- reload ------------------------------------------------------------------------- */
+static bool same_addr(const struct td_addr *a, const struct td_addr *b)
+{
+	return a->len == b->len && memcmp(&a->ss, &b->ss, a->len) == 0;
+}
+
+/* As configured before, or as bound (a port 0 that was written out). */
+static bool same_listen(struct td_gateway *g, const struct td_gateway_config *c)
+{
+	struct td_addr bound;
+	if (g->cfg->gw.naddrs != c->naddrs)
+		return false;
+	for (int i = 0; i < c->naddrs; i++)
+		if (!same_addr(&g->cfg->gw.addrs[i], &c->addrs[i]) &&
+		    (td_httpd_addr(g->httpd, i, &bound) != 0 || !same_addr(&bound, &c->addrs[i])))
+			return false;
+	return true;
+}
+
+int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *why, size_t cap)
+{
+	struct tnl_map *keys = NULL;
+	struct tnl_tls_ctx *tls = NULL;
+	struct gw_kms *kms = NULL;
+	if (!same_listen(g, &cfg->gw)) {
+		snprintf(why, cap, "listen in [gateway] cannot be changed while it runs; restart it (sessions resume)");
+		return -1;
+	}
+	if (cfg->gw.certificate && !(tls = make_tls(g->l, &cfg->gw, why, cap)))
+		return -1;
+	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0 || gw_auth_load(g, &cfg->gw, &keys) != 0) {
+		tnl_tls_ctx_free(tls);
+		gw_kms_free(kms);
+		return -1;
+	}
+	g->cfg = cfg;
+	gw_auth_free(g->keys);
+	g->keys = keys;
+	set_kms(g, kms);
+	if (tls) {
+		td_httpd_set_tls(g->httpd, tls);
+		tnl_tls_ctx_free(g->tls);
+		g->tls = tls;
+	}
+	set_public_url(g);
+	if (gw_instances_load(g) != 0)
+		td_error("gateway", NULL, "out of memory while loading instances");
+	gw_sessions_recheck(g);
+	tnl_list_foreach_safe(it, &g->active)
+		gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
+	return 0;
+}
+
+/* --- drain: sessions outlive the process, so there is only to finish what is in hand --- */
+static bool in_hand(const struct td_gateway *g)
+{
+	tnl_list_foreach(it, &g->calls)
+		if (!tnl_container_of(it, struct gw_call, node)->late)
+			return true;
+	tnl_list_foreach(it, &g->active) {
+		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
+		for (int i = 0; i < 2; i++)
+			if (s->ends[i].link && (s->ends[i].q.frames || td_wslink_queued(s->ends[i].link->w)))
+				return true;
+	}
+	return false;
+}
+
+static void drained(struct td_gateway *g)
+{
+	td_timer_stop(&g->drain_timer);
+	if (g->drain_done)
+		return;
+	g->drain_done = true;
+	if (g->drained)
+		g->drained(g->drained_ctx);
+}
+
+static void on_drain(void *arg)
+{
+	struct td_gateway *g = arg;
+	uint64_t now = g->l->now;
+	if (now < g->drain_at && in_hand(g)) {
+		td_timer_at(&g->drain_timer, now + 20 * TD_MS);
+		return;
+	}
+	if (!tnl_list_empty(&g->links) && !g->drain_closing) {
+		g->drain_closing = now + TD_SEC;
+		tnl_list_foreach_safe(it, &g->links)
+			gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, "gateway is shutting down");
+	}
+	if (!tnl_list_empty(&g->links) && now < g->drain_closing)
+		td_timer_at(&g->drain_timer, now + 20 * TD_MS);
+	else
+		drained(g);
+}
+
+void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(void *), void *ctx)
+{
+	if (g->draining) {
+		drained(g);
+		return;
+	}
+	g->draining = true;
+	g->drained = done;
+	g->drained_ctx = ctx;
+	g->drain_at = g->l->now + (timeout_ns < TD_SEC ? timeout_ns : TD_SEC);
+	td_httpd_stop_listening(g->httpd);
+	td_timer_init(&g->drain_timer, g->l, on_drain, g);
+	td_timer_in(&g->drain_timer, 0);
+}
+
+void td_gateway_free(struct td_gateway *g)
+{
+	if (!g)
+		return;
+	td_timer_stop(&g->drain_timer);
+	td_memory_off_room(gw_relay_room, g);
+	tnl_list_foreach_safe(it, &g->calls)
+		gw_call_free(tnl_container_of(it, struct gw_call, node));
+	tnl_list_foreach_safe(it, &g->links) {
+		struct gw_link *l = tnl_container_of(it, struct gw_link, node);
+		if (l->end)
+			l->end->link = NULL;  /* no pause_publication to an end that is freed next */
+		l->end = NULL;
+		gw_link_free(l);
+	}
+	tnl_list_foreach_safe(it, &g->active)
+		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->history)
+		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
+	td_httpd_free(g->httpd);
+	td_store_close(g->store);             /* writes what is queued */
+	if (g->instances)
+		gw_instances_free(g);
+	tnl_map_free(g->sessions);
+	tnl_map_free(g->pending);
+	gw_auth_free(g->keys);
+	gw_kms_free(g->kms);
+	tnl_tls_ctx_free(g->tls);
+	tnl_free(g);
+}

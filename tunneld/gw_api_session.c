@@ -1,0 +1,220 @@
+/* StartSession, ResumeSession, TerminateSession. */
+#include "tunneld/gw.h"
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include <stdio.h>
+#include <string.h>
+
+/* wss://host[:port] as the client is to call us. */
+static void stream_origin(struct gw_call *c, char *out, size_t cap)
+{
+	size_t n = 0;
+	const char *host = tnl_http_get(td_request_head(c->r), "Host", &n);
+	if (c->g->public_url[0] || !host)
+		snprintf(out, cap, "%s", c->g->public_url);
+	else
+		snprintf(out, cap, "%s://%.*s", c->g->tls ? "wss" : "ws", (int)n, host);
+}
+
+static void answer_grant(struct gw_call *c)
+{
+	char origin[320];
+	struct tnl_buf b, url;
+	struct tnl_jw w;
+	tnl_buf_init(&b, 16 * 1024);
+	tnl_buf_init(&url, 4096);
+	stream_origin(c, origin, sizeof(origin));
+	tnl_buf_printf(&url, "%s/v1/data-channel/", origin);
+	tnl_uri_encode(&url, c->s->id, strlen(c->s->id), false);
+	tnl_buf_puts(&url, "?role=publish_subscribe");
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "SessionId", c->s->id);
+	tnl_jw_kv(&w, "TokenValue", c->token);
+	tnl_jw_kv(&w, "StreamUrl", tnl_buf_str(&url));
+	tnl_jw_end_obj(&w);
+	gw_call_ok(c, &b);
+	tnl_buf_fini_wiped(&b);
+	tnl_buf_fini(&url);
+}
+
+static void answer_id(struct gw_call *c, const char *id)
+{
+	struct tnl_buf b;
+	struct tnl_jw w;
+	tnl_buf_init(&b, 4096);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "SessionId", id);
+	tnl_jw_end_obj(&w);
+	gw_call_ok(c, &b);
+	tnl_buf_fini(&b);
+}
+
+/* A token for the client's end; the answer waits until the record is in the store. */
+static void grant(struct gw_call *c, struct gw_session *s, td_store_done *then)
+{
+	struct gw_end *e = &s->ends[GW_CLIENT];
+	char token[GW_TOKEN_STR + 1];
+	gw_token_new(c->g, &e->tokens, e->client_id_set ? e->client_id : NULL, token);
+	c->s = s;
+	c->token = tnl_strdup(token);
+	tnl_wipe(token, sizeof(token));
+	c->waiting = true;
+	c->who = NULL;
+	if (!c->token) {
+		gw_call_fail(c, 500, "InternalServerError", "out of memory");
+		return;
+	}
+	gw_session_save(s, then, c);
+}
+
+static bool still_there(struct gw_call *c)
+{
+	if (c->s && c->s->state != GW_S_ENDED)
+		return true;
+	gw_call_fail(c, 400, "TargetNotConnected", "The session ended before it began");
+	return false;
+}
+
+/* --- StartSession ------------------------------------------------------------- */
+static void start_stored(void *ctx, int err)
+{
+	struct gw_call *c = ctx;
+	if (!still_there(c))
+		return;
+	if (!c->r) {                          /* nobody will ever know its id */
+		gw_session_end(c->s, "Terminated", "");
+		gw_call_free(c);
+		return;
+	}
+	gw_control_start(c->s);
+	answer_grant(c);
+}
+
+/* Document and parameters; false: answered. */
+static bool start_document(struct gw_call *c, const struct gw_doc **d, struct tnl_buf *params)
+{
+	bool ok;
+	char why[200];
+	const char *name = gw_call_str(c, "DocumentName", 256, false, &ok);
+	if (!ok)
+		return false;
+	*d = gw_doc_find(name);
+	if (!*d) {
+		gw_call_fail(c, 400, "InvalidDocument", "Document with name %.100s does not exist.", name);
+		return false;
+	}
+	if (gw_doc_parameters(*d, tnl_json_get(c->in, "Parameters"), params, why, sizeof(why)) != 0) {
+		gw_call_fail(c, 400, "InvalidParameters", "%s", why);
+		return false;
+	}
+	return true;
+}
+
+/* The instance, reachable now; NULL: answered. An unknown one answers like one that is away. */
+static struct gw_instance *start_target(struct gw_call *c, const char *target)
+{
+	struct td_gateway *g = c->g;
+	if (!gw_auth_may_reach(c->who->user, target)) {
+		gw_count(g, GW_C_AUTH_DENIED);
+		gw_call_fail(c, 400, "AccessDeniedException", "User: arn:aws:iam::000000000000:user/%s is not authorized to perform: "
+			     "ssm:StartSession on resource: %.100s", c->who->user->name, target);
+		return NULL;
+	}
+	struct gw_instance *i = gw_instance_get(g, target);
+	if (!i || !i->link) {
+		gw_call_fail(c, 400, "TargetNotConnected", "%.100s is not connected.", target);
+		return NULL;
+	}
+	if (g->draining) {
+		gw_call_fail(c, 503, "ServiceUnavailableException", "The gateway is shutting down");
+		return NULL;
+	}
+	if (g->nactive >= g->cfg->gw.max_sessions && g->cfg->gw.max_sessions) {
+		gw_call_fail(c, 400, "ThrottlingException", "Rate exceeded: the gateway is at its limit of %u sessions",
+			     g->cfg->gw.max_sessions);
+		return NULL;
+	}
+	return i;
+}
+
+void gw_op_start_session(struct gw_call *c)
+{
+	bool ok;
+	const struct gw_doc *d;
+	struct tnl_buf params;
+	const char *target = gw_call_str(c, "Target", GW_ID_MAX, true, &ok), *reason;
+	if (!ok)
+		return;
+	reason = gw_call_str(c, "Reason", 256, false, &ok);
+	if (!ok)
+		return;
+	tnl_buf_init(&params, 16 * 1024);
+	struct gw_instance *i = start_target(c, target);
+	if (!i || !start_document(c, &d, &params))
+		goto out;
+	const char *text = tnl_buf_str(&params);
+	struct gw_session *s = text ? gw_session_new(c->g, c->who->user, i, gw_doc_name(d), text, reason) : NULL;
+	if (!s) {
+		gw_call_fail(c, 500, "InternalServerError", "out of memory");
+		goto out;
+	}
+	td_info("gateway", s->id, "session started owner=%s target=%s document=%s peer=%s", s->owner, s->target, s->document,
+		td_request_peer(c->r));
+	grant(c, s, start_stored);
+out:
+	tnl_buf_fini(&params);
+}
+
+/* --- the others ------------------------------------------------------------------ */
+/* The caller's own session; NULL: answered. Unknown and another's answer alike. */
+static struct gw_session *own_session(struct gw_call *c)
+{
+	bool ok;
+	const char *id = gw_call_str(c, "SessionId", GW_SESSION_ID_MAX, true, &ok);
+	if (!ok)
+		return NULL;
+	struct gw_session *s = gw_session_get(c->g, id);
+	if (s && strcmp(s->owner, c->who->user->name) == 0)
+		return s;
+	if (s)
+		gw_count(c->g, GW_C_AUTH_DENIED);
+	gw_call_fail(c, 400, "DoesNotExistException", "Session %.150s does not exist", id);
+	return NULL;
+}
+
+static void resume_stored(void *ctx, int err)
+{
+	struct gw_call *c = ctx;
+	if (!c->r)
+		gw_call_free(c);
+	else if (!c->s || c->s->state == GW_S_ENDED)
+		gw_call_fail(c, 400, "DoesNotExistException", "The session has ended");
+	else
+		answer_grant(c);
+}
+
+void gw_op_resume_session(struct gw_call *c)
+{
+	struct gw_session *s = own_session(c);
+	if (!s)
+		return;
+	if (s->state == GW_S_ENDED) {         /* no token: that is how a client learns it */
+		answer_id(c, s->id);
+		return;
+	}
+	gw_count(c->g, GW_C_SESSIONS_RESUMED);
+	s->last_stream = c->g->l->now;
+	td_debug("gateway", s->id, "resume granted peer=%s", td_request_peer(c->r));
+	grant(c, s, resume_stored);
+}
+
+void gw_op_terminate_session(struct gw_call *c)
+{
+	struct gw_session *s = own_session(c);
+	if (!s)
+		return;
+	gw_session_end(s, "Terminated", "");
+	answer_id(c, s->id);
+}

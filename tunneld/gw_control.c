@@ -1,0 +1,198 @@
+/* The instances of the configuration and their control channels. */
+#include "tunneld/gw.h"
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "lib/enc.h"
+#include "lib/wire.h"
+#include <stdio.h>
+#include <string.h>
+
+static struct gw_instance *instance_new(struct td_gateway *g, const char *id)
+{
+	struct gw_instance *i = tnl_calloc(1, sizeof(*i));
+	if (!i)
+		return NULL;
+	i->g = g;
+	i->id = tnl_strdup(id);
+	tnl_list_init(&i->sessions);
+	if (!i->id || tnl_map_set_str(g->instances, id, i) != 0) {
+		tnl_free(i->id);
+		tnl_free(i);
+		return NULL;
+	}
+	return i;
+}
+
+int gw_instances_load(struct td_gateway *g)
+{
+	size_t it = 0, klen;
+	const void *key;
+	for (struct gw_instance *i; (i = tnl_map_next(g->instances, &it, &key, &klen)) != NULL;)
+		i->cfg = NULL;
+	const struct td_gateway_config *c = &g->cfg->gw;
+	for (int k = 0; k < c->ninstances; k++) {
+		struct gw_instance *i = tnl_map_get_str(g->instances, c->instances[k].id);
+		if (!i && !(i = instance_new(g, c->instances[k].id)))
+			return TNL_ENOMEM;
+		i->cfg = &c->instances[k];
+	}
+	it = 0;
+	for (struct gw_instance *i; (i = tnl_map_next(g->instances, &it, &key, &klen)) != NULL;)
+		if (!i->cfg && i->link)
+			gw_link_close(i->link, 1008, "no longer known");
+	return 0;
+}
+
+void gw_instances_free(struct td_gateway *g)
+{
+	size_t it = 0, klen;
+	const void *key;
+	for (struct gw_instance *i; (i = tnl_map_next(g->instances, &it, &key, &klen)) != NULL;) {
+		gw_queue_clear(&i->q);
+		tnl_free(i->id);
+		tnl_free(i->agent_version);
+		tnl_free(i->agent_name);
+		tnl_free(i->platform_type);
+		tnl_free(i->platform_name);
+		tnl_free(i->platform_version);
+		tnl_free(i->ip_address);
+		tnl_free(i->computer_name);
+		tnl_wipe(&i->tokens, sizeof(i->tokens));
+		tnl_free(i);
+	}
+	tnl_map_free(g->instances);
+}
+
+/* --- the channel ------------------------------------------------------------ */
+void gw_control_open(struct gw_link *l, const struct tnl_open *o)
+{
+	struct td_gateway *g = l->g;
+	struct gw_instance *i = gw_instance_get(g, l->id);
+	const char *field = "instance";
+	if (!i || gw_token_use(g, &i->tokens, o->token, "", &field) != 0) {
+		gw_link_refuse_token(l, field);
+		return;
+	}
+	struct gw_link *old = i->link;
+	if (old) {
+		i->link = NULL;
+		old->inst = NULL;
+		gw_count(g, GW_C_LINKS_REPLACED);
+		gw_link_free(old);
+	}
+	gw_queue_clear(&i->q);
+	i->link = l;
+	i->generation++;
+	i->up_since = g->l->now;
+	i->ping_ms = g->l->wall_ms;
+	if (!i->registered_ms)
+		i->registered_ms = i->ping_ms;
+	if (o->agent_version && !i->agent_version)
+		i->agent_version = tnl_strdup(o->agent_version);
+	if (o->platform_type && !i->platform_type)
+		i->platform_type = tnl_strdup(o->platform_type);
+	gw_link_vouched(l);
+	l->inst = i;
+	l->phase = GW_L_OPEN;
+	td_info("gateway", NULL, "instance connected instance=%s peer=%s version=%s", i->id, td_wslink_peer(l->w),
+		o->agent_version ? o->agent_version : "?");
+	tnl_list_foreach_safe(it, &i->sessions) {
+		struct gw_session *s = tnl_container_of(it, struct gw_session, by_instance);
+		if (!s->ends[GW_AGENT].seen)
+			gw_control_start(s);
+		gw_session_rearm(s);
+	}
+}
+
+void gw_control_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n)
+{
+	if (!i || !i->link)
+		return;
+	uint8_t *out = tnl_malloc(TNL_MSG_HDR + n);
+	if (!out)
+		return;
+	size_t len = gw_encode(i->g, out, t, p, n);
+	if (i->q.frames || td_wslink_send(i->link->w, TNL_WS_BINARY, out, len) != 0) {
+		if (i->q.bytes + len > i->g->cfg->gw.relay_memory || gw_queue_put(&i->q, out, len) != 0)
+			gw_link_close(i->link, 1013, "control channel does not read"); /* it comes back and is told anew */
+	}
+	tnl_free(out);
+}
+
+struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id)
+{
+	struct gw_instance *i = tnl_map_get_str(g->instances, id);
+	return i && i->cfg ? i : NULL;
+}
+
+void gw_instance_restarted(struct gw_instance *i)
+{
+	i->restarted = i->g->l->now;
+	tnl_list_foreach_safe(it, &i->sessions)
+		gw_session_rearm(tnl_container_of(it, struct gw_session, by_instance));
+}
+
+void gw_control_start(struct gw_session *s)
+{
+	struct td_gateway *g = s->g;
+	struct gw_instance *i = s->inst;
+	const struct gw_doc *d = gw_doc_find(s->document);
+	if (!i || !i->link || !d || s->shell_sent == i->generation)
+		return;
+	bool encrypt = gw_doc_is_port(d) ? g->cfg->gw.encrypt_ports : g->cfg->gw.encrypt_shells;
+	const struct gw_doc_prefs prefs = { .kms_key_id = encrypt ? g->kms_arn : "" };
+	char owner[256];
+	struct tnl_buf content, msg;
+	tnl_buf_init(&content, 32 * 1024);
+	tnl_buf_init(&msg, 128 * 1024);
+	snprintf(owner, sizeof(owner), "arn:aws:iam::000000000000:user/%s", s->owner);
+	int rc = gw_doc_content(d, &prefs, &content);
+	const char *text = rc == 0 ? tnl_buf_str(&content) : NULL;
+	if (text && tnl_start_write(&msg, s->id, s->document, text, s->parameters, owner, "") == 0) {
+		s->shell_sent = i->generation;
+		gw_control_send(i, TNL_MT_INTERACTIVE_SHELL, tnl_buf_data(&msg), tnl_buf_len(&msg));
+	}
+	tnl_buf_fini(&content);
+	tnl_buf_fini(&msg);
+}
+
+/* Acted upon once, acknowledged each time: the agent repeats it until it hears. */
+static void task_complete(struct gw_link *l, const struct tnl_msg *m)
+{
+	struct gw_instance *i = l->inst;
+	struct tnl_task t;
+	if (tnl_task_parse(m->payload, m->plen, &t) != 0) {
+		gw_link_complain(l, "malformed agent_task_complete", "payload");
+		return;
+	}
+	char id[TNL_UUID_STR];
+	tnl_uuid_str(m->id, id);
+	struct tnl_buf b;
+	tnl_buf_init(&b, 4096);
+	if (tnl_task_ack_write(&b, id, t.task_id, "agent_task_complete") == 0)
+		gw_control_send(i, TNL_MT_TASK_ACK, tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_fini(&b);
+	struct gw_session *s = t.task_id ? gw_session_get(i->g, t.task_id) : NULL;
+	if (s && s->inst == i && s->state != GW_S_ENDED) {
+		bool ok = t.final_status && strcmp(t.final_status, "Success") == 0;
+		s->complete = true;
+		gw_session_end(s, ok ? "Terminated" : "Failed", t.output);
+	}
+	tnl_task_fini(&t);
+}
+
+void gw_control_message(struct gw_link *l, const uint8_t *p, size_t n)
+{
+	struct tnl_msg m;
+	struct tnl_msg_fault fault = { NULL };
+	int rc = tnl_msg_decode(p, n, &m, &fault);
+	if (rc != 0 && rc != TNL_ETYPE) {
+		gw_link_complain(l, "malformed control message", fault.field ? fault.field : "length");
+		return;
+	}
+	l->inst->ping_ms = l->g->l->wall_ms;
+	if (rc == 0 && m.type == TNL_MT_TASK_COMPLETE)
+		task_complete(l, &m);
+	else
+		gw_count(l->g, GW_C_FRAMES_IGNORED);  /* telemetry, job replies, what is newer than we are */
+}

@@ -1,0 +1,266 @@
+/* The relay: whole frames from one end of a session to the other.  Only the
+ * 120-byte header is looked at, the payload passes as it is.  A frame goes
+ * straight into the other link when that has room; else it waits in a bounded
+ * queue, and when that is full the sender's link is not read any more. */
+#include "tunneld/gw.h"
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "lib/enc.h"
+#include "lib/wire.h"
+#include <string.h>
+
+#define CHUNK (64u * 1024)
+
+/* --- frames that wait ------------------------------------------------------ */
+struct gw_chunk {
+	struct gw_chunk *next;
+	size_t rd, wr, cap;
+	uint8_t data[];                       /* 4-byte length, frame, … */
+};
+
+int gw_queue_put(struct gw_queue *q, const void *p, size_t n)
+{
+	struct gw_chunk *c = q->last;
+	if (!c || c->cap - c->wr < n + 4) {
+		size_t cap = n + 4 > CHUNK ? n + 4 : CHUNK;
+		c = tnl_malloc(sizeof(*c) + cap);
+		if (!c)
+			return TNL_ENOMEM;
+		*c = (struct gw_chunk){ .cap = cap };
+		if (q->last)
+			q->last->next = c;
+		else
+			q->first = c;
+		q->last = c;
+		q->held += cap;
+		td_memory_change((int64_t)cap);
+	}
+	tnl_put_be32(c->data + c->wr, (uint32_t)n);
+	memcpy(c->data + c->wr + 4, p, n);
+	c->wr += n + 4;
+	q->bytes += n;
+	q->frames++;
+	return 0;
+}
+
+const uint8_t *gw_queue_peek(struct gw_queue *q, size_t *n)
+{
+	if (!q->frames)
+		return NULL;
+	*n = tnl_get_be32(q->first->data + q->first->rd);
+	return q->first->data + q->first->rd + 4;
+}
+
+static void drop_first(struct gw_queue *q)
+{
+	struct gw_chunk *c = q->first;
+	q->first = c->next;
+	if (!q->first)
+		q->last = NULL;
+	q->held -= c->cap;
+	td_memory_change(-(int64_t)c->cap);
+	tnl_free(c);
+}
+
+void gw_queue_pop(struct gw_queue *q)
+{
+	struct gw_chunk *c = q->first;
+	size_t n = tnl_get_be32(c->data + c->rd);
+	c->rd += n + 4;
+	q->bytes -= n;
+	q->frames--;
+	if (c->rd == c->wr)
+		drop_first(q);
+}
+
+void gw_queue_clear(struct gw_queue *q)
+{
+	while (q->first)
+		drop_first(q);
+	*q = (struct gw_queue){ 0 };
+}
+
+/* --- back-pressure ----------------------------------------------------------- */
+static struct gw_end *other(struct gw_end *e) { return &e->s->ends[e->role == GW_CLIENT ? GW_AGENT : GW_CLIENT]; }
+
+/* The link of `from` is read while what it sent and what still waits stays under the limit. */
+static void pausing(struct gw_end *from)
+{
+	struct gw_link *l = from->link;
+	if (!l)
+		return;
+	const struct gw_queue *q = &other(from)->q;
+	uint64_t limit = from->s->g->cfg->gw.relay_memory;
+	bool pause = l->paused ? q->bytes > limit / 2 : q->bytes >= limit;
+	if (q->frames && td_memory_full())
+		pause = true;
+	if (pause == l->paused)
+		return;
+	l->paused = pause;
+	if (pause)
+		gw_count(from->s->g, GW_C_READ_PAUSES);
+	td_wslink_pause(l->w, pause);
+}
+
+void gw_relay_pausing(struct gw_session *s)
+{
+	pausing(&s->ends[GW_CLIENT]);
+	pausing(&s->ends[GW_AGENT]);
+}
+
+void gw_relay_room(void *arg)
+{
+	struct td_gateway *g = arg;
+	tnl_list_foreach_safe(it, &g->active)
+		gw_relay_pausing(tnl_container_of(it, struct gw_session, by_age));
+}
+
+/* --- sending --------------------------------------------------------------------- */
+/* A stock client can be left deaf by a frame that comes right behind HandshakeComplete. */
+static void maybe_hold(struct gw_end *to, const uint8_t *p, size_t n)
+{
+	static const char type[] = "output_stream_data";
+	if (to->role != GW_CLIENT || !to->link->stock || n < TNL_MSG_HDR || tnl_get_be32(p + 112) != TNL_PT_HANDSHAKE_COMPLETE)
+		return;
+	if (memcmp(p + 4, type, sizeof(type) - 1) != 0)
+		return;
+	struct td_gateway *g = to->s->g;
+	to->hold_until = g->l->now + GW_HOLD_NS;
+	td_timer_at(&to->s->hold, to->hold_until);
+	gw_count(g, GW_C_CLIENT_HOLDS);
+}
+
+static bool held_back(const struct gw_end *e) { return e->hold_until > e->s->g->l->now; }
+
+static int send_now(struct gw_end *to, const uint8_t *p, size_t n)
+{
+	if (td_wslink_send(to->link->w, TNL_WS_BINARY, p, n) != 0)
+		return TNL_EAGAIN;
+	to->frames++;
+	to->bytes += n;
+	to->s->g->counters[GW_C_FRAMES_RELAYED]++;
+	to->s->g->counters[GW_C_BYTES_RELAYED] += n;
+	maybe_hold(to, p, n);
+	return 0;
+}
+
+void gw_relay_flush(struct gw_end *e)
+{
+	size_t n;
+	const uint8_t *p;
+	while (e->link && !held_back(e) && (p = gw_queue_peek(&e->q, &n)) != NULL) {
+		if (send_now(e, p, n) != 0)
+			break;
+		gw_queue_pop(&e->q);
+	}
+	pausing(other(e));
+}
+
+static void forward(struct gw_end *to, const uint8_t *p, size_t n)
+{
+	if (to->link && !to->q.frames && !held_back(to) && send_now(to, p, n) == 0)
+		return;
+	if (gw_queue_put(&to->q, p, n) != 0) {  /* as if the network had lost it: the ends send it again */
+		gw_count(to->s->g, GW_C_FRAMES_IGNORED);
+		return;
+	}
+	pausing(other(to));
+}
+
+size_t gw_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n)
+{
+	struct tnl_msg m = { .type = t, .schema = 1, .created_ms = g->l->wall_ms, .payload = p, .plen = (uint32_t)n };
+	tnl_uuid_new(m.id);
+	return tnl_msg_encode(out, &m);
+}
+
+void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
+{
+	uint8_t *out = tnl_malloc(TNL_MSG_HDR + n);
+	if (!out)
+		return;
+	forward(e, out, gw_encode(e->s->g, out, t, p, n));
+	tnl_free(out);
+}
+
+static void publication(struct gw_end *e, enum tnl_mtype t)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, 1024);
+	if (e->link && tnl_publication_write(&b, e->s->id) == 0)
+		gw_relay_send(e, t, tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_fini(&b);
+}
+
+/* --- ends come and go --------------------------------------------------------------- */
+void gw_relay_attach(struct gw_end *e, struct gw_link *l)
+{
+	struct gw_end *o = other(e);
+	e->link = l;
+	e->seen = true;
+	e->attached_at = e->s->g->l->now;
+	l->end = e;
+	l->phase = GW_L_OPEN;
+	gw_relay_flush(e);                    /* what waited for it */
+	if (o->link) {
+		publication(e, TNL_MT_START_PUBLICATION);
+		publication(o, TNL_MT_START_PUBLICATION);
+	}
+	pausing(e);
+}
+
+void gw_relay_detach(struct gw_end *e)
+{
+	struct gw_end *o = other(e);
+	if (e->link) {
+		e->link->end = NULL;
+		e->link = NULL;
+	}
+	e->absent_since = e->s->g->l->now;
+	if (e->s->state == GW_S_ENDED) {
+		gw_relay_drop(e);
+		return;
+	}
+	publication(o, TNL_MT_PAUSE_PUBLICATION);
+}
+
+void gw_relay_drop(struct gw_end *e)
+{
+	gw_queue_clear(&e->q);
+	pausing(other(e));
+}
+
+/* --- frames that come ------------------------------------------------------------------ */
+static void session_state(struct gw_link *l, const struct tnl_msg *m)
+{
+	struct tnl_json *j = tnl_json_parse(m->payload, m->plen);
+	const char *state = tnl_json_get_str(j, "SessionState");
+	td_debug("gateway", l->end->s->id, "agent says state=%s", state ? state : "?");
+	tnl_json_free(j);
+}
+
+void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
+{
+	struct gw_end *from = l->end;
+	struct gw_session *s = from->s;
+	struct tnl_msg m;
+	struct tnl_msg_fault fault = { NULL };
+	int rc = tnl_msg_peek(p, n, &m, &fault);
+	if (rc != 0 && rc != TNL_ETYPE) {
+		gw_link_complain(l, "malformed message", fault.field ? fault.field : "length");
+		return;
+	}
+	if (s->state == GW_S_ENDED)
+		return;
+	bool client = from->role == GW_CLIENT;
+	if (rc == 0 && m.type == (client ? TNL_MT_INPUT : TNL_MT_OUTPUT)) {
+		s->last_stream = s->g->l->now;
+		forward(other(from), p, n);
+	} else if (rc == 0 && m.type == TNL_MT_ACK) {
+		forward(other(from), p, n);
+	} else if (rc == 0 && m.type == TNL_MT_SESSION_STATE && !client) {
+		session_state(l, &m);
+	} else {                              /* nothing else has any business on a data channel */
+		gw_link_complain(l, "message of a type that this end does not send", "MessageType");
+	}
+}

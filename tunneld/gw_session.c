@@ -1,0 +1,467 @@
+/* Session records, their tokens and their one timer.  What is here outlives
+ * links, and through the store the process. */
+#include "tunneld/gw.h"
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "lib/enc.h"
+#include "lib/wire.h"
+#include <stdio.h>
+#include <string.h>
+
+static void on_timer(void *arg);
+static void on_hold(void *arg);
+
+/* --- tokens --------------------------------------------------------------- */
+int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id, char out[GW_TOKEN_STR + 1])
+{
+	uint8_t raw[32];
+	tnl_random(raw, sizeof(raw));
+	tnl_b64(raw, sizeof(raw), out);
+	tnl_wipe(raw, sizeof(raw));
+	if (t->n == GW_TOKENS) {              /* the oldest gives way */
+		memmove(&t->v[0], &t->v[1], (GW_TOKENS - 1) * sizeof(t->v[0]));
+		t->n--;
+	}
+	struct gw_token *k = &t->v[t->n++];
+	memset(k, 0, sizeof(*k));
+	tnl_sha256(out, strlen(out), k->hash);
+	k->expires_ms = g->l->wall_ms + g->cfg->gw.token_ttl_ns / TD_MS;
+	if (client_id) {
+		k->bound = true;
+		snprintf(k->client_id, sizeof(k->client_id), "%s", client_id);
+	}
+	gw_count(g, GW_C_TOKENS_ISSUED);
+	return 0;
+}
+
+int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id, const char **field)
+{
+	uint8_t hash[32];
+	unsigned found = GW_TOKENS;
+	tnl_sha256(token, strlen(token), hash);
+	for (unsigned i = 0; i < t->n; i++)
+		if (tnl_ct_eq(hash, t->v[i].hash, sizeof(hash)))
+			found = i;
+	if (found == GW_TOKENS) {
+		*field = "token";
+		return TNL_EAUTH;
+	}
+	struct gw_token k = t->v[found];
+	memmove(&t->v[found], &t->v[found + 1], (t->n - found - 1) * sizeof(t->v[0]));
+	t->n--;                               /* whatever follows: it can never be used again */
+	if (k.expires_ms <= g->l->wall_ms) {
+		*field = "token expiry";
+		return TNL_EEXPIRED;
+	}
+	if (k.bound && strcmp(k.client_id, client_id) != 0) {
+		*field = "ClientId";
+		return TNL_EAUTH;
+	}
+	gw_count(g, GW_C_TOKENS_USED);
+	return 0;
+}
+
+/* --- records ---------------------------------------------------------------- */
+const char *gw_session_status(const struct gw_session *s)
+{
+	if (s->state == GW_S_ENDED)
+		return s->status;
+	if (s->ends[GW_CLIENT].link && s->ends[GW_AGENT].link)
+		return "Connected";
+	return s->state == GW_S_CONNECTING ? "Connecting" : "Disconnected";
+}
+
+static void add_tokens(struct td_store_session *r, const struct gw_end *e)
+{
+	for (unsigned i = 0; i < e->tokens.n && r->ntokens < TD_STORE_TOKENS; i++) {
+		struct td_store_token *t = &r->tokens[r->ntokens++];
+		const struct gw_token *k = &e->tokens.v[i];
+		memcpy(t->hash, k->hash, sizeof(t->hash));
+		t->role = (uint8_t)e->role;
+		t->expires_ms = k->expires_ms;
+		t->bound = k->bound;
+		memcpy(t->client_id, k->client_id, sizeof(t->client_id));
+	}
+}
+
+void gw_session_save(struct gw_session *s, td_store_done *fn, void *ctx)
+{
+	struct td_store_session r = {
+		.id = s->id, .owner = s->owner, .target = s->target, .document = s->document, .parameters = s->parameters,
+		.reason = s->reason, .client_id = s->ends[GW_CLIENT].client_id, .output = s->output,
+		.started_ms = s->started_ms, .ended_ms = s->ended_ms, .expires_ms = s->expires_ms,
+		.status = s->state == GW_S_ENDED ? s->status : s->state == GW_S_CONNECTED ? "Connected" : "Connecting",
+	};
+	if (s->state != GW_S_ENDED) {
+		add_tokens(&r, &s->ends[GW_CLIENT]);
+		add_tokens(&r, &s->ends[GW_AGENT]);
+	}
+	td_store_put(s->g->store, &r, fn, ctx);
+}
+
+static struct gw_session *session_alloc(struct td_gateway *g, const char *id)
+{
+	struct gw_session *s = tnl_calloc(1, sizeof(*s));
+	if (!s)
+		return NULL;
+	s->g = g;
+	tnl_list_init(&s->by_instance);
+	tnl_list_init(&s->by_age);
+	td_timer_init(&s->timer, g->l, on_timer, s);
+	td_timer_init(&s->hold, g->l, on_hold, s);
+	for (int i = 0; i < 2; i++) {
+		s->ends[i].s = s;
+		s->ends[i].role = i == GW_CLIENT ? GW_CLIENT : GW_AGENT;
+		s->ends[i].absent_since = g->l->now;
+	}
+	s->id = tnl_strdup(id);
+	s->started = s->last_stream = g->l->now;
+	s->expires = UINT64_MAX;
+	if (!s->id || tnl_map_set_str(g->sessions, s->id, s) != 0) {
+		tnl_free(s->id);
+		tnl_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+static bool fill(struct gw_session *s, const char *owner, const char *target, const char *document, const char *parameters,
+		 const char *reason)
+{
+	s->owner = tnl_strdup(owner);
+	s->target = tnl_strdup(target);
+	s->document = tnl_strdup(document);
+	s->parameters = tnl_strdup(parameters);
+	s->reason = tnl_strdup(reason ? reason : "");
+	return s->owner && s->target && s->document && s->parameters && s->reason;
+}
+
+static void activate(struct gw_session *s, struct gw_instance *i)
+{
+	s->inst = i;
+	tnl_list_push_back(&i->sessions, &s->by_instance);
+	tnl_list_push_back(&s->g->active, &s->by_age);
+	s->g->nactive++;
+}
+
+struct gw_session *gw_session_get(struct td_gateway *g, const char *id) { return tnl_map_get_str(g->sessions, id); }
+
+struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,
+				  const char *document, const char *parameters, const char *reason)
+{
+	char id[GW_SESSION_ID_MAX + 1], hex[19];
+	uint8_t rnd[9];
+	size_t n = 0;
+	for (; u->name[n] && n < 64; n++) {
+		char c = u->name[n];
+		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._@-", c);
+		id[n] = plain ? c : '-';
+	}
+	tnl_random(rnd, sizeof(rnd));
+	tnl_hex(rnd, sizeof(rnd), hex);
+	snprintf(id + n, sizeof(id) - n, "-%.17s", hex);
+	struct gw_session *s = session_alloc(g, id);
+	if (!s)
+		return NULL;
+	if (!fill(s, u->name, i->id, document, parameters, reason)) {
+		gw_session_free(s);
+		return NULL;
+	}
+	s->started_ms = g->l->wall_ms;
+	if (g->cfg->gw.max_session_ns) {
+		s->expires = g->l->now + g->cfg->gw.max_session_ns;
+		s->expires_ms = s->started_ms + g->cfg->gw.max_session_ns / TD_MS;
+	}
+	activate(s, i);
+	gw_count(g, GW_C_SESSIONS_STARTED);
+	gw_session_rearm(s);
+	return s;
+}
+
+/* --- after a restart ---------------------------------------------------------- */
+static void restore_tokens(struct gw_session *s, const struct td_store_session *r)
+{
+	for (unsigned i = 0; i < r->ntokens; i++) {
+		const struct td_store_token *t = &r->tokens[i];
+		if (t->role > GW_AGENT || s->ends[t->role].tokens.n == GW_TOKENS)
+			continue;
+		struct gw_tokens *to = &s->ends[t->role].tokens;
+		struct gw_token *k = &to->v[to->n++];
+		memcpy(k->hash, t->hash, sizeof(k->hash));
+		k->expires_ms = t->expires_ms;
+		k->bound = t->bound;
+		memcpy(k->client_id, t->client_id, sizeof(k->client_id));
+	}
+}
+
+static const char *static_status(const char *s)
+{
+	return strcmp(s, "Failed") == 0 ? "Failed" : "Terminated";
+}
+
+static void restore_one(void *ctx, const struct td_store_session *r)
+{
+	struct td_gateway *g = ctx;
+	if (tnl_map_get_str(g->sessions, r->id))
+		return;
+	if (r->ended_ms && r->ended_ms + GW_HISTORY_MS < g->l->wall_ms)
+		return;
+	struct gw_session *s = session_alloc(g, r->id);
+	if (!s)
+		return;
+	if (!fill(s, r->owner, r->target, r->document, r->parameters, r->reason)) {
+		gw_session_free(s);
+		return;
+	}
+	s->started_ms = r->started_ms;
+	s->ended_ms = r->ended_ms;
+	s->expires_ms = r->expires_ms;
+	s->output = tnl_strdup(r->output);
+	if (r->ended_ms) {
+		s->state = GW_S_ENDED;
+		s->status = static_status(r->status);
+		tnl_list_push_back(&g->history, &s->by_age);
+		g->nhistory++;
+		return;
+	}
+	restore_tokens(s, r);
+	snprintf(s->ends[GW_CLIENT].client_id, TD_STORE_CLIENT_ID, "%s", r->client_id);
+	s->ends[GW_CLIENT].client_id_set = r->client_id[0] != 0;
+	s->state = strcmp(r->status, "Connected") == 0 ? GW_S_CONNECTED : GW_S_CONNECTING;
+	s->ends[GW_CLIENT].seen = s->ends[GW_AGENT].seen = s->state == GW_S_CONNECTED;
+	if (s->expires_ms)
+		s->expires = s->expires_ms > g->l->wall_ms ? g->l->now + (s->expires_ms - g->l->wall_ms) * TD_MS : g->l->now;
+	struct gw_instance *i = gw_instance_get(g, s->target);
+	if (!i) {                             /* its section has gone from the configuration */
+		s->state = GW_S_ENDED;
+		s->status = "Terminated";
+		s->ended_ms = g->l->wall_ms;
+		tnl_list_push_back(&g->history, &s->by_age);
+		g->nhistory++;
+		return;
+	}
+	activate(s, i);
+	gw_count(g, GW_C_SESSIONS_RESTORED);
+	gw_session_rearm(s);
+}
+
+static void trim_history(struct td_gateway *g)
+{
+	while (!tnl_list_empty(&g->history)) {
+		struct gw_session *s = tnl_container_of(g->history.next, struct gw_session, by_age);
+		bool linked = s->ends[0].link || s->ends[1].link;
+		if (linked || (g->nhistory <= GW_HISTORY_MAX && s->ended_ms + GW_HISTORY_MS > g->l->wall_ms))
+			return;
+		td_store_del(g->store, s->id);
+		gw_session_free(s);
+	}
+}
+
+int gw_sessions_restore(struct td_gateway *g)
+{
+	int rc = td_store_load(g->store, restore_one, g);
+	if (rc != 0)
+		return rc;
+	if (g->nactive)
+		td_info("gateway", NULL, "sessions restored, both ends may resume count=%zu", g->nactive);
+	trim_history(g);
+	return 0;
+}
+
+/* --- the end ------------------------------------------------------------------- */
+static void send_closed(struct gw_session *s, struct gw_instance *inst)
+{
+	uint8_t u[16];
+	char id[TNL_UUID_STR];
+	tnl_uuid_new(u);
+	tnl_uuid_str(u, id);
+	struct tnl_channel_closed c = { .message_id = id, .session_id = s->id, .destination_id = s->id, .output = s->output,
+					.created_ms = s->g->l->wall_ms };
+	struct tnl_buf b;
+	tnl_buf_init(&b, 64 * 1024);
+	if (tnl_channel_closed_write(&b, &c) == 0) {
+		const uint8_t *p = tnl_buf_data(&b);
+		size_t n = tnl_buf_len(&b);
+		if (s->ends[GW_CLIENT].link)
+			gw_relay_send(&s->ends[GW_CLIENT], TNL_MT_CHANNEL_CLOSED, p, n);
+		if (s->ends[GW_AGENT].link)
+			gw_relay_send(&s->ends[GW_AGENT], TNL_MT_CHANNEL_CLOSED, p, n);
+		else if (!s->complete)
+			gw_control_send(inst, TNL_MT_CHANNEL_CLOSED, p, n);
+	}
+	tnl_buf_fini(&b);
+}
+
+void gw_session_end(struct gw_session *s, const char *status, const char *output)
+{
+	if (s->state == GW_S_ENDED)
+		return;
+	struct td_gateway *g = s->g;
+	struct gw_instance *inst = s->inst;
+	td_info("gateway", s->id, "session ended status=%s owner=%s target=%s output=\"%s\"", status, s->owner, s->target,
+		output ? output : "");
+	s->state = GW_S_ENDED;
+	s->status = status;
+	s->ended_ms = g->l->wall_ms;
+	s->ended = g->l->now;
+	tnl_free(s->output);
+	s->output = tnl_strdup(output ? output : "");
+	s->ends[0].tokens.n = s->ends[1].tokens.n = 0;
+	tnl_list_remove(&s->by_instance);
+	s->inst = NULL;
+	tnl_list_remove(&s->by_age);
+	tnl_list_push_back(&g->history, &s->by_age);
+	g->nactive--;
+	g->nhistory++;
+	gw_count(g, GW_C_SESSIONS_ENDED);
+	gw_relay_drop(&s->ends[GW_AGENT]);    /* nobody reads that any more; the client still gets what waits for it */
+	if (!s->ends[GW_CLIENT].link)
+		gw_relay_drop(&s->ends[GW_CLIENT]);
+	send_closed(s, inst);
+	s->linger_until = g->l->now + GW_LINGER_NS;
+	gw_session_save(s, NULL, NULL);
+	gw_session_rearm(s);
+	trim_history(g);
+}
+
+void gw_session_free(struct gw_session *s)
+{
+	if (!s)
+		return;
+	struct td_gateway *g = s->g;
+	for (int i = 0; i < 2; i++) {
+		struct gw_link *l = s->ends[i].link;
+		s->ends[i].link = NULL;
+		if (l)
+			gw_link_free(l);
+		gw_relay_drop(&s->ends[i]);
+	}
+	tnl_list_foreach(it, &g->calls) {
+		struct gw_call *c = tnl_container_of(it, struct gw_call, node);
+		if (c->s == s)
+			c->s = NULL;
+	}
+	td_timer_stop(&s->timer);
+	td_timer_stop(&s->hold);
+	if (!tnl_list_empty(&s->by_age)) {
+		if (s->state == GW_S_ENDED)
+			g->nhistory--;
+		else
+			g->nactive--;
+	}
+	tnl_list_remove(&s->by_age);
+	tnl_list_remove(&s->by_instance);
+	tnl_map_del_str(g->sessions, s->id);
+	tnl_free(s->id);
+	tnl_free(s->owner);
+	tnl_free(s->target);
+	tnl_free(s->document);
+	tnl_free(s->parameters);
+	tnl_free(s->reason);
+	tnl_free(s->output);
+	tnl_wipe(s->ends, sizeof(s->ends));
+	tnl_free(s);
+}
+
+void gw_session_seen(struct gw_session *s)
+{
+	if (s->state == GW_S_CONNECTING && s->ends[GW_CLIENT].seen && s->ends[GW_AGENT].seen)
+		s->state = GW_S_CONNECTED;
+}
+
+void gw_sessions_recheck(struct td_gateway *g)
+{
+	tnl_list_foreach_safe(it, &g->active) {
+		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
+		const struct td_user_config *u = gw_auth_user(g, s->owner);
+		if (!u || !gw_auth_may_reach(u, s->target) || !s->inst->cfg)
+			gw_session_end(s, "Terminated", "Access to this session was removed by the administrator.");
+	}
+}
+
+/* --- the timer ------------------------------------------------------------------ */
+static uint64_t min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+static uint64_t idle_deadline(const struct gw_session *s)
+{
+	uint64_t idle = s->g->cfg->gw.idle_timeout_ns;
+	return idle ? s->last_stream + idle : UINT64_MAX;
+}
+
+/* When to conclude that the agent no longer knows this session: its control
+ * channel is there, so it is alive and in reach, but its data channel stays away. */
+static uint64_t agent_deadline(const struct gw_session *s)
+{
+	const struct gw_end *a = &s->ends[GW_AGENT];
+	if (a->link)
+		return UINT64_MAX;
+	if (!a->seen)
+		return s->started + GW_START_NS;
+	uint64_t lost = UINT64_MAX;
+	if (s->inst->link)
+		lost = (s->inst->up_since > a->absent_since ? s->inst->up_since : a->absent_since) + GW_AGENT_LOST_NS;
+	uint64_t r = s->inst->restarted;
+	if (r > s->started && r > a->attached_at && a->absent_since < r + GW_RESTART_SEEN_NS)
+		lost = min64(lost, (r > a->absent_since ? r : a->absent_since) + GW_RESTART_NS);
+	return lost;
+}
+
+void gw_session_rearm(struct gw_session *s)
+{
+	uint64_t at;
+	if (s->state == GW_S_ENDED)
+		at = s->ends[0].link || s->ends[1].link ? s->linger_until : UINT64_MAX;
+	else
+		at = min64(min64(idle_deadline(s), s->expires), agent_deadline(s));
+	td_timer_at(&s->timer, at);
+}
+
+static void on_linger(struct gw_session *s)
+{
+	uint64_t now = s->g->l->now;
+	if (s->ends[GW_CLIENT].link && s->ends[GW_CLIENT].q.frames && now < s->ended + GW_LAST_WORDS_NS) {
+		s->linger_until = now + GW_LINGER_NS;   /* it is still reading what came before the end */
+		gw_session_rearm(s);
+		return;
+	}
+	for (int i = 0; i < 2; i++) {
+		struct gw_end *e = &s->ends[i];
+		struct gw_link *l = e->link;
+		if (!l)
+			continue;
+		gw_relay_drop(e);
+		gw_relay_detach(e);
+		gw_link_close(l, 1000, "session over");
+	}
+}
+
+static void on_timer(void *arg)
+{
+	struct gw_session *s = arg;
+	struct td_gateway *g = s->g;
+	uint64_t now = g->l->now;
+	if (s->state == GW_S_ENDED) {
+		on_linger(s);
+		return;
+	}
+	if (s->expires <= now) {
+		gw_count(g, GW_C_MAX_DURATIONS);
+		gw_session_end(s, "Terminated", "Your session reached its maximum duration and has been terminated.");
+	} else if (idle_deadline(s) <= now) {
+		gw_count(g, GW_C_IDLE_TIMEOUTS);
+		gw_session_end(s, "Terminated", GW_IDLE_TEXT);
+	} else if (agent_deadline(s) <= now) {
+		gw_count(g, GW_C_AGENTS_LOST);
+		gw_session_end(s, "Failed", s->ends[GW_AGENT].seen ? "The agent on the target no longer knows this session."
+			       : "The agent on the target did not open the session.");
+	} else {
+		gw_session_rearm(s);
+	}
+}
+
+static void on_hold(void *arg)
+{
+	struct gw_session *s = arg;
+	s->ends[GW_CLIENT].hold_until = 0;
+	gw_relay_flush(&s->ends[GW_CLIENT]);
+}

@@ -1,0 +1,127 @@
+/* What operators see of the gateway. */
+#include "tunneld/gw.h"
+#include "lib/alloc.h"
+#include <string.h>
+
+#define STATUS_SESSIONS 1000                  /* listed one by one; the rest is only counted */
+
+static const char *const counter_names[GW_C_COUNT] = {
+	[GW_C_API_CALLS] = "api_calls", [GW_C_API_ERRORS] = "api_errors", [GW_C_HTTP_REFUSED] = "http_refused",
+	[GW_C_AUTH_MISSING] = "auth_missing", [GW_C_AUTH_MALFORMED] = "auth_malformed",
+	[GW_C_AUTH_UNKNOWN_KEY] = "auth_unknown_key", [GW_C_AUTH_SIGNATURE] = "auth_signature", [GW_C_AUTH_CLOCK] = "auth_clock",
+	[GW_C_AUTH_DENIED] = "auth_denied", [GW_C_TOKENS_ISSUED] = "tokens_issued", [GW_C_TOKENS_USED] = "tokens_used",
+	[GW_C_TOKENS_REFUSED] = "tokens_refused", [GW_C_LINKS_OPENED] = "links_opened", [GW_C_LINKS_REPLACED] = "links_replaced",
+	[GW_C_LINKS_BROKEN] = "links_broken", [GW_C_FRAMES_REFUSED] = "frames_refused", [GW_C_FRAMES_IGNORED] = "frames_ignored",
+	[GW_C_FRAMES_RELAYED] = "frames_relayed", [GW_C_BYTES_RELAYED] = "bytes_relayed", [GW_C_READ_PAUSES] = "read_pauses",
+	[GW_C_CLIENT_HOLDS] = "client_holds", [GW_C_SESSIONS_STARTED] = "sessions_started",
+	[GW_C_SESSIONS_RESUMED] = "sessions_resumed", [GW_C_SESSIONS_RESTORED] = "sessions_restored",
+	[GW_C_SESSIONS_ENDED] = "sessions_ended", [GW_C_IDLE_TIMEOUTS] = "idle_timeouts", [GW_C_MAX_DURATIONS] = "max_durations",
+	[GW_C_AGENTS_LOST] = "agents_lost",
+};
+
+static void kv_bool(struct tnl_jw *w, const char *key, bool v)
+{
+	tnl_jw_key(w, key);
+	tnl_jw_bool(w, v);
+}
+
+static void listeners(struct td_gateway *g, struct tnl_jw *w)
+{
+	struct td_addr a;
+	char text[TD_ADDR_STR];
+	tnl_jw_key(w, "listen");
+	tnl_jw_arr(w);
+	for (int i = 0; g->httpd && td_httpd_addr(g->httpd, i, &a) == 0; i++)
+		tnl_jw_str(w, td_addr_str(&a, text));
+	tnl_jw_end_arr(w);
+}
+
+static void instances(struct td_gateway *g, struct tnl_jw *w)
+{
+	size_t it = 0, klen;
+	const void *key;
+	tnl_jw_key(w, "instances");
+	tnl_jw_arr(w);
+	for (struct gw_instance *i; (i = tnl_map_next(g->instances, &it, &key, &klen)) != NULL;) {
+		if (!i->cfg)
+			continue;
+		tnl_jw_obj(w);
+		tnl_jw_kv(w, "id", i->id);
+		kv_bool(w, "connected", i->link != NULL);
+		if (i->link)
+			tnl_jw_kv(w, "peer", td_wslink_peer(i->link->w));
+		if (i->agent_version)
+			tnl_jw_kv(w, "agent_version", i->agent_version);
+		tnl_jw_end_obj(w);
+	}
+	tnl_jw_end_arr(w);
+}
+
+static void end_of(struct tnl_jw *w, const char *name, const struct gw_end *e)
+{
+	tnl_jw_key(w, name);
+	tnl_jw_obj(w);
+	kv_bool(w, "attached", e->link != NULL);
+	if (e->link) {
+		tnl_jw_kv(w, "peer", td_wslink_peer(e->link->w));
+		kv_bool(w, "paused", e->link->paused);
+	}
+	tnl_jw_kvi(w, "waiting_bytes", (int64_t)e->q.bytes);
+	tnl_jw_kvi(w, "waiting_frames", (int64_t)e->q.frames);
+	tnl_jw_kvi(w, "relayed_bytes", (int64_t)e->bytes);
+	tnl_jw_kvi(w, "relayed_frames", (int64_t)e->frames);
+	tnl_jw_end_obj(w);
+}
+
+static void sessions(struct td_gateway *g, struct tnl_jw *w)
+{
+	int left = STATUS_SESSIONS;
+	tnl_jw_kvi(w, "sessions_active", (int64_t)g->nactive);
+	tnl_jw_kvi(w, "sessions_history", (int64_t)g->nhistory);
+	tnl_jw_key(w, "sessions");
+	tnl_jw_arr(w);
+	tnl_list_foreach(it, &g->active) {
+		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
+		if (left-- == 0)
+			break;
+		tnl_jw_obj(w);
+		tnl_jw_kv(w, "id", s->id);
+		tnl_jw_kv(w, "owner", s->owner);
+		tnl_jw_kv(w, "target", s->target);
+		tnl_jw_kv(w, "document", s->document);
+		tnl_jw_kv(w, "state", gw_session_status(s));
+		tnl_jw_kvi(w, "age_s", (int64_t)((g->l->wall_ms - s->started_ms) / 1000));
+		tnl_jw_kvi(w, "idle_s", (int64_t)((g->l->now - s->last_stream) / TD_SEC));
+		end_of(w, "client", &s->ends[GW_CLIENT]);
+		end_of(w, "agent", &s->ends[GW_AGENT]);
+		tnl_jw_end_obj(w);
+	}
+	tnl_jw_end_arr(w);
+}
+
+void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
+{
+	struct tnl_jw w;
+	struct td_store_stats st;
+	tnl_jw_init(&w, json);
+	tnl_jw_obj(&w);
+	listeners(g, &w);
+	tnl_jw_kvi(&w, "connections", g->httpd ? (int64_t)td_httpd_connections(g->httpd) : 0);
+	kv_bool(&w, "draining", g->draining);
+	tnl_jw_kvi(&w, "relay_memory", (int64_t)g->cfg->gw.relay_memory);
+	instances(g, &w);
+	sessions(g, &w);
+	td_store_stats(g->store, &st);
+	tnl_jw_key(&w, "store");
+	tnl_jw_obj(&w);
+	tnl_jw_kvi(&w, "queued", (int64_t)st.queued);
+	tnl_jw_kvi(&w, "written", (int64_t)st.written);
+	tnl_jw_kvi(&w, "failed", (int64_t)st.failed);
+	tnl_jw_end_obj(&w);
+	tnl_jw_key(&w, "counters");
+	tnl_jw_obj(&w);
+	for (int i = 0; i < GW_C_COUNT; i++)
+		tnl_jw_kvi(&w, counter_names[i], (int64_t)g->counters[i]);
+	tnl_jw_end_obj(&w);
+	tnl_jw_end_obj(&w);
+}

@@ -1,0 +1,55 @@
+/* Which store a specification names; the rest is its own. */
+#include "tunneld/store.h"
+#include "lib/alloc.h"
+#include <stdio.h>
+#include <string.h>
+
+struct td_store {
+	const struct td_store_ops *ops;
+	void *impl;
+};
+
+static const struct td_store_ops *const stores[] = { &td_store_sqlite };
+
+struct td_store *td_store_open(struct td_loop *l, const char *spec, char *why, size_t cap)
+{
+	for (size_t i = 0; i < sizeof(stores) / sizeof(stores[0]); i++) {
+		size_t n = strlen(stores[i]->scheme);
+		if (strncmp(spec, stores[i]->scheme, n) != 0)
+			continue;
+		struct td_store *s = tnl_calloc(1, sizeof(*s));
+		if (!s)
+			break;
+		s->ops = stores[i];
+		s->impl = s->ops->open(l, spec + n, why, cap);
+		if (!s->impl) {
+			tnl_free(s);
+			return NULL;
+		}
+		return s;
+	}
+	snprintf(why, cap, "store \"%s\": not a known store; use sqlite:PATH", spec);
+	return NULL;
+}
+
+int td_store_load(struct td_store *s, void (*each)(void *, const struct td_store_session *), void *ctx)
+{
+	return s->ops->load(s->impl, each, ctx);
+}
+
+void td_store_put(struct td_store *s, const struct td_store_session *r, td_store_done *fn, void *ctx)
+{
+	s->ops->put(s->impl, r, fn, ctx);
+}
+
+void td_store_del(struct td_store *s, const char *id) { s->ops->del(s->impl, id); }
+
+void td_store_stats(struct td_store *s, struct td_store_stats *out) { s->ops->stats(s->impl, out); }
+
+void td_store_close(struct td_store *s)
+{
+	if (!s)
+		return;
+	s->ops->close(s->impl);
+	tnl_free(s);
+}

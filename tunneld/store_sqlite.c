@@ -1,0 +1,422 @@
+/* Session records in SQLite.  One worker thread owns the database once it
+ * runs: it takes everything that is queued, writes it as one transaction and
+ * hands the results back to the loop.  WAL with synchronous=NORMAL: what was
+ * committed survives the death of the process, a power cut may take the last
+ * moments. */
+#include "tunneld/store.h"
+#include "lib/alloc.h"
+#include "lib/buf.h"
+#include "lib/enc.h"
+#include "lib/err.h"
+#include "tunneld/log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SCHEMA_VERSION 1
+
+enum { COL_ID, COL_OWNER, COL_TARGET, COL_DOCUMENT, COL_PARAMETERS, COL_REASON, COL_CLIENT_ID, COL_STATUS, COL_OUTPUT, NTEXT };
+
+struct op {
+	struct op *next;
+	bool del;
+	char *text[NTEXT];
+	uint64_t started_ms, ended_ms, expires_ms;
+	unsigned ntokens;
+	struct td_store_token tokens[TD_STORE_TOKENS];
+	td_store_done *fn;
+	void *ctx;
+	int err;
+};
+
+struct queue { struct op *first, *last; };
+
+struct sqlite {
+	struct td_loop *l;
+	sqlite3 *db;
+	sqlite3_stmt *put, *put_token, *del, *del_tokens;
+	ev_async done_watcher;
+	pthread_t thread;
+	bool running;
+	bool complained;                      /* on the loop: one line for a run of failures */
+	pthread_mutex_t mu;
+	pthread_cond_t cond;
+	/* under mu */
+	struct queue todo, done;
+	bool stop;
+	uint64_t queued, written, failed;
+	char fault[200];
+};
+
+static void queue_push(struct queue *q, struct op *o)
+{
+	o->next = NULL;
+	if (q->last)
+		q->last->next = o;
+	else
+		q->first = o;
+	q->last = o;
+}
+
+static void op_free(struct op *o)
+{
+	for (int i = 0; i < NTEXT; i++)
+		tnl_free(o->text[i]);
+	tnl_free(o);
+}
+
+/* --- the worker --------------------------------------------------------------- */
+static int step(sqlite3_stmt *st)
+{
+	int rc = sqlite3_step(st);
+	sqlite3_reset(st);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int write_tokens(struct sqlite *s, const struct op *o)
+{
+	sqlite3_bind_text(s->del_tokens, 1, o->text[COL_ID], -1, SQLITE_STATIC);
+	int rc = step(s->del_tokens);
+	for (unsigned i = 0; rc == SQLITE_OK && i < o->ntokens; i++) {
+		const struct td_store_token *t = &o->tokens[i];
+		sqlite3_bind_text(s->put_token, 1, o->text[COL_ID], -1, SQLITE_STATIC);
+		sqlite3_bind_blob(s->put_token, 2, t->hash, sizeof(t->hash), SQLITE_STATIC);
+		sqlite3_bind_int(s->put_token, 3, t->role);
+		sqlite3_bind_int64(s->put_token, 4, (sqlite3_int64)t->expires_ms);
+		if (t->bound)
+			sqlite3_bind_text(s->put_token, 5, t->client_id, -1, SQLITE_STATIC);
+		else
+			sqlite3_bind_null(s->put_token, 5);
+		rc = step(s->put_token);
+	}
+	return rc;
+}
+
+static int write_op(struct sqlite *s, const struct op *o)
+{
+	if (o->del) {
+		sqlite3_bind_text(s->del, 1, o->text[COL_ID], -1, SQLITE_STATIC);
+		int rc = step(s->del);
+		return rc == SQLITE_OK ? write_tokens(s, o) : rc;
+	}
+	for (int i = 0; i < NTEXT; i++)
+		sqlite3_bind_text(s->put, i + 1, o->text[i] ? o->text[i] : "", -1, SQLITE_STATIC);
+	sqlite3_bind_int64(s->put, NTEXT + 1, (sqlite3_int64)o->started_ms);
+	sqlite3_bind_int64(s->put, NTEXT + 2, (sqlite3_int64)o->ended_ms);
+	sqlite3_bind_int64(s->put, NTEXT + 3, (sqlite3_int64)o->expires_ms);
+	int rc = step(s->put);
+	return rc == SQLITE_OK ? write_tokens(s, o) : rc;
+}
+
+static int write_all(struct sqlite *s, const struct queue *q)
+{
+	int rc = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+	for (const struct op *o = q->first; o && rc == SQLITE_OK; o = o->next)
+		rc = write_op(s, o);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL);
+	return rc;
+}
+
+static void write_batch(struct sqlite *s, struct queue *q)
+{
+	char fault[sizeof(s->fault)] = "";
+	int rc = write_all(s, q);
+	if (rc != SQLITE_OK) {
+		snprintf(fault, sizeof(fault), "%s", sqlite3_errmsg(s->db));
+		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+	}
+	pthread_mutex_lock(&s->mu);
+	while (q->first) {
+		struct op *o = q->first;
+		q->first = o->next;
+		o->err = rc == SQLITE_OK ? 0 : TNL_EIO;
+		s->queued--;
+		if (o->err)
+			s->failed++;
+		else
+			s->written++;
+		queue_push(&s->done, o);
+	}
+	if (fault[0])
+		memcpy(s->fault, fault, sizeof(fault));
+	pthread_mutex_unlock(&s->mu);
+}
+
+static void *worker(void *arg)
+{
+	struct sqlite *s = arg;
+	for (;;) {
+		pthread_mutex_lock(&s->mu);
+		while (!s->todo.first && !s->stop)
+			pthread_cond_wait(&s->cond, &s->mu);
+		struct queue q = s->todo;
+		s->todo = (struct queue){ NULL, NULL };
+		bool stop = s->stop;
+		pthread_mutex_unlock(&s->mu);
+		if (q.first)
+			write_batch(s, &q);
+		if (stop)
+			return NULL;      /* push() is not called any more: the queue was empty or is written */
+		ev_async_send(s->l->ev, &s->done_watcher);
+	}
+}
+
+/* --- the loop's side ------------------------------------------------------------ */
+static void on_done(struct ev_loop *ev, ev_async *w, int revents)
+{
+	struct sqlite *s = w->data;
+	char fault[sizeof(s->fault)];
+	pthread_mutex_lock(&s->mu);
+	struct queue q = s->done;
+	s->done = (struct queue){ NULL, NULL };
+	memcpy(fault, s->fault, sizeof(fault));
+	pthread_mutex_unlock(&s->mu);
+	while (q.first) {
+		struct op *o = q.first;
+		q.first = o->next;
+		if (o->err && !s->complained)
+			td_error("store", o->text[COL_ID], "session record not written, it will not survive a restart error=\"%s\"", fault);
+		s->complained = o->err != 0;
+		if (o->fn)
+			o->fn(o->ctx, o->err);
+		op_free(o);
+	}
+}
+
+static void push(struct sqlite *s, struct op *o)
+{
+	pthread_mutex_lock(&s->mu);
+	queue_push(&s->todo, o);
+	s->queued++;
+	pthread_cond_signal(&s->cond);
+	pthread_mutex_unlock(&s->mu);
+}
+
+static void sqlite_put(void *impl, const struct td_store_session *r, td_store_done *fn, void *ctx)
+{
+	struct op *o = tnl_calloc(1, sizeof(*o));
+	const char *const text[NTEXT] = { r->id, r->owner, r->target, r->document, r->parameters, r->reason,
+					  r->client_id, r->status, r->output };
+	for (int i = 0; o && i < NTEXT; i++) {
+		if (text[i] && !(o->text[i] = tnl_strdup(text[i]))) {
+			op_free(o);
+			o = NULL;
+		}
+	}
+	if (!o) {
+		if (fn)
+			fn(ctx, TNL_ENOMEM);
+		return;
+	}
+	o->started_ms = r->started_ms;
+	o->ended_ms = r->ended_ms;
+	o->expires_ms = r->expires_ms;
+	o->ntokens = r->ntokens < TD_STORE_TOKENS ? r->ntokens : TD_STORE_TOKENS;
+	memcpy(o->tokens, r->tokens, o->ntokens * sizeof(o->tokens[0]));
+	o->fn = fn;
+	o->ctx = ctx;
+	push((struct sqlite *)impl, o);
+}
+
+static void sqlite_del(void *impl, const char *id)
+{
+	struct op *o = tnl_calloc(1, sizeof(*o));
+	if (!o || !(o->text[COL_ID] = tnl_strdup(id))) {
+		tnl_free(o);
+		return;
+	}
+	o->del = true;
+	push((struct sqlite *)impl, o);
+}
+
+static void sqlite_stats(void *impl, struct td_store_stats *out)
+{
+	struct sqlite *s = impl;
+	pthread_mutex_lock(&s->mu);
+	*out = (struct td_store_stats){ s->queued, s->written, s->failed };
+	pthread_mutex_unlock(&s->mu);
+}
+
+/* --- loading --------------------------------------------------------------------- */
+static void load_tokens(struct sqlite *s, sqlite3_stmt *st, struct td_store_session *r)
+{
+	sqlite3_bind_text(st, 1, r->id, -1, SQLITE_TRANSIENT);
+	while (r->ntokens < TD_STORE_TOKENS && sqlite3_step(st) == SQLITE_ROW) {
+		struct td_store_token *t = &r->tokens[r->ntokens];
+		if (sqlite3_column_bytes(st, 0) != (int)sizeof(t->hash))
+			continue;
+		memcpy(t->hash, sqlite3_column_blob(st, 0), sizeof(t->hash));
+		t->role = (uint8_t)sqlite3_column_int(st, 1);
+		t->expires_ms = (uint64_t)sqlite3_column_int64(st, 2);
+		t->bound = sqlite3_column_type(st, 3) != SQLITE_NULL;
+		snprintf(t->client_id, sizeof(t->client_id), "%s", t->bound ? (const char *)sqlite3_column_text(st, 3) : "");
+		r->ntokens++;
+	}
+	sqlite3_reset(st);
+}
+
+static int sqlite_load(void *impl, void (*each)(void *, const struct td_store_session *), void *ctx)
+{
+	struct sqlite *s = impl;
+	sqlite3_stmt *st = NULL, *tokens = NULL;
+	int rc = sqlite3_prepare_v2(s->db, "SELECT id,owner,target,document,parameters,reason,client_id,status,output,"
+				    "started_ms,ended_ms,expires_ms FROM session ORDER BY started_ms, id", -1, &st, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_prepare_v2(s->db, "SELECT hash,role,expires_ms,client_id FROM token WHERE session=?", -1, &tokens, NULL);
+	while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		struct td_store_session r = { 0 };
+		const char **text[NTEXT] = { &r.id, &r.owner, &r.target, &r.document, &r.parameters, &r.reason,
+					     &r.client_id, &r.status, &r.output };
+		for (int i = 0; i < NTEXT; i++)
+			*text[i] = (const char *)sqlite3_column_text(st, i);
+		r.started_ms = (uint64_t)sqlite3_column_int64(st, NTEXT);
+		r.ended_ms = (uint64_t)sqlite3_column_int64(st, NTEXT + 1);
+		r.expires_ms = (uint64_t)sqlite3_column_int64(st, NTEXT + 2);
+		load_tokens(s, tokens, &r);
+		each(ctx, &r);
+		rc = SQLITE_OK;
+	}
+	if (rc != SQLITE_DONE)
+		td_error("store", NULL, "reading session records failed error=\"%s\"", sqlite3_errmsg(s->db));
+	sqlite3_finalize(st);
+	sqlite3_finalize(tokens);
+	return rc == SQLITE_DONE ? 0 : TNL_EIO;
+}
+
+/* --- opening ----------------------------------------------------------------------- */
+static const char schema[] =
+	"CREATE TABLE IF NOT EXISTS session(id TEXT PRIMARY KEY, owner TEXT NOT NULL, target TEXT NOT NULL,"
+	" document TEXT NOT NULL, parameters TEXT NOT NULL, reason TEXT NOT NULL, client_id TEXT NOT NULL,"
+	" status TEXT NOT NULL, output TEXT NOT NULL, started_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL,"
+	" expires_ms INTEGER NOT NULL) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS token(session TEXT NOT NULL, hash BLOB NOT NULL, role INTEGER NOT NULL,"
+	" expires_ms INTEGER NOT NULL, client_id TEXT, PRIMARY KEY(session, hash)) WITHOUT ROWID;";
+
+static int user_version(sqlite3 *db)
+{
+	sqlite3_stmt *st = NULL;
+	int v = -1;
+	if (sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+		v = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	return v;
+}
+
+static int prepare(struct sqlite *s)
+{
+	/* The exclusive lock keeps a second gateway off the same records; the kernel drops it with the process. */
+	int rc = sqlite3_exec(s->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+			      "PRAGMA wal_autocheckpoint=256;", NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(s->db, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
+	if (rc != SQLITE_OK)
+		return rc;
+	int v = user_version(s->db);
+	if (v != 0 && v != SCHEMA_VERSION)
+		return SQLITE_MISMATCH;
+	char sql[64];
+	snprintf(sql, sizeof(sql), "PRAGMA user_version=%d; COMMIT", SCHEMA_VERSION);
+	rc = sqlite3_exec(s->db, schema, NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
+	const struct { sqlite3_stmt **st; const char *sql; } stmts[] = {
+		{ &s->put, "INSERT INTO session(id,owner,target,document,parameters,reason,client_id,status,output,started_ms,"
+			   "ended_ms,expires_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+			   "client_id=excluded.client_id,status=excluded.status,output=excluded.output,"
+			   "ended_ms=excluded.ended_ms,expires_ms=excluded.expires_ms" },
+		{ &s->put_token, "INSERT OR REPLACE INTO token(session,hash,role,expires_ms,client_id) VALUES(?,?,?,?,?)" },
+		{ &s->del, "DELETE FROM session WHERE id=?" },
+		{ &s->del_tokens, "DELETE FROM token WHERE session=?" },
+	};
+	for (size_t i = 0; rc == SQLITE_OK && i < sizeof(stmts) / sizeof(stmts[0]); i++)
+		rc = sqlite3_prepare_v2(s->db, stmts[i].sql, -1, stmts[i].st, NULL);
+	return rc;
+}
+
+static int start_worker(struct sqlite *s)
+{
+	sigset_t all, old;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);       /* signals belong to the loop's thread */
+	int rc = pthread_create(&s->thread, NULL, worker, s);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	s->running = rc == 0;
+	return rc;
+}
+
+static void sqlite_close_(void *impl)
+{
+	struct sqlite *s = impl;
+	if (s->running) {
+		pthread_mutex_lock(&s->mu);
+		s->stop = true;
+		pthread_cond_signal(&s->cond);
+		pthread_mutex_unlock(&s->mu);
+		pthread_join(s->thread, NULL);
+	}
+	ev_async_stop(s->l->ev, &s->done_watcher);
+	for (struct op *o = s->done.first, *next; o; o = next) {
+		next = o->next;
+		op_free(o);
+	}
+	sqlite3_finalize(s->put);
+	sqlite3_finalize(s->put_token);
+	sqlite3_finalize(s->del);
+	sqlite3_finalize(s->del_tokens);
+	sqlite3_close(s->db);
+	pthread_mutex_destroy(&s->mu);
+	pthread_cond_destroy(&s->cond);
+	tnl_free(s);
+}
+
+static void *sqlite_open_(struct td_loop *l, const char *path, char *why, size_t cap)
+{
+	/* Made here first, so that it is private from its first byte; SQLite's side files take its mode. */
+	if (strcmp(path, ":memory:") != 0) {
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd < 0) {
+			snprintf(why, cap, "store %s: cannot be opened: %s", path, strerror(errno));
+			return NULL;
+		}
+		close(fd);
+	}
+	struct sqlite *s = tnl_calloc(1, sizeof(*s));
+	if (!s) {
+		snprintf(why, cap, "out of memory");
+		return NULL;
+	}
+	s->l = l;
+	pthread_mutex_init(&s->mu, NULL);
+	pthread_cond_init(&s->cond, NULL);
+	ev_async_init(&s->done_watcher, on_done);
+	s->done_watcher.data = s;
+	ev_async_start(l->ev, &s->done_watcher);
+	int rc = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE, NULL);
+	if (rc == SQLITE_OK) {
+		sqlite3_busy_timeout(s->db, 1000);
+		rc = prepare(s);
+	}
+	if (rc == SQLITE_OK && start_worker(s) == 0)
+		return s;
+	if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED)
+		snprintf(why, cap, "store %s: another gateway uses it; stop that one or give this one a store of its own", path);
+	else if (rc == SQLITE_MISMATCH)
+		snprintf(why, cap, "store %s: written by another version of tunneld; move it away to start afresh", path);
+	else if (rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT)
+		snprintf(why, cap, "store %s: %s; move it away to start afresh (sessions that are open now are then lost)",
+			 path, sqlite3_errmsg(s->db));
+	else
+		snprintf(why, cap, "store %s: %s", path, rc == SQLITE_OK ? "no thread" : sqlite3_errmsg(s->db));
+	sqlite_close_(s);
+	return NULL;
+}
+
+const struct td_store_ops td_store_sqlite = {
+	"sqlite:", sqlite_open_, sqlite_load, sqlite_put, sqlite_del, sqlite_stats, sqlite_close_,
+};
