@@ -150,7 +150,8 @@ int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t
 {
 	if (w->state != WSL_OPEN || w->freed)
 		return TNL_ECLOSED;
-	if (n > td_wslink_room(w)) {
+	size_t room = td_wslink_room(w);
+	if (room == 0 || n > room) {
 		w->high = true;
 		flush_later(w);
 		return TNL_EAGAIN;
