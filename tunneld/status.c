@@ -83,7 +83,7 @@ static void print_value(const char *key, const struct tnl_json *v, int depth)
 	}
 }
 
-struct asked { int found; bool json; };
+struct asked { int found; bool json; const char *role; };
 
 /* One state folder: 0 when nobody is behind it. */
 static void show(const char *root, const char *name, struct asked *a)
@@ -118,7 +118,8 @@ static void show_all(const char *root, struct asked *a)
 	struct dirent **list;
 	int n = scandir(root, &list, NULL, alphasort);
 	for (int i = 0; i < n; i++) {
-		if (list[i]->d_name[0] != '.')
+		size_t k = a->role ? strlen(a->role) : 0;
+		if (list[i]->d_name[0] != '.' && (!k || (!strncmp(list[i]->d_name, a->role, k) && strchr("-", list[i]->d_name[k]))))
 			show(root, list[i]->d_name, a);
 		free(list[i]);
 	}
@@ -140,12 +141,15 @@ static int find_roots(const char *path, char *roots[4])
 	return 0;
 }
 
+static const char *const roles[] = {"forwarder", "agent", "gateway", "local"};
+
 /* Only what runs with this configuration. */
 static void show_roles(const char *root, const char *file, struct asked *a)
 {
-	static const char *const roles[] = {"forwarder", "agent", "gateway", "local"};
 	char name[128], *full = realpath(file, NULL);
 	for (int i = 0; full && i < 4; i++) {
+		if (a->role && strcmp(a->role, roles[i]) != 0)
+			continue;
 		td_state_name(roles[i], full, name, sizeof name);
 		show(root, name, a);
 	}
@@ -158,9 +162,14 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 	const char *file = NULL;
 	char *roots[4] = {NULL};
 	const struct td_arg args[] = {{'c', "config", .value = &file}, {'j', "json", .flag = &a.json}};
-	int n = td_args(cmd, argc, argv, args, 2, 0);
+	int n = td_args(cmd, argc, argv, args, 2, 1);
 	if (n < 0)
 		return -1 - n;
+	for (int i = 0; n && i < 4; i++)
+		if (!strcmp(argv[1], roles[i]))
+			a.role = roles[i];
+	if (n && !a.role)
+		return td_usage(cmd, "%s is no role; there are forwarder, agent, gateway and local", argv[1]);
 	char *path = td_config_find(file);
 	int code = find_roots(path, roots);
 	if (!code && a.json)
@@ -186,10 +195,11 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 
 const struct td_command td_cmd_status = {
 	"status", "what the running daemons of this user are doing",
-	"usage: tunneld status [-c FILE] [--json]\n"
+	"usage: tunneld status [-c FILE] [--json] [forwarder|agent|gateway|local]\n"
 	"\n"
 	"Shows addresses, sessions, connections, memory and counters of each running role:\n"
-	"of those with that configuration, or of all in the state directory.\n"
+	"of those with that configuration, or of all in the state directory; a role may be\n"
+	"named.\n"
 	"\n"
 	"  -c, --config FILE   only what runs with this configuration\n"
 	"  -j, --json          a JSON list, one object per process\n"
