@@ -1,0 +1,247 @@
+"""The command line, what it says and its exit codes; configuration files on disk; manual pages, units and samples."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+from harness import BIN, SLOW, Skip, clean_env, need
+from run import test
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROLES = ('agent', 'gateway', 'local')
+
+
+def run(*argv, env=None, cwd=None, code=None, preexec=None):
+	e = clean_env()
+	e.update(env or {})
+	r = subprocess.run((BIN,) + argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=e, cwd=cwd, timeout=20 * SLOW,
+		preexec_fn=preexec)
+	out, err = r.stdout.decode(), r.stderr.decode()
+	assert code is None or r.returncode == code, '%s: exit %d, wanted %d\n%s%s' % (argv, r.returncode, code, out, err)
+	return out, err
+
+
+class Dir:
+	def __enter__(self):
+		self.dir = tempfile.mkdtemp(prefix='tunneld-cli-')
+		return self
+
+	def __exit__(self, *a):
+		shutil.rmtree(self.dir, ignore_errors=True)
+
+	def write(self, name, text, mode=0o600):
+		path = os.path.join(self.dir, name)
+		with open(path, 'w') as f:
+			f.write(text)
+		os.chmod(path, mode)
+		return path
+
+
+@test('command line: --help and --version of tunneld and of each sub-command', 30, short=True)
+def help_version():
+	out, err = run('--help', code=0)
+	assert out.startswith('usage: tunneld') and not err
+	commands = re.findall(r'^  ([a-z-]+) {2,}\S', out, re.M)
+	assert set(ROLES) | {'status'} <= set(commands), commands
+	for c in commands:
+		for flag in ('--help', '-h'):
+			text, err = run(c, flag, code=0)
+			assert text.startswith('usage: tunneld %s' % c) and not err, (c, text, err)
+		assert run(c, '--version', code=0)[0] == run('--version', code=0)[0]
+	assert re.fullmatch(r'tunneld \d+\.\d+\.\d+\n', run('--version', code=0)[0])
+	assert run('-V', code=0)[0] == run('--version', code=0)[0]
+
+
+@test('command line: what is not known ends with 2 and a hint on stderr', 30, short=True)
+def usage():
+	for argv in (['--nonsense'], ['-x'], ['nonsense'], ['agent', '--nonsense'], ['gateway', '-x'], ['gateway', 'extra'], ['local', '-c'], ['local', '--target'],
+			['local', '--target', 'nowhere'], ['local', '--target', '127.0.0.1:70000'], ['local', '--listen', '127.0.0.1:0'], ['status', '--json=1'],
+			['status', 'nobody'], ['-t', '-c', 'a', '-c', 'b'], ['agent', '-t=1']):
+		out, err = run(*argv, code=2)
+		assert not out, (argv, out)
+		assert err.startswith('tunneld: ') and '\ntry: tunneld ' in err, (argv, err)
+
+
+@test('configuration: which file is taken, and what is said when there is none', 30)
+def which_file():
+	with Dir() as d:
+		good = '[tunnel a]\nlisten = 127.0.0.1:0\ntarget = i-1\nport = 1\n'
+		home = {'HOME': d.dir}
+		out, err = run('-t', env=home)
+		assert 'there is no configuration' in err or '/etc/tunneld/' in out + err
+		os.makedirs(d.dir + '/.config/tunneld')
+		mine = d.write('.config/tunneld/tunneld.ini', good)
+		assert run('-t', env=home, code=0)[0] == mine + ': ok\n'
+		other = d.write('other.ini', good)
+		assert run('-t', env=dict(home, TUNNELD_CONFIG=other), code=0)[0] == other + ': ok\n'
+		assert run('-t', '-c', mine, env=dict(home, TUNNELD_CONFIG=other), code=0)[0] == mine + ': ok\n'
+		for name, text in (('absent.ini', 'No such file or directory'), ('.', 'is a directory')):
+			out, err = run('-t', '-c', os.path.join(d.dir, name), code=2)
+			assert text in err and not out, err
+		# One that may not be read.
+		os.chmod(d.dir, 0o755)
+		shut = d.write('shut.ini', good, 0)
+
+		def nobody():
+			if os.getuid() == 0:
+				os.setgid(65534)
+				os.setuid(65534)
+		if os.access(BIN, os.X_OK) and subprocess.run(['true'], preexec_fn=nobody).returncode == 0:
+			reachable = subprocess.run([BIN, '--version'], preexec_fn=nobody, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+			if reachable.returncode == 0:
+				out, err = run('-t', '-c', shut, preexec=nobody, code=2)
+				assert 'Permission denied' in err, err
+
+
+@test('configuration: every mistake of a file is told with its line, exit 2, also for each role', 30, short=True)
+def mistakes():
+	with Dir() as d:
+		bad = d.write('bad.ini', '[tunneld]\nlog_level = loud\n[tunnel a]\nlisten = 127.0.0.1:1\nport = 0\nprot = 5\n\n[agent]\nallow = x\n[gateway]\n'
+			'listen = 127.0.0.1:1\nidle_timeout = 5\n[nonsense]\n')
+		want = [2, 3, 5, 6, 8, 9, 10, 10, 11, 12, 13]
+		for argv in (('-t', '-c', bad), ('agent', '-t', '-c', bad), ('gateway', '-t', '-c', bad), ('-c', bad), ('agent', '-c', bad), ('gateway', '-c', bad)):
+			out, err = run(*argv, env={'STATE_DIRECTORY': d.dir + '/state'}, code=2)
+			lines = [re.match(re.escape(bad) + r':(\d+): \S', line) for line in err.splitlines()]
+			assert all(lines), err
+			assert [int(m.group(1)) for m in lines] == want, err
+			assert 'ok' not in out
+		# The section of the role must be there.
+		only = d.write('only.ini', '[agent]\ninstance_id = i-1\n')
+		assert run('-t', '-c', only, code=0)[0] == only + ': ok\n'
+		assert 'no [gateway]' in run('gateway', '-t', '-c', only, code=2)[1]
+		assert 'no [tunnel NAME]' in run('-c', only, code=2)[1]
+		assert run('-t', '-c', d.write('empty.ini', ''), code=2)[1]
+
+
+@test('configuration: private keys and secrets that others can read', 30, short=True)
+def permissions():
+	with Dir() as d:
+		text = ('[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n[user u]\naccess_key_id = A\nsecret_access_key = s\n'
+			'targets = *\n')
+		conf = d.write('g.ini', text)
+		d.write('c.pem', 'x', 0o644)
+		key = d.write('k.pem', 'x', 0o644)
+		out, err = run('gateway', '-t', '-c', conf, code=2)
+		assert err.startswith(conf + ':4: private_key: others can read ' + key) and err.count('\n') == 1, err
+		os.chmod(key, 0o600)
+		assert run('gateway', '-t', '-c', conf, code=0) == (conf + ': ok\n', '')
+		os.chmod(conf, 0o644)
+		out, err = run('gateway', '-t', '-c', conf, code=0)
+		assert err.startswith('warning: ') and 'others can read the secrets' in err and err.count('\n') == 1, err
+		# Without secrets nobody needs to be warned.
+		assert run('-t', '-c', d.write('p.ini', '[agent]\ninstance_id = i-1\n', 0o644), code=0)[1] == ''
+		# What -t lets pass with a warning keeps the role from starting.
+		os.unlink(key)
+		out, err = run('gateway', '-t', '-c', conf, code=0)
+		assert 'warning: ' + conf + ':4: private_key: cannot read' in err
+		out, err = run('gateway', '-c', conf, env={'STATE_DIRECTORY': d.dir + '/state'}, code=2)
+		assert conf + ':4: private_key: cannot read' in err
+
+
+@test('state directory: closed to others, locked by its process, told when it cannot be made', 30)
+def state_directory():
+	with Dir() as d:
+		conf = d.write('a.ini', '[agent]\ninstance_id = i-1\n')
+		d.write('file', '')
+		out, err = run('agent', '-c', conf, env={'STATE_DIRECTORY': d.dir + '/file/x'}, code=1)
+		assert 'cannot make the state directory' in err and 'state_dir' in err, err
+		out, err = run('status', env={'STATE_DIRECTORY': d.dir + '/none'}, code=1)
+		assert 'nothing is running' in err
+		assert json.loads(run('status', '--json', env={'STATE_DIRECTORY': d.dir + '/none'}, code=1)[0]) == []
+
+
+@test('samples: each file in conf/ passes, alone and for its role', 30)
+def samples():
+	for name, argv in (('forwarder', ()), ('agent', ('agent',)), ('gateway', ('gateway',))):
+		path = os.path.join(ROOT, 'conf', name + '.ini')
+		assert run('-t', '-c', path, code=0)[0] == path + ': ok\n'
+		assert run(*argv, '-t', '-c', path, code=0)[0] == path + ': ok\n'
+
+
+def options():
+	"""{(section, key): rest of its line} as the program lists them."""
+	found, section = {}, None
+	for line in run('--options', code=0)[0].splitlines():
+		if line.startswith('['):
+			section = line.strip('[]')
+		elif line.strip():
+			key, rest = line.split(None, 1)
+			assert (section, key) not in found
+			found[section, key] = rest
+	assert len(found) > 70
+	return found
+
+
+@test('manual: tunneld.ini(5) has every key with its default, and no other', 30)
+def manual_keys():
+	known, told, section, key = options(), {}, None, None
+	for line in open(os.path.join(ROOT, 'docs/man/tunneld.ini.5')):
+		m = re.match(r'\.Ss Section (.*)$', line)
+		if m:
+			section = m.group(1)
+		m = re.match(r'\.It Ic (\S+) = Ar (.*)$', line)
+		if m:
+			key = m.group(1)
+			assert (section, key) not in told, (section, key)
+			told[section, key] = ''
+		elif section and key and (section, key) in told:
+			told[section, key] += line
+	assert set(known) == set(told), 'only one of program and page has %s' % sorted(set(known) ^ set(told))
+	for which, rest in known.items():
+		text = told[which]
+		m = re.search(r'^Default: (.*)\.$', text, re.M)
+		words = rest.split()
+		if m:
+			assert m.group(1) in words, (which, rest, text)
+		elif '\nRequired.' in '\n' + text:
+			assert 'required' in words, (which, rest)
+		else:
+			assert ' - ' in rest, (which, rest, text)
+
+
+@test('manual: sections, keys and values of the examples pass; mandoc finds no fault', 30)
+def manual_lint():
+	page = open(os.path.join(ROOT, 'docs/man/tunneld.ini.5')).read()
+	examples = re.findall(r'^\.Bd -literal[^\n]*\n(.*?)^\.Ed', page, re.M | re.S)
+	assert len(examples) >= 2
+	with Dir() as d:
+		for text in examples:
+			run('-t', '-c', d.write('example.ini', text), code=0)
+	if not shutil.which('mandoc'):
+		raise Skip('mandoc is not installed (contrib/debian-packages.sh test)')
+	for name in ('tunneld.8', 'tunneld.ini.5'):
+		r = subprocess.run(['mandoc', '-Tlint', os.path.join(ROOT, 'docs/man', name)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+		# Whether other pages are installed on this machine is not this page's fault.
+		faults = [line for line in r.stdout.decode().splitlines() if 'referenced manual not found' not in line]
+		assert not faults, '\n'.join(faults)
+
+
+@test('manual: every sub-command and long option of --help is in tunneld(8)', 30)
+def manual_commands():
+	page = open(os.path.join(ROOT, 'docs/man/tunneld.8')).read()
+	out = run('--help', code=0)[0]
+	for c in re.findall(r'^  ([a-z-]+) {2,}\S', out, re.M):
+		assert re.search(r'\.Cm (\w+ \| )*%s\b' % re.escape(c), page), 'tunneld(8) lacks the command %s' % c
+		for o in re.findall(r'^ {2,}(?:-\w, )? *--([a-z-]+)', run(c, '--help', code=0)[0], re.M):
+			assert re.search(r'\bFl -%s\b|, -%s\b' % (o, o), page), 'tunneld(8) lacks --%s of %s' % (o, c)
+
+
+@test('systemd: the units pass systemd-analyze verify and point at the installed program', 60)
+def units():
+	need('systemd-analyze')
+	with Dir() as d:
+		stage = os.path.join(d.dir, 'stage')
+		os.makedirs(stage)
+		for name in os.listdir(os.path.join(ROOT, 'contrib/systemd')):
+			text = open(os.path.join(ROOT, 'contrib/systemd', name)).read()
+			assert 'Type=notify' in text and '/usr/local/bin/tunneld' in text and '$MAINPID' in text
+			# The same options as the program's.
+			for line in re.findall(r'^Exec\w+=/usr/local/bin/tunneld (.*)$', text, re.M):
+				argv = line.split()
+				assert argv[0] in ('-c', '-t', 'agent', 'gateway'), line
+			path = d.write(name, text.replace('/usr/local/bin/tunneld', os.path.abspath(BIN)), 0o644)
+			r = subprocess.run(['systemd-analyze', 'verify', path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env())
+			said = [line for line in r.stdout.decode().splitlines() if os.path.basename(path) in line]
+			assert r.returncode == 0 and not said, r.stdout.decode()
