@@ -1,0 +1,230 @@
+/* The loop: timers, deferred calls, waking from a suspend, back-off; and the memory account. */
+#include "tests/daemon/td_test.h"
+#include "tunneld/memory.h"
+
+struct order {
+	char log[64];
+	size_t n;
+};
+static struct order *O;
+struct mark {
+	char c;
+	int again;
+};
+
+static void mark(void *arg)
+{
+	struct mark *m = arg;
+	O->log[O->n++] = m->c;
+	if (m->again-- > 0)
+		td_loop_defer(T, mark, m);
+}
+
+static void deferred(void **state)
+{
+	struct order o = {0};
+	struct mark a = {'a', 1}, b = {'b', 0}, c = {'c', 30};
+	O = &o;
+	t_open();
+	td_loop_defer(T, mark, &a);
+	td_loop_defer(T, mark, &b);
+	assert_int_equal(o.n, 0); /* not inside the call */
+	t_turns(1);
+	assert_string_equal(o.log, "aba"); /* in their order, and what they defer after them */
+	/* a chain longer than one turn does is finished without an event to wake the loop */
+	memset(&o, 0, sizeof o);
+	td_loop_defer(T, mark, &c);
+	int flag = 0;
+	assert_false(t_until(&flag, 50));
+	assert_int_equal(o.n, 31);
+	/* the last ones run when the loop is freed */
+	memset(&o, 0, sizeof o);
+	b.again = 2;
+	td_loop_defer(T, mark, &b);
+	t_close();
+	assert_string_equal(o.log, "bbb");
+}
+
+static int fired;
+static uint64_t fired_at;
+
+static void on_fire(void *arg)
+{
+	fired++;
+	fired_at = T->now;
+	if (arg)
+		td_timer_in(arg, 1 * TD_MS);
+}
+
+static void timers(void **state)
+{
+	struct td_timer t, never;
+	t_open();
+	fired = 0;
+	td_timer_init(&t, T, on_fire, NULL);
+	td_timer_init(&never, T, on_fire, NULL);
+	uint64_t at = T->now + 20 * TD_MS;
+	td_timer_at(&t, at);
+	td_timer_in(&never, UINT64_MAX);
+	assert_int_equal(never.at, UINT64_MAX);
+	assert_true(t_until(&fired, 5000));
+	assert_true(fired_at >= at); /* never early */
+	assert_int_equal(t.at, UINT64_MAX);
+	/* armed again: only the last time counts */
+	fired = 0;
+	td_timer_in(&t, 3600 * TD_SEC);
+	td_timer_in(&t, 5 * TD_MS);
+	assert_true(t_until(&fired, 5000));
+	/* stopped */
+	fired = 0;
+	td_timer_in(&t, 5 * TD_MS);
+	td_timer_at(&t, UINT64_MAX);
+	assert_false(t_until(&fired, 30));
+	/* in the past: in the next turn; armed from inside its own call */
+	td_timer_init(&t, T, on_fire, &t);
+	td_timer_at(&t, 1);
+	assert_int_equal(fired, 0);
+	for (int i = 0; i < 1000 && fired < 5; i++)
+		ev_run(T->ev, EVRUN_ONCE);
+	assert_int_equal(fired, 5);
+	td_timer_stop(&t);
+	td_timer_stop(&t);
+	t_close();
+}
+
+static void stop_now(void *arg)
+{
+	fired++;
+	td_loop_stop(T);
+}
+
+static void runs_until_stopped(void **state)
+{
+	struct td_timer t;
+	t_open();
+	fired = 0;
+	td_timer_init(&t, T, stop_now, NULL);
+	td_timer_in(&t, 5 * TD_MS);
+	td_loop_run(T);
+	assert_int_equal(fired, 1);
+	td_loop_defer(T, stop_now, NULL); /* from a deferred call too */
+	td_loop_run(T);
+	assert_int_equal(fired, 2);
+	t_close();
+}
+
+static int woken;
+
+static void on_wake(void *arg)
+{
+	woken++;
+	if (arg)
+		td_loop_off_wake(T, on_wake, arg);
+}
+
+static void waking(void **state)
+{
+	t_open();
+	woken = 0;
+	td_loop_on_wake(T, on_wake, NULL);
+	td_loop_on_wake(T, on_wake, &woken);
+	uint64_t mono = 1000 * TD_SEC, ahead = 0;
+	t_turns(3);
+	assert_int_equal(woken, 0);
+	td_loop_clocks(T, mono, mono + ahead);
+	td_loop_clocks(T, mono + TD_SEC, mono + TD_SEC + 1900 * TD_MS); /* less than 2 s: no sleep */
+	t_turns(1);
+	assert_int_equal(woken, 0);
+	td_loop_free(T);
+	/* anew: the jump */
+	T = td_loop_new();
+	td_loop_on_wake(T, on_wake, NULL);
+	td_loop_on_wake(T, on_wake, &woken);
+	uint64_t far = 1ull << 60; /* far ahead of what the real clocks say */
+	td_loop_clocks(T, mono, mono + far);
+	ev_run(T->ev, EVRUN_NOWAIT);
+	assert_int_equal(woken, 2); /* both, once */
+	td_loop_clocks(T, mono, mono + far);
+	td_loop_clocks(T, mono, mono + far + 3 * TD_SEC);
+	ev_run(T->ev, EVRUN_NOWAIT);
+	t_close();
+	assert_in_range(woken, 3, 4); /* the second had taken itself off */
+}
+
+static void backoff(void **state)
+{
+	struct td_backoff b;
+	uint64_t bound = 200 * TD_MS, lo = UINT64_MAX, hi = 0;
+	td_backoff_init(&b, 100 * TD_MS, 5 * TD_SEC);
+	for (int i = 0; i < 12; i++) {
+		uint64_t d = td_backoff_next(&b);
+		assert_in_range(d, 100 * TD_MS, bound);
+		bound = bound * 2 > 5 * TD_SEC ? 5 * TD_SEC : bound * 2;
+	}
+	for (int i = 0; i < 1000; i++) { /* jitter over the whole range */
+		uint64_t d = td_backoff_next(&b);
+		lo = d < lo ? d : lo;
+		hi = d > hi ? d : hi;
+	}
+	assert_true(lo < 500 * TD_MS && hi > 4500 * TD_MS);
+	td_backoff_up(&b, 9 * TD_SEC); /* not up for long enough */
+	hi = 0;
+	for (int i = 0; i < 50; i++) {
+		uint64_t d = td_backoff_next(&b);
+		hi = d > hi ? d : hi;
+	}
+	assert_true(hi > 400 * TD_MS);
+	td_backoff_up(&b, 10 * TD_SEC);
+	assert_in_range(td_backoff_next(&b), 100 * TD_MS, 200 * TD_MS);
+	td_backoff_init(&b, 1, 0); /* nonsense does not divide by zero */
+	assert_int_equal(td_backoff_next(&b), 1);
+}
+
+static void on_room(void *arg)
+{
+	(*(int *)arg)++;
+}
+
+static void memory(void **state)
+{
+	int a = 0, b = 0;
+	t_open();
+	td_memory_loop(T);
+	td_memory_limit(800);
+	td_memory_on_room(on_room, &a);
+	td_memory_on_room(on_room, &b);
+	td_memory_change(800);
+	assert_false(td_memory_full());
+	td_memory_change(1);
+	assert_true(td_memory_full());
+	td_memory_change(-50); /* below the limit, not below 7/8 of it */
+	t_turns(2);
+	assert_int_equal(a, 0);
+	td_memory_change(-60);
+	assert_int_equal(a, 0); /* not inside the call */
+	t_turns(2);
+	assert_int_equal(a + b, 2);
+	td_memory_change(-100); /* told once */
+	t_turns(2);
+	assert_int_equal(a + b, 2);
+	td_memory_off_room(on_room, &b);
+	td_memory_change(1000);
+	td_memory_change(-1000);
+	t_turns(2);
+	assert_int_equal(a, 2);
+	assert_int_equal(b, 1);
+	td_memory_off_room(on_room, &a);
+	td_memory_change(-(int64_t)td_memory_used());
+	td_memory_limit(96u << 20);
+	td_memory_loop(NULL);
+	t_close();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(deferred), cmocka_unit_test(timers),  cmocka_unit_test(runs_until_stopped),
+		cmocka_unit_test(waking),   cmocka_unit_test(backoff), cmocka_unit_test(memory),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
