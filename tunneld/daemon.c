@@ -11,25 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Roles that are not linked in yet. */
-#pragma weak td_forwarder_new
-#pragma weak td_forwarder_reload
-#pragma weak td_forwarder_drain
-#pragma weak td_forwarder_status
-#pragma weak td_forwarder_addr
-#pragma weak td_forwarder_free
-#pragma weak td_agent_new
-#pragma weak td_agent_connected
-#pragma weak td_agent_reload
-#pragma weak td_agent_drain
-#pragma weak td_agent_status
-#pragma weak td_agent_free
-#pragma weak td_gateway_new
-#pragma weak td_gateway_addr
-#pragma weak td_gateway_reload
-#pragma weak td_gateway_drain
-#pragma weak td_gateway_status
-#pragma weak td_gateway_free
 
 /* How long after the roles' own drain time-outs the process waits for them. */
 #define DRAIN_SLACK (2 * TD_SEC)
@@ -306,7 +287,7 @@ int td_daemon_init(struct td_daemon *d, const char *role, struct td_config *cfg)
 int td_daemon_start(struct td_daemon *d, unsigned roles)
 {
 	char why[2048] = "";
-	if ((roles & TD_ROLE_GATEWAY) && (!td_gateway_new || !(d->gw = td_gateway_new(d->loop, d->gw_cfg ? d->gw_cfg : d->cfg, why, sizeof why))))
+	if ((roles & TD_ROLE_GATEWAY) && !(d->gw = td_gateway_new(d->loop, d->gw_cfg ? d->gw_cfg : d->cfg, why, sizeof why)))
 		td_error("main", NULL, "the gateway cannot start: %s", why);
 	else if ((roles & TD_ROLE_AGENT) && !(d->agent = td_agent_new(d->loop, d->cfg, why, sizeof why)))
 		td_error("main", NULL, "the agent cannot start: %s", why);

@@ -13,10 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#pragma weak td_forwarder_addr
-#pragma weak td_agent_connected
-#pragma weak td_gateway_new
-#pragma weak td_gateway_addr
 
 #define LOCAL_INSTANCE "i-10ca1000000000000"
 #define LOCAL_REGION "eu-west-1"
@@ -265,7 +261,7 @@ static int start_gateway(struct local *o)
 	char why[1024] = "", text[TD_ADDR_STR], *port = get_file(o, "port");
 	unsigned last = port ? (unsigned)strtoul(port, NULL, 10) : 0;
 	tnl_free(port);
-	for (int i = last && last < 65536 ? 0 : 1; i < 2 && !o->d.gw && td_gateway_new; i++) {
+	for (int i = last && last < 65536 ? 0 : 1; i < 2 && !o->d.gw; i++) {
 		td_config_free(o->d.gw_cfg);
 		o->d.gw_cfg = gateway_config(o, i ? 0 : last);
 		if (!o->d.gw_cfg)
