@@ -11,7 +11,7 @@ struct td_command {
 	int (*run)(const struct td_command *cmd, int argc, char **argv); /* argv[0] is NAME; gives the exit code */
 };
 extern const struct td_command td_cmd_forwarder, td_cmd_agent, td_cmd_gateway, td_cmd_local, td_cmd_connect, td_cmd_forward,
-	td_cmd_status;
+	td_cmd_shell, td_cmd_status;
 
 /* Options of one command: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, flags; -- ends them. --help and
  * --version are added. */

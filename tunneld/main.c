@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 static const struct td_command *const commands[] = {&td_cmd_agent, &td_cmd_gateway, &td_cmd_local, &td_cmd_connect,
-						     &td_cmd_forward, &td_cmd_status};
+						     &td_cmd_forward, &td_cmd_shell, &td_cmd_status};
 
 /* --- the three daemons ----------------------------------------------------------- */
 

@@ -12,6 +12,8 @@
 #include "tunneld/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -145,8 +147,13 @@ bool td_pipe_feed_session(struct td_pipe *p)
 		ev_io_start(l->ev, &p->rd);
 		return false;
 	}
-	ssize_t n = read(p->in_fd, b, cap);
-	int err = errno;
+	struct pollfd pfd = { p->in_fd, POLLIN, 0 };
+	ssize_t n = -1;
+	int err = EAGAIN;
+	if (!p->blocking || poll(&pfd, 1, 0) == 1) {
+		n = read(p->in_fd, b, cap);
+		err = errno;
+	}
 	int r = tnl_stream_commit(p->st, n > 0 ? (size_t)n : 0, TNL_PT_OUTPUT, l->now);
 	if (n > 0) {
 		if (r < 0) {
@@ -154,7 +161,7 @@ bool td_pipe_feed_session(struct td_pipe *p)
 			return false;
 		}
 		p->in += (uint64_t)n;
-		if ((size_t)n < cap && p->socket) { /* emptied: let the watcher tell of more */
+		if ((size_t)n < cap) { /* emptied: let the watcher tell of more */
 			tnl_stream_want_send(p->st, false);
 			ev_io_start(l->ev, &p->rd);
 		}
@@ -280,6 +287,29 @@ static void start_linger(struct td_pipe *p)
 	td_timer_in(&p->linger, LINGER_NS);
 }
 
+/* true: it is on its way; false: no room yet, settled again later. */
+static bool send_at_eof(struct td_pipe *p)
+{
+	size_t cap, n = strlen(p->at_eof);
+	uint8_t *b = tnl_stream_reserve(p->st, &cap, p->pump->loop->now);
+	if (!b || cap < n) {
+		if (b)
+			(void)!tnl_stream_commit(p->st, 0, TNL_PT_OUTPUT, p->pump->loop->now);
+		td_timer_in(&p->linger, 10 * TD_MS);
+		return false;
+	}
+	memcpy(b, p->at_eof, n);
+	if (tnl_stream_commit(p->st, n, TNL_PT_OUTPUT, p->pump->loop->now) < 0)
+		die(p, TNL_RESET_LIMIT);
+	p->at_eof = NULL;
+	return true;
+}
+
+void td_pipe_at_eof(struct td_pipe *p, const char *bytes)
+{
+	p->at_eof = bytes;
+}
+
 void td_pipe_settle(struct td_pipe *p)
 {
 	struct td_loop *l = p->pump->loop;
@@ -296,8 +326,11 @@ void td_pipe_settle(struct td_pipe *p)
 		return;
 	}
 	bool source_over = p->rd_eof && (p->src2_fd < 0 || p->rd2_eof);
-	if (source_over && p->st)
+	if (source_over && p->st) {
+		if (p->at_eof && !send_at_eof(p))
+			return;
 		tnl_stream_shutdown(p->st, l->now);
+	}
 	if (p->peer_eof && !p->wr_shut && p->st) {
 		if (tnl_stream_kept(p->st) > 0) {
 			if (!ev_is_active(&p->wr))
@@ -335,6 +368,7 @@ static struct td_pipe *pipe_new(struct td_pump *pump, int in_fd, int out_fd, int
 	p->src2_fd = -1;
 	p->own_fds = own;
 	p->socket = own && getsockopt(in_fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
+	p->blocking = !own && !(fcntl(in_fd, F_GETFL) & O_NONBLOCK);
 	p->user = user;
 	tnl_list_init(&p->unsettled);
 	ev_io_init(&p->rd, on_readable, in_fd, EV_READ);

@@ -56,6 +56,8 @@ struct td_pipe *td_pipe_agent(struct td_pump *p, struct tnl_stream *st, int fd, 
 struct td_pipe *td_pipe_fds(struct td_pump *p, int in_fd, int out_fd, int err_fd, void *user, int *err);
 /* Agent: a second source whose bytes go out as StdErr. Takes fd. */
 int td_pipe_add_stderr(struct td_pipe *p, int fd);
+/* Bytes that are sent when the local source has ended (a terminal's end-of-file character). Borrowed. */
+void td_pipe_at_eof(struct td_pipe *p, const char *bytes);
 void td_pipe_abort(struct td_pipe *p, uint32_t reason); /* RST both ways; pipe_closed comes from the loop */
 struct tnl_stream *td_pipe_stream(struct td_pipe *p);
 

@@ -28,6 +28,8 @@ struct td_pipe {
 	int in_fd, out_fd, err_fd;  /* err_fd: where StdErr goes; -1: to out_fd */
 	int src2_fd;                /* second source, goes out as StdErr; -1 none */
 	bool own_fds, socket;
+	bool blocking;              /* in_fd is not O_NONBLOCK and not ours to change: ask before each read */
+	const char *at_eof;
 	ev_io rd, wr, rd2;
 	bool rd_eof, rd2_eof;       /* local source has ended */
 	bool wr_shut;               /* local sink has been shut */

@@ -1,0 +1,186 @@
+/* tunneld shell TARGET [-- COMMAND…]: a terminal on the target. */
+#include "tunneld/cli.h"
+#include "tunneld/term.h"
+
+#include "lib/alloc.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct shell {
+	struct td_cli cli;
+	ev_signal winch;
+	bool tty, piped;
+	int remote_code; /* -1: none came */
+};
+
+static void send_size(struct shell *k)
+{
+	unsigned cols, rows;
+	struct td_pump *p = td_client_pump(k->cli.client);
+	td_term_size(STDIN_FILENO, &cols, &rows);
+	tnl_session_send_size(td_pump_session(p), cols, rows, k->cli.loop->now);
+	td_pump_kick(p);
+}
+
+static void on_winch(EV_P_ ev_signal *w, int revents)
+{
+	struct shell *k = w->data;
+	if (k->piped && k->cli.code < 0)
+		send_size(k);
+}
+
+static void on_ready(void *ctx, const struct tnl_session_info *info)
+{
+	struct shell *k = ctx;
+	int err = 0;
+	struct td_pipe *p = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err);
+
+	if (!p) {
+		td_cli_say(&k->cli, "cannot open the terminal stream: %s", tnl_err_text(err));
+		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+		return;
+	}
+	k->piped = true;
+	if (info->mode == TNL_MODE_COMMAND)
+		return;
+	if (k->tty)
+		td_term_raw(STDIN_FILENO);
+	else
+		td_pipe_at_eof(p, "\x04"); /* what a person would type to end the shell */
+	send_size(k);
+}
+
+static int outcome(const struct shell *k)
+{
+	return k->remote_code >= 0 ? k->remote_code : TD_EXIT_OK;
+}
+
+static void on_exit_code(void *ctx, int code)
+{
+	struct shell *k = ctx;
+	k->remote_code = code & 0xff;
+}
+
+static void on_failed(void *ctx, int err, const char *type, const char *why)
+{
+	struct shell *k = ctx;
+	td_term_restore();
+	td_cli_say(&k->cli, "%s: %s", k->cli.t->target, why);
+	td_cli_finish(&k->cli, td_cli_code(err, type));
+}
+
+static void on_over(void *ctx, int err, const char *text)
+{
+	struct shell *k = ctx;
+	td_term_restore();
+	if (err == TNL_ECLOSED) { /* the shell or the command has ended, or the gateway says why not */
+		if (text[0])
+			td_cli_say(&k->cli, "%s", text);
+		td_cli_finish(&k->cli, outcome(k));
+		return;
+	}
+	td_cli_say(&k->cli, "session lost: %s", text[0] ? text : tnl_err_text(err));
+	td_cli_finish(&k->cli, TD_EXIT_LOST);
+}
+
+static void on_ended(void *ctx)
+{
+	struct shell *k = ctx;
+	td_cli_finish(&k->cli, outcome(k));
+}
+
+static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
+{
+	struct shell *k = ctx;
+	k->piped = false;
+	if (reason != TNL_RESET_SESSION) /* over() has the reason of that one */
+		td_cli_finish(&k->cli, outcome(k));
+}
+
+static const struct td_client_cb client_cb = {
+	.ready = on_ready, .failed = on_failed, .over = on_over, .ended = on_ended, .pipe_closed = on_pipe_closed,
+	.exit_code = on_exit_code,
+};
+
+/* The words of the command as one line, as ssh does it. */
+static char *join(char **words, int n)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, 64 * 1024);
+	for (int i = 0; i < n; i++) {
+		if (i)
+			tnl_buf_putc(&b, ' ');
+		tnl_buf_puts(&b, words[i]);
+	}
+	char *s = tnl_buf_steal_str(&b);
+	tnl_buf_fini(&b);
+	return s;
+}
+
+static int run(const struct td_command *cmd, int argc, char **argv)
+{
+	static struct shell k;
+	const char *file = NULL, *document = NULL;
+	bool verbose = false, force = false;
+	const struct td_arg args[] = {
+		{ 'c', "config", &file, NULL, NULL, NULL },
+		{ 'v', "verbose", NULL, &verbose, NULL, NULL },
+		{ 't', "terminal", NULL, &force, NULL, NULL },
+		{ 0, "document", &document, NULL, NULL, NULL },
+	};
+	int n = td_args(cmd, argc, argv, args, 4, 4096);
+
+	if (n < 0)
+		return -1 - n;
+	if (n < 1)
+		return td_usage(cmd, "TARGET is missing");
+	int r = td_cli_open(&k.cli, "shell", file, verbose);
+	if (r == 0)
+		r = td_cli_target(&k.cli, argv[1]);
+	if (r != 0)
+		return r;
+	k.remote_code = -1;
+	k.tty = isatty(STDIN_FILENO);
+	char *line = n > 1 ? join(argv + 2, n - 1) : NULL;
+	const char *command[] = { line, NULL };
+	struct td_client_config cc = { .label = "command=shell" };
+	td_cli_settings(&k.cli, &cc);
+	cc.document = document ? document : !line ? NULL :
+		      k.tty || force ? "AWS-StartInteractiveCommand" : "AWS-StartNonInteractiveCommand";
+	cc.command = line ? command : NULL;
+	k.cli.client = td_client_new(k.cli.loop, &cc, &client_cb, &k);
+	tnl_free(line);
+	if (!k.cli.client)
+		return TD_EXIT_RUNTIME;
+	ev_signal_init(&k.winch, on_winch, SIGWINCH);
+	k.winch.data = &k;
+	ev_signal_start(k.cli.loop->ev, &k.winch);
+	ev_unref(k.cli.loop->ev);
+	r = td_cli_run(&k.cli);
+	td_term_restore();
+	return r;
+}
+
+const struct td_command td_cmd_shell = {
+	"shell",
+	"a terminal, or a command, on a target",
+	"usage: tunneld shell [-c FILE] [-v] [-t] [--document NAME] TARGET [-- COMMAND…]\n"
+	"\n"
+	"TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+	"of the configuration.  Without COMMAND: a login shell on a terminal.  With it: the\n"
+	"command on a terminal when there is one here (or with -t), else with its output,\n"
+	"its errors and its exit code passed on.\n"
+	"\n"
+	"  -t, --terminal     run COMMAND on a terminal in any case\n"
+	"      --document NAME  another session document\n"
+	"  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
+	"                     /etc/tunneld/tunneld.ini; none is fine)\n"
+	"  -v, --verbose      say on stderr what happens\n"
+	"\n"
+	"Exit codes: the command's own; else 0 done, 1 runtime error, 2 usage or configuration,\n"
+	"3 credentials, 4 target not connected, 5 refused, 6 session lost.\n",
+	run,
+};
