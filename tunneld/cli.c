@@ -77,7 +77,7 @@ static bool is_id(const char *s)
 }
 
 /* A target that no section names: the same keys with their defaults. */
-static const struct td_tunnel_config *from_id(struct td_cli *c, const char *id)
+const struct td_tunnel_config *td_cli_defaults(struct td_cli *c, const char *id)
 {
 	char text[512];
 	for (const char *p = id; *p; p++)
@@ -99,7 +99,7 @@ int td_cli_target(struct td_cli *c, const char *name)
 		c->t = by_name(c->cfg->fwd.aliases, c->cfg->fwd.naliases, name);
 	aws = c->t ? &c->t->aws : &c->cfg->aws;
 	if (!c->t && is_id(name))
-		c->t = from_id(c, name);
+		c->t = td_cli_defaults(c, name);
 	if (!c->t) {
 		td_cli_say(c, "%s is no instance id (i-…, mi-…, ecs:…) and no [tunnel] or [alias] of %s", name,
 			   c->cfg->path ? c->cfg->path : "a configuration (none was found; name one with -c)");
@@ -183,16 +183,16 @@ static void on_signal(EV_P_ ev_signal *w, int revents)
 
 int td_cli_run(struct td_cli *c)
 {
-	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP };
 
 	signal(SIGPIPE, SIG_IGN);
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 5; i++) {
 		ev_signal_init(&c->sig[i], on_signal, signals[i]);
 		c->sig[i].data = c;
 		ev_signal_start(c->loop->ev, &c->sig[i]);
 	}
 	td_loop_run(c->loop);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		ev_signal_stop(c->loop->ev, &c->sig[i]);
 	td_timer_stop(&c->deadline);
 	td_terminate_cancel(c->terminate);

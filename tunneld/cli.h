@@ -16,7 +16,7 @@ struct td_cli {
 	struct td_client *client;
 	struct td_terminate *terminate;
 	struct td_timer deadline;
-	ev_signal sig[4];
+	ev_signal sig[5];
 	int code;                          /* exit code; -1 while running */
 	bool ended;
 	void (*on_signal)(struct td_cli *c, int signum); /* NULL: end with 0 */
@@ -30,6 +30,8 @@ struct td_cli {
 int td_cli_open(struct td_cli *c, const char *command, const char *path, bool verbose);
 /* NAME: a tunnel's or alias's name, or an id (i-…, mi-…, ecs:…). Fills c->t and c->aws. 0 or an exit code. */
 int td_cli_target(struct td_cli *c, const char *name);
+/* A section with every default for an id that stands in no file. Lives as long as c. */
+const struct td_tunnel_config *td_cli_defaults(struct td_cli *c, const char *id);
 /* Session settings of c->t. */
 void td_cli_settings(struct td_cli *c, struct td_client_config *cc);
 /* Runs the loop until td_cli_finish; gives the exit code. Frees everything. */

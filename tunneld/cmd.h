@@ -13,6 +13,9 @@ struct td_command {
 extern const struct td_command td_cmd_forwarder, td_cmd_agent, td_cmd_gateway, td_cmd_local, td_cmd_connect, td_cmd_forward,
 	td_cmd_shell, td_cmd_status;
 
+/* Called as session-manager-plugin. */
+int td_plugin_main(int argc, char **argv);
+
 /* Options of one command: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, flags; -- ends them. --help and
  * --version are added. */
 struct td_arg {

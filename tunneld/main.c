@@ -137,6 +137,9 @@ int main(int argc, char **argv)
 {
 	if (argc < 1)
 		return TD_EXIT_USAGE;
+	const char *slash = strrchr(argv[0], '/');
+	if (!strcmp(slash ? slash + 1 : argv[0], "session-manager-plugin"))
+		return td_plugin_main(argc, argv);
 	if (argc < 2 || argv[1][0] == '-') {
 		for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
 			bool help = !strcmp(argv[i], "--help") || !strcmp(argv[i], "-h");

@@ -98,7 +98,8 @@ static void drain_kept(struct td_pipe *p)
 	const uint8_t *b;
 	size_t n;
 	while (p->st && (n = tnl_stream_peek(p->st, &b)) > 0) {
-		ssize_t w = write(p->out_fd, b, n);
+		bool err = p->err_fd >= 0 && tnl_stream_kept_ptype(p->st) == TNL_PT_STDERR;
+		ssize_t w = write(err ? p->err_fd : p->out_fd, b, n);
 		if (w > 0) {
 			p->out += (uint64_t)w;
 			tnl_stream_consume(p->st, (size_t)w, p->pump->loop->now);

@@ -1,0 +1,409 @@
+/* In place of session-manager-plugin: called under that name, by `aws ssm start-session`
+ * or by scripts, with its argument list:
+ *
+ *   RESPONSE-JSON | AWS_SSM_START_SESSION_RESPONSE… (a variable that holds it)
+ *   REGION StartSession [PROFILE [PARAMETERS-JSON [ENDPOINT]]]
+ *
+ * The session type follows from the handshake; what scripts look for on stdout is there.
+ * Unlike the stock program it exits with a code that says how it went. */
+#include "tunneld/cli.h"
+#include "tunneld/term.h"
+
+#include "lib/alloc.h"
+#include "lib/enc.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_WAITING 128
+
+struct plugin {
+	struct td_cli cli;
+	struct tnl_json *properties;
+	struct td_listener *listeners[2];
+	int nlisteners;
+	int waiting[MAX_WAITING]; /* accepted while another has the one stream (Basic) */
+	int nwaiting;
+	bool accepted, piped, stdio, quiet; /* quiet: stdout belongs to the stream */
+	ev_signal winch;
+	int remote_code;
+};
+
+/* Lines for scripts go out at once: they read through a pipe. */
+static void line(const char *fmt, const char *arg)
+{
+	printf(fmt, arg);
+	fflush(stdout);
+}
+
+static const char *session_id(struct plugin *k)
+{
+	return td_client_session_id(k->cli.client);
+}
+
+/* Peers' text, without what would drive a terminal. */
+static void say_output(struct plugin *k, const char *text)
+{
+	struct tnl_buf b;
+	if (k->quiet) {
+		if (text[0])
+			td_cli_say(&k->cli, "%s", text);
+		return;
+	}
+	if (!text[0]) {
+		line("\n\nExiting session with sessionId: %s.\n\n", session_id(k));
+		return;
+	}
+	tnl_buf_init(&b, 64 * 1024);
+	tnl_escape(&b, text, strlen(text), false);
+	printf("\n\nSessionId: %s : %s\n\n", session_id(k), tnl_buf_str(&b));
+	fflush(stdout);
+	tnl_buf_fini(&b);
+}
+
+/* ---- port sessions ---------------------------------------------------------------- */
+
+static void serve_waiting(struct plugin *k)
+{
+	while (k->nwaiting > 0) {
+		int err = 0;
+		if (!td_pipe_client(td_client_pump(k->cli.client), k->waiting[0], k, &err)) {
+			if (err == TNL_EBUSY)
+				return;
+			td_fd_rst_close(k->waiting[0]);
+		}
+		memmove(k->waiting, k->waiting + 1, (size_t)--k->nwaiting * sizeof k->waiting[0]);
+	}
+	for (int i = 0; i < k->nlisteners; i++)
+		td_listener_pause(k->listeners[i], false);
+}
+
+static void on_accept(void *ctx, int fd, const struct td_addr *peer)
+{
+	struct plugin *k = ctx;
+	if (!k->accepted)
+		line("\nConnection accepted for session [%s]\n", session_id(k));
+	k->accepted = true;
+	k->waiting[k->nwaiting++] = fd;
+	if (k->nwaiting == MAX_WAITING)
+		for (int i = 0; i < k->nlisteners; i++)
+			td_listener_pause(k->listeners[i], true);
+	serve_waiting(k);
+}
+
+static int listen_on(struct plugin *k, const char *text, bool must)
+{
+	struct td_addr a;
+	char why[200];
+	const char *fault;
+
+	if (td_addr_parse(text, &a, 1, &fault) < 1) {
+		td_cli_say(&k->cli, "cannot listen on %s: %s", text, fault);
+		return -1;
+	}
+	struct td_listener *l = td_listen(k->cli.loop, &a, on_accept, k, why, sizeof why);
+	if (!l) {
+		if (must)
+			line("Cannot perform start session: %s\n", why);
+		return -1;
+	}
+	k->listeners[k->nlisteners++] = l;
+	return 0;
+}
+
+static void start_port(struct plugin *k)
+{
+	const char *port = tnl_json_get_str(k->properties, "localPortNumber");
+	const char *kind = tnl_json_get_str(k->properties, "localConnectionType");
+	const char *path = tnl_json_get_str(k->properties, "localUnixSocket");
+	char text[300], chosen[8];
+	struct td_addr a;
+
+	if (kind && !strcmp(kind, "unix")) {
+		snprintf(text, sizeof text, "unix:%s", path ? path : "");
+		if (listen_on(k, text, true) < 0) {
+			td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+			return;
+		}
+		printf("Unix socket %s opened for sessionId %s.\n", path, session_id(k));
+	} else {
+		snprintf(text, sizeof text, "127.0.0.1:%s", port && *port ? port : "0");
+		if (listen_on(k, text, true) < 0) {
+			td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+			return;
+		}
+		td_listener_addr(k->listeners[0], &a);
+		snprintf(chosen, sizeof chosen, "%u", ntohs(a.in.sin_port));
+		snprintf(text, sizeof text, "[::1]:%s", chosen); /* localhost is both */
+		listen_on(k, text, false);
+		printf("Port %s opened for sessionId %s.\n", chosen, session_id(k));
+	}
+	line("Waiting for connections...\n%s", "");
+}
+
+/* ---- stdin and stdout ---------------------------------------------------------------- */
+
+static void send_size(struct plugin *k)
+{
+	unsigned cols, rows;
+	struct td_pump *p = td_client_pump(k->cli.client);
+	td_term_size(STDIN_FILENO, &cols, &rows);
+	tnl_session_send_size(td_pump_session(p), cols, rows, k->cli.loop->now);
+	td_pump_kick(p);
+}
+
+static void on_winch(EV_P_ ev_signal *w, int revents)
+{
+	struct plugin *k = w->data;
+	if (k->piped && k->cli.code < 0)
+		send_size(k);
+}
+
+static void start_stdio(struct plugin *k, bool terminal)
+{
+	int err = 0;
+	struct td_pipe *p = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, terminal ? STDERR_FILENO : -1, k,
+					&err);
+	if (!p) {
+		td_cli_say(&k->cli, "cannot open the stream: %s", tnl_err_text(err));
+		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+		return;
+	}
+	k->stdio = true;
+	if (!terminal)
+		return;
+	k->piped = true;
+	if (!td_term_raw(STDIN_FILENO))
+		td_pipe_at_eof(p, "\x04");
+	ev_signal_init(&k->winch, on_winch, SIGWINCH);
+	k->winch.data = k;
+	ev_signal_start(k->cli.loop->ev, &k->winch);
+	send_size(k);
+}
+
+/* ---- the session ------------------------------------------------------------------------ */
+
+static void on_ready(void *ctx, const struct tnl_session_info *info)
+{
+	struct plugin *k = ctx;
+
+	if (info->customer_message && info->customer_message[0]) {
+		struct tnl_buf b;
+		tnl_buf_init(&b, 64 * 1024);
+		tnl_escape(&b, info->customer_message, strlen(info->customer_message), false);
+		fprintf(info->mode == TNL_MODE_SINGLE ? stderr : stdout, "%s\n", tnl_buf_str(&b));
+		tnl_buf_fini(&b);
+	}
+	fflush(stdout);
+	k->properties = info->properties_json ? tnl_json_parse(info->properties_json, strlen(info->properties_json)) : NULL;
+	switch (info->mode) {
+	case TNL_MODE_MUX:
+	case TNL_MODE_BASIC:
+		start_port(k);
+		break;
+	case TNL_MODE_SINGLE:
+		k->quiet = true;
+		start_stdio(k, false);
+		break;
+	case TNL_MODE_COMMAND: {
+		int err = 0;
+		k->stdio = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err) != NULL;
+		break;
+	}
+	default:
+		start_stdio(k, true);
+		break;
+	}
+}
+
+static void on_failed(void *ctx, int err, const char *type, const char *why)
+{
+	struct plugin *k = ctx;
+	struct tnl_buf b;
+	tnl_buf_init(&b, 64 * 1024);
+	tnl_escape(&b, why, strlen(why), false);
+	line("Cannot perform start session: %s\n", tnl_buf_str(&b));
+	tnl_buf_fini(&b);
+	td_cli_finish(&k->cli, td_cli_code(err, type));
+}
+
+static int outcome(const struct plugin *k)
+{
+	return k->remote_code >= 0 ? k->remote_code : TD_EXIT_OK;
+}
+
+static void on_over(void *ctx, int err, const char *text)
+{
+	struct plugin *k = ctx;
+	td_term_restore();
+	if (err == TNL_ECLOSED && strstr(text, "timed out")) {
+		line("Session: %s timed out.\n", session_id(k));
+		td_cli_finish(&k->cli, TD_EXIT_LOST);
+	} else if (err == TNL_ECLOSED) {
+		say_output(k, text);
+		td_cli_finish(&k->cli, outcome(k));
+	} else {
+		td_cli_say(&k->cli, "session lost: %s", text[0] ? text : tnl_err_text(err));
+		td_cli_finish(&k->cli, TD_EXIT_LOST);
+	}
+}
+
+static void on_ended(void *ctx)
+{
+	struct plugin *k = ctx;
+	td_cli_finish(&k->cli, outcome(k));
+}
+
+static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
+{
+	struct plugin *k = ctx;
+	if (k->stdio) {
+		k->piped = false;
+		if (reason != TNL_RESET_SESSION)
+			td_cli_finish(&k->cli, outcome(k));
+	} else if (k->nwaiting > 0) {
+		serve_waiting(k);
+	}
+}
+
+static void on_flag(void *ctx, uint32_t flag)
+{
+	struct plugin *k = ctx;
+	if (flag == TNL_FLAG_CONNECT_ERROR && !k->quiet)
+		line("\nConnection to destination port failed, check SSM Agent logs.\n%s", "");
+}
+
+static void on_exit_code(void *ctx, int code)
+{
+	((struct plugin *)ctx)->remote_code = code & 0xff;
+}
+
+static const struct td_client_cb client_cb = {
+	.ready = on_ready, .failed = on_failed, .over = on_over, .ended = on_ended, .pipe_closed = on_pipe_closed, .flag = on_flag,
+	.exit_code = on_exit_code,
+};
+
+static void on_signal(struct td_cli *c, int signum)
+{
+	struct plugin *k = c->user;
+	td_term_restore();
+	if (!k->quiet) {
+		line("Terminate signal received, exiting.\n%s", "");
+		if (session_id(k))
+			line("\n\nExiting session with sessionId: %s.\n\n", session_id(k));
+	}
+	td_cli_finish(c, TD_EXIT_OK);
+}
+
+static void cleanup(void *arg)
+{
+	struct plugin *k = arg;
+	for (int i = 0; i < k->nlisteners; i++)
+		td_listener_free(k->listeners[i]);
+	while (k->nwaiting > 0)
+		td_fd_rst_close(k->waiting[--k->nwaiting]);
+	tnl_json_free(k->properties);
+}
+
+/* The StartSession answer: from the variable that argv[1] names, which is removed at once, or argv[1] itself. */
+static int take_grant(const char *arg, struct td_session_grant *g)
+{
+	char *env = !strncmp(arg, "AWS_SSM_START_SESSION_RESPONSE", 30) ? getenv(arg) : NULL;
+	const char *text = env ? env : arg;
+	struct tnl_json *j = tnl_json_parse(text, strlen(text));
+	int r = j ? td_session_grant_parse(j, g) : TNL_ESYNTAX;
+
+	tnl_json_free(j);
+	if (env) {
+		tnl_wipe(env, strlen(env)); /* also out of /proc/PID/environ */
+		unsetenv(arg);
+	}
+	if (r == 0 && (!g->session_id || !g->token || !g->stream_url))
+		r = TNL_ESYNTAX;
+	return r;
+}
+
+static char *target_of(const char *parameters)
+{
+	struct tnl_json *j = tnl_json_parse(parameters, strlen(parameters));
+	const char *t = tnl_json_get_str(j, "Target");
+	char *s = t ? tnl_strdup(t) : NULL;
+	tnl_json_free(j);
+	return s;
+}
+
+/* Settings of an alias on the command line's region, profile and endpoint. */
+static int open_aws(struct plugin *k, int argc, char **argv)
+{
+	struct td_aws_config a = k->cli.cfg->aws;
+	char why[400];
+
+	if (argv[2][0])
+		a.region = argv[2];
+	if (argc > 4 && argv[4][0])
+		a.profile = argv[4];
+	if (argc > 6 && argv[6][0])
+		a.ssm_endpoint = argv[6];
+	k->cli.aws = td_aws_new(k->cli.loop, &a, why, sizeof why);
+	if (!k->cli.aws) {
+		line("Cannot perform start session: %s\n", why);
+		return TD_EXIT_USAGE;
+	}
+	return 0;
+}
+
+int td_plugin_main(int argc, char **argv)
+{
+	static struct plugin k;
+	struct td_session_grant grant = { 0 };
+
+	if (argc < 2) {
+		puts("\nThe Session Manager plugin was installed successfully. Use the AWS CLI to start a session.\n");
+		return TD_EXIT_OK;
+	}
+	if (argc == 2 && !strcmp(argv[1], "--version")) {
+		puts(TNL_CLIENT_VERSION);
+		return TD_EXIT_OK;
+	}
+	if (argc < 4) {
+		printf("\nUnknown operation %s. \nUse session-manager-plugin --version to check the version.\n\n", argv[1]);
+		return TD_EXIT_USAGE;
+	}
+	if (strcmp(argv[3], "StartSession") != 0) {
+		fputs("Invalid Operation", stdout);
+		return TD_EXIT_USAGE;
+	}
+	if (take_grant(argv[1], &grant) < 0) {
+		puts("Cannot perform start session: the response holds no SessionId, TokenValue and StreamUrl");
+		td_session_grant_fini(&grant);
+		return TD_EXIT_USAGE;
+	}
+	int r = td_cli_open(&k.cli, "session-manager-plugin", NULL, getenv("TUNNELD_VERBOSE") != NULL);
+	if (r == 0)
+		r = open_aws(&k, argc, argv);
+	if (r != 0)
+		return r;
+	k.remote_code = -1;
+	char *target = argc > 5 ? target_of(argv[5]) : NULL;
+	k.cli.t = td_cli_defaults(&k.cli, target ? target : "i-0");
+	if (!k.cli.t)
+		return TD_EXIT_USAGE;
+	line("\nStarting session with SessionId: %s\n", grant.session_id);
+	struct td_client_config cc = { .label = "command=session-manager-plugin", .grant = &grant };
+	td_cli_settings(&k.cli, &cc);
+	cc.target = target;
+	k.cli.client = td_client_new(k.cli.loop, &cc, &client_cb, &k);
+	td_session_grant_fini(&grant);
+	tnl_free(target);
+	k.cli.user = &k;
+	k.cli.on_signal = on_signal;
+	k.cli.cleanup = cleanup;
+	k.cli.cleanup_arg = &k;
+	r = k.cli.client ? td_cli_run(&k.cli) : TD_EXIT_RUNTIME;
+	td_term_restore();
+	return r;
+}
