@@ -202,8 +202,11 @@ static int timeout(struct tnl_channel *ch, uint64_t now)
 {
 	struct tnl_sendq *q = &ch->sendq;
 	ch->rto_start = now;
-	if (!tnl_list_empty(&q->resend))
-		return 0; /* the link has not taken the last one yet */
+	if (!tnl_list_empty(&q->resend)) {
+		/* The link has not taken it yet, or what is in flight and lost too holds the window shut: let one pass. */
+		tnl_container_of(q->resend.next, struct tnl_mbuf, link)->probe = true;
+		return 0;
+	}
 	struct tnl_mbuf *m = tnl_sendq_find(q, q->base);
 	if (ch->cfg.resend_max && m->resends >= ch->cfg.resend_max)
 		return TNL_ETIMEOUT;

@@ -178,6 +178,12 @@ static int shell_without_handshake(struct tnl_session *s, uint64_t now)
 	return tnl_session_over(s) ? TNL_ECLOSED : 0;
 }
 
+/* The end of a stream that the client has not opened yet waits for it, as its data does. */
+static bool single_too_early(const struct tnl_session *s)
+{
+	return s->state == TNL_SS_READY && s->info.mode == TNL_MODE_SINGLE && !s->mux.single && !s->mux.had_single;
+}
+
 int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 {
 	struct tnl_session *s = ctx;
@@ -192,6 +198,11 @@ int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 	case TNL_PT_ENC_CHALLENGE_RESPONSE:
 		return tnl_hs_message(s, m, now);
 	case TNL_PT_FLAG:
+		if (single_too_early(s)) {
+			s->blocked = true;
+			s->blocked_len = 0;
+			return TNL_EAGAIN;
+		}
 		s->hold_until = s->cfg.agent ? 0 : s->hold_until;
 		if (m->plen == 4)
 			tnl_session_flag_in(s, tnl_get_be32(m->payload), now);

@@ -224,11 +224,10 @@ void tnl_stream_eof_(struct tnl_stream *st)
 		}
 	}
 	tnl_stream_arm_(st);
-	if (st->connected) {
+	if (st->connected && !st->push_due)
 		call_eof(st);
-	} else {
-		st->eof_due = true;
-	}
+	else
+		st->eof_due = true; /* after the bytes that wait for the dial */
 }
 
 void tnl_stream_end_raw_(struct tnl_stream *st)
@@ -239,7 +238,7 @@ void tnl_stream_end_raw_(struct tnl_stream *st)
 		st->s->mux.single = NULL;
 	if (!st->fin_recv) {
 		st->fin_recv = true;
-		if (st->connected)
+		if (st->connected && !st->push_due)
 			call_eof(st);
 		else
 			st->eof_due = true;

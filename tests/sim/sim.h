@@ -1,0 +1,116 @@
+/* Simulator: two sessions, a virtual clock and a network that misbehaves by seed. */
+#ifndef SIM_H
+#define SIM_H
+#include "lib/list.h"
+#include "lib/session.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MS UINT64_C(1000000)
+#define SEC UINT64_C(1000000000)
+#define NEVER UINT64_MAX
+#define MAX_STREAMS 24
+
+/* --- random numbers ------------------------------------------------------------ */
+struct rng { uint64_t x; };
+uint64_t rng_next(struct rng *r);
+uint64_t rng_below(struct rng *r, uint64_t n);           /* 0 … n-1 */
+bool rng_chance(struct rng *r, unsigned permille);
+uint64_t rng_between(struct rng *r, uint64_t a, uint64_t b);
+uint64_t rng_log(struct rng *r, uint64_t a, uint64_t b); /* evenly by order of magnitude */
+
+/* --- what happens, decided by the seed -------------------------------------------- */
+enum sim_mode { SIM_OWN, SIM_STOCK, SIM_SINGLE, SIM_SINGLE_STOCK, SIM_BASIC, SIM_MODES };
+struct plan {
+	enum sim_mode mode;
+	bool encrypted;
+	size_t memory_max, window, max_payload;
+	unsigned drop, dup, reorder, corrupt;  /* permille */
+	uint64_t delay, jitter, rate;          /* ns, ns, bytes/s */
+	unsigned message_rate;
+	int nstreams, cuts, pauses;
+	uint64_t busy_until;                   /* faults and stalls happen before */
+	bool end_by_abort;
+};
+
+/* One stream, both ends. */
+struct way {                                   /* one direction */
+	uint64_t total, sent, received;
+	size_t write_max;
+	uint64_t pause_every, pause_ns;        /* a writer that trickles */
+	uint64_t next_write;
+	bool eof;
+};
+struct side {
+	struct tnl_stream *st;
+	bool opened, gone, shut, saw_reset, saw_eof, stalled, dial_failed;
+	uint32_t take_id;                      /* client: the id it got */
+	size_t take_max;                       /* bytes that on_data takes in one call; 0 while stalled */
+	uint64_t reset_at;                     /* bytes received at which it resets the stream; NEVER: not */
+};
+struct flow {
+	int index;
+	uint64_t open_at, dial_ns;
+	bool broken;                           /* somebody resets it: need not arrive whole */
+	struct side side[2];
+	struct way way[2];                     /* [0] client → agent */
+};
+
+struct node {                                  /* one end */
+	struct world *w;
+	int which;                             /* 0 client, 1 agent */
+	struct tnl_session *s;
+	bool ready, closed, up;
+	int close_err, opened;                 /* agent: streams seen */
+	unsigned epoch;                        /* of its link: what was under way to an older one is lost */
+	uint64_t link_free;                    /* when its rate-limited link has sent what it took */
+};
+
+enum ev_kind { EV_MESSAGE, EV_CUT, EV_UP, EV_PAUSE, EV_OPEN, EV_DIALED, EV_STALL, EV_WRITE, EV_WAKE };
+struct event {
+	uint64_t at, order;
+	enum ev_kind kind;
+	int to, arg;
+	unsigned epoch;
+	size_t n;
+	uint8_t *data;
+};
+
+struct world {
+	struct rng rng;                        /* the plan and the network */
+	struct plan plan;
+	uint64_t seed, now, order;
+	int verbose;
+	struct event *heap;
+	size_t nheap, cap_heap;
+	struct node node[2];
+	struct flow flow[MAX_STREAMS];
+	uint64_t messages, steps, lost, resumes;
+	size_t most_memory[2];
+	char fail[256];
+};
+
+/* world.c */
+bool world_run(uint64_t seed, int verbose, struct world *out_stats); /* false: failed, reason printed */
+void world_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void say(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* net.c */
+void net_push(struct world *w, const struct event *e);
+bool net_pop(struct world *w, struct event *e);
+uint64_t net_next(const struct world *w);
+void net_fini(struct world *w);
+bool net_room(const struct world *w, int from);
+void net_send(struct world *w, int from, const uint8_t *p, size_t n);
+/* plan.c */
+void plan_make(struct world *w);
+uint8_t pattern(const struct world *w, const struct flow *f, int dir, uint64_t off);
+const char *mode_name(enum sim_mode m);
+/* node.c */
+void node_start(struct world *w, int which);
+void node_pump(struct node *n);
+void node_open(struct node *n, struct flow *f);
+/* soak.c */
+bool soak_run(uint64_t seed, uint64_t ns, int verbose);
+
+#endif
