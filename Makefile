@@ -7,6 +7,9 @@ CC := gcc
 endif
 BUILD ?= build
 OPT ?= -O2 -g
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say := $(if $(V),@:,@echo)
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wno-unused-parameter
@@ -61,25 +64,26 @@ $(BUILD)/.deps: Makefile
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/.deps
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(say) "  CC  $<"
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $(LIB_OBJ)
+	$(Q)ar rcs $@ $(LIB_OBJ)
 
 $(TD_PARTS): $(filter-out $(BUILD)/obj/tunneld/main.o,$(TD_OBJ))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/tunneld: $(TD_OBJ) $(LIB)
-	@[ ! -d $@ ] || rm -r $@
-	$(CC) $(ALL_LDFLAGS) -o $@ $(TD_OBJ) $(LIB) $(LIBS)
+	$(say) "  LD  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(TD_OBJ) $(LIB) $(LIBS)
 
 deps-%:
 	@contrib/debian-packages.sh $*
 
 run: deps-run
-	@$(MAKE) --no-print-directory $(BUILD)/tunneld
+	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/tunneld
 	@BUILD=$(BUILD) TARGET="$(TARGET)" ONCE="$(ONCE)" sh contrib/demo.sh
 
 install: $(BUILD)/tunneld
