@@ -127,7 +127,7 @@ static void test_order_update_delete(void **state)
 	struct td_store *s = open_ok();
 	answers = 0;
 	wanted = 40;
-	char ids[40][8];
+	char ids[40][16];
 	for (int i = 0; i < 40; i++) {
 		snprintf(ids[i], sizeof(ids[i]), "s-%02d", i);
 		struct td_store_session r = record(ids[i]);
