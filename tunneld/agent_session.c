@@ -83,13 +83,23 @@ static void gone(struct ag_session *s)
 	ag_settle(a);
 }
 
+/* Our words still on their way: not acknowledged, or not even in the kernel. */
+static bool unsaid(const struct ag_session *s)
+{
+	struct tnl_session *ses = s->pump ? td_pump_session(s->pump) : NULL;
+	struct td_wslink *w = s->pump ? td_pump_link(s->pump) : NULL;
+
+	if (!w || tnl_session_state(ses) == TNL_SS_CLOSED)
+		return false;
+	return !tnl_session_drained(ses) || td_wslink_queued(w) > 0;
+}
+
 /* Wait for the acks of what was sent, while there is a link to bring them. */
 static void end_poll(void *arg)
 {
 	struct ag_session *s = arg;
 
-	if (s->pump && td_pump_link(s->pump) && !tnl_session_drained(td_pump_session(s->pump)) &&
-	    tnl_session_state(td_pump_session(s->pump)) != TNL_SS_CLOSED && s->a->loop->now < s->end_by) {
+	if (unsaid(s) && s->a->loop->now < s->end_by) {
 		td_timer_in(&s->end_timer, ACK_POLL);
 		return;
 	}
