@@ -18,6 +18,7 @@ struct td_proxy { char host[256]; uint16_t port; bool tls; char user[128], passw
 struct td_dial_opts {
 	const char *host; uint16_t port;
 	struct tnl_tls_ctx *tls;                        /* NULL: plain; a reference is taken */
+	bool plain;                                     /* tls is for the proxy alone: none end to end */
 	const char *tls_name;                           /* NULL: host */
 	const struct td_proxy *proxy;                   /* NULL: direct; copied */
 	uint64_t timeout_ns;                            /* for connect + proxy + TLS; 0: 15 s */

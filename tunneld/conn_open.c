@@ -279,7 +279,7 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, co
 		op->has_proxy = true;
 		op->proxy = *o->proxy;
 	}
-	if (o->tls)
+	if (o->tls && !o->plain)
 		snprintf(op->tls_name, sizeof op->tls_name, "%s", o->tls_name ? o->tls_name : o->host);
 	if (o->tls)
 		c->tls_ctx = tnl_tls_ctx_ref(o->tls);

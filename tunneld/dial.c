@@ -196,7 +196,8 @@ struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, in
 	d->ctx = ctx;
 	d->fd = -1;
 	d->n = n < MAX_ADDRS ? n : MAX_ADDRS;
-	memcpy(d->addrs, addrs, (size_t)d->n * sizeof *addrs);
+	for (int i = 0; i < d->n; i++)
+		d->addrs[i] = addrs[i];
 	d->err = TNL_EUNREACH;
 	snprintf(d->why, sizeof d->why, "no address to connect to");
 	d->deadline = l->now + timeout_ns;

@@ -259,7 +259,7 @@ static int start(struct td_httpc *h, const char *method, const char *url, const 
 		return TNL_EINVAL;
 	}
 	struct td_dial_opts d = {
-		.host = u.host, .port = u.port, .tls = tls ? o->tls : NULL, .proxy = o->proxy, .timeout_ns = timeout};
+		.host = u.host, .port = u.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
 	h->conn = td_conn_dial(h->l, &d, &conn_cb, h);
 	return h->conn ? 0 : TNL_ENOMEM;
 }

@@ -220,7 +220,7 @@ static int begin(struct td_wslink *w, const char *url, const struct td_wslink_op
 	uint64_t timeout = o->timeout_ns ? o->timeout_ns : OPEN_TIMEOUT;
 	td_timer_in(&w->timer, timeout);
 	struct td_dial_opts d = {
-		.host = p.host, .port = p.port, .tls = tls ? o->tls : NULL, .proxy = o->proxy, .timeout_ns = timeout};
+		.host = p.host, .port = p.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
 	w->conn = td_conn_dial(w->l, &d, &upgrade_cb, w);
 	return w->conn ? 0 : TNL_ENOMEM;
 }
