@@ -124,7 +124,7 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	if (!n) {
 		a->n.denied++;
 		stream_failed(x, TNL_RESET_DENIED,
-			      first == TD_ACCESS_DENIED ? "the address is denied by this agent" : "the address is not in this agent's allow list");
+			      first == TD_ACCESS_DENIED ? "the address is denied by this agent" : "not allowed: the address is not in this agent's allow list");
 		return;
 	}
 	x->dial = td_dial_start(a->loop, fit, n, ag_cfg(a)->dial_timeout_ns, on_dialed, x);
