@@ -27,14 +27,15 @@ static uint64_t max_add(struct tnl_cc_max *m, uint64_t v, uint64_t width, uint64
 			m->cur = (m->cur + 1) % TNL_CC_SLOTS;
 			m->slot[m->cur] = 0;
 		}
+		m->best = 0;
+		for (unsigned i = 0; i < TNL_CC_SLOTS; i++)
+			m->best = m->slot[i] > m->best ? m->slot[i] : m->best;
 	}
 	if (v > m->slot[m->cur])
 		m->slot[m->cur] = v;
-	uint64_t best = 0;
-	for (unsigned i = 0; i < TNL_CC_SLOTS; i++)
-		if (m->slot[i] > best)
-			best = m->slot[i];
-	return best;
+	if (v > m->best)
+		m->best = v;
+	return m->best;
 }
 
 void tnl_cc_init(struct tnl_cc *c, size_t cwnd_max, uint64_t now)
@@ -144,6 +145,7 @@ static void leave_startup(struct tnl_cc *c)
 	c->grow = 0;
 	c->max_extra = 0;
 	memset(c->extra.slot, 0, sizeof c->extra.slot);
+	c->extra.best = 0;
 	if (c->rate_known)
 		set_cwnd(c, (size_t)bytes_in(c->max_rate, base_rtt(c) + queue_goal(c)));
 }

@@ -19,7 +19,7 @@ struct tnl_cc_snap {
 };
 
 #define TNL_CC_SLOTS 8u
-struct tnl_cc_max { uint64_t slot[TNL_CC_SLOTS], start; unsigned cur; }; /* maximum over a sliding time */
+struct tnl_cc_max { uint64_t slot[TNL_CC_SLOTS], start, best; unsigned cur; }; /* maximum over a sliding time */
 
 enum tnl_cc_state { TNL_CC_STARTUP, TNL_CC_STEADY, TNL_CC_PROBE };
 

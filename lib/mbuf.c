@@ -6,9 +6,14 @@ static const uint32_t class_room[TNL_MBUF_CLASSES] = {256,	   512 + 128,	 1024 +
 						      4096 + 256,  8192 + 256,	 16384 + 256, 32768 + 256,
 						      65536 + 256, 131072 + 256, 262144};
 
+/* A class or the one above it follows from the highest bit; at most two steps from there. */
 static unsigned class_of(size_t len)
 {
-	unsigned c = 0;
+	if (len <= class_room[0])
+		return 0;
+	unsigned bit = 63u - (unsigned)__builtin_clzll(len), c = bit < 10 ? 1 : bit - 9;
+	if (c > 1 && class_room[c - 1] >= len)
+		return c - 1;
 	while (c < TNL_MBUF_CLASSES && class_room[c] < len)
 		c++;
 	return c;

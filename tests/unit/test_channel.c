@@ -529,7 +529,7 @@ static void too_many_resends_of_one_message_end_the_session(void **state)
 	struct end e;
 	cu_open(&e, true, 0, 0, 3, false);
 	tnl_channel_link_up(e.ch, 0);
-	fly(&e, 1, 0);
+	fly(&e, 2, 0);
 	uint64_t now = 0;
 	for (int i = 0; i < 3; i++) {
 		now += SEC;
@@ -574,6 +574,29 @@ static void one_later_ack_and_nine_eighths_of_a_round_trip_are_a_hole_too(void *
 	assert_int_equal(pull_seq(&e, now), -1);
 	uint64_t at = tnl_channel_deadline(e.ch);
 	assert_in_range(at, sent + rtt * 9 / 8 - MS, sent + rtt * 9 / 8 + MS);
+	assert_int_equal(tnl_channel_expire(e.ch, at), 0);
+	assert_int_equal(pull_seq(&e, at), 40);
+	done(&e);
+}
+
+static void the_second_resend_of_a_hole_waits_for_a_round_trip(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	uint64_t now = settle(&e, 40);
+	fly(&e, 4, now); /* 40 … 43 */
+	now += 100 * MS;
+	for (int64_t k = 41; k < 44; k++)
+		ack(&e, k, now);
+	assert_int_equal(pull_seq(&e, now), 40);
+	uint64_t again = now;
+	fly(&e, 4, now += 10 * MS);
+	for (int64_t k = 44; k < 48; k++)
+		ack(&e, k, now + MS); /* evidence, but too soon */
+	assert_int_equal(pull_seq(&e, now + MS), -1);
+	uint64_t at = tnl_channel_deadline(e.ch);
+	assert_true(at > again + 90 * MS);
 	assert_int_equal(tnl_channel_expire(e.ch, at), 0);
 	assert_int_equal(pull_seq(&e, at), 40);
 	done(&e);
@@ -1014,6 +1037,7 @@ int main(void)
 	    cmocka_unit_test(too_many_resends_of_one_message_end_the_session),
 	    cmocka_unit_test(a_hole_is_resent_at_once),
 	    cmocka_unit_test(one_later_ack_and_nine_eighths_of_a_round_trip_are_a_hole_too),
+	    cmocka_unit_test(the_second_resend_of_a_hole_waits_for_a_round_trip),
 	    cmocka_unit_test(a_stalled_peer_is_not_flooded_with_its_hole),
 	    cmocka_unit_test(a_lost_tail_costs_one_timeout),
 	    cmocka_unit_test(late_is_not_lost),
