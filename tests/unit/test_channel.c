@@ -595,6 +595,8 @@ static void the_second_resend_of_a_hole_waits_for_a_round_trip(void **state)
 	for (int64_t k = 44; k < 48; k++)
 		ack(&e, k, now + MS); /* evidence, but too soon */
 	assert_int_equal(pull_seq(&e, now + MS), -1);
+	assert_int_equal(tnl_channel_expire(e.ch, now + MS), 0);
+	assert_int_equal(pull_seq(&e, now + MS), -1);
 	uint64_t at = tnl_channel_deadline(e.ch);
 	assert_true(at > again + 50 * MS); /* the round trip that it believes in by now */
 	assert_int_equal(tnl_channel_expire(e.ch, at), 0);
