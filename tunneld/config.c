@@ -11,8 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_MAX_BYTES = 1 << 20 };
-
 static void note(struct td_cfg_parse *p, int line, bool warning, const char *fmt, va_list ap)
 {
 	char text[1024];
@@ -84,7 +82,7 @@ void *td_sec_base(struct td_config *c, enum td_section kind, int index, bool aws
 
 /* --- what sections owe each other --------------------------------------------- */
 
-static int line_of(const struct td_sec_rec *s, const char *key)
+int td_sec_line(const struct td_sec_rec *s, const char *key)
 {
 	for (int i = 0; i < td_nopts; i++)
 		if (td_opt_in(&td_opts[i], s->kind) && !strcmp(td_opts[i].key, key))
@@ -94,7 +92,7 @@ static int line_of(const struct td_sec_rec *s, const char *key)
 
 static int line_or_section(const struct td_sec_rec *s, const char *key)
 {
-	int line = line_of(s, key);
+	int line = td_sec_line(s, key);
 	return line ? line : s->line;
 }
 
@@ -106,48 +104,13 @@ static void check_required(struct td_cfg_parse *p, const struct td_sec_rec *s)
 			td_cfg_error(p, s->line, "[%s%s%s] wants %s", word, *s->name ? " " : "", s->name, td_opts[i].key);
 }
 
-/* Others: everybody, and the group too unless root gave the file to it on purpose. */
-static bool others_can_read(const struct stat *st)
-{
-	return (st->st_mode & S_IROTH) || ((st->st_mode & S_IRGRP) && st->st_uid != 0);
-}
-
-static void check_file(struct td_cfg_parse *p, int line, const struct td_opt *o, const char *path)
-{
-	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st)) {
-		(p->files_are_errors ? td_cfg_error : td_cfg_warn)(p, line, "%s: cannot read %s: %s", o->key, path, strerror(errno));
-	} else if (!S_ISREG(st.st_mode)) {
-		td_cfg_error(p, line, "%s: %s is not a file", o->key, path);
-	} else if (o->type == TD_T_KEYFILE && others_can_read(&st)) {
-		td_cfg_error(p, line, "%s: others can read %s (mode %04o); do: chmod 600 %s", o->key, path,
-			     (unsigned)(st.st_mode & 07777), path);
-	}
-	if (fd >= 0)
-		close(fd);
-}
-
-static void check_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
-{
-	for (int i = 0; i < td_nopts; i++) {
-		const struct td_opt *o = &td_opts[i];
-		if (!s->key_line[i] || (o->type != TD_T_FILE && o->type != TD_T_KEYFILE))
-			continue;
-		const char *base = td_sec_base(p->c, s->kind, s->index, o->flags & TD_F_AWS);
-		const char *path = *(char *const *)(base + o->off);
-		if (path)
-			check_file(p, s->key_line[i], o, path);
-	}
-}
-
 static void check_aws(struct td_cfg_parse *p, const struct td_sec_rec *s, const struct td_aws_config *a)
 {
-	if (a->access_key_id && !a->secret_access_key && !line_of(s, "secret_access_key"))
+	if (a->access_key_id && !a->secret_access_key && !td_sec_line(s, "secret_access_key"))
 		td_cfg_error(p, line_or_section(s, "access_key_id"), "access_key_id stands without secret_access_key");
-	if (!a->access_key_id && a->secret_access_key && !line_of(s, "access_key_id"))
+	if (!a->access_key_id && a->secret_access_key && !td_sec_line(s, "access_key_id"))
 		td_cfg_error(p, line_or_section(s, "secret_access_key"), "secret_access_key stands without access_key_id");
-	if (a->session_token && !line_of(s, "access_key_id"))
+	if (a->session_token && !td_sec_line(s, "access_key_id"))
 		td_cfg_error(p, line_or_section(s, "session_token"), "session_token stands without access_key_id");
 	if (!a->client_certificate != !a->client_key)
 		td_cfg_error(p, line_or_section(s, a->client_key ? "client_key" : "client_certificate"),
@@ -238,8 +201,8 @@ static void check_listen(struct td_cfg_parse *p, int k)
 				char text[TD_ADDR_STR];
 				if (!overlap(&mine[i], &theirs[q]))
 					continue;
-				td_cfg_error(p, line_of(s, "listen"), "listen: %s is taken already, on line %d",
-					     td_addr_str(&mine[i], text), line_of(&p->secs[j], "listen"));
+				td_cfg_error(p, td_sec_line(s, "listen"), "listen: %s is taken already, on line %d",
+					     td_addr_str(&mine[i], text), td_sec_line(&p->secs[j], "listen"));
 				j = k;
 				break;
 			}
@@ -263,8 +226,8 @@ static void check_twins(struct td_cfg_parse *p, int k)
 		const char *b = o->kind == TD_SEC_USER ? p->c->gw.users[o->index].access_key_id
 						       : p->c->gw.instances[o->index].access_key_id;
 		if (a && b && !strcmp(a, b))
-			td_cfg_error(p, line_of(s, "access_key_id"), "access_key_id %s is taken already, on line %d", a,
-				     line_of(o, "access_key_id"));
+			td_cfg_error(p, td_sec_line(s, "access_key_id"), "access_key_id %s is taken already, on line %d", a,
+				     td_sec_line(o, "access_key_id"));
 	}
 }
 
@@ -273,7 +236,7 @@ static void check_section(struct td_cfg_parse *p, int k)
 	struct td_config *c = p->c;
 	const struct td_sec_rec *s = &p->secs[k];
 	check_required(p, s);
-	check_files(p, s);
+	td_cfg_check_files(p, s);
 	check_listen(p, k);
 	check_twins(p, k);
 	switch (s->kind) {
@@ -316,8 +279,8 @@ static void finish(struct td_cfg_parse *p, unsigned roles)
 	bool agent_drain = false, gateway_drain = false;
 	for (int k = 0; k < p->nsecs; k++) {
 		check_section(p, k);
-		agent_drain |= p->secs[k].kind == TD_SEC_AGENT && line_of(&p->secs[k], "drain_timeout");
-		gateway_drain |= p->secs[k].kind == TD_SEC_GATEWAY && line_of(&p->secs[k], "drain_timeout");
+		agent_drain |= p->secs[k].kind == TD_SEC_AGENT && td_sec_line(&p->secs[k], "drain_timeout");
+		gateway_drain |= p->secs[k].kind == TD_SEC_GATEWAY && td_sec_line(&p->secs[k], "drain_timeout");
 	}
 	for (int i = 0; i < c->fwd.ntunnels; i++)
 		inherit(&c->fwd.tunnels[i].aws, &c->aws);
@@ -359,7 +322,7 @@ static struct td_config *parse(const char *text, size_t len, const char *name, c
 	defaults(&p);
 	td_cfg_read(&p, text, len);
 	finish(&p, roles);
-	if (st && p.has_secret && others_can_read(st))
+	if (st && p.has_secret && td_cfg_others_can_read(st))
 		td_cfg_warn(&p, 0, "others can read the secrets in this file (mode %04o); do: chmod 600 %s",
 			    (unsigned)(st->st_mode & 07777), name);
 	for (int i = 0; i < p.nsecs; i++) {
@@ -379,41 +342,12 @@ struct td_config *td_config_parse(const char *text, const char *name, const char
 	return parse(text, strlen(text), name, dir, roles, NULL, errors);
 }
 
-/* The whole file, at most FILE_MAX_BYTES. NULL and *why. */
-static char *slurp(const char *path, size_t *len, struct stat *st, const char **why)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	char *text = NULL;
-	*why = NULL;
-	if (fd < 0 || fstat(fd, st)) {
-		*why = strerror(errno);
-	} else if (S_ISDIR(st->st_mode)) {
-		*why = "is a directory";
-	} else {
-		text = td_cfg_alloc(FILE_MAX_BYTES + 2);
-		ssize_t n = 0;
-		for (*len = 0; *len <= FILE_MAX_BYTES && (n = read(fd, text + *len, FILE_MAX_BYTES + 1 - *len)) > 0;)
-			*len += (size_t)n;
-		if (n < 0)
-			*why = strerror(errno);
-		else if (*len > FILE_MAX_BYTES)
-			*why = "is larger than 1 MiB";
-	}
-	if (fd >= 0)
-		close(fd);
-	if (*why && text) {
-		tnl_free_wiped(text, FILE_MAX_BYTES + 2);
-		text = NULL;
-	}
-	return text;
-}
-
 struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors)
 {
 	struct stat st;
 	size_t len = 0;
 	const char *why;
-	char *text = slurp(path, &len, &st, &why), *full = realpath(path, NULL);
+	char *text = td_cfg_slurp(path, &len, &st, &why), *full = realpath(path, NULL);
 	if (!text) {
 		if (errors)
 			fprintf(errors, "%s: cannot read the configuration: %s\n", path, why);
@@ -426,7 +360,7 @@ struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors)
 	struct td_config *c = parse(text, len, path, dir, roles, &st, errors);
 	if (c)
 		c->path = td_cfg_dup(full ? full : path, strlen(full ? full : path));
-	tnl_free_wiped(text, FILE_MAX_BYTES + 2);
+	tnl_free_wiped(text, len);
 	tnl_free(dir);
 	free(full);
 	return c;

@@ -76,6 +76,13 @@ void td_cfg_warn(struct td_cfg_parse *p, int line, const char *fmt, ...) __attri
 void *td_sec_base(struct td_config *c, enum td_section kind, int index, bool aws);
 static inline bool td_opt_in(const struct td_opt *o, enum td_section kind) { return o->in >> kind & 1; }
 
+int td_sec_line(const struct td_sec_rec *s, const char *key); /* 0: not in the file */
+
+/* config_files.c */
+struct stat;
+bool td_cfg_others_can_read(const struct stat *st);
+char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why); /* at most 1 MiB, NUL-terminated; NULL and *why */
+void td_cfg_check_files(struct td_cfg_parse *p, const struct td_sec_rec *s);          /* there, private, PEM, matching */
 /* config_read.c: lines → sections and keys. */
 void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len);
 /* config_value.c */
@@ -83,6 +90,9 @@ bool td_value_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void
 void td_value_free(const struct td_opt *o, void *base);
 bool td_value_same(const struct td_opt *o, const void *a, const void *b);
 char *td_cfg_path(const char *dir, const char *path);   /* absolute, heap */
+bool td_cfg_digits(const char **s, uint64_t *v);        /* a number at *s; false: none, or it does not fit */
+/* config_text.c: what is wrong with this text for this type, or NULL; *len may become shorter. */
+const char *td_cfg_check_text(enum td_opt_type type, const char *v, size_t *len);
 /* config_rules.c */
 bool td_rules_parse(struct td_cfg_parse *p, int line, const char *key, const char *value, struct td_rules *out);
 void td_rules_free(struct td_rules *r);

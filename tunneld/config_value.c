@@ -2,7 +2,6 @@
 #include "lib/alloc.h"
 #include "lib/err.h"
 #include "tunneld/config_int.h"
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -50,7 +49,7 @@ char *td_cfg_path(const char *dir, const char *path)
 }
 
 /* Digits at *s; false when there are none or they do not fit. */
-static bool digits(const char **s, uint64_t *v)
+bool td_cfg_digits(const char **s, uint64_t *v)
 {
 	const char *p = *s;
 	uint64_t n = 0;
@@ -76,7 +75,7 @@ int td_parse_duration(const char *s, uint64_t *ns)
 	do {
 		uint64_t v;
 		size_t i;
-		if (!digits(&s, &v))
+		if (!td_cfg_digits(&s, &v))
 			return TNL_ESYNTAX;
 		for (i = 0; i < 4; i++) {
 			size_t n = strlen(units[i].unit);
@@ -99,7 +98,7 @@ int td_parse_duration(const char *s, uint64_t *ns)
 int td_parse_size(const char *s, uint64_t *bytes)
 {
 	uint64_t v, unit = 1;
-	if (!digits(&s, &v))
+	if (!td_cfg_digits(&s, &v))
 		return TNL_ESYNTAX;
 	if (*s) {
 		const char *u = strchr("KMG", *s);
@@ -196,123 +195,10 @@ static bool parse_listen(struct td_cfg_parse *p, int line, const struct td_opt *
 	return ok;
 }
 
-/* --- text with a shape -------------------------------------------------------- */
-
-static bool all_in(const char *s, const char *extra)
-{
-	for (; *s; s++)
-		if (!isalnum((unsigned char)*s) && !strchr(extra, *s))
-			return false;
-	return true;
-}
-
-/* HOST[:PORT] behind a scheme; NULL when fine, else what is wrong. */
-static const char *check_authority(const char *s, bool port_wanted)
-{
-	size_t n;
-	if (*s == '[') {
-		n = strspn(s + 1, "0123456789abcdefABCDEF:.");
-		if (!n || s[n + 1] != ']')
-			return "the IPv6 address is malformed";
-		s += n + 2;
-	} else {
-		n = strcspn(s, ":");
-		if (!n)
-			return "the host is missing";
-		for (size_t i = 0; i < n; i++)
-			if (!isalnum((unsigned char)s[i]) && !strchr("-._", s[i]))
-				return "the host has a character that no host name has";
-		s += n;
-	}
-	if (!*s)
-		return port_wanted ? "the port is missing" : NULL;
-	uint64_t port;
-	if (*s++ != ':' || !digits(&s, &port) || *s || port < 1 || port > 65535)
-		return "the port is not a number from 1 to 65535";
-	return NULL;
-}
-
-static bool is_loopback(const char *authority)
-{
-	struct in_addr v4;
-	size_t n = strcspn(authority, ":");
-	char host[64];
-	snprintf(host, sizeof host, "%.*s", (int)n, authority);
-	return !strcmp(host, "localhost") || !strncmp(authority, "[::1]", 5) ||
-	       (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
-}
-
-static const char *check_url(const char *value, size_t *len)
-{
-	size_t n = strlen(value);
-	while (n && value[n - 1] == '/')
-		n--;
-	*len = n;
-	bool https = !strncmp(value, "https://", 8);
-	if (!https && strncmp(value, "http://", 7) != 0)
-		return "wants https://HOST[:PORT]";
-	const char *host = value + (https ? 8 : 7);
-	if (host > value + n)
-		return "the host is missing";
-	char copy[512];
-	if (n - (size_t)(host - value) >= sizeof copy)
-		return "is too long";
-	memcpy(copy, host, n - (size_t)(host - value));
-	copy[n - (size_t)(host - value)] = '\0';
-	if (strpbrk(copy, "/?#"))
-		return "a path or query does not belong here";
-	if (strchr(copy, '@'))
-		return "a user or password does not belong here";
-	if (!https && !is_loopback(copy))
-		return "http:// is for loopback addresses only; use https://";
-	return check_authority(copy, false);
-}
-
-static const char *check_proxy(const char *value)
-{
-	if (!strcmp(value, "none"))
-		return NULL;
-	const char *s = !strncmp(value, "http://", 7) ? value + 7 : !strncmp(value, "https://", 8) ? value + 8 : NULL;
-	if (!s)
-		return "wants http://[USER:PASSWORD@]HOST:PORT or none";
-	const char *at = strrchr(s, '@');
-	char copy[512];
-	snprintf(copy, sizeof copy, "%s", at ? at + 1 : s);
-	size_t n = strlen(copy);
-	if (n && copy[n - 1] == '/')
-		copy[n - 1] = '\0';
-	if (strpbrk(copy, "/?#"))
-		return "a path or query does not belong here";
-	return check_authority(copy, true);
-}
-
-/* What is wrong with this text for this type, or NULL. */
-static const char *check_text(enum td_opt_type type, const char *v)
-{
-	switch (type) {
-	case TD_T_ID:
-		return strpbrk(v, " \t") ? "white space does not belong here" : NULL;
-	case TD_T_KEYID:
-		return strpbrk(v, " \t/,") ? "white space, slash or comma does not belong here" : NULL;
-	case TD_T_REGION:
-		return all_in(v, "-") && strlen(v) <= 40 ? NULL : "is no region name (like eu-west-1)";
-	case TD_T_TARGET:
-		return all_in(v, "-_.:@") && strlen(v) <= 400 ? NULL : "is no instance or target id (like i-0123456789abcdef0)";
-	case TD_T_HOST:
-		return all_in(v, "-_.:") && strlen(v) <= 253 ? NULL : "is no host name or address";
-	case TD_T_PROXY:
-		return check_proxy(v);
-	case TD_T_STORE:
-		return !strncmp(v, "sqlite:", 7) && v[7] ? NULL : "wants sqlite:PATH";
-	default:
-		return NULL;
-	}
-}
-
 static bool set_text(struct td_cfg_parse *p, int line, const struct td_opt *o, char **dst, const char *value)
 {
 	size_t len = strlen(value);
-	const char *fault = !len ? "is empty" : o->type == TD_T_URL ? check_url(value, &len) : check_text(o->type, value);
+	const char *fault = !len ? "is empty" : td_cfg_check_text(o->type, value, &len);
 	if (fault) {
 		/* A secret is never shown, not even a malformed one. */
 		if (!len || (o->flags & TD_F_SECRET))
@@ -366,7 +252,7 @@ static bool set_number(struct td_cfg_parse *p, int line, const struct td_opt *o,
 	} else if (o->type == TD_T_SIZE || o->type == TD_T_SIZE32) {
 		err = td_parse_size(value, v);
 		want = "wants a size: 512K, 16M, 1G or bytes";
-	} else if (!digits(&s, v) || *s) {
+	} else if (!td_cfg_digits(&s, v) || *s) {
 		err = TNL_ESYNTAX;
 	}
 	if (err == TNL_ESYNTAX && o->type == TD_T_PORT)
@@ -421,7 +307,7 @@ static bool set_session(struct td_cfg_parse *p, int line, const struct td_opt *o
 		t->session = TD_SESSION_SHARED;
 	} else if (!strcmp(value, "per-connection")) {
 		t->session = TD_SESSION_PER_CONNECTION;
-	} else if (pool && digits(&s, &n) && !*s && n >= o->lo && n <= o->hi) {
+	} else if (pool && td_cfg_digits(&s, &n) && !*s && n >= o->lo && n <= o->hi) {
 		t->session = TD_SESSION_POOL;
 		t->pool = (unsigned)n;
 	} else {

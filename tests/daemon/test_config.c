@@ -1,5 +1,6 @@
 /* Configuration: every mistake with its line, the sample files, defaults, inheritance, equality, files. */
 #include "lib/alloc.h"
+#include "lib/tls.h"
 #include "tunneld/config.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -375,8 +376,11 @@ static void test_files(void **s)
 	free(said);
 
 	/* A key that others can read is refused; a file with secrets that others can read is a warning. */
-	write_file(cert, "x", 0644);
-	write_file(key, "x", 0604);
+	char *pem = NULL, *pem_key = NULL, *other = NULL, *other_key = NULL;
+	assert_int_equal(tnl_x509_make("a", "localhost", NULL, NULL, 1, UINT64_C(4000000000), &pem, &pem_key), 0);
+	assert_int_equal(tnl_x509_make("b", "localhost", NULL, NULL, 1, UINT64_C(4000000000), &other, &other_key), 0);
+	write_file(cert, pem, 0644);
+	write_file(key, pem_key, 0604);
 	assert_int_equal(chmod(path, 0644), 0);
 	f = open_memstream(&said, &n);
 	assert_null(td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f));
@@ -386,16 +390,45 @@ static void test_files(void **s)
 	assert_string_equal(said, want);
 	free(said);
 
-	assert_int_equal(chmod(key, 0600), 0);
+	/* The key of another certificate, and no certificate at all. */
+	static const char *const kinds[] = {"", "garbage"};
+	for (int i = 0; i < 2; i++) {
+		write_file(cert, i ? kinds[i] : pem, 0644);
+		write_file(key, other_key, 0600);
+		f = open_memstream(&said, &n);
+		assert_null(td_config_load(path, 0, f));
+		fclose(f);
+		snprintf(want, sizeof want, "%s:3: certificate: %s: ", path, cert);
+		assert_non_null(strstr(said, want));
+		free(said);
+	}
+	write_file(cert, pem, 0644);
+	write_file(key, pem_key, 0600);
 	assert_int_equal(chmod(path, 0600), 0);
 	f = open_memstream(&said, &n);
 	struct td_config *c = td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f);
 	fclose(f);
-	assert_non_null(c);
 	assert_string_equal(said, "");
+	assert_non_null(c);
 	free(said);
 	assert_string_equal(c->gw.certificate, cert);
 	td_config_free(c);
+
+	/* Authorities and client certificates of [aws] and its kin. */
+	snprintf(want, sizeof want, "[tunnel a]\nlisten = 127.0.0.1:0\ntarget = i-1\nport = 1\nca_file = %s\nclient_certificate = %s\n"
+				    "client_key = k.pem\n[aws]\nca_file = k.pem\n", cert, cert);
+	write_file(path, want, 0600);
+	f = open_memstream(&said, &n);
+	assert_null(td_config_load(path, 0, f));
+	fclose(f);
+	snprintf(want, sizeof want, "%s:9: ca_file: %s: ", path, key);
+	assert_ptr_equal(strstr(said, want), said);
+	assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+	free(said);
+	tnl_free(pem);
+	tnl_free(pem_key);
+	tnl_free(other);
+	tnl_free(other_key);
 
 	unlink(path);
 	f = open_memstream(&said, &n);

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 
-from harness import BIN, SLOW, Skip, clean_env, need
+from harness import BIN, SLOW, Skip, certificates, clean_env, need
 from run import test
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -121,8 +121,8 @@ def permissions():
 		text = ('[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n[user u]\naccess_key_id = A\nsecret_access_key = s\n'
 			'targets = *\n')
 		conf = d.write('g.ini', text)
-		d.write('c.pem', 'x', 0o644)
-		key = d.write('k.pem', 'x', 0o644)
+		shutil.copy(os.path.join(certificates(), 'gateway.pem'), d.dir + '/c.pem')
+		key = d.write('k.pem', open(os.path.join(certificates(), 'gateway.key')).read(), 0o644)
 		out, err = run('gateway', '-t', '-c', conf, code=2)
 		assert err.startswith(conf + ':4: private_key: others can read ' + key) and err.count('\n') == 1, err
 		os.chmod(key, 0o600)

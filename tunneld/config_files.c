@@ -1,0 +1,145 @@
+/* Files that the configuration names: are they there, private, and what they should be? */
+#include "lib/alloc.h"
+#include "lib/tls.h"
+#include "tunneld/config_int.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FILE_MAX_BYTES = 1 << 20 };
+
+/* Others: everybody, and the group too unless root gave the file to it on purpose. */
+bool td_cfg_others_can_read(const struct stat *st)
+{
+	return (st->st_mode & S_IROTH) || ((st->st_mode & S_IRGRP) && st->st_uid != 0);
+}
+
+char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	char *text = NULL;
+	*why = NULL;
+	*len = 0;
+	if (fd < 0 || fstat(fd, st)) {
+		*why = strerror(errno);
+	} else if (S_ISDIR(st->st_mode)) {
+		*why = "is a directory";
+	} else {
+		text = td_cfg_alloc(FILE_MAX_BYTES + 2);
+		ssize_t n = 0;
+		while (*len <= FILE_MAX_BYTES && (n = read(fd, text + *len, FILE_MAX_BYTES + 1 - *len)) > 0)
+			*len += (size_t)n;
+		if (n < 0)
+			*why = strerror(errno);
+		else if (*len > FILE_MAX_BYTES)
+			*why = "is larger than 1 MiB";
+	}
+	if (fd >= 0)
+		close(fd);
+	if (*why && text) {
+		tnl_free_wiped(text, *len);
+		text = NULL;
+	}
+	return text;
+}
+
+/* A file of a section, by key: its text, or NULL when it is not set or was complained about. */
+struct pem { char *text; size_t len; int line; const char *path; };
+
+static void take_file(struct td_cfg_parse *p, const struct td_sec_rec *s, const char *key, struct pem *out)
+{
+	const struct td_opt *o = NULL;
+	for (int i = 0; i < td_nopts && !o; i++)
+		if (td_opt_in(&td_opts[i], s->kind) && !strcmp(td_opts[i].key, key) && s->key_line[i])
+			o = &td_opts[i];
+	*out = (struct pem){0};
+	if (!o)
+		return;
+	const char *base = td_sec_base(p->c, s->kind, s->index, o->flags & TD_F_AWS), *why;
+	struct stat st;
+	out->path = *(char *const *)(base + o->off);
+	out->line = td_sec_line(s, key);
+	if (!out->path)
+		return;
+	out->text = td_cfg_slurp(out->path, &out->len, &st, &why);
+	if (!out->text) {
+		(p->files_are_errors ? td_cfg_error : td_cfg_warn)(p, out->line, "%s: cannot read %s: %s", key, out->path, why);
+	} else if (o->type == TD_T_KEYFILE && td_cfg_others_can_read(&st)) {
+		td_cfg_error(p, out->line, "%s: others can read %s (mode %04o); do: chmod 600 %s", key, out->path,
+			     (unsigned)(st.st_mode & 07777), out->path);
+	}
+}
+
+static void drop_file(struct pem *f)
+{
+	if (f->text)
+		tnl_free_wiped(f->text, f->len);
+}
+
+static uint64_t unix_time(void *ctx)
+{
+	return (uint64_t)time(NULL);
+}
+
+/* Would TLS take them? Tells what is wrong at the line of `blame`. */
+static void try_tls(struct td_cfg_parse *p, struct tnl_tls_config *t, const struct pem *blame, const char *key)
+{
+	char text[256] = "";
+	t->unix_time = unix_time;
+	struct tnl_tls_ctx *ctx = tnl_tls_ctx_new(t, text, sizeof text);
+	if (!ctx)
+		td_cfg_error(p, blame->line, "%s: %s: %s", key, blame->path, text);
+	tnl_tls_ctx_free(ctx);
+}
+
+static void check_aws_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
+{
+	struct pem ca, cert, key;
+	take_file(p, s, "ca_file", &ca);
+	take_file(p, s, "client_certificate", &cert);
+	take_file(p, s, "client_key", &key);
+	if (ca.text) {
+		struct tnl_tls_config t = {.ca_pem = ca.text, .ca_pem_len = ca.len};
+		try_tls(p, &t, &ca, "ca_file");
+	}
+	if (cert.text && key.text) {
+		struct tnl_tls_config t = {.cert_pem = cert.text, .cert_pem_len = cert.len, .key_pem = key.text, .key_pem_len = key.len,
+					   .ca_pem = cert.text, .ca_pem_len = cert.len};
+		try_tls(p, &t, &cert, "client_certificate");
+	}
+	drop_file(&ca);
+	drop_file(&cert);
+	drop_file(&key);
+}
+
+static void check_gateway_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
+{
+	struct pem cert, key, ca, kms;
+	take_file(p, s, "certificate", &cert);
+	take_file(p, s, "private_key", &key);
+	take_file(p, s, "client_ca", &ca);
+	take_file(p, s, "kms_key_file", &kms);
+	struct tnl_tls_config t = {.server = true, .cert_pem = cert.text, .cert_pem_len = cert.len, .key_pem = key.text,
+				   .key_pem_len = key.len};
+	if (cert.text && key.text)
+		try_tls(p, &t, &cert, "certificate");
+	if (ca.text) {
+		struct tnl_tls_config u = {.ca_pem = ca.text, .ca_pem_len = ca.len};
+		try_tls(p, &u, &ca, "client_ca");
+	}
+	drop_file(&cert);
+	drop_file(&key);
+	drop_file(&ca);
+	drop_file(&kms);
+}
+
+void td_cfg_check_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
+{
+	if (s->kind == TD_SEC_GATEWAY)
+		check_gateway_files(p, s);
+	else if (TD_IN_AWS_KEYS >> s->kind & 1)
+		check_aws_files(p, s);
+}
