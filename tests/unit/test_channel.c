@@ -523,6 +523,55 @@ static void the_timer_resends_the_oldest_with_backoff(void **state)
 	done(&e);
 }
 
+static void the_timer_is_not_held_up_by_a_full_window(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	size_t n;
+	while ((n = tnl_channel_can_send(e.ch, 0)))
+		cu_send(&e, NULL, n, 0);
+	while ((n = tnl_channel_can_send_small(e.ch, 0)))
+		cu_send(&e, NULL, n, 0);
+	while (pull_seq(&e, 0) >= 0)
+		;
+	assert_true(stats(&e).inflight_bytes > stats(&e).cwnd);
+	assert_int_equal(tnl_channel_expire(e.ch, 200 * MS), 0);
+	assert_int_equal(pull_seq(&e, 200 * MS), 0);
+	done(&e);
+}
+
+/* A hole is known, but all that fills the window is lost as well: nothing would ever open it. */
+static void a_hole_behind_a_shut_window_gets_through_by_the_timer(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	size_t n;
+	while ((n = tnl_channel_can_send(e.ch, 0)))
+		cu_send(&e, NULL, n, 0);
+	while (pull_seq(&e, 0) >= 0)
+		;
+	while ((n = tnl_channel_can_send_small(e.ch, 0))) {
+		cu_send(&e, NULL, n, 0);
+		pull_seq(&e, 0);
+	}
+	uint64_t now = 100 * MS;
+	ack(&e, 3, now); /* number 0 is a hole; small ones take its room in the window */
+	while ((n = tnl_channel_can_send_small(e.ch, now)))
+		cu_send(&e, NULL, n, now);
+	for (int i = 0; i < 3; i++) {
+		now += SEC;
+		assert_int_equal(tnl_channel_expire(e.ch, now), 0);
+		bool seen = false;
+		for (int64_t s; (s = pull_seq(&e, now)) >= 0;)
+			seen = true;
+		assert_true(seen);
+	}
+	assert_true(stats(&e).resent >= 1);
+	done(&e);
+}
+
 static void too_many_resends_of_one_message_end_the_session(void **state)
 {
 	(void)state;
@@ -1036,6 +1085,8 @@ int main(void)
 	    cmocka_unit_test(a_new_link_resends_everything_in_order_but_paced),
 	    cmocka_unit_test(acks_survive_the_link),
 	    cmocka_unit_test(the_timer_resends_the_oldest_with_backoff),
+	    cmocka_unit_test(the_timer_is_not_held_up_by_a_full_window),
+	    cmocka_unit_test(a_hole_behind_a_shut_window_gets_through_by_the_timer),
 	    cmocka_unit_test(too_many_resends_of_one_message_end_the_session),
 	    cmocka_unit_test(a_hole_is_resent_at_once),
 	    cmocka_unit_test(one_later_ack_and_nine_eighths_of_a_round_trip_are_a_hole_too),
