@@ -16,7 +16,7 @@
 #define RECORD (16u * 1024)
 #define READ_MAX (128u * 1024)
 #define READ_BUDGET (256 * 1024)
-#define IDLE_READ (READ_BUDGET - 32 * 1024)
+#define TRIM_AFTER TD_SEC
 #define NOTSENT_LOWAT (128 * 1024)
 #define CLOSE_WAIT (2 * TD_SEC)
 #define DISCARD_MAX (4u * 1024 * 1024)
@@ -41,10 +41,39 @@ void conn_set_state(struct td_conn *c, enum conn_state s)
 static void on_readable(struct ev_loop *ev, ev_io *w, int events);
 static void on_writable(struct ev_loop *ev, ev_io *w, int events);
 
+/* Bytes that no socket event will tell of. */
+static bool held(const struct td_conn *c)
+{
+	return (c->tls && tnl_tls_pending(c->tls)) || (c->outer && tnl_tls_pending(c->outer)) || tnl_buf_len(&c->early);
+}
+
+/* Thousands of quiet connections must not hold buffers; busy ones must not make them anew all the time. */
+static void trim_later(struct td_conn *c)
+{
+	if (c->state == CONN_OPEN && !c->freed && c->timer.at == UINT64_MAX)
+		td_timer_in(&c->timer, TRIM_AFTER);
+}
+
+static void trim_now(struct td_conn *c)
+{
+	if (c->tls)
+		tnl_tls_trim(c->tls);
+	if (c->outer)
+		tnl_tls_trim(c->outer);
+	tnl_buf_trim(&c->early);
+	tnl_buf_trim(&c->stage);
+	if (td_conn_queued(c) || held(c))
+		trim_later(c);
+	if (c->cb.idle)
+		c->cb.idle(c->ctx);
+}
+
 static void on_timer(void *arg)
 {
 	struct td_conn *c = arg;
-	if (c->state == CONN_CLOSING)
+	if (c->state == CONN_OPEN)
+		trim_now(c);
+	else if (c->state == CONN_CLOSING)
 		conn_end(c, c->half_closed ? TNL_EEOF : TNL_ETIMEOUT, "the peer did not take the rest in time");
 	else if (c->state == CONN_TLS)
 		conn_end(c, TNL_ETIMEOUT, "TLS with %s: no answer in time", c->peer_str);
@@ -249,12 +278,6 @@ ssize_t td_conn_read(struct td_conn *c, void *p, size_t n)
 	return TNL_EAGAIN;
 }
 
-/* Bytes that no socket event will tell of. */
-static bool held(const struct td_conn *c)
-{
-	return (c->tls && tnl_tls_pending(c->tls)) || (c->outer && tnl_tls_pending(c->outer)) || tnl_buf_len(&c->early);
-}
-
 /* After td_conn_shutdown: the peer may still be sending; a close with unread bytes would reset what it has not read. */
 static void discard(struct td_conn *c)
 {
@@ -287,8 +310,7 @@ static void run_readable(struct td_conn *c)
 			return;
 		if (!c->paused && c->progress && !c->drained && held(c))
 			pump_later(c); /* the reader stopped early */
-		if (c->tls && c->budget > IDLE_READ)
-			tnl_tls_trim(c->tls); /* little traffic: thousands of quiet connections must not hold buffers */
+		trim_later(c);
 	}
 }
 
@@ -425,8 +447,6 @@ void conn_flush(struct td_conn *c)
 	if (c->freed || c->fd < 0)
 		return;
 	write_out(c);
-	if (tnl_buf_len(&c->stage) == 0)
-		tnl_buf_trim(&c->stage);
 	if (c->state == CONN_CLOSING && !c->half_closed && td_conn_queued(c) == 0 && !c->write_failed) {
 		c->half_closed = true;
 		shutdown(c->fd, SHUT_WR);
@@ -498,8 +518,10 @@ size_t td_conn_write(struct td_conn *c, const void *p, size_t n)
 		c->high = true;
 	if (!c->blocked && td_conn_queued(c) >= WRITE_NOW)
 		write_out(c);
-	if (c->state == CONN_OPEN && !c->freed)
+	if (c->state == CONN_OPEN && !c->freed) {
 		flush_later(c);
+		trim_later(c);
+	}
 	return done;
 }
 

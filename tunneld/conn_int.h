@@ -39,7 +39,7 @@ struct td_conn {
 	enum conn_state state;
 	int fd;
 	ev_io rd, wr;
-	struct td_timer timer; /* time to be open, then time to be closed */
+	struct td_timer timer; /* time to be open; of the next trim; time to be closed */
 	struct tnl_tls_ctx *tls_ctx;
 	struct tnl_tls *tls;   /* end to end */
 	struct tnl_tls *outer; /* to the proxy */

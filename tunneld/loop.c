@@ -5,6 +5,7 @@
 #include "tunneld/net.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +153,8 @@ struct td_loop *td_loop_new(void)
 		return NULL;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	/* Buffers of connections that went quiet go back to the system, whatever lies around them on the heap. */
+	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 	l->ev = ev;
 	l->deferred = d;
 	ev_check_init(&l->check, on_check);

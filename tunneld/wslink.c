@@ -9,7 +9,6 @@
 
 #define QUEUE_MAX (256u * 1024) /* framed bytes and what the connection holds */
 #define QUEUE_LOW (QUEUE_MAX / 2)
-#define IDLE_READ (32u * 1024)
 #define FLUSH_AT (64u * 1024)
 #define CLOSE_WAIT (2 * TD_SEC)
 
@@ -243,7 +242,6 @@ static bool deliver(struct td_wslink *w)
 
 void wslink_pump(struct td_wslink *w)
 {
-	size_t total = 0;
 	w->delivered = false;
 	while (deliver(w)) {
 		size_t cap;
@@ -256,7 +254,6 @@ void wslink_pump(struct td_wslink *w)
 		if (n <= 0)
 			break;
 		tnl_ws_in_commit(w->ws, (size_t)n, w->l->now);
-		total += (size_t)n;
 	}
 	if (w->freed)
 		return;
@@ -266,8 +263,6 @@ void wslink_pump(struct td_wslink *w)
 		return;
 	if (ws_waiting(w))
 		flush_later(w); /* pongs */
-	else if (total < IDLE_READ)
-		tnl_ws_trim(w->ws); /* thousands of quiet links must not hold buffers */
 	wslink_arm(w);
 }
 
@@ -294,7 +289,15 @@ static void on_closed(void *ctx, int err, const char *why)
 		wslink_end(w, err == TNL_EEOF ? TNL_ETRUNC : err, 1006, 0, "%s", why);
 }
 
-static const struct td_conn_cb open_cb = {.readable = on_readable, .writable = on_writable, .closed = on_closed};
+static void on_idle(void *ctx)
+{
+	struct td_wslink *w = ctx;
+	if (!w->freed && w->ws)
+		tnl_ws_trim(w->ws);
+}
+
+static const struct td_conn_cb open_cb = {
+	.readable = on_readable, .writable = on_writable, .idle = on_idle, .closed = on_closed};
 
 static void pump_now(void *arg)
 {
