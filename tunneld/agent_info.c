@@ -19,6 +19,7 @@ struct ag_info {
 	struct td_agent *a;
 	struct td_aws_call *call;
 	struct td_timer timer;
+	bool announced; /* the call without a status was made */
 	bool warned;
 	char computer[256], address[INET_ADDRSTRLEN], platform[64], version[64];
 };
@@ -77,7 +78,8 @@ static void on_answer(void *ctx, const struct td_aws_reply *r)
 		td_warn(AG_MOD, NULL, "UpdateInstanceInformation failed, sessions work all the same error=%s text=\"%s\"",
 			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
 	i->warned = r->err != 0;
-	td_timer_in(&i->timer, r->err ? AFTER_FAILURE : EVERY);
+	td_timer_in(&i->timer, r->err ? AFTER_FAILURE : i->announced ? EVERY : 0);
+	i->announced = true;
 }
 
 static void send_info(void *arg)
@@ -96,14 +98,18 @@ static void send_info(void *arg)
 	tnl_jw_obj(&w);
 	/* The service knows agents by this one name. */
 	tnl_jw_kv(&w, "AgentName", "amazon-ssm-agent");
-	tnl_jw_kv(&w, "AgentStatus", "Active");
 	tnl_jw_kv(&w, "AgentVersion", TNL_AGENT_VERSION);
-	tnl_jw_kv(&w, "ComputerName", i->computer);
-	tnl_jw_kv(&w, "IPAddress", i->address);
 	tnl_jw_kv(&w, "InstanceId", i->a->instance_id);
-	tnl_jw_kv(&w, "PlatformName", i->platform);
 	tnl_jw_kv(&w, "PlatformType", "Linux");
-	tnl_jw_kv(&w, "PlatformVersion", i->version);
+	/* The first call of a process has no status, as with stock agents: our gateway takes it as "has just
+	 * started" and ends the sessions that the process before took with it. Made once, never again. */
+	if (i->announced) {
+		tnl_jw_kv(&w, "AgentStatus", "Active");
+		tnl_jw_kv(&w, "ComputerName", i->computer);
+		tnl_jw_kv(&w, "IPAddress", i->address);
+		tnl_jw_kv(&w, "PlatformName", i->platform);
+		tnl_jw_kv(&w, "PlatformVersion", i->version);
+	}
 	tnl_jw_end_obj(&w);
 	if (!b.failed)
 		i->call = td_aws_json(i->a->aws, "ssm", "AmazonSSM.UpdateInstanceInformation", (const char *)tnl_buf_data(&b),

@@ -239,6 +239,8 @@ static void run(struct gw_call *c, const struct op *op)
 			     kind == USERS ? "user" : "instance", kind == USERS ? c->who->user->name : c->who->instance->id, op->name);
 		return;
 	}
+	td_debug("gateway", NULL, "call op=%s by=%s peer=%s", op->name, kind == USERS ? c->who->user->name : c->who->instance->id,
+		 td_request_peer(c->r));
 	op->fn(c);
 }
 

@@ -389,7 +389,7 @@ static void grant(struct ses *s)
 	snprintf(s->token, sizeof(s->token), "%s", tnl_json_get_str(R.json, "TokenValue"));
 }
 
-static void session_start(struct ses *s, const char *target)
+static inline void session_start(struct ses *s, const char *target)
 {
 	char body[200];
 	snprintf(body, sizeof(body), "{\"Target\":\"%s\",\"DocumentName\":\"AWS-StartPortForwardingSession\","
@@ -399,7 +399,7 @@ static void session_start(struct ses *s, const char *target)
 	grant(s);
 }
 
-static void session_resume(struct ses *s)
+static inline void session_resume(struct ses *s)
 {
 	char body[200];
 	snprintf(body, sizeof(body), "{\"SessionId\":\"%s\"}", s->id);
@@ -408,7 +408,7 @@ static void session_resume(struct ses *s)
 }
 
 /* Started, and both ends there. */
-static void session_up(struct ses *s)
+static inline void session_up(struct ses *s)
 {
 	session_start(s, "i-1");
 	open_client(&s->client, s->id, s->token, "client-1");
@@ -419,7 +419,7 @@ static void session_up(struct ses *s)
 	s->client.n = s->agent.n = 0;
 }
 
-static void session_done(struct ses *s)
+static inline void session_done(struct ses *s)
 {
 	end_reset(&s->client);
 	end_reset(&s->agent);
