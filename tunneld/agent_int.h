@@ -92,13 +92,14 @@ struct ag_plugin {
 	void (*open)(struct ag_session *s, struct tnl_stream *st);
 	void (*cancelled)(struct ag_session *s, struct tnl_stream *st);
 	void (*size)(struct ag_session *s, unsigned cols, unsigned rows);
+	void (*drained)(struct ag_session *s, struct td_pipe *p); /* the local source has ended, all of it is sent */
 	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	/* Connections are all that a drain waits for; how many there are. */
 	size_t (*busy)(const struct ag_session *s);
 	/* Lets go of everything; the pump may be gone after it. */
 	void (*fini)(struct ag_session *s);
 };
-extern const struct ag_plugin ag_port_plugin;
+extern const struct ag_plugin ag_port_plugin, ag_shell_plugin;
 /* NULL: refused, *why. The place where session types are added. */
 const struct ag_plugin *ag_plugin_for(const struct td_agent *a, const struct tnl_start *start, char *why, size_t cap);
 

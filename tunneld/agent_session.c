@@ -279,6 +279,13 @@ static void pump_closed(void *ctx, int err, const char *text)
 		begin_end(s, AG_FAILED, text && *text ? text : tnl_err_text(err), 0);
 }
 
+static void pump_drained(void *ctx, struct td_pipe *p, void *user)
+{
+	struct ag_session *s = ctx;
+	if (s->plugin->drained)
+		s->plugin->drained(s, p);
+}
+
 static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct ag_session *s = ctx;
@@ -298,6 +305,7 @@ static const struct td_pump_cb pump_cb = {
 	.size = pump_size,
 	.kms = pump_kms,
 	.closed = pump_closed,
+	.drained = pump_drained,
 	.pipe_closed = pump_pipe_closed,
 	.lost = pump_lost,
 };
@@ -308,6 +316,13 @@ const struct ag_plugin *ag_plugin_for(const struct td_agent *a, const struct tnl
 {
 	if (!strcmp(start->session_type, "Port"))
 		return &ag_port_plugin;
+	if (!strcmp(start->session_type, "Standard_Stream") || !strcmp(start->session_type, "InteractiveCommands") ||
+	    !strcmp(start->session_type, "NonInteractiveCommands")) {
+		if (ag_cfg(a)->shell)
+			return &ag_shell_plugin;
+		snprintf(why, cap, "shells are off at this agent (shell = yes and shell_user turn them on)");
+		return NULL;
+	}
 	snprintf(why, cap, "sessions of type %s are not served by this agent", start->session_type);
 	return NULL;
 }

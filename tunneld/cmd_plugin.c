@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,9 +35,12 @@ struct plugin {
 };
 
 /* Lines for scripts go out at once: they read through a pipe. */
-static void line(const char *fmt, const char *arg)
+static __attribute__((format(printf, 1, 2))) void line(const char *fmt, ...)
 {
-	printf(fmt, arg);
+	va_list ap;
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
 	fflush(stdout);
 }
 
@@ -142,7 +146,7 @@ static void start_port(struct plugin *k)
 		listen_on(k, text, false);
 		printf("Port %s opened for sessionId %s.\n", chosen, session_id(k));
 	}
-	line("Waiting for connections...\n%s", "");
+	line("Waiting for connections...\n");
 }
 
 /* ---- stdin and stdout ---------------------------------------------------------------- */
@@ -274,12 +278,15 @@ static void on_flag(void *ctx, uint32_t flag)
 {
 	struct plugin *k = ctx;
 	if (flag == TNL_FLAG_CONNECT_ERROR && !k->quiet)
-		line("\nConnection to destination port failed, check SSM Agent logs.\n%s", "");
+		line("\nConnection to destination port failed, check SSM Agent logs.\n");
 }
 
 static void on_exit_code(void *ctx, int code)
 {
-	((struct plugin *)ctx)->remote_code = code & 0xff;
+	struct plugin *k = ctx;
+	k->remote_code = code & 0xff;
+	printf("EXIT_CODE: %d\n", code); /* as the stock client shows it */
+	fflush(stdout);
 }
 
 static const struct td_client_cb client_cb = {
@@ -292,7 +299,7 @@ static void on_signal(struct td_cli *c, int signum)
 	struct plugin *k = c->user;
 	td_term_restore();
 	if (!k->quiet) {
-		line("Terminate signal received, exiting.\n%s", "");
+		line("Terminate signal received, exiting.\n");
 		if (session_id(k))
 			line("\n\nExiting session with sessionId: %s.\n\n", session_id(k));
 	}

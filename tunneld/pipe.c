@@ -247,6 +247,8 @@ void td_pipe_destroy(struct td_pipe *p, bool rst)
 			td_fd_rst_close(p->in_fd);
 		else
 			close(p->in_fd);
+		if (p->out_fd != p->in_fd)
+			close(p->out_fd);
 	}
 	if (p->src2_fd >= 0)
 		close(p->src2_fd);
@@ -331,6 +333,12 @@ void td_pipe_settle(struct td_pipe *p)
 		if (p->at_eof && !send_at_eof(p))
 			return;
 		tnl_stream_shutdown(p->st, l->now);
+		if (!p->drained_told && p->pump->cb->drained) {
+			p->drained_told = true;
+			p->pump->cb->drained(p->pump->ctx, p, p->user);
+			if (p->pump->dead)
+				return;
+		}
 	}
 	if (p->peer_eof && !p->wr_shut && p->st) {
 		if (tnl_stream_kept(p->st) > 0) {
@@ -420,7 +428,12 @@ struct td_pipe *td_pipe_fds(struct td_pump *pump, int in_fd, int out_fd, int err
 
 struct td_pipe *td_pipe_agent(struct td_pump *pump, struct tnl_stream *st, int fd, void *user)
 {
-	struct td_pipe *p = pipe_new(pump, fd, fd, -1, true, user);
+	return td_pipe_agent_pair(pump, st, fd, fd, user);
+}
+
+struct td_pipe *td_pipe_agent_pair(struct td_pump *pump, struct tnl_stream *st, int in_fd, int out_fd, void *user)
+{
+	struct td_pipe *p = pipe_new(pump, in_fd, out_fd, -1, true, user);
 	if (!p)
 		return NULL;
 	pipe_join(p, st);

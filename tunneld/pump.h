@@ -30,6 +30,8 @@ struct td_pump_cb {
 	void (*kms)(void *ctx, const struct tnl_kms_request *r); /* answer through tnl_session_kms_result, then td_pump_kick */
 	/* The session is over; free the pump. Pipes have been reset or finished before. Text is raw from the peer. */
 	void (*closed)(void *ctx, int err, const char *text);
+	/* The pipe's local source(s) have ended and all that came from them has been handed to the session. */
+	void (*drained)(void *ctx, struct td_pipe *p, void *user);
 	/* reason UINT32_MAX: orderly end. The pipe is gone after the call. */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	/* The attached link broke and was freed: make a new one, attach it. */
@@ -52,6 +54,8 @@ size_t td_pump_pipes(const struct td_pump *p);
 struct td_pipe *td_pipe_client(struct td_pump *p, int fd, void *user, int *err);
 /* Agent: the dialed socket, pty or pipe for a stream from open(). Takes fd. NULL: no memory (st is untouched). */
 struct td_pipe *td_pipe_agent(struct td_pump *p, struct tnl_stream *st, int fd, void *user);
+/* The same with a source and a sink of its own (equal for a pty). Takes both. */
+struct td_pipe *td_pipe_agent_pair(struct td_pump *p, struct tnl_stream *st, int in_fd, int out_fd, void *user);
 /* Client on descriptors that stay the caller's (stdin/stdout of connect and shell); err_fd -1: StdErr goes to out_fd. */
 struct td_pipe *td_pipe_fds(struct td_pump *p, int in_fd, int out_fd, int err_fd, void *user, int *err);
 /* Agent: a second source whose bytes go out as StdErr. Takes fd. */

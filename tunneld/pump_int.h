@@ -34,6 +34,7 @@ struct td_pipe {
 	bool rd_eof, rd2_eof;       /* local source has ended */
 	bool wr_shut;               /* local sink has been shut */
 	bool peer_eof, peer_full;   /* peer ended its direction / both */
+	bool drained_told;
 	bool dying; uint32_t reason;/* to be finished from the pump */
 	bool lingering;
 	struct td_timer linger;
