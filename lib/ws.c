@@ -88,7 +88,7 @@ static void on_message(wslay_event_context_ptr c, const struct wslay_event_on_ms
 	size_t skip = m->opcode == WSLAY_CONNECTION_CLOSE && m->msg_length >= 2 ? 2 : 0;
 
 	tnl_buf_reset(&w->msg);
-	if (tnl_buf_put(&w->msg, m->msg + skip, m->msg_length - skip) != 0)
+	if (m->msg_length > skip && tnl_buf_put(&w->msg, m->msg + skip, m->msg_length - skip) != 0)
 		w->nomem = true;
 	w->msg_op = m->opcode;
 	w->close_code = m->opcode == WSLAY_CONNECTION_CLOSE && skip ? m->status_code : 1005;

@@ -1,93 +1,376 @@
-/* The environment of one [aws] block: region, endpoints, TLS, proxy, keys. */
+/* The environment of one [aws] block: profile, region, TLS. Equal blocks share one object. */
 #include "tunneld/aws_int.h"
-
 #include "lib/alloc.h"
-
+#include "lib/enc.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#define SYSTEM_CA "/etc/ssl/certs/ca-certificates.crt"
+#define FILE_MAX (8u << 20)
+
+static const char *const system_ca[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+					"/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
+static struct tnl_list all = {&all, &all};
+
+/* --- helpers ----------------------------------------------------------------------- */
+
+const char *td_env(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v && *v ? v : NULL;
+}
+
+bool td_truth(const char *s)
+{
+	return s && (tnl_ieq(s, "true") || tnl_ieq(s, "yes") || strcmp(s, "1") == 0);
+}
+
+char *td_aws_slurp(const char *path, size_t max, size_t *n)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), saved;
+	struct stat st;
+	size_t size, got = 0;
+	char *p = NULL;
+
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (size_t)st.st_size > max) {
+		saved = S_ISDIR(st.st_mode) ? EISDIR : EFBIG;
+		goto fail;
+	}
+	size = (size_t)st.st_size;
+	p = tnl_malloc(size + 1);
+	saved = ENOMEM;
+	while (p && got < size) {
+		ssize_t k = read(fd, p + got, size - got);
+
+		if (k < 0) {
+			saved = errno;
+			goto fail;
+		}
+		if (k == 0)
+			break;
+		got += (size_t)k;
+	}
+	if (!p)
+		goto fail;
+	close(fd);
+	p[got] = 0;
+	*n = got;
+	return p;
+fail:
+	close(fd);
+	tnl_free(p);
+	errno = saved;
+	return NULL;
+}
+
+void td_aws_free_text(char *p, size_t n)
+{
+	if (p)
+		tnl_free_wiped(p, n);
+}
+
+char *td_aws_file(const char *env, const char *under_home)
+{
+	const char *v = td_env(env), *home = td_env("HOME");
+	size_t n;
+	char *path;
+
+	if (v && strncmp(v, "~/", 2) == 0 && home)
+		under_home = v + 2;
+	else if (v)
+		return tnl_strdup(v);
+	if (!home)
+		return NULL;
+	n = strlen(home) + strlen(under_home) + 2;
+	path = tnl_malloc(n);
+	if (path)
+		snprintf(path, n, "%s/%s", home, under_home);
+	return path;
+}
+
+static int add_file(struct td_profiles *p, enum td_profile_file kind, char *path, char *why, size_t cap)
+{
+	size_t n = 0;
+	char *text = path ? td_aws_slurp(path, TD_PROFILE_FILE_MAX, &n) : NULL;
+	int rc = 0;
+
+	if (text)
+		rc = td_profiles_parse(p, text, n, kind, path, why, cap);
+	else if (path && errno != ENOENT && errno != ENOTDIR) {
+		snprintf(why, cap, "%s: cannot be read: %s", path, strerror(errno));
+		rc = TNL_EIO;
+	}
+	td_aws_free_text(text, n);
+	tnl_free(path);
+	return rc;
+}
+
+struct td_profiles *td_aws_profiles(char *why, size_t cap)
+{
+	struct td_profiles *p = td_profiles_new();
+
+	if (p && add_file(p, TD_CONFIG_FILE, td_aws_file("AWS_CONFIG_FILE", ".aws/config"), why, cap) == 0 &&
+	    add_file(p, TD_CREDENTIALS_FILE, td_aws_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"), why, cap) == 0)
+		return p;
+	if (!p)
+		snprintf(why, cap, "out of memory");
+	td_profiles_free(p);
+	return NULL;
+}
+
+/* --- TLS ------------------------------------------------------------------------------ */
 
 static uint64_t wall_s(void *ctx)
 {
-	return (uint64_t)time(NULL);
+	const struct td_loop *l = ctx;
+
+	return l->wall_ms / 1000;
 }
 
-static char *slurp(const char *path, size_t *n)
+static const char *ca_path(const struct td_aws *a, const struct td_profiles *p, const char **what)
+{
+	const char *v;
+
+	*what = "ca_file";
+	if (a->conf.ca_file)
+		return a->conf.ca_file;
+	*what = "AWS_CA_BUNDLE";
+	if ((v = td_env("AWS_CA_BUNDLE")) != NULL)
+		return v;
+	*what = "ca_bundle of the profile";
+	if ((v = td_profiles_get(p, TD_PROFILE, a->profile, "ca_bundle")) != NULL)
+		return v;
+	*what = "SSL_CERT_FILE";
+	if ((v = td_env("SSL_CERT_FILE")) != NULL)
+		return v;
+	*what = "the system's CA certificates";
+	for (size_t i = 0; i < sizeof(system_ca) / sizeof(system_ca[0]); i++)
+		if (access(system_ca[i], R_OK) == 0)
+			return system_ca[i];
+	return system_ca[0];
+}
+
+/* A private key that others can read is no secret. */
+static bool key_is_private(const char *path, char *why, size_t cap)
 {
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size > 16 << 20) {
-		if (fd >= 0)
-			close(fd);
-		return NULL;
+
+	if (stat(path, &st) == 0 && (st.st_mode & 077)) {
+		snprintf(why, cap, "client_key %s can be read by others: run chmod 600 %s", path, path);
+		return false;
 	}
-	char *p = tnl_malloc((size_t)st.st_size + 1);
-	ssize_t r = p ? read(fd, p, (size_t)st.st_size) : -1;
-	close(fd);
-	if (r < 0) {
-		tnl_free(p);
-		return NULL;
-	}
-	p[r] = '\0';
-	*n = (size_t)r;
-	return p;
+	return true;
 }
 
-static const char *first_of(const char *a, const char *b, const char *c)
+static int make_tls(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
 {
-	return a && *a ? a : b && *b ? b : c && *c ? c : NULL;
+	struct tnl_tls_config tc = {.unix_time = wall_s, .time_ctx = a->loop};
+	const char *what, *path = ca_path(a, p, &what);
+	char *ca = NULL, *cert = NULL, *key = NULL, text[200] = "";
+	int rc = TNL_ECONF;
+
+	ca = td_aws_slurp(path, FILE_MAX, &tc.ca_pem_len);
+	if (!ca) {
+		snprintf(why, cap, "%s: cannot read %s: %s", what, path, strerror(errno));
+		return rc;
+	}
+	if (a->conf.client_certificate) {
+		if (!a->conf.client_key) {
+			snprintf(why, cap, "client_certificate is set without client_key");
+			goto out;
+		}
+		cert = td_aws_slurp(a->conf.client_certificate, FILE_MAX, &tc.cert_pem_len);
+		if (!cert) {
+			snprintf(why, cap, "client_certificate: cannot read %s: %s", a->conf.client_certificate, strerror(errno));
+			goto out;
+		}
+		key = td_aws_slurp(a->conf.client_key, FILE_MAX, &tc.key_pem_len);
+		if (!key) {
+			snprintf(why, cap, "client_key: cannot read %s: %s", a->conf.client_key, strerror(errno));
+			goto out;
+		}
+		if (!key_is_private(a->conf.client_key, why, cap))
+			goto out;
+	}
+	tc.ca_pem = ca;
+	tc.cert_pem = cert;
+	tc.key_pem = key;
+	a->tls = tnl_tls_ctx_new(&tc, text, sizeof(text));
+	if (a->tls)
+		rc = 0;
+	else
+		snprintf(why, cap, "TLS (%s %s%s%s): %s", what, path, cert ? ", client_certificate " : "",
+			 cert ? a->conf.client_certificate : "", text);
+out:
+	td_aws_free_text(ca, 0);
+	td_aws_free_text(cert, 0);
+	td_aws_free_text(key, tc.key_pem_len);
+	return rc;
 }
 
-static struct tnl_tls_ctx *make_tls(const struct td_aws_config *c, char *why, size_t cap)
-{
-	const char *path = first_of(c->ca_file, getenv("AWS_CA_BUNDLE"), getenv("SSL_CERT_FILE"));
-	size_t n = 0;
-	char text[200];
+/* --- equal blocks --------------------------------------------------------------------------- */
 
-	path = path ? path : SYSTEM_CA;
-	char *pem = slurp(path, &n);
-	if (!pem) {
-		snprintf(why, cap, "cannot read the CA file %s", path);
-		return NULL;
+static void put_field(struct tnl_buf *b, const char *s)
+{
+	tnl_buf_printf(b, "%d:%s\n", s ? (int)strlen(s) : -1, s ? s : "");
+}
+
+/* Path, time and size: a file that was replaced makes another environment at the next reload. */
+static void put_stamp(struct tnl_buf *b, const char *path)
+{
+	struct stat st;
+
+	put_field(b, path);
+	if (path && stat(path, &st) == 0)
+		tnl_buf_printf(b, "%lld.%ld %lld %llu\n", (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (long long)st.st_size,
+			       (unsigned long long)st.st_ino);
+}
+
+static char *make_key(const struct td_loop *l, const struct td_aws_config *c)
+{
+	const char *const text[] = {c->region,	      c->profile,      c->ssm_endpoint,	      c->ssmmessages_endpoint,
+				    c->kms_endpoint,  c->sts_endpoint, c->access_key_id,      c->secret_access_key,
+				    c->session_token, c->proxy};
+	char *config = td_aws_file("AWS_CONFIG_FILE", ".aws/config"), *key;
+	struct tnl_buf b;
+
+	tnl_buf_init(&b, 1 << 20);
+	tnl_buf_printf(&b, "%p %d %d\n", (const void *)l, c->use_fips, c->use_dualstack);
+	for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
+		put_field(&b, text[i]);
+	for (int i = 0; i < c->stream_hosts.n; i++)
+		put_field(&b, c->stream_hosts.v[i]);
+	put_stamp(&b, c->ca_file);
+	put_stamp(&b, c->client_certificate);
+	put_stamp(&b, c->client_key);
+	put_stamp(&b, td_env("AWS_CA_BUNDLE"));
+	put_stamp(&b, config);
+	tnl_free(config);
+	key = b.failed ? NULL : tnl_strdup(tnl_buf_str(&b));
+	tnl_buf_fini_wiped(&b);
+	return key;
+}
+
+/* --- making and freeing ------------------------------------------------------------------------ */
+
+static int copy_text(char **out, const char *s)
+{
+	*out = s && *s ? tnl_strdup(s) : NULL;
+	return s && *s && !*out ? TNL_ENOMEM : 0;
+}
+
+static int copy_config(struct td_aws_config *d, const struct td_aws_config *c)
+{
+	d->use_fips = c->use_fips;
+	d->use_dualstack = c->use_dualstack;
+	if (copy_text(&d->region, c->region) || copy_text(&d->profile, c->profile) ||
+	    copy_text(&d->ssm_endpoint, c->ssm_endpoint) || copy_text(&d->ssmmessages_endpoint, c->ssmmessages_endpoint) ||
+	    copy_text(&d->kms_endpoint, c->kms_endpoint) || copy_text(&d->sts_endpoint, c->sts_endpoint) ||
+	    copy_text(&d->ca_file, c->ca_file) || copy_text(&d->client_certificate, c->client_certificate) ||
+	    copy_text(&d->client_key, c->client_key) || copy_text(&d->access_key_id, c->access_key_id) ||
+	    copy_text(&d->secret_access_key, c->secret_access_key) || copy_text(&d->session_token, c->session_token) ||
+	    copy_text(&d->proxy, c->proxy))
+		return TNL_ENOMEM;
+	if (!c->stream_hosts.n)
+		return 0;
+	d->stream_hosts.v = tnl_calloc((size_t)c->stream_hosts.n, sizeof(char *));
+	if (!d->stream_hosts.v)
+		return TNL_ENOMEM;
+	for (; d->stream_hosts.n < c->stream_hosts.n; d->stream_hosts.n++)
+		if (copy_text(&d->stream_hosts.v[d->stream_hosts.n], c->stream_hosts.v[d->stream_hosts.n]))
+			return TNL_ENOMEM;
+	return 0;
+}
+
+static void wiped(char *s)
+{
+	if (s)
+		tnl_free_wiped(s, strlen(s));
+}
+
+static void free_config(struct td_aws_config *c)
+{
+	char *const plain[] = {c->region,	c->profile,	 c->ssm_endpoint, c->ssmmessages_endpoint, c->kms_endpoint,
+			       c->sts_endpoint, c->ca_file,	 c->client_certificate, c->client_key,	   c->access_key_id};
+
+	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+		tnl_free(plain[i]);
+	wiped(c->secret_access_key);
+	wiped(c->session_token);
+	wiped(c->proxy);
+	for (int i = 0; i < c->stream_hosts.n; i++)
+		tnl_free(c->stream_hosts.v[i]);
+	tnl_free(c->stream_hosts.v);
+}
+
+static int choose_profile(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
+{
+	const char *name = a->conf.profile ? a->conf.profile : td_env("AWS_PROFILE");
+
+	if (!name)
+		name = td_env("AWS_DEFAULT_PROFILE");
+	a->profile_named = name != NULL;
+	a->profile = tnl_strdup(name ? name : "default");
+	if (a->conf.profile && !td_profiles_has(p, TD_PROFILE, name)) {
+		snprintf(why, cap, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check profile =", name);
+		return TNL_ECONF;
 	}
-	struct tnl_tls_config tc = { .ca_pem = pem, .ca_pem_len = n, .unix_time = wall_s };
-	struct tnl_tls_ctx *ctx = tnl_tls_ctx_new(&tc, text, sizeof text);
-	if (!ctx)
-		snprintf(why, cap, "CA file %s: %s", path, text);
-	tnl_free(pem);
-	return ctx;
+	return a->profile ? 0 : TNL_ENOMEM;
+}
+
+static int fill(struct td_aws *a, char *why, size_t cap)
+{
+	struct td_profiles *p = td_aws_profiles(why, cap);
+	int rc = TNL_ECONF;
+
+	if (!p)
+		return rc;
+	rc = choose_profile(a, p, why, cap);
+	if (rc == 0)
+		rc = td_aws_endpoints_init(a, p, why, cap);
+	if (rc == 0)
+		rc = td_aws_proxy_init(a, why, cap);
+	if (rc == 0)
+		rc = make_tls(a, p, why, cap);
+	td_profiles_free(p);
+	return rc;
 }
 
 struct td_aws *td_aws_new(struct td_loop *l, const struct td_aws_config *c, char *why, size_t cap)
 {
-	struct td_aws *a = tnl_calloc(1, sizeof *a);
-	const char *region = first_of(c->region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"));
+	char *key = make_key(l, c);
+	struct td_aws *a;
 
-	if (!a)
+	snprintf(why, cap, "out of memory");
+	tnl_list_foreach(it, &all) {
+		a = tnl_container_of(it, struct td_aws, node);
+		if (key && strcmp(a->conf_key, key) == 0) {
+			wiped(key);
+			return td_aws_ref(a);
+		}
+	}
+	a = key ? tnl_calloc(1, sizeof(*a)) : NULL;
+	if (!a) {
+		wiped(key);
 		return NULL;
+	}
 	a->refs = 1;
 	a->loop = l;
-	a->region = tnl_strdup(region ? region : "us-east-1");
-	a->ssm = c->ssm_endpoint ? tnl_strdup(c->ssm_endpoint) : NULL;
-	a->ssmmessages = c->ssmmessages_endpoint ? tnl_strdup(c->ssmmessages_endpoint) : NULL;
-	a->kms = c->kms_endpoint ? tnl_strdup(c->kms_endpoint) : NULL;
-	const char *id = first_of(c->access_key_id, getenv("AWS_ACCESS_KEY_ID"), NULL);
-	const char *secret = first_of(c->secret_access_key, getenv("AWS_SECRET_ACCESS_KEY"), NULL);
-	const char *token = c->access_key_id ? c->session_token : getenv("AWS_SESSION_TOKEN");
-	a->id = id ? tnl_strdup(id) : NULL;
-	a->secret = secret ? tnl_strdup(secret) : NULL;
-	a->token = token ? tnl_strdup(token) : NULL;
-	a->tls = make_tls(c, why, cap);
-	if (!a->tls) {
+	a->conf_key = key;
+	tnl_list_init(&a->node);
+	td_creds_init(a);
+	if (copy_config(&a->conf, c) != 0 || fill(a, why, cap) != 0) {
 		td_aws_free(a);
 		return NULL;
 	}
+	tnl_list_push_back(&all, &a->node);
 	return a;
 }
 
@@ -101,16 +384,20 @@ void td_aws_free(struct td_aws *a)
 {
 	if (!a || --a->refs > 0)
 		return;
-	if (a->tls)
-		tnl_tls_ctx_free(a->tls);
+	tnl_list_remove(&a->node);
+	td_creds_fini(a);
+	tnl_tls_ctx_free(a->tls);
+	free_config(&a->conf);
+	wiped(a->conf_key);
+	tnl_free(a->profile);
 	tnl_free(a->region);
-	tnl_free(a->ssm);
-	tnl_free(a->ssmmessages);
-	tnl_free(a->kms);
-	tnl_free(a->id);
-	if (a->secret)
-		tnl_free_wiped(a->secret, strlen(a->secret));
-	tnl_free(a->token);
+	tnl_free(a->suffix);
+	tnl_free(a->dual_suffix);
+	for (int i = 0; i < TD_SERVICES_N; i++)
+		tnl_free(a->endpoints[i]);
+	tnl_free(a->no_proxy);
+	tnl_wipe(&a->proxy, sizeof(a->proxy));
+	tnl_wipe(&a->http_proxy, sizeof(a->http_proxy));
 	tnl_free(a);
 }
 
@@ -119,98 +406,7 @@ const char *td_aws_region(const struct td_aws *a)
 	return a->region;
 }
 
-const char *td_aws_endpoint(struct td_aws *a, const char *service)
-{
-	const char *own = !strcmp(service, "ssm") ? a->ssm : !strcmp(service, "ssmmessages") ? a->ssmmessages :
-			  !strcmp(service, "kms") ? (a->kms ? a->kms : a->ssm) : NULL;
-	if (own)
-		return own;
-	if (!strcmp(service, "ssm") && a->ssmmessages)
-		return a->ssmmessages;
-	if (!strcmp(service, "kms") && a->ssmmessages)
-		return a->ssmmessages;
-	snprintf(a->made, sizeof a->made, "https://%s.%s.amazonaws.com", service, a->region);
-	return a->made;
-}
-
 struct tnl_tls_ctx *td_aws_tls(struct td_aws *a)
 {
 	return a->tls;
-}
-
-const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host)
-{
-	return NULL;
-}
-
-bool td_aws_is_amazon(struct td_aws *a)
-{
-	return strstr(td_aws_endpoint(a, "ssm"), ".amazonaws.com") != NULL;
-}
-
-bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault)
-{
-	struct tnl_url u, e;
-	const char *f;
-
-	if (tnl_url_parse(url, &u, fault) < 0)
-		return false;
-	if (strcmp(u.scheme, "wss")) {
-		*fault = "not a wss URL";
-		return false;
-	}
-	if (tnl_url_parse(td_aws_endpoint(a, "ssm"), &e, &f) == 0 && !strcmp(e.host, u.host))
-		return true;
-	size_t n = strlen(u.host);
-	if (td_aws_is_amazon(a) && n > 14 && !strcmp(u.host + n - 14, ".amazonaws.com"))
-		return true;
-	*fault = "host is not the endpoint's";
-	return false;
-}
-
-bool td_url_presigned(const char *url)
-{
-	return strstr(url, "X-Amz-Signature=") != NULL;
-}
-
-/* ---- keys ------------------------------------------------------------------- */
-
-struct td_creds_req {
-	struct td_aws *aws;
-	td_creds_fn *fn;
-	void *ctx;
-	bool cancelled;
-};
-
-static void creds_answer(void *arg)
-{
-	struct td_creds_req *r = arg;
-	struct td_aws *a = r->aws;
-	struct tnl_sigv4_keys k = { a->id, a->secret, a->token };
-	if (!r->cancelled) {
-		if (a->id && a->secret)
-			r->fn(r->ctx, &k, TD_CRED_OK, NULL);
-		else
-			r->fn(r->ctx, NULL, TD_CRED_NONE, "no credentials: set access_key_id and secret_access_key");
-	}
-	td_aws_free(a);
-	tnl_free(r);
-}
-
-struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds_fn *fn, void *ctx)
-{
-	struct td_creds_req *r = tnl_calloc(1, sizeof *r);
-	if (!r)
-		return NULL;
-	r->aws = td_aws_ref(a);
-	r->fn = fn;
-	r->ctx = ctx;
-	td_loop_defer(a->loop, creds_answer, r);
-	return r;
-}
-
-void td_creds_cancel(struct td_creds_req *r)
-{
-	if (r)
-		r->cancelled = true;
 }

@@ -24,16 +24,20 @@ bool td_url_presigned(const char *url);
 
 /* --- credentials --- */
 enum td_cred_state { TD_CRED_OK, TD_CRED_PENDING, TD_CRED_NONE, TD_CRED_NEEDS_LOGIN, TD_CRED_ERROR };
-/* fn gets keys valid during the call (copy), or NULL with err TNL_EAUTH and one line: cause and cure. */
+/* fn gets keys valid during the call (copy), or NULL and one line: cause and cure. Never called inside td_aws_creds. */
 typedef void td_creds_fn(void *ctx, const struct tnl_sigv4_keys *keys, enum td_cred_state st, const char *why);
 struct td_creds_req;
 struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds_fn *fn, void *ctx); /* cached; refreshed ahead of expiry */
 void td_creds_cancel(struct td_creds_req *r);
+/* What the last search gave, for status; PENDING before the first. *why: one line, "" when OK. While a person is
+ * wanted (NEEDS_LOGIN) it looks again by itself, every 5 to 60 s. */
+enum td_cred_state td_aws_cred_state(const struct td_aws *a, const char **why);
 
 /* --- signed calls --- */
 struct td_aws_reply {
 	int err;                      /* 0; TNL_EAUTH (credentials), TNL_EUNREACH/TNL_ETIMEOUT (network, after retries), TNL_EREFUSED (API error) */
 	char type[96];                /* "TargetNotConnected", … without prefix */
+	enum td_cred_state cred;      /* with TNL_EAUTH: NEEDS_LOGIN when only a person can help, else NONE or ERROR */
 	const char *text;             /* for people, raw from the peer: escape */
 	int status;
 	const struct tnl_json *json;  /* parsed body (borrowed) or NULL (XML bodies) */

@@ -1,0 +1,469 @@
+/* Where the services are: partitions, regions, overrides; and which StreamUrl may have a token. */
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include "tunneld/aws_int.h"
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const names[TD_SERVICES_N] = {"ssm", "ssmmessages", "kms", "sts", "portal.sso", "oidc"};
+static const char *const env_names[TD_SERVICES_N] = {"SSM", "SSMMESSAGES", "KMS", "STS", "SSO", "SSO_OIDC"};
+static const char *const conf_names[TD_SERVICES_N] = {"ssm", "ssmmessages", "kms", "sts", "sso", "sso_oidc"};
+
+static const struct partition {
+	const char *prefix, *suffix, *dual;
+} partitions[] = {
+	{"cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"},
+	{"us-iso-", "c2s.ic.gov", NULL},
+	{"us-isob-", "sc2s.sgov.gov", NULL},
+	{"us-isof-", "csp.hci.ic.gov", NULL},
+	{"eu-isoe-", "cloud.adc-e.uk", NULL},
+	{"eusc-", "amazonaws.eu", NULL},
+	{"", "amazonaws.com", "api.aws"}, /* aws and aws-us-gov */
+};
+
+static const struct partition *partition_of(const char *region)
+{
+	const struct partition *p = partitions;
+
+	while (strncmp(region, p->prefix, strlen(p->prefix)) != 0)
+		p++;
+	return p;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), k = strlen(end);
+
+	return n > k && strcmp(s + n - k, end) == 0;
+}
+
+static bool under(const char *host, const char *domain)
+{
+	size_t n = strlen(host), k = strlen(domain);
+
+	return n > k + 1 && host[n - k - 1] == '.' && tnl_ieq(host + n - k, domain);
+}
+
+static bool amazon_host(const char *host)
+{
+	for (size_t i = 0; i < sizeof(partitions) / sizeof(partitions[0]); i++)
+		if (under(host, partitions[i].suffix) || (partitions[i].dual && under(host, partitions[i].dual)))
+			return true;
+	return false;
+}
+
+static bool amazon_url(const char *url)
+{
+	struct tnl_url u;
+	const char *fault;
+
+	return tnl_url_parse(url, &u, &fault) == 0 && amazon_host(u.host);
+}
+
+/* --- endpoints ---------------------------------------------------------------------- */
+
+/* A URL without its trailing slash. */
+static int set_endpoint(struct td_aws *a, enum td_service s, const char *url, const char *what, char *why, size_t cap)
+{
+	size_t n = strlen(url);
+	const char *fault = NULL;
+	struct tnl_url u;
+
+	while (n && url[n - 1] == '/')
+		n--;
+	tnl_free(a->endpoints[s]);
+	a->endpoints[s] = tnl_strndup(url, n);
+	if (!a->endpoints[s])
+		return TNL_ENOMEM;
+	if (tnl_url_parse(a->endpoints[s], &u, &fault) != 0 || strncmp(u.scheme, "http", 4) != 0 || u.query_len) {
+		snprintf(why, cap, "%s: %.200s is no https URL%s%s", what, url, fault ? ": " : "", fault ? fault : "");
+		return TNL_ECONF;
+	}
+	return 0;
+}
+
+static const char *from_config(const struct td_aws *a, enum td_service s)
+{
+	switch (s) {
+	case TD_SSM:
+		return a->conf.ssm_endpoint;
+	case TD_SSMMESSAGES:
+		return a->conf.ssmmessages_endpoint;
+	case TD_KMS:
+		return a->conf.kms_endpoint;
+	case TD_STS:
+		return a->conf.sts_endpoint;
+	default:
+		return NULL;
+	}
+}
+
+/* Environment, then the profile's services section, then the profile. */
+static const char *from_around(const struct td_aws *a, const struct td_profiles *p, enum td_service s, char *what, size_t cap)
+{
+	const char *services = td_profiles_get(p, TD_PROFILE, a->profile, "services"), *v;
+	char key[64];
+
+	snprintf(what, cap, "AWS_ENDPOINT_URL_%s", env_names[s]);
+	if ((v = td_env(what)) != NULL)
+		return v;
+	snprintf(what, cap, "AWS_ENDPOINT_URL");
+	if ((v = td_env(what)) != NULL)
+		return v;
+	snprintf(key, sizeof(key), "%s.endpoint_url", conf_names[s]);
+	snprintf(what, cap, "services %.60s", services ? services : "");
+	if (services && (v = td_profiles_get(p, TD_SERVICES, services, key)) != NULL)
+		return v;
+	snprintf(what, cap, "endpoint_url of profile %.60s", a->profile);
+	return td_profiles_get(p, TD_PROFILE, a->profile, "endpoint_url");
+}
+
+static int default_endpoint(struct td_aws *a, enum td_service s, char *why, size_t cap)
+{
+	bool gov = strncmp(a->region, "us-gov-", 7) == 0;
+	/* In GovCloud most plain endpoints are the FIPS ones, and there are no others. */
+	bool fips = a->fips && !(gov && s != TD_KMS) && s != TD_SSO && s != TD_SSO_OIDC;
+	bool dual = a->dualstack && a->dual_suffix && s != TD_SSO && s != TD_SSO_OIDC;
+	char url[300];
+
+	snprintf(url, sizeof(url), "https://%s%s.%s.%s", names[s], fips ? "-fips" : "", a->region,
+		 dual ? a->dual_suffix : a->suffix);
+	return set_endpoint(a, s, url, "region", why, cap);
+}
+
+/* A gateway of one's own serves the message and key calls beside the control API: what is set
+ * for one holds for the other, unless it is AWS's. */
+static const char *companion(const struct td_aws *a, enum td_service s)
+{
+	enum td_service other[2] = {s == TD_SSM ? TD_SSMMESSAGES : TD_SSM, TD_SSMMESSAGES};
+
+	if (s != TD_SSM && s != TD_SSMMESSAGES && s != TD_KMS)
+		return NULL;
+	for (int i = 0; i < 2; i++)
+		if (other[i] != s && a->configured[other[i]] && a->endpoints[other[i]] && !amazon_url(a->endpoints[other[i]]))
+			return a->endpoints[other[i]];
+	return NULL;
+}
+
+static int init_endpoints(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
+{
+	bool ignore = td_truth(td_env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")) ||
+		      td_truth(td_profiles_get(p, TD_PROFILE, a->profile, "ignore_configured_endpoint_urls"));
+	int rc = 0;
+
+	for (enum td_service s = 0; s < TD_SERVICES_N && rc == 0; s++) {
+		const char *url = from_config(a, s);
+		char what[96];
+
+		snprintf(what, sizeof(what), "%s_endpoint", conf_names[s]);
+		if (!url && !ignore)
+			url = from_around(a, p, s, what, sizeof(what));
+		if (url) {
+			a->configured[s] = true;
+			rc = set_endpoint(a, s, url, what, why, cap);
+		}
+	}
+	for (enum td_service s = 0; s < TD_SERVICES_N && rc == 0; s++) {
+		const char *url = a->endpoints[s] ? NULL : companion(a, s);
+
+		if (url)
+			rc = set_endpoint(a, s, url, "endpoint", why, cap);
+		else if (!a->endpoints[s])
+			rc = default_endpoint(a, s, why, cap);
+	}
+	return rc;
+}
+
+/* "https://ssm.eu-west-1.amazonaws.com" tells its region by itself. */
+static char *region_in_url(const char *url)
+{
+	struct tnl_url u;
+	const char *fault;
+	char *dot, *end;
+
+	if (!url || tnl_url_parse(url, &u, &fault) != 0 || strncmp(u.host, "ssm", 3) != 0 || !amazon_host(u.host))
+		return NULL;
+	dot = strchr(u.host, '.');
+	end = dot ? strchr(dot + 1, '.') : NULL;
+	return end ? tnl_strndup(dot + 1, (size_t)(end - dot - 1)) : NULL;
+}
+
+static bool region_ok(const char *r)
+{
+	return *r && strlen(r) <= 40 && strspn(r, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(r);
+}
+
+static int init_region(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
+{
+	const char *v = a->conf.region;
+
+	if (!v && !(v = td_env("AWS_REGION")) && !(v = td_env("AWS_DEFAULT_REGION")))
+		v = td_profiles_get(p, TD_PROFILE, a->profile, "region");
+	if (v)
+		a->region = tnl_strdup(v);
+	else if ((a->region = region_in_url(a->conf.ssm_endpoint)) == NULL && (a->conf.ssm_endpoint || a->conf.ssmmessages_endpoint))
+		a->region = tnl_strdup("us-east-1"); /* a gateway of one's own: any region signs */
+	if (a->region && region_ok(a->region))
+		return 0;
+	if (a->region)
+		snprintf(why, cap, "%.60s is no region name (like eu-west-1)", a->region);
+	else
+		snprintf(why, cap, "no region is set: set region in [aws], AWS_REGION, or region in profile %s", a->profile);
+	return TNL_ECONF;
+}
+
+static bool choice(int configured, const char *env, const char *from_profile)
+{
+	return configured >= 0 ? configured > 0 : env ? td_truth(env) : td_truth(from_profile);
+}
+
+int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
+{
+	const struct partition *part;
+	int rc = init_region(a, p, why, cap);
+
+	if (rc)
+		return rc;
+	part = partition_of(a->region);
+	a->suffix = tnl_strdup(part->suffix);
+	a->dual_suffix = part->dual ? tnl_strdup(part->dual) : NULL;
+	if (!a->suffix || (part->dual && !a->dual_suffix))
+		return TNL_ENOMEM;
+	a->fips = choice(a->conf.use_fips, td_env("AWS_USE_FIPS_ENDPOINT"),
+			 td_profiles_get(p, TD_PROFILE, a->profile, "use_fips_endpoint"));
+	a->dualstack = choice(a->conf.use_dualstack, td_env("AWS_USE_DUALSTACK_ENDPOINT"),
+			      td_profiles_get(p, TD_PROFILE, a->profile, "use_dualstack_endpoint"));
+	if (a->dualstack && !a->dual_suffix) {
+		snprintf(why, cap, "region %s has no dual-stack endpoints: remove use_dualstack", a->region);
+		return TNL_ECONF;
+	}
+	return init_endpoints(a, p, why, cap);
+}
+
+const char *td_aws_url(const struct td_aws *a, enum td_service s)
+{
+	return a->endpoints[s];
+}
+
+const char *td_aws_endpoint(struct td_aws *a, const char *service)
+{
+	for (int s = 0; s < TD_SERVICES_N; s++)
+		if (strcmp(service, conf_names[s]) == 0)
+			return a->endpoints[s];
+	return a->endpoints[TD_SSM];
+}
+
+bool td_aws_is_amazon(struct td_aws *a)
+{
+	return amazon_url(a->endpoints[TD_SSM]);
+}
+
+/* --- StreamUrl ------------------------------------------------------------------------- */
+
+/* The message gateway of the region, in each of its spellings. A mere suffix would not do: under
+ * amazonaws.com anybody can have a bucket or a load balancer. */
+static bool gateway_host(const struct td_aws *a, const char *host)
+{
+	const char *const suffixes[] = {a->suffix, a->dual_suffix};
+	char name[300];
+
+	for (int i = 0; i < 2; i++) {
+		if (!suffixes[i])
+			continue;
+		for (int fips = 0; fips < 2; fips++) {
+			snprintf(name, sizeof(name), "ssmmessages%s.%s.%s", fips ? "-fips" : "", a->region, suffixes[i]);
+			if (tnl_ieq(host, name))
+				return true;
+		}
+	}
+	snprintf(name, sizeof(name), "ssmmessages.%s.vpce.%s", a->region, a->suffix);
+	return under(host, name);
+}
+
+static bool endpoint_host(const struct td_aws *a, enum td_service s, const char *host)
+{
+	struct tnl_url u;
+	const char *fault;
+
+	return a->configured[s] && tnl_url_parse(a->endpoints[s], &u, &fault) == 0 && tnl_ieq(u.host, host);
+}
+
+static bool listed_host(const struct td_aws *a, const char *host)
+{
+	for (int i = 0; i < a->conf.stream_hosts.n; i++) {
+		const char *h = a->conf.stream_hosts.v[i];
+
+		if (strncmp(h, "*.", 2) == 0 ? under(host, h + 2) : tnl_ieq(host, h))
+			return true;
+	}
+	return false;
+}
+
+bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault)
+{
+	struct tnl_url u;
+
+	*fault = "it is no URL";
+	if (tnl_url_parse(url, &u, fault) != 0)
+		return false;
+	*fault = "it is not a wss URL";
+	if (strcmp(u.scheme, "wss") != 0)
+		return false;
+	*fault = "it names a user";
+	if (u.user[0])
+		return false;
+	*fault = "its host is neither the region's message gateway, nor that of the endpoint, nor in stream_hosts";
+	return gateway_host(a, u.host) || endpoint_host(a, TD_SSM, u.host) || endpoint_host(a, TD_SSMMESSAGES, u.host) ||
+	       listed_host(a, u.host);
+}
+
+bool td_url_presigned(const char *url)
+{
+	static const char *const keys[] = {"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires",
+					   "X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token"};
+	const char *q = strchr(url, '?');
+
+	while (q) {
+		q++;
+		for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+			size_t n = strlen(keys[i]);
+
+			if (strncmp(q, keys[i], n) == 0 && q[n] == '=')
+				return true;
+		}
+		q = strchr(q, '&');
+	}
+	return false;
+}
+
+/* --- proxy -------------------------------------------------------------------------------- */
+
+static int parse_proxy(const char *s, const char *what, struct td_proxy *p, char *why, size_t cap)
+{
+	const char *fault = NULL;
+	char url[1024];
+	struct tnl_url u;
+
+	snprintf(url, sizeof(url), "%s%s", strstr(s, "://") ? "" : "http://", s);
+	if (tnl_url_parse(url, &u, &fault) != 0 || strncmp(u.scheme, "http", 4) != 0) {
+		/* the value may hold a password: it is not shown */
+		snprintf(why, cap, "%s is no proxy URL (%s): http://[USER:PASSWORD@]HOST:PORT is wanted", what,
+			 fault ? fault : "scheme");
+		tnl_wipe(url, sizeof(url));
+		return TNL_ECONF;
+	}
+	memset(p, 0, sizeof(*p));
+	snprintf(p->host, sizeof(p->host), "%s", u.host);
+	p->tls = strcmp(u.scheme, "https") == 0;
+	p->port = u.port;
+	memcpy(p->user, u.user, sizeof(p->user));
+	memcpy(p->password, u.password, sizeof(p->password));
+	tnl_wipe(&u, sizeof(u));
+	tnl_wipe(url, sizeof(url));
+	return 0;
+}
+
+static int env_proxy(const char *lower, const char *upper, struct td_proxy *p, bool *has, char *why, size_t cap)
+{
+	const char *v = td_env(lower), *what = lower;
+
+	if (!v) {
+		v = td_env(upper);
+		what = upper;
+	}
+	*has = v != NULL;
+	return v ? parse_proxy(v, what, p, why, cap) : 0;
+}
+
+int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap)
+{
+	const char *none = td_env("no_proxy");
+	int rc;
+
+	if (!none)
+		none = td_env("NO_PROXY");
+	if (none && (a->no_proxy = tnl_strdup(none)) == NULL)
+		return TNL_ENOMEM;
+	if (a->conf.proxy && strcmp(a->conf.proxy, "none") == 0)
+		return 0;
+	if (a->conf.proxy) {
+		a->has_proxy = a->has_http_proxy = a->proxy_explicit = true;
+		rc = parse_proxy(a->conf.proxy, "proxy", &a->proxy, why, cap);
+		a->http_proxy = a->proxy;
+		return rc;
+	}
+	rc = env_proxy("https_proxy", "HTTPS_PROXY", &a->proxy, &a->has_proxy, why, cap);
+	return rc ? rc : env_proxy("http_proxy", "HTTP_PROXY", &a->http_proxy, &a->has_http_proxy, why, cap);
+}
+
+/* "10.0.0.0/8" against an address literal. */
+static bool cidr_match(const char *entry, const char *host)
+{
+	const char *slash = strchr(entry, '/');
+	uint8_t net[16], addr[16];
+	char text[64];
+	int family, bits;
+
+	if (!slash || slash - entry >= (ptrdiff_t)sizeof(text))
+		return false;
+	snprintf(text, sizeof(text), "%.*s", (int)(slash - entry), entry);
+	family = strchr(text, ':') ? AF_INET6 : AF_INET;
+	bits = atoi(slash + 1);
+	if (inet_pton(family, text, net) != 1 || inet_pton(family, host, addr) != 1 || bits < 0 || bits > (family == AF_INET ? 32 : 128))
+		return false;
+	for (int i = 0; i < bits; i++)
+		if ((net[i / 8] ^ addr[i / 8]) & (0x80 >> (i % 8)))
+			return false;
+	return true;
+}
+
+static bool no_proxy_match(const char *entry, const char *host)
+{
+	if (strcmp(entry, "*") == 0 || cidr_match(entry, host))
+		return true;
+	if (entry[0] == '*' && entry[1] == '.')
+		entry++;
+	if (entry[0] == '.')
+		return under(host, entry + 1);
+	return tnl_ieq(entry, host) || under(host, entry);
+}
+
+static bool excepted(const struct td_aws *a, const char *host)
+{
+	const char *s = a->no_proxy;
+
+	while (s && *s) {
+		char entry[256];
+		size_t skip = strspn(s, ", \t"), n = strcspn(s + skip, ", \t");
+
+		s += skip;
+		if (n && n < sizeof(entry)) {
+			memcpy(entry, s, n);
+			entry[n] = 0;
+			if (no_proxy_match(entry, host))
+				return true;
+		}
+		s += n;
+	}
+	return false;
+}
+
+static bool is_loopback(const char *host)
+{
+	return tnl_ieq(host, "localhost") || ends_with(host, ".localhost") || strncmp(host, "127.", 4) == 0 ||
+	       strcmp(host, "::1") == 0;
+}
+
+const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host)
+{
+	if (!(https ? a->has_proxy : a->has_http_proxy) || excepted(a, host) || (!a->proxy_explicit && is_loopback(host)))
+		return NULL;
+	return https ? &a->proxy : &a->http_proxy;
+}
+
+const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host)
+{
+	return td_aws_proxy_for(a, true, host);
+}

@@ -1,0 +1,81 @@
+/* Bodies and answers of the session calls. */
+#include "lib/alloc.h"
+#include "tunneld/aws.h"
+#include <stdio.h>
+#include <string.h>
+
+void td_session_grant_fini(struct td_session_grant *g)
+{
+	tnl_free(g->session_id);
+	if (g->token)
+		tnl_free_wiped(g->token, strlen(g->token));
+	tnl_free(g->stream_url);
+	memset(g, 0, sizeof *g);
+}
+
+static int dup_of(const struct tnl_json *j, const char *key, char **out)
+{
+	const char *s = tnl_json_get_str(j, key);
+
+	*out = s ? tnl_strdup(s) : NULL;
+	return s && !*out ? TNL_ENOMEM : 0;
+}
+
+int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g)
+{
+	memset(g, 0, sizeof *g);
+	if (dup_of(j, "SessionId", &g->session_id) || dup_of(j, "TokenValue", &g->token) || dup_of(j, "StreamUrl", &g->stream_url)) {
+		td_session_grant_fini(g);
+		return TNL_ENOMEM;
+	}
+	return g->session_id ? 0 : TNL_ESYNTAX;
+}
+
+static void one(struct tnl_jw *w, const char *key, const char *value)
+{
+	tnl_jw_key(w, key);
+	tnl_jw_arr(w);
+	tnl_jw_str(w, value);
+	tnl_jw_end_arr(w);
+}
+
+int td_start_session_body(struct tnl_buf *b, const char *target, const char *document, const char *host, uint16_t port,
+			  uint16_t local_port, const char *reason, const char *const *command)
+{
+	struct tnl_jw w;
+	char num[8];
+
+	tnl_jw_init(&w, b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "Target", target);
+	if (!document && port)
+		document = host ? "AWS-StartPortForwardingSessionToRemoteHost" : "AWS-StartPortForwardingSession";
+	if (document)
+		tnl_jw_kv(&w, "DocumentName", document);
+	if (port || command) {
+		tnl_jw_key(&w, "Parameters");
+		tnl_jw_obj(&w);
+		if (host)
+			one(&w, "host", host);
+		if (port) {
+			snprintf(num, sizeof num, "%u", port);
+			one(&w, "portNumber", num);
+		}
+		if (port && strcmp(document, "AWS-StartSSHSession")) {
+			snprintf(num, sizeof num, "%u", local_port);
+			one(&w, "localPortNumber", num);
+		}
+		if (command) {
+			tnl_jw_key(&w, "command");
+			tnl_jw_arr(&w);
+			for (; *command; command++)
+				tnl_jw_str(&w, *command);
+			tnl_jw_end_arr(&w);
+		}
+		tnl_jw_end_obj(&w);
+	}
+	if (reason)
+		tnl_jw_kv(&w, "Reason", reason);
+	tnl_jw_end_obj(&w);
+	return b->failed ? TNL_ENOMEM : 0;
+}

@@ -1,0 +1,332 @@
+/* Where credentials come from, in the order of the SDKs: the configuration, the environment, web
+ * identity, the profile (roles, SSO, keys, a process), the container, the instance. Only files
+ * and the environment are read here; nothing is asked over the network. */
+#include "lib/alloc.h"
+#include "tunneld/aws_int.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct maker {
+	const struct td_aws *a;
+	struct td_cred_plan *p;
+	const char *seen[TD_ROLES_MAX + 1];
+	int nseen;
+	char *why;
+	size_t cap;
+};
+
+static enum td_cred_state wrong(struct maker *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static enum td_cred_state wrong(struct maker *m, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(m->why, m->cap, fmt, ap);
+	va_end(ap);
+	return TD_CRED_ERROR;
+}
+
+static const char *get(const struct maker *m, const char *profile, const char *key)
+{
+	return td_profiles_get(m->p->profiles, TD_PROFILE, profile, key);
+}
+
+static void source(struct td_cred_plan *p, const char *what, const char *name)
+{
+	snprintf(p->source, sizeof(p->source), "%s%.200s", what, name);
+}
+
+/* --- without a profile ------------------------------------------------------------------- */
+
+static enum td_cred_state from_config(struct maker *m)
+{
+	const struct td_aws_config *c = &m->a->conf;
+
+	if (!c->access_key_id && !c->secret_access_key)
+		return TD_CRED_NONE;
+	if (!c->access_key_id || !c->secret_access_key)
+		return wrong(m, "access_key_id and secret_access_key belong together: set both, or neither, in the configuration");
+	m->p->base = TD_BASE_STATIC;
+	m->p->id = c->access_key_id;
+	m->p->secret = c->secret_access_key;
+	m->p->token = c->session_token;
+	source(m->p, "the configuration", "");
+	return TD_CRED_OK;
+}
+
+static enum td_cred_state from_env(struct maker *m)
+{
+	const char *id = td_env("AWS_ACCESS_KEY_ID"), *secret = td_env("AWS_SECRET_ACCESS_KEY");
+
+	if (!id && !secret)
+		return TD_CRED_NONE;
+	if (!id || !secret)
+		return wrong(m, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or neither");
+	m->p->base = TD_BASE_STATIC;
+	m->p->id = id;
+	m->p->secret = secret;
+	m->p->token = td_env("AWS_SESSION_TOKEN");
+	source(m->p, "the environment", "");
+	return TD_CRED_OK;
+}
+
+static enum td_cred_state from_web_identity_env(struct maker *m)
+{
+	const char *file = td_env("AWS_WEB_IDENTITY_TOKEN_FILE");
+
+	if (!file)
+		return TD_CRED_NONE;
+	m->p->web.arn = td_env("AWS_ROLE_ARN");
+	if (!m->p->web.arn)
+		return wrong(m, "AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: set the role to assume");
+	m->p->base = TD_BASE_WEB_IDENTITY;
+	m->p->token_file = file;
+	m->p->web.session_name = td_env("AWS_ROLE_SESSION_NAME");
+	source(m->p, "the web identity token of the environment", "");
+	return TD_CRED_OK;
+}
+
+/* Plain http only to where a container's agent can be: loopback and the two link-local addresses. */
+static bool container_url_ok(const char *url)
+{
+	struct tnl_url u;
+	const char *fault;
+
+	if (tnl_url_parse(url, &u, &fault) != 0 || u.user[0])
+		return false;
+	return strcmp(u.scheme, "https") == 0 ||
+	       (strcmp(u.scheme, "http") == 0 &&
+		(strncmp(u.host, "127.", 4) == 0 || strcmp(u.host, "localhost") == 0 || strcmp(u.host, "::1") == 0 ||
+		 strcmp(u.host, "169.254.170.2") == 0 || strcmp(u.host, "169.254.170.23") == 0 ||
+		 strcmp(u.host, "fd00:ec2::23") == 0));
+}
+
+static enum td_cred_state from_container(struct maker *m)
+{
+	const char *relative = td_env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"), *full = td_env("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+	struct td_cred_plan *p = m->p;
+
+	if (!relative && !full)
+		return TD_CRED_NONE;
+	if (relative)
+		snprintf(p->container_url, sizeof(p->container_url), "http://169.254.170.2%s", relative);
+	else
+		snprintf(p->container_url, sizeof(p->container_url), "%s", full);
+	if ((relative && relative[0] != '/') || !container_url_ok(p->container_url))
+		return wrong(m, "%s is not usable: https, or http to loopback or the container's agent is wanted",
+			     relative ? "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" : "AWS_CONTAINER_CREDENTIALS_FULL_URI");
+	p->base = TD_BASE_CONTAINER;
+	p->container_token_file = td_env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+	p->container_token = td_env("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+	source(p, "the container's endpoint", "");
+	return TD_CRED_OK;
+}
+
+static enum td_cred_state from_instance(struct maker *m)
+{
+	if (td_truth(td_env("AWS_EC2_METADATA_DISABLED")))
+		return TD_CRED_NONE;
+	m->p->base = TD_BASE_IMDS;
+	source(m->p, "the instance's metadata", "");
+	return TD_CRED_OK;
+}
+
+/* --- profiles ------------------------------------------------------------------------------ */
+
+static enum td_cred_state keys_of(struct maker *m, const char *profile)
+{
+	const char *id = get(m, profile, "aws_access_key_id"), *secret = get(m, profile, "aws_secret_access_key");
+
+	if (!id && !secret)
+		return TD_CRED_NONE;
+	if (!id || !secret)
+		return wrong(m, "profile %s has only one of aws_access_key_id and aws_secret_access_key: set both", profile);
+	m->p->base = TD_BASE_STATIC;
+	m->p->id = id;
+	m->p->secret = secret;
+	m->p->token = get(m, profile, "aws_session_token");
+	return TD_CRED_OK;
+}
+
+static enum td_cred_state sso_of(struct maker *m, const char *profile)
+{
+	const char *session = get(m, profile, "sso_session");
+	struct td_cred_plan *p = m->p;
+
+	p->sso_account = get(m, profile, "sso_account_id");
+	p->sso_role = get(m, profile, "sso_role_name");
+	p->sso_start_url = get(m, profile, "sso_start_url");
+	p->sso_region = get(m, profile, "sso_region");
+	p->sso_session = session;
+	if (!session && !p->sso_start_url)
+		return TD_CRED_NONE;
+	if (session && !p->sso_account && !p->sso_role)
+		return TD_CRED_NONE; /* a bearer token for other purposes */
+	if (session) {
+		if (!td_profiles_has(p->profiles, TD_SSO_SESSION, session))
+			return wrong(m, "profile %s names sso_session %s, but there is no [sso-session %s]: run aws configure sso",
+				     profile, session, session);
+		p->sso_start_url = td_profiles_get(p->profiles, TD_SSO_SESSION, session, "sso_start_url");
+		p->sso_region = td_profiles_get(p->profiles, TD_SSO_SESSION, session, "sso_region");
+	}
+	if (!p->sso_start_url || !p->sso_region || !p->sso_account || !p->sso_role)
+		return wrong(m, "profile %s lacks %s: run aws configure sso --profile %s", profile,
+			     !p->sso_start_url ? "sso_start_url"
+			     : !p->sso_region  ? "sso_region"
+			     : !p->sso_account ? "sso_account_id"
+					       : "sso_role_name",
+			     profile);
+	p->base = TD_BASE_SSO;
+	return TD_CRED_OK;
+}
+
+static enum td_cred_state process_of(struct maker *m, const char *profile)
+{
+	m->p->command = get(m, profile, "credential_process");
+	if (!m->p->command)
+		return TD_CRED_NONE;
+	m->p->base = TD_BASE_PROCESS;
+	return TD_CRED_OK;
+}
+
+static enum td_cred_state credential_source(struct maker *m, const char *profile, const char *what)
+{
+	enum td_cred_state st;
+
+	if (strcmp(what, "Environment") == 0)
+		st = from_env(m);
+	else if (strcmp(what, "EcsContainer") == 0)
+		st = from_container(m);
+	else if (strcmp(what, "Ec2InstanceMetadata") == 0)
+		st = from_instance(m);
+	else
+		return wrong(m, "profile %s: credential_source is %.40s, but Environment, EcsContainer or Ec2InstanceMetadata is wanted",
+			     profile, what);
+	return st == TD_CRED_NONE ? wrong(m, "profile %s: credential_source is %s, but there are no credentials in it", profile, what)
+				  : st;
+}
+
+static bool fill_role(struct maker *m, const char *profile, struct td_assume *r)
+{
+	const char *seconds = get(m, profile, "duration_seconds");
+	char *end;
+
+	r->profile = profile;
+	r->arn = get(m, profile, "role_arn");
+	r->session_name = get(m, profile, "role_session_name");
+	r->external_id = get(m, profile, "external_id");
+	r->mfa_serial = get(m, profile, "mfa_serial");
+	if (seconds) {
+		unsigned long v = strtoul(seconds, &end, 10);
+
+		if (*end || v < 900 || v > 43200) {
+			snprintf(m->why, m->cap, "profile %s: duration_seconds is %.20s, but 900 to 43200 is wanted", profile, seconds);
+			return false;
+		}
+		r->duration_s = (unsigned)v;
+	}
+	return true;
+}
+
+static enum td_cred_state from_profile(struct maker *m, const char *profile);
+
+static enum td_cred_state role_of(struct maker *m, const char *profile)
+{
+	const char *from = get(m, profile, "source_profile"), *what = get(m, profile, "credential_source");
+	const char *file = get(m, profile, "web_identity_token_file");
+	struct td_assume role = {0};
+	enum td_cred_state st;
+
+	if (!fill_role(m, profile, &role))
+		return TD_CRED_ERROR;
+	if (file) {
+		m->p->base = TD_BASE_WEB_IDENTITY;
+		m->p->token_file = file;
+		m->p->web = role;
+		return TD_CRED_OK;
+	}
+	if (from && what)
+		return wrong(m, "profile %s has source_profile and credential_source: remove one", profile);
+	if (!from && !what)
+		return wrong(m, "profile %s has role_arn, but neither source_profile nor credential_source nor "
+				"web_identity_token_file", profile);
+	if (m->p->nroles == TD_ROLES_MAX)
+		return wrong(m, "profile %s: the chain of source profiles is longer than %d", profile, TD_ROLES_MAX);
+	m->p->roles[m->p->nroles++] = role;
+	if (what)
+		return credential_source(m, profile, what);
+	if (strcmp(from, profile) == 0) {
+		st = keys_of(m, profile);
+		return st == TD_CRED_NONE ? wrong(m, "profile %s is its own source_profile, but has no keys", profile) : st;
+	}
+	if (!td_profiles_has(m->p->profiles, TD_PROFILE, from))
+		return wrong(m, "profile %s names source_profile %s, which does not exist: check ~/.aws/config", profile, from);
+	st = from_profile(m, from);
+	return st == TD_CRED_NONE ? wrong(m, "profile %s has no credentials (it is the source_profile of %s)", from, profile) : st;
+}
+
+static enum td_cred_state from_profile(struct maker *m, const char *profile)
+{
+	enum td_cred_state st;
+
+	for (int i = 0; i < m->nseen; i++)
+		if (strcmp(m->seen[i], profile) == 0)
+			return wrong(m, "profile %s: its chain of source profiles comes back to itself", profile);
+	if (m->nseen == TD_ROLES_MAX + 1)
+		return wrong(m, "profile %s: the chain of source profiles is too long", profile);
+	m->seen[m->nseen++] = profile;
+	m->p->profile = profile;
+	if (get(m, profile, "role_arn"))
+		return role_of(m, profile);
+	if ((st = sso_of(m, profile)) == TD_CRED_NONE && (st = keys_of(m, profile)) == TD_CRED_NONE)
+		st = process_of(m, profile);
+	return st;
+}
+
+static enum td_cred_state from_named_profile(struct maker *m)
+{
+	const char *name = m->a->profile;
+	enum td_cred_state st;
+
+	m->p->profiles = td_aws_profiles(m->why, m->cap);
+	if (!m->p->profiles)
+		return TD_CRED_ERROR;
+	if (!td_profiles_has(m->p->profiles, TD_PROFILE, name))
+		return m->a->profile_named ? wrong(m, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check %s", name,
+						   m->a->conf.profile ? "profile =" : "AWS_PROFILE")
+					   : TD_CRED_NONE;
+	st = from_profile(m, name);
+	if (st == TD_CRED_OK)
+		source(m->p, "profile ", name);
+	return st;
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+enum td_cred_state td_cred_plan_make(const struct td_aws *a, struct td_cred_plan *p, char *why, size_t cap)
+{
+	struct maker m = {.a = a, .p = p, .why = why, .cap = cap};
+	enum td_cred_state st;
+
+	memset(p, 0, sizeof(*p));
+	st = from_config(&m);
+	/* A profile named in the configuration says more than the environment of the process. */
+	if (st == TD_CRED_NONE && !a->conf.profile && (st = from_env(&m)) == TD_CRED_NONE)
+		st = from_web_identity_env(&m);
+	if (st == TD_CRED_NONE)
+		st = from_named_profile(&m);
+	if (st == TD_CRED_NONE && (st = from_container(&m)) == TD_CRED_NONE)
+		st = from_instance(&m);
+	if (st == TD_CRED_NONE)
+		snprintf(why, cap, "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
+				   "AWS_SECRET_ACCESS_KEY, or a profile (aws configure)");
+	return st;
+}
+
+void td_cred_plan_fini(struct td_cred_plan *p)
+{
+	td_profiles_free(p->profiles);
+	memset(p, 0, sizeof(*p));
+}

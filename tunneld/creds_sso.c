@@ -1,0 +1,203 @@
+/* IAM Identity Center: the token that `aws sso login` left, refreshed when it can be, for keys of a role. */
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include "tunneld/creds_run.h"
+#include "tunneld/state.h"
+#include <stdio.h>
+#include <string.h>
+
+#define SOON_S 300
+
+static void needs_login(struct td_cred_run *r, const char *what)
+{
+	td_run_fail(r, TD_CRED_NEEDS_LOGIN, "needs login: the SSO session of profile %.80s %s: run: aws sso login --profile %.80s",
+		    r->plan.profile, what, r->plan.profile);
+}
+
+/* Seconds left of a date in the cached file; 0: over, or not there. */
+static uint64_t left(const struct td_cred_run *r, const char *key)
+{
+	const char *s = tnl_json_get_str(r->sso, key);
+	uint64_t ms, now = td_run_now(r);
+
+	return s && tnl_iso_date_parse(s, strlen(s), &ms) == 0 && ms / 1000 > now ? ms / 1000 - now : 0;
+}
+
+static bool load_cache(struct td_cred_run *r)
+{
+	size_t n = 0;
+	char *text;
+
+	tnl_free(r->sso_path);
+	tnl_json_free(r->sso);
+	r->sso = NULL;
+	r->sso_path = td_home_file(".aws/sso/cache", r->plan.sso_session ? r->plan.sso_session : r->plan.sso_start_url);
+	text = r->sso_path ? td_aws_slurp(r->sso_path, 65536, &n) : NULL;
+	if (text)
+		r->sso = tnl_json_parse(text, n);
+	td_aws_free_text(text, n);
+	return r->sso && tnl_json_get_str(r->sso, "accessToken");
+}
+
+/* --- keys for the role ------------------------------------------------------------------ */
+
+static void got_role(struct td_cred_run *r, const struct td_http_response *h)
+{
+	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
+	const char *text = tnl_json_str(tnl_json_iget(j, "message"));
+
+	if (h->err)
+		td_run_fail(r, TD_CRED_ERROR, "SSO cannot be reached: %s", h->why);
+	else if (h->status == 401)
+		needs_login(r, "was ended");
+	else if (h->status != 200)
+		td_run_fail(r, TD_CRED_ERROR, "SSO refuses role %.64s in account %.20s (%d %.200s): check sso_role_name and sso_account_id",
+			    r->plan.sso_role, r->plan.sso_account, h->status, text ? text : "");
+	else if (td_run_keys(r, tnl_json_get(j, "roleCredentials"), "sessionToken") != 0)
+		td_run_fail(r, TD_CRED_ERROR, "SSO answered without usable credentials");
+	else
+		td_run_have(r);
+	tnl_json_free(j);
+}
+
+/* Services of Identity Center live in its own region, which need not be that of the tunnels. */
+static void endpoint(const struct td_cred_run *r, enum td_service s, const char *name, char *out, size_t cap)
+{
+	if (r->a->configured[s])
+		snprintf(out, cap, "%s", td_aws_url(r->a, s));
+	else
+		snprintf(out, cap, "https://%s.%s.%s", name, r->plan.sso_region, r->a->suffix);
+}
+
+static void ask_role(struct td_cred_run *r)
+{
+	const char *headers[1][2] = {{"x-amz-sso_bearer_token", tnl_json_get_str(r->sso, "accessToken")}};
+	struct td_run_request q = {.method = "GET", .headers = headers, .n = 1};
+	char base[300];
+	struct tnl_buf url;
+
+	endpoint(r, TD_SSO, "portal.sso", base, sizeof(base));
+	tnl_buf_init(&url, 2048);
+	tnl_buf_printf(&url, "%s/federation/credentials?role_name=", base);
+	(void)!tnl_uri_encode(&url, r->plan.sso_role, strlen(r->plan.sso_role), false);
+	tnl_buf_puts(&url, "&account_id=");
+	(void)!tnl_uri_encode(&url, r->plan.sso_account, strlen(r->plan.sso_account), false);
+	q.url = tnl_buf_str(&url);
+	if (url.failed || !q.url)
+		td_run_fail(r, TD_CRED_ERROR, "SSO: the request is too long");
+	else
+		td_run_request(r, &q);
+	tnl_buf_fini(&url);
+}
+
+/* --- a new token --------------------------------------------------------------------------- */
+
+static void keep(struct tnl_jw *w, const struct tnl_json *old, const char *key)
+{
+	if (tnl_json_get_str(old, key))
+		tnl_jw_kv(w, key, tnl_json_get_str(old, key));
+}
+
+/* The file as the aws command writes it, so that it finds the new token too. */
+static int save(struct td_cred_run *r, const struct tnl_json *fresh, int64_t seconds)
+{
+	const char *again = tnl_json_get_str(fresh, "refreshToken");
+	char end[TNL_ISO_STR];
+	struct tnl_buf b;
+	struct tnl_jw w;
+	int rc = TNL_ENOMEM;
+
+	tnl_iso_date((td_run_now(r) + (uint64_t)seconds) * 1000, end);
+	memcpy(end + 19, "Z", 2); /* without milliseconds */
+	tnl_buf_init(&b, 65536);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	keep(&w, r->sso, "startUrl");
+	keep(&w, r->sso, "region");
+	tnl_jw_kv(&w, "accessToken", tnl_json_get_str(fresh, "accessToken"));
+	tnl_jw_kv(&w, "expiresAt", end);
+	keep(&w, r->sso, "clientId");
+	keep(&w, r->sso, "clientSecret");
+	keep(&w, r->sso, "registrationExpiresAt");
+	keep(&w, again ? fresh : r->sso, "refreshToken");
+	tnl_jw_end_obj(&w);
+	if (!b.failed) {
+		struct tnl_json *now = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
+
+		if (now) {
+			tnl_json_free(r->sso);
+			r->sso = now;
+			rc = 0;
+		}
+		/* Not being able to write it costs others a refresh, us nothing. */
+		if (td_state_write(r->sso_path, tnl_buf_data(&b), tnl_buf_len(&b)) != 0)
+			td_warn("aws", NULL, "the refreshed SSO token cannot be kept file=\"%s\"", r->sso_path);
+	}
+	tnl_buf_fini_wiped(&b);
+	return rc;
+}
+
+static void got_token(struct td_cred_run *r, const struct td_http_response *h)
+{
+	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
+	const char *text = tnl_json_get_str(j, "accessToken");
+	int64_t seconds;
+
+	if (!h->err && h->status == 200 && text && tnl_json_int(tnl_json_get(j, "expiresIn"), &seconds) && seconds > 0 &&
+	    save(r, j, seconds) == 0)
+		td_run_ask(r, "SSO", 3, ask_role, got_role);
+	else if (left(r, "expiresAt") > 30) /* the old one still holds */
+		td_run_ask(r, "SSO", 3, ask_role, got_role);
+	else if (h->err)
+		td_run_fail(r, TD_CRED_ERROR, "SSO cannot be reached to refresh the token: %s", h->why);
+	else
+		needs_login(r, "has expired");
+	tnl_json_free(j);
+}
+
+static void ask_token(struct td_cred_run *r)
+{
+	static const char *const headers[][2] = {{"Content-Type", "application/json"}};
+	struct td_run_request q = {.method = "POST", .headers = headers, .n = 1};
+	char url[320], base[300];
+	struct tnl_buf b;
+	struct tnl_jw w;
+
+	endpoint(r, TD_SSO_OIDC, "oidc", base, sizeof(base));
+	snprintf(url, sizeof(url), "%s/token", base);
+	tnl_buf_init(&b, 65536);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "clientId", tnl_json_get_str(r->sso, "clientId"));
+	tnl_jw_kv(&w, "clientSecret", tnl_json_get_str(r->sso, "clientSecret"));
+	tnl_jw_kv(&w, "grantType", "refresh_token");
+	tnl_jw_kv(&w, "refreshToken", tnl_json_get_str(r->sso, "refreshToken"));
+	tnl_jw_end_obj(&w);
+	q.url = url;
+	q.body = tnl_buf_data(&b);
+	q.len = tnl_buf_len(&b);
+	if (b.failed)
+		td_run_fail(r, TD_CRED_ERROR, "SSO: the request is too long");
+	else
+		td_run_request(r, &q);
+	tnl_buf_fini_wiped(&b);
+}
+
+void td_run_sso(struct td_cred_run *r)
+{
+	if (!load_cache(r)) {
+		needs_login(r, "has not begun");
+		return;
+	}
+	if (left(r, "expiresAt") > SOON_S) {
+		td_run_ask(r, "SSO", 3, ask_role, got_role);
+		return;
+	}
+	if (tnl_json_get_str(r->sso, "refreshToken") && tnl_json_get_str(r->sso, "clientId") &&
+	    tnl_json_get_str(r->sso, "clientSecret") && left(r, "registrationExpiresAt") > 0)
+		td_run_ask(r, "SSO", 2, ask_token, got_token);
+	else if (left(r, "expiresAt") > 30)
+		td_run_ask(r, "SSO", 3, ask_role, got_role);
+	else
+		needs_login(r, "has expired");
+}

@@ -1,0 +1,205 @@
+/* The security token service: AssumeRole and AssumeRoleWithWebIdentity. */
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include "tunneld/creds_run.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const sts_headers[][2] = {{"Content-Type", "application/x-www-form-urlencoded; charset=utf-8"},
+					     {"Accept", "application/json"}};
+
+static void param(struct tnl_buf *b, const char *key, const char *value)
+{
+	if (!value)
+		return;
+	tnl_buf_printf(b, "&%s=", key);
+	if (tnl_uri_encode(b, value, strlen(value), false) != 0)
+		b->failed = true;
+}
+
+static void session_name(struct tnl_buf *b, const struct td_cred_run *r, const char *name)
+{
+	char made[40];
+
+	snprintf(made, sizeof(made), "tunneld-%llu", (unsigned long long)td_run_now(r));
+	param(b, "RoleSessionName", name ? name : made);
+}
+
+static void number(struct tnl_buf *b, const char *key, unsigned v)
+{
+	if (v)
+		tnl_buf_printf(b, "&%s=%u", key, v);
+}
+
+static const struct td_assume *current(const struct td_cred_run *r)
+{
+	return &r->plan.roles[r->role + 1];
+}
+
+/* {"Error":{"Code","Message"}} */
+static void api_error(const struct tnl_json *j, const char **code, const char **text)
+{
+	const struct tnl_json *e = tnl_json_iget(j, "Error");
+
+	*code = tnl_json_str(tnl_json_iget(e, "Code"));
+	*text = tnl_json_str(tnl_json_iget(e, "Message"));
+	*code = *code ? *code : "no code";
+	*text = *text ? *text : "no text";
+}
+
+static void reply(struct td_cred_run *r, const struct td_http_response *h, const char *op, const struct td_assume *role)
+{
+	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
+	char outer[64], inner[64];
+	const char *code, *text;
+
+	snprintf(outer, sizeof(outer), "%sResponse", op);
+	snprintf(inner, sizeof(inner), "%sResult", op);
+	if (h->err) {
+		td_run_fail(r, TD_CRED_ERROR, "STS cannot be reached: %s", h->why);
+	} else if (h->status != 200) {
+		api_error(j, &code, &text);
+		td_run_fail(r, TD_CRED_ERROR, "role %.120s cannot be assumed (%s: %.200s): %s", role->arn, code, text,
+			    strncmp(code, "ExpiredToken", 12) == 0 || strcmp(code, "InvalidClientTokenId") == 0
+				    ? "renew the credentials that it is assumed with"
+				    : "check role_arn and the role's trust policy");
+	} else {
+		const struct tnl_json *c = tnl_json_get(tnl_json_get(tnl_json_get(j, outer), inner), "Credentials");
+
+		if (td_run_keys(r, c, "SessionToken") != 0)
+			td_run_fail(r, TD_CRED_ERROR, "STS answered %s without usable credentials", op);
+		else
+			td_run_have(r);
+	}
+	tnl_json_free(j);
+}
+
+static void post(struct td_cred_run *r, const struct tnl_buf *body, bool sign)
+{
+	char url[400];
+	struct td_run_request q = {.method = "POST",
+				   .url = url,
+				   .headers = sts_headers,
+				   .n = 2,
+				   .body = tnl_buf_data(body),
+				   .len = tnl_buf_len(body),
+				   .keys = sign ? &r->cur : NULL,
+				   .service = "sts"};
+
+	snprintf(url, sizeof(url), "%s/", td_aws_url(r->a, TD_STS));
+	if (body->failed)
+		td_run_fail(r, TD_CRED_ERROR, "STS: the request is too long");
+	else
+		td_run_request(r, &q);
+}
+
+/* --- AssumeRole -------------------------------------------------------------------------- */
+
+static void got_assumed(struct td_cred_run *r, const struct td_http_response *h)
+{
+	reply(r, h, "AssumeRole", current(r));
+}
+
+static void ask_assume(struct td_cred_run *r)
+{
+	const struct td_assume *role = current(r);
+	struct tnl_buf b;
+
+	tnl_buf_init(&b, 16384);
+	tnl_buf_puts(&b, "Action=AssumeRole&Version=2011-06-15");
+	param(&b, "RoleArn", role->arn);
+	session_name(&b, r, role->session_name);
+	param(&b, "ExternalId", role->external_id);
+	number(&b, "DurationSeconds", role->duration_s);
+	post(r, &b, true);
+	tnl_buf_fini(&b);
+}
+
+static void json_member(struct tnl_buf *b, const char *key, const char *value)
+{
+	if (!value)
+		return;
+	tnl_buf_printf(b, "%s\"%s\": \"", tnl_buf_len(b) > 1 ? ", " : "", key);
+	for (const char *c = value; *c; c++) {
+		if (*c == '"' || *c == '\\')
+			tnl_buf_putc(b, '\\');
+		tnl_buf_putc(b, (uint8_t)*c);
+	}
+	tnl_buf_putc(b, '"');
+}
+
+/* A role that wants a one-time code can only be assumed by a person. The aws command leaves what
+ * it got in a cache whose file names are made of the arguments: it is used from there. */
+static void from_cli_cache(struct td_cred_run *r, const struct td_assume *role)
+{
+	struct tnl_json *j = NULL;
+	struct tnl_buf b;
+	char *path, *text = NULL;
+	size_t n = 0;
+
+	tnl_buf_init(&b, 8192);
+	tnl_buf_putc(&b, '{');
+	if (role->duration_s)
+		tnl_buf_printf(&b, "\"DurationSeconds\": %u", role->duration_s);
+	json_member(&b, "ExternalId", role->external_id);
+	json_member(&b, "RoleArn", role->arn);
+	json_member(&b, "RoleSessionName", role->session_name);
+	json_member(&b, "SerialNumber", role->mfa_serial);
+	tnl_buf_putc(&b, '}');
+	path = b.failed || !tnl_buf_str(&b) ? NULL : td_home_file(".aws/cli/cache", tnl_buf_str(&b));
+	if (path && (text = td_aws_slurp(path, 65536, &n)) != NULL)
+		j = tnl_json_parse(text, n);
+	if (j && td_run_keys(r, tnl_json_get(j, "Credentials"), "SessionToken") == 0 && r->cur.expires_s > td_run_now(r) + 60)
+		td_run_have(r);
+	else
+		td_run_fail(r, TD_CRED_NEEDS_LOGIN,
+			    "needs login: profile %.80s wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile %.80s",
+			    role->profile, role->profile);
+	tnl_json_free(j);
+	td_aws_free_text(text, n);
+	tnl_free(path);
+	tnl_buf_fini(&b);
+}
+
+void td_run_assume(struct td_cred_run *r, const struct td_assume *role)
+{
+	if (role->mfa_serial)
+		from_cli_cache(r, role);
+	else
+		td_run_ask(r, "STS", 3, ask_assume, got_assumed);
+}
+
+/* --- AssumeRoleWithWebIdentity ---------------------------------------------------------------- */
+
+static void got_web(struct td_cred_run *r, const struct td_http_response *h)
+{
+	reply(r, h, "AssumeRoleWithWebIdentity", &r->plan.web);
+}
+
+static void ask_web(struct td_cred_run *r)
+{
+	size_t n = 0;
+	char *token = td_aws_slurp(r->plan.token_file, 65536, &n);
+	struct tnl_buf b;
+
+	if (!token) {
+		td_run_fail(r, TD_CRED_ERROR, "the web identity token %.200s cannot be read: %s", r->plan.token_file, strerror(errno));
+		return;
+	}
+	token[strcspn(token, "\r\n")] = 0;
+	tnl_buf_init(&b, 256 * 1024);
+	tnl_buf_puts(&b, "Action=AssumeRoleWithWebIdentity&Version=2011-06-15");
+	param(&b, "RoleArn", r->plan.web.arn);
+	session_name(&b, r, r->plan.web.session_name);
+	number(&b, "DurationSeconds", r->plan.web.duration_s);
+	param(&b, "WebIdentityToken", token);
+	td_aws_free_text(token, n);
+	post(r, &b, false);
+	tnl_buf_fini_wiped(&b);
+}
+
+void td_run_web_identity(struct td_cred_run *r)
+{
+	td_run_ask(r, "STS", 3, ask_web, got_web);
+}
