@@ -145,10 +145,10 @@ static void stop_listening(struct fwd_tunnel *t)
 static int start_listening(struct fwd_tunnel *t, char *why, size_t cap)
 {
 	for (int i = 0; i < t->cfg->naddrs && i < FWD_MAX_LISTEN; i++) {
-		char text[160], s[TD_ADDR_STR];
+		char text[160];
 		struct td_listener *l = td_listen(t->f->loop, &t->cfg->addrs[i], on_accept, t, text, sizeof text);
 		if (!l) {
-			snprintf(why, cap, "tunnel %s: cannot listen on %s: %s", t->cfg->name, td_addr_str(&t->cfg->addrs[i], s), text);
+			snprintf(why, cap, "tunnel %s: %s", t->cfg->name, text);
 			stop_listening(t);
 			return -1;
 		}
@@ -243,6 +243,8 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 	for (int i = 0; i < cfg->fwd.ntunnels; i++) {
 		if (!tunnel_new(f, cfg, &cfg->fwd.tunnels[i], why, cap)) {
 			drop_all_tunnels(f);
+			tnl_free(f->state_dir);
+			f->state_dir = NULL;
 			td_loop_defer(l, tnl_free, f);
 			return NULL;
 		}
