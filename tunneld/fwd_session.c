@@ -148,8 +148,9 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 
 	s->bytes_in += in;
 	s->bytes_out += out;
-	td_info(MOD, fwd_session_name(s), "connection %s tunnel=%s peer=%s reason=\"%s\" in=%llu out=%llu",
-		reason == UINT32_MAX ? "closed" : "reset", c->tunnel->cfg->name, c->peer,
+	const struct td_tunnel_config *t = c->tunnel->cfg;
+	td_info(MOD, fwd_session_name(s), "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s\" in=%llu out=%llu",
+		reason == UINT32_MAX ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
 		reason == UINT32_MAX ? "done" : tnl_reset_text(reason), (unsigned long long)in, (unsigned long long)out);
 	fwd_conn_closed(c, in, out);
 	if (s->ending)

@@ -236,12 +236,12 @@ class World:
 	def __exit__(self, kind, value, tb):
 		faults = []
 		try:
-			for c in reversed(self.closers):
+			faults += self.shutdown(check=kind is None)
+			for c in reversed(self.closers):  # afterwards: what the processes need to end well (proxies, links)
 				try:
 					c()
 				except Exception as e:
 					faults.append('closing: %s' % e)
-			faults += self.shutdown(check=kind is None)
 		finally:
 			if kind is not None and not issubclass(kind, Skip) or faults:
 				self.dump()
@@ -269,7 +269,11 @@ class World:
 			try:
 				if was_alive:
 					p.signal(signal.SIGTERM)
-				code = p.wait(15 if check else 4)
+				if was_alive and not check:  # the test has failed: whatever is open is of no interest
+					time.sleep(0.2)
+					if p.alive():
+						p.signal(signal.SIGTERM)
+				code = p.wait(15 if check else 2)
 			except AssertionError as e:
 				faults.append(str(e))
 				p.kill9()
@@ -369,6 +373,8 @@ class World:
 		p.ports = {}
 		if wait:
 			p.wait_note('READY=1')
+			# The notification can overtake the log.
+			p._wait(lambda: set(tunnels) <= set(self.ports(p)), 5, 'listening line of every tunnel')
 			p.ports = self.ports(p)
 		return p
 
@@ -390,9 +396,9 @@ class World:
 				out.setdefault(m.group(1), where)
 		return out
 
-	def status(self, p, role=None):
+	def status(self, p):
 		"""tunneld status --json of a running process, parsed."""
-		argv = [BIN, 'status', '--json', '-c', p.argv[p.argv.index('-c') + 1]] + ([role] if role else [])
+		argv = [BIN, 'status', '--json', '-c', p.argv[p.argv.index('-c') + 1]]
 		r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), timeout=20 * SLOW, cwd=self.dir)
 		assert r.returncode == 0, (r.returncode, r.stdout, r.stderr)
 		return json.loads(r.stdout)

@@ -250,6 +250,18 @@ def wait_reset(sock, timeout=10):
 		return True
 
 
+def refused(address, data=b'', timeout=10):
+	"""Connects, sends, and says whether the connection was reset (in whatever moment)."""
+	try:
+		sock = connect(address, timeout)
+		if data:
+			sock.sendall(data)
+	except (ConnectionResetError, BrokenPipeError):
+		return True
+	with sock:
+		return wait_reset(sock, timeout)
+
+
 def free_port(host='127.0.0.1'):
 	s = socket.socket()
 	s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
