@@ -176,7 +176,8 @@ int tnl_gcm_open(struct tnl_gcm *g, const uint8_t nonce[12], const uint8_t *in, 
 
 	if (n < 16)
 		return TNL_ECRYPTO;
-	if (!EVP_AEAD_CTX_open(&g->ctx, out, &len, n, nonce, 12, in, n, aad, aad_len)) {
+	/* On failure it clears as much as it was allowed to write. */
+	if (!EVP_AEAD_CTX_open(&g->ctx, out, &len, n - 16, nonce, 12, in, n, aad, aad_len)) {
 		ERR_clear_error();
 		return TNL_ECRYPTO;
 	}
