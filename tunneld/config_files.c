@@ -25,9 +25,11 @@ char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **
 	*len = 0;
 	if (fd < 0 || fstat(fd, st)) {
 		*why = strerror(errno);
-	} else if (S_ISDIR(st->st_mode)) {
-		*why = "is a directory";
+	} else if (!S_ISREG(st->st_mode) && !S_ISFIFO(st->st_mode)) {
+		*why = S_ISDIR(st->st_mode) ? "is a directory" : "is not a file";
 	} else {
+		/* A pipe (-c <(…)) is waited for; opening one that nobody writes to is not. */
+		fcntl(fd, F_SETFL, 0);
 		text = td_cfg_alloc(FILE_MAX_BYTES + 2);
 		ssize_t n = 0;
 		while (*len <= FILE_MAX_BYTES && (n = read(fd, text + *len, FILE_MAX_BYTES + 1 - *len)) > 0)

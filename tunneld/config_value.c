@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { LISTEN_MAX = 16 }; /* of one section */
+
 void *td_cfg_alloc(size_t n)
 {
 	void *p = tnl_calloc(1, n);
@@ -180,6 +182,10 @@ static bool parse_listen(struct td_cfg_parse *p, int line, const struct td_opt *
 		addrs = td_cfg_grow(addrs, (size_t)(n + k) * sizeof *addrs);
 		memcpy(addrs + n, got, (size_t)k * sizeof *addrs);
 		n += k;
+	}
+	if (n > LISTEN_MAX) {
+		td_cfg_error(p, line, "%s: more than %d addresses", o->key, LISTEN_MAX);
+		ok = false;
 	}
 	if (o->in & TD_IN(TUNNEL)) {
 		struct td_tunnel_config *t = base;
@@ -389,8 +395,13 @@ void td_value_free(const struct td_opt *o, void *base)
 		struct td_tunnel_config *t = base;
 		list_free(&t->listen);
 		tnl_free(t->addrs);
+		t->addrs = NULL;
+		t->naddrs = 0;
 	} else if (o->type == TD_T_LISTEN) {
-		tnl_free(((struct td_gateway_config *)base)->addrs);
+		struct td_gateway_config *g = base;
+		tnl_free(g->addrs);
+		g->addrs = NULL;
+		g->naddrs = 0;
 	} else if (o->type == TD_T_LIST) {
 		list_free(at);
 	} else if (o->type == TD_T_RULES) {

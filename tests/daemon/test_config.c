@@ -280,6 +280,17 @@ static void test_rules(void **s)
 	td_config_free(c);
 }
 
+static void test_many_addresses(void **s)
+{
+	char text[1000] = "[tunnel a]\ntarget = i-1\nport = 2\nlisten = 127.0.0.1:1", want[100];
+	for (int i = 2; i <= 17; i++)
+		sprintf(text + strlen(text), ", 127.0.0.1:%d", i);
+	snprintf(want, sizeof want, "t.ini:4: listen: more than 16 addresses\n");
+	expect(text, 0, want);
+	text[strlen(text) - strlen(", 127.0.0.1:17")] = '\0';
+	td_config_free(parse_ok(text, 0));
+}
+
 static void test_conflicts(void **s)
 {
 	expect(TUNNEL "[gateway]\nlisten = 0.0.0.0:1\ncertificate = c\nprivate_key = k\n[alias a]\ntarget = i-2\n"
@@ -464,7 +475,7 @@ static void test_no_leak(void **s)
 	long before = tnl_alloc_live();
 	char *said = NULL;
 	td_config_free(parse_ok(gateway_sample, 0));
-	assert_null(parse_said("[tunnel a]\nlisten = 1.2.3.4:5, x\nlisten = y\ntarget = i\ntarget = j\n[tunnel a]\nport=5\n[aws]\n[aws]\nregion=a\n",
+	assert_null(parse_said("[gateway]\nlisten = 1.2.3.4:5\nlisten =\n[tunnel a]\nlisten = 1.2.3.4:5, x\nlisten = y\nlisten =\ntarget = i\ntarget = j\n[tunnel a]\nport=5\n[aws]\n[aws]\nregion=a\n",
 			       TD_ROLE_ANY, &said));
 	free(said);
 	assert_int_equal(tnl_alloc_live(), before);
@@ -487,7 +498,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_samples),	  cmocka_unit_test(test_every_mistake), cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_secrets_not_shown), cmocka_unit_test(test_inherit), cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_conflicts), cmocka_unit_test(test_equality),	cmocka_unit_test(test_units),
+		cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_equality),	cmocka_unit_test(test_units),
 		cmocka_unit_test(test_files),	  cmocka_unit_test(test_nul),		cmocka_unit_test(test_no_leak),
 		cmocka_unit_test(test_find),
 	};

@@ -80,6 +80,9 @@ def which_file():
 		for name, text in (('absent.ini', 'No such file or directory'), ('.', 'is a directory')):
 			out, err = run('-t', '-c', os.path.join(d.dir, name), code=2)
 			assert text in err and not out, err
+		# From a pipe, as the shell makes them.
+		r = subprocess.run('cat %s | %s -t -c /dev/stdin' % (other, BIN), shell=True, stdout=subprocess.PIPE, env=clean_env())
+		assert r.returncode == 0 and r.stdout == b'/dev/stdin: ok\n', r
 		# One that may not be read.
 		os.chmod(d.dir, 0o755)
 		shut = d.write('shut.ini', good, 0)
