@@ -223,6 +223,45 @@ static void last_bytes(void **state)
 	}
 }
 
+static void end_while_sending(void **state)
+{
+	/* The peer says that it will send no more while our last bytes are still queued: they are sent all the same. */
+	struct end e = {.total = 250000};
+	struct td_addr a = t_addr("127.0.0.1:0");
+	struct server s = {0};
+	char junk[65536];
+	int small = 4096, l = socket(AF_INET, SOCK_STREAM, 0);
+	t_open();
+	setsockopt(l, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+	assert_int_equal(bind(l, &a.sa, a.len), 0);
+	assert_int_equal(listen(l, 1), 0);
+	getsockname(l, &s.addr.sa, &(socklen_t){sizeof s.addr.ss});
+	dial(&e, &s, false, NULL, 0);
+	assert_true(t_until(&e.ready, 5000));
+	int fd = accept(l, NULL, NULL);
+	assert_int_equal(e.sent, 250000);
+	td_conn_shutdown(e.c);
+	t_turns(3);
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	t_turns(3);
+	td_fd_nonblock(fd);
+	uint64_t got = 0;
+	for (int i = 0; i < 200000; i++) {
+		ssize_t n = read(fd, junk, sizeof junk);
+		if (n == 0)
+			break;
+		got += n > 0 ? (uint64_t)n : 0;
+		t_turns(1);
+	}
+	assert_int_equal(got, 250000);
+	assert_true(t_until(&e.closed, 5000));
+	assert_int_equal(e.err, TNL_EEOF);
+	close(fd);
+	close(l);
+	td_timer_stop(&e.resume);
+	t_close();
+}
+
 static void broken(void **state)
 {
 	for (int tls = 0; tls < 2; tls++) {
@@ -553,7 +592,7 @@ int main(void)
 		cmocka_unit_test(bulk_tls),	  cmocka_unit_test(bulk_plain), cmocka_unit_test(bulk_pauses),
 		cmocka_unit_test(last_bytes),	  cmocka_unit_test(broken),	cmocka_unit_test(not_reached),
 		cmocka_unit_test(handshake_failures), cmocka_unit_test(through_proxy), cmocka_unit_test(proxy_refusals),
-		cmocka_unit_test(fairness),
+		cmocka_unit_test(fairness),	  cmocka_unit_test(end_while_sending),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

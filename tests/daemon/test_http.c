@@ -307,12 +307,17 @@ static void keep_alive(void **state)
 	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 2), 2);
 	assert_string_equal(s.seen, "GET /b");
 	assert_null(strstr(r.got, "Connection: close"));
+	static const char head[] = "HEAD /h HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nUnIqU";
+	raw_send(&r, head, sizeof head - 1);
+	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 3), 3);
+	assert_null(strstr(r.got, "UnIqU")); /* its length, without it */
+	assert_non_null(strstr(r.got, "Content-Length: 5"));
 	for (size_t i = 0; i < sizeof two - 1; i++) { /* byte by byte */
 		raw_send(&r, two + i, 1);
 		t_turns(2);
 	}
-	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 4), 4);
-	assert_int_equal(s.requests, 4);
+	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 5), 5);
+	assert_int_equal(s.requests, 5);
 	/* a request behind one that is not yet answered */
 	static const char hold[] = "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nGET /after HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 	raw_send(&r, hold, sizeof hold - 1);
@@ -320,9 +325,9 @@ static void keep_alive(void **state)
 		t_turns(1);
 	assert_non_null(s.held);
 	t_turns(20);
-	assert_int_equal(s.requests, 5);
+	assert_int_equal(s.requests, 6);
 	td_request_reply(s.held, 201, NULL, NULL, 0, NULL, 0);
-	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 5), 5);
+	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 6), 6);
 	assert_non_null(strstr(r.got, "HTTP/1.1 201 Created"));
 	assert_string_equal(s.seen, "GET /after");
 	assert_true(t_until(&r.eof, 5000));
@@ -388,6 +393,7 @@ static void refusals(void **state)
 		if (strncmp(r.got, want, strlen(want)) != 0)
 			fail_msg("case %zu: wanted %s, got %.60s", i, want, r.got);
 		assert_non_null(strstr(r.got, "Connection: close"));
+		assert_true(cases[i].status != 426 || strstr(r.got, "Sec-WebSocket-Version: 13"));
 		assert_int_equal(s.refused, before + 1); /* told once */
 		assert_int_equal(s.last_refused, cases[i].status);
 		raw_close(&r);

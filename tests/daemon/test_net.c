@@ -151,6 +151,19 @@ static void unix_listening(void **state)
 	assert_int_equal(stat(spec + 5, &st), 0);
 	td_listener_free(l);
 	assert_int_equal(stat(spec + 5, &st), -1); /* taken away by whom made it */
+	/* one that is busy (its backlog is full) is not stale */
+	int busy = socket(AF_UNIX, SOCK_STREAM, 0), waiting[8], w = 0;
+	assert_int_equal(bind(busy, &at.sa, at.len), 0);
+	assert_int_equal(listen(busy, 0), 0);
+	while (w < 8 && (waiting[w] = connect_to(&at)) >= 0)
+		w++;
+	assert_in_range(w, 1, 7);
+	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof why));
+	assert_int_equal(stat(spec + 5, &st), 0);
+	while (w > 0)
+		close(waiting[--w]);
+	close(busy);
+	unlink(spec + 5);
 	/* a stale one is replaced */
 	int stale = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(stale, &at.sa, at.len), 0);
@@ -283,6 +296,9 @@ static void dialing(void **state)
 	assert_int_equal(td_addr_port(&d.peer), td_addr_port(&at));
 	assert_true(T->now - from < 2 * TD_SEC);
 	close(d.fd);
+	list[1] = t_addr("unix:/nonexistent/socket"); /* a refusal says more than what came after it */
+	d = dial(list, 2, TD_SEC);
+	assert_int_equal(d.err, TNL_EREFUSED);
 	d = dial(NULL, 0, TD_SEC);
 	assert_int_equal(d.err, TNL_EUNREACH);
 	/* cancelled: no call, no descriptor */
