@@ -68,6 +68,7 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 	}
 	td_loop_on_wake(l, on_wake, a);
 	ag_control_init(a);
+	a->ledger = ag_ledger_new(a);
 	ag_control_start(a);
 	return a;
 }
@@ -80,6 +81,8 @@ void td_agent_free(struct td_agent *a)
 	td_timer_stop(&a->drain_timer);
 	td_timer_stop(&a->settle_timer);
 	a->done = NULL;
+	ag_ledger_free(a->ledger);
+	a->ledger = NULL;
 	while (!tnl_list_empty(&a->sessions))
 		ag_session_free(tnl_container_of(a->sessions.next, struct ag_session, node));
 	ag_tasks_free(a);

@@ -266,6 +266,7 @@ static void task_send(void *arg)
 		return;
 	if (t->tries == TASK_TRIES) {
 		a->n.tasks_unconfirmed++;
+		ag_ledger_del(a->ledger, t->session_id);
 		td_warn(AG_MOD, t->session_id, "the gateway did not confirm the end of the session tries=%d", t->tries);
 		task_free(t);
 		ag_settle(a);
@@ -322,10 +323,20 @@ void ag_tasks_acknowledged(struct td_agent *a, const char *message_id)
 		return;
 	tnl_list_foreach_safe(it, &a->tasks) {
 		struct ag_task *t = tnl_container_of(it, struct ag_task, node);
-		if (!memcmp(t->message_id, id, sizeof id))
+		if (!memcmp(t->message_id, id, sizeof id)) {
+			ag_ledger_del(a->ledger, t->session_id);
 			task_free(t);
+		}
 	}
 	ag_settle(a);
+}
+
+bool ag_task_pending(const struct td_agent *a, const char *session_id)
+{
+	tnl_list_foreach(it, &a->tasks)
+		if (!strcmp(tnl_container_of(it, struct ag_task, node)->session_id, session_id))
+			return true;
+	return false;
 }
 
 void ag_tasks_free(struct td_agent *a)

@@ -1,5 +1,6 @@
-/* UpdateInstanceInformation: at the start and every five minutes. The service shows
- * by it that the target is there; nothing here depends on its answer. */
+/* UpdateInstanceInformation: once in its short form, which says that this process has
+ * just started and knows of no session, then in full at once and every five minutes.
+ * The service shows by it that the target is there; nothing here depends on its answer. */
 #include "tunneld/agent_int.h"
 
 #include "lib/alloc.h"
@@ -21,6 +22,7 @@ struct ag_info {
 	struct td_timer timer;
 	bool announced; /* the call without a status was made */
 	bool warned;
+	bool introduced;               /* the short form has been answered */
 	char computer[256], address[INET_ADDRSTRLEN], platform[64], version[64];
 };
 

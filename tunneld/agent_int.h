@@ -80,6 +80,7 @@ struct ag_task {
 void ag_task_add(struct td_agent *a, const char *session_id, const char *status, const char *output);
 void ag_tasks_resume(struct td_agent *a);    /* the control channel is (back) up */
 void ag_tasks_acknowledged(struct td_agent *a, const char *message_id);
+bool ag_task_pending(const struct td_agent *a, const char *session_id);
 void ag_tasks_free(struct td_agent *a);
 
 /* --- sessions ----------------------------------------------------------------------------- */
@@ -142,6 +143,14 @@ const char *ag_state_name(const struct ag_session *s);
 
 void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
 
+/* --- what outlives a crash ------------------------------------------------------------------- */
+
+struct ag_ledger;                      /* NULL everywhere: no state directory */
+struct ag_ledger *ag_ledger_new(struct td_agent *a); /* reports what the last process left */
+void ag_ledger_add(struct ag_ledger *l, const char *session_id);
+void ag_ledger_del(struct ag_ledger *l, const char *session_id);
+void ag_ledger_free(struct ag_ledger *l); /* before the sessions go: what is open stays noted */
+
 /* --- the agent ------------------------------------------------------------------------------ */
 
 struct ag_info;                        /* UpdateInstanceInformation */
@@ -156,6 +165,7 @@ struct td_agent {
 	struct td_aws *aws;
 	struct ag_control control;
 	struct ag_info *info;
+	struct ag_ledger *ledger;
 	struct tnl_list sessions, tasks;
 	unsigned nsessions;
 	bool draining, told;

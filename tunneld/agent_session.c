@@ -394,6 +394,10 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 		td_debug(AG_MOD, start->session_id, "session runs already, start ignored");
 		return;
 	}
+	if (ag_task_pending(a, start->session_id)) {
+		td_debug(AG_MOD, start->session_id, "session has ended already, start ignored");
+		return;
+	}
 	const struct ag_plugin *plugin = ag_plugin_for(a, start, why, sizeof why);
 	if (a->draining) {
 		refuse(a, start, "the agent is stopping");
@@ -415,6 +419,7 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 		return;
 	}
 	a->n.sessions++;
+	ag_ledger_add(a->ledger, s->start.session_id);
 	td_info(AG_MOD, s->start.session_id, "session starts type=%s document=%s owner=%s", s->start.session_type,
 		s->start.document_name ? s->start.document_name : "", s->start.session_owner ? s->start.session_owner : "");
 	if (s->plugin->init && !s->plugin->init(s, why, sizeof why))

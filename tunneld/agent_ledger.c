@@ -1,0 +1,184 @@
+/* The ids of sessions that run, in a file of the state directory: sessions that a
+ * crash cut off are reported as ended by the next start, so that their clients do
+ * not wait for an agent that knows nothing of them.
+ *
+ * "+ID" when one starts, "-ID" when its end is confirmed; written anew when it has
+ * grown.  One write for all changes of a turn. */
+#include "tunneld/agent_int.h"
+
+#include "lib/alloc.h"
+#include "lib/map.h"
+#include "tunneld/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define COMPACT_AT (64u * 1024)
+#define LINE_MAX_ 300
+#define FILE_LIMIT (16 << 20)
+
+struct ag_ledger {
+	struct td_agent *a;
+	char path[1024];
+	int fd;
+	size_t size;
+	struct tnl_buf pending;
+	bool queued, broken, closed;
+};
+
+static void trouble(struct ag_ledger *l, const char *what)
+{
+	if (!l->broken)
+		td_warn(AG_MOD, NULL, "cannot %s %s: %s; sessions that a crash cuts off will end late", what, l->path, strerror(errno));
+	l->broken = true;
+}
+
+static bool write_all(int fd, const uint8_t *p, size_t n)
+{
+	while (n) {
+		ssize_t w = write(fd, p, n);
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w <= 0)
+			return false;
+		p += w;
+		n -= (size_t)w;
+	}
+	return true;
+}
+
+/* What is open, and what has ended without the gateway's word for it. */
+static void compact(struct ag_ledger *l)
+{
+	struct tnl_buf all;
+	char tmp[sizeof l->path + 8];
+
+	snprintf(tmp, sizeof tmp, "%s.new", l->path);
+	tnl_buf_init(&all, FILE_LIMIT);
+	tnl_list_foreach(it, &l->a->sessions)
+		tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_session, node)->start.session_id);
+	tnl_list_foreach(it, &l->a->tasks)
+		tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_task, node)->session_id);
+	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+	if (fd >= 0 && !all.failed && write_all(fd, tnl_buf_data(&all), tnl_buf_len(&all)) && rename(tmp, l->path) == 0) {
+		if (l->fd >= 0)
+			close(l->fd);
+		l->fd = fd;
+		l->size = tnl_buf_len(&all);
+		l->broken = false;
+	} else {
+		trouble(l, "write");
+		if (fd >= 0)
+			close(fd);
+	}
+	tnl_buf_fini(&all);
+}
+
+static void flush(void *arg)
+{
+	struct ag_ledger *l = arg;
+
+	l->queued = false;
+	if (l->closed)
+		return;
+	l->size += tnl_buf_len(&l->pending);
+	if (l->fd < 0 || l->size > COMPACT_AT || l->pending.failed) {
+		compact(l);
+	} else if (!write_all(l->fd, tnl_buf_data(&l->pending), tnl_buf_len(&l->pending))) {
+		trouble(l, "write");
+	}
+	tnl_buf_reset(&l->pending);
+}
+
+static void note(struct ag_ledger *l, char sign, const char *id)
+{
+	if (!l)
+		return;
+	tnl_buf_printf(&l->pending, "%c%s\n", sign, id);
+	if (!l->queued)
+		td_loop_defer(l->a->loop, flush, l);
+	l->queued = true;
+}
+
+void ag_ledger_add(struct ag_ledger *l, const char *session_id)
+{
+	note(l, '+', session_id);
+}
+
+void ag_ledger_del(struct ag_ledger *l, const char *session_id)
+{
+	note(l, '-', session_id);
+}
+
+static void line(struct tnl_map *open_ids, const char *s)
+{
+	static char here;
+
+	if (s[0] == '+' && s[1])
+		(void)!tnl_map_set_str(open_ids, s + 1, &here);
+	else if (s[0] == '-')
+		tnl_map_del_str(open_ids, s + 1);
+}
+
+/* What the last process left: each is reported as failed as soon as there is a control channel. */
+static void read_back(struct ag_ledger *l)
+{
+	char text[LINE_MAX_];
+	struct tnl_map *ids = tnl_map_new();
+	FILE *f = fopen(l->path, "re");
+	struct stat st;
+	const void *key;
+	size_t it = 0, n;
+
+	if (f && ids && fstat(fileno(f), &st) == 0 && st.st_size <= FILE_LIMIT)
+		while (fgets(text, sizeof text, f))
+			if (strchr(text, '\n')) { /* a torn last line is no id */
+				text[strcspn(text, "\n")] = '\0';
+				line(ids, text);
+			}
+	if (f)
+		fclose(f);
+	while (ids && tnl_map_next(ids, &it, &key, &n)) {
+		char id[LINE_MAX_];
+		snprintf(id, sizeof id, "%.*s", (int)n, (const char *)key);
+		td_info(AG_MOD, id, "session of the last run is reported as ended");
+		ag_task_add(l->a, id, AG_FAILED, "the agent was restarted");
+	}
+	tnl_map_free(ids);
+}
+
+struct ag_ledger *ag_ledger_new(struct td_agent *a)
+{
+	if (!a->cfg->state_dir)
+		return NULL;
+	struct ag_ledger *l = tnl_calloc(1, sizeof *l);
+	if (!l)
+		return NULL;
+	l->a = a;
+	l->fd = -1;
+	tnl_buf_init(&l->pending, 1 << 20);
+	if (snprintf(l->path, sizeof l->path, "%s/agent-sessions", a->cfg->state_dir) >= (int)sizeof l->path) {
+		tnl_free(l);
+		return NULL;
+	}
+	read_back(l);
+	compact(l);
+	return l;
+}
+
+/* Orderly: the next start has nothing to report but what the gateway never confirmed. */
+void ag_ledger_free(struct ag_ledger *l)
+{
+	if (!l)
+		return;
+	compact(l);
+	if (l->fd >= 0)
+		close(l->fd);
+	tnl_buf_fini(&l->pending);
+	l->closed = true; /* a flush may be queued: it runs before the memory goes */
+	td_loop_defer(l->a->loop, tnl_free, l);
+}
