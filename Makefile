@@ -9,7 +9,7 @@ BUILD ?= build
 OPT ?= -O2 -g
 # V=1 shows the commands.
 Q := $(if $(V),,@)
-say := $(if $(V),@:,@echo)
+say := $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),@:,@echo)
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wno-unused-parameter
