@@ -45,9 +45,9 @@ class FaultWorld(World):
 		self.c, self.a = FaultProxy(self.gw_port), FaultProxy(self.gw_port)
 		self.closers += [self.c.close, self.a.close]
 		self.server = server or Server(handler)
-		self.g = self.gateway(public_port=self.c.port, **dict(QUICK_GW, **(gateway or {})))
-		self.ag = self.agent(port=self.a.port, **dict(QUICK, **(agent or {})))
-		self.f = self.forwarder({'t': dict({'port': self.server.port}, **QUICK, **(tunnel or {}))}, port=self.c.port, **(forwarder or {}))
+		self.g = self.gateway(public_port=self.c.port, **{**QUICK_GW, **(gateway or {})})
+		self.ag = self.agent(port=self.a.port, **{**QUICK, **(agent or {})})
+		self.f = self.forwarder({'t': {'port': self.server.port, **QUICK, **(tunnel or {})}}, port=self.c.port, **(forwarder or {}))
 		return self
 
 	@property
@@ -56,7 +56,7 @@ class FaultWorld(World):
 
 	def regateway(self, **options):
 		"""The gateway again on its port, with its store."""
-		self.g = self.gateway(public_port=self.c.port, **dict(QUICK_GW, **options))
+		self.g = self.gateway(public_port=self.c.port, **{**QUICK_GW, **options})
 		return self.g
 
 

@@ -116,7 +116,6 @@ def one_byte_writes():
 		w.build(tunnel={'ping_interval': '20s'}, agent={'ping_interval': '20s'}, gateway={'ping_interval': '20s'})
 		for p in w.both:
 			p.do('chunk', 1)
-			p.do('cut')
 		c = connect(w.f.ports['t'], 100)
 		upload(c, 40000)
 		download(c, 40000)

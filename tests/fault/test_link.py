@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from faults import QUICK, QUICK_GW, background
+from faults import QUICK, background
 from harness import BIN, SLOW, Skip, World, clean_env
 from run import test
 from services import MIB, Server, Source, blob, connect, download, echo, free_port, ping, read_exact, upload
@@ -50,7 +50,7 @@ class LinkWorld(World):
 		self.server = Server(handler)
 		self.gw_port = free_port()
 		both = '127.0.0.1:%d, 10.77.0.2:%d' % (self.gw_port, self.gw_port)
-		self.g = self.gateway(listen=both, **dict(QUICK_GW, public_url='https://10.77.0.2:%d' % self.gw_port, ping_interval='2s', pong_timeout='3s'))
+		self.g = self.gateway(listen=both, public_url='https://10.77.0.2:%d' % self.gw_port, ping_interval='2s', pong_timeout='3s')
 		self.ag = self.agent(**QUICK)
 		t = {'port': self.server.port, 'listen': 'unix:' + self.path('t.sock'), 'reconnect_min': '20ms', 'reconnect_max': '500ms', 'ping_interval': '2s',
 			'pong_timeout': '3s'}
