@@ -30,7 +30,7 @@ struct td_creds_req;
 struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds_fn *fn, void *ctx); /* cached; refreshed ahead of expiry */
 void td_creds_cancel(struct td_creds_req *r);
 /* What the last search gave, for status; PENDING before the first. *why: one line, "" when OK. While a person is
- * wanted (NEEDS_LOGIN) it looks again by itself, every 5 to 60 s. */
+ * wanted (NEEDS_LOGIN) it looks again by itself, every 2 to 60 s. */
 enum td_cred_state td_aws_cred_state(const struct td_aws *a, const char **why);
 
 /* --- signed calls --- */

@@ -6,7 +6,7 @@
 
 #define AHEAD_S 300u                 /* renewed so long before the end, or at three quarters of a short life */
 #define MUST_S 30u                   /* with less left than this they are not handed out any more */
-#define RECHECK_FIRST 5u             /* seconds between looks whether a person has logged in */
+#define RECHECK_FIRST 2u             /* seconds between looks whether a person has logged in */
 #define RECHECK_MAX 60u
 #define IDLE (3600 * TD_SEC)         /* nobody asked for so long: renewed when somebody does */
 
