@@ -66,6 +66,7 @@ struct td_aws {
 	char *no_proxy;
 	/* credentials */
 	struct td_keys keys;
+	uint64_t margin;             /* seconds before their end from which they are not handed out */
 	enum td_cred_state state;
 	char why[512], source[256];
 	struct td_cred_run *run;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define AHEAD_S 300u                 /* renewed so long before the end, or at three quarters of a short life */
-#define MUST_S 30u                   /* with less left than this they are not handed out any more */
+#define MUST_S 30u                   /* with less left they are not handed out any more; of a short life a quarter */
 #define RECHECK_FIRST 2u             /* seconds between looks whether a person has logged in */
 #define RECHECK_MAX 60u
 #define IDLE (3600 * TD_SEC)         /* nobody asked for so long: renewed when somebody does */
@@ -25,7 +25,7 @@ static uint64_t now_s(const struct td_aws *a)
 
 static bool usable(const struct td_aws *a)
 {
-	return a->keys.id && (!a->keys.expires_s || a->keys.expires_s > now_s(a) + MUST_S);
+	return a->keys.id && (!a->keys.expires_s || a->keys.expires_s > now_s(a) + a->margin);
 }
 
 static void start_run(struct td_aws *a);
@@ -127,10 +127,22 @@ static void plan_refresh(struct td_aws *a)
 	td_timer_in(&a->refresh, (left > 5 ? left : 5) * TD_SEC);
 }
 
+static void no_keys(struct td_aws *a, enum td_cred_state st, const char *why);
+
 static void have_keys(struct td_aws *a, struct td_keys *keys)
 {
 	bool back = a->state == TD_CRED_NEEDS_LOGIN;
+	uint64_t now = now_s(a), left = keys->expires_s > now ? keys->expires_s - now : 0;
 
+	if (keys->expires_s && !left) {
+		char why[400];
+
+		snprintf(why, sizeof(why), "the credentials of %s came with an end in the past: check this machine's clock",
+			 td_creds_source(a));
+		no_keys(a, TD_CRED_ERROR, why);
+		return;
+	}
+	a->margin = left / 4 < MUST_S ? left / 4 : MUST_S;
 	td_keys_fini(&a->keys);
 	a->keys = *keys;
 	memset(keys, 0, sizeof(*keys));
@@ -206,7 +218,7 @@ struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds
 		a->forced = a->forced || force_refresh;
 		start_run(a);
 	} else {
-		if (a->keys.expires_s && a->keys.expires_s < now_s(a) + MUST_S * 2)
+		if (a->keys.expires_s && a->keys.expires_s < now_s(a) + a->margin * 2)
 			start_run(a); /* late: the timer slept with the machine, or nobody asked for long */
 		answer_soon(a);
 	}
