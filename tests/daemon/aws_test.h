@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 static char HOME[64];
+static long live_before;
 
 static struct fake {
 	struct td_httpd *h;
@@ -133,6 +134,7 @@ T_UNUSED static void aws_open(void)
 	char why[256] = "", name[TD_ADDR_STR];
 	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .request = fake_request};
 
+	live_before = tnl_alloc_live();
 	t_open();
 	clean_env();
 	strcpy(HOME, "/tmp/tunneld-test-XXXXXX");
@@ -147,7 +149,8 @@ T_UNUSED static void aws_open(void)
 	snprintf(F.url, sizeof(F.url), "http://%s", td_addr_str(&a, name));
 }
 
-T_UNUSED static void aws_close(void)
+/* -1 when memory was left behind. */
+T_UNUSED static int aws_close(void)
 {
 	char cmd[128];
 
@@ -156,6 +159,7 @@ T_UNUSED static void aws_close(void)
 	t_close();
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", HOME);
 	assert_int_equal(system(cmd), 0);
+	return tnl_alloc_live() == live_before ? 0 : -1;
 }
 
 T_UNUSED static struct td_aws *aws_new(const struct td_aws_config *c)
