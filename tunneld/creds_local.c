@@ -100,13 +100,14 @@ static void ask_imds_keys(struct td_cred_run *r)
 
 static void got_imds_role(struct td_cred_run *r, const struct td_http_response *h)
 {
-	size_t n = h->err ? 0 : strcspn((const char *)h->body, "\r\n");
+	size_t n = 0;
 
 	if (h->err || h->status != 200 || !h->body_len) {
 		td_run_fail(r, TD_CRED_NONE, "no credentials: this instance has no role: attach an instance profile, or set keys or a profile");
 		return;
 	}
-	n = n < h->body_len ? n : h->body_len;
+	while (n < h->body_len && h->body[n] != '\r' && h->body[n] != '\n')
+		n++;
 	if (n >= sizeof(r->imds_role)) {
 		td_run_fail(r, TD_CRED_ERROR, "the instance's metadata names a role that is too long");
 		return;
