@@ -29,7 +29,7 @@
 #define GW_TOKEN_FRAME_NS (10 * TD_SEC)       /* from the upgrade to the token frame */
 #define GW_START_NS (60 * TD_SEC)             /* from StartSession to the agent's data channel */
 #define GW_AGENT_LOST_NS (30 * TD_SEC)        /* control channel up, data channel missing: the agent forgot it */
-#define GW_RESTART_NS (2 * TD_SEC)            /* the same when the agent said that it has just started */
+#define GW_RESTART_NS (1 * TD_SEC)            /* the same when the agent said that it has just started */
 #define GW_RESTART_SEEN_NS (60 * TD_SEC)      /* by then a dead agent's old link has been noticed */
 #define GW_LINGER_NS (2 * TD_SEC)             /* links after channel_closed */
 #define GW_LAST_WORDS_NS (30 * TD_SEC)        /* … while the client still reads what waits for it */

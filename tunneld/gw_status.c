@@ -25,6 +25,14 @@ static void kv_bool(struct tnl_jw *w, const char *key, bool v)
 	tnl_jw_bool(w, v);
 }
 
+static int64_t links(struct td_gateway *g)
+{
+	int64_t n = 0;
+	tnl_list_foreach(it, &g->links)
+		n++;
+	return n;
+}
+
 static void listeners(struct td_gateway *g, struct tnl_jw *w)
 {
 	struct td_addr a;
@@ -107,6 +115,7 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	tnl_jw_obj(&w);
 	listeners(g, &w);
 	tnl_jw_kvi(&w, "connections", g->httpd ? (int64_t)td_httpd_connections(g->httpd) : 0);
+	tnl_jw_kvi(&w, "links", links(g));
 	kv_bool(&w, "draining", g->draining);
 	tnl_jw_kvi(&w, "relay_memory", (int64_t)g->cfg->gw.relay_memory);
 	instances(g, &w);
