@@ -50,7 +50,7 @@ static void raw_closed(void *ctx, int err, const char *why)
 	td_conn_free(r->c);
 	r->c = NULL;
 }
-static const struct td_conn_cb raw_cb = { raw_ready, raw_readable, raw_writable, raw_closed };
+static const struct td_conn_cb raw_cb = { .ready = raw_ready, .readable = raw_readable, .writable = raw_writable, .closed = raw_closed };
 
 static void raw_send(struct raw *r, const void *p, size_t n) { assert_int_equal(td_conn_write(r->c, p, n), n); }
 
