@@ -123,7 +123,6 @@ struct ag_session {
 	char output[512];
 	struct td_aws_call *kms;
 	unsigned resumes;
-	uint64_t bytes_in, bytes_out;  /* of pipes that have closed */
 	/* the Port plugin's */
 	struct tnl_list streams;       /* ag_stream.node: dials and resolutions under way */
 	char *host;

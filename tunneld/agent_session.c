@@ -71,10 +71,13 @@ void ag_session_free(struct ag_session *s)
 static void gone(struct ag_session *s)
 {
 	struct td_agent *a = s->a;
+	struct tnl_channel_stats st = { 0 };
 
+	if (s->pump)
+		tnl_channel_stats(tnl_session_channel(td_pump_session(s->pump)), &st);
 	td_log(strcmp(s->status, AG_SUCCESS) ? TNL_LOG_WARN : TNL_LOG_INFO, AG_MOD, s->start.session_id,
-	       "session ended status=%s output=\"%s\" in=%llu out=%llu resumes=%u seconds=%llu", s->status, s->output,
-	       (unsigned long long)s->bytes_in, (unsigned long long)s->bytes_out, s->resumes,
+	       "session ended status=%s output=\"%s\" received=%llu sent=%llu resumes=%u seconds=%llu", s->status, s->output,
+	       (unsigned long long)st.payload_received, (unsigned long long)st.payload_sent, s->resumes,
 	       (unsigned long long)((a->loop->now - s->started_at) / TD_SEC));
 	if (strcmp(s->status, AG_SUCCESS) != 0)
 		a->n.sessions_failed++;
@@ -290,8 +293,6 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 {
 	struct ag_session *s = ctx;
 
-	s->bytes_in += in;
-	s->bytes_out += out;
 	if (s->plugin->pipe_closed)
 		s->plugin->pipe_closed(s, p, user, reason, in, out);
 	ag_settle(s->a);
