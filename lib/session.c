@@ -40,7 +40,7 @@ static int copy_strings(struct tnl_session *s)
 static uint64_t channel_wall(void *ctx)
 {
 	struct tnl_session *s = ctx;
-	return s->cfg.wall_ms ? s->cfg.wall_ms(s->cfg.ctx) : 0;
+	return s->cfg.wall_ms ? s->cfg.wall_ms(s->cfg.ctx) : 1; /* 0 is no date */
 }
 
 static struct tnl_channel *make_channel(struct tnl_session *s, uint64_t now)
