@@ -7,8 +7,9 @@
 static int in_syn(struct tnl_session *s, uint32_t id, uint64_t now)
 {
 	struct tnl_mux *m = &s->mux;
-	if (!s->cfg.agent || tnl_map_get_u64(m->by_id, id)) {
-		s->stats.unknown_frames++; /* a known id is ignored; towards a client nobody opens streams */
+	if (!s->cfg.agent || id == 0 || tnl_map_get_u64(m->by_id, id)) {
+		/* A known id is ignored; 0 stands for the session; towards a client nobody opens streams. */
+		s->stats.unknown_frames++;
 		return 0;
 	}
 	struct tnl_stream *st = tnl_stream_new_(s, now);

@@ -113,6 +113,7 @@ static void harmless_oddities(void **state)
 	raw_agent(&r, &c, STOCK_RESPONSE("1.2.707.0"));
 	raw_smux(&r, 1, TNL_SMUX_PSH, 9, "lost", 4);   /* unknown id */
 	raw_smux(&r, 1, TNL_SMUX_FIN, 9, NULL, 0);
+	raw_smux(&r, 1, TNL_SMUX_SYN, 0, NULL, 0);     /* the session's own id */
 	raw_smux(&r, 1, TNL_SMUX_SYN, 4, NULL, 0);     /* even ids are fine */
 	raw_smux(&r, 1, TNL_SMUX_PSH, 4, "a", 1);
 	raw_smux(&r, 1, TNL_SMUX_SYN, 4, NULL, 0);     /* known id: ignored */
