@@ -38,6 +38,9 @@ check: deps-test
 check-long: deps-test
 	@BUILD=$(BUILD) MAKE="$(MAKE)" sh tests/check.sh long
 
-.PHONY: unit test-programs e2e bench check check-long
+lint: deps-lint
+	@sh contrib/lint.sh
+
+.PHONY: lint unit test-programs e2e bench check check-long
 .SECONDARY:
 

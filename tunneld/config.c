@@ -101,7 +101,8 @@ static void check_required(struct td_cfg_parse *p, const struct td_sec_rec *s)
 	const char *word = td_sections[s->kind].word;
 	for (int i = 0; i < td_nopts; i++)
 		if (td_opt_in(&td_opts[i], s->kind) && (td_opts[i].flags & TD_F_REQUIRED) && !s->key_line[i])
-			td_cfg_error(p, s->line, "[%s%s%s] wants %s", word, *s->name ? " " : "", s->name, td_opts[i].key);
+			td_cfg_error(p, s->line, "[%s%s%s] wants %s", word, *s->name ? " " : "", s->name,
+				     td_opts[i].key);
 }
 
 static void check_aws(struct td_cfg_parse *p, const struct td_sec_rec *s, const struct td_aws_config *a)
@@ -109,7 +110,8 @@ static void check_aws(struct td_cfg_parse *p, const struct td_sec_rec *s, const 
 	if (a->access_key_id && !a->secret_access_key && !td_sec_line(s, "secret_access_key"))
 		td_cfg_error(p, line_or_section(s, "access_key_id"), "access_key_id stands without secret_access_key");
 	if (!a->access_key_id && a->secret_access_key && !td_sec_line(s, "access_key_id"))
-		td_cfg_error(p, line_or_section(s, "secret_access_key"), "secret_access_key stands without access_key_id");
+		td_cfg_error(p, line_or_section(s, "secret_access_key"),
+			     "secret_access_key stands without access_key_id");
 	if (a->session_token && !td_sec_line(s, "access_key_id"))
 		td_cfg_error(p, line_or_section(s, "session_token"), "session_token stands without access_key_id");
 	if (!a->client_certificate != !a->client_key)
@@ -148,7 +150,8 @@ static void inherit(struct td_aws_config *a, const struct td_aws_config *from)
 	if (!a->stream_hosts.n)
 		for (int i = 0; i < from->stream_hosts.n; i++) {
 			a->stream_hosts.v = td_cfg_grow(a->stream_hosts.v, (size_t)(i + 1) * sizeof(char *));
-			a->stream_hosts.v[a->stream_hosts.n++] = td_cfg_dup(from->stream_hosts.v[i], strlen(from->stream_hosts.v[i]));
+			a->stream_hosts.v[a->stream_hosts.n++] =
+			    td_cfg_dup(from->stream_hosts.v[i], strlen(from->stream_hosts.v[i]));
 		}
 	if (a->use_fips < 0)
 		a->use_fips = from->use_fips;
@@ -168,11 +171,13 @@ static bool overlap(const struct td_addr *a, const struct td_addr *b)
 	switch (a->sa.sa_family) {
 	case AF_INET:
 		return a->in.sin_port && a->in.sin_port == b->in.sin_port &&
-		       (a->in.sin_addr.s_addr == b->in.sin_addr.s_addr || !a->in.sin_addr.s_addr || !b->in.sin_addr.s_addr);
+		       (a->in.sin_addr.s_addr == b->in.sin_addr.s_addr || !a->in.sin_addr.s_addr ||
+			!b->in.sin_addr.s_addr);
 	case AF_INET6:
-		return a->in6.sin6_port && a->in6.sin6_port == b->in6.sin6_port && a->in6.sin6_scope_id == b->in6.sin6_scope_id &&
-		       (!memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, 16) || IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) ||
-			IN6_IS_ADDR_UNSPECIFIED(&b->in6.sin6_addr));
+		return a->in6.sin6_port && a->in6.sin6_port == b->in6.sin6_port &&
+		       a->in6.sin6_scope_id == b->in6.sin6_scope_id &&
+		       (!memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, 16) ||
+			IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&b->in6.sin6_addr));
 	default:
 		return !strcmp(a->un.sun_path, b->un.sun_path);
 	}
@@ -215,18 +220,21 @@ static void check_twins(struct td_cfg_parse *p, int k)
 	const struct td_sec_rec *s = &p->secs[k];
 	for (int j = 0; j < k; j++) {
 		const struct td_sec_rec *o = &p->secs[j];
-		if ((s->kind == TD_SEC_TUNNEL && o->kind == TD_SEC_ALIAS) || (s->kind == TD_SEC_ALIAS && o->kind == TD_SEC_TUNNEL)) {
+		if ((s->kind == TD_SEC_TUNNEL && o->kind == TD_SEC_ALIAS) ||
+		    (s->kind == TD_SEC_ALIAS && o->kind == TD_SEC_TUNNEL)) {
 			if (!strcmp(s->name, o->name))
 				td_cfg_error(p, s->line, "the name %s is taken already, on line %d", s->name, o->line);
 		}
-		if ((s->kind != TD_SEC_USER && s->kind != TD_SEC_INSTANCE) || (o->kind != TD_SEC_USER && o->kind != TD_SEC_INSTANCE))
+		if ((s->kind != TD_SEC_USER && s->kind != TD_SEC_INSTANCE) ||
+		    (o->kind != TD_SEC_USER && o->kind != TD_SEC_INSTANCE))
 			continue;
 		const char *a = s->kind == TD_SEC_USER ? p->c->gw.users[s->index].access_key_id
 						       : p->c->gw.instances[s->index].access_key_id;
 		const char *b = o->kind == TD_SEC_USER ? p->c->gw.users[o->index].access_key_id
 						       : p->c->gw.instances[o->index].access_key_id;
 		if (a && b && !strcmp(a, b))
-			td_cfg_error(p, td_sec_line(s, "access_key_id"), "access_key_id %s is taken already, on line %d", a,
+			td_cfg_error(p, td_sec_line(s, "access_key_id"),
+				     "access_key_id %s is taken already, on line %d", a,
 				     td_sec_line(o, "access_key_id"));
 	}
 }
@@ -245,16 +253,19 @@ static void check_section(struct td_cfg_parse *p, int k)
 		break;
 	case TD_SEC_TUNNEL:
 	case TD_SEC_ALIAS: {
-		const struct td_tunnel_config *t = s->kind == TD_SEC_TUNNEL ? &c->fwd.tunnels[s->index] : &c->fwd.aliases[s->index];
+		const struct td_tunnel_config *t =
+		    s->kind == TD_SEC_TUNNEL ? &c->fwd.tunnels[s->index] : &c->fwd.aliases[s->index];
 		check_aws(p, s, &t->aws);
 		if (t->reconnect_min_ns > t->reconnect_max_ns)
-			td_cfg_error(p, line_or_section(s, "reconnect_min"), "reconnect_min is longer than reconnect_max");
+			td_cfg_error(p, line_or_section(s, "reconnect_min"),
+				     "reconnect_min is longer than reconnect_max");
 		break;
 	}
 	case TD_SEC_AGENT:
 		check_aws(p, s, &c->agent.aws);
 		if (c->agent.reconnect_min_ns > c->agent.reconnect_max_ns)
-			td_cfg_error(p, line_or_section(s, "reconnect_min"), "reconnect_min is longer than reconnect_max");
+			td_cfg_error(p, line_or_section(s, "reconnect_min"),
+				     "reconnect_min is longer than reconnect_max");
 		if (c->agent.shell && !c->agent.shell_user)
 			td_cfg_error(p, line_or_section(s, "shell"), "shell = yes wants shell_user");
 		break;
@@ -266,7 +277,8 @@ static void check_section(struct td_cfg_parse *p, int k)
 	case TD_SEC_USER:
 	case TD_SEC_INSTANCE:
 		if (!c->has_gateway)
-			td_cfg_error(p, s->line, "[%s %s] wants a [gateway] in the same file", td_sections[s->kind].word, s->name);
+			td_cfg_error(p, s->line, "[%s %s] wants a [gateway] in the same file",
+				     td_sections[s->kind].word, s->name);
 		break;
 	default:
 		break;
@@ -298,7 +310,8 @@ static void finish(struct td_cfg_parse *p, unsigned roles)
 		td_cfg_error(p, 0, "there is no [agent] section");
 	if ((roles & TD_ROLE_GATEWAY) && !c->has_gateway)
 		td_cfg_error(p, 0, "there is no [gateway] section");
-	if ((roles & TD_ROLE_ANY) && !c->has_forwarder && !c->has_agent && !c->has_gateway && !c->fwd.naliases && !p->nerrors)
+	if ((roles & TD_ROLE_ANY) && !c->has_forwarder && !c->has_agent && !c->has_gateway && !c->fwd.naliases &&
+	    !p->nerrors)
 		td_cfg_error(p, 0, "there is no [tunnel NAME], [alias NAME], [agent] or [gateway] section");
 }
 
@@ -311,14 +324,15 @@ static void defaults(struct td_cfg_parse *p)
 	for (size_t i = 0; i < sizeof single / sizeof *single; i++)
 		for (int k = 0; k < td_nopts; k++)
 			if (td_opt_in(&td_opts[k], single[i]) && td_opts[k].dflt)
-				td_value_set(p, 0, &td_opts[k], td_sec_base(p->c, single[i], 0, false), td_opts[k].dflt);
+				td_value_set(p, 0, &td_opts[k], td_sec_base(p->c, single[i], 0, false),
+					     td_opts[k].dflt);
 }
 
 static struct td_config *parse(const char *text, size_t len, const char *name, const char *dir, unsigned roles,
 			       const struct stat *st, FILE *errors)
 {
-	struct td_cfg_parse p = {.c = td_cfg_alloc(sizeof *p.c), .file = name, .dir = dir,
-				 .files_are_errors = roles & TD_ROLE_FILES};
+	struct td_cfg_parse p = {
+	    .c = td_cfg_alloc(sizeof *p.c), .file = name, .dir = dir, .files_are_errors = roles & TD_ROLE_FILES};
 	defaults(&p);
 	td_cfg_read(&p, text, len);
 	finish(&p, roles);

@@ -49,7 +49,12 @@ char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **
 }
 
 /* A file of a section, by key: its text, or NULL when it is not set or was complained about. */
-struct pem { char *text; size_t len; int line; const char *path; };
+struct pem {
+	char *text;
+	size_t len;
+	int line;
+	const char *path;
+};
 
 static void take_file(struct td_cfg_parse *p, const struct td_sec_rec *s, const char *key, struct pem *out)
 {
@@ -68,7 +73,8 @@ static void take_file(struct td_cfg_parse *p, const struct td_sec_rec *s, const 
 		return;
 	out->text = td_cfg_slurp(out->path, &out->len, &st, &why);
 	if (!out->text) {
-		(p->files_are_errors ? td_cfg_error : td_cfg_warn)(p, out->line, "%s: cannot read %s: %s", key, out->path, why);
+		(p->files_are_errors ? td_cfg_error : td_cfg_warn)(p, out->line, "%s: cannot read %s: %s", key,
+								   out->path, why);
 	} else if (o->type == TD_T_KEYFILE && td_cfg_others_can_read(&st)) {
 		td_cfg_error(p, out->line, "%s: others can read %s (mode %04o); do: chmod 600 %s", key, out->path,
 			     (unsigned)(st.st_mode & 07777), out->path);
@@ -108,8 +114,12 @@ static void check_aws_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
 		try_tls(p, &t, &ca, "ca_file");
 	}
 	if (cert.text && key.text) {
-		struct tnl_tls_config t = {.cert_pem = cert.text, .cert_pem_len = cert.len, .key_pem = key.text, .key_pem_len = key.len,
-					   .ca_pem = cert.text, .ca_pem_len = cert.len};
+		struct tnl_tls_config t = {.cert_pem = cert.text,
+					   .cert_pem_len = cert.len,
+					   .key_pem = key.text,
+					   .key_pem_len = key.len,
+					   .ca_pem = cert.text,
+					   .ca_pem_len = cert.len};
 		try_tls(p, &t, &cert, "client_certificate");
 	}
 	drop_file(&ca);
@@ -124,7 +134,10 @@ static void check_gateway_files(struct td_cfg_parse *p, const struct td_sec_rec 
 	take_file(p, s, "private_key", &key);
 	take_file(p, s, "client_ca", &ca);
 	take_file(p, s, "kms_key_file", &kms);
-	struct tnl_tls_config t = {.server = true, .cert_pem = cert.text, .cert_pem_len = cert.len, .key_pem = key.text,
+	struct tnl_tls_config t = {.server = true,
+				   .cert_pem = cert.text,
+				   .cert_pem_len = cert.len,
+				   .key_pem = key.text,
 				   .key_pem_len = key.len};
 	if (cert.text && key.text)
 		try_tls(p, &t, &cert, "certificate");

@@ -61,7 +61,8 @@ static bool same_section(enum td_section kind, const void *a, const void *b, con
 		const void *x = o->flags & TD_F_AWS ? aws_a : a, *y = o->flags & TD_F_AWS ? aws_b : b;
 		if (!td_value_same(o, x, y))
 			return false;
-		if (o->set_off && *(const bool *)((const char *)x + o->set_off) != *(const bool *)((const char *)y + o->set_off))
+		if (o->set_off &&
+		    *(const bool *)((const char *)x + o->set_off) != *(const bool *)((const char *)y + o->set_off))
 			return false;
 	}
 	return true;
@@ -77,7 +78,8 @@ bool td_config_same(const struct td_config *a, const struct td_config *b)
 	if (a->fwd.ntunnels != b->fwd.ntunnels || a->fwd.naliases != b->fwd.naliases || a->gw.nusers != b->gw.nusers ||
 	    a->gw.ninstances != b->gw.ninstances || a->has_agent != b->has_agent || a->has_gateway != b->has_gateway)
 		return false;
-	if (!same_section(TD_SEC_TUNNELD, a, b, NULL, NULL) || !same_section(TD_SEC_AWS, NULL, NULL, &a->aws, &b->aws) ||
+	if (!same_section(TD_SEC_TUNNELD, a, b, NULL, NULL) ||
+	    !same_section(TD_SEC_AWS, NULL, NULL, &a->aws, &b->aws) ||
 	    !same_section(TD_SEC_AGENT, &a->agent, &b->agent, &a->agent.aws, &b->agent.aws) ||
 	    !same_section(TD_SEC_GATEWAY, &a->gw, &b->gw, NULL, NULL))
 		return false;
@@ -86,7 +88,8 @@ bool td_config_same(const struct td_config *a, const struct td_config *b)
 			return false;
 	for (int i = 0; i < a->fwd.naliases; i++)
 		if (strcmp(a->fwd.aliases[i].name, b->fwd.aliases[i].name) != 0 ||
-		    !same_section(TD_SEC_ALIAS, &a->fwd.aliases[i], &b->fwd.aliases[i], &a->fwd.aliases[i].aws, &b->fwd.aliases[i].aws))
+		    !same_section(TD_SEC_ALIAS, &a->fwd.aliases[i], &b->fwd.aliases[i], &a->fwd.aliases[i].aws,
+				  &b->fwd.aliases[i].aws))
 			return false;
 	for (int i = 0; i < a->gw.nusers; i++)
 		if (strcmp(a->gw.users[i].name, b->gw.users[i].name) != 0 ||

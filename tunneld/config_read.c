@@ -14,14 +14,16 @@ struct reader {
 	struct td_cfg_parse *p;
 	const char *at, *end;
 	int line;
-	int pending;     /* line that was handed over and must come back through the handler */
-	char *long_value;/* of a line that inih could not hold; stands in for "\1" */
+	int pending;	  /* line that was handed over and must come back through the handler */
+	char *long_value; /* of a line that inih could not hold; stands in for "\1" */
 };
 
 static void unknown_section(struct reader *r, const char *word)
 {
-	td_cfg_error(r->p, r->line, "unknown section [%s]; there are [tunneld], [aws], [tunnel NAME], [alias NAME], [agent], "
-		     "[gateway], [user NAME] and [instance ID]", word);
+	td_cfg_error(r->p, r->line,
+		     "unknown section [%s]; there are [tunneld], [aws], [tunnel NAME], [alias NAME], [agent], "
+		     "[gateway], [user NAME] and [instance ID]",
+		     word);
 }
 
 static void *append(void **v, int *n, size_t size)
@@ -101,13 +103,15 @@ static void open_section(struct reader *r, char *header)
 	}
 	for (int k = 0; k < p->nsecs; k++)
 		if (p->secs[k].kind == (enum td_section)i && !strcmp(p->secs[k].name, name)) {
-			td_cfg_error(p, r->line, "section [%s%s%s] is there already, on line %d", header, *name ? " " : "", name,
-				     p->secs[k].line);
+			td_cfg_error(p, r->line, "section [%s%s%s] is there already, on line %d", header,
+				     *name ? " " : "", name, p->secs[k].line);
 			break;
 		}
 	p->secs = td_cfg_grow(p->secs, (size_t)(p->nsecs + 1) * sizeof *p->secs);
 	struct td_sec_rec *s = &p->secs[p->nsecs++];
-	*s = (struct td_sec_rec){.kind = (enum td_section)i, .line = r->line, .name = td_cfg_dup(name, strlen(name)),
+	*s = (struct td_sec_rec){.kind = (enum td_section)i,
+				 .line = r->line,
+				 .name = td_cfg_dup(name, strlen(name)),
 				 .key_line = td_cfg_alloc((size_t)td_nopts * sizeof(int))};
 	s->index = new_object(p->c, s->kind, name, r->line);
 	void *base = td_sec_base(p->c, s->kind, s->index, false);

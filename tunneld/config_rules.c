@@ -46,12 +46,15 @@ static const char *parse_cidr(char *s, bool brackets, struct td_rule *r)
 		*slash = '\0';
 	bool v6 = inet_pton(AF_INET6, s, r->cidr.addr) == 1, v4 = !v6 && inet_pton(AF_INET, s, r->cidr.addr) == 1;
 	if (!v4 && !v6)
-		return brackets ? "the IPv6 address is malformed" : slash ? "the address before the / is malformed" : NULL;
+		return brackets ? "the IPv6 address is malformed"
+		       : slash	? "the address before the / is malformed"
+				: NULL;
 	if (v4 && brackets)
 		return "only IPv6 addresses stand in brackets";
 	long max = v6 ? 128 : 32, bits = slash ? number(slash + 1, strlen(slash + 1), max) : max;
 	if (bits < 0)
-		return v6 ? "the prefix length is not a number from 0 to 128" : "the prefix length is not a number from 0 to 32";
+		return v6 ? "the prefix length is not a number from 0 to 128"
+			  : "the prefix length is not a number from 0 to 32";
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	if (v6 && bits >= 96 && !memcmp(r->cidr.addr, mapped, 12)) {
 		memmove(r->cidr.addr, r->cidr.addr + 12, 4);
@@ -159,7 +162,7 @@ bool td_rules_same(const struct td_rules *a, const struct td_rules *b)
 		if (x->is_cidr != y->is_cidr || x->port_lo != y->port_lo || x->port_hi != y->port_hi)
 			return false;
 		if (x->is_cidr ? x->cidr.v6 != y->cidr.v6 || x->cidr.bits != y->cidr.bits ||
-					 memcmp(x->cidr.addr, y->cidr.addr, 16) != 0
+				     memcmp(x->cidr.addr, y->cidr.addr, 16) != 0
 			       : strcmp(x->host, y->host) != 0)
 			return false;
 	}

@@ -105,7 +105,9 @@ const char *td_cfg_check_text(enum td_opt_type type, const char *v, size_t *len)
 	case TD_T_REGION:
 		return all_in(v, "-") && strlen(v) <= 40 ? NULL : "is no region name (like eu-west-1)";
 	case TD_T_TARGET:
-		return all_in(v, "-_.:@") && strlen(v) <= 400 ? NULL : "is no instance or target id (like i-0123456789abcdef0)";
+		return all_in(v, "-_.:@") && strlen(v) <= 400
+			   ? NULL
+			   : "is no instance or target id (like i-0123456789abcdef0)";
 	case TD_T_HOST:
 		return all_in(v, "-_.:") && strlen(v) <= 253 ? NULL : "is no host name or address";
 	case TD_T_PROXY:

@@ -67,8 +67,10 @@ bool td_cfg_digits(const char **s, uint64_t *v)
 
 int td_parse_duration(const char *s, uint64_t *ns)
 {
-	static const struct { const char *unit; uint64_t ns; } units[] = {
-		{"ms", 1000000ull}, {"s", 1000000000ull}, {"m", 60000000000ull}, {"h", 3600000000000ull}};
+	static const struct {
+		const char *unit;
+		uint64_t ns;
+	} units[] = {{"ms", 1000000ull}, {"s", 1000000000ull}, {"m", 60000000000ull}, {"h", 3600000000000ull}};
 	uint64_t sum = 0, last = UINT64_MAX;
 	if (!strcmp(s, "0")) {
 		*ns = 0;
@@ -241,8 +243,16 @@ static void show(const struct td_opt *o, uint64_t v, char out[32])
 		else
 			snprintf(out, 32, "%llums", (unsigned long long)ms);
 	} else if (o->type == TD_T_SIZE || o->type == TD_T_SIZE32) {
-		const char *unit = v >> 30 && !(v & 0x3fffffff) ? "G" : v >> 20 && !(v & 0xfffff) ? "M" : v >> 10 ? "K" : "";
-		snprintf(out, 32, "%llu%s", (unsigned long long)(v >> (*unit == 'G' ? 30 : *unit == 'M' ? 20 : *unit ? 10 : 0)), unit);
+		const char *unit = v >> 30 && !(v & 0x3fffffff) ? "G"
+				   : v >> 20 && !(v & 0xfffff)	? "M"
+				   : v >> 10			? "K"
+								: "";
+		snprintf(out, 32, "%llu%s",
+			 (unsigned long long)(v >> (*unit == 'G'   ? 30
+						    : *unit == 'M' ? 20
+						    : *unit	   ? 10
+								   : 0)),
+			 unit);
 	} else {
 		snprintf(out, 32, "%llu", (unsigned long long)v);
 	}
@@ -317,8 +327,8 @@ static bool set_session(struct td_cfg_parse *p, int line, const struct td_opt *o
 		t->session = TD_SESSION_POOL;
 		t->pool = (unsigned)n;
 	} else {
-		td_cfg_error(p, line, "%s = %s: wants shared, per-connection or pool N (N from %u to %u)", o->key, value,
-			     (unsigned)o->lo, (unsigned)o->hi);
+		td_cfg_error(p, line, "%s = %s: wants shared, per-connection or pool N (N from %u to %u)", o->key,
+			     value, (unsigned)o->lo, (unsigned)o->hi);
 		return false;
 	}
 	return true;
@@ -425,12 +435,14 @@ bool td_value_same(const struct td_opt *o, const void *a, const void *b)
 		return td_rules_same(x, y);
 	case TD_T_LISTEN:
 		if (o->in & TD_IN(TUNNEL))
-			return list_same(&((const struct td_tunnel_config *)a)->listen, &((const struct td_tunnel_config *)b)->listen);
+			return list_same(&((const struct td_tunnel_config *)a)->listen,
+					 &((const struct td_tunnel_config *)b)->listen);
 		const struct td_gateway_config *g = a, *h = b;
 		if (g->naddrs != h->naddrs)
 			return false;
 		for (int i = 0; i < g->naddrs; i++)
-			if (g->addrs[i].len != h->addrs[i].len || memcmp(&g->addrs[i].sa, &h->addrs[i].sa, g->addrs[i].len) != 0)
+			if (g->addrs[i].len != h->addrs[i].len ||
+			    memcmp(&g->addrs[i].sa, &h->addrs[i].sa, g->addrs[i].len) != 0)
 				return false;
 		return true;
 	case TD_T_SESSION: {

@@ -13,7 +13,7 @@ enum { CLIENTS_MAX = 8, REPLY_MAX = 64 << 20, REQUEST_MAX = 64 };
 
 struct client {
 	struct td_control *c;
-	int fd;               /* -1: this place is free */
+	int fd; /* -1: this place is free */
 	ev_io in, out;
 	struct td_timer timer;
 	char request[REQUEST_MAX];
@@ -24,7 +24,7 @@ struct client {
 struct td_control {
 	struct td_loop *l;
 	struct td_listener *listener;
-	int dir_fd;           /* keeps /proc/self/fd/N valid when the path is too long for a socket address */
+	int dir_fd; /* keeps /proc/self/fd/N valid when the path is too long for a socket address */
 	td_control_fn *status;
 	void *ctx;
 	struct client clients[CLIENTS_MAX];
@@ -126,7 +126,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	close(fd); /* whoever asks that much may ask again */
 }
 
-struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *status, void *ctx, char *why, size_t cap)
+struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *status, void *ctx, char *why,
+				  size_t cap)
 {
 	struct td_addr a;
 	struct td_control *c = tnl_calloc(1, sizeof *c);

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-
 /* How long after the roles' own drain time-outs the process waits for them. */
 #define DRAIN_SLACK (2 * TD_SEC)
 
@@ -36,9 +35,18 @@ static void role_status(struct tnl_buf *b, const char *name, void (*fn)(void *, 
 	fn(role, b);
 }
 
-static void forwarder_status(void *r, struct tnl_buf *b) { td_forwarder_status(r, b); }
-static void agent_status(void *r, struct tnl_buf *b) { td_agent_status(r, b); }
-static void gateway_status(void *r, struct tnl_buf *b) { td_gateway_status(r, b); }
+static void forwarder_status(void *r, struct tnl_buf *b)
+{
+	td_forwarder_status(r, b);
+}
+static void agent_status(void *r, struct tnl_buf *b)
+{
+	td_agent_status(r, b);
+}
+static void gateway_status(void *r, struct tnl_buf *b)
+{
+	td_gateway_status(r, b);
+}
 
 static void status(void *ctx, struct tnl_buf *b)
 {
@@ -72,7 +80,8 @@ static void describe(const struct td_daemon *d, char *out, size_t cap)
 	if (d->fwd)
 		snprintf(out, cap, "%d tunnel%s", d->cfg->fwd.ntunnels, d->cfg->fwd.ntunnels == 1 ? "" : "s");
 	else if (d->agent)
-		snprintf(out, cap, "%s: %s", d->cfg->agent.instance_id, td_agent_connected(d->agent) ? "connected" : "connecting");
+		snprintf(out, cap, "%s: %s", d->cfg->agent.instance_id,
+			 td_agent_connected(d->agent) ? "connected" : "connecting");
 	else
 		snprintf(out, cap, "%d user%s, %d instance%s", d->cfg->gw.nusers, d->cfg->gw.nusers == 1 ? "" : "s",
 			 d->cfg->gw.ninstances, d->cfg->gw.ninstances == 1 ? "" : "s");
@@ -162,7 +171,8 @@ static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
 	free(said);
 	describe(d, text, sizeof text);
 	if (!c) {
-		td_error("main", NULL, "reload refused: the configuration is wrong, nothing was changed file=%s", d->cfg->path);
+		td_error("main", NULL, "reload refused: the configuration is wrong, nothing was changed file=%s",
+			 d->cfg->path);
 		td_notify("READY=1\nSTATUS=%s; the last reload was refused", text);
 		return;
 	}
@@ -185,9 +195,18 @@ static void on_guard(void *arg)
 }
 
 /* The role is freed once its callback has returned. */
-static void free_forwarder(void *r) { td_forwarder_free(r); }
-static void free_agent(void *r) { td_agent_free(r); }
-static void free_gateway(void *r) { td_gateway_free(r); }
+static void free_forwarder(void *r)
+{
+	td_forwarder_free(r);
+}
+static void free_agent(void *r)
+{
+	td_agent_free(r);
+}
+static void free_gateway(void *r)
+{
+	td_gateway_free(r);
+}
 
 static void forwarder_done(void *ctx)
 {
@@ -287,7 +306,8 @@ int td_daemon_init(struct td_daemon *d, const char *role, struct td_config *cfg)
 int td_daemon_start(struct td_daemon *d, unsigned roles)
 {
 	char why[2048] = "";
-	if ((roles & TD_ROLE_GATEWAY) && !(d->gw = td_gateway_new(d->loop, d->gw_cfg ? d->gw_cfg : d->cfg, why, sizeof why)))
+	if ((roles & TD_ROLE_GATEWAY) &&
+	    !(d->gw = td_gateway_new(d->loop, d->gw_cfg ? d->gw_cfg : d->cfg, why, sizeof why)))
 		td_error("main", NULL, "the gateway cannot start: %s", why);
 	else if ((roles & TD_ROLE_AGENT) && !(d->agent = td_agent_new(d->loop, d->cfg, why, sizeof why)))
 		td_error("main", NULL, "the agent cannot start: %s", why);

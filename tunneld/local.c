@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-
 #define LOCAL_INSTANCE "i-10ca1000000000000"
 #define LOCAL_REGION "eu-west-1"
 enum { DAY = 86400, CERT_DAYS = 365, RENEW_DAYS = 30, TEXT_CAP = 16384 };
@@ -21,7 +20,7 @@ enum { DAY = 86400, CERT_DAYS = 365, RENEW_DAYS = 30, TEXT_CAP = 16384 };
 struct local {
 	struct td_daemon d;
 	const char *file, *target, *listen, *level;
-	bool own_roles;           /* FILE brings [agent] and [gateway] of its own */
+	bool own_roles; /* FILE brings [agent] and [gateway] of its own */
 	char user_id[32], user_secret[64], agent_id[32], agent_secret[64];
 	char endpoint[80];
 	char target_host[256];
@@ -85,7 +84,9 @@ static int make_certificates(struct local *o)
 	}
 	snprintf(until, sizeof until, "%llu\n", (unsigned long long)end);
 	r = put_file(o, "ca.pem", ca) || put_file(o, "gateway.pem", cert) || put_file(o, "gateway.key", key) ||
-			    put_file(o, "valid-until", until) ? -1 : 0;
+		    put_file(o, "valid-until", until)
+		? -1
+		: 0;
 out:
 	if (ca_key)
 		tnl_wipe(ca_key, strlen(ca_key));
@@ -123,7 +124,8 @@ static int prepare(struct local *o)
 	int r = fresh ? 0 : make_certificates(o);
 	if (!keys || sscanf(keys, "%31s %63s %31s %63s", o->user_id, o->user_secret, o->agent_id, o->agent_secret) != 4)
 		r |= make_keys(o);
-	snprintf(text, sizeof text, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", o->user_id, o->user_secret);
+	snprintf(text, sizeof text, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", o->user_id,
+		 o->user_secret);
 	r |= put_file(o, "credentials", text);
 	tnl_wipe(text, sizeof text);
 	r |= put_file(o, "config", "[default]\nregion = " LOCAL_REGION "\n");
@@ -173,13 +175,18 @@ static struct td_config *client_config(struct local *o, const struct td_config *
 	struct tnl_buf b;
 	tnl_buf_init(&b, TEXT_CAP);
 	tnl_buf_printf(&b, "[tunneld]\nlog_level = %s\n", o->level ? o->level : "warn");
-	tnl_buf_printf(&b, "[aws]\nregion = " LOCAL_REGION "\nssm_endpoint = %s\nssmmessages_endpoint = %s\nca_file = ca.pem\n"
-			   "proxy = none\naccess_key_id = %s\nsecret_access_key = %s\n",
+	tnl_buf_printf(&b,
+		       "[aws]\nregion = " LOCAL_REGION
+		       "\nssm_endpoint = %s\nssmmessages_endpoint = %s\nca_file = ca.pem\n"
+		       "proxy = none\naccess_key_id = %s\nsecret_access_key = %s\n",
 		       o->endpoint, o->endpoint, o->user_id, o->user_secret);
-	tnl_buf_printf(&b, "[agent]\ninstance_id = " LOCAL_INSTANCE "\naccess_key_id = %s\nsecret_access_key = %s\n"
-			   "allow = 127.0.0.0/8:*, [::1/128]:*, localhost:*", o->agent_id, o->agent_secret);
+	tnl_buf_printf(&b,
+		       "[agent]\ninstance_id = " LOCAL_INSTANCE "\naccess_key_id = %s\nsecret_access_key = %s\n"
+		       "allow = 127.0.0.0/8:*, [::1/128]:*, localhost:*",
+		       o->agent_id, o->agent_secret);
 	if (o->target)
-		tnl_buf_printf(&b, strchr(o->target_host, ':') ? ", [%s]:%u" : ", %s:%u", o->target_host, o->target_port);
+		tnl_buf_printf(&b, strchr(o->target_host, ':') ? ", [%s]:%u" : ", %s:%u", o->target_host,
+			       o->target_port);
 	for (int i = 0; file && i < file->fwd.ntunnels; i++) {
 		const struct td_tunnel_config *t = &file->fwd.tunnels[i];
 		if (t->host)
@@ -295,7 +302,8 @@ static void local_status(void *ctx, struct tnl_buf *b)
 	tnl_jw_kv(&w, "endpoint", *o->endpoint ? o->endpoint : NULL);
 	tnl_jw_kv(&w, "target", o->d.cfg->agent.instance_id);
 	if (!o->own_roles) {
-		static const char *const names[][2] = {{"ca_file", "ca.pem"}, {"credentials_file", "credentials"}, {"config_file", "config"}};
+		static const char *const names[][2] = {
+		    {"ca_file", "ca.pem"}, {"credentials_file", "credentials"}, {"config_file", "config"}};
 		for (int i = 0; i < 3; i++) {
 			char *path = td_state_file(&o->d.state, names[i][1]);
 			tnl_jw_kv(&w, names[i][0], path);
@@ -334,7 +342,8 @@ static void print_ready(struct local *o)
 		char text[TD_ADDR_STR], goal[300];
 		tunnel_goal(&c->fwd.tunnels[i], goal, sizeof goal);
 		for (int k = 0; !td_forwarder_addr(o->d.fwd, i, k, &a); k++)
-			fprintf(stderr, "  tunnel   %s -> %s (%s)\n", td_addr_str(&a, text), goal, c->fwd.tunnels[i].name);
+			fprintf(stderr, "  tunnel   %s -> %s (%s)\n", td_addr_str(&a, text), goal,
+				c->fwd.tunnels[i].name);
 	}
 	if (!o->own_roles)
 		fprintf(stderr,
@@ -379,7 +388,8 @@ static int start(struct local *o)
 		td_config_free(o->d.cfg);
 		o->d.cfg = c;
 	}
-	unsigned roles = TD_ROLE_AGENT | (o->own_roles ? TD_ROLE_GATEWAY : 0) | (o->d.cfg->fwd.ntunnels ? TD_ROLE_FORWARDER : 0);
+	unsigned roles =
+	    TD_ROLE_AGENT | (o->own_roles ? TD_ROLE_GATEWAY : 0) | (o->d.cfg->fwd.ntunnels ? TD_ROLE_FORWARDER : 0);
 	int code = td_daemon_start(&o->d, roles);
 	if (code)
 		return code;
@@ -415,7 +425,9 @@ static bool split_target(struct local *o)
 static int run_local(const struct td_command *cmd, int argc, char **argv)
 {
 	struct local o = {0};
-	const struct td_arg args[] = {{'c', "config", .value = &o.file}, {0, "target", .value = &o.target}, {0, "listen", .value = &o.listen},
+	const struct td_arg args[] = {{'c', "config", .value = &o.file},
+				      {0, "target", .value = &o.target},
+				      {0, "listen", .value = &o.listen},
 				      {0, "log-level", .value = &o.level}};
 	int n = td_args(cmd, argc, argv, args, 4, 0);
 	if (n < 0)
@@ -426,16 +438,19 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 		return td_usage(cmd, "--listen wants --target HOST:PORT");
 	if (o.target && o.file)
 		return td_usage(cmd, "--target and -c exclude each other");
-	if (o.level && strcmp(o.level, "error") && strcmp(o.level, "warn") && strcmp(o.level, "info") && strcmp(o.level, "debug"))
+	if (o.level && strcmp(o.level, "error") && strcmp(o.level, "warn") && strcmp(o.level, "info") &&
+	    strcmp(o.level, "debug"))
 		return td_usage(cmd, "--log-level %s: wants error, warn, info or debug", o.level);
 	td_process_setup();
-	/* Read before anything else, so that a mistake in the file costs nothing; the state directory may stand in it. */
+	/* Read before anything else, so that a mistake in the file costs nothing; the state directory may stand in it.
+	 */
 	char text[256];
-	snprintf(text, sizeof text, "[tunneld]\nlog_level = %s\n%s%s\n", o.level ? o.level : "warn", o.listen ? "[tunnel local]\nlisten = " : "",
-		 o.listen ? o.listen : "");
+	snprintf(text, sizeof text, "[tunneld]\nlog_level = %s\n%s%s\n", o.level ? o.level : "warn",
+		 o.listen ? "[tunnel local]\nlisten = " : "", o.listen ? o.listen : "");
 	if (o.listen)
 		snprintf(text + strlen(text), sizeof text - strlen(text), "target = x\nport = 1\n");
-	struct td_config *first = o.file ? load_file(&o, stderr) : td_config_parse(text, "tunneld local", NULL, 0, stderr);
+	struct td_config *first =
+	    o.file ? load_file(&o, stderr) : td_config_parse(text, "tunneld local", NULL, 0, stderr);
 	if (!first)
 		return TD_EXIT_USAGE;
 	o.own_roles = first->has_agent;
@@ -454,20 +469,20 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 }
 
 const struct td_command td_cmd_local = {
-	"local", "all three roles in one process, nothing to configure",
-	"usage: tunneld local [--target HOST:PORT [--listen ADDRESS:PORT]] [-c FILE]\n"
-	"\n"
-	"Gateway, agent and forwarder in one process, over real TLS on loopback, with an\n"
-	"authority, certificates and keys of their own in the state directory.\n"
-	"\n"
-	"      --target HOST:PORT  open a tunnel to this service\n"
-	"      --listen ADDRESS    where that tunnel listens; default 127.0.0.1:0, any free port\n"
-	"  -c, --config FILE       the tunnels of this file, led to the local agent; when the\n"
-	"                          file has [agent] and [gateway] too, all of it as it stands\n"
-	"      --log-level LEVEL   error, warn (default), info or debug\n"
-	"  -h, --help              this text\n"
-	"  -V, --version           the version\n"
-	"\n"
-	"It says \"tunneld local: ready\" and the addresses on stderr; tunneld status --json\n"
-	"gives them to scripts. Exit codes: 0 ok, 1 runtime, 2 usage or configuration.\n",
-	run_local};
+    "local", "all three roles in one process, nothing to configure",
+    "usage: tunneld local [--target HOST:PORT [--listen ADDRESS:PORT]] [-c FILE]\n"
+    "\n"
+    "Gateway, agent and forwarder in one process, over real TLS on loopback, with an\n"
+    "authority, certificates and keys of their own in the state directory.\n"
+    "\n"
+    "      --target HOST:PORT  open a tunnel to this service\n"
+    "      --listen ADDRESS    where that tunnel listens; default 127.0.0.1:0, any free port\n"
+    "  -c, --config FILE       the tunnels of this file, led to the local agent; when the\n"
+    "                          file has [agent] and [gateway] too, all of it as it stands\n"
+    "      --log-level LEVEL   error, warn (default), info or debug\n"
+    "  -h, --help              this text\n"
+    "  -V, --version           the version\n"
+    "\n"
+    "It says \"tunneld local: ready\" and the addresses on stderr; tunneld status --json\n"
+    "gives them to scripts. Exit codes: 0 ok, 1 runtime, 2 usage or configuration.\n",
+    run_local};

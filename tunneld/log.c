@@ -13,7 +13,10 @@ enum { LINE_CAP = 8192, TEXT_CAP = 6000 };
 
 static enum td_log_format format = TD_LOG_TEXT;
 
-struct line { char b[LINE_CAP]; size_t n; };
+struct line {
+	char b[LINE_CAP];
+	size_t n;
+};
 
 /* Keeps room for the end of the line whatever the text was. */
 static void put(struct line *l, const char *s, size_t n)

@@ -7,12 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct td_command *const commands[] = {&td_cmd_agent, &td_cmd_gateway, &td_cmd_local, &td_cmd_connect,
-						     &td_cmd_forward, &td_cmd_shell, &td_cmd_status};
+static const struct td_command *const commands[] = {&td_cmd_agent,   &td_cmd_gateway, &td_cmd_local, &td_cmd_connect,
+						    &td_cmd_forward, &td_cmd_shell,   &td_cmd_status};
 
 /* --- the three daemons ----------------------------------------------------------- */
 
-struct role_ctx { const char *path; unsigned role; };
+struct role_ctx {
+	const char *path;
+	unsigned role;
+};
 
 static struct td_config *reload(void *ctx, FILE *errors)
 {
@@ -40,7 +43,8 @@ static int run_role(const struct td_command *cmd, int argc, char **argv, const c
 		return -1 - n;
 	char *path = td_config_find(file);
 	if (!path)
-		return td_usage(cmd, "there is no configuration: name one with -c FILE, or make ~/.config/tunneld/tunneld.ini");
+		return td_usage(
+		    cmd, "there is no configuration: name one with -c FILE, or make ~/.config/tunneld/tunneld.ini");
 	td_process_setup();
 	struct role_ctx ctx = {path, bit};
 	int code = TD_EXIT_USAGE;
@@ -77,7 +81,7 @@ static int run_gateway(const struct td_command *cmd, int argc, char **argv)
 	return run_role(cmd, argc, argv, "gateway", TD_ROLE_GATEWAY);
 }
 
-#define COMMON                                                                                                        \
+#define COMMON                                                                                                         \
 	"  -c, --config FILE   the configuration; else $TUNNELD_CONFIG,\n"                                             \
 	"                      ~/.config/tunneld/tunneld.ini, /etc/tunneld/tunneld.ini\n"                              \
 	"  -t, --check         check it, tell every mistake as file:line: text, and exit\n"                            \
@@ -90,19 +94,21 @@ static int run_gateway(const struct td_command *cmd, int argc, char **argv)
 /* The list of commands is put in by print_help(). */
 const struct td_command td_cmd_forwarder = {"", "the forwarder daemon", "", run_forwarder};
 const struct td_command td_cmd_agent = {
-	"agent", "the target's side: waits for sessions, dials services",
-	"usage: tunneld agent [-c FILE] [-t]\n"
-	"\n"
-	"Keeps a control channel to the gateway and connects sessions to services that\n"
-	"[agent] allows. Runs in the foreground, logs on stderr.\n"
-	"\n" COMMON, run_agent};
+    "agent", "the target's side: waits for sessions, dials services",
+    "usage: tunneld agent [-c FILE] [-t]\n"
+    "\n"
+    "Keeps a control channel to the gateway and connects sessions to services that\n"
+    "[agent] allows. Runs in the foreground, logs on stderr.\n"
+    "\n" COMMON,
+    run_agent};
 const struct td_command td_cmd_gateway = {
-	"gateway", "the control API and the relay between forwarders and agents",
-	"usage: tunneld gateway [-c FILE] [-t]\n"
-	"\n"
-	"One HTTPS port for sessions of the users and instances in the configuration.\n"
-	"Runs in the foreground, logs on stderr.\n"
-	"\n" COMMON, run_gateway};
+    "gateway", "the control API and the relay between forwarders and agents",
+    "usage: tunneld gateway [-c FILE] [-t]\n"
+    "\n"
+    "One HTTPS port for sessions of the users and instances in the configuration.\n"
+    "Runs in the foreground, logs on stderr.\n"
+    "\n" COMMON,
+    run_gateway};
 
 static void print_help(void)
 {
@@ -112,13 +118,14 @@ static void print_help(void)
 	      "TCP tunnels over AWS Session Manager's protocol that survive broken links.\n"
 	      "Without a command: the forwarder daemon, in the foreground, for every [tunnel]\n"
 	      "of the configuration.\n"
-	      "\n", stdout);
+	      "\n",
+	      stdout);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);
-	fputs("\n" COMMON
-	      "      --options       list every key of the configuration\n"
+	fputs("\n" COMMON "      --options       list every key of the configuration\n"
 	      "\n"
-	      "More: tunneld COMMAND --help, man 8 tunneld, man 5 tunneld.ini\n", stdout);
+	      "More: tunneld COMMAND --help, man 8 tunneld, man 5 tunneld.ini\n",
+	      stdout);
 }
 
 static void print_options(void)

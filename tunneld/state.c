@@ -68,7 +68,8 @@ static int make_private(char *path, char *why, size_t cap)
 {
 	struct stat st;
 	if (make_dirs(path) || stat(path, &st)) {
-		snprintf(why, cap, "cannot make the state directory %s: %s; set state_dir in [tunneld] or $STATE_DIRECTORY", path,
+		snprintf(why, cap,
+			 "cannot make the state directory %s: %s; set state_dir in [tunneld] or $STATE_DIRECTORY", path,
 			 strerror(errno));
 		return TNL_EIO;
 	}
@@ -97,7 +98,9 @@ static int take_lock(struct td_state *s, const char *config_path, char *why, siz
 		ssize_t n = read(s->lock_fd, pid, sizeof pid - 1);
 		pid[n > 0 ? n : 0] = '\0';
 		pid[strcspn(pid, "\n")] = '\0';
-		snprintf(why, cap, "%s is in use by another tunneld%s%s%s%s; end that one first, or give this one a state_dir of its own",
+		snprintf(why, cap,
+			 "%s is in use by another tunneld%s%s%s%s; end that one first, or give this one a state_dir of "
+			 "its own",
 			 s->dir, *pid ? ", process " : "", pid, config_path ? ", with the configuration " : "",
 			 config_path ? config_path : "");
 		err = TNL_EBUSY;
@@ -111,13 +114,15 @@ static int take_lock(struct td_state *s, const char *config_path, char *why, siz
 	return err;
 }
 
-int td_state_open(struct td_state *s, const char *configured, const char *role, const char *config_path, char *why, size_t cap)
+int td_state_open(struct td_state *s, const char *configured, const char *role, const char *config_path, char *why,
+		  size_t cap)
 {
 	char *root = td_state_root(configured), name[128];
 	int err = TNL_EIO;
 	*s = (struct td_state){.lock_fd = -1};
 	if (!root) {
-		snprintf(why, cap, "there is no home for the state directory; set state_dir in [tunneld] or $STATE_DIRECTORY");
+		snprintf(why, cap,
+			 "there is no home for the state directory; set state_dir in [tunneld] or $STATE_DIRECTORY");
 		return err;
 	}
 	td_state_name(role, config_path, name, sizeof name);

@@ -83,7 +83,11 @@ static void print_value(const char *key, const struct tnl_json *v, int depth)
 	}
 }
 
-struct asked { int found; bool json; const char *role; };
+struct asked {
+	int found;
+	bool json;
+	const char *role;
+};
 
 /* One state folder: 0 when nobody is behind it. */
 static void show(const char *root, const char *name, struct asked *a)
@@ -119,7 +123,8 @@ static void show_all(const char *root, struct asked *a)
 	int n = scandir(root, &list, NULL, alphasort);
 	for (int i = 0; i < n; i++) {
 		size_t k = a->role ? strlen(a->role) : 0;
-		if (list[i]->d_name[0] != '.' && (!k || (!strncmp(list[i]->d_name, a->role, k) && strchr("-", list[i]->d_name[k]))))
+		if (list[i]->d_name[0] != '.' &&
+		    (!k || (!strncmp(list[i]->d_name, a->role, k) && strchr("-", list[i]->d_name[k]))))
 			show(root, list[i]->d_name, a);
 		free(list[i]);
 	}
@@ -130,7 +135,8 @@ static void show_all(const char *root, struct asked *a)
 /* Where daemons keep their state: as configured, else where this user's go and where the units put theirs. */
 static int find_roots(const char *path, char *roots[4])
 {
-	static const char *const system_roots[] = {"/var/lib/tunneld", "/var/lib/tunneld-agent", "/var/lib/tunneld-gateway"};
+	static const char *const system_roots[] = {"/var/lib/tunneld", "/var/lib/tunneld-agent",
+						   "/var/lib/tunneld-gateway"};
 	struct td_config *c = path ? td_config_load(path, 0, stderr) : NULL;
 	if (path && !c)
 		return TD_EXIT_USAGE;
@@ -183,8 +189,8 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 	if (!code && a.json)
 		puts("]");
 	if (!code && !a.found) {
-		fprintf(stderr, "tunneld: nothing is running%s%s (looked in %s)\n", file ? " with " : "", file ? file : "",
-			roots[0] ? roots[0] : roots[1]);
+		fprintf(stderr, "tunneld: nothing is running%s%s (looked in %s)\n", file ? " with " : "",
+			file ? file : "", roots[0] ? roots[0] : roots[1]);
 		code = TD_EXIT_RUNTIME;
 	}
 	for (int i = 0; i < 4; i++)
@@ -194,17 +200,17 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 }
 
 const struct td_command td_cmd_status = {
-	"status", "what the running daemons of this user are doing",
-	"usage: tunneld status [-c FILE] [--json] [forwarder|agent|gateway|local]\n"
-	"\n"
-	"Shows addresses, sessions, connections, memory and counters of each running role:\n"
-	"of those with that configuration, or of all in the state directory; a role may be\n"
-	"named.\n"
-	"\n"
-	"  -c, --config FILE   only what runs with this configuration\n"
-	"  -j, --json          a JSON list, one object per process\n"
-	"  -h, --help          this text\n"
-	"  -V, --version       the version\n"
-	"\n"
-	"Exit codes: 0 ok, 1 nothing is running, 2 usage or configuration.\n",
-	run_status};
+    "status", "what the running daemons of this user are doing",
+    "usage: tunneld status [-c FILE] [--json] [forwarder|agent|gateway|local]\n"
+    "\n"
+    "Shows addresses, sessions, connections, memory and counters of each running role:\n"
+    "of those with that configuration, or of all in the state directory; a role may be\n"
+    "named.\n"
+    "\n"
+    "  -c, --config FILE   only what runs with this configuration\n"
+    "  -j, --json          a JSON list, one object per process\n"
+    "  -h, --help          this text\n"
+    "  -V, --version       the version\n"
+    "\n"
+    "Exit codes: 0 ok, 1 nothing is running, 2 usage or configuration.\n",
+    run_status};

@@ -50,22 +50,22 @@ static void expect(const char *text, unsigned roles, const char *lines)
 #define TUNNEL "[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\nport = 2\n"
 
 static const char forwarder_sample[] =
-	"; forwarder\n[tunneld]\nlog_level = info            ; error, warn, info, debug\n"
-	"log_format = text           ; text or json\ndrain_timeout = 10s\n\n"
-	"[aws]                       ; defaults for every tunnel; each key may stand in a tunnel too\n"
-	"region = eu-west-1\nssm_endpoint = https://127.0.0.1:8443\nca_file = ca.pem\n"
-	"access_key_id = AKIDEXAMPLE       ; or from the environment or the shared credentials file\n"
-	"secret_access_key = …\n\n[tunnel postgres]\nlisten = 127.0.0.1:15432\ntarget = i-0123456789abcdef0\n"
-	"host = db.internal          ; optional: a host behind the target\nport = 5432\nmax_connections = 200\n";
+    "; forwarder\n[tunneld]\nlog_level = info            ; error, warn, info, debug\n"
+    "log_format = text           ; text or json\ndrain_timeout = 10s\n\n"
+    "[aws]                       ; defaults for every tunnel; each key may stand in a tunnel too\n"
+    "region = eu-west-1\nssm_endpoint = https://127.0.0.1:8443\nca_file = ca.pem\n"
+    "access_key_id = AKIDEXAMPLE       ; or from the environment or the shared credentials file\n"
+    "secret_access_key = …\n\n[tunnel postgres]\nlisten = 127.0.0.1:15432\ntarget = i-0123456789abcdef0\n"
+    "host = db.internal          ; optional: a host behind the target\nport = 5432\nmax_connections = 200\n";
 static const char agent_sample[] =
-	"; agent\n[agent]\ninstance_id = i-0123456789abcdef0\nregion = eu-west-1\n"
-	"ssmmessages_endpoint = https://127.0.0.1:8443\nca_file = ca.pem\nallow = 127.0.0.1:*, db.internal:5432\n"
-	"access_key_id = …            ; or from the environment or the shared credentials file\nsecret_access_key = …\n";
+    "; agent\n[agent]\ninstance_id = i-0123456789abcdef0\nregion = eu-west-1\n"
+    "ssmmessages_endpoint = https://127.0.0.1:8443\nca_file = ca.pem\nallow = 127.0.0.1:*, db.internal:5432\n"
+    "access_key_id = …            ; or from the environment or the shared credentials file\nsecret_access_key = …\n";
 static const char gateway_sample[] =
-	"; gateway\n[gateway]\nlisten = 127.0.0.1:8443\n"
-	"public_url = https://127.0.0.1:8443   ; what StreamUrl names; default: from listen\n"
-	"certificate = gateway.pem\nprivate_key = gateway.key\n[user ops]\naccess_key_id = AKIDEXAMPLE\n"
-	"secret_access_key = …\ntargets = i-*\n[instance i-0123456789abcdef0]\naccess_key_id = …\nsecret_access_key = …\n";
+    "; gateway\n[gateway]\nlisten = 127.0.0.1:8443\n"
+    "public_url = https://127.0.0.1:8443   ; what StreamUrl names; default: from listen\n"
+    "certificate = gateway.pem\nprivate_key = gateway.key\n[user ops]\naccess_key_id = AKIDEXAMPLE\n"
+    "secret_access_key = …\ntargets = i-*\n[instance i-0123456789abcdef0]\naccess_key_id = …\nsecret_access_key = …\n";
 
 static void test_samples(void **s)
 {
@@ -86,7 +86,8 @@ static void test_samples(void **s)
 
 	c = parse_ok(agent_sample, TD_ROLE_AGENT);
 	assert_int_equal(c->agent.allow.n, 2);
-	assert_true(c->agent.allow.v[0].is_cidr && c->agent.allow.v[0].cidr.bits == 32 && c->agent.allow.v[0].port_hi == 65535);
+	assert_true(c->agent.allow.v[0].is_cidr && c->agent.allow.v[0].cidr.bits == 32 &&
+		    c->agent.allow.v[0].port_hi == 65535);
 	assert_string_equal(c->agent.allow.v[1].host, "db.internal");
 	assert_false(c->agent.deny.set);
 	td_config_free(c);
@@ -112,100 +113,103 @@ static void test_samples(void **s)
 static void test_every_mistake(void **s)
 {
 	/* One kind of mistake per line; each is named with its line, in order. */
-	expect("stray = 1\n"                                   /* 1 */
-	       "[tunneld]\n"
-	       "log_level = loud\n"                            /* 3 */
-	       "log_format : xml\n"                            /* 4 */
-	       "drain_timeout = 10\n"                          /* 5 */
-	       "drain_timeout = 10s\n"                         /* 6 */
-	       "memory_limit = 16Q\n"                          /* 7 */
-	       "control_socket = maybe\n"                      /* 8 */
-	       "loglevel = info\n"                             /* 9 */
-	       "listen = 127.0.0.1:1\n"                        /* 10 */
-	       "just words\n"                                  /* 11 */
-	       "[nonsense]\n"                                  /* 12: empty, unknown */
-	       "[aws\n"                                        /* 13 */
-	       "[aws] x\n"                                     /* 14 */
-	       "[aws]\n"
-	       "ssm_endpoint = http://example.com\n"           /* 16 */
-	       "access_key_id = A\n"                           /* 17: no secret */
-	       "proxy = socks5://x:1\n"                        /* 18 */
-	       "[tunnel]\n"                                    /* 19 */
-	       "listen = 127.0.0.1:99999\n"                    /* 20 */
-	       "target = i 1\n"                                /* 21 */
-	       "port = 0\n"                                    /* 22 */
-	       "max_connections = 12x\n"                       /* 23 */
-	       "session = pool 0\n"                            /* 24 */
-	       "open = never\n"                                /* 25 */
-	       "ping_interval = 5 m\n"                         /* 26 */
-	       "reason =\n"                                    /* 27 */
-	       "[tunnel b]\n"                                  /* 28: nothing in it */
-	       "[tunnel b]\n"                                  /* 29 */
-	       "listen = 127.0.0.1:7, [::1]:7, 0.0.0.0:7\n"    /* 30 */
-	       "target = i-1\nport = 65536\n"                  /* 32 */
-	       "a\tb\001c = 1\n"                               /* 33 */
-	       "host = \xff\n"                                 /* 34 */
-	       "= 5\n"                                         /* 35 */
-	       "[agent]\n"                                     /* 36 */
-	       "allow = db, 10.0.0.0/33:1, 10.1.0.0/8:1, x:9-2, fe80::1:1, [::1]:0\n" /* 37 */
-	       "shell = yes\n"                                 /* 38 */
-	       "[user u]\n"                                    /* 39 */
-	       "targets = i-1,,i-2\n",                         /* 40 */
-	       TD_ROLE_FORWARDER,
-	       "t.ini:1: stray stands before the first section\n"
-	       "t.ini:3: log_level = loud: wants one of error|warn|info|debug\n"
-	       "t.ini:4: log_format = xml: wants one of text|json\n"
-	       "t.ini:5: drain_timeout = 10: wants a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
-	       "t.ini:6: drain_timeout is there already, on line 5\n"
-	       "t.ini:7: memory_limit = 16Q: wants a size: 512K, 16M, 1G or bytes\n"
-	       "t.ini:8: control_socket = maybe: wants yes or no\n"
-	       "t.ini:9: unknown key loglevel in [tunneld]; is it log_level?\n"
-	       "t.ini:10: listen does not belong in [tunneld] (but in [tunnel])\n"
-	       "t.ini:11: neither a [section] nor KEY = VALUE\n"
-	       "t.ini:12: unknown section [nonsense]; there are [tunneld], [aws], [tunnel NAME], [alias NAME], [agent], "
-	       "[gateway], [user NAME] and [instance ID]\n"
-	       "t.ini:13: the ] of the section is missing\n"
-	       "t.ini:14: text behind the ] of the section\n"
-	       "t.ini:16: ssm_endpoint = http://example.com: http:// is for loopback addresses only; use https://\n"
-	       "t.ini:17: access_key_id stands without secret_access_key\n"
-	       "t.ini:18: proxy: wants http://[USER:PASSWORD@]HOST:PORT or none\n"
-	       "t.ini:19: [tunnel] wants one name without white space: [tunnel NAME]\n"
-	       "t.ini:20: listen = 127.0.0.1:99999: port must be a number from 0 to 65535\n"
-	       "t.ini:21: target = i 1: is no instance or target id (like i-0123456789abcdef0)\n"
-	       "t.ini:22: port = 0: out of range, 1 to 65535\n"
-	       "t.ini:23: max_connections = 12x: wants a number\n"
-	       "t.ini:24: session = pool 0: wants shared, per-connection or pool N (N from 1 to 64)\n"
-	       "t.ini:25: open = never: wants one of demand|start\n"
-	       "t.ini:26: ping_interval = 5 m: wants a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
-	       "t.ini:27: reason: the value is missing\n"
-	       "t.ini:28: [tunnel b] wants listen\n"
-	       "t.ini:28: [tunnel b] wants target\n"
-	       "t.ini:28: [tunnel b] wants port\n"
-	       "t.ini:29: section [tunnel b] is there already, on line 28\n"
-	       "t.ini:30: listen: 0.0.0.0:7 is taken already, on line 30\n"
-	       "t.ini:32: port = 65536: out of range, 1 to 65535\n"
-	       "t.ini:33: control character 0x01\n"
-	       "t.ini:34: not valid UTF-8\n"
-	       "t.ini:35: neither a [section] nor KEY = VALUE\n"
-	       "t.ini:36: [agent] wants instance_id\n"
-	       "t.ini:37: allow = db: the port is missing (* is any)\n"
-	       "t.ini:37: allow = 10.0.0.0/33:1: the prefix length is not a number from 0 to 32\n"
-	       "t.ini:37: allow = 10.1.0.0/8:1: the address has bits set behind its prefix length\n"
-	       "t.ini:37: allow = x:9-2: the range of ports is upside down\n"
-	       "t.ini:37: allow = fe80::1:1: IPv6 addresses stand in brackets\n"
-	       "t.ini:37: allow = [::1]:0: the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *\n"
-	       "t.ini:38: shell = yes wants shell_user\n"
-	       "t.ini:39: [user u] wants access_key_id\n"
-	       "t.ini:39: [user u] wants secret_access_key\n"
-	       "t.ini:39: [user u] wants a [gateway] in the same file\n"
-	       "t.ini:40: targets: an entry of the list is empty\n");
+	expect(
+	    "stray = 1\n" /* 1 */
+	    "[tunneld]\n"
+	    "log_level = loud\n"       /* 3 */
+	    "log_format : xml\n"       /* 4 */
+	    "drain_timeout = 10\n"     /* 5 */
+	    "drain_timeout = 10s\n"    /* 6 */
+	    "memory_limit = 16Q\n"     /* 7 */
+	    "control_socket = maybe\n" /* 8 */
+	    "loglevel = info\n"	       /* 9 */
+	    "listen = 127.0.0.1:1\n"   /* 10 */
+	    "just words\n"	       /* 11 */
+	    "[nonsense]\n"	       /* 12: empty, unknown */
+	    "[aws\n"		       /* 13 */
+	    "[aws] x\n"		       /* 14 */
+	    "[aws]\n"
+	    "ssm_endpoint = http://example.com\n"				   /* 16 */
+	    "access_key_id = A\n"						   /* 17: no secret */
+	    "proxy = socks5://x:1\n"						   /* 18 */
+	    "[tunnel]\n"							   /* 19 */
+	    "listen = 127.0.0.1:99999\n"					   /* 20 */
+	    "target = i 1\n"							   /* 21 */
+	    "port = 0\n"							   /* 22 */
+	    "max_connections = 12x\n"						   /* 23 */
+	    "session = pool 0\n"						   /* 24 */
+	    "open = never\n"							   /* 25 */
+	    "ping_interval = 5 m\n"						   /* 26 */
+	    "reason =\n"							   /* 27 */
+	    "[tunnel b]\n"							   /* 28: nothing in it */
+	    "[tunnel b]\n"							   /* 29 */
+	    "listen = 127.0.0.1:7, [::1]:7, 0.0.0.0:7\n"			   /* 30 */
+	    "target = i-1\nport = 65536\n"					   /* 32 */
+	    "a\tb\001c = 1\n"							   /* 33 */
+	    "host = \xff\n"							   /* 34 */
+	    "= 5\n"								   /* 35 */
+	    "[agent]\n"								   /* 36 */
+	    "allow = db, 10.0.0.0/33:1, 10.1.0.0/8:1, x:9-2, fe80::1:1, [::1]:0\n" /* 37 */
+	    "shell = yes\n"							   /* 38 */
+	    "[user u]\n"							   /* 39 */
+	    "targets = i-1,,i-2\n",						   /* 40 */
+	    TD_ROLE_FORWARDER,
+	    "t.ini:1: stray stands before the first section\n"
+	    "t.ini:3: log_level = loud: wants one of error|warn|info|debug\n"
+	    "t.ini:4: log_format = xml: wants one of text|json\n"
+	    "t.ini:5: drain_timeout = 10: wants a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
+	    "t.ini:6: drain_timeout is there already, on line 5\n"
+	    "t.ini:7: memory_limit = 16Q: wants a size: 512K, 16M, 1G or bytes\n"
+	    "t.ini:8: control_socket = maybe: wants yes or no\n"
+	    "t.ini:9: unknown key loglevel in [tunneld]; is it log_level?\n"
+	    "t.ini:10: listen does not belong in [tunneld] (but in [tunnel])\n"
+	    "t.ini:11: neither a [section] nor KEY = VALUE\n"
+	    "t.ini:12: unknown section [nonsense]; there are [tunneld], [aws], [tunnel NAME], [alias NAME], [agent], "
+	    "[gateway], [user NAME] and [instance ID]\n"
+	    "t.ini:13: the ] of the section is missing\n"
+	    "t.ini:14: text behind the ] of the section\n"
+	    "t.ini:16: ssm_endpoint = http://example.com: http:// is for loopback addresses only; use https://\n"
+	    "t.ini:17: access_key_id stands without secret_access_key\n"
+	    "t.ini:18: proxy: wants http://[USER:PASSWORD@]HOST:PORT or none\n"
+	    "t.ini:19: [tunnel] wants one name without white space: [tunnel NAME]\n"
+	    "t.ini:20: listen = 127.0.0.1:99999: port must be a number from 0 to 65535\n"
+	    "t.ini:21: target = i 1: is no instance or target id (like i-0123456789abcdef0)\n"
+	    "t.ini:22: port = 0: out of range, 1 to 65535\n"
+	    "t.ini:23: max_connections = 12x: wants a number\n"
+	    "t.ini:24: session = pool 0: wants shared, per-connection or pool N (N from 1 to 64)\n"
+	    "t.ini:25: open = never: wants one of demand|start\n"
+	    "t.ini:26: ping_interval = 5 m: wants a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
+	    "t.ini:27: reason: the value is missing\n"
+	    "t.ini:28: [tunnel b] wants listen\n"
+	    "t.ini:28: [tunnel b] wants target\n"
+	    "t.ini:28: [tunnel b] wants port\n"
+	    "t.ini:29: section [tunnel b] is there already, on line 28\n"
+	    "t.ini:30: listen: 0.0.0.0:7 is taken already, on line 30\n"
+	    "t.ini:32: port = 65536: out of range, 1 to 65535\n"
+	    "t.ini:33: control character 0x01\n"
+	    "t.ini:34: not valid UTF-8\n"
+	    "t.ini:35: neither a [section] nor KEY = VALUE\n"
+	    "t.ini:36: [agent] wants instance_id\n"
+	    "t.ini:37: allow = db: the port is missing (* is any)\n"
+	    "t.ini:37: allow = 10.0.0.0/33:1: the prefix length is not a number from 0 to 32\n"
+	    "t.ini:37: allow = 10.1.0.0/8:1: the address has bits set behind its prefix length\n"
+	    "t.ini:37: allow = x:9-2: the range of ports is upside down\n"
+	    "t.ini:37: allow = fe80::1:1: IPv6 addresses stand in brackets\n"
+	    "t.ini:37: allow = [::1]:0: the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *\n"
+	    "t.ini:38: shell = yes wants shell_user\n"
+	    "t.ini:39: [user u] wants access_key_id\n"
+	    "t.ini:39: [user u] wants secret_access_key\n"
+	    "t.ini:39: [user u] wants a [gateway] in the same file\n"
+	    "t.ini:40: targets: an entry of the list is empty\n");
 }
 
 static void test_lines(void **s)
 {
 	char *said = NULL;
-	struct td_config *c = parse_ok("\xef\xbb\xbf# c\r\n  ; c\r\n\t[ tunnel   a ] ; c\r\n   listen=unix:run/s.sock\r\n\ttarget = i-1\r\n"
-				       "  port: 2 ; c\r\n\r\n reason = a;b # c \xc3\xa4", 0);
+	struct td_config *c = parse_ok(
+	    "\xef\xbb\xbf# c\r\n  ; c\r\n\t[ tunnel   a ] ; c\r\n   listen=unix:run/s.sock\r\n\ttarget = i-1\r\n"
+	    "  port: 2 ; c\r\n\r\n reason = a;b # c \xc3\xa4",
+	    0);
 	const struct td_tunnel_config *t = &c->fwd.tunnels[0];
 	assert_string_equal(t->listen.v[0], "unix:/base/run/s.sock");
 	assert_string_equal(t->reason, "a;b # c \xc3\xa4");
@@ -217,7 +221,8 @@ static void test_lines(void **s)
 	char text[20000], token[3001];
 	memset(token, 'x', 3000);
 	token[3000] = '\0';
-	snprintf(text, sizeof text, "[aws]\naccess_key_id = A\nsecret_access_key = B\nsession_token = %s ; c\n" TUNNEL, token);
+	snprintf(text, sizeof text, "[aws]\naccess_key_id = A\nsecret_access_key = B\nsession_token = %s ; c\n" TUNNEL,
+		 token);
 	c = parse_ok(text, TD_ROLE_FORWARDER);
 	assert_string_equal(c->fwd.tunnels[0].aws.session_token, token);
 	td_config_free(c);
@@ -238,7 +243,8 @@ static void test_secrets_not_shown(void **s)
 {
 	char *said = NULL;
 	assert_null(parse_said("[aws]\naccess_key_id = A\nsecret_access_key = PLANTED 1\nsession_token =PLANTED x\n"
-			       "proxy = http://u:PLANTED@h/x\nsecret_acces_key = PLANTED\nPLANTED\n", 0, &said));
+			       "proxy = http://u:PLANTED@h/x\nsecret_acces_key = PLANTED\nPLANTED\n",
+			       0, &said));
 	assert_non_null(strstr(said, "t.ini:3: secret_access_key: white space does not belong here\n"));
 	assert_non_null(strstr(said, "t.ini:5: proxy: "));
 	assert_null(strstr(said, "PLANTED"));
@@ -247,14 +253,16 @@ static void test_secrets_not_shown(void **s)
 
 static void test_inherit(void **s)
 {
-	struct td_config *c = parse_ok("[tunnel a]\nlisten=127.0.0.1:0\ntarget=i-1\nport=1\nprofile = p\nca_file=/x\n"
-				       "[tunnel b]\nlisten=127.0.0.1:0\ntarget=i-1\nport=1\nuse_fips = no\n"
-				       "[alias box]\ntarget = mi-2\n"
-				       "[aws]\nregion=eu-west-1\naccess_key_id=A\nsecret_access_key=a/+=\nuse_fips=yes\nca_file=c.pem\n"
-				       "stream_hosts = a.example, b.example\n", 0);
+	struct td_config *c =
+	    parse_ok("[tunnel a]\nlisten=127.0.0.1:0\ntarget=i-1\nport=1\nprofile = p\nca_file=/x\n"
+		     "[tunnel b]\nlisten=127.0.0.1:0\ntarget=i-1\nport=1\nuse_fips = no\n"
+		     "[alias box]\ntarget = mi-2\n"
+		     "[aws]\nregion=eu-west-1\naccess_key_id=A\nsecret_access_key=a/+=\nuse_fips=yes\nca_file=c.pem\n"
+		     "stream_hosts = a.example, b.example\n",
+		     0);
 	const struct td_tunnel_config *a = &c->fwd.tunnels[0], *b = &c->fwd.tunnels[1];
 	assert_string_equal(a->aws.region, "eu-west-1");
-	assert_null(a->aws.access_key_id);      /* a profile of its own: not half of somebody else's keys */
+	assert_null(a->aws.access_key_id); /* a profile of its own: not half of somebody else's keys */
 	assert_string_equal(a->aws.ca_file, "/x");
 	assert_int_equal(a->aws.use_fips, 1);
 	assert_string_equal(b->aws.secret_access_key, "a/+=");
@@ -267,8 +275,10 @@ static void test_inherit(void **s)
 
 static void test_rules(void **s)
 {
-	struct td_config *c = parse_ok("[agent]\ninstance_id=i-1\nallow=*.db.internal:5432-5440, *:22, 10.0.0.0/8:*, [fd00::/8]:1, "
-				       "[fd00::]/16:2, [::ffff:10.2.0.0/112]:3\ndeny =\n", 0);
+	struct td_config *c =
+	    parse_ok("[agent]\ninstance_id=i-1\nallow=*.db.internal:5432-5440, *:22, 10.0.0.0/8:*, [fd00::/8]:1, "
+		     "[fd00::]/16:2, [::ffff:10.2.0.0/112]:3\ndeny =\n",
+		     0);
 	const struct td_rules *r = &c->agent.allow;
 	assert_int_equal(r->n, 6);
 	assert_string_equal(r->v[0].host, "*.db.internal");
@@ -294,7 +304,8 @@ static void test_many_addresses(void **s)
 static void test_conflicts(void **s)
 {
 	expect(TUNNEL "[gateway]\nlisten = 0.0.0.0:1\ncertificate = c\nprivate_key = k\n[alias a]\ntarget = i-2\n"
-	       "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n[instance i-1]\naccess_key_id = K\nsecret_access_key = s\n",
+		      "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n[instance i-1]\naccess_key_id "
+		      "= K\nsecret_access_key = s\n",
 	       0,
 	       "t.ini:6: listen: 0.0.0.0:1 is taken already, on line 2\n"
 	       "warning: t.ini:7: certificate: cannot read /base/c: No such file or directory\n"
@@ -306,15 +317,18 @@ static void test_conflicts(void **s)
 static void test_equality(void **s)
 {
 	static const char *const extra[] = {
-		"reason = x\n", "host = h\n", "port = 3\n", "session = pool 3\n", "open = start\n", "keepalive = no\n",
-		"idle_timeout = 5s\n", "message_rate = 0\n", "message_rate = 5\n", "region = x\n", "use_fips = no\n",
-		"secret_access_key = b\naccess_key_id = b\n", "stream_hosts = a\n", "max_payload = 1K\n", "session_memory = 1M\n"};
+	    "reason = x\n",	   "host = h\n",	 "port = 3\n",
+	    "session = pool 3\n",  "open = start\n",	 "keepalive = no\n",
+	    "idle_timeout = 5s\n", "message_rate = 0\n", "message_rate = 5\n",
+	    "region = x\n",	   "use_fips = no\n",	 "secret_access_key = b\naccess_key_id = b\n",
+	    "stream_hosts = a\n",  "max_payload = 1K\n", "session_memory = 1M\n"};
 	static const char base[] = "[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\n";
 	char text[1000];
 	snprintf(text, sizeof text, "%sport = 2\n", base);
 	struct td_config *a = parse_ok(text, 0);
 	/* The same things, said otherwise. */
-	snprintf(text, sizeof text, "# c\n\n%sport: 2 ; x\nidle_timeout = 20m\nsession=shared\n[tunneld]\nmemory_limit = 98304K\n", base);
+	snprintf(text, sizeof text,
+		 "# c\n\n%sport: 2 ; x\nidle_timeout = 20m\nsession=shared\n[tunneld]\nmemory_limit = 98304K\n", base);
 	struct td_config *b = parse_ok(text, 0);
 	assert_true(td_config_same(a, b) && td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]));
 	td_config_free(b);
@@ -334,10 +348,31 @@ static void test_equality(void **s)
 
 static void test_units(void **s)
 {
-	static const struct { const char *text; uint64_t v; } good[] = {
-		{"0", 0}, {"150ms", 150000000}, {"10s", 10 * SEC_NS}, {"2m", 120 * SEC_NS}, {"1h30m", 5400 * SEC_NS}, {"1s500ms", 1500000000}};
-	static const char *const bad[] = {"", "10", "s", "-1s", "1.5s", "1 s", "10S", "1d", "30m1h", "5s5s", "1ss", "1sm", "99999999999999999999s",
-					  "99999999999999999h", "+1s", "0x1s"};
+	static const struct {
+		const char *text;
+		uint64_t v;
+	} good[] = {{"0", 0},
+		    {"150ms", 150000000},
+		    {"10s", 10 * SEC_NS},
+		    {"2m", 120 * SEC_NS},
+		    {"1h30m", 5400 * SEC_NS},
+		    {"1s500ms", 1500000000}};
+	static const char *const bad[] = {"",
+					  "10",
+					  "s",
+					  "-1s",
+					  "1.5s",
+					  "1 s",
+					  "10S",
+					  "1d",
+					  "30m1h",
+					  "5s5s",
+					  "1ss",
+					  "1sm",
+					  "99999999999999999999s",
+					  "99999999999999999h",
+					  "+1s",
+					  "0x1s"};
 	uint64_t v;
 	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
 		assert_int_equal(td_parse_duration(good[i].text, &v), 0);
@@ -346,8 +381,12 @@ static void test_units(void **s)
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		if (!td_parse_duration(bad[i], &v))
 			fail_msg("taken: %s", bad[i]);
-	static const struct { const char *text; uint64_t v; } sizes[] = {{"0", 0}, {"1024", 1024}, {"64K", 65536}, {"16M", 16777216}, {"1G", 1ull << 30}};
-	static const char *const bad_sizes[] = {"", "K", "1k", "1KB", "1 K", "-1", "1.5M", "99999999999999999999", "99999999999999G", "1T"};
+	static const struct {
+		const char *text;
+		uint64_t v;
+	} sizes[] = {{"0", 0}, {"1024", 1024}, {"64K", 65536}, {"16M", 16777216}, {"1G", 1ull << 30}};
+	static const char *const bad_sizes[] = {
+	    "", "K", "1k", "1KB", "1 K", "-1", "1.5M", "99999999999999999999", "99999999999999G", "1T"};
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		assert_int_equal(td_parse_size(sizes[i].text, &v), 0);
 		assert_true(v == sizes[i].v);
@@ -374,15 +413,19 @@ static void test_files(void **s)
 	snprintf(path, sizeof path, "%s/g.ini", dir);
 	snprintf(cert, sizeof cert, "%s/c.pem", dir);
 	snprintf(key, sizeof key, "%s/k.pem", dir);
-	write_file(path, "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n"
-			 "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n", 0600);
+	write_file(path,
+		   "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n"
+		   "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n",
+		   0600);
 
 	/* Missing files: mistakes when a role is to start, warnings else. */
 	FILE *f = open_memstream(&said, &n);
 	assert_null(td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f));
 	fclose(f);
-	snprintf(want, sizeof want, "%s:3: certificate: cannot read %s: No such file or directory\n%s:4: private_key: cannot read %s: "
-				    "No such file or directory\n", path, cert, path, key);
+	snprintf(want, sizeof want,
+		 "%s:3: certificate: cannot read %s: No such file or directory\n%s:4: private_key: cannot read %s: "
+		 "No such file or directory\n",
+		 path, cert, path, key);
 	assert_string_equal(said, want);
 	free(said);
 
@@ -396,8 +439,10 @@ static void test_files(void **s)
 	f = open_memstream(&said, &n);
 	assert_null(td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f));
 	fclose(f);
-	snprintf(want, sizeof want, "warning: %s: others can read the secrets in this file (mode 0644); do: chmod 600 %s\n"
-				    "%s:4: private_key: others can read %s (mode 0604); do: chmod 600 %s\n", path, path, path, key, key);
+	snprintf(want, sizeof want,
+		 "warning: %s: others can read the secrets in this file (mode 0644); do: chmod 600 %s\n"
+		 "%s:4: private_key: others can read %s (mode 0604); do: chmod 600 %s\n",
+		 path, path, path, key, key);
 	assert_string_equal(said, want);
 	free(said);
 
@@ -426,8 +471,10 @@ static void test_files(void **s)
 	td_config_free(c);
 
 	/* Authorities and client certificates of [aws] and its kin. */
-	snprintf(want, sizeof want, "[tunnel a]\nlisten = 127.0.0.1:0\ntarget = i-1\nport = 1\nca_file = %s\nclient_certificate = %s\n"
-				    "client_key = k.pem\n[aws]\nca_file = k.pem\n", cert, cert);
+	snprintf(want, sizeof want,
+		 "[tunnel a]\nlisten = 127.0.0.1:0\ntarget = i-1\nport = 1\nca_file = %s\nclient_certificate = %s\n"
+		 "client_key = k.pem\n[aws]\nca_file = k.pem\n",
+		 cert, cert);
 	write_file(path, want, 0600);
 	f = open_memstream(&said, &n);
 	assert_null(td_config_load(path, 0, f));
@@ -475,7 +522,8 @@ static void test_no_leak(void **s)
 	long before = tnl_alloc_live();
 	char *said = NULL;
 	td_config_free(parse_ok(gateway_sample, 0));
-	assert_null(parse_said("[gateway]\nlisten = 1.2.3.4:5\nlisten =\n[tunnel a]\nlisten = 1.2.3.4:5, x\nlisten = y\nlisten =\ntarget = i\ntarget = j\n[tunnel a]\nport=5\n[aws]\n[aws]\nregion=a\n",
+	assert_null(parse_said("[gateway]\nlisten = 1.2.3.4:5\nlisten =\n[tunnel a]\nlisten = 1.2.3.4:5, x\nlisten = "
+			       "y\nlisten =\ntarget = i\ntarget = j\n[tunnel a]\nport=5\n[aws]\n[aws]\nregion=a\n",
 			       TD_ROLE_ANY, &said));
 	free(said);
 	assert_int_equal(tnl_alloc_live(), before);
@@ -496,11 +544,13 @@ static void test_find(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_samples),	  cmocka_unit_test(test_every_mistake), cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_secrets_not_shown), cmocka_unit_test(test_inherit), cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_equality),	cmocka_unit_test(test_units),
-		cmocka_unit_test(test_files),	  cmocka_unit_test(test_nul),		cmocka_unit_test(test_no_leak),
-		cmocka_unit_test(test_find),
+	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
+	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
+	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
+	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts),
+	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
+	    cmocka_unit_test(test_files),	   cmocka_unit_test(test_nul),
+	    cmocka_unit_test(test_no_leak),	   cmocka_unit_test(test_find),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,8 +76,11 @@ static void test_escape(void **s)
 	td_log_setup(TNL_LOG_INFO, TD_LOG_TEXT);
 	catch_stderr();
 	/* A second line, colours, DEL, C1, a broken sequence, an overlong one, a turn of direction; then fine ones. */
-	td_info("m", "s\n", "a\nb\x1b[31m\x7f \xc2\x9b \xff \xc0\x8a \xe2\x80\xae \xe2\x80\xa6 \xc3\xa4 \xf0\x9f\x98\x80 \\ \"");
-	expect_tail(caught(), "INFO m session=s\\n a\\nb\\x1b[31m\\x7f \\xc2\\x9b \\xff \\xc0\\x8a \\xe2\\x80\\xae … ä 😀 \\ \"\n");
+	td_info("m", "s\n",
+		"a\nb\x1b[31m\x7f \xc2\x9b \xff \xc0\x8a \xe2\x80\xae \xe2\x80\xa6 \xc3\xa4 \xf0\x9f\x98\x80 \\ \"");
+	expect_tail(
+	    caught(),
+	    "INFO m session=s\\n a\\nb\\x1b[31m\\x7f \\xc2\\x9b \\xff \\xc0\\x8a \\xe2\\x80\\xae … ä 😀 \\ \"\n");
 }
 
 static void test_json(void **s)
@@ -126,7 +129,8 @@ static void test_long(void **s)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_text), cmocka_unit_test(test_levels), cmocka_unit_test(test_escape),
-					   cmocka_unit_test(test_json), cmocka_unit_test(test_long)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_text), cmocka_unit_test(test_levels),
+					   cmocka_unit_test(test_escape), cmocka_unit_test(test_json),
+					   cmocka_unit_test(test_long)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
