@@ -4,8 +4,8 @@
 set -u
 jobs=$(nproc)
 fault=0
-cppcheck --quiet -j "$jobs" --enable=warning,portability --inline-suppr --suppress=missingIncludeSystem --error-exitcode=1 \
-	-I. -D_GNU_SOURCE -DTUNNELD_VERSION='"lint"' lib tunneld || fault=1
+cppcheck --quiet -j "$jobs" --enable=warning,portability --inline-suppr --suppress=missingIncludeSystem --suppress=uninitvar:lib/wire_start.c --error-exitcode=1 \
+	-I. -D_GNU_SOURCE -DOPENSSL_IS_BORINGSSL -DTUNNELD_VERSION='"lint"' lib tunneld || fault=1
 ls lib/*.c tunneld/*.c | xargs -P "$jobs" -n 4 sh -c 'clang-tidy --quiet --warnings-as-errors="*" "$@" -- -I. -D_GNU_SOURCE \
 	-DTUNNELD_VERSION="\"lint\"" -isystem /usr/include/android -std=gnu11 2>/dev/null' sh || fault=1
 for f in contrib/*.sh tests/*.sh; do

@@ -152,7 +152,7 @@ struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_con
 	char id[GW_SESSION_ID_MAX + 1], hex[19];
 	uint8_t rnd[9];
 	size_t n = 0;
-	for (; u->name[n] && n < 64; n++) {
+	for (; n < 64 && u->name[n]; n++) {
 		char c = u->name[n];
 		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._@-", c);
 		id[n] = plain ? c : '-';
