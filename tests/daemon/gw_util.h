@@ -13,6 +13,7 @@
 #include "tunneld/memory.h"
 #include "tunneld/roles.h"
 #include "tunneld/wslink.h"
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,7 +33,7 @@ struct gwt {
 	struct td_gateway *g;
 	struct tnl_tls_ctx *tls;              /* of the clients */
 	char dir[64], base[64], extra[1024];
-	int port;
+	int port, descriptors;
 };
 static struct gwt T;
 
@@ -120,10 +121,20 @@ static void gateway_stop(void)
 
 static uint64_t test_time(void *ctx) { return T.l->wall_ms / 1000; }
 
+static int open_descriptors(void)
+{
+	int n = 0;
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
 static void test_begin(const char *extra)
 {
+	int before = open_descriptors();
 	char *ca, *ca_key, *cert, *key, why[200];
 	memset(&T, 0, sizeof(T));
+	T.descriptors = before;
 	snprintf(T.dir, sizeof(T.dir), "/tmp/tunneld-gw-XXXXXX");
 	assert_non_null(mkdtemp(T.dir));
 	T.l = td_loop_new();
@@ -154,6 +165,7 @@ static int test_end(void **state)
 	tnl_tls_ctx_free(T.tls);
 	td_memory_loop(NULL);
 	td_loop_free(T.l);
+	assert_int_equal(open_descriptors(), T.descriptors);
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", T.dir);
 	return system(cmd);
 }
