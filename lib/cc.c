@@ -11,6 +11,7 @@
 #define GROW_STARTUP 4u		/* so many steps without a queue start it again */
 #define PACE_RTT (2u * MS)	/* shorter paths are not paced: timers are coarser than they are */
 #define PACE_SLACK (2u * MS)	/* so much may go at once */
+#define BULK (16u * 1024)	/* so much in one round trip is more than an exchange of small messages */
 #define MESSAGE 1200u		/* a smallest full message */
 
 static uint64_t bytes_in(uint64_t rate, uint64_t ns)
@@ -45,6 +46,7 @@ void tnl_cc_init(struct tnl_cc *c, size_t cwnd_max, uint64_t now)
 	c->cwnd = TNL_CC_INITIAL < c->cwnd_max ? TNL_CC_INITIAL : c->cwnd_max;
 	c->min_rtt = c->round_min_rtt = UINT64_MAX;
 	c->delivered_at = c->first_sent = c->round_at = c->epoch_at = now;
+	c->app_limited = 1; /* until the source has shown that it has enough */
 	c->rate.start = c->extra.start = c->min_rtt_at = c->last_probe = now;
 }
 
@@ -150,18 +152,27 @@ static void leave_startup(struct tnl_cc *c)
 		set_cwnd(c, (size_t)bytes_in(c->max_rate, base_rtt(c) + queue_goal(c)));
 }
 
-static void rate_sample(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_at, uint64_t now)
+static bool is_late(const struct tnl_cc *c, uint64_t rtt)
+{
+	return rtt > c->min_rtt && rtt - c->min_rtt > queue_goal(c) + c->min_rtt / 16;
+}
+
+/* A source that has less to send than the path would carry says nothing about
+ * the path, unless it nevertheless made a queue: then the path was full (a
+ * stream's window, say, can be what limits the sender, and still be too much). */
+static void rate_sample(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_at, uint64_t rtt, uint64_t now)
 {
 	uint64_t send_el = sent_at - s->first_sent, ack_el = now - s->delivered_at;
-	uint64_t el = send_el > ack_el ? send_el : ack_el;
+	uint64_t el = send_el > ack_el ? send_el : ack_el, amount = c->delivered - s->delivered;
 	if (el < 1000)
 		el = 1000;
-	uint64_t rate = (uint64_t)((double)(c->delivered - s->delivered) * 1e9 / (double)el);
-	if (s->app_limited && rate < c->max_rate)
+	uint64_t rate = (uint64_t)((double)amount * 1e9 / (double)el);
+	bool full = !s->app_limited || (amount >= BULK && is_late(c, rtt));
+	if (!full && rate < c->max_rate)
 		return;
 	uint64_t window = c->min_rtt == UINT64_MAX || 10 * c->min_rtt < RATE_WINDOW ? RATE_WINDOW : 10 * c->min_rtt;
 	c->max_rate = max_add(&c->rate, rate, window / TNL_CC_SLOTS, now);
-	if (!s->app_limited)
+	if (full)
 		c->rate_known = true;
 }
 
@@ -247,7 +258,7 @@ static void startup_round(struct tnl_cc *c)
  * least round trip shows more queue than allowed, more when it shows hardly any. */
 static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 {
-	if (c->round_min_rtt == UINT64_MAX || !c->limited)
+	if (c->round_min_rtt == UINT64_MAX || (!c->limited && c->delivered - c->round_from < BULK))
 		return;
 	uint64_t q = c->round_min_rtt > c->min_rtt ? c->round_min_rtt - c->min_rtt : 0;
 	c->stuck = q > 2 * queue_goal(c) + c->min_rtt / 4 ? c->stuck + 1 : 0;
@@ -266,7 +277,7 @@ static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 		size_t cut = (size_t)bytes_in(rate, q - goal * 3 / 4);
 		set_cwnd(c, c->cwnd - (cut < c->cwnd / 2 ? cut : c->cwnd / 2));
 		c->grow = 0;
-	} else if (q < goal / 2) {
+	} else if (q < goal / 2 && c->limited) {
 		/* No queue although the window was full: the path may carry more. Ask in growing steps. */
 		size_t step = (size_t)bytes_in(rate, goal * 3 / 4 - q) << c->grow;
 		set_cwnd(c, c->cwnd + (step < c->cwnd / 8 ? step : c->cwnd / 8));
@@ -284,7 +295,7 @@ void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_a
 	c->delivered += len;
 	if (c->app_limited && c->delivered > c->app_limited)
 		c->app_limited = 0;
-	rate_sample(c, s, sent_at, now);
+	rate_sample(c, s, sent_at, rtt, now);
 	c->delivered_at = now;
 	c->first_sent = sent_at;
 	if (rtt)
@@ -295,9 +306,7 @@ void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_a
 		if (c->limited && c->cwnd < c->cwnd_max)
 			c->cwnd = c->cwnd + len < c->cwnd_max ? c->cwnd + len : c->cwnd_max;
 		/* The first messages go out as one burst and queue behind themselves. */
-		bool is_late =
-		    s->delivered > 0 && rtt > c->min_rtt && rtt - c->min_rtt > queue_goal(c) + c->min_rtt / 16;
-		c->late_acks = is_late ? c->late_acks + 1 : 0;
+		c->late_acks = s->delivered > 0 && is_late(c, rtt) ? c->late_acks + 1 : 0;
 		if (c->late_acks >= LATE_ACKS && c->rate_known)
 			leave_startup(c);
 	} else {

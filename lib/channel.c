@@ -317,9 +317,10 @@ bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now)
 		return false;
 	}
 	if (!control && !m) {
-		/* The source has run dry: what is measured from here on says nothing about the path. */
+		/* The source has run dry: what is measured from here on says nothing about the path.
+		 * Not so when it merely comes in small portions, so that the window is nearly full all the time. */
 		size_t used = window_used(ch);
-		if (!ch->paused && used + TNL_MSG_HDR + good_size(ch) <= ch->cc.cwnd && !tnl_cc_pace(&ch->cc, 0, now))
+		if (!ch->paused && used <= ch->cc.cwnd / 4 * 3 && !tnl_cc_pace(&ch->cc, 0, now))
 			tnl_cc_idle(&ch->cc, used);
 		return false;
 	}

@@ -24,6 +24,8 @@ struct world {
 	unsigned noise_pct; /* wakeups that come late */
 	uint64_t noise_max;
 	bool bulk;
+	unsigned per_turn;	      /* messages that the source gives each time it runs; 0: all it may */
+	uint64_t source_window, sent; /* the source has at most so much on its way; 0: no limit */
 	unsigned ping_ms;
 	uint64_t next_ping, pings, ping_sum, ping_worst, ping_sent;
 	bool ping_out;
@@ -106,8 +108,18 @@ static void transmit(struct world *w, struct end *e, struct pipe_model *p)
 			w->ping_sent = w->now;
 			w->next_ping = w->now + w->ping_ms * MS + roll(w) % MS;
 		}
-		while (w->bulk && (n = tnl_channel_can_send(e->ch, w->now)))
+		for (unsigned k = 0; w->bulk && (!w->source_window || w->sent < w->b.bytes + w->source_window) &&
+				     (n = tnl_channel_can_send(e->ch, w->now));
+		     k++) {
+			if (w->per_turn && k == w->per_turn) {
+				w->a_at = w->now + 50000;
+				break;
+			}
+			if (w->per_turn && n > 3000)
+				n = 3000; /* what one read(2) gave */
 			cu_send(e, NULL, n == 64 ? 65 : n, w->now);
+			w->sent += n;
+		}
 	}
 	while (tnl_channel_pull(e->ch, w->now, &d, &n) == 1)
 		pipe_put(p, d, n, w->now);
@@ -126,6 +138,7 @@ static void world_open(struct world *w, double rate, uint64_t one_way)
 	w->bulk = true;
 	tnl_channel_link_up(w->a.ch, 0);
 	tnl_channel_link_up(w->b.ch, 0);
+	assert_false(tnl_channel_wants_pull(w->a.ch, 0)); /* as a pump does before it has read anything */
 	w->b_at = UINT64_MAX;
 }
 
@@ -246,6 +259,26 @@ static void the_start_is_quick_and_without_a_flood(void **state)
 	measure(&w, 2 * SEC);
 	r = measure(&w, 2 * SEC);
 	above(r.util, 0.7);
+	world_close(&w);
+}
+
+/* The window of a stream, not the channel's, is what limits the source: it says of itself that it
+ * has run dry, and still fills the queue. */
+static void a_source_with_a_window_of_its_own_makes_no_queue_either(void **state)
+{
+	(void)state;
+	struct world w;
+	world_open(&w, 5e6, 25 * MS);
+	w.ping_ms = 20;
+	w.source_window = 1u << 20;
+	w.per_turn = 1;
+	w.bulk = false;
+	measure(&w, SEC);
+	w.bulk = true;
+	measure(&w, 2 * SEC);
+	struct result r = measure(&w, 4 * SEC);
+	above(r.util, 0.92);
+	below(r.ping_avg, 6);
 	world_close(&w);
 }
 
@@ -422,6 +455,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_ping_beside_a_bulk_transfer_stays_fast),
 	    cmocka_unit_test(the_start_is_quick_and_without_a_flood),
+	    cmocka_unit_test(a_source_with_a_window_of_its_own_makes_no_queue_either),
 	    cmocka_unit_test(loopback_is_not_held_back),
 	    cmocka_unit_test(late_wakeups_do_not_collapse_the_window),
 	    cmocka_unit_test(noise_on_a_long_path_costs_little),
