@@ -19,6 +19,7 @@ struct td_aws_call {
 	struct td_httpc *http;
 	struct td_timer retry;
 	struct td_backoff backoff;
+	char key_id[132];            /* that the request was signed with */
 	char text[512];
 	td_aws_fn *fn;
 	void *ctx;
@@ -202,6 +203,8 @@ static void on_http(void *ctx, const struct td_http_response *h)
 		td_timer_in(&c->retry, td_backoff_next(&c->backoff));
 	} else if (!again && !c->refreshed && (expired(r.type) || unknown_key(r.type))) {
 		c->refreshed = true; /* keys that were renewed or exchanged behind our back */
+		if (expired(r.type))
+			td_creds_refused(c->aws, c->key_id);
 		ask_keys(c, true);
 	} else {
 		answer(c, &r);
@@ -226,6 +229,7 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_cred_stat
 		answer(c, &(struct td_aws_reply){.err = TNL_EAUTH, .cred = st, .text = why ? why : "no credentials"});
 		return;
 	}
+	snprintf(c->key_id, sizeof(c->key_id), "%s", k->access_key_id);
 	snprintf(url, sizeof(url), "%s%s", td_aws_endpoint(c->aws, c->service), c->path);
 	if (tnl_url_parse(url, &u, &fault) != 0) {
 		answer(c, &(struct td_aws_reply){.err = TNL_EINVAL, .text = fault});

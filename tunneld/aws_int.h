@@ -69,6 +69,7 @@ struct td_aws {
 	uint64_t margin;             /* seconds before their end from which they are not handed out */
 	enum td_cred_state state;
 	char why[512], source[256];
+	char refused[132];           /* access key id of which a service said that it has expired */
 	struct td_cred_run *run;
 	struct tnl_list waiting;     /* td_creds_req */
 	struct td_timer refresh;
@@ -92,6 +93,8 @@ const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char
 const char *td_aws_url(const struct td_aws *a, enum td_service s);
 void td_creds_init(struct td_aws *a);
 void td_creds_fini(struct td_aws *a);
+/* A service says that these have expired: until other ones are found a person is wanted. */
+void td_creds_refused(struct td_aws *a, const char *id);
 const char *td_creds_source(const struct td_aws *a);
 
 #endif

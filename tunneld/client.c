@@ -103,7 +103,7 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 	c->needs_login = false;
 	if (r->err) {
 		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
-		c->needs_login = r->err == TNL_EAUTH;
+		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CRED_NEEDS_LOGIN;
 		if ((network && c->cfg.patient) || throttled(r)) {
 			td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
 				r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
@@ -274,7 +274,7 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 	const char *fault = NULL;
 
 	c->call = NULL;
-	c->needs_login = r->err == TNL_EAUTH;
+	c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CRED_NEEDS_LOGIN;
 	if (r->err == TNL_EREFUSED && !strcmp(r->type, "DoesNotExistException")) {
 		session_over(c, TNL_ECLOSED, "the session does not exist any more");
 		return;

@@ -65,6 +65,13 @@ enum td_cred_state td_aws_cred_state(const struct td_aws *a, const char **why)
 	return a->state;
 }
 
+void td_creds_refused(struct td_aws *a, const char *id)
+{
+	snprintf(a->refused, sizeof(a->refused), "%s", id);
+	if (a->keys.id && strcmp(a->keys.id, id) == 0)
+		td_keys_fini(&a->keys);
+}
+
 /* --- answering ----------------------------------------------------------------------- */
 
 static void req_free(struct td_creds_req *q)
@@ -134,6 +141,13 @@ static void have_keys(struct td_aws *a, struct td_keys *keys)
 	bool back = a->state == TD_CRED_NEEDS_LOGIN;
 	uint64_t now = now_s(a), left = keys->expires_s > now ? keys->expires_s - now : 0;
 
+	if (a->refused[0] && strcmp(keys->id, a->refused) == 0) {
+		char why[400];
+
+		snprintf(why, sizeof(why), "the credentials of %s have expired: renew them there", td_creds_source(a));
+		no_keys(a, TD_CRED_NEEDS_LOGIN, why);
+		return;
+	}
 	if (keys->expires_s && !left) {
 		char why[400];
 
@@ -148,6 +162,7 @@ static void have_keys(struct td_aws *a, struct td_keys *keys)
 	memset(keys, 0, sizeof(*keys));
 	a->state = TD_CRED_OK;
 	a->why[0] = 0;
+	a->refused[0] = 0;
 	a->recheck = 0;
 	if (back)
 		td_info("aws", NULL, "credentials are there again source=\"%s\"", a->source);

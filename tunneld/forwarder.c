@@ -502,7 +502,9 @@ static void status_session(struct tnl_jw *w, const struct fwd_session *s)
 static const char *tunnel_state(const struct fwd_tunnel *t)
 {
 	const struct fwd_group *g = t->group;
-	const char *state = g->needs_login ? "needs-login" : "idle";
+	/* It looks again by itself: the group hears of it only with the next connection. */
+	bool login = g->needs_login && td_aws_cred_state(g->aws, NULL) == TD_CRED_NEEDS_LOGIN;
+	const char *state = login ? "needs-login" : "idle";
 
 	if (t->closing)
 		return "closing";

@@ -482,11 +482,15 @@ static void test_refused_keys(void **state)
 	assert_int_equal(R.err, TNL_EAUTH);
 	assert_int_equal(R.cred, TD_CRED_NEEDS_LOGIN);
 	assert_string_equal(R.text, "the credentials of the configuration have expired: renew them there");
-	assert_int_equal(F.calls, 2);
+	assert_int_equal(F.calls, 1);
+	assert_int_equal(td_aws_cred_state(a, NULL), TD_CRED_NEEDS_LOGIN);
+	td_aws_free(a);
 	/* not allowed is no matter of the keys */
+	a = aws_new(CONF(KEYS));
 	next_type = "AccessDeniedException";
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EREFUSED);
+	assert_int_equal(td_aws_cred_state(a, NULL), TD_CRED_OK);
 	td_aws_free(a);
 }
 
@@ -526,6 +530,37 @@ static void test_cancel(void **state)
 	}
 	t_turns(20);
 	assert_true(R.done <= 1);
+	td_aws_free(a);
+}
+
+/* The same, but nobody has exchanged them yet: a person is wanted, and then it goes on by itself. */
+static void test_expired_keys_are_waited_for(void **state)
+{
+	struct td_aws *a;
+	const char *why;
+
+	write_file(".aws/credentials", "[default]\naws_access_key_id = AKID\naws_secret_access_key = the-secret\naws_session_token = old\n");
+	td_aws_free(api_open());
+	a = aws_new(NULL);
+	next_type = "ExpiredTokenException";
+	call(a, 1);
+	assert_int_equal(R.err, TNL_EAUTH);
+	assert_int_equal(R.cred, TD_CRED_NEEDS_LOGIN);
+	assert_string_equal(R.text, "the credentials of profile default have expired: renew them there");
+	assert_int_equal(td_aws_cred_state(a, &why), TD_CRED_NEEDS_LOGIN);
+	assert_string_equal(why, R.text);
+	next_type = NULL;
+	call(a, 1);
+	assert_int_equal(F.calls, 0); /* they are not even tried */
+	write_file(".aws/credentials", "[default]\naws_access_key_id = NEW\naws_secret_access_key = new-secret\n");
+	for (int i = 0; i < 200 && td_aws_cred_state(a, NULL) != TD_CRED_OK; i++) {
+		int never = 0;
+
+		t_until(&never, 50);
+	}
+	assert_int_equal(td_aws_cred_state(a, NULL), TD_CRED_OK);
+	call(a, 1);
+	assert_int_equal(R.err, 0);
 	td_aws_free(a);
 }
 
@@ -693,7 +728,7 @@ int main(void)
 		T_CASE(test_partitions),   T_CASE(test_region_from_around), T_CASE(test_endpoint_overrides), T_CASE(test_companions),
 		T_CASE(test_is_amazon),	   T_CASE(test_stream_url),	    T_CASE(test_presigned),	      T_CASE(test_proxy_from_around),
 		T_CASE(test_tls_files),	   T_CASE(test_equal_blocks_are_shared), T_CASE(test_call),	      T_CASE(test_call_errors),
-		T_CASE(test_no_credentials), T_CASE(test_refused_keys),	    T_CASE(test_expired_keys_are_fetched_again), T_CASE(test_cancel),
+		T_CASE(test_no_credentials), T_CASE(test_refused_keys),	    T_CASE(test_expired_keys_are_fetched_again), T_CASE(test_expired_keys_are_waited_for), T_CASE(test_cancel),
 		T_CASE(test_clock_off),	   T_CASE(test_proxy_refuses),	    T_CASE(test_start_session_body),  T_CASE(test_grant),
 	};
 
