@@ -41,11 +41,13 @@ static bool make_room(struct tnl_buf *b, size_t n)
 	size_t len = tnl_buf_len(b);
 	if (b->base && b->cap - b->tail >= n)
 		return true;
-	/* Moving is amortised: only when at least as much is free in front as is moved. */
-	if (b->base && b->cap - len >= n && b->head >= len) {
+	/* Moving is amortised: at least a quarter as much is free in front as is moved, else the buffer grows. */
+	if (b->base && b->cap - len >= n && b->head >= len / 4) {
 		memmove(b->base, b->base + b->head, len);
 	} else {
 		size_t cap = b->cap ? b->cap : 256;
+		if (b->base && cap - len >= n)
+			cap *= 2;
 		while (cap < len + n)
 			cap = cap > SIZE_MAX / 4 ? len + n : cap * 2;
 		/* A copy instead of realloc: old content may be secret and must not be left behind by a move. */

@@ -432,12 +432,19 @@ static void write_out(struct td_conn *c)
 		if (k < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
 			c->blocked = true;
 			ev_io_start(c->l->ev, &c->wr);
-		} else if (k < 0) {
+			return;
+		}
+		if (k < 0) {
 			write_fault(c);
-		} else if (c->outer) {
+			return;
+		}
+		if (c->outer)
 			tnl_tls_out_consume(c->outer, (size_t)k);
-		} else {
+		else
 			top_consume(c, (size_t)k);
+		if ((size_t)k < n) { /* another call would only say so once more */
+			c->blocked = true;
+			ev_io_start(c->l->ev, &c->wr);
 		}
 	}
 }

@@ -11,8 +11,8 @@ struct td_conn_cb {
 	void (*ready)(void *ctx);                       /* connected, TLS done */
 	void (*readable)(void *ctx);                    /* after ready: read until it gives TNL_EAGAIN, or pause */
 	void (*writable)(void *ctx);                    /* room again after write came up short */
-	void (*idle)(void *ctx);                        /* about a second after traffic: give empty buffers back. May be NULL */
 	void (*closed)(void *ctx, int err, const char *why); /* over (TNL_EEOF: orderly); then td_conn_free. Not called after free */
+	void (*idle)(void *ctx);                        /* about a second after traffic: give empty buffers back. May be NULL */
 };
 /* tls: the way to the proxy itself is TLS, with the trust of the dial's tls context. */
 struct td_proxy { char host[256]; uint16_t port; bool tls; char user[128], password[256]; };

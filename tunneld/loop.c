@@ -2,6 +2,7 @@
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"
+#include "tunneld/memory.h"
 #include "tunneld/net.h"
 
 #include <errno.h>
@@ -167,6 +168,7 @@ struct td_loop *td_loop_new(void)
 	ev_idle_init(&l->idle, on_idle);
 	ev_set_priority(&l->idle, EV_MINPRI);
 	td_loop_update(l);
+	td_memory_loop(l);
 	return l;
 }
 
@@ -180,6 +182,7 @@ void td_loop_free(struct td_loop *l)
 		td_dns_free(l);
 	while (run_deferred(l))
 		;
+	td_memory_loop(NULL);
 	if (l->wake) {
 		if (l->wake->fd >= 0) {
 			ev_io_stop(l->ev, &l->wake->io);

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 struct td_loop;
-void td_memory_loop(struct td_loop *l); /* the loop that runs the on_room callbacks: once at start; NULL before it is freed */
+void td_memory_loop(struct td_loop *l); /* the loop that runs the on_room callbacks: called by td_loop_new and td_loop_free */
 void td_memory_limit(uint64_t bytes);   /* 96 MiB unless set */
 void td_memory_change(int64_t delta);
 uint64_t td_memory_used(void);

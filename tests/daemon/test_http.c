@@ -467,7 +467,6 @@ static void full_memory(void **state)
 	struct raw r[2];
 	static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 	t_open();
-	td_memory_loop(T);
 	serve(&s, false, 0, 0);
 	td_memory_limit(1000);
 	td_memory_change(2000);
@@ -482,7 +481,6 @@ static void full_memory(void **state)
 	raw_close(&r[0]);
 	raw_close(&r[1]);
 	td_httpd_free(s.h);
-	td_memory_loop(NULL);
 	t_close();
 }
 

@@ -192,7 +192,6 @@ static void memory(void **state)
 {
 	int a = 0, b = 0;
 	t_open();
-	td_memory_loop(T);
 	td_memory_limit(800);
 	td_memory_on_room(on_room, &a);
 	td_memory_on_room(on_room, &b);
@@ -219,7 +218,6 @@ static void memory(void **state)
 	td_memory_off_room(on_room, &a);
 	td_memory_change(-(int64_t)td_memory_used());
 	td_memory_limit(96u << 20);
-	td_memory_loop(NULL);
 	t_close();
 }
 
