@@ -12,7 +12,7 @@
 
 #define QUEUE_MAX (256u * 1024) /* plaintext and ciphertext that wait for the kernel */
 #define QUEUE_LOW (QUEUE_MAX / 2)
-#define WRITE_NOW (64u * 1024)  /* enough for a system call before the turn ends */
+#define WRITE_NOW (64u * 1024) /* enough for a system call before the turn ends */
 #define RECORD (16u * 1024)
 #define READ_MAX (128u * 1024)
 #define READ_BUDGET (256 * 1024)
@@ -27,7 +27,8 @@ static void pump_later(struct td_conn *c);
 
 static const char *state_name(enum conn_state s)
 {
-	static const char *const names[] = {"resolve", "connect", "proxy-tls", "proxy", "tls", "open", "closing", "end"};
+	static const char *const names[] = {"resolve", "connect", "proxy-tls", "proxy",
+					    "tls",     "open",	  "closing",   "end"};
 	return names[s];
 }
 
@@ -216,7 +217,8 @@ ssize_t conn_fd_read(struct td_conn *c, void *p, size_t n)
 }
 
 /* One read of plaintext from `t`, whose ciphertext comes from `below`. */
-static ssize_t tls_read(struct td_conn *c, struct tnl_tls *t, ssize_t (*below)(struct td_conn *, void *, size_t), void *p, size_t n)
+static ssize_t tls_read(struct td_conn *c, struct tnl_tls *t, ssize_t (*below)(struct td_conn *, void *, size_t),
+			void *p, size_t n)
 {
 	int want = n > INT32_MAX ? INT32_MAX : (int)n;
 	for (;;) {
@@ -360,7 +362,8 @@ void td_conn_pause(struct td_conn *c, bool paused)
 
 size_t td_conn_queued(const struct td_conn *c)
 {
-	return tnl_buf_len(&c->stage) + (c->tls ? tnl_tls_out_len(c->tls) : 0) + (c->outer ? tnl_tls_out_len(c->outer) : 0);
+	return tnl_buf_len(&c->stage) + (c->tls ? tnl_tls_out_len(c->tls) : 0) +
+	       (c->outer ? tnl_tls_out_len(c->outer) : 0);
 }
 
 size_t td_conn_room(const struct td_conn *c)

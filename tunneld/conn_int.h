@@ -7,16 +7,7 @@
 /*   RESOLVE → CONNECT → [PROXY_TLS] → [PROXY] → [TLS] → OPEN → CLOSING → (closed told)
  *   accepted:                                   [TLS] → OPEN
  * Any state goes to END on an error. */
-enum conn_state {
-	CONN_RESOLVE,
-	CONN_CONNECT,
-	CONN_PROXY_TLS,
-	CONN_PROXY,
-	CONN_TLS,
-	CONN_OPEN,
-	CONN_CLOSING,
-	CONN_END
-};
+enum conn_state { CONN_RESOLVE, CONN_CONNECT, CONN_PROXY_TLS, CONN_PROXY, CONN_TLS, CONN_OPEN, CONN_CLOSING, CONN_END };
 
 #define CONN_EARLY_MAX (16u * 1024)
 
@@ -49,8 +40,8 @@ struct td_conn {
 	int64_t budget; /* bytes that this turn may still read */
 	size_t discarded;
 	bool sock_more, progress, drained, paused;
-	bool blocked;   /* the kernel takes no more: the write watcher runs */
-	bool high;      /* queue went over half: writable() when it is below again */
+	bool blocked; /* the kernel takes no more: the write watcher runs */
+	bool high;    /* queue went over half: writable() when it is below again */
 	bool write_failed, notified, half_closed, eof;
 	bool flush_queued, pump_queued, freed, told;
 	int end; /* why it is over, 0: it is not */

@@ -136,8 +136,8 @@ static void proxy_refused(struct td_conn *c, const struct tnl_http_head *h)
 	const char *hint = h->status == 407 ? op->proxy.user[0] ? " (user or password of the proxy is wrong)"
 								: " (set user and password of the proxy)"
 					    : "";
-	conn_end(c, TNL_EREFUSED, "proxy %.100s:%u refused %.100s:%u: %d %.*s%s", op->proxy.host, op->proxy.port, op->host,
-		 op->port, h->status, (int)(h->reason_len < 60 ? h->reason_len : 60), h->reason, hint);
+	conn_end(c, TNL_EREFUSED, "proxy %.100s:%u refused %.100s:%u: %d %.*s%s", op->proxy.host, op->proxy.port,
+		 op->host, op->port, h->status, (int)(h->reason_len < 60 ? h->reason_len : 60), h->reason, hint);
 }
 
 /* True when the tunnel through the proxy stands. */
@@ -149,14 +149,16 @@ static bool proxy_answer(struct td_conn *c)
 		size_t room = tnl_buf_room(&op->head), want = room < 2048 ? room : 2048;
 		uint8_t *p = want ? tnl_buf_reserve(&op->head, want) : NULL;
 		if (!p) {
-			conn_end(c, TNL_ETOOBIG, "proxy %.100s:%u: its answer is too long", op->proxy.host, op->proxy.port);
+			conn_end(c, TNL_ETOOBIG, "proxy %.100s:%u: its answer is too long", op->proxy.host,
+				 op->proxy.port);
 			return false;
 		}
 		ssize_t k = conn_low_read(c, p, want);
 		if (k == TNL_EAGAIN)
 			return false;
 		if (k <= 0) {
-			conn_end(c, TNL_EUNREACH, "proxy %.100s:%u: it closed the connection", op->proxy.host, op->proxy.port);
+			conn_end(c, TNL_EUNREACH, "proxy %.100s:%u: it closed the connection", op->proxy.host,
+				 op->proxy.port);
 			return false;
 		}
 		tnl_buf_commit(&op->head, (size_t)k);
@@ -164,8 +166,8 @@ static bool proxy_answer(struct td_conn *c)
 		if (n == TNL_EAGAIN)
 			continue;
 		if (n < 0) {
-			conn_end(c, TNL_ESYNTAX, "proxy %.100s:%u: its answer is not HTTP: %s", op->proxy.host, op->proxy.port,
-				 h.fault ? h.fault : tnl_err_text(n));
+			conn_end(c, TNL_ESYNTAX, "proxy %.100s:%u: its answer is not HTTP: %s", op->proxy.host,
+				 op->proxy.port, h.fault ? h.fault : tnl_err_text(n));
 			return false;
 		}
 		if (h.status < 200 || h.status > 299) {
@@ -251,7 +253,8 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	char at[600];
 	c->op->resolve = NULL;
 	if (err) {
-		conn_end(c, err == TNL_ENOTFOUND ? TNL_EUNREACH : err, "cannot connect to %.200s: %s", where(c, at), why);
+		conn_end(c, err == TNL_ENOTFOUND ? TNL_EUNREACH : err, "cannot connect to %.200s: %s", where(c, at),
+			 why);
 		return;
 	}
 	conn_set_state(c, CONN_CONNECT);
@@ -284,13 +287,14 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, co
 	if (o->tls)
 		c->tls_ctx = tnl_tls_ctx_ref(o->tls);
 	if (op->has_proxy && op->proxy.tls && !o->tls) {
-		conn_end(c, TNL_ECONF, "proxy %.100s:%u wants TLS, and there is no trust to check it with", op->proxy.host,
-			 op->proxy.port);
+		conn_end(c, TNL_ECONF, "proxy %.100s:%u wants TLS, and there is no trust to check it with",
+			 op->proxy.host, op->proxy.port);
 		return c;
 	}
 	op->deadline = l->now + timeout;
 	td_timer_at(&c->timer, op->deadline);
-	op->resolve = td_resolve_start(l, o->proxy ? o->proxy->host : o->host, o->proxy ? o->proxy->port : o->port, on_resolved, c);
+	op->resolve = td_resolve_start(l, o->proxy ? o->proxy->host : o->host, o->proxy ? o->proxy->port : o->port,
+				       on_resolved, c);
 	if (!op->resolve)
 		conn_end(c, TNL_ENOMEM, "out of memory");
 	return c;

@@ -186,7 +186,8 @@ static void on_timer(void *arg)
 	deliver(d);
 }
 
-struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns, td_dial_fn *fn, void *ctx)
+struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
+			      td_dial_fn *fn, void *ctx)
 {
 	struct td_dial *d = tnl_calloc(1, sizeof *d);
 	if (!d)

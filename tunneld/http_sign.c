@@ -9,9 +9,9 @@ static struct tnl_sigv4_header header(const char *name, const char *value)
 	return (struct tnl_sigv4_header){.name = name, .value = value, .nlen = strlen(name), .vlen = strlen(value)};
 }
 
-int td_http_sign(struct td_signed *out, const char *method, const struct tnl_url *u, const char *const (*headers)[2], size_t n,
-		 const void *body, size_t len, const struct tnl_sigv4_keys *k, const char *region, const char *service,
-		 uint64_t unix_s)
+int td_http_sign(struct td_signed *out, const char *method, const struct tnl_url *u, const char *const (*headers)[2],
+		 size_t n, const void *body, size_t len, const struct tnl_sigv4_keys *k, const char *region,
+		 const char *service, uint64_t unix_s)
 {
 	struct tnl_sigv4_header h[MAX_SIGNED];
 	char host[300];
@@ -28,16 +28,16 @@ int td_http_sign(struct td_signed *out, const char *method, const struct tnl_url
 	for (size_t i = 0; i < n; i++)
 		h[nh++] = header(headers[i][0], headers[i][1]);
 	struct tnl_sigv4_request r = {
-		.method = method,
-		.path = u->path,
-		.path_len = u->path_len,
-		.query = u->query,
-		.query_len = u->query_len,
-		.headers = h,
-		.nheaders = nh,
-		.body = body,
-		.body_len = len,
-		.double_encode_path = true,
+	    .method = method,
+	    .path = u->path,
+	    .path_len = u->path_len,
+	    .query = u->query,
+	    .query_len = u->query_len,
+	    .headers = h,
+	    .nheaders = nh,
+	    .body = body,
+	    .body_len = len,
+	    .double_encode_path = true,
 	};
 	int rc = tnl_sigv4_sign(&r, k, region, service, unix_s, &out->authorization);
 	return rc ? rc : tnl_buf_str(&out->authorization) ? 0 : TNL_ENOMEM;

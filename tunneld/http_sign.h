@@ -12,9 +12,9 @@ struct td_signed {
 };
 /* Signs host, x-amz-date, x-amz-security-token (when the keys have one) and the given headers.
  * 0 or an error; td_signed_fini in both cases. */
-int td_http_sign(struct td_signed *out, const char *method, const struct tnl_url *u, const char *const (*headers)[2], size_t n,
-		 const void *body, size_t len, const struct tnl_sigv4_keys *k, const char *region, const char *service,
-		 uint64_t unix_s) TNL_MUST_USE;
+int td_http_sign(struct td_signed *out, const char *method, const struct tnl_url *u, const char *const (*headers)[2],
+		 size_t n, const void *body, size_t len, const struct tnl_sigv4_keys *k, const char *region,
+		 const char *service, uint64_t unix_s) TNL_MUST_USE;
 void td_signed_fini(struct td_signed *s);
 
 #endif

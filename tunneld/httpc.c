@@ -14,8 +14,8 @@ struct td_httpc {
 	struct td_conn *conn;
 	struct td_dial *dial; /* unix socket */
 	struct td_timer timer;
-	struct tnl_buf req;   /* what is still to be sent */
-	struct tnl_buf raw;   /* the answer's head, kept for the slices in `head` */
+	struct tnl_buf req; /* what is still to be sent */
+	struct tnl_buf raw; /* the answer's head, kept for the slices in `head` */
 	struct tnl_buf body;
 	struct tnl_http_head head;
 	struct tnl_http_body dec;
@@ -97,7 +97,8 @@ static void feed_body(struct td_httpc *h, const uint8_t *p, size_t n)
 	int r = tnl_http_body_feed(&h->dec, p, n, &h->body);
 	if (r < 0) {
 		char why[384];
-		snprintf(why, sizeof why, "answer of %s: %s", h->name, r == TNL_ETOOBIG ? "body is too long" : tnl_err_text(r));
+		snprintf(why, sizeof why, "answer of %s: %s", h->name,
+			 r == TNL_ETOOBIG ? "body is too long" : tnl_err_text(r));
 		fail(h, r, why);
 	} else if (h->dec.done) {
 		deliver(h);
@@ -183,10 +184,10 @@ static void on_closed(void *ctx, int err, const char *why)
 }
 
 static const struct td_conn_cb conn_cb = {
-	.ready = on_writable,
-	.readable = on_readable,
-	.writable = on_writable,
-	.closed = on_closed,
+    .ready = on_writable,
+    .readable = on_readable,
+    .writable = on_writable,
+    .closed = on_closed,
 };
 
 static void on_unix_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
@@ -213,14 +214,15 @@ static int dial_unix(struct td_httpc *h, const char *path, uint64_t timeout)
 	return h->dial ? 0 : TNL_ENOMEM;
 }
 
-static int build_request(struct td_httpc *h, const char *method, const struct tnl_url *u, const char *const (*headers)[2],
-			 size_t n, const void *body, size_t len)
+static int build_request(struct td_httpc *h, const char *method, const struct tnl_url *u,
+			 const char *const (*headers)[2], size_t n, const void *body, size_t len)
 {
 	char host[300];
 	struct tnl_buf *b = &h->req;
 	tnl_url_authority(u, host, sizeof host);
-	tnl_buf_printf(b, "%s %.*s%s%.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\nConnection: close\r\n", method,
-		       (int)u->path_len, u->path, u->query_len ? "?" : "", (int)u->query_len, u->query, host, TUNNELD_VERSION);
+	tnl_buf_printf(b, "%s %.*s%s%.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\nConnection: close\r\n",
+		       method, (int)u->path_len, u->path, u->query_len ? "?" : "", (int)u->query_len, u->query, host,
+		       TUNNELD_VERSION);
 	if (len || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0))
 		tnl_buf_printf(b, "Content-Length: %zu\r\n", len);
 	for (size_t i = 0; i < n; i++) {
@@ -259,13 +261,14 @@ static int start(struct td_httpc *h, const char *method, const char *url, const 
 		return TNL_EINVAL;
 	}
 	struct td_dial_opts d = {
-		.host = u.host, .port = u.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
+	    .host = u.host, .port = u.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
 	h->conn = td_conn_dial(h->l, &d, &conn_cb, h);
 	return h->conn ? 0 : TNL_ENOMEM;
 }
 
-struct td_httpc *td_http_request(struct td_loop *l, const char *method, const char *url, const char *const (*headers)[2],
-				 size_t n, const void *body, size_t len, const struct td_http_opts *o, td_http_fn *fn, void *ctx)
+struct td_httpc *td_http_request(struct td_loop *l, const char *method, const char *url,
+				 const char *const (*headers)[2], size_t n, const void *body, size_t len,
+				 const struct td_http_opts *o, td_http_fn *fn, void *ctx)
 {
 	struct td_httpc *h = tnl_calloc(1, sizeof *h);
 	if (!h)
@@ -287,9 +290,10 @@ struct td_httpc *td_http_request(struct td_loop *l, const char *method, const ch
 	return h;
 }
 
-struct td_httpc *td_http_signed(struct td_loop *l, const char *method, const char *url, const char *const (*headers)[2], size_t n,
-				const void *body, size_t len, const struct tnl_sigv4_keys *k, const char *region,
-				const char *service, const struct td_http_opts *o, td_http_fn *fn, void *ctx)
+struct td_httpc *td_http_signed(struct td_loop *l, const char *method, const char *url, const char *const (*headers)[2],
+				size_t n, const void *body, size_t len, const struct tnl_sigv4_keys *k,
+				const char *region, const char *service, const struct td_http_opts *o, td_http_fn *fn,
+				void *ctx)
 {
 	const char *all[32][2];
 	struct tnl_url u;

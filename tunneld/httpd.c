@@ -122,7 +122,8 @@ static void refuse(struct hconn *c, int status, const char *field)
 	tnl_buf_reset(&c->in);
 	static const char *const version[][2] = {{"Sec-WebSocket-Version", "13"}};
 	hconn_drop_request(c);
-	hconn_answer(c, status, "application/json", status == 426 ? version : NULL, status == 426 ? 1 : 0, body, (size_t)n, false);
+	hconn_answer(c, status, "application/json", status == 426 ? version : NULL, status == 426 ? 1 : 0, body,
+		     (size_t)n, false);
 }
 
 static void on_timer(void *arg)
@@ -160,7 +161,8 @@ void hconn_next(struct hconn *c)
 	c->served = true;
 	c->continued = false;
 	if (tnl_buf_len(&c->ahead))
-		tnl_buf_put(&c->in, tnl_buf_data(&c->ahead), tnl_buf_len(&c->ahead)); /* `in` has room for it above a body */
+		tnl_buf_put(&c->in, tnl_buf_data(&c->ahead),
+			    tnl_buf_len(&c->ahead)); /* `in` has room for it above a body */
 	tnl_buf_reset(&c->ahead);
 	tnl_buf_trim(&c->ahead);
 	td_timer_in(&c->timer, tnl_buf_len(&c->in) ? HEAD_TIMEOUT : IDLE_TIMEOUT);
@@ -338,7 +340,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 		pause_all(h, true);
 	if (!peer_count(h, peer, 1)) {
 		if (h->cfg.refused)
-			h->cfg.refused(h->cfg.ctx, td_addr_str(peer, name), 503, "connections: too many from this peer");
+			h->cfg.refused(h->cfg.ctx, td_addr_str(peer, name), 503,
+				       "connections: too many from this peer");
 		td_fd_rst_close(fd);
 		return;
 	}
@@ -401,7 +404,8 @@ void td_httpd_stop_listening(struct td_httpd *h)
 		td_listener_free(h->listeners[i]);
 	h->nlisteners = 0;
 	h->stopping = true;
-	tnl_list_foreach_safe(it, &h->conns) {
+	tnl_list_foreach_safe(it, &h->conns)
+	{
 		struct hconn *c = tnl_container_of(it, struct hconn, node);
 		if (c->state == HC_HEAD && tnl_buf_len(&c->in) == 0)
 			hconn_next(c); /* idle: nothing to wait for */

@@ -42,7 +42,7 @@ struct td_httpd {
 };
 
 void hconn_free(struct hconn *c);
-void hconn_next(struct hconn *c);   /* the answer is out: the next request, or close */
+void hconn_next(struct hconn *c); /* the answer is out: the next request, or close */
 void hconn_answer(struct hconn *c, int status, const char *content_type, const char *const (*headers)[2], size_t n,
 		  const void *body, size_t len, bool head_only);
 void hconn_send(struct hconn *c);

@@ -16,13 +16,30 @@ static const char *reason(int status)
 		int status;
 		const char *text;
 	} table[] = {
-		{101, "Switching Protocols"}, {200, "OK"}, {201, "Created"}, {204, "No Content"}, {400, "Bad Request"},
-		{401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
-		{408, "Request Timeout"}, {409, "Conflict"}, {410, "Gone"}, {411, "Length Required"},
-		{413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"},
-		{417, "Expectation Failed"}, {426, "Upgrade Required"}, {429, "Too Many Requests"},
-		{431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
-		{503, "Service Unavailable"}, {505, "HTTP Version Not Supported"},
+	    {101, "Switching Protocols"},
+	    {200, "OK"},
+	    {201, "Created"},
+	    {204, "No Content"},
+	    {400, "Bad Request"},
+	    {401, "Unauthorized"},
+	    {403, "Forbidden"},
+	    {404, "Not Found"},
+	    {405, "Method Not Allowed"},
+	    {408, "Request Timeout"},
+	    {409, "Conflict"},
+	    {410, "Gone"},
+	    {411, "Length Required"},
+	    {413, "Content Too Large"},
+	    {414, "URI Too Long"},
+	    {415, "Unsupported Media Type"},
+	    {417, "Expectation Failed"},
+	    {426, "Upgrade Required"},
+	    {429, "Too Many Requests"},
+	    {431, "Request Header Fields Too Large"},
+	    {500, "Internal Server Error"},
+	    {501, "Not Implemented"},
+	    {503, "Service Unavailable"},
+	    {505, "HTTP Version Not Supported"},
 	};
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
 		if (table[i].status == status)
@@ -80,8 +97,8 @@ void hconn_answer(struct hconn *c, int status, const char *content_type, const c
 	hconn_send(c);
 }
 
-void td_request_reply(struct td_request *r, int status, const char *content_type, const char *const (*headers)[2], size_t n,
-		      const void *body, size_t len)
+void td_request_reply(struct td_request *r, int status, const char *content_type, const char *const (*headers)[2],
+		      size_t n, const void *body, size_t len)
 {
 	struct hconn *c = r->hc;
 	bool head_only = r->head.method_len == 4 && memcmp(r->head.method, "HEAD", 4) == 0;
@@ -133,11 +150,13 @@ bool td_request_is_upgrade(const struct td_request *r)
 	const char *key = tnl_http_get(h, "sec-websocket-key", &n);
 	const char *version = tnl_http_get(h, "sec-websocket-version", &vn);
 	return h->method_len == 3 && memcmp(h->method, "GET", 3) == 0 && h->minor == 1 && h->content_length <= 0 &&
-	       tnl_http_has_token(h, "upgrade", "websocket") && tnl_http_has_token(h, "connection", "upgrade") && key && n == 24 &&
-	       tnl_unb64(key, n, raw, sizeof raw) == 16 && version && vn == 2 && memcmp(version, "13", 2) == 0;
+	       tnl_http_has_token(h, "upgrade", "websocket") && tnl_http_has_token(h, "connection", "upgrade") && key &&
+	       n == 24 && tnl_unb64(key, n, raw, sizeof raw) == 16 && version && vn == 2 &&
+	       memcmp(version, "13", 2) == 0;
 }
 
-struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslink_opts *o, const struct td_wslink_cb *cb, void *ctx)
+struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslink_opts *o,
+				     const struct td_wslink_cb *cb, void *ctx)
 {
 	struct hconn *c = r->hc;
 	struct td_conn *conn = c->conn;

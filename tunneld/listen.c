@@ -53,7 +53,8 @@ static void starve(struct td_listener *s, int err)
 {
 	char name[TD_ADDR_STR];
 	if (s->told == 0 || s->l->now - s->told > 60 * TD_SEC) {
-		td_error("net", NULL, "cannot accept: %s; raise the limit of open files, waiting peers are turned away listen=%s",
+		td_error("net", NULL,
+			 "cannot accept: %s; raise the limit of open files, waiting peers are turned away listen=%s",
 			 strerror(err), td_addr_str(&s->addr, name));
 		s->told = s->l->now;
 	}
@@ -136,7 +137,8 @@ static int open_socket(const struct td_addr *a)
 	return -1;
 }
 
-struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why, size_t cap)
+struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why,
+			      size_t cap)
 {
 	char name[TD_ADDR_STR];
 	struct stat st;
@@ -148,9 +150,10 @@ struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_acc
 	s->fd = open_socket(a);
 	if (s->fd < 0) {
 		int err = errno;
-		const char *hint = err == EADDRINUSE ? " (another program listens there)"
-				   : err == EACCES   ? " (not permitted: ports below 1024 need privileges, sockets a writable directory)"
-						     : "";
+		const char *hint =
+		    err == EADDRINUSE ? " (another program listens there)"
+		    : err == EACCES ? " (not permitted: ports below 1024 need privileges, sockets a writable directory)"
+				    : "";
 		snprintf(why, cap, "cannot listen on %s: %s%s", td_addr_str(a, name), strerror(err), hint);
 		tnl_free(s);
 		return NULL;

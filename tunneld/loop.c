@@ -137,9 +137,7 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
 		ev_idle_stop(ev, &l->idle);
 }
 
-static void on_idle(struct ev_loop *ev, ev_idle *w, int events)
-{
-}
+static void on_idle(struct ev_loop *ev, ev_idle *w, int events) {}
 
 struct td_loop *td_loop_new(void)
 {

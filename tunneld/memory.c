@@ -14,7 +14,7 @@ static struct {
 	struct waiter {
 		void (*fn)(void *);
 		void *arg;
-	} *v;
+	} * v;
 	size_t n, cap;
 } mem = {.limit = 96u << 20};
 

@@ -203,15 +203,18 @@ static void last_words(struct td_wslink *w)
 static void on_fault(struct td_wslink *w, int err, const char *fault)
 {
 	last_words(w);
-	wslink_end(w, err, 1006, 0, "%s: WebSocket frame refused: %s", td_conn_peer(w->conn), fault ? fault : tnl_err_text(err));
+	wslink_end(w, err, 1006, 0, "%s: WebSocket frame refused: %s", td_conn_peer(w->conn),
+		   fault ? fault : tnl_err_text(err));
 }
 
 static void on_close_frame(struct td_wslink *w, const struct tnl_ws_event *ev)
 {
 	char reason[128];
-	snprintf(reason, sizeof reason, "%.*s", (int)(ev->len < 123 ? ev->len : 123), ev->data ? (const char *)ev->data : "");
+	snprintf(reason, sizeof reason, "%.*s", (int)(ev->len < 123 ? ev->len : 123),
+		 ev->data ? (const char *)ev->data : "");
 	last_words(w);
-	wslink_end(w, TNL_EEOF, ev->close_code, 0, "closed by %s: %u %s", td_conn_peer(w->conn), ev->close_code, reason);
+	wslink_end(w, TNL_EEOF, ev->close_code, 0, "closed by %s: %u %s", td_conn_peer(w->conn), ev->close_code,
+		   reason);
 }
 
 /* Hands over what is complete. True: go on reading. */
@@ -297,7 +300,7 @@ static void on_idle(void *ctx)
 }
 
 static const struct td_conn_cb open_cb = {
-	.readable = on_readable, .writable = on_writable, .idle = on_idle, .closed = on_closed};
+    .readable = on_readable, .writable = on_writable, .idle = on_idle, .closed = on_closed};
 
 static void pump_now(void *arg)
 {

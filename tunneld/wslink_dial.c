@@ -11,7 +11,7 @@
 
 #define OPEN_TIMEOUT (15 * TD_SEC)
 #define REFUSAL_MAX (16u * 1024)
-#define REFUSAL_TEXT 1024u             /* of a refusal's body, in the text */
+#define REFUSAL_TEXT 1024u /* of a refusal's body, in the text */
 #define REFUSAL_WAIT (2 * TD_SEC)
 
 struct wslink_upgrade {
@@ -39,8 +39,8 @@ static void refusal(struct td_wslink *w)
 {
 	struct wslink_upgrade *u = w->up;
 	size_t n = tnl_buf_len(&u->body) < REFUSAL_TEXT ? tnl_buf_len(&u->body) : REFUSAL_TEXT;
-	wslink_end(w, TNL_EREFUSED, 1006, u->head.status, "%s refused the WebSocket: %d %.*s: %.*s", u->name, u->head.status,
-		   (int)(u->head.reason_len < 60 ? u->head.reason_len : 60), u->head.reason, (int)n,
+	wslink_end(w, TNL_EREFUSED, 1006, u->head.status, "%s refused the WebSocket: %d %.*s: %.*s", u->name,
+		   u->head.status, (int)(u->head.reason_len < 60 ? u->head.reason_len : 60), u->head.reason, (int)n,
 		   (const char *)tnl_buf_data(&u->body));
 }
 
@@ -75,7 +75,8 @@ static const char *check_101(const struct wslink_upgrade *u)
 		return "no Connection: Upgrade";
 	if (!got || n != strlen(want) || memcmp(got, want, n) != 0)
 		return "Sec-WebSocket-Accept does not belong to the key";
-	if (tnl_http_get(&u->head, "sec-websocket-extensions", NULL) || tnl_http_get(&u->head, "sec-websocket-protocol", NULL))
+	if (tnl_http_get(&u->head, "sec-websocket-extensions", NULL) ||
+	    tnl_http_get(&u->head, "sec-websocket-protocol", NULL))
 		return "an extension or protocol that was not asked for";
 	return NULL;
 }
@@ -158,10 +159,10 @@ static void on_closed(void *ctx, int err, const char *why)
 }
 
 static const struct td_conn_cb upgrade_cb = {
-	.ready = send_request,
-	.readable = on_readable,
-	.writable = send_request,
-	.closed = on_closed,
+    .ready = send_request,
+    .readable = on_readable,
+    .writable = send_request,
+    .closed = on_closed,
 };
 
 /* --- making the request ---------------------------------------------------- */
@@ -182,8 +183,8 @@ static int build(struct td_wslink *w, const struct tnl_url *url, const struct td
 		       TUNNELD_VERSION, u->key);
 	if (o->keys) {
 		struct td_signed s;
-		int r = td_http_sign(&s, "GET", url, NULL, 0, NULL, 0, o->keys, o->region, o->service ? o->service : "ssmmessages",
-				     w->l->wall_ms / 1000);
+		int r = td_http_sign(&s, "GET", url, NULL, 0, NULL, 0, o->keys, o->region,
+				     o->service ? o->service : "ssmmessages", w->l->wall_ms / 1000);
 		if (r == 0) {
 			tnl_buf_printf(b, "X-Amz-Date: %s\r\n", s.date);
 			if (o->keys->session_token && o->keys->session_token[0])
@@ -220,13 +221,13 @@ static int begin(struct td_wslink *w, const char *url, const struct td_wslink_op
 	uint64_t timeout = o->timeout_ns ? o->timeout_ns : OPEN_TIMEOUT;
 	td_timer_in(&w->timer, timeout);
 	struct td_dial_opts d = {
-		.host = p.host, .port = p.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
+	    .host = p.host, .port = p.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
 	w->conn = td_conn_dial(w->l, &d, &upgrade_cb, w);
 	return w->conn ? 0 : TNL_ENOMEM;
 }
 
-struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o, const struct td_wslink_cb *cb,
-				 void *ctx)
+struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o,
+				 const struct td_wslink_cb *cb, void *ctx)
 {
 	struct td_wslink *w = wslink_new(l, cb, ctx);
 	if (!w)
@@ -239,7 +240,8 @@ struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struc
 	tnl_buf_init(&w->up->req, TNL_HTTP_HEAD_MAX);
 	tnl_buf_init(&w->up->raw, TNL_HTTP_HEAD_MAX + 4096);
 	tnl_buf_init(&w->up->body, REFUSAL_MAX);
-	w->up->lim = (struct wslink_limits){.ping_ns = o->ping_ns, .pong_ns = o->pong_ns, .max_message = o->max_message};
+	w->up->lim =
+	    (struct wslink_limits){.ping_ns = o->ping_ns, .pong_ns = o->pong_ns, .max_message = o->max_message};
 	int r = begin(w, url, o);
 	if (r)
 		wslink_end(w, r, 1006, 0, "%s", tnl_err_text(r));

@@ -37,7 +37,7 @@ struct td_wslink {
 struct td_wslink *wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, void *ctx);
 int wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o, const void *early, size_t n);
 void wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, const char *fmt, ...)
-	__attribute__((format(printf, 5, 6)));
+    __attribute__((format(printf, 5, 6)));
 void wslink_flush(struct td_wslink *w);
 void wslink_arm(struct td_wslink *w);
 void wslink_pump(struct td_wslink *w);

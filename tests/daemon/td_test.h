@@ -99,9 +99,14 @@ T_UNUSED static void t_tls(struct tnl_tls_ctx **server, struct tnl_tls_ctx **cli
 	char *ca, *cakey, *cert, *key, why[256] = "";
 	uint64_t now = t_time(NULL);
 	assert_int_equal(tnl_x509_make("test CA", "", NULL, NULL, now - 3600, now + 86400, &ca, &cakey), 0);
-	assert_int_equal(tnl_x509_make("localhost", "localhost,127.0.0.1", ca, cakey, now - 3600, now + 86400, &cert, &key), 0);
-	struct tnl_tls_config sc = {.server = true, .cert_pem = cert, .cert_pem_len = strlen(cert), .key_pem = key,
-				    .key_pem_len = strlen(key), .unix_time = t_time};
+	assert_int_equal(
+	    tnl_x509_make("localhost", "localhost,127.0.0.1", ca, cakey, now - 3600, now + 86400, &cert, &key), 0);
+	struct tnl_tls_config sc = {.server = true,
+				    .cert_pem = cert,
+				    .cert_pem_len = strlen(cert),
+				    .key_pem = key,
+				    .key_pem_len = strlen(key),
+				    .unix_time = t_time};
 	*server = tnl_tls_ctx_new(&sc, why, sizeof why);
 	if (!*server)
 		fail_msg("%s", why);

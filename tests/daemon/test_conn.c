@@ -101,7 +101,8 @@ static void on_closed(void *ctx, int err, const char *why)
 	e->c = NULL;
 }
 
-static const struct td_conn_cb cb = {.ready = on_ready, .readable = on_readable, .writable = on_writable, .closed = on_closed};
+static const struct td_conn_cb cb = {
+    .ready = on_ready, .readable = on_readable, .writable = on_writable, .closed = on_closed};
 
 struct server {
 	struct td_listener *l;
@@ -136,8 +137,11 @@ static void serve(struct server *s, bool tls)
 
 static void dial(struct end *e, const struct server *s, bool tls, const struct td_proxy *proxy, uint64_t timeout)
 {
-	struct td_dial_opts o = {.host = "127.0.0.1", .port = td_addr_port(&s->addr), .tls = tls ? client_tls : NULL,
-				 .proxy = proxy, .timeout_ns = timeout};
+	struct td_dial_opts o = {.host = "127.0.0.1",
+				 .port = td_addr_port(&s->addr),
+				 .tls = tls ? client_tls : NULL,
+				 .proxy = proxy,
+				 .timeout_ns = timeout};
 	td_timer_init(&e->resume, T, on_resume, e);
 	e->c = td_conn_dial(T, &o, &cb, e);
 	assert_non_null(e->c);
@@ -153,7 +157,6 @@ static void finish(struct server *s, struct end *e)
 	td_listener_free(s->l);
 	t_close();
 }
-
 
 /* Both directions at once; `pauses`: each side stops reading again and again. */
 #define BULK (32u << 20)
@@ -326,7 +329,8 @@ static void handshake_failures(void **state)
 	memset(&e, 0, sizeof e);
 	t_open();
 	serve(&s, true);
-	struct td_dial_opts o = {.host = "127.0.0.1", .port = td_addr_port(&s.addr), .tls = client_tls, .tls_name = "aws.example"};
+	struct td_dial_opts o = {
+	    .host = "127.0.0.1", .port = td_addr_port(&s.addr), .tls = client_tls, .tls_name = "aws.example"};
 	e.c = td_conn_dial(T, &o, &cb, &e);
 	assert_true(t_until(&e.closed, 5000));
 	assert_int_equal(e.err, TNL_ECERT);
@@ -420,7 +424,8 @@ static void proxy_gone(void *ctx, int err, const char *why)
 	p->in = p->out = NULL;
 }
 
-static const struct td_conn_cb out_cb = {.ready = out_ready, .readable = out_readable, .writable = out_writable, .closed = proxy_gone};
+static const struct td_conn_cb out_cb = {
+    .ready = out_ready, .readable = out_readable, .writable = out_writable, .closed = proxy_gone};
 
 static void in_readable(void *ctx)
 {
@@ -437,7 +442,8 @@ static void in_readable(void *ctx)
 		return;
 	const char *answer = p->answer;
 	if (!answer && !strstr(p->head, "Proxy-Authorization: Basic dXNlcjpwYTpzcw==\r\n")) /* user:pa:ss */
-		answer = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+		answer = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: "
+			 "0\r\n\r\n";
 	if (answer) {
 		td_conn_write(p->in, answer, strlen(answer));
 		return;
@@ -492,8 +498,11 @@ static void through_proxy(void **state)
 		serve(&s, inner);
 		s.e.total = s.e.want = 3u << 20;
 		proxy_serve(&p, &spec, outer);
-		struct td_dial_opts o = {.host = "127.0.0.1", .port = td_addr_port(&s.addr), .tls = inner || outer ? client_tls : NULL,
-					 .proxy = &spec, .plain = !inner};
+		struct td_dial_opts o = {.host = "127.0.0.1",
+					 .port = td_addr_port(&s.addr),
+					 .tls = inner || outer ? client_tls : NULL,
+					 .proxy = &spec,
+					 .plain = !inner};
 		td_timer_init(&e.resume, T, on_resume, &e);
 		e.c = td_conn_dial(T, &o, &cb, &e);
 		if (!t_until(&e.done, 20000) || !t_until(&s.e.done, 20000))
@@ -511,10 +520,10 @@ static void proxy_refusals(void **state)
 		const char *answer, *text;
 		int err;
 	} cases[] = {
-		{NULL, "407", TNL_EREFUSED},
-		{"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 Forbidden", TNL_EREFUSED},
-		{"HTTP/1.1 502 Bad Gateway\r\n\r\n", "502", TNL_EREFUSED},
-		{"no proxy at all\r\n\r\n", "not HTTP", TNL_ESYNTAX},
+	    {NULL, "407", TNL_EREFUSED},
+	    {"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 Forbidden", TNL_EREFUSED},
+	    {"HTTP/1.1 502 Bad Gateway\r\n\r\n", "502", TNL_EREFUSED},
+	    {"no proxy at all\r\n\r\n", "not HTTP", TNL_ESYNTAX},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct server s;
@@ -589,10 +598,17 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bulk_tls),	  cmocka_unit_test(bulk_plain), cmocka_unit_test(bulk_pauses),
-		cmocka_unit_test(last_bytes),	  cmocka_unit_test(broken),	cmocka_unit_test(not_reached),
-		cmocka_unit_test(handshake_failures), cmocka_unit_test(through_proxy), cmocka_unit_test(proxy_refusals),
-		cmocka_unit_test(fairness),	  cmocka_unit_test(end_while_sending),
+	    cmocka_unit_test(bulk_tls),
+	    cmocka_unit_test(bulk_plain),
+	    cmocka_unit_test(bulk_pauses),
+	    cmocka_unit_test(last_bytes),
+	    cmocka_unit_test(broken),
+	    cmocka_unit_test(not_reached),
+	    cmocka_unit_test(handshake_failures),
+	    cmocka_unit_test(through_proxy),
+	    cmocka_unit_test(proxy_refusals),
+	    cmocka_unit_test(fairness),
+	    cmocka_unit_test(end_while_sending),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -60,12 +60,20 @@ static void on_refused(void *ctx, const char *peer, int status, const char *fiel
 	snprintf(s->refused_field, sizeof s->refused_field, "%s", field);
 }
 
-static void serve_on(struct server *s, const char *at, struct tnl_tls_ctx *tls, unsigned per_peer, uint64_t head_timeout)
+static void serve_on(struct server *s, const char *at, struct tnl_tls_ctx *tls, unsigned per_peer,
+		     uint64_t head_timeout)
 {
 	struct td_addr a = t_addr(at);
 	char why[256] = "", name[TD_ADDR_STR];
-	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .tls = tls, .per_peer_max = per_peer, .head_timeout_ns = head_timeout,
-				    .request = on_request, .gone = on_gone, .refused = on_refused, .ctx = s};
+	struct td_httpd_config c = {.addrs = &a,
+				    .naddrs = 1,
+				    .tls = tls,
+				    .per_peer_max = per_peer,
+				    .head_timeout_ns = head_timeout,
+				    .request = on_request,
+				    .gone = on_gone,
+				    .refused = on_refused,
+				    .ctx = s};
 	memset(s, 0, sizeof *s);
 	s->h = td_httpd_new(T, &c, why, sizeof why);
 	if (!s->h)
@@ -105,7 +113,8 @@ static void on_response(void *ctx, const struct td_http_response *r)
 	assert_null(tnl_http_get(r->head, "x-bad", NULL));
 }
 
-static struct result call(const char *method, const char *url, const void *body, size_t len, const struct td_http_opts *o)
+static struct result call(const char *method, const char *url, const void *body, size_t len,
+			  const struct td_http_opts *o)
 {
 	struct result x = {0};
 	static const char *const headers[][2] = {{"Content-Type", "text/plain"}};
@@ -302,7 +311,8 @@ static void keep_alive(void **state)
 	t_open();
 	serve(&s, false, 0, 0);
 	raw_open(&r, &s.addr);
-	static const char two[] = "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
+	static const char two[] =
+	    "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
 	raw_send(&r, two, sizeof two - 1); /* in one write: answered in their order */
 	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 2), 2);
 	assert_string_equal(s.seen, "GET /b");
@@ -319,7 +329,8 @@ static void keep_alive(void **state)
 	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 5), 5);
 	assert_int_equal(s.requests, 5);
 	/* a request behind one that is not yet answered */
-	static const char hold[] = "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nGET /after HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+	static const char hold[] =
+	    "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nGET /after HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 	raw_send(&r, hold, sizeof hold - 1);
 	for (int i = 0; i < 100 && !s.held; i++)
 		t_turns(1);
@@ -356,27 +367,27 @@ static void refusals(void **state)
 		const char *in;
 		int status;
 	} cases[] = {
-		{"GET / HTTP/1.1\nHost: x\n\n", 400},
-		{"GET / HTTP/1.1\r\n\r\n", 400},
-		{"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400},
-		{"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400},
-		{"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400},
-		{"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400},
-		{"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
-		{"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
-		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400},
-		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n", 400},
-		{"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 411},
-		{"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 411},
-		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n", 413},
-		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: tea\r\n\r\n", 417},
-		{"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505},
-		{"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 8\r\n"
-		 "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-		 426},
-		{"\x16\x03\x01\x02", 400},
-		{long_line, 414},
-		{long_head, 431},
+	    {"GET / HTTP/1.1\nHost: x\n\n", 400},
+	    {"GET / HTTP/1.1\r\n\r\n", 400},
+	    {"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400},
+	    {"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400},
+	    {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400},
+	    {"GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+	    {"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+	    {"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
+	    {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400},
+	    {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n", 400},
+	    {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 411},
+	    {"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 411},
+	    {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n", 413},
+	    {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: tea\r\n\r\n", 417},
+	    {"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505},
+	    {"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 8\r\n"
+	     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+	     426},
+	    {"\x16\x03\x01\x02", 400},
+	    {long_line, 414},
+	    {long_head, 431},
 	};
 	struct server s;
 	t_open();
@@ -491,11 +502,13 @@ static void signed_call(void **state)
 	serve(&s, true, 0, 0);
 	struct td_http_opts o = {.tls = client_tls};
 	struct tnl_sigv4_keys k = {.access_key_id = "AKID", .secret_access_key = "secret", .session_token = "tok"};
-	static const char *const headers[][2] = {{"Content-Type", "application/x-amz-json-1.1"}, {"X-Amz-Target", "AmazonSSM.X"}};
+	static const char *const headers[][2] = {{"Content-Type", "application/x-amz-json-1.1"},
+						 {"X-Amz-Target", "AmazonSSM.X"}};
 	struct result x = {0};
 	char url[100];
 	snprintf(url, sizeof url, "%s/", s.url);
-	assert_non_null(td_http_signed(T, "POST", url, headers, 2, "{}", 2, &k, "eu-west-1", "ssm", &o, on_response, &x));
+	assert_non_null(
+	    td_http_signed(T, "POST", url, headers, 2, "{}", 2, &k, "eu-west-1", "ssm", &o, on_response, &x));
 	assert_true(t_until(&x.done, 20000));
 	assert_int_equal(x.err, 0);
 	free(x.body);
@@ -519,10 +532,10 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(exchanges),	  cmocka_unit_test(unix_socket), cmocka_unit_test(client_failures),
-		cmocka_unit_test(wrong_name),	  cmocka_unit_test(keep_alive),	 cmocka_unit_test(refusals),
-		cmocka_unit_test(slow_heads),	  cmocka_unit_test(per_peer_limit), cmocka_unit_test(full_memory),
-		cmocka_unit_test(signed_call),
+	    cmocka_unit_test(exchanges),   cmocka_unit_test(unix_socket),    cmocka_unit_test(client_failures),
+	    cmocka_unit_test(wrong_name),  cmocka_unit_test(keep_alive),     cmocka_unit_test(refusals),
+	    cmocka_unit_test(slow_heads),  cmocka_unit_test(per_peer_limit), cmocka_unit_test(full_memory),
+	    cmocka_unit_test(signed_call),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -224,8 +224,8 @@ static void memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(deferred), cmocka_unit_test(timers),  cmocka_unit_test(runs_until_stopped),
-		cmocka_unit_test(waking),   cmocka_unit_test(backoff), cmocka_unit_test(memory),
+	    cmocka_unit_test(deferred), cmocka_unit_test(timers),  cmocka_unit_test(runs_until_stopped),
+	    cmocka_unit_test(waking),	cmocka_unit_test(backoff), cmocka_unit_test(memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

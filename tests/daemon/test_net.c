@@ -10,14 +10,33 @@ static void parse(void **state)
 	static const struct {
 		const char *in, *out;
 	} good[] = {
-		{"127.0.0.1:8080", "127.0.0.1:8080"}, {"[::1]:65535", "[::1]:65535"}, {"0.0.0.0:0", "0.0.0.0:0"},
-		{"localhost:80", "127.0.0.1:80"},     {"LocalHost:80", "127.0.0.1:80"}, {"*:80", "0.0.0.0:80"},
-		{"8080", "127.0.0.1:8080"},	      {"unix:/run/x y", "unix:/run/x y"}, {"[fe80::1%lo]:1", "[fe80::1%lo]:1"},
+	    {"127.0.0.1:8080", "127.0.0.1:8080"}, {"[::1]:65535", "[::1]:65535"},
+	    {"0.0.0.0:0", "0.0.0.0:0"},		  {"localhost:80", "127.0.0.1:80"},
+	    {"LocalHost:80", "127.0.0.1:80"},	  {"*:80", "0.0.0.0:80"},
+	    {"8080", "127.0.0.1:8080"},		  {"unix:/run/x y", "unix:/run/x y"},
+	    {"[fe80::1%lo]:1", "[fe80::1%lo]:1"},
 	};
 	static const char *const bad[] = {
-		"",	    ":80",	   "127.0.0.1:",      "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 80", "127.0.0.1:+80",
-		"::1:80",   "[127.0.0.1]:80", "[::1:80",      "[::1]80",	 "db.internal:80", "127.1:80", "0x7f.0.0.1:80",
-		"1.2.3.4:8a", "unix:",	   "127.0.0.1:000080", "[fe80::1%none]:1", "[]:80",	 "999999",
+	    "",
+	    ":80",
+	    "127.0.0.1:",
+	    "127.0.0.1:65536",
+	    "127.0.0.1:-1",
+	    "127.0.0.1: 80",
+	    "127.0.0.1:+80",
+	    "::1:80",
+	    "[127.0.0.1]:80",
+	    "[::1:80",
+	    "[::1]80",
+	    "db.internal:80",
+	    "127.1:80",
+	    "0x7f.0.0.1:80",
+	    "1.2.3.4:8a",
+	    "unix:",
+	    "127.0.0.1:000080",
+	    "[fe80::1%none]:1",
+	    "[]:80",
+	    "999999",
 	};
 	struct td_addr a[4];
 	char s[TD_ADDR_STR];
@@ -391,8 +410,9 @@ static void unresolvable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(parse),   cmocka_unit_test(listening), cmocka_unit_test(unix_listening), cmocka_unit_test(no_descriptors),
-		cmocka_unit_test(dialing), cmocka_unit_test(resolving), cmocka_unit_test(unresolvable),
+	    cmocka_unit_test(parse),	      cmocka_unit_test(listening), cmocka_unit_test(unix_listening),
+	    cmocka_unit_test(no_descriptors), cmocka_unit_test(dialing),   cmocka_unit_test(resolving),
+	    cmocka_unit_test(unresolvable),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,7 +77,8 @@ static void serve(struct server *s, enum server_mode mode, bool tls)
 {
 	struct td_addr a = t_addr("127.0.0.1:0");
 	char why[256] = "", name[TD_ADDR_STR];
-	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .tls = tls ? server_tls : NULL, .request = on_request, .ctx = s};
+	struct td_httpd_config c = {
+	    .addrs = &a, .naddrs = 1, .tls = tls ? server_tls : NULL, .request = on_request, .ctx = s};
 	memset(s, 0, sizeof *s);
 	s->mode = mode;
 	s->h = td_httpd_new(T, &c, why, sizeof why);
@@ -148,7 +149,8 @@ static void c_closed(void *ctx, int err, uint16_t code, int http, const char *wh
 	c->w = NULL;
 }
 
-static const struct td_wslink_cb c_cb = {.open = c_open, .message = c_message, .writable = c_writable, .closed = c_closed};
+static const struct td_wslink_cb c_cb = {
+    .open = c_open, .message = c_message, .writable = c_writable, .closed = c_closed};
 
 static void dial(struct client *c, const char *url, struct td_wslink_opts *o)
 {
@@ -176,7 +178,8 @@ static void echo(void **state)
 			t_open();
 			serve(&s, ECHO, tls);
 			struct tnl_sigv4_keys k = {.access_key_id = "AKID", .secret_access_key = "s"};
-			struct td_wslink_opts o = {.tls = client_tls, .keys = tls ? &k : NULL, .region = "r", .service = "ssmmessages"};
+			struct td_wslink_opts o = {
+			    .tls = client_tls, .keys = tls ? &k : NULL, .region = "r", .service = "ssmmessages"};
 			/* the echo answers inside message(): it must never find the link full */
 			if (c.total > 200 * 1024)
 				c.total = 200 * 1024 / c.chunk * c.chunk;
@@ -393,15 +396,15 @@ static void bad_answers(void **state)
 		const char *answer;
 		int err;
 	} cases[] = {
-		{HEAD_101 "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\nX: %s\r\n\r\n", TNL_EPROTO},
-		{HEAD_101 "X: %s\r\n\r\n", TNL_EPROTO},
-		{"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", TNL_EPROTO},
-		{"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n", TNL_EPROTO},
-		{HEAD_101 "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", TNL_EPROTO},
-		{"SSH-2.0-OpenSSH\r\n\r\n", TNL_ESYNTAX},
-		{"HTTP/1.1 503 Busy\r\nContent-Length: 5\r\nX: %s\r\n\r\nlater", TNL_EREFUSED},
-		/* a text frame with reserved bits right behind the head */
-		{HEAD_101 "Sec-WebSocket-Accept: %s\r\n\r\n\xf1\x01x", TNL_EPROTO},
+	    {HEAD_101 "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\nX: %s\r\n\r\n", TNL_EPROTO},
+	    {HEAD_101 "X: %s\r\n\r\n", TNL_EPROTO},
+	    {"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", TNL_EPROTO},
+	    {"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n", TNL_EPROTO},
+	    {HEAD_101 "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", TNL_EPROTO},
+	    {"SSH-2.0-OpenSSH\r\n\r\n", TNL_ESYNTAX},
+	    {"HTTP/1.1 503 Busy\r\nContent-Length: 5\r\nX: %s\r\n\r\nlater", TNL_EREFUSED},
+	    /* a text frame with reserved bits right behind the head */
+	    {HEAD_101 "Sec-WebSocket-Accept: %s\r\n\r\n\xf1\x01x", TNL_EPROTO},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct fake f = {.fd = -1};
@@ -423,8 +426,9 @@ static void early_frames(void **state)
 	struct client c = {.total = 3, .sent = 3};
 	char url[100];
 	t_open();
-	fake_serve(&f, url, HEAD_101 "Sec-WebSocket-Accept: %s\r\n\r\n\x82\x03"
-				     "abc"); /* a frame in the same segment as the head */
+	fake_serve(&f, url,
+		   HEAD_101 "Sec-WebSocket-Accept: %s\r\n\r\n\x82\x03"
+			    "abc"); /* a frame in the same segment as the head */
 	dial(&c, url, NULL);
 	assert_true(t_until(&c.done, 5000));
 	assert_int_equal(c.open, 1);
@@ -459,7 +463,7 @@ static void free_inside(void **state)
 	dial(&c, s.url, NULL);
 	assert_true(t_until(&c.closed, 5000));
 	assert_int_equal(s.messages, 1); /* nothing is delivered after the free */
-	assert_int_equal(s.closed, 0);   /* nor is closed() called */
+	assert_int_equal(s.closed, 0);	 /* nor is closed() called */
 	td_httpd_free(s.h);
 	t_turns(5);
 	assert_int_equal(t_open_fds(), fds);
@@ -513,10 +517,17 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(echo),		cmocka_unit_test(back_pressure), cmocka_unit_test(close_codes),
-		cmocka_unit_test(too_big),	cmocka_unit_test(refused),	 cmocka_unit_test(dead_peer),
-		cmocka_unit_test(bad_answers),	cmocka_unit_test(early_frames),	 cmocka_unit_test(upgrade_timeout),
-		cmocka_unit_test(free_inside),	cmocka_unit_test(pause_keeps_messages),
+	    cmocka_unit_test(echo),
+	    cmocka_unit_test(back_pressure),
+	    cmocka_unit_test(close_codes),
+	    cmocka_unit_test(too_big),
+	    cmocka_unit_test(refused),
+	    cmocka_unit_test(dead_peer),
+	    cmocka_unit_test(bad_answers),
+	    cmocka_unit_test(early_frames),
+	    cmocka_unit_test(upgrade_timeout),
+	    cmocka_unit_test(free_inside),
+	    cmocka_unit_test(pause_keeps_messages),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
