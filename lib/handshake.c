@@ -420,7 +420,19 @@ static bool version_over(const char *v, const char *floor, bool or_equal)
 	return ok && (c > 0 || (or_equal && c == 0));
 }
 
-bool tnl_agent_version_mux(const char *v) { return version_over(v, "3.0.196.0", false); }
-bool tnl_client_version_mux(const char *v) { return version_over(v, "1.1.70.0", true); }
-bool tnl_agent_version_smux_keepalive(const char *v) { return !version_over(v, "3.1.1511.0", false); }
-bool tnl_client_version_smux_keepalive(const char *v) { return !version_over(v, "1.2.331.0", false); }
+bool tnl_agent_version_mux(const char *v)
+{
+	return version_over(v, "3.0.196.0", false);
+}
+bool tnl_client_version_mux(const char *v)
+{
+	return version_over(v, "1.1.70.0", true);
+}
+bool tnl_agent_version_smux_keepalive(const char *v)
+{
+	return !version_over(v, "3.1.1511.0", false);
+}
+bool tnl_client_version_smux_keepalive(const char *v)
+{
+	return !version_over(v, "1.2.331.0", false);
+}

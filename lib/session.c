@@ -9,8 +9,10 @@
 
 const char *tnl_reset_text(uint32_t reason)
 {
-	static const char *const text[] = {"no reason given", "connection reset at the other end", "could not connect",
-					   "not allowed", "timed out", "session over", "too many streams", "shutting down"};
+	static const char *const text[] = {"no reason given",	"connection reset at the other end",
+					   "could not connect", "not allowed",
+					   "timed out",		"session over",
+					   "too many streams",	"shutting down"};
 	return reason < sizeof text / sizeof *text ? text[reason] : "unknown reason";
 }
 
@@ -46,17 +48,17 @@ static uint64_t channel_wall(void *ctx)
 static struct tnl_channel *make_channel(struct tnl_session *s, uint64_t now)
 {
 	struct tnl_channel_config c = {
-		.send_type = s->cfg.agent ? TNL_MT_OUTPUT : TNL_MT_INPUT,
-		.recv_type = s->cfg.agent ? TNL_MT_INPUT : TNL_MT_OUTPUT,
-		/* Half for what is sent and reordered, three eighths for what readers leave, the rest for the
-		 * books that are kept about it: nothing can starve the other. */
-		.memory_max = s->cfg.memory_max / 2,
-		.message_rate = s->cfg.message_rate,
-		.resend_max = s->cfg.resend_max,
-		.stock_peer_payload = true,
-		.wall_ms = channel_wall,
-		.deliver = tnl_session_deliver,
-		.ctx = s,
+	    .send_type = s->cfg.agent ? TNL_MT_OUTPUT : TNL_MT_INPUT,
+	    .recv_type = s->cfg.agent ? TNL_MT_INPUT : TNL_MT_OUTPUT,
+	    /* Half for what is sent and reordered, three eighths for what readers leave, the rest for the
+	     * books that are kept about it: nothing can starve the other. */
+	    .memory_max = s->cfg.memory_max / 2,
+	    .message_rate = s->cfg.message_rate,
+	    .resend_max = s->cfg.resend_max,
+	    .stock_peer_payload = true,
+	    .wall_ms = channel_wall,
+	    .deliver = tnl_session_deliver,
+	    .ctx = s,
 	};
 	return tnl_channel_new(&c, now);
 }
@@ -106,20 +108,42 @@ void tnl_session_free(struct tnl_session *s)
 	tnl_seal_free(s->seal);
 	tnl_free_wiped(s->scratch, s->scratch_cap);
 	tnl_channel_free(s->ch);
-	const char *strings[] = {s->cfg.session_id, s->cfg.version, s->cfg.expected_type, s->cfg.session_type,
-				 s->cfg.properties_json, s->cfg.kms_key_id, s->cfg.customer_message, s->version_text};
+	const char *strings[] = {s->cfg.session_id,	  s->cfg.version,	  s->cfg.expected_type,
+				 s->cfg.session_type,	  s->cfg.properties_json, s->cfg.kms_key_id,
+				 s->cfg.customer_message, s->version_text};
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 		tnl_free((void *)(uintptr_t)strings[i]);
 	tnl_free_wiped(s, sizeof *s);
 }
 
-const char *tnl_session_id(const struct tnl_session *s) { return s->cfg.session_id; }
-enum tnl_session_state tnl_session_state(const struct tnl_session *s) { return s->state; }
-const struct tnl_session_info *tnl_session_info(const struct tnl_session *s) { return &s->info; }
-struct tnl_channel *tnl_session_channel(struct tnl_session *s) { return s->ch; }
-const struct tnl_session_stats *tnl_session_stats(const struct tnl_session *s) { return &s->stats; }
-size_t tnl_session_streams(const struct tnl_session *s) { return s->mux.nstreams; }
-size_t tnl_session_memory(const struct tnl_session *s) { return tnl_channel_memory(s->ch) + s->kept_memory; }
+const char *tnl_session_id(const struct tnl_session *s)
+{
+	return s->cfg.session_id;
+}
+enum tnl_session_state tnl_session_state(const struct tnl_session *s)
+{
+	return s->state;
+}
+const struct tnl_session_info *tnl_session_info(const struct tnl_session *s)
+{
+	return &s->info;
+}
+struct tnl_channel *tnl_session_channel(struct tnl_session *s)
+{
+	return s->ch;
+}
+const struct tnl_session_stats *tnl_session_stats(const struct tnl_session *s)
+{
+	return &s->stats;
+}
+size_t tnl_session_streams(const struct tnl_session *s)
+{
+	return s->mux.nstreams;
+}
+size_t tnl_session_memory(const struct tnl_session *s)
+{
+	return tnl_channel_memory(s->ch) + s->kept_memory;
+}
 
 bool tnl_session_may_send(const struct tnl_session *s, uint64_t now)
 {
@@ -161,10 +185,8 @@ static void close_session(struct tnl_session *s, int err, bool orderly)
 		s->reserved = NULL;
 	}
 	tnl_out_clear(s);
-	tnl_list_foreach(it, &s->mux.streams)
-		end_stream(s, tnl_container_of(it, struct tnl_stream, all), orderly);
-	tnl_list_foreach(it, &s->mux.streams)
-		tnl_list_remove(&tnl_container_of(it, struct tnl_stream, all)->ctl);
+	tnl_list_foreach(it, &s->mux.streams) end_stream(s, tnl_container_of(it, struct tnl_stream, all), orderly);
+	tnl_list_foreach(it, &s->mux.streams) tnl_list_remove(&tnl_container_of(it, struct tnl_stream, all)->ctl);
 	tnl_seal_free(s->seal);
 	s->seal = NULL;
 	if (s->cb.on_closed) {
@@ -260,7 +282,10 @@ int tnl_session_pull(struct tnl_session *s, uint64_t now, const uint8_t **p, siz
 
 /* --- time --------------------------------------------------------------------------- */
 
-static uint64_t sooner(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
 
 uint64_t tnl_session_deadline(const struct tnl_session *s)
 {

@@ -12,14 +12,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KEPT_COMPLETE_HOLD (50 * TNL_MS) /* what reaches a stock client before its port is open can leave it deaf */
+#define AFTER_COMPLETE_HOLD (50 * TNL_MS) /* what reaches a stock client before its port is open can leave it deaf */
 #define OLD_SMUX_KEEPALIVE (10000 * TNL_MS)
 
 static struct tnl_caps own_caps(const struct tnl_session *s)
 {
 	size_t payload = s->cfg.max_payload < TNL_MIN_PAYLOAD ? TNL_MIN_PAYLOAD : s->cfg.max_payload;
-	struct tnl_caps c = {.present = s->cfg.offer_capabilities, .version = TNL_CAPS_VERSION, .smux = 2,
-			     .max_payload = payload, .half_close = true, .digest = true, .encrypt = true};
+	struct tnl_caps c = {.present = s->cfg.offer_capabilities,
+			     .version = TNL_CAPS_VERSION,
+			     .smux = 2,
+			     .max_payload = payload,
+			     .half_close = true,
+			     .digest = true,
+			     .encrypt = true};
 	return c;
 }
 
@@ -29,7 +34,10 @@ static int refuse(struct tnl_session *s, int err, const char *why)
 	return err;
 }
 
-static bool is_port(const struct tnl_session *s) { return strcmp(s->session_type, "Port") == 0; }
+static bool is_port(const struct tnl_session *s)
+{
+	return strcmp(s->session_type, "Port") == 0;
+}
 
 static enum tnl_session_mode mode_of(const char *type, const char *properties, bool peer_muxes)
 {
@@ -69,11 +77,13 @@ static int settle_mode(struct tnl_session *s, bool peer_muxes)
 	if (!s->cfg.require_encryption)
 		return 0;
 	if (!s->req.kms)
-		return refuse(s, TNL_EREFUSED, "the session is not encrypted and require_encryption is set: "
-					       "give the document or the agent a KMS key");
+		return refuse(s, TNL_EREFUSED,
+			      "the session is not encrypted and require_encryption is set: "
+			      "give the document or the agent a KMS key");
 	if (is_port(s) && !s->caps.encrypt)
-		return refuse(s, TNL_EREFUSED, "the peer does not encrypt port sessions and require_encryption is set: "
-					       "both ends have to be tunneld for that");
+		return refuse(s, TNL_EREFUSED,
+			      "the peer does not encrypt port sessions and require_encryption is set: "
+			      "both ends have to be tunneld for that");
 	return 0;
 }
 
@@ -85,9 +95,10 @@ static uint64_t step_time(const struct tnl_session *s)
 
 static void set_step(struct tnl_session *s, enum tnl_hs_step step, uint64_t now)
 {
-	static const char *const names[] = {"idle", "wait-response", "wait-kms", "wait-challenge",
-					    "completing", "wait-request", "wait-complete", "done"};
-	tnl_log(TNL_LOG_DEBUG, "session", "session=%s handshake %s -> %s", s->cfg.session_id, names[s->step], names[step]);
+	static const char *const names[] = {"idle",	  "wait-response", "wait-kms",	    "wait-challenge",
+					    "completing", "wait-request",  "wait-complete", "done"};
+	tnl_log(TNL_LOG_DEBUG, "session", "session=%s handshake %s -> %s", s->cfg.session_id, names[s->step],
+		names[step]);
 	s->step = step;
 	if (step == TNL_HS_DONE)
 		s->hs_deadline = TNL_NEVER;
@@ -169,8 +180,8 @@ static int send_complete(struct tnl_session *s, uint64_t now)
 
 static int ask_kms(struct tnl_session *s, bool generate, const uint8_t *ciphertext, size_t n, uint64_t now)
 {
-	struct tnl_kms_request k = {.generate = generate, .key_id = s->req.kms_key_id, .ciphertext = ciphertext,
-				    .ciphertext_len = n};
+	struct tnl_kms_request k = {
+	    .generate = generate, .key_id = s->req.kms_key_id, .ciphertext = ciphertext, .ciphertext_len = n};
 	if (!s->cb.on_kms)
 		return refuse(s, TNL_EREFUSED, "the peer wants KMS encryption, which is not set up here");
 	k.challenge = generate || s->challenge_acked ? s->req.challenge : NULL;
@@ -191,7 +202,8 @@ static int check_response(struct tnl_session *s, const struct tnl_hs_response *a
 	}
 	s->challenge_acked = a->challenge_ack;
 	if (s->req.kms && s->cfg.require_challenge_ack && !a->challenge_ack)
-		return refuse(s, TNL_EREFUSED, "the client did not acknowledge the random challenge, which is required here");
+		return refuse(s, TNL_EREFUSED,
+			      "the client did not acknowledge the random challenge, which is required here");
 	return 0;
 }
 
@@ -241,7 +253,8 @@ static int open_challenge(struct tnl_session *s, const struct tnl_msg *m, uint8_
 	if (n != (int)(TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD))
 		return refuse(s, TNL_ESYNTAX, "bad encryption challenge");
 	if (tnl_seal_open(s->seal, sealed, (size_t)n, plain))
-		return refuse(s, TNL_ECRYPTO, "the encryption challenge does not verify: the two ends have different keys");
+		return refuse(s, TNL_ECRYPTO,
+			      "the encryption challenge does not verify: the two ends have different keys");
 	return 0;
 }
 
@@ -262,8 +275,11 @@ static int in_challenge_answer(struct tnl_session *s, const struct tnl_msg *m, u
 
 static int send_response(struct tnl_session *s, const uint8_t *ciphertext, size_t clen, uint64_t now)
 {
-	struct tnl_hs_response a = {.client_version = s->version_text, .session_type_status = TNL_ACTION_OK,
-				    .kms_status = TNL_ACTION_OK, .challenge_ack = true, .caps = s->caps};
+	struct tnl_hs_response a = {.client_version = s->version_text,
+				    .session_type_status = TNL_ACTION_OK,
+				    .kms_status = TNL_ACTION_OK,
+				    .challenge_ack = true,
+				    .caps = s->caps};
 	uint8_t *copy = NULL;
 	struct tnl_buf b;
 	if (clen) {
@@ -449,7 +465,7 @@ void tnl_hs_ready(struct tnl_session *s, uint64_t now)
 	if (s->caps.present)
 		tnl_channel_set_max_payload(s->ch, s->caps.max_payload);
 	if (shook && !s->caps.present)
-		s->hold_until = now + (s->cfg.agent ? KEPT_COMPLETE_HOLD : s->cfg.hold_after_complete_ns);
+		s->hold_until = now + (s->cfg.agent ? AFTER_COMPLETE_HOLD : s->cfg.hold_after_complete_ns);
 	s->keepalive_ns = s->cfg.keepalive_ns;
 	if (!shook || s->info.mode != TNL_MODE_MUX || s->caps.present)
 		s->peer_keepalive = false;
@@ -457,7 +473,8 @@ void tnl_hs_ready(struct tnl_session *s, uint64_t now)
 		s->keepalive_ns = OLD_SMUX_KEEPALIVE; /* or it takes the session for dead after 30 s */
 	if (s->info.mode == TNL_MODE_MUX && s->keepalive_ns)
 		s->keepalive_at = now + s->keepalive_ns;
-	tnl_log(TNL_LOG_INFO, "session", "session=%s ready type=%s mode=%d peer=%s own_peer=%d encrypted=%d smux=%d payload=%zu",
+	tnl_log(TNL_LOG_INFO, "session",
+		"session=%s ready type=%s mode=%d peer=%s own_peer=%d encrypted=%d smux=%d payload=%zu",
 		s->cfg.session_id, s->info.session_type, s->info.mode, s->info.peer_version, s->info.own_peer,
 		s->info.encrypted, s->info.smux_version, s->info.max_payload);
 	start_streams(s, now);

@@ -109,9 +109,10 @@ static int open_payload(struct tnl_session *s, const uint8_t **p, size_t *n)
 	if (*n < TNL_SEAL_OVERHEAD)
 		return TNL_ECRYPTO;
 	if (s->scratch_cap < *n) {
-		uint8_t *b = tnl_realloc(s->scratch, *n);
+		uint8_t *b = tnl_malloc(*n);
 		if (!b)
 			return TNL_ENOMEM;
+		tnl_free_wiped(s->scratch, s->scratch_cap);
 		s->scratch = b;
 		s->scratch_cap = *n;
 	}
@@ -165,7 +166,8 @@ static int shell_without_handshake(struct tnl_session *s, uint64_t now)
 {
 	const char *want = s->cfg.expected_type;
 	if (want && strcmp(want, "Standard_Stream") != 0 && strcmp(want, "InteractiveCommands") != 0) {
-		snprintf(s->why, sizeof s->why, "the agent sent output without a handshake, which a %.40s session has", want);
+		snprintf(s->why, sizeof s->why, "the agent sent output without a handshake, which a %.40s session has",
+			 want);
 		return TNL_EREFUSED;
 	}
 	if (s->cfg.require_encryption) {

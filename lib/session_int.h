@@ -134,7 +134,7 @@ void tnl_hs_fini(struct tnl_session *s);
 int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now); /* the channel's callback */
 void tnl_session_flag_in(struct tnl_session *s, uint32_t flag, uint64_t now);
 
-/* --- stream.c --- */
+/* --- stream.c, stream_in.c --- */
 struct tnl_stream *tnl_stream_new_(struct tnl_session *s, uint64_t now);
 void tnl_stream_destroy_(struct tnl_stream *st);
 void tnl_stream_start_(struct tnl_stream *st, uint64_t now);               /* client, READY: id and SYN, or its place as the one */

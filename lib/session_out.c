@@ -44,8 +44,8 @@ void tnl_out_clear(struct tnl_session *s)
 /* Both peers count on these types being encrypted, and on no others. */
 static bool sealed_type(const struct tnl_session *s, uint32_t ptype)
 {
-	return s->seal_data && (ptype == TNL_PT_OUTPUT ||
-				(s->cfg.agent && (ptype == TNL_PT_STDERR || ptype == TNL_PT_EXIT_CODE)));
+	return s->seal_data &&
+	       (ptype == TNL_PT_OUTPUT || (s->cfg.agent && (ptype == TNL_PT_STDERR || ptype == TNL_PT_EXIT_CODE)));
 }
 
 int tnl_session_commit(struct tnl_session *s, uint8_t *p, size_t n, uint32_t ptype, uint64_t now)

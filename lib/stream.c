@@ -1,5 +1,5 @@
+/* Streams: their life, their timers, sending. */
 #include "lib/alloc.h"
-#include "lib/log.h"
 #include "lib/session_int.h"
 #include <string.h>
 
@@ -82,7 +82,10 @@ void tnl_stream_ctl_(struct tnl_stream *st)
 
 /* --- timers ------------------------------------------------------------------- */
 
-static uint64_t latest(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t latest(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
 
 static bool fin_held(const struct tnl_stream *st)
 {
@@ -100,7 +103,8 @@ static uint64_t timer_of(const struct tnl_stream *st)
 		/* A client's end of input is often followed by the whole answer; a
 		 * target's end is its last word, only what still comes in counts. */
 		return (c->agent ? st->rx_at : latest(st->rx_at, st->shut_at)) + c->fin_quiet_ns;
-	bool halves = st->s->info.mode == TNL_MODE_MUX || (st->s->info.mode == TNL_MODE_SINGLE && st->s->info.half_close);
+	bool halves =
+	    st->s->info.mode == TNL_MODE_MUX || (st->s->info.mode == TNL_MODE_SINGLE && st->s->info.half_close);
 	if (c->half_close_timeout_ns && halves && st->shut != st->fin_recv)
 		return latest(latest(st->rx_at, st->tx_at), st->shut_at) + c->half_close_timeout_ns;
 	return TNL_NEVER;
@@ -158,92 +162,7 @@ again:
 	}
 }
 
-/* --- receiving ---------------------------------------------------------------- */
-
-bool tnl_session_room(const struct tnl_session *s, size_t n)
-{
-	/* The slack is what rounding up to chunks can add. */
-	return s->kept_memory == 0 || s->kept_memory + n + 16640 <= s->kept_max;
-}
-
-static size_t offer(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n)
-{
-	struct tnl_session *s = st->s;
-	if (!s->cb.on_data)
-		return n;
-	tnl_cb_enter(s);
-	size_t took = s->cb.on_data(s->cfg.ctx, st, ptype, p, n);
-	tnl_cb_leave(s);
-	return took < n ? took : n;
-}
-
-int tnl_stream_data_(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now)
-{
-	struct tnl_session *s = st->s;
-	size_t took = 0;
-	int rc = 0;
-	st->rx_at = now;
-	if (st->connected && st->kept.len == 0)
-		took = offer(st, ptype, p, n);
-	st->consumed += (uint32_t)took;
-	if (took < n && !st->was_reset) {
-		size_t before = st->kept.memory;
-		rc = tnl_kept_put(&st->kept, p + took, n - took);
-		s->kept_memory += st->kept.memory - before;
-		st->kept_ptype = ptype;
-	}
-	if (took)
-		tnl_mux_grant(st);
-	return rc;
-}
-
-static void call_eof(struct tnl_stream *st)
-{
-	struct tnl_session *s = st->s;
-	st->eof_due = false;
-	if (!s->cb.on_eof)
-		return;
-	tnl_cb_enter(s);
-	s->cb.on_eof(s->cfg.ctx, st, s->info.half_close && (s->info.mode == TNL_MODE_MUX || !st->shut));
-	tnl_cb_leave(s);
-}
-
-void tnl_stream_eof_(struct tnl_stream *st)
-{
-	struct tnl_session *s = st->s;
-	if (st->fin_recv || st->was_reset)
-		return;
-	st->fin_recv = true;
-	if (!s->info.half_close) {
-		/* A stock end has closed both ways: nothing that we send is read any more. */
-		st->shut = true;
-		tnl_mux_deactivate(st);
-		if (s->info.mode == TNL_MODE_MUX && !st->fin_sent) {
-			st->fin_due = true;
-			tnl_stream_ctl_(st);
-		}
-	}
-	tnl_stream_arm_(st);
-	if (st->connected && !st->push_due)
-		call_eof(st);
-	else
-		st->eof_due = true; /* after the bytes that wait for the dial */
-}
-
-void tnl_stream_end_raw_(struct tnl_stream *st)
-{
-	st->shut = st->fin_sent = true;
-	tnl_mux_deactivate(st);
-	if (st->s->mux.single == st)
-		st->s->mux.single = NULL;
-	if (!st->fin_recv) {
-		st->fin_recv = true;
-		if (st->connected && !st->push_due)
-			call_eof(st);
-		else
-			st->eof_due = true;
-	}
-}
+/* --- reset -------------------------------------------------------------------- */
 
 static void forget(struct tnl_stream *st)
 {
@@ -301,29 +220,6 @@ void tnl_stream_reset_(struct tnl_stream *st, uint32_t reason)
 		rc = tnl_out_flag(s, TNL_FLAG_CONNECT_ERROR);
 	if (rc)
 		s->failed = rc;
-}
-
-/* What could not be reported when it came, because the dial was not done. */
-void tnl_streams_work(struct tnl_session *s, uint64_t now)
-{
-	if (!s->mux.work_due)
-		return;
-	s->mux.work_due = false;
-	tnl_list_foreach(it, &s->mux.streams)
-	{
-		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
-		const uint8_t *p;
-		size_t n;
-		while (st->push_due && (n = tnl_kept_peek(&st->kept, &p))) {
-			size_t took = offer(st, st->kept_ptype, p, n);
-			tnl_stream_consume(st, took, now);
-			if (took < n)
-				st->push_due = false;
-		}
-		st->push_due = false;
-		if (st->eof_due && st->connected && !st->zombie)
-			call_eof(st);
-	}
 }
 
 /* --- public: life ------------------------------------------------------------- */
@@ -412,10 +308,22 @@ void tnl_stream_free(struct tnl_stream *st)
 		tnl_stream_destroy_(st);
 }
 
-void tnl_stream_set_user(struct tnl_stream *st, void *user) { st->user = user; }
-void *tnl_stream_user(const struct tnl_stream *st) { return st->user; }
-uint32_t tnl_stream_id(const struct tnl_stream *st) { return st->id; }
-struct tnl_session *tnl_stream_session(const struct tnl_stream *st) { return st->s; }
+void tnl_stream_set_user(struct tnl_stream *st, void *user)
+{
+	st->user = user;
+}
+void *tnl_stream_user(const struct tnl_stream *st)
+{
+	return st->user;
+}
+uint32_t tnl_stream_id(const struct tnl_stream *st)
+{
+	return st->id;
+}
+struct tnl_session *tnl_stream_session(const struct tnl_stream *st)
+{
+	return st->s;
+}
 
 struct tnl_stream *tnl_session_stream_iter(struct tnl_session *s, struct tnl_stream *prev)
 {
@@ -557,30 +465,6 @@ void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now)
 	(void)now;
 	if (!tnl_stream_done(st))
 		tnl_stream_reset_(st, reason);
-}
-
-/* --- public: receiving ---------------------------------------------------------- */
-
-size_t tnl_stream_peek(struct tnl_stream *st, const uint8_t **p) { return tnl_kept_peek(&st->kept, p); }
-uint32_t tnl_stream_kept_ptype(const struct tnl_stream *st) { return st->kept_ptype; }
-size_t tnl_stream_kept(const struct tnl_stream *st) { return st->kept.len; }
-bool tnl_stream_eof(const struct tnl_stream *st) { return st->fin_recv && st->kept.len == 0; }
-
-void tnl_stream_consume(struct tnl_stream *st, size_t n, uint64_t now)
-{
-	struct tnl_session *s = st->s;
-	if (n > st->kept.len)
-		n = st->kept.len;
-	if (n == 0)
-		return;
-	size_t before = st->kept.memory;
-	tnl_kept_consume(&st->kept, n);
-	s->kept_memory -= before - st->kept.memory;
-	st->consumed += (uint32_t)n;
-	st->rx_at = now;
-	tnl_mux_grant(st);
-	if (s->blocked && tnl_session_room(s, s->blocked_len))
-		s->ready_due = true;
 }
 
 bool tnl_stream_done(const struct tnl_stream *st)

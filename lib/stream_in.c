@@ -1,0 +1,146 @@
+/* Streams, receiving: what comes is offered to the consumer, the rest is kept and counted. */
+#include "lib/session_int.h"
+
+bool tnl_session_room(const struct tnl_session *s, size_t n)
+{
+	/* The slack is what rounding up to chunks can add. */
+	return s->kept_memory == 0 || s->kept_memory + n + 16640 <= s->kept_max;
+}
+
+static size_t offer(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n)
+{
+	struct tnl_session *s = st->s;
+	if (!s->cb.on_data)
+		return n;
+	tnl_cb_enter(s);
+	size_t took = s->cb.on_data(s->cfg.ctx, st, ptype, p, n);
+	tnl_cb_leave(s);
+	return took < n ? took : n;
+}
+
+int tnl_stream_data_(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now)
+{
+	struct tnl_session *s = st->s;
+	size_t took = 0;
+	int rc = 0;
+	st->rx_at = now;
+	if (st->connected && st->kept.len == 0)
+		took = offer(st, ptype, p, n);
+	st->consumed += (uint32_t)took;
+	if (took < n && !st->was_reset) {
+		size_t before = st->kept.memory;
+		rc = tnl_kept_put(&st->kept, p + took, n - took);
+		s->kept_memory += st->kept.memory - before;
+		st->kept_ptype = ptype;
+	}
+	if (took)
+		tnl_mux_grant(st);
+	return rc;
+}
+
+static void call_eof(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	st->eof_due = false;
+	if (!s->cb.on_eof)
+		return;
+	tnl_cb_enter(s);
+	s->cb.on_eof(s->cfg.ctx, st, s->info.half_close && (s->info.mode == TNL_MODE_MUX || !st->shut));
+	tnl_cb_leave(s);
+}
+
+void tnl_stream_eof_(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	if (st->fin_recv || st->was_reset)
+		return;
+	st->fin_recv = true;
+	if (!s->info.half_close) {
+		/* A stock end has closed both ways: nothing that we send is read any more. */
+		st->shut = true;
+		tnl_mux_deactivate(st);
+		if (s->info.mode == TNL_MODE_MUX && !st->fin_sent) {
+			st->fin_due = true;
+			tnl_stream_ctl_(st);
+		}
+	}
+	tnl_stream_arm_(st);
+	if (st->connected && !st->push_due)
+		call_eof(st);
+	else
+		st->eof_due = true; /* after the bytes that wait for the dial */
+}
+
+void tnl_stream_end_raw_(struct tnl_stream *st)
+{
+	st->shut = st->fin_sent = true;
+	tnl_mux_deactivate(st);
+	if (st->s->mux.single == st)
+		st->s->mux.single = NULL;
+	if (!st->fin_recv) {
+		st->fin_recv = true;
+		if (st->connected && !st->push_due)
+			call_eof(st);
+		else
+			st->eof_due = true;
+	}
+}
+
+/* What could not be reported when it came, because the dial was not done. */
+void tnl_streams_work(struct tnl_session *s, uint64_t now)
+{
+	if (!s->mux.work_due)
+		return;
+	s->mux.work_due = false;
+	tnl_list_foreach(it, &s->mux.streams)
+	{
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
+		const uint8_t *p;
+		size_t n;
+		while (st->push_due && (n = tnl_kept_peek(&st->kept, &p))) {
+			size_t took = offer(st, st->kept_ptype, p, n);
+			tnl_stream_consume(st, took, now);
+			if (took < n)
+				st->push_due = false;
+		}
+		st->push_due = false;
+		if (st->eof_due && st->connected && !st->zombie)
+			call_eof(st);
+	}
+}
+
+/* --- public: receiving ---------------------------------------------------------- */
+
+size_t tnl_stream_peek(struct tnl_stream *st, const uint8_t **p)
+{
+	return tnl_kept_peek(&st->kept, p);
+}
+uint32_t tnl_stream_kept_ptype(const struct tnl_stream *st)
+{
+	return st->kept_ptype;
+}
+size_t tnl_stream_kept(const struct tnl_stream *st)
+{
+	return st->kept.len;
+}
+bool tnl_stream_eof(const struct tnl_stream *st)
+{
+	return st->fin_recv && st->kept.len == 0;
+}
+
+void tnl_stream_consume(struct tnl_stream *st, size_t n, uint64_t now)
+{
+	struct tnl_session *s = st->s;
+	if (n > st->kept.len)
+		n = st->kept.len;
+	if (n == 0)
+		return;
+	size_t before = st->kept.memory;
+	tnl_kept_consume(&st->kept, n);
+	s->kept_memory -= before - st->kept.memory;
+	st->consumed += (uint32_t)n;
+	st->rx_at = now;
+	tnl_mux_grant(st);
+	if (s->blocked && tnl_session_room(s, s->blocked_len))
+		s->ready_due = true;
+}
