@@ -207,6 +207,11 @@ void tnl_session_settle(struct tnl_session *s)
 		close_session(s, TNL_ECLOSED, true);
 }
 
+void tnl_session_retry(struct tnl_session *s)
+{
+	s->ready_due = s->ready_due || s->blocked;
+}
+
 void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_t now)
 {
 	(void)now;

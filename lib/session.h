@@ -115,6 +115,9 @@ struct tnl_session_config {
 	bool skip_handshake;           /* agent: plain shells have none */
 	const char *customer_message;
 	uint64_t (*wall_ms)(void *ctx);
+	/* Asked before more bytes are kept for a local reader that does not take them; false: not now, the peer sends
+	 * again; tnl_session_retry when it may. A session that keeps nothing is not asked. NULL: only memory_max counts. */
+	bool (*may_keep)(void *ctx);
 	const struct tnl_session_cb *cb;
 	void *ctx;                     /* for cb and wall_ms */
 };
@@ -145,6 +148,7 @@ void tnl_session_send_state(struct tnl_session *s, const char *state, uint64_t n
 bool tnl_session_drained(const struct tnl_session *s);  /* everything sent is acknowledged */
 /* Ends it locally: streams reset, on_closed called with err. */
 void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_t now);
+void tnl_session_retry(struct tnl_session *s); /* may_keep would say yes again; run the session afterwards */
 size_t tnl_session_memory(const struct tnl_session *s);
 size_t tnl_session_streams(const struct tnl_session *s);
 struct tnl_session_stats { uint64_t bad_messages, unknown_messages, bad_payloads, unknown_payloads, unknown_frames, early_data; };

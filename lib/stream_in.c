@@ -3,8 +3,12 @@
 
 bool tnl_session_room(const struct tnl_session *s, size_t n)
 {
+	if (s->kept_memory == 0)
+		return true;
+	if (s->cfg.may_keep && !s->cfg.may_keep(s->cfg.ctx))
+		return false;
 	/* The slack is what rounding up to chunks can add. */
-	return s->kept_memory == 0 || s->kept_memory + n + 16640 <= s->kept_max;
+	return s->kept_memory + n + 16640 <= s->kept_max;
 }
 
 static size_t offer(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n)

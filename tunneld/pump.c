@@ -8,6 +8,7 @@
 
 /* Bytes moved from local sockets in one run before others get their turn. */
 #define RUN_BUDGET (1024u * 1024)
+#define SESSION_LEAST (256u * 1024)
 
 enum event_kind { EV_READY, EV_OPEN, EV_CANCELLED, EV_FLAG, EV_SIZE, EV_EXIT, EV_PUBLICATION, EV_KMS, EV_CLOSED };
 
@@ -281,19 +282,26 @@ static void memory_room(void *arg)
 	struct td_pump *p = arg;
 	p->room_asked = false;
 	td_memory_off_room(memory_room, p);
+	tnl_session_retry(p->session);
 	td_pump_kick(p);
 }
 
-/* New bytes may be read from local sockets; when the process is full, ask to be told of room. */
-static bool may_read(struct td_pump *p)
+/* When the process is full, sessions take no more bytes in either direction, but each its least share, so that
+ * some that stall do not stop those that flow. Asks to be told of room. */
+static bool memory_ok(struct td_pump *p)
 {
-	if (!td_memory_full())
+	if (!td_memory_full() || tnl_session_memory(p->session) < SESSION_LEAST)
 		return true;
 	if (!p->room_asked) {
 		p->room_asked = true;
 		td_memory_on_room(memory_room, p);
 	}
 	return false;
+}
+
+static bool may_keep(void *ctx)
+{
+	return memory_ok(ctx);
 }
 
 /* Session to link until the link is full or nothing is left. */
@@ -320,7 +328,7 @@ static bool move_out(struct td_pump *p)
 			}
 			continue;
 		}
-		if (!may_read(p))
+		if (!memory_ok(p))
 			return false;
 		struct tnl_stream *st = tnl_session_next(p->session, p->loop->now);
 		if (!st)
@@ -438,6 +446,7 @@ struct td_pump *td_pump_new(struct td_loop *l, struct tnl_session_config *sc, co
 	sc->cb = &session_cb;
 	sc->ctx = p;
 	sc->wall_ms = wall_ms;
+	sc->may_keep = may_keep;
 	p->session = tnl_session_new(sc, l->now);
 	if (!p->session) {
 		tnl_free(p);
