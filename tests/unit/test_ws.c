@@ -647,6 +647,39 @@ static void test_long_close_reason(void **state)
 	tnl_ws_free(w);
 }
 
+/* Whatever allocation fails: an error, no crash, no leak, no wrong event. */
+static void test_without_memory(void **state)
+{
+	uint8_t b[4096];
+	size_t n = sample_stream(b, true);
+	bool passed = false;
+
+	for (long k = 0; k < 200 && !passed; k++) {
+		struct tnl_ws_config c = {.server = true};
+		struct tnl_ws_event ev;
+		struct tnl_ws *w;
+		size_t cap = 0;
+		int rc = TNL_ENOMEM, events = 0;
+
+		tnl_alloc_fail_after(k, 0);
+		w = tnl_ws_new(&c, 0);
+		uint8_t *q = w ? tnl_ws_in_reserve(w, &cap) : NULL;
+		if (q) {
+			memcpy(q, b, n);
+			tnl_ws_in_commit(w, n, 0);
+			while ((rc = tnl_ws_next(w, &ev, 0, NULL)) == 1)
+				events++;
+			if (tnl_ws_send(w, TNL_WS_BINARY, b, 1000) != TNL_ECLOSED)
+				rc = TNL_ENOMEM;
+		}
+		passed = rc == TNL_EAGAIN && events == 10 && tnl_ws_closed(w);
+		tnl_alloc_fail_after(-1, 0);
+		tnl_ws_free(w);
+		assert_int_equal(tnl_alloc_live(), 0);
+	}
+	assert_true(passed);
+}
+
 static int no_leaks(void **state)
 {
 	return tnl_alloc_live() == 0 ? 0 : -1;
@@ -659,7 +692,7 @@ int main(void)
 		cmocka_unit_test(test_too_big),		      cmocka_unit_test(test_every_split),
 		cmocka_unit_test(test_wslay_agrees),	      cmocka_unit_test(test_output_limit),
 		cmocka_unit_test(test_ping_flood_is_bounded), cmocka_unit_test(test_pings_and_timeouts),
-		cmocka_unit_test(test_long_close_reason),
+		cmocka_unit_test(test_long_close_reason),     cmocka_unit_test(test_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, no_leaks);
