@@ -9,6 +9,7 @@
 #define EXTRA_FREE (2u * MS)	/* bunching that counts as smooth */
 #define LATE_ACKS 8u		/* so many late acks in a row end the startup */
 #define GROW_STARTUP 4u		/* so many steps without a queue start it again */
+#define STUCK_ROUNDS 8u		/* so many rounds of delay in spite of cuts: is it ours? */
 #define PACE_RTT (2u * MS)	/* shorter paths are not paced: timers are coarser than they are */
 #define PACE_SLACK (2u * MS)	/* so much may go at once */
 #define BULK (16u * 1024)	/* so much in one round trip is more than an exchange of small messages */
@@ -52,7 +53,7 @@ void tnl_cc_init(struct tnl_cc *c, size_t cwnd_max, uint64_t now)
 
 static uint64_t base_rtt(const struct tnl_cc *c)
 {
-	return c->min_rtt == UINT64_MAX ? 100 * MS : c->min_rtt;
+	return c->min_rtt == UINT64_MAX ? 100 * MS : c->min_rtt + c->allow;
 }
 
 /* Faster than the path, so that the window stays what limits, but not by bursts. */
@@ -154,7 +155,8 @@ static void leave_startup(struct tnl_cc *c)
 
 static bool is_late(const struct tnl_cc *c, uint64_t rtt)
 {
-	return rtt > c->min_rtt && rtt - c->min_rtt > queue_goal(c) + c->min_rtt / 16;
+	uint64_t base = base_rtt(c);
+	return rtt > base && rtt - base > queue_goal(c) + base / 16;
 }
 
 /* A source that has less to send than the path would carry says nothing about
@@ -218,9 +220,14 @@ static void probing(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t rtt,
 	bool late = now - c->probe_at > 2 * (uint64_t)SEC;
 	if (!late && !(fresh && s->delivered > c->probe_mark + c->cwnd / 2))
 		return;
-	if (c->probe_min != UINT64_MAX)
-		c->min_rtt = c->probe_min;
-	c->min_rtt_at = now;
+	bool old = now - c->min_rtt_at > TNL_CC_MIN_RTT_LIFE;
+	if (c->probe_min != UINT64_MAX) {
+		c->allow = old ? 0 : c->probe_min - c->min_rtt;
+		if (old)
+			c->min_rtt = c->probe_min;
+	}
+	if (old)
+		c->min_rtt_at = now;
 	c->state = TNL_CC_STEADY;
 	c->hold = 2;
 	c->cwnd = 0;
@@ -260,10 +267,13 @@ static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 {
 	if (c->round_min_rtt == UINT64_MAX || (!c->limited && c->delivered - c->round_from < BULK))
 		return;
-	uint64_t q = c->round_min_rtt > c->min_rtt ? c->round_min_rtt - c->min_rtt : 0;
-	c->stuck = q > 2 * queue_goal(c) + c->min_rtt / 4 ? c->stuck + 1 : 0;
+	uint64_t delay = c->round_min_rtt > c->min_rtt ? c->round_min_rtt - c->min_rtt : 0;
+	if (delay < c->allow)
+		c->allow -= (c->allow - delay) / 16;
+	uint64_t q = delay - (delay < c->allow ? delay : c->allow);
+	c->stuck = q > queue_goal(c) ? c->stuck + 1 : 0;
 	bool old = now - c->min_rtt_at > TNL_CC_MIN_RTT_LIFE;
-	if ((old || (c->stuck >= 10 && now - c->last_probe > SEC)) && now - c->last_probe > 20 * base_rtt(c)) {
+	if ((old || c->stuck >= STUCK_ROUNDS) && now - c->last_probe > 2 * (uint64_t)SEC + 20 * base_rtt(c)) {
 		start_probe(c, now);
 		return;
 	}

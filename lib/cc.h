@@ -30,6 +30,7 @@ struct tnl_cc {
 	uint64_t delivered, delivered_at, first_sent;
 	uint64_t app_limited;     /* samples are app-limited until `delivered` passes this; 0: no */
 	uint64_t min_rtt, min_rtt_at; /* min_rtt UINT64_MAX: not known */
+	uint64_t allow;               /* delay under load that is not our queue: a probe showed that it stays */
 	struct tnl_cc_max rate, extra;
 	uint64_t max_rate, max_extra; /* cached maxima; max_rate 0: not known */
 	bool rate_known;          /* max_rate comes from a sender that had enough to send */

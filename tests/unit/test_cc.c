@@ -325,6 +325,32 @@ static void noise_on_a_long_path_costs_little(void **state)
 	world_close(&w);
 }
 
+/* A busy machine: every wakeup late, so that no round trip under load is as short as the shortest.
+ * That is no queue: a smaller window would only cost throughput. */
+static void delay_that_is_no_queue_is_told_from_one_that_is(void **state)
+{
+	(void)state;
+	static const double rates[] = {1.25e6, 1.25e7};
+	for (unsigned i = 0; i < 2; i++) {
+		struct world w;
+		world_open(&w, rates[i], 25 * MS);
+		w.ping_ms = 50;
+		measure(&w, SEC);
+		w.noise_pct = 100;
+		w.noise_max = 12 * MS;
+		measure(&w, 5 * SEC);
+		struct result r = measure(&w, 5 * SEC);
+		above(r.util, 0.8);
+		below(r.ping_avg, 25);
+		w.noise_pct = 0; /* and when the machine is quiet again, so is the link */
+		measure(&w, 5 * SEC);
+		r = measure(&w, 5 * SEC);
+		above(r.util, 0.92);
+		below(r.ping_avg, 5);
+		world_close(&w);
+	}
+}
+
 static void a_changed_rate_is_followed(void **state)
 {
 	(void)state;
@@ -355,6 +381,8 @@ static void a_longer_path_is_noticed(void **state)
 	measure(&w, 4 * SEC);
 	struct result r = measure(&w, 4 * SEC);
 	above(r.util, 0.9);
+	r = measure(&w, 12 * SEC);
+	above(r.util, 0.92);
 	above((double)r.st.min_rtt_ns, 100e6);
 	world_close(&w);
 }
@@ -459,6 +487,7 @@ int main(void)
 	    cmocka_unit_test(loopback_is_not_held_back),
 	    cmocka_unit_test(late_wakeups_do_not_collapse_the_window),
 	    cmocka_unit_test(noise_on_a_long_path_costs_little),
+	    cmocka_unit_test(delay_that_is_no_queue_is_told_from_one_that_is),
 	    cmocka_unit_test(a_changed_rate_is_followed),
 	    cmocka_unit_test(a_longer_path_is_noticed),
 	    cmocka_unit_test(the_minimum_is_measured_again_without_much_loss),
