@@ -271,9 +271,9 @@ static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 	if (delay < c->allow)
 		c->allow -= (c->allow - delay) / 16;
 	uint64_t q = delay - (delay < c->allow ? delay : c->allow);
-	c->stuck = q > queue_goal(c) ? c->stuck + 1 : 0;
+	c->stuck = q > queue_goal(c) ? c->stuck + 1 : c->stuck / 2;
 	bool old = now - c->min_rtt_at > TNL_CC_MIN_RTT_LIFE;
-	if ((old || c->stuck >= STUCK_ROUNDS) && now - c->last_probe > 2 * (uint64_t)SEC + 20 * base_rtt(c)) {
+	if ((old || c->stuck >= STUCK_ROUNDS) && now - c->last_probe > SEC + 20 * base_rtt(c)) {
 		start_probe(c, now);
 		return;
 	}
