@@ -1,43 +1,21 @@
-#include "tunneld/client.h"
+#include "tunneld/client_int.h"
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"
-#include "lib/enc.h"
 #include "tunneld/log.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define MOD "client"
 #define ENDING_NS (500 * TD_MS)
-
-struct td_client {
-	struct td_loop *loop;
-	struct td_client_config cfg;   /* strings are ours */
-	const struct td_client_cb *cb;
-	void *ctx;
-	enum td_client_state state;
-	struct td_session_grant grant;
-	char client_id[TNL_UUID_STR];
-	struct td_pump *pump;          /* from the grant on */
-	struct td_aws_call *call;
-	struct td_creds_req *creds;
-	struct td_wslink *link;        /* while it opens; then the pump's */
-	struct td_backoff backoff;
-	struct td_timer retry;
-	uint64_t link_up_at, started_at;
-	unsigned resumes;
-	bool was_ready, was_linked, needs_login;
-};
 
 static void call_start(void *arg);
 static void call_resume(void *arg);
 static void open_link(struct td_client *c);
-static bool make_pump(struct td_client *c);
 
 static const char *const state_names[] = { "starting", "connecting", "handshake", "up", "resuming", "ending" };
 
-static void set_state(struct td_client *c, enum td_client_state st)
+void td_client_set_state_(struct td_client *c, enum td_client_state st)
 {
 	if (c->state == st)
 		return;
@@ -53,11 +31,16 @@ static void later(struct td_client *c, void (*fn)(void *), uint64_t ns)
 	td_timer_in(&c->retry, ns);
 }
 
-static void failed(struct td_client *c, int err, const char *type, const char *why)
+void td_client_failed_(struct td_client *c, int err, const char *type, const char *why)
 {
-	set_state(c, TD_CLIENT_ENDING);
+	td_client_set_state_(c, TD_CLIENT_ENDING);
 	td_timer_stop(&c->retry);
 	c->cb->failed(c->ctx, err, type, why);
+}
+
+void td_client_resume_later_(struct td_client *c)
+{
+	later(c, call_resume, td_backoff_next(&c->backoff));
 }
 
 /* ---- StartSession ---------------------------------------------------------------- */
@@ -75,11 +58,11 @@ static bool check_grant(struct td_client *c)
 
 	if (!td_aws_stream_url_ok(c->cfg.aws, c->grant.stream_url, &fault)) {
 		snprintf(why, sizeof why, "StreamUrl refused: %s (allow its host with stream_hosts)", fault);
-		failed(c, TNL_EREFUSED, "", why);
+		td_client_failed_(c, TNL_EREFUSED, "", why);
 		return false;
 	}
-	if (!make_pump(c)) {
-		failed(c, TNL_ENOMEM, "", "out of memory");
+	if (!td_client_make_pump_(c)) {
+		td_client_failed_(c, TNL_ENOMEM, "", "out of memory");
 		return false;
 	}
 	return true;
@@ -90,7 +73,7 @@ static void begin_link(void *arg)
 	struct td_client *c = arg;
 	if (!check_grant(c))
 		return;
-	set_state(c, TD_CLIENT_CONNECTING);
+	td_client_set_state_(c, TD_CLIENT_CONNECTING);
 	open_link(c);
 }
 
@@ -112,11 +95,11 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 		}
 		snprintf(why, sizeof why, "StartSession: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
 			 r->text && r->text[0] ? ": " : "", r->text ? r->text : "");
-		failed(c, r->err, r->type, why);
+		td_client_failed_(c, r->err, r->type, why);
 		return;
 	}
 	if (td_session_grant_parse(r->json, &c->grant) < 0 || !c->grant.token || !c->grant.token[0] || !c->grant.stream_url) {
-		failed(c, TNL_ESYNTAX, "", "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
+		td_client_failed_(c, TNL_ESYNTAX, "", "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
 		return;
 	}
 	td_info(MOD, c->grant.session_id, "session started %s target=%s", c->cfg.label, c->cfg.target);
@@ -137,7 +120,7 @@ static void call_start(void *arg)
 				      tnl_buf_len(&b), 1, on_started, c);
 	tnl_buf_fini(&b);
 	if (!c->call)
-		failed(c, TNL_ENOMEM, "", "out of memory");
+		td_client_failed_(c, TNL_ENOMEM, "", "out of memory");
 }
 
 /* ---- the data channel ------------------------------------------------------------- */
@@ -148,12 +131,12 @@ static void link_failed(struct td_client *c, const char *why)
 	if (!c->was_linked && !c->cfg.patient) {
 		char text[300];
 		snprintf(text, sizeof text, "data channel: %s", why);
-		failed(c, TNL_EUNREACH, "", text);
+		td_client_failed_(c, TNL_EUNREACH, "", text);
 		return;
 	}
-	set_state(c, TD_CLIENT_RESUMING);
+	td_client_set_state_(c, TD_CLIENT_RESUMING);
 	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"", c->cfg.label, why);
-	later(c, call_resume, td_backoff_next(&c->backoff));
+	td_client_resume_later_(c);
 }
 
 static void link_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
@@ -203,7 +186,7 @@ static void link_open(void *ctx)
 		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, c->resumes);
 	c->was_linked = true;
 	td_pump_attach(c->pump, w);
-	set_state(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
+	td_client_set_state_(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
 }
 
 static const struct td_wslink_cb dial_cb = { .open = link_open, .closed = link_closed };
@@ -282,7 +265,7 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 	if (r->err) {
 		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %s error=%s text=\"%s\"", c->cfg.label,
 			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
-		later(c, call_resume, td_backoff_next(&c->backoff));
+		td_client_resume_later_(c);
 		return;
 	}
 	if (td_session_grant_parse(r->json, &g) < 0 || !g.token || !g.token[0]) {
@@ -315,157 +298,7 @@ static void call_resume(void *arg)
 			      on_resumed, c);
 	tnl_buf_fini(&b);
 	if (!c->call)
-		later(c, call_resume, td_backoff_next(&c->backoff));
-}
-
-/* ---- what the pump reports --------------------------------------------------------------- */
-
-static void ending_over(void *arg)
-{
-	struct td_client *c = arg;
-	td_timer_stop(&c->retry);
-	if (c->cb->ended)
-		c->cb->ended(c->ctx);
-}
-
-static void pump_ready(void *ctx, const struct tnl_session_info *info)
-{
-	static const char *const modes[] = { "unknown", "mux", "basic", "single", "shell", "command" };
-	struct td_client *c = ctx;
-
-	td_info(MOD, c->grant.session_id,
-		"session ready %s mode=%s peer_version=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu", c->cfg.label,
-		modes[info->mode], info->peer_version, info->own_peer, info->smux_version, info->max_payload, info->encrypted,
-		(unsigned long long)((c->loop->now - c->started_at) / TD_MS));
-	if (info->customer_message && info->customer_message[0])
-		td_info(MOD, c->grant.session_id, "message from the far end text=\"%s\"", info->customer_message);
-	c->was_ready = true;
-	set_state(c, TD_CLIENT_UP);
-	if (c->cb->ready)
-		c->cb->ready(c->ctx, info);
-}
-
-static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
-{
-	struct td_client *c = ctx;
-
-	if (c->state == TD_CLIENT_ENDING) {
-		ending_over(c);
-		return;
-	}
-	/* About every hour AWS closes with 1000: nothing to worry about. */
-	td_log(code == 1000 ? TNL_LOG_INFO : TNL_LOG_WARN, MOD, c->grant.session_id,
-	       "data channel lost, resuming %s code=%u error=%s reason=\"%s\" streams=%zu", c->cfg.label, code, tnl_err_name(err), why,
-	       td_pump_pipes(c->pump));
-	td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
-	set_state(c, TD_CLIENT_RESUMING);
-	later(c, call_resume, td_backoff_next(&c->backoff));
-}
-
-static void pump_closed(void *ctx, int err, const char *text)
-{
-	struct td_client *c = ctx;
-
-	if (c->state == TD_CLIENT_ENDING) {
-		ending_over(c);
-		return;
-	}
-	if (!c->was_ready) {
-		char why[400];
-		snprintf(why, sizeof why, "session: %s", text[0] ? text : tnl_err_text(err));
-		failed(c, err, "", why);
-		return;
-	}
-	td_log(err == TNL_ECLOSED ? TNL_LOG_INFO : TNL_LOG_ERROR, MOD, c->grant.session_id, "session is over %s cause=%s text=\"%s\"",
-	       c->cfg.label, tnl_err_name(err), text);
-	set_state(c, TD_CLIENT_ENDING);
-	td_timer_stop(&c->retry);
-	c->cb->over(c->ctx, err, text);
-}
-
-static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
-{
-	struct td_client *c = ctx;
-	if (c->cb->pipe_closed)
-		c->cb->pipe_closed(c->ctx, p, user, reason, in, out);
-}
-
-static void pump_flag(void *ctx, uint32_t flag)
-{
-	struct td_client *c = ctx;
-	if (flag == TNL_FLAG_CONNECT_ERROR)
-		td_warn(MOD, c->grant.session_id, "the target refused a connection %s", c->cfg.label);
-	if (c->cb->flag)
-		c->cb->flag(c->ctx, flag);
-}
-
-static void pump_exit_code(void *ctx, int code)
-{
-	struct td_client *c = ctx;
-	if (c->cb->exit_code)
-		c->cb->exit_code(c->ctx, code);
-}
-
-/* ---- GenerateDataKey -------------------------------------------------------------------------- */
-
-static void on_data_key(void *ctx, const struct td_aws_reply *r)
-{
-	struct td_client *c = ctx;
-	struct tnl_session *ses = td_pump_session(c->pump);
-	uint8_t plain[128], cipher[8192];
-	const char *p = r->err ? NULL : tnl_json_get_str(r->json, "Plaintext");
-	const char *e = r->err ? NULL : tnl_json_get_str(r->json, "CiphertextBlob");
-	int pn = p ? tnl_unb64(p, strlen(p), plain, sizeof plain) : -1;
-	int en = e ? tnl_unb64(e, strlen(e), cipher, sizeof cipher) : -1;
-
-	c->call = NULL;
-	if (pn == 64 && en > 0)
-		tnl_session_kms_result(ses, 0, plain, 64, cipher, (size_t)en, NULL, c->loop->now);
-	else
-		tnl_session_kms_result(ses, r->err ? r->err : TNL_ESYNTAX, NULL, 0, NULL, 0,
-				       r->err && r->text && r->text[0] ? r->text : "GenerateDataKey gave no 64-byte key", c->loop->now);
-	tnl_wipe(plain, sizeof plain);
-	td_pump_kick(c->pump);
-}
-
-static void pump_kms(void *ctx, const struct tnl_kms_request *r)
-{
-	struct td_client *c = ctx;
-	struct tnl_buf b;
-	struct tnl_jw w;
-
-	tnl_buf_init(&b, 16 * 1024);
-	tnl_jw_init(&w, &b);
-	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "KeyId", r->key_id);
-	tnl_jw_kvi(&w, "NumberOfBytes", 64);
-	tnl_jw_key(&w, "EncryptionContext");
-	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "aws:ssm:SessionId", c->grant.session_id);
-	tnl_jw_kv(&w, "aws:ssm:TargetId", c->cfg.target);
-	if (r->challenge)
-		tnl_jw_kv(&w, "aws:ssm:RandomChallenge", r->challenge);
-	tnl_jw_end_obj(&w);
-	tnl_jw_end_obj(&w);
-	c->call = td_aws_json(c->cfg.aws, "kms", "TrentService.GenerateDataKey", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 3,
-			      on_data_key, c);
-	tnl_buf_fini(&b);
-	if (!c->call) {
-		tnl_session_kms_result(td_pump_session(c->pump), TNL_ENOMEM, NULL, 0, NULL, 0, "out of memory", c->loop->now);
-		td_pump_kick(c->pump);
-	}
-}
-
-static const struct td_pump_cb pump_cb = {
-	.ready = pump_ready, .lost = pump_lost, .closed = pump_closed, .pipe_closed = pump_pipe_closed, .flag = pump_flag,
-	.exit_code = pump_exit_code, .kms = pump_kms,
-};
-
-static bool make_pump(struct td_client *c)
-{
-	c->cfg.session.session_id = c->grant.session_id;
-	c->pump = td_pump_new(c->loop, &c->cfg.session, &pump_cb, c);
-	return c->pump != NULL;
+		td_client_resume_later_(c);
 }
 
 /* ---- the object ---------------------------------------------------------------------------------- */
@@ -567,7 +400,7 @@ void td_client_end(struct td_client *c)
 	if (c->state == TD_CLIENT_ENDING)
 		return;
 	bool linked = c->pump && td_pump_link(c->pump);
-	set_state(c, TD_CLIENT_ENDING);
+	td_client_set_state_(c, TD_CLIENT_ENDING);
 	if (c->call) {
 		td_aws_call_cancel(c->call);
 		c->call = NULL;
@@ -576,7 +409,7 @@ void td_client_end(struct td_client *c)
 		tnl_session_send_flag(td_pump_session(c->pump), TNL_FLAG_TERMINATE, c->loop->now);
 		td_pump_kick(c->pump);
 	}
-	later(c, ending_over, linked ? ENDING_NS : 0);
+	later(c, td_client_ended_, linked ? ENDING_NS : 0);
 }
 
 enum td_client_state td_client_state(const struct td_client *c)
