@@ -172,15 +172,18 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_cred_s
 		failed(o, why);
 }
 
-/* The create call's reason in one line; the body of an error is XML or JSON. */
+/* The create call's reason in one line; an error's body is XML or JSON and says why. The body
+ * of anything else is not shown: it could hold a token. */
 static void describe(const struct td_aws_reply *r, char *out, size_t cap)
 {
-	if (r->err == TNL_EREFUSED || !r->err)
-		snprintf(out, cap, "HTTP status %d %s%s%.*s", r->status, r->type, r->text && *r->text ? ": " : " ",
-			 r->text && *r->text ? 160 : (int)(r->body_len < 160 ? r->body_len : 160),
-			 r->text && *r->text ? r->text : (const char *)r->body);
+	bool text = r->text && *r->text, body = !text && r->status >= 400 && r->body;
+	size_t n = text ? strlen(r->text) : body ? r->body_len : 0;
+
+	if (r->err && r->err != TNL_EREFUSED)
+		snprintf(out, cap, "%s: %s", tnl_err_text(r->err), text ? r->text : "");
 	else
-		snprintf(out, cap, "%s: %s", tnl_err_text(r->err), r->text ? r->text : "");
+		snprintf(out, cap, "HTTP status %d%s%s%s%.*s", r->status, r->type[0] ? " " : "", r->type, n ? ": " : "",
+			 (int)(n < 160 ? n : 160), text ? r->text : body ? (const char *)r->body : "");
 }
 
 static bool says(const struct td_aws_reply *r, const char *what)
