@@ -221,7 +221,8 @@ static void finish(struct world *w)
 {
 	uint8_t m[TNL_MSG_HDR + 1024];
 	struct tnl_buf b;
-	struct tnl_channel_closed cc = {.message_id = "", .session_id = "sim", .destination_id = "sim", .output = "bye"};
+	char none[] = "", id[] = "sim", bye[] = "bye";
+	struct tnl_channel_closed cc = {.message_id = none, .session_id = id, .destination_id = id, .output = bye};
 	for (int i = 0; i < w->plan.nstreams; i++) {
 		struct side *s = &w->flow[i].side[1];
 		if (s->st && w->plan.mode == SIM_SINGLE_STOCK) {
