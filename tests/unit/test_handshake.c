@@ -609,6 +609,44 @@ static void stock_client_without_acknowledgement(void **state)
 	raw_fini(&r);
 }
 
+/* The right key is not enough: the answer has to be the same 64 bytes. */
+static void wrong_challenge_answer(void **state)
+{
+	struct raw r;
+	struct tnl_session_config c = agent();
+	uint8_t sealed[TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD] = {0};
+	struct tnl_buf text;
+	(void)state;
+	c.kms_key_id = "arn:key";
+	raw_init(&r, &c);
+	raw_text(&r, TNL_PT_HANDSHAKE_RESPONSE, kms_response);
+	struct tnl_seal *self = tnl_seal_new(pair_key, false);
+	assert_int_equal(tnl_seal_seal(self, sealed, TNL_HS_CHALLENGE), 0);
+	tnl_buf_init(&text, 1024);
+	assert_int_equal(tnl_hs_challenge_write(&text, sealed, sizeof sealed), 0);
+	raw_send(&r, TNL_PT_ENC_CHALLENGE_RESPONSE, tnl_buf_data(&text), tnl_buf_len(&text));
+	assert_int_equal(r.e.err, TNL_ECRYPTO);
+	assert_int_equal(r.e.ready, 0);
+	tnl_buf_fini(&text);
+	tnl_seal_free(self);
+	raw_fini(&r);
+}
+
+/* An agent that skips its challenge has not shown that it has the key. */
+static void complete_without_challenge(void **state)
+{
+	struct raw r;
+	struct tnl_session_config c = client();
+	(void)state;
+	raw_init(&r, &c);
+	raw_text(&r, TNL_PT_HANDSHAKE_REQUEST, kms_text(5));
+	assert_int_equal(r.n, 1);
+	raw_text(&r, TNL_PT_HANDSHAKE_COMPLETE, STOCK_COMPLETE);
+	assert_int_equal(r.e.err, TNL_EPROTO);
+	assert_int_equal(r.e.ready, 0);
+	raw_fini(&r);
+}
+
 /* The key exchange with a stock client on a port session: done, and the data left as the stock agent leaves it. */
 static void stock_port_stays_plain(void **state)
 {
@@ -662,6 +700,8 @@ int main(void)
 		cmocka_unit_test(kms_failures),
 		cmocka_unit_test(stock_client_without_acknowledgement),
 		cmocka_unit_test(stock_port_stays_plain),
+		cmocka_unit_test(wrong_challenge_answer),
+		cmocka_unit_test(complete_without_challenge),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,142 @@
+/* A ping beside bulk: over a 50 ms link of 10 MB/s its round trip stays within a few ms of the idle one. */
+#include "tests/unit/sess_util.h"
+
+#define DELAY (25 * MS)
+#define RATE 10000000u
+#define QMAX 8192
+
+struct wire { struct { uint64_t at; size_t n; uint8_t *p; } q[QMAX]; unsigned head, tail; uint64_t free_at; };
+struct link { struct pair p; struct wire w[2]; /* to the client, to the agent */ };
+
+static void send_all(struct link *l, struct end *from, struct wire *w)
+{
+	const uint8_t *m;
+	size_t n;
+	end_pump(from);
+	/* What a socket's buffer takes: 5 ms of the link. */
+	while (w->free_at <= l->p.now + 5 * MS && tnl_session_pull(from->s, l->p.now, &m, &n) == 1) {
+		if (w->free_at < l->p.now)
+			w->free_at = l->p.now;
+		w->free_at += n * SEC / RATE;
+		assert_true(w->tail - w->head < QMAX);
+		w->q[w->tail % QMAX].at = w->free_at + DELAY;
+		w->q[w->tail % QMAX].n = n;
+		w->q[w->tail % QMAX].p = malloc(n);
+		memcpy(w->q[w->tail++ % QMAX].p, m, n);
+		end_pump(from);
+	}
+}
+
+static void arrive(struct link *l, struct end *to, struct wire *w)
+{
+	while (w->head < w->tail && w->q[w->head % QMAX].at <= l->p.now) {
+		(void)!tnl_session_feed(to->s, w->q[w->head % QMAX].p, w->q[w->head % QMAX].n, l->p.now);
+		free(w->q[w->head++ % QMAX].p);
+	}
+}
+
+static uint64_t next_event(const struct link *l)
+{
+	uint64_t t = tnl_session_deadline(l->p.c.s), a = tnl_session_deadline(l->p.a.s);
+	t = a < t ? a : t;
+	for (int i = 0; i < 2; i++) {
+		const struct wire *w = &l->w[i];
+		if (w->head < w->tail && w->q[w->head % QMAX].at < t)
+			t = w->q[w->head % QMAX].at;
+		uint64_t room = w->free_at > 5 * MS ? w->free_at - 5 * MS : 0;
+		if (room > l->p.now && room < t)
+			t = room;
+	}
+	return t;
+}
+
+/* Runs until `until`, or until x has n bytes. */
+static void run(struct link *l, uint64_t until, const struct rec *x, size_t n)
+{
+	for (;;) {
+		arrive(l, &l->p.c, &l->w[0]);
+		arrive(l, &l->p.a, &l->w[1]);
+		send_all(l, &l->p.c, &l->w[1]);
+		send_all(l, &l->p.a, &l->w[0]);
+		if (x && tnl_buf_len(&x->in) >= n)
+			return;
+		uint64_t t = next_event(l);
+		if (t > until) {
+			l->p.now = until;
+			return;
+		}
+		if (t > l->p.now)
+			l->p.now = t;
+		tnl_session_expire(l->p.c.s, l->p.now);
+		tnl_session_expire(l->p.a.s, l->p.now);
+	}
+}
+
+static uint64_t ping(struct link *l, struct rec *x)
+{
+	uint64_t began = l->p.now, worst = 0;
+	for (int i = 0; i < 40; i++) {
+		size_t want = tnl_buf_len(&x->in) + 64;
+		began = l->p.now;
+		rec_fill(x, 64, (uint32_t)i);
+		run(l, l->p.now + 5 * SEC, x, want);
+		assert_int_equal(tnl_buf_len(&x->in), want);
+		worst = l->p.now - began > worst ? l->p.now - began : worst;
+		run(l, l->p.now + 37 * MS, NULL, 0);
+	}
+	return worst;
+}
+
+static size_t echo_only_first(void *ctx, struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n)
+{
+	struct end *e = ctx;
+	struct rec *r = tnl_stream_user(st);
+	(void)ptype;
+	if (r == &e->rec[0]) {
+		tnl_buf_put(&r->out, p, n);
+		tnl_stream_want_send(st, true);
+	}
+	tnl_buf_put(&r->in, p, n);
+	return n;
+}
+
+static void ping_beside_bulk(void **state)
+{
+	static struct link l;
+	struct tnl_session_config cc = pair_config(false), ac = pair_config(true);
+	struct tnl_session_cb cb = end_cb;
+	(void)state;
+	memset(&l, 0, sizeof l);
+	cb.on_data = echo_only_first;
+	ac.cb = &cb;
+	cc.memory_max = ac.memory_max = 16u << 20;
+	pair_init(&l.p, &cc, &ac);
+	tnl_session_link_up(l.p.c.s, l.p.now);
+	tnl_session_link_up(l.p.a.s, l.p.now);
+	struct rec *p = pair_open(&l.p);
+	run(&l, l.p.now + SEC, NULL, 0);
+	uint64_t idle = ping(&l, p);
+	struct rec *bulk = pair_open(&l.p);
+	rec_fill(bulk, 60u << 20, 1);
+	uint64_t began = l.p.now;
+	run(&l, l.p.now + SEC, NULL, 0); /* it finds its rate */
+	uint64_t busy = ping(&l, p);
+	size_t moved = tnl_buf_len(&l.p.a.rec[1].in);
+	double rate = (double)moved / ((double)(l.p.now - began) / 1e9);
+	print_message("worst of 40 pings: idle %.1f ms, beside bulk %.1f ms; bulk %.2f MB/s of 10\n", (double)idle / 1e6,
+		      (double)busy / 1e6, rate / 1e6);
+	assert_true(tnl_buf_len(&bulk->out) > 0); /* it was going on all the time */
+	assert_true(idle < 51 * MS);
+	assert_true(busy < idle + 15 * MS);
+	assert_true(rate > 0.75 * RATE);
+	for (int i = 0; i < 2; i++)
+		while (l.w[i].head < l.w[i].tail)
+			free(l.w[i].q[l.w[i].head++ % QMAX].p);
+	pair_fini(&l.p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(ping_beside_bulk)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
