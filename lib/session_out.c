@@ -85,17 +85,26 @@ static bool flush_one(struct tnl_session *s, struct tnl_outmsg *m, uint64_t now)
 	return true;
 }
 
+/* The first that may leave now: what waits for the handshake's end must not hold up the handshake. */
+static struct tnl_outmsg *next_out(struct tnl_session *s, uint64_t now)
+{
+	bool ready = tnl_session_may_send(s, now);
+	tnl_list_foreach(it, &s->outq)
+	{
+		struct tnl_outmsg *m = tnl_container_of(it, struct tnl_outmsg, l);
+		if (m->wait_ready && !ready)
+			continue;
+		return m->wait_ack && !tnl_channel_idle(s->ch) ? NULL : m;
+	}
+	return NULL;
+}
+
 static bool flush_queue(struct tnl_session *s, uint64_t now)
 {
-	while (!tnl_list_empty(&s->outq)) {
-		struct tnl_outmsg *m = tnl_container_of(s->outq.next, struct tnl_outmsg, l);
-		if (m->wait_ready && !tnl_session_may_send(s, now))
-			return true;
-		if (m->wait_ack && !tnl_channel_idle(s->ch))
-			return true;
+	struct tnl_outmsg *m;
+	while ((m = next_out(s, now)))
 		if (!flush_one(s, m, now))
 			return false;
-	}
 	return true;
 }
 

@@ -216,6 +216,36 @@ static void window_updates(void **state)
 	raw_fini(&r);
 }
 
+/* Windows of streams that have gone are there for the next ones. */
+static void windows_are_given_back(void **state)
+{
+	struct raw r;
+	struct tnl_session_config c = agent();
+	struct tnl_smux_frame f;
+	const uint8_t *d = NULL;
+	(void)state;
+	raw_agent(&r, &c, OWN_RESPONSE);
+	for (uint32_t id = 3; id < 3 + 2 * 50; id += 2) {
+		raw_smux(&r, 2, TNL_SMUX_SYN, id, NULL, 0);
+		assert_true(raw_next_frame(&r, &f, &d));
+		assert_int_equal(f.cmd, TNL_SMUX_UPD);
+		if (id == 3 || id == 101)
+			assert_true(tnl_get_le32(d + 4) > 300000);
+		struct rec *x = &r.e.rec[r.e.nrec - 1];
+		if (id % 4 == 3) {
+			raw_smux(&r, 2, TNL_SMUX_RST, id, "\0\0\0\0", 4);
+		} else {
+			raw_smux(&r, 2, TNL_SMUX_FIN, id, NULL, 0);
+			tnl_stream_shutdown(x->st, r.now);
+			raw_move(&r);
+			raw_expect_frame(&r, 2, TNL_SMUX_FIN, id, NULL, 0);
+		}
+		tnl_stream_free(x->st);
+		x->st = NULL;
+	}
+	raw_fini(&r);
+}
+
 /* Between own ends the sender counts on 64 KiB until it is told; a window that shrank below what is out: wait. */
 static void sender_keeps_the_window(void **state)
 {
@@ -388,7 +418,7 @@ int main(void)
 		cmocka_unit_test(client_frames),	 cmocka_unit_test(window_updates),
 		cmocka_unit_test(sender_keeps_the_window), cmocka_unit_test(window_moves),
 		cmocka_unit_test(small_ones_first),	 cmocka_unit_test(shares_by_bytes),
-		cmocka_unit_test(too_many_streams),
+		cmocka_unit_test(too_many_streams),	 cmocka_unit_test(windows_are_given_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -653,6 +653,30 @@ static void shell(void **state)
 	pair_fini(&p);
 }
 
+/* A size waits for HandshakeComplete (a stock agent drops what comes earlier), and only the last one is sent. */
+static void size_waits(void **state)
+{
+	struct raw r;
+	struct tnl_session_config c = client();
+	int sizes = 0;
+	(void)state;
+	raw_init(&r, &c);
+	tnl_session_send_size(r.e.s, 1, 1, r.now);
+	tnl_session_send_size(r.e.s, 132, 50, r.now);
+	raw_text(&r, TNL_PT_HANDSHAKE_REQUEST,
+		 "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
+		 "{\"SessionType\":\"InteractiveCommands\",\"Properties\":null}}]}");
+	raw_advance(&r, 100 * MS);
+	assert_int_equal(r.n, 1); /* the response alone */
+	raw_text(&r, TNL_PT_HANDSHAKE_COMPLETE, STOCK_COMPLETE);
+	raw_advance(&r, 10 * MS);
+	for (int i = 0; i < r.n; i++)
+		sizes += r.got[i].ptype == TNL_PT_SIZE;
+	assert_int_equal(sizes, 1);
+	assert_string_equal(r.got[r.n - 1].p, "{\"cols\":132,\"rows\":50}");
+	raw_fini(&r);
+}
+
 static void commit_as(struct pair *p, struct rec *r, uint32_t ptype, const char *s)
 {
 	size_t cap;
@@ -716,6 +740,33 @@ static void closed_after_owed_data(void **state)
 	rec_expect(c, "outerr");
 	assert_int_equal(p.c.closed, 1);
 	assert_true(c->eof);
+	pair_fini(&p);
+}
+
+/* The same when what was not ready could not be kept either: it will not come again. */
+static void closed_after_dropped_data(void **state)
+{
+	struct pair p;
+	struct tnl_session_config cc = client(), ac = agent();
+	struct tnl_channel_stats st;
+	(void)state;
+	ac.properties_json = "{}";
+	cc.offer_capabilities = false;
+	cc.memory_max = 256 * 1024;
+	ready_pair(&p, &cc, &ac);
+	struct rec *c = pair_open(&p);
+	c->take = 0;
+	rec_fill(&p.a.rec[0], 1000000, 6);
+	pair_advance(&p, 2 * SEC);
+	tnl_channel_stats(tnl_session_channel(p.c.s), &st);
+	assert_true(st.dropped_full > 0);
+	pair_down(&p);
+	channel_closed(&p, &p.c, "");
+	assert_int_equal(p.c.closed, 0);
+	c->take = SIZE_MAX;
+	pair_advance(&p, SEC);
+	assert_int_equal(p.c.closed, 1);
+	assert_true(c->eof && tnl_buf_len(&c->in) > 90000);
 	pair_fini(&p);
 }
 
@@ -950,6 +1001,8 @@ int main(void)
 		cmocka_unit_test(shell),
 		cmocka_unit_test(command),
 		cmocka_unit_test(closed_after_owed_data),
+		cmocka_unit_test(closed_after_dropped_data),
+		cmocka_unit_test(size_waits),
 		cmocka_unit_test(encrypted_port),
 		cmocka_unit_test(tampered_payload),
 		cmocka_unit_test(session_end),
