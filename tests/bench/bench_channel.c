@@ -1,5 +1,5 @@
 /* Two channels back to back in memory: what the reliable layer costs a message,
- * hashing included (the digest of every payload on both sides).
+ * hashing included (the digest of every payload on both sides), in CPU time.
  *   bench_channel [payload bytes] [megabytes] [messages on their way at once] */
 #include "lib/channel.h"
 #include "lib/crypto.h"
@@ -12,6 +12,14 @@ static uint64_t clock_ns(void)
 {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* CPU time: what a busy machine does not change much. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
@@ -51,7 +59,7 @@ static unsigned move(struct tnl_channel *from, struct tnl_channel *to, unsigned 
 
 static void run(size_t payload, uint64_t total, unsigned batch)
 {
-	uint64_t got = 0, back = 0, sent = 0, start = clock_ns(), now = start;
+	uint64_t got = 0, back = 0, sent = 0, start = cpu_ns(), now = clock_ns();
 	struct tnl_channel_config a = {
 	    .send_type = TNL_MT_OUTPUT, .recv_type = TNL_MT_INPUT, .wall_ms = wall, .deliver = deliver, .ctx = &back};
 	struct tnl_channel_config b = {
@@ -81,7 +89,7 @@ static void run(size_t payload, uint64_t total, unsigned batch)
 		if (tnl_channel_expire(ca, now))
 			fail("expire");
 	}
-	double s = (double)(clock_ns() - start) / 1e9;
+	double s = (double)(cpu_ns() - start) / 1e9;
 	struct tnl_channel_stats st;
 	tnl_channel_stats(ca, &st);
 	printf("payload %6zu  batch %4u  %7.0f MB/s  %7.0f ns/message  resent %llu  cwnd %zu KiB  memory %zu KiB\n",
@@ -96,10 +104,10 @@ static void hashes(size_t payload)
 {
 	uint8_t *p = calloc(1, payload), d[32];
 	unsigned n = (unsigned)(20000000 / payload) + 1;
-	uint64_t start = clock_ns();
+	uint64_t start = cpu_ns();
 	for (unsigned i = 0; i < 2 * n; i++)
 		tnl_sha256(p, payload, d);
-	printf("payload %6zu  two hashes alone: %7.0f ns\n", payload, (double)(clock_ns() - start) / n);
+	printf("payload %6zu  two hashes alone: %7.0f ns\n", payload, (double)(cpu_ns() - start) / n);
 	free(p);
 }
 
