@@ -211,7 +211,7 @@ static void step(struct world *w)
 			forge(w, e);
 		break;
 	default:
-		(void)tnl_channel_send_unnumbered(e->ch, TNL_MT_SESSION_STATE, "{}", 2, w->now);
+		(void)!tnl_channel_send_unnumbered(e->ch, TNL_MT_SESSION_STATE, "{}", 2, w->now);
 	}
 }
 

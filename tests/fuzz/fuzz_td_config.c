@@ -45,11 +45,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		*s = s[1] == '/' || (s > text && s[-1] == '/') ? '/' : '_', s++;
 	long live = tnl_alloc_live();
 	FILE *f = open_memstream(&said, &n);
-	struct td_config *a = td_config_parse(text, "f", "/nonexistent", size % 17, f);
+	struct td_config *a = td_config_parse(text, "f", "/nonexistent", (unsigned)(size % 17), f);
 	fclose(f);
 	check_said(said, !a);
 	if (a) {
-		struct td_config *b = td_config_parse(text, "f", "/nonexistent", size % 17, NULL);
+		struct td_config *b = td_config_parse(text, "f", "/nonexistent", (unsigned)(size % 17), NULL);
 		expect(b && td_config_same(a, b));
 		td_config_free(b);
 	}
