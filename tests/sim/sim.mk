@@ -12,6 +12,7 @@ sim: $(SIM)
 
 sim-short: $(SIM)
 	$(SIM) --seeds 1-150
+	$(SIM) --soak 6h
 
 sim-long: $(SIM)
 	$(SIM) --seeds 1001-13000

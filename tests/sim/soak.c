@@ -114,7 +114,8 @@ static void carry(struct soak *k, int from)
 	while (k->up && tnl_session_pull(e->s, k->now, &p, &n) == 1) {
 		int to = !from;
 		if (k->tail[to] == k->cap[to]) {
-			memmove(k->q[to], k->q[to] + k->head[to], (k->tail[to] - k->head[to]) * sizeof **k->q);
+			if (k->head[to])
+				memmove(k->q[to], k->q[to] + k->head[to], (k->tail[to] - k->head[to]) * sizeof **k->q);
 			k->tail[to] -= k->head[to];
 			k->head[to] = 0;
 			if (k->tail[to] * 2 >= k->cap[to]) {
