@@ -58,6 +58,7 @@ fi
 
 STATE_DIRECTORY=$tmp/state
 export STATE_DIRECTORY
+: >"$tmp/log" # there before anybody looks into it
 "$tunneld" local --target "$target" 2>"$tmp/log" &
 tunnel=$!
 wait_for $tunnel 'tunneld local' grep -q '^Ctrl-C ends it' "$tmp/log"
