@@ -420,6 +420,11 @@ static bool version_over(const char *v, const char *floor, bool or_equal)
 	return ok && (c > 0 || (or_equal && c == 0));
 }
 
+bool tnl_agent_version_terminate(const char *v)
+{
+	return version_over(v, "2.3.722.0", false);
+}
+
 bool tnl_agent_version_mux(const char *v)
 {
 	return version_over(v, "3.0.196.0", false);

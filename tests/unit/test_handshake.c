@@ -393,6 +393,29 @@ static void client_version_rules(void **state)
 	}
 }
 
+/* TerminateSession goes only to agents that know it, and also when the handshake hangs. */
+static void terminate_flag(void **state)
+{
+	static const struct { const char *request; bool sent; } cases[] = {
+		{STOCK_REQUEST("3.3.0.0"), true}, {STOCK_REQUEST("2.3.723.0"), true}, {STOCK_REQUEST("2.3.722.0"), false}};
+	struct raw r;
+	struct tnl_session_config c = client();
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		raw_client(&r, &c, cases[i].request);
+		tnl_session_send_flag(r.e.s, TNL_FLAG_TERMINATE, r.now);
+		raw_move(&r);
+		assert_int_equal(r.got[r.n - 1].ptype == TNL_PT_FLAG, cases[i].sent);
+		raw_fini(&r);
+	}
+	raw_init(&r, &c);
+	tnl_session_send_flag(r.e.s, TNL_FLAG_TERMINATE, r.now);
+	raw_move(&r);
+	assert_int_equal(r.n, 1);
+	assert_memory_equal(r.got[0].p, "\0\0\0\2", 4);
+	raw_fini(&r);
+}
+
 /* An action that nobody knows is answered as the stock client does: no failure. */
 static void client_and_unknown_action(void **state)
 {
@@ -694,6 +717,7 @@ int main(void)
 		cmocka_unit_test(agent_with_old_client),
 		cmocka_unit_test(client_with_stock_agent),
 		cmocka_unit_test(client_version_rules),
+		cmocka_unit_test(terminate_flag),
 		cmocka_unit_test(client_and_unknown_action),
 		cmocka_unit_test(client_refusals),
 		cmocka_unit_test(client_with_captured_agent),
