@@ -118,6 +118,8 @@ char *td_config_find(const char *arg);
 void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from);
 bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b);  /* for reload */
 
+/* dst becomes a copy of src; what it held is freed. */
+void td_aws_config_replace(struct td_aws_config *dst, const struct td_aws_config *src);
 /* Everything but names of files and lines equal: does a reload change anything? */
 bool td_config_same(const struct td_config *a, const struct td_config *b);
 

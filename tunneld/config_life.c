@@ -28,6 +28,13 @@ struct td_config *td_config_ref(const struct td_config *c)
 	return held;
 }
 
+void td_aws_config_replace(struct td_aws_config *dst, const struct td_aws_config *src)
+{
+	free_section(TD_SEC_AWS, NULL, dst);
+	*dst = (struct td_aws_config){.use_fips = -1, .use_dualstack = -1};
+	td_aws_config_inherit(dst, src);
+}
+
 void td_config_free(struct td_config *c)
 {
 	if (!c || c->refs-- > 0)

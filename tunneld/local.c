@@ -215,15 +215,7 @@ static struct td_config *overlay(struct local *o, struct td_config *file, FILE *
 	for (int i = 0; i < file->fwd.ntunnels; i++) {
 		struct td_tunnel_config *t = &file->fwd.tunnels[i];
 		set_text(&t->target, LOCAL_INSTANCE);
-		set_text(&t->aws.region, LOCAL_REGION);
-		set_text(&t->aws.ssm_endpoint, o->endpoint);
-		set_text(&t->aws.ssmmessages_endpoint, o->endpoint);
-		set_text(&t->aws.ca_file, c->aws.ca_file);
-		set_text(&t->aws.proxy, "none");
-		set_text(&t->aws.access_key_id, o->user_id);
-		set_text(&t->aws.secret_access_key, o->user_secret);
-		tnl_free(t->aws.session_token);
-		t->aws.session_token = NULL;
+		td_aws_config_replace(&t->aws, &c->aws);
 	}
 	struct td_agent_config mine = c->agent; /* swapped: each configuration frees what it then holds */
 	c->agent = file->agent;
