@@ -135,8 +135,36 @@ static void ping_beside_bulk(void **state)
 	pair_fini(&l.p);
 }
 
+/* Bulk in both directions at once: neither starves the other, acks and all. */
+static void both_ways(void **state)
+{
+	static struct link l;
+	struct tnl_session_config cc = pair_config(false), ac = pair_config(true);
+	(void)state;
+	memset(&l, 0, sizeof l);
+	cc.memory_max = ac.memory_max = 16u << 20;
+	pair_init(&l.p, &cc, &ac);
+	tnl_session_link_up(l.p.c.s, l.p.now);
+	tnl_session_link_up(l.p.a.s, l.p.now);
+	struct rec *c = pair_open(&l.p);
+	run(&l, l.p.now + SEC, NULL, 0);
+	struct rec *a = &l.p.a.rec[0];
+	rec_fill(c, 60u << 20, 1);
+	rec_fill(a, 60u << 20, 2);
+	uint64_t began = l.p.now;
+	run(&l, l.p.now + 4 * SEC, NULL, 0);
+	double s = (double)(l.p.now - began) / 1e9;
+	double up = (double)tnl_buf_len(&a->in) / s, down = (double)tnl_buf_len(&c->in) / s;
+	print_message("both ways: %.2f MB/s up, %.2f MB/s down of 10\n", up / 1e6, down / 1e6);
+	assert_true(up > 0.7 * RATE && down > 0.7 * RATE);
+	for (int i = 0; i < 2; i++)
+		while (l.w[i].head < l.w[i].tail)
+			free(l.w[i].q[l.w[i].head++ % QMAX].p);
+	pair_fini(&l.p);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(ping_beside_bulk)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(ping_beside_bulk), cmocka_unit_test(both_ways)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
