@@ -127,7 +127,7 @@ static void inherit_text(char **dst, const char *src)
 
 /* Fills what the section left open from [aws]. Credentials and client certificates go as a whole:
  * half of one and half of another would be neither. */
-static void inherit(struct td_aws_config *a, const struct td_aws_config *from)
+void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from)
 {
 	bool own_keys = a->access_key_id || a->profile, own_cert = a->client_certificate || a->client_key;
 	inherit_text(&a->region, from->region);
@@ -157,11 +157,6 @@ static void inherit(struct td_aws_config *a, const struct td_aws_config *from)
 		a->use_fips = from->use_fips;
 	if (a->use_dualstack < 0)
 		a->use_dualstack = from->use_dualstack;
-}
-
-void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from)
-{
-	inherit(a, from);
 }
 
 static bool overlap(const struct td_addr *a, const struct td_addr *b)
@@ -295,10 +290,10 @@ static void finish(struct td_cfg_parse *p, unsigned roles)
 		gateway_drain |= p->secs[k].kind == TD_SEC_GATEWAY && td_sec_line(&p->secs[k], "drain_timeout");
 	}
 	for (int i = 0; i < c->fwd.ntunnels; i++)
-		inherit(&c->fwd.tunnels[i].aws, &c->aws);
+		td_aws_config_inherit(&c->fwd.tunnels[i].aws, &c->aws);
 	for (int i = 0; i < c->fwd.naliases; i++)
-		inherit(&c->fwd.aliases[i].aws, &c->aws);
-	inherit(&c->agent.aws, &c->aws);
+		td_aws_config_inherit(&c->fwd.aliases[i].aws, &c->aws);
+	td_aws_config_inherit(&c->agent.aws, &c->aws);
 	if (!agent_drain)
 		c->agent.drain_timeout_ns = c->fwd.drain_timeout_ns;
 	if (!gateway_drain)
