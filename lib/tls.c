@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define IN_MAX (64u * 1024)          /* ciphertext that waits to be read */
+#define IN_MAX (128u * 1024)         /* ciphertext that waits to be read */
 #define IN_STEP (16u * 1024)         /* less room than this is given out only when there is no more */
 #define OUT_HIGH (256u * 1024)       /* above it writes are refused */
 #define OUT_MAX (OUT_HIGH + 128u * 1024) /* a record, a handshake flight and alerts still fit */

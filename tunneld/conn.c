@@ -12,7 +12,7 @@
 
 #define QUEUE_MAX (256u * 1024) /* plaintext and ciphertext that wait for the kernel */
 #define QUEUE_LOW (QUEUE_MAX / 2)
-#define WRITE_NOW (64u * 1024) /* enough for a system call before the turn ends */
+#define WRITE_NOW (128u * 1024) /* enough for a system call before the turn ends */
 #define RECORD (16u * 1024)
 #define READ_MAX (128u * 1024)
 #define READ_BUDGET (256 * 1024)
