@@ -8,6 +8,8 @@
 
 /* Bytes moved from local sockets in one run before others get their turn. */
 #define RUN_BUDGET (1024u * 1024)
+#define LONE_MAX 1024u /* of a message whose ack may wait: bulk is acknowledged at once */
+#define ACK_LINGER (1 * TD_MS)
 #define SESSION_LEAST (256u * 1024)
 
 enum event_kind { EV_READY, EV_OPEN, EV_CANCELLED, EV_FLAG, EV_SIZE, EV_EXIT, EV_PUBLICATION, EV_KMS, EV_CLOSED };
@@ -210,6 +212,8 @@ static void link_message(void *ctx, enum tnl_ws_op op, uint8_t *b, size_t n)
 		td_debug("pump", tnl_session_id(p->session), "text frame ignored bytes=%zu", n);
 		return;
 	}
+	p->fed++;
+	p->fed_bytes += n;
 	p->depth++;
 	int r = tnl_session_feed(p->session, b, n, p->loop->now);
 	p->depth--;
@@ -304,6 +308,22 @@ static bool may_keep(void *ctx)
 	return memory_ok(ctx);
 }
 
+static bool is_ack(const uint8_t *b, size_t n)
+{
+	static const char type[] = "acknowledge ";
+	return n > TNL_MSG_HDR && memcmp(b + 4, type, sizeof type - 1) == 0;
+}
+
+/* The ack of one small message waits a moment for the answer to that message: a
+ * record, a write and a wake-up less in each process on the way.  Only between
+ * our own ends; a second ack, or anything else to send, takes it along. */
+static void wait_for_company(struct td_pump *p, bool lone)
+{
+	const struct tnl_session_info *info = tnl_session_info(p->session);
+	if (lone && p->link && p->sent == 1 && p->sent_ack && info && info->own_peer)
+		td_wslink_linger(p->link, ACK_LINGER);
+}
+
 /* Session to link until the link is full or nothing is left. */
 static bool move_out(struct td_pump *p)
 {
@@ -319,6 +339,8 @@ static bool move_out(struct td_pump *p)
 			return false;
 		int r = tnl_session_pull(p->session, p->loop->now, &b, &n);
 		if (r == 1) {
+			p->sent++;
+			p->sent_ack = is_ack(b, n);
 			r = td_wslink_send(p->link, TNL_WS_BINARY, b, n);
 			if (r < 0) {
 				/* Cannot happen while room() keeps its word; the channel sends it again. */
@@ -388,6 +410,9 @@ void td_pump_run(struct td_pump *p)
 		td_pump_kick(p);
 		return;
 	}
+	bool lone = p->fed == 1 && p->fed_bytes <= LONE_MAX;
+	p->fed = p->sent = 0;
+	p->fed_bytes = 0;
 	p->depth++;
 	uint64_t d = tnl_session_deadline(p->session);
 	if (d <= p->loop->now)
@@ -401,6 +426,7 @@ void td_pump_run(struct td_pump *p)
 	if (p->dead)
 		return;
 	account(p);
+	wait_for_company(p, lone);
 	td_timer_at(&p->timer, tnl_session_deadline(p->session));
 	if (more || !tnl_list_empty(&p->events))
 		td_pump_kick(p);

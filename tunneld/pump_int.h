@@ -16,6 +16,9 @@ struct td_pump {
 	struct tnl_list events;  /* what the session reported, told to the owner after it returned */
 	size_t npipes;
 	size_t memory_told;      /* what td_memory knows of this session */
+	unsigned fed, sent;      /* messages of the run that is going on */
+	size_t fed_bytes;
+	bool sent_ack;           /* the last one was an ack */
 	int depth;               /* > 0: inside the session or a callback */
 	bool kicked, dead, room_asked;
 	bool link_lost; int lost_err; uint16_t lost_code; char lost_why[160];

@@ -29,6 +29,7 @@ void td_wslink_free(struct td_wslink *w)
 		return;
 	w->freed = true;
 	td_timer_stop(&w->timer);
+	td_timer_stop(&w->linger);
 	td_conn_free(w->conn);
 	td_loop_defer(w->l, free_memory, w);
 }
@@ -48,6 +49,7 @@ void wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, co
 		return;
 	w->state = WSL_END;
 	td_timer_stop(&w->timer);
+	td_timer_stop(&w->linger);
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
@@ -127,11 +129,16 @@ static void tell_room(struct td_wslink *w)
 		w->cb.writable(w->ctx);
 }
 
+static bool lingering(const struct td_wslink *w)
+{
+	return w->linger.at != UINT64_MAX;
+}
+
 static void flush_now(void *arg)
 {
 	struct td_wslink *w = arg;
 	w->flush_queued = false;
-	if (w->freed || !w->conn)
+	if (w->freed || !w->conn || lingering(w))
 		return;
 	wslink_flush(w);
 	td_conn_flush(w->conn);
@@ -140,9 +147,16 @@ static void flush_now(void *arg)
 
 static void flush_later(struct td_wslink *w)
 {
+	td_timer_stop(&w->linger);
 	if (!w->flush_queued)
 		td_loop_defer(w->l, flush_now, w);
 	w->flush_queued = true;
+}
+
+void td_wslink_linger(struct td_wslink *w, uint64_t ns)
+{
+	if (w->state == WSL_OPEN && !w->freed && w->flush_queued)
+		td_timer_in(&w->linger, ns);
 }
 
 int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t n)
@@ -264,7 +278,7 @@ void wslink_pump(struct td_wslink *w)
 		w->cb.batch_end(w->ctx);
 	if (w->freed || w->state == WSL_END)
 		return;
-	if (ws_waiting(w))
+	if (ws_waiting(w) && !lingering(w))
 		flush_later(w); /* pongs */
 	wslink_arm(w);
 }
@@ -345,6 +359,7 @@ struct td_wslink *wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, v
 	w->cb = *cb;
 	w->ctx = ctx;
 	td_timer_init(&w->timer, l, on_timer, w);
+	td_timer_init(&w->linger, l, flush_now, w);
 	return w;
 }
 
@@ -420,6 +435,7 @@ void td_wslink_flush(struct td_wslink *w)
 {
 	if (w->freed || w->state != WSL_OPEN)
 		return;
+	td_timer_stop(&w->linger);
 	wslink_flush(w);
 	td_conn_flush(w->conn);
 }

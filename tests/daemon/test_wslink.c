@@ -501,6 +501,39 @@ static void pause_keeps_messages(void **state)
 	finish(&s, &c);
 }
 
+/* What lingers goes with the next send, at a flush, or when its time is over; without any of these it stays. */
+static void linger(void **state)
+{
+	struct server s;
+	struct client c = {0};
+	t_open();
+	serve(&s, ECHO, true);
+	dial(&c, s.url, NULL);
+	assert_true(t_until(&c.open, 5000));
+	assert_int_equal(td_wslink_send(c.w, TNL_WS_BINARY, "a", 1), 0);
+	td_wslink_linger(c.w, 30 * TD_SEC);
+	assert_false(t_until(&s.messages, 50));
+	assert_int_equal(td_wslink_send(c.w, TNL_WS_BINARY, "b", 1), 0);
+	assert_true(t_until(&s.messages, 5000));
+	assert_int_equal(s.got, 2);
+	s.messages = 0;
+	assert_int_equal(td_wslink_send(c.w, TNL_WS_BINARY, "c", 1), 0);
+	td_wslink_linger(c.w, 20 * TD_MS);
+	assert_true(t_until(&s.messages, 5000));
+	s.messages = 0;
+	assert_int_equal(td_wslink_send(c.w, TNL_WS_BINARY, "d", 1), 0);
+	td_wslink_linger(c.w, 30 * TD_SEC);
+	td_wslink_flush(c.w);
+	assert_true(t_until(&s.messages, 5000));
+	/* Nothing was queued: there is nothing that could wait. */
+	td_wslink_linger(c.w, 30 * TD_SEC);
+	s.messages = 0;
+	assert_int_equal(td_wslink_send(c.w, TNL_WS_BINARY, "e", 1), 0);
+	assert_true(t_until(&s.messages, 5000));
+	assert_int_equal(s.got, 5);
+	finish(&s, &c);
+}
+
 static int setup(void **state)
 {
 	t_tls(&server_tls, &client_tls);
@@ -528,6 +561,7 @@ int main(void)
 	    cmocka_unit_test(upgrade_timeout),
 	    cmocka_unit_test(free_inside),
 	    cmocka_unit_test(pause_keeps_messages),
+	    cmocka_unit_test(linger),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
