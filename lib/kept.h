@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What memory is over len in a large backlog: the first chunk partly consumed, the last one partly empty. */
+#define TNL_KEPT_OVERHEAD (32u * 1024)
+
 struct tnl_chunk;
 struct tnl_kept {
 	struct tnl_chunk *first, *last;

@@ -114,11 +114,15 @@ void tnl_mux_charge(struct tnl_stream *st, size_t n)
 /* --- windows (version 2) ---------------------------------------------------- */
 
 /* The window may grow into a quarter of what no window claims yet; it never
- * shrinks, since the peer counts on what it was told. */
+ * shrinks, since the peer counts on what it was told.  A backlog takes more
+ * memory than its bytes, and the first windows of streams to come need room too:
+ * three eighths are left to them, or a few stalled streams with wide windows
+ * would let the next ones fill the session and hold up everybody. */
 static void grow(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
-	uint64_t left = s->kept_max > s->mux.granted ? s->kept_max - s->mux.granted : 0;
+	uint64_t claimed = s->mux.granted + (uint64_t)s->mux.nstreams * TNL_KEPT_OVERHEAD, most_of_it = s->kept_max / 8 * 5;
+	uint64_t left = most_of_it > claimed ? most_of_it - claimed : 0;
 	uint64_t want = st->window + left / 4;
 	uint64_t most = s->cfg.stream_window > WINDOW_MAX ? WINDOW_MAX : s->cfg.stream_window;
 	if (want > most)

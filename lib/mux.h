@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define TNL_MUX_QUANTUM 16384
-#define TNL_MUX_FIRST_WINDOW 65536u  /* what either own end assumes before the first UPD */
+#define TNL_MUX_FIRST_WINDOW 16384u  /* what either own end assumes before the first UPD */
 
 struct tnl_stream;
 struct tnl_session;
