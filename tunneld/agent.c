@@ -40,6 +40,13 @@ static void on_wake(void *arg)
 static void drain_tick(void *arg);
 static void settle_tick(void *arg);
 
+static void agent_memory_free(void *arg)
+{
+	struct td_agent *a = arg;
+	td_config_free((struct td_config *)(uintptr_t)a->cfg);
+	tnl_free(a);
+}
+
 struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
 {
 	struct td_agent *a = tnl_calloc(1, sizeof *a);
@@ -49,7 +56,7 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 		return NULL;
 	}
 	a->loop = l;
-	a->cfg = cfg;
+	a->cfg = td_config_ref(cfg);
 	tnl_list_init(&a->sessions);
 	tnl_list_init(&a->tasks);
 	td_timer_init(&a->drain_timer, l, drain_tick, a);
@@ -63,7 +70,7 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 			snprintf(why, cap, "out of memory");
 		td_aws_free(a->aws);
 		tnl_free(a->instance_id);
-		tnl_free(a);
+		agent_memory_free(a);
 		return NULL;
 	}
 	td_loop_on_wake(l, on_wake, a);
@@ -91,7 +98,7 @@ void td_agent_free(struct td_agent *a)
 	td_aws_free(a->aws);
 	tnl_free(a->instance_id);
 	/* Sessions' last deferred steps look at nothing of us; our own memory goes after them all the same. */
-	td_loop_defer(a->loop, tnl_free, a);
+	td_loop_defer(a->loop, agent_memory_free, a);
 }
 
 bool td_agent_connected(const struct td_agent *a)
@@ -119,7 +126,8 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 	tnl_free(a->instance_id);
 	a->aws = aws;
 	a->instance_id = id;
-	a->cfg = cfg;
+	td_config_free((struct td_config *)(uintptr_t)a->cfg);
+	a->cfg = td_config_ref(cfg);
 	if (!same) {
 		ag_control_restart(a);
 		ag_info_restart(a->info);

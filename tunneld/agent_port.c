@@ -64,9 +64,7 @@ static void refuse_stream(struct ag_session *s, struct tnl_stream *st, uint32_t 
 {
 	td_warn(AG_MOD, s->start.session_id, "connection refused host=%s port=%u stream=%u reason=\"%s\"", s->host, s->port,
 		tnl_stream_id(st), why);
-	tnl_stream_reset(st, reason, s->a->loop->now);
-	tnl_stream_free(st);
-	td_pump_kick(s->pump);
+	td_pump_refuse(s->pump, st, reason);
 	if (one_at_a_time(s))
 		ag_session_end(s, AG_FAILED, "cannot connect to %s port %u: %s", s->host, s->port, why);
 	ag_settle(s->a);

@@ -237,9 +237,7 @@ static void pump_open(void *ctx, struct tnl_stream *st)
 		s->plugin->open(s, st);
 		return;
 	}
-	tnl_stream_reset(st, TNL_RESET_SHUTDOWN, s->a->loop->now);
-	tnl_stream_free(st);
-	td_pump_kick(s->pump);
+	td_pump_refuse(s->pump, st, TNL_RESET_SHUTDOWN);
 }
 
 static void pump_cancelled(void *ctx, struct tnl_stream *st)

@@ -10,6 +10,7 @@
 #include "tunneld/log.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -22,6 +23,7 @@ struct ag_shell {
 	char *command;
 	bool terminal, join_errors;
 	int pty;                    /* for the window's size; the pipe owns it */
+	int out, err;               /* the pipe's, too: is there output that nobody has read? */
 	unsigned cols, rows;
 	struct td_pipe *pipe;
 	bool exited, drained, told;
@@ -29,9 +31,8 @@ struct ag_shell {
 	struct td_timer patience;
 };
 
-static void finish(void *arg)
+static void finish(struct ag_session *s)
 {
-	struct ag_session *s = arg;
 	struct ag_shell *h = s->data;
 
 	if (h->told)
@@ -43,6 +44,24 @@ static void finish(void *arg)
 		tnl_session_send_exit_code(td_pump_session(s->pump), h->code, s->a->loop->now);
 	td_pump_kick(s->pump);
 	ag_session_end(s, AG_SUCCESS, "%s", "");
+}
+
+static bool output_left(const struct ag_shell *h)
+{
+	struct pollfd p[2] = { { h->out, POLLIN, 0 }, { h->err, POLLIN, 0 } };
+	return poll(p, 2, 0) > 0 && ((p[0].revents | p[1].revents) & POLLIN);
+}
+
+/* The process is gone and its terminal is still open, somewhere in the background. What it wrote is waited for, however
+ * long a slow reader or a broken link takes. */
+static void patience_over(void *arg)
+{
+	struct ag_session *s = arg;
+	struct ag_shell *h = s->data;
+	if (output_left(h) || (h->pipe && !tnl_session_drained(td_pump_session(s->pump))))
+		td_timer_in(&h->patience, LAST_OUTPUT_NS);
+	else
+		finish(s);
 }
 
 static void settle(struct ag_session *s)
@@ -80,10 +99,10 @@ static bool shell_init(struct ag_session *s, char *why, size_t cap)
 
 	if (h) {
 		s->data = h;
-		h->pty = -1;
+		h->pty = h->out = h->err = -1;
 		h->terminal = strcmp(type, "NonInteractiveCommands") != 0;
 		h->join_errors = !tnl_json_bool(tnl_json_iget(os, "separateOutputStream"), false);
-		td_timer_init(&h->patience, s->a->loop, finish, s);
+		td_timer_init(&h->patience, s->a->loop, patience_over, s);
 		h->command = command ? tnl_strdup(command) : NULL;
 		ok = !command == !h->command;
 	}
@@ -100,8 +119,7 @@ static bool shell_init(struct ag_session *s, char *why, size_t cap)
 static void refuse(struct ag_session *s, struct tnl_stream *st, const char *why)
 {
 	td_warn(AG_MOD, s->start.session_id, "shell refused reason=\"%s\"", why);
-	tnl_stream_reset(st, TNL_RESET_DENIED, s->a->loop->now);
-	tnl_stream_free(st);
+	td_pump_refuse(s->pump, st, TNL_RESET_DENIED);
 	ag_session_end(s, AG_FAILED, "%s", why);
 }
 
@@ -114,8 +132,7 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 			       .join_errors = h->join_errors, .cols = h->cols, .rows = h->rows };
 
 	if (h->child) {
-		tnl_stream_reset(st, TNL_RESET_LIMIT, s->a->loop->now);
-		tnl_stream_free(st);
+		td_pump_refuse(s->pump, st, TNL_RESET_LIMIT);
 		return;
 	}
 	h->child = td_spawn(s->a->loop, &sp, &fds, on_exited, s, why, sizeof why);
@@ -129,10 +146,16 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 	h->pipe = td_pipe_agent_pair(s->pump, st, fds.out, sink, s);
 	if (!h->pipe) {
 		close(fds.out);
+		if (sink >= 0 && sink != fds.out)
+			close(sink);
+		if (fds.err >= 0)
+			close(fds.err);
 		refuse(s, st, "the agent is out of memory");
 		return;
 	}
 	h->pty = h->terminal ? fds.out : -1;
+	h->out = fds.out;
+	h->err = fds.err;
 	if (fds.err >= 0)
 		td_pipe_add_stderr(h->pipe, fds.err);
 }
@@ -159,7 +182,7 @@ static void shell_pipe_closed(struct ag_session *s, struct td_pipe *p, void *use
 {
 	struct ag_shell *h = s->data;
 	h->pipe = NULL;
-	h->pty = -1;
+	h->pty = h->out = h->err = -1;
 	h->drained = true;
 	settle(s);
 }

@@ -150,9 +150,25 @@ static void deadline_over(void *arg)
 	td_loop_stop(((struct td_cli *)arg)->loop);
 }
 
+static void tell_api(struct td_cli *c)
+{
+	if (c->told_api || !c->client || !td_client_session_id(c->client))
+		return;
+	c->told_api = true;
+	c->terminate = td_terminate_start(c->aws, td_client_session_id(c->client), on_terminated, c);
+}
+
+void td_cli_stop(struct td_cli *c, int code)
+{
+	if (c->code < 0)
+		c->code = code;
+	td_loop_stop(c->loop);
+}
+
 void td_cli_finish(struct td_cli *c, int code)
 {
 	if (c->code >= 0) {
+		tell_api(c); /* StartSession may have been answered only now */
 		c->ended = true;
 		stop_when_done(c);
 		return;
@@ -160,8 +176,7 @@ void td_cli_finish(struct td_cli *c, int code)
 	c->code = code;
 	td_timer_init(&c->deadline, c->loop, deadline_over, c);
 	td_timer_in(&c->deadline, END_NS);
-	if (c->client && td_client_session_id(c->client))
-		c->terminate = td_terminate_start(c->aws, td_client_session_id(c->client), on_terminated, c);
+	tell_api(c);
 	if (c->client && td_client_state(c->client) != TD_CLIENT_ENDING) {
 		td_client_end(c->client); /* its ended() comes back here */
 		return;
@@ -183,16 +198,16 @@ static void on_signal(EV_P_ ev_signal *w, int revents)
 
 int td_cli_run(struct td_cli *c)
 {
-	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP };
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
 
 	signal(SIGPIPE, SIG_IGN);
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 4; i++) {
 		ev_signal_init(&c->sig[i], on_signal, signals[i]);
 		c->sig[i].data = c;
 		ev_signal_start(c->loop->ev, &c->sig[i]);
 	}
 	td_loop_run(c->loop);
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 4; i++)
 		ev_signal_stop(c->loop->ev, &c->sig[i]);
 	td_timer_stop(&c->deadline);
 	td_terminate_cancel(c->terminate);

@@ -16,9 +16,9 @@ struct td_cli {
 	struct td_client *client;
 	struct td_terminate *terminate;
 	struct td_timer deadline;
-	ev_signal sig[5];
+	ev_signal sig[4];
 	int code;                          /* exit code; -1 while running */
-	bool ended;
+	bool ended, told_api;
 	void (*on_signal)(struct td_cli *c, int signum); /* NULL: end with 0 */
 	void *user;
 	void (*cleanup)(void *);           /* before the loop is freed */
@@ -37,6 +37,7 @@ void td_cli_settings(struct td_cli *c, struct td_client_config *cc);
 /* Runs the loop until td_cli_finish; gives the exit code. Frees everything. */
 int td_cli_run(struct td_cli *c);
 /* Ends the session (TerminateSession, at most 1.5 s) and then the loop. The first code stays. */
+void td_cli_stop(struct td_cli *c, int code); /* the loop at once */
 void td_cli_finish(struct td_cli *c, int code);
 /* Exit code for a failed start: credentials, target not connected, refused, runtime. */
 int td_cli_code(int err, const char *type);

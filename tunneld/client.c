@@ -84,6 +84,12 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 
 	c->call = NULL;
 	c->needs_login = false;
+	if (c->state == TD_CLIENT_ENDING) { /* meanwhile nobody wants it: only its id, so that it can be ended */
+		if (!r->err && td_session_grant_parse(r->json, &c->grant) == 0 && c->cb->granted)
+			c->cb->granted(c->ctx, c->grant.session_id);
+		td_client_ended_(c);
+		return;
+	}
 	if (r->err) {
 		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
 		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CRED_NEEDS_LOGIN;
@@ -380,17 +386,30 @@ struct td_client *td_client_new(struct td_loop *l, const struct td_client_config
 	return c;
 }
 
-void td_client_free(struct td_client *c)
+/* Whatever would come back to us later. */
+static void drop_work(struct td_client *c, bool keep_call)
 {
-	if (!c)
-		return;
 	td_timer_stop(&c->retry);
-	if (c->call)
+	if (c->call && !keep_call) {
 		td_aws_call_cancel(c->call);
+		c->call = NULL;
+	}
+	if (c->kms)
+		td_aws_call_cancel(c->kms);
 	if (c->creds)
 		td_creds_cancel(c->creds);
 	if (c->link)
 		td_wslink_free(c->link);
+	c->kms = NULL;
+	c->creds = NULL;
+	c->link = NULL;
+}
+
+void td_client_free(struct td_client *c)
+{
+	if (!c)
+		return;
+	drop_work(c, false);
 	td_pump_free(c->pump);
 	td_loop_defer(c->loop, client_free, c);
 }
@@ -400,16 +419,15 @@ void td_client_end(struct td_client *c)
 	if (c->state == TD_CLIENT_ENDING)
 		return;
 	bool linked = c->pump && td_pump_link(c->pump);
+	/* A StartSession that is under way may be granted all the same: its answer is waited for. */
+	bool starting = c->state == TD_CLIENT_STARTING && c->call;
 	td_client_set_state_(c, TD_CLIENT_ENDING);
-	if (c->call) {
-		td_aws_call_cancel(c->call);
-		c->call = NULL;
-	}
+	drop_work(c, starting);
 	if (linked) { /* the flag ends it where the API call is not allowed, and sooner */
 		tnl_session_send_flag(td_pump_session(c->pump), TNL_FLAG_TERMINATE, c->loop->now);
 		td_pump_kick(c->pump);
 	}
-	later(c, td_client_ended_, linked ? ENDING_NS : 0);
+	later(c, td_client_ended_, linked || starting ? ENDING_NS : 0);
 }
 
 enum td_client_state td_client_state(const struct td_client *c)

@@ -17,7 +17,8 @@ struct td_client;
 
 /* From the loop, never from inside a td_client_* call. Unused ones may be NULL. */
 struct td_client_cb {
-	void (*granted)(void *ctx, const char *session_id);      /* StartSession has answered */
+	/* StartSession has answered; perhaps only after td_client_end: then the owner has to terminate it. */
+	void (*granted)(void *ctx, const char *session_id);
 	void (*ready)(void *ctx, const struct tnl_session_info *info);
 	void (*changed)(void *ctx, enum td_client_state st);
 	/* It never became ready and is over. type: the API's error type or "". Free it. */

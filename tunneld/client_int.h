@@ -15,7 +15,7 @@ struct td_client {
 	struct td_session_grant grant;
 	char client_id[TNL_UUID_STR];
 	struct td_pump *pump;          /* from the grant on */
-	struct td_aws_call *call;
+	struct td_aws_call *call, *kms;
 	struct td_creds_req *creds;
 	struct td_wslink *link;        /* while it opens; then the pump's */
 	struct td_backoff backoff;

@@ -107,7 +107,7 @@ static void on_data_key(void *ctx, const struct td_aws_reply *r)
 	int pn = p ? tnl_unb64(p, strlen(p), plain, sizeof plain) : -1;
 	int en = e ? tnl_unb64(e, strlen(e), cipher, sizeof cipher) : -1;
 
-	c->call = NULL;
+	c->kms = NULL;
 	if (pn == 64 && en > 0)
 		tnl_session_kms_result(ses, 0, plain, 64, cipher, (size_t)en, NULL, c->loop->now);
 	else
@@ -123,6 +123,8 @@ static void pump_kms(void *ctx, const struct tnl_kms_request *r)
 	struct tnl_buf b;
 	struct tnl_jw w;
 
+	if (c->kms)
+		td_aws_call_cancel(c->kms);
 	tnl_buf_init(&b, 16 * 1024);
 	tnl_jw_init(&w, &b);
 	tnl_jw_obj(&w);
@@ -136,10 +138,10 @@ static void pump_kms(void *ctx, const struct tnl_kms_request *r)
 		tnl_jw_kv(&w, "aws:ssm:RandomChallenge", r->challenge);
 	tnl_jw_end_obj(&w);
 	tnl_jw_end_obj(&w);
-	c->call = td_aws_json(c->cfg.aws, "kms", "TrentService.GenerateDataKey", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 3,
+	c->kms = td_aws_json(c->cfg.aws, "kms", "TrentService.GenerateDataKey", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 3,
 			      on_data_key, c);
 	tnl_buf_fini(&b);
-	if (!c->call) {
+	if (!c->kms) {
 		tnl_session_kms_result(td_pump_session(c->pump), TNL_ENOMEM, NULL, 0, NULL, 0, "out of memory", c->loop->now);
 		td_pump_kick(c->pump);
 	}

@@ -3,6 +3,7 @@
 #include "tunneld/cli.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,6 @@ struct connect {
 	struct td_cli cli;
 	uint16_t port;
 	int flags[2];         /* of stdin and stdout, as they were */
-	bool piped, half;     /* half: stdin has ended */
 };
 
 static void restore(struct connect *k)
@@ -27,12 +27,13 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	struct connect *k = ctx;
 	int err = 0;
 
-	if (!td_pipe_fds(td_client_pump(k->cli.client), 0, 1, -1, k, &err)) {
+	struct td_pipe *p = td_pipe_fds(td_client_pump(k->cli.client), 0, 1, -1, k, &err);
+	if (!p) {
 		td_cli_say(&k->cli, "cannot open a stream: %s", tnl_err_text(err));
 		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
 		return;
 	}
-	k->piped = true;
+	td_pipe_end_sink(p, k->flags[1]); /* or ssh would wait for ever for a server that hung up */
 }
 
 static void on_failed(void *ctx, int err, const char *type, const char *why)
@@ -60,6 +61,12 @@ static void on_ended(void *ctx)
 	td_cli_finish(&k->cli, TD_EXIT_OK);
 }
 
+static bool reader_gone(void)
+{
+	struct pollfd p = { STDOUT_FILENO, 0, 0 };
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLHUP | POLLNVAL));
+}
+
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct connect *k = ctx;
@@ -68,6 +75,9 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 	} else if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED) {
 		td_cli_say(&k->cli, "%s: connection to port %u refused: %s", k->cli.t->target, k->port, tnl_reset_text(reason));
 		td_cli_finish(&k->cli, TD_EXIT_REFUSED);
+	} else if (reason == TNL_RESET_PEER && reader_gone()) {
+		td_cli_say(&k->cli, "nobody reads the output any more");
+		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
 	} else if (reason != TNL_RESET_SESSION) { /* over() has the reason of that one */
 		td_cli_say(&k->cli, "connection reset: %s", tnl_reset_text(reason));
 		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);

@@ -14,6 +14,7 @@ struct forward {
 	struct td_cli cli;
 	const char *spec[MAX_L];
 	int nspec;
+	bool draining;
 	struct td_forwarder *f;
 };
 
@@ -66,6 +67,8 @@ static bool section(const char *spec, int i, const char *target, struct tnl_buf 
 	if (p || n < 3)
 		return false;
 	const char *port = f[n - 1], *host = f[n - 2], *listen = f[n - 3], *bind = n == 4 ? f[0] : "127.0.0.1";
+	if (!*port || !*host || !*listen || (listen[0] == '/' && n == 4))
+		return false;
 	for (const char *c = spec; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == ';' || *c == '#')
 			return false;
@@ -90,6 +93,11 @@ static void drained(void *ctx)
 static void on_signal(struct td_cli *c, int signum)
 {
 	struct forward *k = c->user;
+	if (k->draining) { /* the second one */
+		td_cli_stop(c, TD_EXIT_OK);
+		return;
+	}
+	k->draining = true;
 	td_forwarder_drain(k->f, k->cli.cfg->fwd.drain_timeout_ns, drained, k);
 }
 

@@ -178,8 +178,10 @@ static void start_stdio(struct plugin *k, bool terminal)
 		return;
 	}
 	k->stdio = true;
-	if (!terminal)
+	if (!terminal) {
+		td_pipe_end_sink(p, -1);
 		return;
+	}
 	k->piped = true;
 	if (!td_term_raw(STDIN_FILENO))
 		td_pipe_at_eof(p, "\x04");
@@ -267,7 +269,10 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 	struct plugin *k = ctx;
 	if (k->stdio) {
 		k->piped = false;
-		if (reason != TNL_RESET_SESSION)
+		if (k->quiet && reason != UINT32_MAX && reason != TNL_RESET_SESSION) {
+			td_cli_say(&k->cli, "connection reset: %s", tnl_reset_text(reason));
+			td_cli_finish(&k->cli, reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED ? TD_EXIT_REFUSED : TD_EXIT_RUNTIME);
+		} else if (reason != TNL_RESET_SESSION)
 			td_cli_finish(&k->cli, outcome(k));
 	} else if (k->nwaiting > 0) {
 		serve_waiting(k);

@@ -114,17 +114,6 @@ static void log_lines(char *text)
 		td_log(strncmp(line, "warning: ", 9) ? TNL_LOG_ERROR : TNL_LOG_WARN, "config", NULL, "%s", line);
 }
 
-/* A role may still point into a configuration that it could not leave altogether. */
-static void retire(struct td_daemon *d, struct td_config *old, bool in_use)
-{
-	if (!in_use) {
-		td_config_free(old);
-		return;
-	}
-	if (d->nretired < (int)(sizeof d->retired / sizeof *d->retired))
-		d->retired[d->nretired++] = old;
-}
-
 static bool take_config(struct td_daemon *d, struct td_config *c)
 {
 	char why[1024] = "";
@@ -144,7 +133,7 @@ static bool take_config(struct td_daemon *d, struct td_config *c)
 	struct td_config *old = d->cfg;
 	d->cfg = c;
 	apply(c);
-	retire(d, old, r != 0);
+	td_config_free(old); /* a role that still points into it holds a reference */
 	return r == 0;
 }
 
@@ -357,6 +346,4 @@ void td_daemon_fini(struct td_daemon *d)
 	td_state_close(&d->state);
 	td_config_free(d->gw_cfg);
 	td_config_free(d->cfg);
-	for (int i = 0; i < d->nretired; i++)
-		td_config_free(d->retired[i]);
 }

@@ -27,7 +27,6 @@ struct td_daemon {
 	struct td_timer guard, tick;
 	bool draining, told_connected;
 	uint64_t started;
-	struct td_config *retired[32]; int nretired;
 };
 
 /* Before anything else in a process that runs roles: umask, SIGPIPE, descriptors. */

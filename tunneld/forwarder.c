@@ -20,20 +20,29 @@ static void memory_room(void *arg);
 static void update_pause(struct fwd_tunnel *t)
 {
 	bool pause = t->connections >= t->cfg->max_connections || td_memory_full();
+	if (td_memory_full() && !t->room_asked) { /* whatever else it is paused for */
+		t->room_asked = true;
+		td_memory_on_room(memory_room, t);
+	}
 	if (pause == t->paused)
 		return;
 	t->paused = pause;
 	if (pause)
 		td_info(MOD, NULL, "listener paused tunnel=%s connections=%u", t->cfg->name, t->connections);
-	if (pause && td_memory_full())
-		td_memory_on_room(memory_room, t);
 	for (int i = 0; i < t->nlisteners; i++)
 		td_listener_pause(t->listeners[i], pause);
 }
 
+static void forget_room(struct fwd_tunnel *t)
+{
+	if (t->room_asked)
+		td_memory_off_room(memory_room, t);
+	t->room_asked = false;
+}
+
 static void memory_room(void *arg)
 {
-	td_memory_off_room(memory_room, arg);
+	forget_room(arg);
 	update_pause(arg);
 }
 
@@ -50,7 +59,7 @@ static void tunnel_unref_if_over(struct fwd_tunnel *t)
 		return;
 	struct fwd_group *g = t->group;
 	struct td_forwarder *f = t->f;
-	td_memory_off_room(memory_room, t);
+	forget_room(t);
 	tnl_list_remove(&t->node);
 	if (g)
 		fwd_group_put(g);
@@ -154,6 +163,7 @@ static int start_listening(struct fwd_tunnel *t, char *why, size_t cap)
 		}
 		t->listeners[t->nlisteners] = l;
 		td_listener_addr(l, &t->bound[t->nlisteners]);
+		td_listener_pause(l, t->paused);
 		t->nlisteners++;
 	}
 	return 0;
@@ -233,7 +243,7 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 		return NULL;
 	}
 	f->loop = l;
-	f->cfg = cfg;
+	tnl_list_init(&f->terminating);
 	tnl_list_init(&f->tunnels);
 	tnl_list_init(&f->groups);
 	tnl_list_init(&f->ledger);
@@ -271,13 +281,13 @@ static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name)
 
 int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, char *why, size_t cap)
 {
-	struct fwd_tunnel *made[256];
-	int n = 0, r = 0;
+	int r = 0;
 
 	/* What changes or goes stops listening first: its addresses may be wanted by what comes. */
 	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		t->keep = t->closing;
+		t->fresh = false;
 		for (int i = 0; i < cfg->fwd.ntunnels && !t->keep; i++)
 			t->keep = !strcmp(t->cfg->name, cfg->fwd.tunnels[i].name) && td_tunnel_same(t->cfg, &cfg->fwd.tunnels[i]);
 		if (!t->keep)
@@ -288,16 +298,17 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 		if (old && old->keep)
 			continue;
 		struct fwd_tunnel *t = tunnel_new(f, cfg, &cfg->fwd.tunnels[i], why, cap);
-		if (!t || n == (int)(sizeof made / sizeof made[0])) {
+		if (t)
+			t->keep = t->fresh = true;
+		else
 			r = -1;
-			break;
-		}
-		t->keep = true;
-		made[n++] = t;
 	}
 	if (r < 0) { /* back to what was */
-		while (n > 0)
-			tunnel_close(made[--n]);
+		tnl_list_foreach_safe(it, &f->tunnels) {
+			struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+			if (t->fresh)
+				tunnel_close(t);
+		}
 		tnl_list_foreach(it, &f->tunnels) {
 			struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 			char text[200];
@@ -312,10 +323,12 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 		if (!t->keep)
 			tunnel_close(t);
 	}
-	f->cfg = cfg;
-	for (int i = 0; i < n; i++) {
-		announce(made[i]);
-		fwd_group_serve(made[i]->group);
+	tnl_list_foreach(it, &f->tunnels) {
+		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (t->fresh) {
+			announce(t);
+			fwd_group_serve(t->group);
+		}
 	}
 	return 0;
 }
@@ -336,19 +349,40 @@ int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr 
 
 /* ---- the end --------------------------------------------------------------------------- */
 
+struct ending {
+	struct tnl_list node;          /* forwarder->terminating */
+	struct td_forwarder *f;
+	struct td_terminate *call;
+};
+
+static void ending_free(struct ending *e)
+{
+	tnl_list_remove(&e->node);
+	tnl_free(e);
+}
+
 static void on_terminated(void *ctx, const char *session_id, bool ok)
 {
-	struct td_forwarder *f = ctx;
+	struct ending *e = ctx;
+	struct td_forwarder *f = e->f;
+
+	ending_free(e);
 	if (ok)
 		fwd_ledger_del(f, session_id);
-	f->terminating--;
 	fwd_check_drained(f);
 }
 
 void fwd_terminate(struct td_forwarder *f, struct td_aws *aws, const char *session_id)
 {
-	if (td_terminate_start(aws, session_id, on_terminated, f))
-		f->terminating++;
+	struct ending *e = tnl_calloc(1, sizeof *e);
+
+	if (!e)
+		return;
+	e->f = f;
+	tnl_list_push_back(&f->terminating, &e->node);
+	e->call = td_terminate_start(aws, session_id, on_terminated, e);
+	if (!e->call)
+		ending_free(e);
 }
 
 static unsigned open_connections(const struct td_forwarder *f)
@@ -398,7 +432,7 @@ void fwd_check_drained(struct td_forwarder *f)
 		f->terminate_timer.fn = finish_drain;
 		td_timer_in(&f->terminate_timer, TERMINATE_NS);
 	}
-	if (!f->terminating && !sessions_left(f))
+	if (tnl_list_empty(&f->terminating) && !sessions_left(f))
 		td_loop_defer(f->loop, finish_drain, f);
 }
 
@@ -462,7 +496,12 @@ void td_forwarder_free(struct td_forwarder *f)
 		}
 	}
 	drop_all_tunnels(f);
+	while (!tnl_list_empty(&f->terminating)) { /* unanswered: the ledger keeps them for the next start */
+		struct ending *e = tnl_container_of(f->terminating.next, struct ending, node);
+		td_terminate_cancel(e->call);
+		ending_free(e);
+	}
 	fwd_ledger_fini(f);
-	tnl_free(f->state_dir);
+	td_loop_off_wake(f->loop, on_wake, f);
 	td_loop_defer(f->loop, tnl_free, f);
 }

@@ -49,7 +49,7 @@ struct fwd_group {
 	int refs;                      /* tunnels */
 	bool needs_login;              /* only a person can renew the credentials */
 	struct tnl_list sessions, waiting;
-	bool replacing;                /* a session was lost: errors of the network do not reset who waits */
+	uint64_t replacing_until;      /* a session was lost: so long errors of the network do not reset who waits */
 	bool stopping;
 	struct td_timer restart;
 	struct td_backoff backoff;
@@ -66,7 +66,8 @@ struct fwd_tunnel {
 	struct td_addr bound[FWD_MAX_LISTEN];
 	int nlisteners;
 	unsigned connections;          /* accepted and not closed */
-	bool keep;                     /* reload: stays as it is */
+	bool keep, fresh;              /* reload: stays as it is; was made by it */
+	bool room_asked;               /* for memory */
 	bool paused, closing;          /* closing: off the configuration, its connections finish */
 	struct tnl_list conns;         /* placed fwd_conn.node */
 	uint64_t accepted, failed, bytes_in, bytes_out;
@@ -74,14 +75,13 @@ struct fwd_tunnel {
 
 struct td_forwarder {
 	struct td_loop *loop;
-	const struct td_config *cfg;
 	struct tnl_list tunnels, groups;
 	bool draining, ended;          /* ended: no connection is left, sessions are being ended */
 	struct td_timer drain_timer, terminate_timer;
 	void (*done)(void *);
 	void *done_ctx;
 	bool done_told;
-	int terminating;               /* TerminateSession calls under way */
+	struct tnl_list terminating;   /* TerminateSession calls under way */
 	char *state_dir;               /* NULL: none */
 	struct tnl_list ledger;
 	bool ledger_dirty;

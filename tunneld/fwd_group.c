@@ -129,6 +129,17 @@ static unsigned count_sessions(const struct fwd_group *g, bool *starting)
 	return n;
 }
 
+/* One that is resuming will take streams again. */
+static bool any_resuming(const struct fwd_group *g)
+{
+	tnl_list_foreach(it, &g->sessions) {
+		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
+		if (!s->ending && td_client_was_ready(s->client) && !fwd_session_up(s))
+			return true;
+	}
+	return false;
+}
+
 /* The session with the fewest streams that is up now. */
 static struct fwd_session *least_loaded(struct fwd_group *g)
 {
@@ -190,6 +201,9 @@ void fwd_group_serve(struct fwd_group *g)
 		try_place(g, tnl_container_of(it, struct fwd_conn, node), true);
 	unsigned n = count_sessions(g, &starting);
 	bool wanted = !tnl_list_empty(&g->waiting) || (g->cfg->open_at_start && n == 0 && g->refs > 0);
+	/* When none is up because the way there is broken, one more would not come up either. */
+	if (n > 0 && !least_loaded(g))
+		return;
 	if (wanted && !starting && n < session_limit(g) && !g->f->draining && !fwd_session_start(g, local_port(g)))
 		fwd_group_fail(g, "out of memory");
 }
@@ -216,10 +230,11 @@ void fwd_group_place(struct fwd_group *g, struct fwd_conn *c)
 void fwd_group_fail(struct fwd_group *g, const char *why)
 {
 	bool starting;
+	bool resuming = any_resuming(g); /* those who wait may wait for that one, up to connect_timeout */
 	/* A pool that cannot grow still has what it has. */
 	tnl_list_foreach_safe(it, &g->waiting) {
 		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
-		if (!try_place(g, c, false))
+		if (!try_place(g, c, false) && !resuming)
 			fwd_conn_failed(c, why);
 	}
 	if (g->cfg->open_at_start && g->refs > 0 && !g->f->draining && count_sessions(g, &starting) == 0)

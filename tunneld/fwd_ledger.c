@@ -53,8 +53,9 @@ static void save(struct td_forwarder *f)
 static void later_save(void *arg)
 {
 	struct td_forwarder *f = arg;
+	if (f->ledger_dirty)
+		save(f);
 	f->ledger_dirty = false;
-	save(f);
 }
 
 static void changed(struct td_forwarder *f)
@@ -105,6 +106,9 @@ void fwd_ledger_fini(struct td_forwarder *f)
 {
 	if (f->ledger_dirty)
 		save(f);
+	f->ledger_dirty = false; /* a save that is still queued finds nothing to do */
+	tnl_free(f->state_dir);
+	f->state_dir = NULL;
 	while (!tnl_list_empty(&f->ledger))
 		entry_free(tnl_container_of(f->ledger.next, struct entry, node));
 }
@@ -138,10 +142,10 @@ void fwd_ledger_sweep(struct td_forwarder *f)
 			continue;
 		*name++ = '\0';
 		struct fwd_group *g = group_for(f, name);
-		if (!g)
-			continue;
-		td_info(MOD, line, "ending a session that an earlier run left behind tunnel=%s", name);
 		fwd_ledger_add(f, line, &(struct td_tunnel_config){ .name = name });
+		if (!g)
+			continue; /* kept for a start that has a tunnel */
+		td_info(MOD, line, "ending a session that an earlier run left behind tunnel=%s", name);
 		fwd_terminate(f, g->aws, line);
 	}
 	fclose(in);

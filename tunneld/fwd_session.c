@@ -60,6 +60,8 @@ static void on_granted(void *ctx, const char *session_id)
 {
 	struct fwd_session *s = ctx;
 	fwd_ledger_add(s->group->f, session_id, s->group->cfg);
+	if (s->ending) /* the end came first */
+		tell_api(s);
 }
 
 static void on_ready(void *ctx, const struct tnl_session_info *info)
@@ -68,9 +70,9 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	struct fwd_group *g = s->group;
 	if (s->ending)
 		return;
-	g->replacing = g->needs_login = false;
+	g->replacing_until = 0;
+	g->needs_login = false;
 	g->last_error[0] = '\0';
-	td_backoff_up(&g->backoff, UINT64_MAX);
 	fwd_group_serve(g);
 }
 
@@ -91,7 +93,9 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 
 	s->reserved = NULL;
 	if (wanted) {
-		td_error(MOD, fwd_session_name(s), "cannot open tunnel=%s target=%s: %s", g->cfg->name, g->cfg->target, why);
+		bool news = c || !tnl_list_empty(&g->waiting) || strncmp(g->last_error, why, sizeof g->last_error - 1) != 0;
+		td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, MOD, fwd_session_name(s), "cannot open tunnel=%s target=%s: %s",
+		       g->cfg->name, g->cfg->target, why);
 		snprintf(g->last_error, sizeof g->last_error, "%s", why);
 		g->needs_login = err == TNL_EAUTH && td_aws_cred_state(g->aws, NULL) == TD_CRED_NEEDS_LOGIN;
 		tell_api(s);
@@ -113,14 +117,19 @@ static void on_over(void *ctx, int err, const char *text)
 		fwd_ledger_del(g->f, fwd_session_name(s));
 	else
 		tell_api(s);
-	g->replacing = !s->one_shot && !s->ending;
+	if (!s->one_shot && !s->ending)
+		g->replacing_until = g->f->loop->now + g->cfg->connect_timeout_ns;
+	td_backoff_up(&g->backoff, g->f->loop->now - td_client_started_at(s->client));
 	if (s->reserved) {
 		struct fwd_conn *c = s->reserved;
 		s->reserved = NULL;
 		fwd_conn_failed(c, "the session ended");
 	}
 	fwd_session_destroy(s);
-	fwd_group_serve(g);
+	if (!tnl_list_empty(&g->waiting))
+		fwd_group_serve(g);
+	else /* a session that ends as soon as it is there must not be asked for without a pause */
+		td_timer_in(&g->restart, td_backoff_next(&g->backoff));
 	fwd_group_settle(g);
 }
 
@@ -202,7 +211,7 @@ struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
 	td_timer_init(&s->idle, g->f->loop, idle_over, s);
 	struct td_client_config cc = {
 		.aws = g->aws, .label = label, .target = t->target, .document = t->document, .host = t->host, .reason = t->reason,
-		.port = t->port, .local_port = local_port, .patient = g->replacing,
+		.port = t->port, .local_port = local_port, .patient = g->f->loop->now < g->replacing_until,
 		.reconnect_min_ns = t->reconnect_min_ns, .reconnect_max_ns = t->reconnect_max_ns,
 		.ping_ns = t->ping_interval_ns, .pong_ns = t->pong_timeout_ns,
 	};

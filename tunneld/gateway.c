@@ -224,7 +224,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 		return NULL;
 	}
 	g->l = l;
-	g->cfg = cfg;
+	g->cfg = td_config_ref(cfg);
 	tnl_list_init(&g->active);
 	tnl_list_init(&g->history);
 	tnl_list_init(&g->links);
@@ -288,7 +288,8 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 		gw_kms_free(kms);
 		return -1;
 	}
-	g->cfg = cfg;
+	const struct td_config *old = g->cfg;
+	g->cfg = td_config_ref(cfg);
 	gw_auth_free(g->keys);
 	g->keys = keys;
 	set_kms(g, kms);
@@ -303,6 +304,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	gw_sessions_recheck(g);
 	tnl_list_foreach_safe(it, &g->active)
 		gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
+	td_config_free((struct td_config *)(uintptr_t)old);
 	return 0;
 }
 
@@ -393,5 +395,6 @@ void td_gateway_free(struct td_gateway *g)
 	gw_auth_free(g->keys);
 	gw_kms_free(g->kms);
 	tnl_tls_ctx_free(g->tls);
+	td_config_free((struct td_config *)(uintptr_t)g->cfg);
 	tnl_free(g);
 }

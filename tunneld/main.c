@@ -2,6 +2,7 @@
 #include "lib/alloc.h"
 #include "tunneld/cmd.h"
 #include "tunneld/daemon.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +145,10 @@ int main(int argc, char **argv)
 {
 	if (argc < 1)
 		return TD_EXIT_USAGE;
+	/* A standard descriptor that is closed must not become one of ours. Reading from 0 and writing to 1 fail then. */
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_WRONLY) != fd)
+			return TD_EXIT_RUNTIME;
 	const char *slash = strrchr(argv[0], '/');
 	if (!strcmp(slash ? slash + 1 : argv[0], "session-manager-plugin"))
 		return td_plugin_main(argc, argv);

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define LINGER_NS (5 * TD_SEC)
-#define STDERR_CHUNK 16384u
+#define BLOCKING_CHUNK 1024u /* written at once to what may block */
 
 static void unsettle(struct td_pipe *p)
 {
@@ -50,34 +50,66 @@ static bool is_again(int err)
 
 /* ---- inward: stream → local --------------------------------------------------- */
 
-size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size_t n)
+static int sink_of(const struct td_pipe *p, uint32_t ptype)
 {
-	if (p->dying || p->lingering || p->wr_shut)
-		return n; /* nobody wants it any more */
-	if (ptype == TNL_PT_STDERR && p->err_fd >= 0) {
-		ssize_t w = write(p->err_fd, b, n);
-		return w > 0 ? (size_t)w : is_again(errno) ? 0 : n;
+	return ptype == TNL_PT_STDERR && p->err_fd >= 0 ? p->err_fd : p->out_fd;
+}
+
+/* write(2) that never blocks: a descriptor of somebody else may be without O_NONBLOCK. */
+static ssize_t sink_write(const struct td_pipe *p, int fd, const uint8_t *b, size_t n)
+{
+	struct pollfd pfd = { fd, POLLOUT, 0 };
+
+	if (p->own_fds || (fcntl(fd, F_GETFL) & O_NONBLOCK))
+		return write(fd, b, n);
+	if (poll(&pfd, 1, 0) != 1) {
+		errno = EAGAIN;
+		return -1;
 	}
-	if (ev_is_active(&p->wr))
-		return 0;
+	return write(fd, b, n < BLOCKING_CHUNK ? n : BLOCKING_CHUNK); /* a writable pipe takes as much without waiting */
+}
+
+static void watch_sink(struct td_pipe *p, int fd)
+{
+	struct ev_loop *ev = p->pump->loop->ev;
+	if (p->wr.fd != fd) {
+		ev_io_stop(ev, &p->wr);
+		ev_io_set(&p->wr, fd, EV_WRITE);
+	}
+	ev_io_start(ev, &p->wr);
+}
+
+/* Writes what goes; the rest waits for the watcher. Gives how many were taken (all of them when the sink is broken). */
+static size_t sink_put(struct td_pipe *p, int fd, const uint8_t *b, size_t n)
+{
 	size_t done = 0;
 	while (done < n) {
-		ssize_t w = write(p->out_fd, b + done, n - done);
+		ssize_t w = sink_write(p, fd, b + done, n - done);
 		if (w > 0) {
 			done += (size_t)w;
 			p->out += (uint64_t)w;
 			continue;
 		}
-		if (errno == EINTR)
+		if (w < 0 && errno == EINTR)
 			continue;
-		if (is_again(errno)) {
-			ev_io_start(p->pump->loop->ev, &p->wr);
+		if (w < 0 && is_again(errno)) {
+			watch_sink(p, fd);
 			return done;
 		}
-		die(p, TNL_RESET_PEER);
+		if (fd == p->out_fd) /* nobody to hear of errors is no reason to stop */
+			die(p, TNL_RESET_PEER);
 		return n;
 	}
 	return n;
+}
+
+size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size_t n)
+{
+	if (p->dying || p->lingering || p->wr_shut)
+		return n; /* nobody wants it any more */
+	if (ev_is_active(&p->wr))
+		return 0;
+	return sink_put(p, sink_of(p, ptype), b, n);
 }
 
 void td_pipe_peer_eof(struct td_pipe *p, bool half_closed)
@@ -97,25 +129,14 @@ static void drain_kept(struct td_pipe *p)
 {
 	const uint8_t *b;
 	size_t n;
-	while (p->st && (n = tnl_stream_peek(p->st, &b)) > 0) {
-		bool err = p->err_fd >= 0 && tnl_stream_kept_ptype(p->st) == TNL_PT_STDERR;
-		ssize_t w = write(err ? p->err_fd : p->out_fd, b, n);
-		if (w > 0) {
-			p->out += (uint64_t)w;
-			tnl_stream_consume(p->st, (size_t)w, p->pump->loop->now);
-			continue;
-		}
-		if (errno == EINTR)
-			continue;
-		if (is_again(errno)) {
-			ev_io_start(p->pump->loop->ev, &p->wr);
-			return;
-		}
-		die(p, TNL_RESET_PEER);
-		return;
-	}
+
 	ev_io_stop(p->pump->loop->ev, &p->wr);
-	if (p->st && !p->peer_eof && tnl_stream_eof(p->st)) { /* it came before there was a pipe */
+	while (p->st && !p->dying && (n = tnl_stream_peek(p->st, &b)) > 0) {
+		tnl_stream_consume(p->st, sink_put(p, sink_of(p, tnl_stream_kept_ptype(p->st)), b, n), p->pump->loop->now);
+		if (ev_is_active(&p->wr))
+			return;
+	}
+	if (p->st && !p->dying && !p->peer_eof && tnl_stream_eof(p->st)) { /* it came before there was a pipe */
 		const struct tnl_session_info *info = tnl_session_info(p->pump->session);
 		td_pipe_peer_eof(p, info && info->half_close);
 	}
@@ -132,77 +153,88 @@ static void on_writable(EV_P_ ev_io *w, int revents)
 
 /* ---- outward: local → stream ---------------------------------------------------- */
 
+static void want(struct td_pipe *p)
+{
+	tnl_stream_want_send(p->st, (p->rd_ready && !p->rd_eof) || (p->rd2_ready && !p->rd2_eof));
+}
+
+/* Nothing there now: the watcher tells of more. */
+static void source_empty(struct td_pipe *p, bool second)
+{
+	*(second ? &p->rd2_ready : &p->rd_ready) = false;
+	ev_io_start(p->pump->loop->ev, second ? &p->rd2 : &p->rd);
+}
+
+static void source_ended(struct td_pipe *p, bool second)
+{
+	*(second ? &p->rd2_eof : &p->rd_eof) = true;
+	unsettle(p);
+}
+
+static ssize_t source_read(const struct td_pipe *p, bool second, uint8_t *b, size_t cap)
+{
+	struct pollfd pfd = { p->in_fd, POLLIN, 0 };
+	if (second)
+		return read(p->src2_fd, b, cap);
+	if (p->blocking && poll(&pfd, 1, 0) != 1) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return read(p->in_fd, b, cap);
+}
+
 bool td_pipe_feed_session(struct td_pipe *p)
 {
 	struct td_loop *l = p->pump->loop;
+	bool first = p->rd_ready && !p->rd_eof, second = p->rd2_ready && !p->rd2_eof;
 	size_t cap;
 
-	if (p->dying || p->rd_eof || p->lingering) {
+	if (p->dying || p->lingering || (!first && !second)) {
 		tnl_stream_want_send(p->st, false);
 		return false;
 	}
+	second = second && (!first || p->turn2);
+	p->turn2 = !second;
 	uint8_t *b = tnl_stream_reserve(p->st, &cap, l->now);
 	if (!b) {
-		/* next() said yes: only memory can have run out. The timer or an ack tries again. */
+		/* next() said yes: only memory can have run out. The level-triggered watcher tries again. */
 		tnl_stream_want_send(p->st, false);
-		ev_io_start(l->ev, &p->rd);
+		source_empty(p, second);
 		return false;
 	}
-	struct pollfd pfd = { p->in_fd, POLLIN, 0 };
-	ssize_t n = -1;
-	int err = EAGAIN;
-	if (!p->blocking || poll(&pfd, 1, 0) == 1) {
-		n = read(p->in_fd, b, cap);
-		err = errno;
+	ssize_t n = source_read(p, second, b, cap);
+	int err = errno;
+	int r = tnl_stream_commit(p->st, n > 0 ? (size_t)n : 0, second ? TNL_PT_STDERR : TNL_PT_OUTPUT, l->now);
+	if (r < 0) {
+		die(p, TNL_RESET_LIMIT);
+		return false;
 	}
-	int r = tnl_stream_commit(p->st, n > 0 ? (size_t)n : 0, TNL_PT_OUTPUT, l->now);
 	if (n > 0) {
-		if (r < 0) {
-			die(p, TNL_RESET_LIMIT);
-			return false;
-		}
 		p->in += (uint64_t)n;
-		if ((size_t)n < cap) { /* emptied: let the watcher tell of more */
-			tnl_stream_want_send(p->st, false);
-			ev_io_start(l->ev, &p->rd);
-		}
-		return true;
-	}
-	tnl_stream_want_send(p->st, false);
-	if (is_eof(n, err)) {
-		p->rd_eof = true;
-		unsettle(p);
+		if ((size_t)n < cap)
+			source_empty(p, second);
+	} else if (is_eof(n, err)) {
+		source_ended(p, second);
 	} else if (is_again(err)) {
-		ev_io_start(l->ev, &p->rd);
+		source_empty(p, second);
+	} else if (second) {
+		source_ended(p, true);
 	} else {
 		die(p, TNL_RESET_PEER);
 	}
-	return false;
+	want(p);
+	return n > 0;
 }
 
 /* The second source of a command without a terminal: its standard error. */
 static void on_readable2(EV_P_ ev_io *w, int revents)
 {
 	struct td_pipe *p = w->data;
-	struct td_loop *l = p->pump->loop;
-	size_t cap;
-	uint8_t *b = p->st && !p->dying ? tnl_stream_reserve(p->st, &cap, l->now) : NULL;
-	if (!b) { /* no room: the level-triggered watcher comes again, slowly through the pump */
-		td_pump_kick(p->pump);
-		return;
-	}
-	ssize_t n = read(p->src2_fd, b, cap < STDERR_CHUNK ? cap : STDERR_CHUNK);
-	int err = errno;
-	if (tnl_stream_commit(p->st, n > 0 ? (size_t)n : 0, TNL_PT_STDERR, l->now) < 0)
-		die(p, TNL_RESET_LIMIT);
-	if (n > 0)
-		p->in += (uint64_t)n;
-	else if (!is_again(err) || n == 0) {
-		p->rd2_eof = true;
-		ev_io_stop(l->ev, &p->rd2);
-		unsettle(p);
-	}
-	td_pump_kick(p->pump);
+	ev_io_stop(p->pump->loop->ev, &p->rd2);
+	p->rd2_ready = true;
+	if (p->st)
+		tnl_stream_want_send(p->st, true);
+	td_pump_run(p->pump);
 }
 
 static void on_readable(EV_P_ ev_io *w, int revents)
@@ -220,6 +252,7 @@ static void on_readable(EV_P_ ev_io *w, int revents)
 		unsettle(p);
 		return;
 	}
+	p->rd_ready = true;
 	if (p->st)
 		tnl_stream_want_send(p->st, true);
 	td_pump_run(p->pump);
@@ -313,6 +346,27 @@ void td_pipe_at_eof(struct td_pipe *p, const char *bytes)
 	p->at_eof = bytes;
 }
 
+static void end_sink(struct td_pipe *p)
+{
+	if (p->socket)
+		shutdown(p->out_fd, SHUT_WR);
+	if (!p->end_sink || shutdown(p->out_fd, SHUT_WR) == 0)
+		return;
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (null < 0)
+		return;
+	if (p->sink_flags >= 0)
+		fcntl(p->out_fd, F_SETFL, p->sink_flags);
+	dup2(null, p->out_fd);
+	close(null);
+}
+
+void td_pipe_end_sink(struct td_pipe *p, int flags)
+{
+	p->end_sink = true;
+	p->sink_flags = flags;
+}
+
 void td_pipe_settle(struct td_pipe *p)
 {
 	struct td_loop *l = p->pump->loop;
@@ -343,11 +397,10 @@ void td_pipe_settle(struct td_pipe *p)
 	if (p->peer_eof && !p->wr_shut && p->st) {
 		if (tnl_stream_kept(p->st) > 0) {
 			if (!ev_is_active(&p->wr))
-				ev_io_start(l->ev, &p->wr);
+				watch_sink(p, sink_of(p, tnl_stream_kept_ptype(p->st)));
 		} else {
 			p->wr_shut = true;
-			if (p->socket)
-				shutdown(p->out_fd, SHUT_WR);
+			end_sink(p);
 		}
 	}
 	if (p->wr_shut && p->peer_full && !p->rd_eof && p->socket)
@@ -437,6 +490,10 @@ struct td_pipe *td_pipe_agent_pair(struct td_pump *pump, struct tnl_stream *st, 
 	if (!p)
 		return NULL;
 	pipe_join(p, st);
+	if (td_pump_forget_(pump, st)) { /* it was cancelled, and this was on its way to the owner */
+		die(p, TNL_RESET_PEER);
+		return p;
+	}
 	tnl_stream_connected(st, pump->loop->now);
 	drain_kept(p);
 	return p;

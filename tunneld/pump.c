@@ -96,6 +96,27 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 		e->st = st;
 }
 
+bool td_pump_forget_(struct td_pump *p, const struct tnl_stream *st)
+{
+	bool found = false;
+	tnl_list_foreach_safe(it, &p->events) {
+		struct event *e = tnl_container_of(it, struct event, node);
+		if (e->st == st) {
+			event_free(e);
+			found = true;
+		}
+	}
+	return found;
+}
+
+void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason)
+{
+	td_pump_forget_(p, st);
+	tnl_stream_reset(st, reason, p->loop->now);
+	tnl_stream_free(st);
+	td_pump_kick(p);
+}
+
 static void on_size(void *ctx, unsigned cols, unsigned rows)
 {
 	struct event *e = event_new(ctx, EV_SIZE);
@@ -263,6 +284,7 @@ void td_pump_detach(struct td_pump *p)
 	td_wslink_free(p->link);
 	p->link = NULL;
 	tnl_session_link_down(p->session, p->loop->now);
+	td_pump_kick(p); /* its deadlines are others now */
 }
 
 struct td_wslink *td_pump_link(struct td_pump *p)
@@ -420,8 +442,8 @@ void td_pump_run(struct td_pump *p)
 	bool more = move_out(p);
 	settle_pipes(p);
 	tell_all(p);
-	if (!p->dead && p->link && !tnl_list_empty(&p->pipes))
-		more |= move_out(p); /* what the callbacks added */
+	if (!p->dead && p->link)
+		more |= move_out(p); /* what the callbacks added, and the last word of a pipe that has just ended */
 	p->depth--;
 	if (p->dead)
 		return;

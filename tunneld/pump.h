@@ -19,7 +19,7 @@ struct td_pipe; /* local descriptor(s) joined to one stream; owns both */
  * and may call anything here, td_pump_free included. Unused ones may be NULL. */
 struct td_pump_cb {
 	void (*ready)(void *ctx, const struct tnl_session_info *info);
-	/* Agent: dial for st, then td_pipe_agent or tnl_stream_reset + tnl_stream_free (+ td_pump_kick).
+	/* Agent: dial for st, then td_pipe_agent or td_pump_refuse.
 	 * If `cancelled` comes first, forget st at once (the pump frees it). */
 	void (*open)(void *ctx, struct tnl_stream *st);
 	void (*cancelled)(void *ctx, struct tnl_stream *st);
@@ -49,6 +49,8 @@ void td_pump_detach(struct td_pump *p); /* frees the link politely; no lost() */
 struct td_wslink *td_pump_link(struct td_pump *p);
 void td_pump_kick(struct td_pump *p);   /* run it soon; after any direct use of the session */
 size_t td_pump_pipes(const struct td_pump *p);
+/* Agent: no connection for a stream from open(): resets and frees it. */
+void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason);
 
 /* Client: opens a stream for an accepted socket. Takes fd on success; NULL and *err (TNL_EBUSY, …) otherwise. */
 struct td_pipe *td_pipe_client(struct td_pump *p, int fd, void *user, int *err);
@@ -62,6 +64,9 @@ struct td_pipe *td_pipe_fds(struct td_pump *p, int in_fd, int out_fd, int err_fd
 int td_pipe_add_stderr(struct td_pipe *p, int fd);
 /* Bytes that are sent when the local source has ended (a terminal's end-of-file character). Borrowed. */
 void td_pipe_at_eof(struct td_pipe *p, const char *bytes);
+/* td_pipe_fds: when the peer has ended its direction the sink is ended as well, so that whoever reads it sees that: a
+ * socket is shut down, anything else gives way to /dev/null after its status flags were set to `flags` (-1: not). */
+void td_pipe_end_sink(struct td_pipe *p, int flags);
 void td_pipe_abort(struct td_pipe *p, uint32_t reason); /* RST both ways; pipe_closed comes from the loop */
 struct tnl_stream *td_pipe_stream(struct td_pipe *p);
 

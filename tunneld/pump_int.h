@@ -32,8 +32,11 @@ struct td_pipe {
 	int src2_fd;                /* second source, goes out as StdErr; -1 none */
 	bool own_fds, socket;
 	bool blocking;              /* in_fd is not O_NONBLOCK and not ours to change: ask before each read */
+	bool end_sink; int sink_flags; /* td_pipe_end_sink */
 	const char *at_eof;
-	ev_io rd, wr, rd2;
+	ev_io rd, wr, rd2;          /* wr watches the sink of what is kept */
+	bool rd_ready, rd2_ready;   /* a source has something (its watcher rests meanwhile) */
+	bool turn2;                 /* whose turn it is when both have */
 	bool rd_eof, rd2_eof;       /* local source has ended */
 	bool wr_shut;               /* local sink has been shut */
 	bool peer_eof, peer_full;   /* peer ended its direction / both */
@@ -56,5 +59,7 @@ bool td_pipe_feed_session(struct td_pipe *p);
 void td_pipe_settle(struct td_pipe *p);
 void td_pipe_destroy(struct td_pipe *p, bool rst);
 void td_pump_run(struct td_pump *p);
+/* Nothing is told of st any more. true: its cancellation was waiting to be told. */
+bool td_pump_forget_(struct td_pump *p, const struct tnl_stream *st);
 
 #endif

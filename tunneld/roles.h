@@ -8,7 +8,8 @@
 
 struct td_forwarder; struct td_agent; struct td_gateway;
 
-/* Binds every listener first. NULL: *why holds the reason(s). cfg is borrowed until free or reload. */
+/* Binds every listener first. NULL: *why holds the reason(s). A reference to cfg is kept as long as it is
+ * needed: the caller may free its own at once (td_config_free). */
 struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap);
 /* New configuration (already checked): unchanged tunnels are not touched, others stopped/started.
  * -1: something could not be bound, old state kept as far as possible; *why. cfg then replaces the old one. */
