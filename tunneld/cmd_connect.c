@@ -70,7 +70,9 @@ static bool reader_gone(void)
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct connect *k = ctx;
-	if (reason == UINT32_MAX) {
+	if (reason == UINT32_MAX && tnl_session_state(td_pump_session(td_client_pump(k->cli.client))) == TNL_SS_CLOSED) {
+		return; /* over() comes next and knows why */
+	} else if (reason == UINT32_MAX) {
 		td_cli_finish(&k->cli, TD_EXIT_OK);
 	} else if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED) {
 		td_cli_say(&k->cli, "%s: connection to port %u refused: %s", k->cli.t->target, k->port, tnl_reset_text(reason));

@@ -5,7 +5,9 @@
  *   REGION StartSession [PROFILE [PARAMETERS-JSON [ENDPOINT]]]
  *
  * The session type follows from the handshake; what scripts look for on stdout is there.
- * Unlike the stock program it exits with a code that says how it went. */
+ * A session that came about ends with 0 whatever ran in it, like the stock program: the
+ * aws command takes any other code for a crash.  Only a session that fails or is lost
+ * ends with a code that says so. */
 #include "tunneld/cli.h"
 #include "tunneld/term.h"
 
@@ -31,7 +33,8 @@ struct plugin {
 	int nwaiting;
 	bool accepted, piped, stdio, quiet; /* quiet: stdout belongs to the stream */
 	ev_signal winch;
-	int remote_code;
+	uint64_t failure_told; /* when "Connection to destination port failed" was last shown */
+	bool command; /* output, errors and exit code apart */
 };
 
 /* Lines for scripts go out at once: they read through a pipe. */
@@ -217,6 +220,7 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 		break;
 	case TNL_MODE_COMMAND: {
 		int err = 0;
+		k->command = true;
 		k->stdio = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err) != NULL;
 		break;
 	}
@@ -237,11 +241,6 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 	td_cli_finish(&k->cli, td_cli_code(err, type));
 }
 
-static int outcome(const struct plugin *k)
-{
-	return k->remote_code >= 0 ? k->remote_code : TD_EXIT_OK;
-}
-
 static void on_over(void *ctx, int err, const char *text)
 {
 	struct plugin *k = ctx;
@@ -251,7 +250,7 @@ static void on_over(void *ctx, int err, const char *text)
 		td_cli_finish(&k->cli, TD_EXIT_LOST);
 	} else if (err == TNL_ECLOSED) {
 		say_output(k, text);
-		td_cli_finish(&k->cli, outcome(k));
+		td_cli_finish(&k->cli, TD_EXIT_OK);
 	} else {
 		td_cli_say(&k->cli, "session lost: %s", text[0] ? text : tnl_err_text(err));
 		td_cli_finish(&k->cli, TD_EXIT_LOST);
@@ -261,19 +260,33 @@ static void on_over(void *ctx, int err, const char *text)
 static void on_ended(void *ctx)
 {
 	struct plugin *k = ctx;
-	td_cli_finish(&k->cli, outcome(k));
+	td_cli_finish(&k->cli, TD_EXIT_OK);
+}
+
+/* Stock agents say it with a flag, ours by resetting the stream; of both only one line comes out. */
+static void connect_failed(struct plugin *k)
+{
+	uint64_t now = k->cli.loop->now;
+	if (!k->quiet && (!k->failure_told || now - k->failure_told > 100 * TD_MS))
+		line("\nConnection to destination port failed, check SSM Agent logs.\n");
+	k->failure_told = now;
 }
 
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct plugin *k = ctx;
+	if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED)
+		connect_failed(k);
 	if (k->stdio) {
 		k->piped = false;
+		/* over() tells of the end of a session; a single stream can end without it. */
+		bool over = !k->quiet || tnl_session_state(td_pump_session(td_client_pump(k->cli.client))) == TNL_SS_CLOSED;
 		if (k->quiet && reason != UINT32_MAX && reason != TNL_RESET_SESSION) {
 			td_cli_say(&k->cli, "connection reset: %s", tnl_reset_text(reason));
 			td_cli_finish(&k->cli, reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED ? TD_EXIT_REFUSED : TD_EXIT_RUNTIME);
-		} else if (reason != TNL_RESET_SESSION)
-			td_cli_finish(&k->cli, outcome(k));
+		} else if (reason != TNL_RESET_SESSION && !(reason == UINT32_MAX && over)) {
+			td_cli_finish(&k->cli, TD_EXIT_OK);
+		}
 	} else if (k->nwaiting > 0) {
 		serve_waiting(k);
 	}
@@ -282,16 +295,15 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 static void on_flag(void *ctx, uint32_t flag)
 {
 	struct plugin *k = ctx;
-	if (flag == TNL_FLAG_CONNECT_ERROR && !k->quiet)
-		line("\nConnection to destination port failed, check SSM Agent logs.\n");
+	if (flag == TNL_FLAG_CONNECT_ERROR)
+		connect_failed(k);
 }
 
 static void on_exit_code(void *ctx, int code)
 {
 	struct plugin *k = ctx;
-	k->remote_code = code & 0xff;
-	printf("EXIT_CODE: %d\n", code); /* as the stock client shows it */
-	fflush(stdout);
+	if (k->command)
+		line("EXIT_CODE: %d\n", code); /* as the stock client shows it */
 }
 
 static const struct td_client_cb client_cb = {
@@ -399,7 +411,6 @@ int td_plugin_main(int argc, char **argv)
 		r = open_aws(&k, argc, argv);
 	if (r != 0)
 		return r;
-	k.remote_code = -1;
 	char *target = argc > 5 ? target_of(argv[5]) : NULL;
 	k.cli.t = td_cli_defaults(&k.cli, target ? target : "i-0");
 	if (!k.cli.t)

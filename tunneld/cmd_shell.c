@@ -79,7 +79,8 @@ static void on_over(void *ctx, int err, const char *text)
 	if (err == TNL_ECLOSED) { /* the shell or the command has ended, or the gateway says why not */
 		if (text[0])
 			td_cli_say(&k->cli, "%s", text);
-		td_cli_finish(&k->cli, outcome(k));
+		/* A reason without an exit code: somebody or something else ended it. */
+		td_cli_finish(&k->cli, text[0] && k->remote_code < 0 ? TD_EXIT_LOST : outcome(k));
 		return;
 	}
 	td_cli_say(&k->cli, "session lost: %s", text[0] ? text : tnl_err_text(err));
@@ -96,7 +97,9 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 {
 	struct shell *k = ctx;
 	k->piped = false;
-	if (reason != TNL_RESET_SESSION) /* over() has the reason of that one */
+	/* All output is there: the exit code may still come, then the session ends.  over() also has the
+	 * reason of a session that broke. */
+	if (reason != TNL_RESET_SESSION && reason != UINT32_MAX)
 		td_cli_finish(&k->cli, outcome(k));
 }
 
@@ -180,7 +183,8 @@ const struct td_command td_cmd_shell = {
 	"                     /etc/tunneld/tunneld.ini; none is fine)\n"
 	"  -v, --verbose      say on stderr what happens\n"
 	"\n"
-	"Exit codes: the command's own; else 0 done, 1 runtime error, 2 usage or configuration,\n"
-	"3 credentials, 4 target not connected, 5 refused, 6 session lost.\n",
+	"Exit codes: the command's own (on a terminal 0: the protocol has no room for it);\n"
+	"else 0 done, 1 runtime error, 2 usage or configuration, 3 credentials, 4 target not\n"
+	"connected, 5 refused, 6 session lost.\n",
 	run,
 };

@@ -7,17 +7,9 @@ import shutil
 import subprocess
 
 from harness import Skip, World, clean_env, need, until
+from peers import me, run, sshd
 from run import test
 from services import free_port
-
-
-def run(argv, w, timeout=60, ok=(0,), **kw):
-	kw.setdefault('env', clean_env())
-	r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, cwd=kw.pop('cwd', w.dir), **kw)
-	if r.returncode not in ok:
-		raise AssertionError('%s: exit %d\n%s\n%s' % (' '.join(argv[:6]), r.returncode, r.stdout.decode('utf-8', 'replace')[-2000:],
-			r.stderr.decode('utf-8', 'replace')[-2000:]))
-	return r.stdout
 
 
 @test('curl against an HTTP server: files, ranges, 20 requests in parallel', 60)
@@ -100,31 +92,6 @@ def postgres():
 		big = run(psql + ['-c', "select repeat('0123456789', 1000000)"], w)
 		assert big == b'0123456789' * 1000000 + b'\n', len(big)
 		server.expect_exit = {0, 1, None}
-
-
-def sshd(w):
-	"""A private sshd; -> port, ssh options."""
-	need('ssh', 'sshd', 'ssh-keygen')
-	os.makedirs('/run/sshd', exist_ok=True) if os.getuid() == 0 else None
-	for key in ('host', 'user'):
-		run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', w.path('ssh_' + key)], w)
-	shutil.copy(w.path('ssh_user.pub'), w.path('authorized_keys'))
-	os.chmod(w.path('authorized_keys'), 0o600)
-	port = free_port()
-	with open(w.path('sshd_config'), 'w') as f:
-		f.write('Port %d\nListenAddress 127.0.0.1\nHostKey %s\nAuthorizedKeysFile %s\nPidFile none\nStrictModes no\nUsePAM no\n'
-			'PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 100\nUseDNS no\n'
-			'Subsystem sftp internal-sftp\n' % (port, w.path('ssh_host'), w.path('authorized_keys')))
-	p = w.proc('sshd', [shutil.which('sshd') or '/usr/sbin/sshd', '-D', '-e', '-f', w.path('sshd_config')])
-	p.wait_log('Server listening')
-	p.expect_exit = {0, 255, -15}
-	opts = ['-F', 'none', '-i', w.path('ssh_user'), '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR',
-		'-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes', '-o', 'ConnectTimeout=20']
-	return port, opts
-
-
-def me():
-	return pwd.getpwuid(os.getuid()).pw_name
 
 
 @test('OpenSSH over the forwarded port: ssh, scp, sftp, rsync, git', 120)
