@@ -35,7 +35,8 @@ def terminal():
 			t.type(b'echo g$((1+1))o; sleep 100\r')
 			t.expect('g2o')
 			t.type(b'\x03')
-			t.expect(PROMPT)
+			t.type(b'echo h$((1+1))o\r')
+			t.expect('h2o')
 			t.type(b'exit 3\r')
 			assert t.end() == 0, t.p.returncode  # the protocol has no room for a terminal's exit code
 			assert t.restored()
