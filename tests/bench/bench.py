@@ -75,8 +75,38 @@ def serve():
 		threading.Thread(target=one, args=(s,), daemon=True).start()
 
 
+def hold():
+	"""A target for thousands of connections: one thread, echoes."""
+	import selectors
+	sel, listener = selectors.DefaultSelector(), socket.create_server(('127.0.0.1', 0), backlog=4096)
+	listener.setblocking(False)
+	sel.register(listener, selectors.EVENT_READ)
+	print(listener.getsockname()[1], flush=True)
+	while True:
+		for key, _ in sel.select():
+			s = key.fileobj
+			try:
+				if s is listener:
+					s, _ = listener.accept()
+					s.setblocking(False)
+					sel.register(s, selectors.EVENT_READ)
+					continue
+				got = s.recv(65536)
+				s.send(got)
+			except BlockingIOError:
+				continue
+			except OSError:
+				got = b''
+			if not got:
+				sel.unregister(s)
+				s.close()
+
+
 if len(sys.argv) > 1 and sys.argv[1] == '--serve':
 	serve()
+if len(sys.argv) > 1 and sys.argv[1] == '--hold':
+	resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+	hold()
 
 from faults import QUICK, FaultWorld, background  # noqa: E402
 from harness import BIN, Skip, World, clean_env  # noqa: E402
@@ -181,6 +211,36 @@ def ssh_forward(w, target):
 	return local, w.procs[-2], client
 
 
+def stunnel_pair(w, target):
+	"""Two stunnels, TLS between them: one hop less than ours and no reliability above TCP. -> port or None"""
+	import shutil
+	from harness import until
+	from services import free_port
+	if not shutil.which('stunnel'):
+		print('stunnel is left out: not installed')
+		return None
+	port, mid = free_port(), free_port()
+	with open(w.path('stunnel.ini'), 'w') as f:
+		f.write('foreground = yes\npid =\nsocket = l:TCP_NODELAY=1\nsocket = r:TCP_NODELAY=1\nciphersuites = TLS_AES_128_GCM_SHA256\n'
+			'[in]\nclient = yes\naccept = 127.0.0.1:%d\nconnect = 127.0.0.1:%d\n' % (port, mid)
+			+ '[out]\naccept = 127.0.0.1:%d\nconnect = 127.0.0.1:%d\ncert = %s\nkey = %s\n' % (mid, target, w.path('gateway.pem'), w.path('gateway.key')))
+	p = subprocess.Popen([shutil.which('stunnel'), w.path('stunnel.ini')], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+	w.closers.append(p.kill)
+
+	def up():
+		try:
+			round_trip(port, 1)
+			return True
+		except (OSError, EOFError):
+			return False
+	try:
+		until(up, 5, 'stunnel')
+	except AssertionError:
+		print('stunnel is left out: it does not start')
+		return None
+	return port
+
+
 def through(args, out):
 	mib, rounds = args.mib, args.rounds
 	target = subprocess.Popen([sys.executable, os.path.abspath(__file__), '--serve'], stdout=subprocess.PIPE, env=clean_env())
@@ -192,6 +252,9 @@ def through(args, out):
 		ways = {'tunneld': f.ports['t'], 'loopback': port}
 		if ssh_port:
 			ways['ssh -L'] = ssh_port
+		st_port = stunnel_pair(w, port)
+		if st_port:
+			ways['stunnel'] = st_port
 		procs = {'forwarder': lambda: [f.pid], 'gateway': lambda: [g.pid], 'agent': lambda: [a.pid]}
 		if ssh:
 			procs.update({'ssh': lambda: [ssh.pid], 'sshd': lambda: children(sshd.pid)})
@@ -205,7 +268,7 @@ def through(args, out):
 			for way, p in ways.items():  # alternating, so that a noisy minute hits all alike
 				for what, op in (('upload', b'U'), ('download', b'D')):
 					n = (mib * (3 if way == 'loopback' else 1)) * MIB
-					if way == 'loopback':
+					if way in ('loopback', 'stunnel'):
 						sample(what, way, bulk(p, op, n))
 					else:
 						with cpu[what]:
@@ -253,7 +316,7 @@ def loss_rate(out):
 	import test_link
 	from services import download, upload
 	res = {}
-	for loss, n in ((0, 8 * MIB), (1, 2 * MIB)):
+	for loss, n in ((0, 8 * MIB), (1, 2 * MIB), (5, MIB // 2)):
 		with test_link.LinkWorld() as w:
 			w.build(rtt=50, loss=loss)
 			c = w.connect(200)
@@ -261,6 +324,55 @@ def loss_rate(out):
 			res['%d %% loss' % loss] = {'upload': n / upload(c, n), 'download': n / download(c, n)}
 			c.close()
 	out['link_50ms'] = dict(res, unit='bytes/s')
+
+
+def beside(out, mbit, way):
+	"""A 64-byte ping on one connection, alone and beside a bulk transfer on another; 50 ms round trip."""
+	import test_link
+	from services import blob, download, echo, upload
+
+	def handler(s):
+		(blob if s.recv(1, socket.MSG_PEEK) in (b'U', b'D') else echo)(s)
+	with test_link.LinkWorld() as w:
+		w.build(handler=handler, rtt=50, rate=mbit * 125000, queue=mbit * 25000)
+		p, c, stop = w.connect(), w.connect(120), []
+		data = b'p' * 64
+		idle = sorted(ping(p, data) for _ in range(30))[3:]
+		j = background(lambda: [(upload if way == 'upload' else download)(c, mbit * 62500) for _ in iter(lambda: not stop, False)])
+		time.sleep(2)  # let it find its rate
+		end, busy = time.monotonic() + 4, []
+		while time.monotonic() < end:
+			busy.append(ping(p, data))
+			time.sleep(0.01)
+		stop.append(1)
+		j(60)
+		busy.sort()
+		out['beside_%d_%s' % (mbit, way)] = {'unit': 's', 'idle': statistics.median(idle), 'median': statistics.median(busy), 'p95': busy[int(len(busy) * 0.95)]}
+		p.close(), c.close()
+
+
+def held(out, counts):
+	"""Resident memory with so many quiet connections open."""
+	target = subprocess.Popen([sys.executable, os.path.abspath(__file__), '--hold'], stdout=subprocess.PIPE, env=clean_env())
+	res, conns = {}, []
+	with World() as w:
+		w.closers.append(target.kill)
+		limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200
+		g, a, f = w.standard(int(target.stdout.readline()), agent={'max_streams': '65000'}, max_connections='65000')
+		for n in counts:
+			n = min(n, limit)
+			while len(conns) < n:
+				batch = [connect(f.ports['t'], 60) for _ in range(min(100, n - len(conns)))]
+				for s in batch:
+					s.sendall(b'x' * 64)
+				for s in batch:
+					read_exact(s, 64)
+				conns += batch
+			time.sleep(2.5)  # spare buffers are given back after a second of quiet
+			res[str(n)] = {k: rss_now(p.pid) for k, p in (('forwarder', f), ('gateway', g), ('agent', a))}
+		for s in conns:
+			s.close()
+	out['held'] = res
 
 
 def isolated(fn, out, *args):
@@ -287,7 +399,7 @@ def isolated(fn, out, *args):
 
 
 def table(out):
-	ways = [x for x in ('tunneld', 'ssh -L', 'loopback') if x in out['upload']['median']]
+	ways = [x for x in ('tunneld', 'ssh -L', 'stunnel', 'loopback') if x in out['upload']['median']]
 	print('%-28s' % '' + ''.join('%14s' % x for x in ways) + '%12s' % 'ratio to ssh' + '%14s' % 'to loopback')
 	rows = (('upload', 'upload, MB/s', 1e-6, '%.0f'), ('download', 'download, MB/s', 1e-6, '%.0f'), ('round_trip', '64-byte round trip, us', 1e6, '%.0f'),
 		('first_byte', 'connect + first byte, us', 1e6, '%.0f'), ('connections', 'connections a second', 1, '%.0f'))
@@ -306,6 +418,13 @@ def table(out):
 	for k, v in sorted(out.get('link_50ms', {}).items()):
 		if k != 'unit':
 			print('50 ms round trip, %s: up %.2f MB/s, down %.2f MB/s' % (k, v['upload'] / 1e6, v['download'] / 1e6))
+	for k in sorted(k for k in out if k.startswith('beside_')):
+		_, mbit, way = k.split('_')
+		e = out[k]
+		print('50 ms, %s Mbit/s, ping beside %s: idle %.1f ms, median +%.1f, 95 %% +%.1f' % (mbit, way, e['idle'] * 1e3, (e['median'] - e['idle']) * 1e3,
+			(e['p95'] - e['idle']) * 1e3))
+	for n, e in out.get('held', {}).items():
+		print('%s quiet connections, resident MiB: %s' % (n, ', '.join('%s %.1f' % (k, v / MIB) for k, v in e.items())))
 	for k in ('skipped', 'failed'):
 		for name, why in out.get(k, {}).items():
 			print('%s: %s: %s' % (k, name, why))
@@ -330,6 +449,10 @@ def main():
 	isolated(lambda box: through(args, box), out)
 	isolated(cut_recovery, out, 1 if args.quick else 4)
 	isolated(loss_rate, out)
+	for mbit in (20,) if args.quick else (20, 100):
+		for way in ('upload', 'download'):
+			isolated(beside, out, mbit, way)
+	isolated(held, out, (0, 200) if args.quick else (0, 200, 10000))
 	previous = {}
 	try:
 		with open(args.out) as f:
