@@ -45,6 +45,11 @@ void td_client_resume_later_(struct td_client *c)
 
 /* ---- StartSession ---------------------------------------------------------------- */
 
+static bool patient(const struct td_client *c)
+{
+	return c->loop->now < c->cfg.patient_until;
+}
+
 static bool throttled(const struct td_aws_reply *r)
 {
 	return !strncmp(r->type, "Throttl", 7) || !strcmp(r->type, "TooManyRequestsException") ||
@@ -93,7 +98,8 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 	if (r->err) {
 		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
 		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CRED_NEEDS_LOGIN;
-		if ((network && c->cfg.patient) || throttled(r)) {
+		bool away = network || !strcmp(r->type, "TargetNotConnected");
+		if ((away && patient(c)) || throttled(r)) {
 			td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
 				r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
 			later(c, call_start, td_backoff_next(&c->backoff));
@@ -134,7 +140,7 @@ static void call_start(void *arg)
 static void link_failed(struct td_client *c, const char *why)
 {
 	c->link = NULL;
-	if (!c->was_linked && !c->cfg.patient) {
+	if (!c->was_linked && !patient(c)) {
 		char text[300];
 		snprintf(text, sizeof text, "data channel: %s", why);
 		td_client_failed_(c, TNL_EUNREACH, "", text);

@@ -38,7 +38,9 @@ struct td_client_config {
 	uint16_t port, local_port;
 	const char *const *command;     /* NULL-terminated, for command documents */
 	const struct td_session_grant *grant; /* not NULL: StartSession has been called by somebody; copied */
-	bool patient;                   /* errors of the network are tried again before the first link, too */
+	/* It takes the place of one that was lost: until then (0: never) errors of the network and a target that is not
+	 * connected are tried again before the first link, too; the other end may be coming back as well. */
+	uint64_t patient_until;
 	uint64_t reconnect_min_ns, reconnect_max_ns, ping_ns, pong_ns;
 	struct tnl_session_config session; /* settings; session_id, cb, ctx are filled in here */
 };

@@ -211,7 +211,7 @@ struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
 	td_timer_init(&s->idle, g->f->loop, idle_over, s);
 	struct td_client_config cc = {
 		.aws = g->aws, .label = label, .target = t->target, .document = t->document, .host = t->host, .reason = t->reason,
-		.port = t->port, .local_port = local_port, .patient = g->f->loop->now < g->replacing_until,
+		.port = t->port, .local_port = local_port, .patient_until = g->replacing_until,
 		.reconnect_min_ns = t->reconnect_min_ns, .reconnect_max_ns = t->reconnect_max_ns,
 		.ping_ns = t->ping_interval_ns, .pong_ns = t->pong_timeout_ns,
 	};
