@@ -229,7 +229,14 @@ static int fail_cert(struct tnl_tls *t)
 	long v = SSL_get_verify_result(t->ssl);
 
 	if (v == X509_V_ERR_HOSTNAME_MISMATCH || v == X509_V_ERR_IP_ADDRESS_MISMATCH)
-		snprintf(t->why, sizeof(t->why), "certificate does not name %.120s", t->host ? t->host : "this peer");
+		snprintf(t->why, sizeof(t->why), "certificate does not name %.120s in its subjectAltName",
+			 t->host ? t->host : "this peer");
+	else if (v == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY || v == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||
+		 v == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT)
+		snprintf(t->why, sizeof(t->why), "certificate of an authority that is not trusted here (%s)",
+			 X509_verify_cert_error_string(v));
+	else if (v == X509_V_ERR_CERT_NOT_YET_VALID || v == X509_V_ERR_CERT_HAS_EXPIRED)
+		snprintf(t->why, sizeof(t->why), "%s, or this machine's clock is wrong", X509_verify_cert_error_string(v));
 	else
 		snprintf(t->why, sizeof(t->why), "%s", X509_verify_cert_error_string(v));
 	t->final = TNL_ECERT;

@@ -211,7 +211,7 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 	else
 		describe(r, text, sizeof text);
 	res.over = o->session_id && says(r, OVER_TEXT);
-	res.refused = r->err == TNL_EREFUSED && r->status >= 400 && r->status < 500 && r->status != 429;
+	res.refused = (r->err == TNL_EREFUSED || r->err == TNL_EAUTH) && r->status >= 400 && r->status < 500 && r->status != 429;
 	finish(o, &res);
 }
 

@@ -116,6 +116,7 @@ int td_args(const struct td_command *cmd, int argc, char **argv, const struct td
 		i += r;
 	}
 	if (operands > max_operands)
-		return -1 - td_usage(cmd, "unexpected argument %s", argv[max_operands + 1]);
+		return -1 - td_usage(cmd, "unexpected argument %s%s", argv[max_operands + 1],
+				     cmd->name[0] ? "" : "; a command stands before its options, a file behind -c");
 	return operands;
 }

@@ -1,6 +1,7 @@
 /* Signed calls: keys, one request, the verdict, and another try where one helps. */
 #include "lib/alloc.h"
 #include "tunneld/aws_int.h"
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,6 +182,28 @@ static void api_error(const struct tnl_json *j, const struct tnl_http_head *h, s
 	r->text = t ? t : "";
 }
 
+/* Refusals of channels are XML: <AccessDeniedException><Message>text</Message></AccessDeniedException>. */
+static void xml_error(struct td_aws_call *c, struct td_aws_reply *r)
+{
+	static const char open[] = "<Message>", close[] = "</Message>";
+	const char *b = (const char *)r->body, *text, *end;
+	size_t n = 0;
+
+	if (r->body_len < 3 || b[0] != '<')
+		return;
+	while (n + 1 < r->body_len && n + 1 < sizeof(r->type) && isalpha((unsigned char)b[n + 1]))
+		n++;
+	if (n + 1 >= r->body_len || b[n + 1] != '>')
+		return;
+	text = memmem(b, r->body_len, open, sizeof(open) - 1);
+	end = text ? memmem(text, (size_t)(b + r->body_len - text), close, sizeof(close) - 1) : NULL;
+	if (!end)
+		return;
+	text += sizeof(open) - 1;
+	snprintf(r->type, sizeof(r->type), "%.*s", (int)n, b + 1);
+	r->text = say(c, "%.*s", (int)(end - text), text);
+}
+
 static void on_http(void *ctx, const struct td_http_response *h)
 {
 	struct td_aws_call *c = ctx;
@@ -195,7 +218,10 @@ static void on_http(void *ctx, const struct td_http_response *h)
 		r.text = h->why ? h->why : tnl_err_text(h->err);
 	} else if (h->status < 200 || h->status >= 300) {
 		r.err = TNL_EREFUSED;
-		api_error(j, h->head, &r);
+		if (j)
+			api_error(j, h->head, &r);
+		else
+			xml_error(c, &r);
 		judge_auth(c, h->head, &r);
 	}
 	again = h->err || h->status >= 500 || throttled(r.type);

@@ -282,7 +282,8 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 	}
 	if (td_session_grant_parse(r->json, &g) < 0 || !g.token || !g.token[0]) {
 		td_session_grant_fini(&g);
-		session_over(c, TNL_ECLOSED, "the session has timed out");
+		session_over(c, TNL_ECLOSED, c->was_ready ? "the session has timed out or was ended"
+							  : "the far end ended the session before it began; its log says why");
 		return;
 	}
 	if (g.stream_url && !td_aws_stream_url_ok(c->cfg.aws, g.stream_url, &fault)) {

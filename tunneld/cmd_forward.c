@@ -51,6 +51,11 @@ static char *field(char *s, char **out)
 	return end + 1;
 }
 
+static bool is_number(const char *s)
+{
+	return *s && s[strspn(s, "0123456789")] == '\0';
+}
+
 /* [bind:]port:host:hostport or socket:host:hostport, as ssh spells it, into a [tunnel] section. */
 static bool section(const char *spec, int i, const char *target, struct tnl_buf *out)
 {
@@ -67,7 +72,7 @@ static bool section(const char *spec, int i, const char *target, struct tnl_buf 
 	if (p || n < 3)
 		return false;
 	const char *port = f[n - 1], *host = f[n - 2], *listen = f[n - 3], *bind = n == 4 ? f[0] : "127.0.0.1";
-	if (!*port || !*host || !*listen || (listen[0] == '/' && n == 4))
+	if (!*host || !is_number(port) || (listen[0] == '/' ? n == 4 : !is_number(listen)))
 		return false;
 	for (const char *c = spec; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == ';' || *c == '#')
@@ -110,7 +115,7 @@ static struct td_config *make_config(struct forward *k)
 	tnl_buf_init(&b, 256 * 1024);
 	for (int i = 0; i < k->nspec; i++) {
 		if (!section(k->spec[i], i, k->cli.t->target, &b)) {
-			td_cli_say(&k->cli, "-L %s: not [bind:]port:host:hostport", k->spec[i]);
+			td_cli_say(&k->cli, "-L %s: not [bind:]port:host:hostport, with numbers for ports", k->spec[i]);
 			tnl_buf_fini(&b);
 			return NULL;
 		}

@@ -219,6 +219,9 @@ static int on_key(void *user, const char *section, const char *key, const char *
 			return 1;
 		}
 		p->cur->key_line[i] = r->line;
+		size_t n = strlen(value);
+		if (n > 1 && (*value == '"' || *value == '\'') && value[n - 1] == *value)
+			td_cfg_warn(p, r->line, "%s: values are not quoted, these quotes are part of it", key);
 		void *base = td_sec_base(p->c, p->cur->kind, p->cur->index, o->flags & TD_F_AWS);
 		td_value_free(o, base);
 		if (td_value_set(p, r->line, o, base, value) && o->set_off)

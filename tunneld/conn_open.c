@@ -104,7 +104,8 @@ static void tls_failed(struct td_conn *c, struct tnl_tls *t, int err)
 	else if (err == TNL_ETRUNC)
 		conn_end(c, err, "TLS with %.200s: the peer dropped the connection", where(c, at));
 	else
-		conn_end(c, err, "TLS with %.200s: %s", where(c, at), tnl_tls_why(t));
+		conn_end(c, err, "TLS with %.200s: %s%s", where(c, at), tnl_tls_why(t),
+			 strstr(tnl_tls_why(t), "authority") ? "; ca_file names those that are" : "");
 }
 
 /* --- proxy ---------------------------------------------------------------- */

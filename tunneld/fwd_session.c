@@ -158,9 +158,12 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 	s->bytes_in += in;
 	s->bytes_out += out;
 	const struct td_tunnel_config *t = c->tunnel->cfg;
-	td_info(MOD, fwd_session_name(s), "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s\" in=%llu out=%llu",
+	bool refused = reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED;
+	td_log(refused ? TNL_LOG_WARN : TNL_LOG_INFO, MOD, fwd_session_name(s),
+		"connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s%s\" in=%llu out=%llu",
 		reason == UINT32_MAX ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
-		reason == UINT32_MAX ? "done" : tnl_reset_text(reason), (unsigned long long)in, (unsigned long long)out);
+		reason == UINT32_MAX ? "done" : tnl_reset_text(reason), refused ? "; the agent's log says why" : "",
+		(unsigned long long)in, (unsigned long long)out);
 	fwd_conn_closed(c, in, out);
 	if (s->ending)
 		return;

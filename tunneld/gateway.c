@@ -215,6 +215,16 @@ static int start_httpd(struct td_gateway *g, char *why, size_t cap)
 	return g->httpd ? 0 : -1;
 }
 
+/* As bound: port 0 has become a number. */
+static void tell_addresses(struct td_gateway *g)
+{
+	struct td_addr a;
+	char text[TD_ADDR_STR];
+	for (int i = 0; i < g->cfg->gw.naddrs; i++)
+		if (td_httpd_addr(g->httpd, i, &a) == 0)
+			td_info("gateway", NULL, "listening address=%s", td_addr_str(&a, text));
+}
+
 struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
 {
 	struct gw_kms *kms;
@@ -244,6 +254,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	set_kms(g, kms);
 	if (open_store(g, why, cap) != 0 || start_httpd(g, why, cap) != 0)
 		goto fail;
+	tell_addresses(g);
 	set_public_url(g);
 	return g;
 fail:
@@ -278,7 +289,8 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	struct tnl_tls_ctx *tls = NULL;
 	struct gw_kms *kms = NULL;
 	if (!same_listen(g, &cfg->gw)) {
-		snprintf(why, cap, "listen in [gateway] cannot be changed while it runs; restart it (sessions resume)");
+		snprintf(why, cap, "listen in [gateway] cannot be changed while it runs, so nothing of the gateway was; "
+			 "restart it (sessions resume)");
 		return -1;
 	}
 	if (cfg->gw.certificate && !(tls = make_tls(g->l, &cfg->gw, why, cap)))

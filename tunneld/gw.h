@@ -121,6 +121,7 @@ struct gw_instance {
 	struct gw_link *link;                 /* control channel */
 	unsigned generation;                  /* of the control channel */
 	uint64_t up_since, down_since;        /* monotonic; of the control channel */
+	unsigned replaced;                    /* how often in a row while the one before was young */
 	uint64_t restarted;                   /* monotonic; the agent said that it has just started */
 	struct gw_tokens tokens;
 	struct gw_queue q;

@@ -63,6 +63,8 @@ void gw_instances_free(struct td_gateway *g)
 	tnl_map_free(g->instances);
 }
 
+#define TWINS_WITHIN (60 * TD_SEC)
+
 /* --- the channel ------------------------------------------------------------ */
 void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 {
@@ -75,6 +77,10 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 	}
 	struct gw_link *old = i->link;
 	if (old) {
+		i->replaced = g->l->now - i->up_since < TWINS_WITHIN ? i->replaced + 1 : 0;
+		if (i->replaced % 100 == 3) /* one agent that comes back does not do that */
+			td_warn("gateway", NULL, "instance connects again and again: has another agent the same instance_id? "
+				"instance=%s peer=%s replaces=%s", i->id, td_wslink_peer(l->w), td_wslink_peer(old->w));
 		i->link = NULL;
 		old->inst = NULL;
 		gw_count(g, GW_C_LINKS_REPLACED);

@@ -87,7 +87,8 @@ static int run_gateway(const struct td_command *cmd, int argc, char **argv)
 	"                      ~/.config/tunneld/tunneld.ini, /etc/tunneld/tunneld.ini\n"                              \
 	"  -t, --check         check it, tell every mistake as file:line: text, and exit\n"                            \
 	"  -h, --help          this text\n"                                                                            \
-	"  -V, --version       the version\n"                                                                          \
+	"  -V, --version       the version\n"
+#define RUNNING                                                                                                        \
 	"\n"                                                                                                           \
 	"Signals: TERM or INT drains and ends, a second one ends at once; HUP reloads.\n"                              \
 	"Exit codes: 0 ok, 1 runtime, 2 usage or configuration.\n"
@@ -100,7 +101,7 @@ const struct td_command td_cmd_agent = {
     "\n"
     "Keeps a control channel to the gateway and connects sessions to services that\n"
     "[agent] allows. Runs in the foreground, logs on stderr.\n"
-    "\n" COMMON,
+    "\n" COMMON RUNNING,
     run_agent};
 const struct td_command td_cmd_gateway = {
     "gateway", "the control API and the relay between forwarders and agents",
@@ -108,7 +109,7 @@ const struct td_command td_cmd_gateway = {
     "\n"
     "One HTTPS port for sessions of the users and instances in the configuration.\n"
     "Runs in the foreground, logs on stderr.\n"
-    "\n" COMMON,
+    "\n" COMMON RUNNING,
     run_gateway};
 
 static void print_help(void)
@@ -123,8 +124,7 @@ static void print_help(void)
 	      stdout);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);
-	fputs("\n" COMMON "      --options       list every key of the configuration\n"
-	      "\n"
+	fputs("\n" COMMON "      --options       list every key of the configuration\n" RUNNING "\n"
 	      "More: tunneld COMMAND --help, man 8 tunneld, man 5 tunneld.ini\n",
 	      stdout);
 }

@@ -654,6 +654,38 @@ static void test_clock_off(void **state)
 	clock_case(0, "check the secret access key");
 }
 
+/* A refusal of channel creation in the words of its XML, and of the keys with cause and cure; what is no such body is
+ * not taken apart. */
+static void xml_case(const char *body, int err, const char *type, const char *text)
+{
+	char answer[800];
+	struct td_aws *a;
+
+	snprintf(answer, sizeof(answer), "HTTP/1.1 403 Forbidden\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", strlen(body), body);
+	raw_open(answer);
+	setenv("AWS_ENDPOINT_URL_SSM", RAW.url, 1);
+	a = aws_new(CONF(KEYS));
+	call(a, 1);
+	assert_int_equal(R.err, err);
+	assert_string_equal(R.type, type);
+	if (!strstr(R.text, text))
+		fail_msg("\"%s\" lacks \"%s\"", R.text, text);
+	td_aws_free(a);
+	raw_close();
+}
+
+static void test_xml_refusals(void **state)
+{
+	xml_case("<AccessDeniedException><Message>not yours</Message></AccessDeniedException>", TNL_EREFUSED, "AccessDeniedException", "not yours");
+	xml_case("<InvalidSignatureException><Message>no</Message></InvalidSignatureException>", TNL_EAUTH, "InvalidSignatureException",
+		 "check the secret access key");
+	xml_case("<html><body>no</body></html>", TNL_EREFUSED, "", "");
+	xml_case("<Oops><Message>cut", TNL_EREFUSED, "", "");
+	xml_case("<<Message>x</Message>", TNL_EREFUSED, "", "");
+	xml_case("<Message></Message>", TNL_EREFUSED, "Message", "");
+	xml_case("<A", TNL_EREFUSED, "", "");
+}
+
 static void test_proxy_refuses(void **state)
 {
 	char proxy[700];
@@ -729,7 +761,7 @@ int main(void)
 		T_CASE(test_is_amazon),	   T_CASE(test_stream_url),	    T_CASE(test_presigned),	      T_CASE(test_proxy_from_around),
 		T_CASE(test_tls_files),	   T_CASE(test_equal_blocks_are_shared), T_CASE(test_call),	      T_CASE(test_call_errors),
 		T_CASE(test_no_credentials), T_CASE(test_refused_keys),	    T_CASE(test_expired_keys_are_fetched_again), T_CASE(test_expired_keys_are_waited_for), T_CASE(test_cancel),
-		T_CASE(test_clock_off),	   T_CASE(test_proxy_refuses),	    T_CASE(test_start_session_body),  T_CASE(test_grant),
+		T_CASE(test_xml_refusals), T_CASE(test_clock_off),	   T_CASE(test_proxy_refuses),	    T_CASE(test_start_session_body),  T_CASE(test_grant),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -314,6 +314,18 @@ static void test_conflicts(void **s)
 	       "t.ini:16: access_key_id K is taken already, on line 12\n");
 }
 
+/* Quotes would be sent as part of a key or a name: said, but not refused, and without the value. */
+static void test_quotes(void **s)
+{
+	expect("[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\nport = \"2\"\nreason = \"why\"\ndocument = 'x\n"
+	       "access_key_id = \"\nsecret_access_key = '5ecret'\n",
+	       0,
+	       "warning: t.ini:4: port: values are not quoted, these quotes are part of it\n"
+	       "t.ini:4: port = \"2\": wants a port from 1 to 65535\n"
+	       "warning: t.ini:5: reason: values are not quoted, these quotes are part of it\n"
+	       "warning: t.ini:8: secret_access_key: values are not quoted, these quotes are part of it\n");
+}
+
 static void test_equality(void **s)
 {
 	static const char *const extra[] = {
@@ -547,7 +559,7 @@ int main(void)
 	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
 	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
 	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts),
+	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_quotes),
 	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_files),	   cmocka_unit_test(test_nul),
 	    cmocka_unit_test(test_no_leak),	   cmocka_unit_test(test_find),

@@ -44,6 +44,7 @@ def help_version():
 	out, err = run('--help', code=0)
 	assert out.startswith('usage: tunneld') and not err
 	commands = re.findall(r'^  ([a-z-]+) {2,}\S', out, re.M)
+	assert out.index('--options') < out.index('Signals:')
 	assert set(ROLES) | {'status'} <= set(commands), commands
 	for c in commands:
 		for flag in ('--help', '-h'):
@@ -58,10 +59,17 @@ def help_version():
 def usage():
 	for argv in (['--nonsense'], ['-x'], ['nonsense'], ['agent', '--nonsense'], ['gateway', '-x'], ['gateway', 'extra'], ['local', '-c'], ['local', '--target'],
 			['local', '--target', 'nowhere'], ['local', '--target', '127.0.0.1:70000'], ['local', '--listen', '127.0.0.1:0'], ['status', '--json=1'],
-			['status', 'nobody'], ['-t', '-c', 'a', '-c', 'b'], ['agent', '-t=1']):
+			['-t', '-c', 'a', 'agent'], ['status', 'nobody'], ['-t', '-c', 'a', '-c', 'b'], ['agent', '-t=1']):
 		out, err = run(*argv, code=2)
 		assert not out, (argv, out)
 		assert err.startswith('tunneld: ') and '\ntry: tunneld ' in err, (argv, err)
+
+
+@test('forward: a -L that is none is told as it was written', 30, short=True)
+def forward_spec():
+	for spec in ('80', 'x:localhost:80', '0:localhost:http', '1:2:3:4:5', '127.0.0.1::localhost:80', '0:localhost:80;'):
+		out, err = run('forward', '-L', spec, 'i-0123456789abcdef0', env={'AWS_REGION': 'eu-west-1'}, code=2)
+		assert not out and err == 'tunneld forward: -L %s: not [bind:]port:host:hostport, with numbers for ports\n' % spec, err
 
 
 @test('configuration: which file is taken, and what is said when there is none', 30)

@@ -111,6 +111,26 @@ def wrong_secret():
 		assert not f.count('plantedWrongSecret')
 
 
+@test('wrong secret of the agent: its log names cause and cure, in words and not in XML', 60)
+def wrong_agent_secret():
+	with World() as w:
+		g = w.gateway()
+		g.wait_log(r'gateway listening address=127\.0\.0\.1:%d' % w.gw_port)
+		a = w.agent(wait=False, secret_access_key='plantedWrongSecret66666')
+		a.wait_log(r'control channel could not be opened.*check the secret access key')
+		a.wait_log(r'UpdateInstanceInformation failed error=InvalidSignature')
+		assert not a.count('<Message>') and not a.count('plantedWrongSecret')
+
+
+@test('two agents with one instance_id: the gateway says so', 60)
+def twins():
+	with World() as w:
+		g = w.gateway()
+		w.agent()
+		w.agent(wait=False, name='agent2', allow='127.0.0.1:1')
+		g.wait_log('has another agent the same instance_id')
+
+
 @test('untrusted certificate: RST, log says so, nothing is sent', 60)
 def untrusted():
 	with World() as w:

@@ -251,7 +251,7 @@ static void test_host_checked(void **state)
 	/* the common name is no name, also when there is no other */
 	char *bare, *bare_key;
 	assert_int_equal(tnl_x509_make("gw.example.com", NULL, ca_cert, ca_key, NOW - 100, NOW + 1000, &bare, &bare_key), 0);
-	expect_cert(bare, bare_key, ca_cert, "gw.example.com", TNL_ECERT, "does not name");
+	expect_cert(bare, bare_key, ca_cert, "gw.example.com", TNL_ECERT, "does not name gw.example.com in its subjectAltName");
 	tnl_free(bare);
 	tnl_free(bare_key);
 }
@@ -281,7 +281,7 @@ static void test_validity_by_given_clock(void **state)
 	now_s = NOW + 2000;
 	expect_cert(cert, key, ca_cert, "gw.example.com", TNL_ECERT, "expired");
 	now_s = NOW - 200;
-	expect_cert(cert, key, ca_cert, "gw.example.com", TNL_ECERT, "not yet valid");
+	expect_cert(cert, key, ca_cert, "gw.example.com", TNL_ECERT, "not yet valid, or this machine's clock is wrong");
 	now_s = NOW;
 }
 
@@ -289,7 +289,7 @@ static void test_untrusted(void **state)
 {
 	char *self, *self_key;
 
-	expect_cert(cert, key, other_ca, "gw.example.com", TNL_ECERT, NULL);
+	expect_cert(cert, key, other_ca, "gw.example.com", TNL_ECERT, "authority that is not trusted here");
 	assert_int_equal(tnl_x509_make("self", "gw.example.com", NULL, NULL, NOW - 1, NOW + 1, &self, &self_key), 0);
 	expect_cert(self, self_key, ca_cert, "gw.example.com", TNL_ECERT, "self signed");
 	tnl_free(self);
