@@ -87,12 +87,12 @@ run: deps-run
 	@BUILD=$(BUILD) TARGET="$(TARGET)" ONCE="$(ONCE)" sh contrib/demo.sh
 
 install: $(BUILD)/tunneld
-	install -D -m 0755 $(BUILD)/tunneld $(DESTDIR)$(PREFIX)/bin/tunneld
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/tunneld.8
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/tunneld.ini.5
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/tunneld/examples conf/*.ini contrib/ssh_config
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	for u in contrib/systemd/*.service; do sed 's|/usr/local|$(PREFIX)|g' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$u); done
+	install -D -m 0755 $(BUILD)/tunneld "$(DESTDIR)$(PREFIX)/bin/tunneld"
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" docs/man/tunneld.8
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/man/man5" docs/man/tunneld.ini.5
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/doc/tunneld/examples" conf/*.ini contrib/ssh_config
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	for u in contrib/systemd/*.service; do sed 's|/usr/local|$(PREFIX)|g' $$u > "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}"; done
 
 clean:
 	rm -rf build

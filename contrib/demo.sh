@@ -5,7 +5,7 @@
 set -eu
 tunneld=${BUILD:-build}/tunneld
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/tunneld-demo-XXXXXX")
-service='' tunnel='' interrupted=''
+service='' tunnel='' teller='' interrupted=''
 
 # Ctrl-C reaches tunneld by itself; a second signal would cut what it is still ending.
 cleanup() {
@@ -22,6 +22,10 @@ cleanup() {
 	if [ -n "$service" ]; then
 		kill "$service" 2>/dev/null || :
 		wait "$service" 2>/dev/null || :
+	fi
+	if [ -n "$teller" ]; then
+		kill "$teller" 2>/dev/null || :
+		wait "$teller" 2>/dev/null || :
 	fi
 	rm -rf "$tmp"
 }
@@ -103,5 +107,7 @@ echo "  export AWS_SHARED_CREDENTIALS_FILE=$tmp/state/local/credentials AWS_CONF
 echo "  aws --endpoint-url $gateway --ca-bundle $tmp/state/local/ca.pem ssm describe-sessions --state Active"
 echo
 echo 'Ctrl-C ends it.'
+tail -n 0 -f "$tmp/log" & # why a connection fails, if one does
+teller=$!
 wait "$tunnel" || die 'tunneld local ended'
 tunnel=''

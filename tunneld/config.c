@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+__attribute__((format(printf, 4, 0)))
 static void note(struct td_cfg_parse *p, int line, bool warning, const char *fmt, va_list ap)
 {
 	char text[1024];
