@@ -2,6 +2,7 @@
 #include "lib/alloc.h"
 #include "tunneld/cmd.h"
 #include "tunneld/daemon.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,14 +142,8 @@ static void print_options(void)
 	}
 }
 
-int main(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
-	if (argc < 1)
-		return TD_EXIT_USAGE;
-	/* A standard descriptor that is closed must not become one of ours. Reading from 0 and writing to 1 fail then. */
-	for (int fd = 0; fd < 3; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_WRONLY) != fd)
-			return TD_EXIT_RUNTIME;
 	const char *slash = strrchr(argv[0], '/');
 	if (!strcmp(slash ? slash + 1 : argv[0], "session-manager-plugin"))
 		return td_plugin_main(argc, argv);
@@ -166,4 +161,20 @@ int main(int argc, char **argv)
 		if (!strcmp(commands[i]->name, argv[1]))
 			return commands[i]->run(commands[i], argc - 1, argv + 1);
 	return td_usage(&td_cmd_forwarder, "unknown command %s", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 1)
+		return TD_EXIT_USAGE;
+	/* A standard descriptor that is closed must not become one of ours. Reading from 0 and writing to 1 fail then. */
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_WRONLY) != fd)
+			return TD_EXIT_RUNTIME;
+	int code = run_command(argc, argv);
+	if ((fflush(stdout) || ferror(stdout)) && code == TD_EXIT_OK) {
+		fprintf(stderr, "tunneld: cannot write the output: %s\n", strerror(errno));
+		code = TD_EXIT_RUNTIME;
+	}
+	return code;
 }

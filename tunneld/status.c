@@ -121,6 +121,8 @@ static void show_all(const char *root, struct asked *a)
 {
 	struct dirent **list;
 	int n = scandir(root, &list, NULL, alphasort);
+	if (n < 0 && errno != ENOENT && errno != ENOTDIR)
+		fprintf(stderr, "tunneld: cannot look into %s: %s\n", root, strerror(errno));
 	for (int i = 0; i < n; i++) {
 		size_t k = a->role ? strlen(a->role) : 0;
 		if (list[i]->d_name[0] != '.' &&

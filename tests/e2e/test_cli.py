@@ -65,6 +65,14 @@ def usage():
 		assert err.startswith('tunneld: ') and '\ntry: tunneld ' in err, (argv, err)
 
 
+@test('command line: output that cannot be written is a failure', 30, short=True)
+def full():
+	for argv in (['--help'], ['--options'], ['status', '--help']):
+		with open('/dev/full', 'w') as f:
+			r = subprocess.run([BIN] + argv, stdout=f, stderr=subprocess.PIPE, env=clean_env(), timeout=20 * SLOW)
+		assert r.returncode == 1 and b'cannot write the output' in r.stderr, (argv, r)
+
+
 @test('forward: a -L that is none is told as it was written', 30, short=True)
 def forward_spec():
 	for spec in ('80', 'x:localhost:80', '0:localhost:http', '1:2:3:4:5', '127.0.0.1::localhost:80', '0:localhost:80;'):
