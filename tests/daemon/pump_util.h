@@ -28,6 +28,7 @@ static struct world {
 	bool hold, tiny, reconnect;
 	int opened, target, links, exit_code;
 	const char *type;
+	size_t memory;
 	int fds;
 } W;
 
@@ -148,7 +149,8 @@ static void on_request(void *ctx, struct td_request *r)
 
 static void session_cfg(struct tnl_session_config *c, bool agent)
 {
-	*c = (struct tnl_session_config){ .agent = agent, .session_id = "s-1", .memory_max = 2 << 20, .stream_window = 256 << 10,
+	*c = (struct tnl_session_config){ .agent = agent, .session_id = "s-1", .memory_max = W.memory ? W.memory : 2 << 20,
+		.stream_window = 256 << 10,
 		.max_payload = 16384, .offer_capabilities = true, .fin_quiet_ns = 50 * TD_MS, .resend_max = 3000 };
 	if (agent) {
 		c->session_type = W.type;

@@ -324,22 +324,36 @@ static void a_slow_reader_of_errors_gets_them_all(void **state)
 
 static void at_the_memory_limit_reading_stops_and_goes_on(void **state)
 {
+	enum { N = 24 };
+	struct flow f[N];
+	int target[N];
+	uint64_t sum = 0, last = 1;
+
 	W.tiny = true;
+	W.memory = 16 << 20;
 	pumps_up();
-	int fd = open_stream();
-	struct flow f = { fd, -1, 4000000, 0, 0, 0 };
-	td_memory_limit(400000);
-	uint64_t last = 0;
-	for (int still = 0; still < 400; still = f.sent == last ? still + 1 : 0) {
-		last = f.sent;
-		step(&f, 1);
-		assert_true(td_memory_used() < 400000 + 2 * 262144 + 200000);
+	for (int i = 0; i < N; i++) {
+		f[i] = (struct flow){ open_stream(), -1, 400000, 0, 0, 0 };
+		target[i] = W.target;
 	}
-	assert_true(f.sent < f.total);
-	f.to = W.target;
-	flow_all(&f, 1); /* the limit stays: a reader that reads again is all it takes */
-	td_memory_limit(96u << 20);
-	close(fd);
+	W.target = -1;
+	td_memory_limit(400000);
+	for (int still = 0; still < 200; still = sum == last ? still + 1 : 0) {
+		last = sum;
+		step(f, N);
+		sum = 0;
+		for (int i = 0; i < N; i++)
+			sum += f[i].sent;
+		assert_true(td_memory_used() < 2 * 262144 + 200000); /* each session has its least share */
+	}
+	assert_true(sum < N * 400000);
+	for (int i = 0; i < N; i++)
+		f[i].to = target[i];
+	flow_all(f, N); /* the limit stays: readers that read again are all it takes */
+	for (int i = 0; i < N; i++) {
+		close(f[i].from);
+		close(target[i]);
+	}
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
