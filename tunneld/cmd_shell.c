@@ -108,6 +108,12 @@ static const struct td_client_cb client_cb = {
 	.exit_code = on_exit_code,
 };
 
+/* A command that was cut short did not succeed: what a shell says of one that a signal ended. */
+static void on_signal(struct td_cli *c, int signum)
+{
+	td_cli_finish(c, 128 + signum);
+}
+
 /* The words of the command as one line, as ssh does it. */
 static char *join(char **words, int n)
 {
@@ -154,6 +160,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	cc.document = document ? document : !line ? NULL :
 		      k.tty || force ? "AWS-StartInteractiveCommand" : "AWS-StartNonInteractiveCommand";
 	cc.command = line ? command : NULL;
+	if (line)
+		k.cli.on_signal = on_signal;
 	k.cli.client = td_client_new(k.cli.loop, &cc, &client_cb, &k);
 	tnl_free(line);
 	if (!k.cli.client)

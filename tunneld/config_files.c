@@ -4,6 +4,7 @@
 #include "tunneld/config_int.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -151,10 +152,20 @@ static void check_gateway_files(struct td_cfg_parse *p, const struct td_sec_rec 
 	drop_file(&kms);
 }
 
+/* A warning only: the user may be made later, and ports work without. */
+static void check_shell_user(struct td_cfg_parse *p, const struct td_sec_rec *s)
+{
+	const struct td_agent_config *a = &p->c->agent;
+	if (a->shell && a->shell_user && !getpwnam(a->shell_user))
+		td_cfg_warn(p, td_sec_line(s, "shell_user"), "shell_user: there is no user %s on this machine", a->shell_user);
+}
+
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
 {
 	if (s->kind == TD_SEC_GATEWAY)
 		check_gateway_files(p, s);
 	else if (TD_IN_AWS_KEYS >> s->kind & 1)
 		check_aws_files(p, s);
+	if (s->kind == TD_SEC_AGENT)
+		check_shell_user(p, s);
 }

@@ -314,6 +314,13 @@ static void test_conflicts(void **s)
 	       "t.ini:16: access_key_id K is taken already, on line 12\n");
 }
 
+static void test_shell_user(void **s)
+{
+	expect("[agent]\ninstance_id = i-1\nregion = eu-west-1\nshell = yes\nshell_user = no-such.user\nmax_streams = x\n", 0,
+	       "warning: t.ini:5: shell_user: there is no user no-such.user on this machine\n"
+	       "t.ini:6: max_streams = x: wants a number\n");
+}
+
 /* Quotes would be sent as part of a key or a name: said, but not refused, and without the value. */
 static void test_quotes(void **s)
 {
@@ -559,7 +566,7 @@ int main(void)
 	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
 	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
 	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_quotes),
+	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_quotes), cmocka_unit_test(test_shell_user),
 	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_files),	   cmocka_unit_test(test_nul),
 	    cmocka_unit_test(test_no_leak),	   cmocka_unit_test(test_find),

@@ -43,6 +43,19 @@ def terminal():
 		no_session(w)
 
 
+@test('shell: a command that a signal cuts short does not look like one that succeeded', 60)
+def cut_short():
+	with World() as w:
+		argv = shells(w) + ['--', 'echo started; sleep 100']
+		for number in (signal.SIGINT, signal.SIGTERM):
+			p = subprocess.Popen(argv, cwd=w.dir, env=clean_env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+			assert p.stdout.readline() == b'started\n'
+			p.send_signal(number)
+			assert p.wait(10 * SLOW) == 128 + number, p.returncode
+			p.stdout.close()
+		no_session(w)
+
+
 @test('shell: SIGTERM, SIGHUP, SIGINT and the end of the agent restore the terminal; signals end the session within 5 s', 90)
 def restored():
 	with World() as w:
