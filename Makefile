@@ -54,7 +54,9 @@ include tests/tests.mk
 
 $(BUILD)/.deps: Makefile
 	@mkdir -p $(BUILD)
-	@miss=""; for h in ev.h wslay/wslay.h cjson/cJSON.h ini.h ares.h sqlite3.h openssl/ssl.h; do \
+	@[ -n '$(if $(BORINGSSL_PREFIX),$(filter %.a,$(SSL_LIBS)),x)' ] || \
+	  { echo "no libssl.a and libcrypto.a in $(BORINGSSL_PREFIX)/lib or $(BORINGSSL_PREFIX)/build" >&2; exit 1; }
+	@miss=""; for h in ev.h wslay/wslay.h cjson/cJSON.h ini.h ares.h sqlite3.h openssl/aead.h; do \
 	  printf '#include <%s>\n' $$h | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 || miss="$$miss $$h"; done; \
 	for h in $$miss; do case $$h in ev.h) p=libev-dev;; wslay*) p=libwslay-dev;; cjson*) p=libcjson-dev;; ini.h) p=libinih-dev;; \
 	  ares.h) p=libc-ares-dev;; sqlite3.h) p=libsqlite3-dev;; openssl*) p="android-libboringssl-dev (or BORINGSSL_PREFIX=)";; esac; \
