@@ -5,7 +5,7 @@
 #define MS 1000000u
 #define SEC 1000000000u
 #define RATE_WINDOW (500u * MS) /* a rate is remembered this long, or ten round trips */
-#define EXTRA_MAX (12u * MS)	/* most of bunching that is allowed for */
+#define EXTRA_MAX (12u * MS)	/* most of bunching that is allowed for, or half a round trip */
 #define EXTRA_FREE (2u * MS)	/* bunching that counts as smooth */
 #define LATE_ACKS 8u		/* so many late acks in a row end the startup */
 #define GROW_STARTUP 4u		/* so many steps without a queue start it again */
@@ -190,7 +190,9 @@ static void note_bunch(struct tnl_cc *c, size_t len, uint64_t now)
 	c->epoch_bytes += len;
 	uint64_t extra = c->epoch_bytes - expect, smooth = bytes_in(c->max_rate, EXTRA_FREE);
 	extra = extra > smooth ? extra - smooth : 0;
-	uint64_t most = bytes_in(c->max_rate, EXTRA_MAX);
+	/* TCP that repairs a loss holds back what is behind it for a round trip: half of that is allowed for. */
+	uint64_t longest = base_rtt(c) / 2 > EXTRA_MAX ? base_rtt(c) / 2 : EXTRA_MAX;
+	uint64_t most = bytes_in(c->max_rate, longest);
 	c->max_extra = max_add(&c->extra, extra < most ? extra : most, RATE_WINDOW / TNL_CC_SLOTS, now);
 }
 
@@ -255,7 +257,7 @@ static void startup_round(struct tnl_cc *c)
 		return;
 	if (c->max_rate > c->full_rate + c->full_rate / 4) {
 		c->full_rate = c->max_rate;
-		c->slow_rounds = 0;
+		c->slow_rounds = c->late_acks = 0;
 	} else if (++c->slow_rounds >= 3) {
 		leave_startup(c);
 	}
@@ -315,9 +317,10 @@ void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_a
 	} else if (c->state == TNL_CC_STARTUP) {
 		if (c->limited && c->cwnd < c->cwnd_max)
 			c->cwnd = c->cwnd + len < c->cwnd_max ? c->cwnd + len : c->cwnd_max;
-		/* The first messages go out as one burst and queue behind themselves. */
+		/* The first messages go out as one burst and queue behind themselves, and TCP below starts slowly too:
+		 * as long as the rate still grows, late acks are no sign of a full path. */
 		c->late_acks = s->delivered > 0 && is_late(c, rtt) ? c->late_acks + 1 : 0;
-		if (c->late_acks >= LATE_ACKS && c->rate_known)
+		if (c->late_acks >= LATE_ACKS && c->rate_known && c->max_rate <= c->full_rate + c->full_rate / 4)
 			leave_startup(c);
 	} else {
 		note_bunch(c, len, now);

@@ -18,9 +18,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TESTS = []
 
 
-def test(name, timeout=60, short=False, long=False):
+def test(name, timeout=60, short=False, long=False, alone=False):
+	"""alone: measures time or memory, so nothing else runs beside it."""
 	def wrap(fn):
-		TESTS.append((name, fn, timeout, short, long))
+		TESTS.append((name, fn, timeout, short, long, alone))
 		return fn
 	return wrap
 
@@ -53,8 +54,8 @@ def child(fn, out):
 
 
 class Running:
-	def __init__(self, name, fn, limit):
-		self.name, self.limit = name, limit
+	def __init__(self, name, fn, limit, alone):
+		self.name, self.limit, self.alone = name, limit, alone
 		self.out = tempfile.TemporaryFile()
 		self.t0 = time.monotonic()
 		sys.stdout.flush()
@@ -100,7 +101,7 @@ def main():
 	ap.add_argument('--match', default='')
 	ap.add_argument('--list', action='store_true')
 	ap.add_argument('--verbose', action='store_true')
-	ap.add_argument('--jobs', type=int, default=1)
+	ap.add_argument('--jobs', type=int, default=1, help='tests at a time')
 	ap.add_argument('paths', nargs='+')
 	args = ap.parse_args()
 	sys.path.insert(0, HERE)
@@ -121,14 +122,15 @@ def main():
 		return 1
 	certs = tempfile.mkdtemp(prefix='tunneld-certs-')
 	count = {'PASS': 0, 'FAIL': 0, 'SKIP': 0}
-	waiting, running = list(chosen), []
+	# Those that run beside others first.
+	waiting, running = [t for t in chosen if not t[5]] + [t for t in chosen if t[5]], []
 	try:
 		harness.make_certificates(certs)
 		os.environ['CERT_DIR'] = certs
 		while waiting or running:
-			while waiting and len(running) < args.jobs:
-				name, fn, limit, _, _ = waiting.pop(0)
-				running.append(Running(name, fn, limit * harness.SLOW))
+			while waiting and len(running) < args.jobs and not (running and (waiting[0][5] or running[0].alone)):
+				name, fn, limit, _, _, alone = waiting.pop(0)
+				running.append(Running(name, fn, limit * harness.SLOW, alone))
 			for r in list(running):
 				got = r.poll()
 				if not got:

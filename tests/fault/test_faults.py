@@ -136,7 +136,7 @@ def flips():
 		c.close()
 
 
-@test('black hole without FIN: recovered within ping and pong', 90, short=True)
+@test('black hole without FIN: recovered within ping and pong', 90, short=True, alone=True)
 def black_hole():
 	with FaultWorld() as w:
 		w.build()
@@ -195,7 +195,7 @@ def refused_while():
 		c.close(), d.close()
 
 
-@test('recovery time after a cut of 1 s', 60)
+@test('recovery time after a cut of 1 s', 60, alone=True)
 def cut_one_second():
 	with FaultWorld() as w:
 		w.build(handler=echo)

@@ -152,12 +152,12 @@ def latency_beside(bulk_up, bound, **link):
 		c.close(), p.close()
 
 
-@test('link: ping beside a bulk upload, 50 ms, 5 MB/s', 90)
+@test('link: ping beside a bulk upload, 50 ms, 5 MB/s', 90, alone=True)
 def latency_rate():
 	latency_beside(2 * MIB, 0.040, rtt=50, rate=5000000, queue=1000000)
 
 
-@test('link: ping beside a bulk upload, 50 ms, no rate limit', 90)
+@test('link: ping beside a bulk upload, 50 ms, no rate limit', 90, alone=True)
 def latency_free():
 	latency_beside(8 * MIB, 0.040, rtt=50)
 

@@ -83,12 +83,12 @@ def stalled_reader(total, seconds):
 		c.close(), d.close()
 
 
-@test('400 MB to a target that stalls: every process under 120 MiB, others go on', 240)
+@test('400 MB to a target that stalls: every process under 120 MiB, others go on', 240, alone=True)
 def target_400():
 	stalled_target(400 * 1000 * 1000, 3)
 
 
-@test('400 MB to a local reader that stalls: every process under 120 MiB, others go on', 240)
+@test('400 MB to a local reader that stalls: every process under 120 MiB, others go on', 240, alone=True)
 def reader_400():
 	stalled_reader(400 * 1000 * 1000, 3)
 
@@ -98,7 +98,7 @@ def target_10():
 	stalled_target(10 * 1000 * 1000, 1)
 
 
-@test('40 stalled connections in one session: memory stays under the cap, the 41st goes on', 120)
+@test('40 stalled connections in one session: memory stays under the cap, the 41st goes on', 120, alone=True)
 def forty_stalled():
 	with World() as w:
 		gate = threading.Event()
@@ -128,7 +128,7 @@ def forty_stalled():
 			c.close()
 
 
-@test('a gateway that stalls (SIGSTOP) for 3 s: readers stop, memory stays, all arrives', 90)
+@test('a gateway that stalls (SIGSTOP) for 3 s: readers stop, memory stays, all arrives', 90, alone=True)
 def gateway_stopped():
 	import signal
 	with FaultWorld() as w:
@@ -215,11 +215,11 @@ def connections(sequential, concurrent):
 				assert x - before < 40 * MIB, '%s kept %.1f MiB after %d connections at once' % (p.name, (x - before) / MIB, fit)
 
 
-@test('1,000 connections in turn and 1,000 at once: descriptors and memory back', 150)
+@test('1,000 connections in turn and 1,000 at once: descriptors and memory back', 150, alone=True)
 def connections_1000():
 	connections(1000, 1000)
 
 
-@test('10,000 connections in turn and 10,000 at once: descriptors and memory back', 400, long=True)
+@test('10,000 connections in turn and 10,000 at once: descriptors and memory back', 400, long=True, alone=True)
 def connections_10000():
 	connections(10000, 10000)
