@@ -337,6 +337,16 @@ bool tnl_channel_idle(const struct tnl_channel *ch)
 	return ch->sendq.base == ch->sendq.next && !ch->ackq.count && tnl_list_empty(&ch->unnumbered);
 }
 
+int64_t tnl_channel_oldest(const struct tnl_channel *ch)
+{
+	return ch->sendq.base;
+}
+
+int64_t tnl_channel_next(const struct tnl_channel *ch)
+{
+	return ch->sendq.next;
+}
+
 bool tnl_channel_paused(const struct tnl_channel *ch)
 {
 	return ch->paused;

@@ -12,7 +12,8 @@ const char *tnl_reset_text(uint32_t reason)
 	static const char *const text[] = {"no reason given",	"connection reset at the other end",
 					   "could not connect", "not allowed",
 					   "timed out",		"session over",
-					   "too many streams",	"shutting down"};
+					   "too many streams",	"shutting down",
+					   "the agent lost its link and may take again what it has"};
 	return reason < sizeof text / sizeof *text ? text[reason] : "unknown reason";
 }
 

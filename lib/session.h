@@ -39,7 +39,8 @@ enum tnl_session_state { TNL_SS_NEW, TNL_SS_HANDSHAKE, TNL_SS_READY, TNL_SS_CLOS
 
 /* Reasons on RST frames (cmd 5) and in on_stream_reset. */
 enum tnl_reset { TNL_RESET_UNSPEC, TNL_RESET_PEER /* the far TCP end reset */, TNL_RESET_CONNECT /* dial failed */,
-	TNL_RESET_DENIED, TNL_RESET_TIMEOUT, TNL_RESET_SESSION /* session over */, TNL_RESET_LIMIT, TNL_RESET_SHUTDOWN };
+	TNL_RESET_DENIED, TNL_RESET_TIMEOUT, TNL_RESET_SESSION /* session over */, TNL_RESET_LIMIT, TNL_RESET_SHUTDOWN,
+	TNL_RESET_DOUBT /* a stock agent lost its link while bytes were on their way to it */ };
 const char *tnl_reset_text(uint32_t reason);
 
 struct tnl_session; struct tnl_stream;

@@ -250,8 +250,30 @@ static void in_channel_closed(struct tnl_session *s, const struct tnl_msg *m)
 	tnl_channel_closed_fini(&c);
 }
 
+/* A stock agent that cannot write an ack, because its link has just broken, takes the resend for a new message and
+ * writes the bytes a second time. Nothing tells which they are: what was under way to it is given up with a reset,
+ * which the program at this end can see, instead of bytes that are wrong without a sign. */
+static void stock_agent_gone(struct tnl_session *s)
+{
+	int64_t oldest = tnl_channel_oldest(s->ch);
+	enum tnl_session_mode m = s->info.mode;
+
+	if (s->cfg.agent || s->caps.present || s->state != TNL_SS_READY ||
+	    (m != TNL_MODE_MUX && m != TNL_MODE_BASIC && m != TNL_MODE_SINGLE))
+		return;
+	tnl_list_foreach_safe(it, &s->mux.streams) {
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
+		if (st->zombie || st->was_reset || st->last_number < oldest)
+			continue;
+		tnl_stream_reset_(st, TNL_RESET_DOUBT);
+		tnl_stream_peer_reset_(st, TNL_RESET_DOUBT);
+	}
+}
+
 static void in_publication(struct tnl_session *s, bool started)
 {
+	if (!started)
+		stock_agent_gone(s);
 	if (!s->cb.on_publication)
 		return;
 	tnl_cb_enter(s);

@@ -41,6 +41,7 @@ struct tnl_stream {
 	uint32_t reset_reason;
 	uint32_t sent, peer_consumed, peer_window;          /* smux 2 */
 	uint64_t tx_at, rx_at, shut_at, timer_at;
+	int64_t last_number;      /* message that carries its latest bytes; -1: none yet */
 	/* receiving */
 	struct tnl_kept kept;
 	uint32_t kept_ptype;

@@ -18,6 +18,7 @@ struct tnl_stream *tnl_stream_new_(struct tnl_session *s, uint64_t now)
 	st->connected = !s->cfg.agent || s->info.mode == TNL_MODE_SHELL || s->info.mode == TNL_MODE_COMMAND;
 	st->peer_window = TNL_MUX_FIRST_WINDOW;
 	st->tx_at = st->rx_at = now;
+	st->last_number = -1;
 	st->timer_at = TNL_NEVER;
 	return st;
 }
@@ -414,6 +415,7 @@ int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype, uint64_t 
 	}
 	st->sent += (uint32_t)n;
 	st->tx_at = now;
+	st->last_number = tnl_channel_next(s->ch);
 	tnl_mux_charge(st, len);
 	int rc = tnl_session_commit(s, s->reserved_at, len, ptype, now);
 	if (rc)

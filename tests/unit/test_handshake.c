@@ -621,15 +621,6 @@ static void stock_client_without_acknowledgement(void **state)
 	assert_int_equal(r.e.err, TNL_EREFUSED);
 	assert_non_null(strstr(r.e.text, "acknowledge"));
 	raw_fini(&r);
-	/* An agent that must encrypt, and a stock client on a port. */
-	c = agent();
-	c.kms_key_id = "arn:key";
-	c.require_encryption = true;
-	raw_init(&r, &c);
-	raw_text(&r, TNL_PT_HANDSHAKE_RESPONSE, kms_response);
-	assert_int_equal(r.e.err, TNL_EREFUSED);
-	assert_non_null(strstr(r.e.text, "does not encrypt port sessions"));
-	raw_fini(&r);
 }
 
 /* The right key is not enough: the answer has to be the same 64 bytes. */
@@ -670,8 +661,8 @@ static void complete_without_challenge(void **state)
 	raw_fini(&r);
 }
 
-/* The key exchange with a stock client on a port session: done, and the data left as the stock agent leaves it. */
-static void stock_port_stays_plain(void **state)
+/* A stock client that has the key encrypts a port session too, though no stock agent ever asks it: so do we. */
+static void stock_client_encrypts_port(void **state)
 {
 	struct raw r;
 	struct tnl_session_config c = agent();
@@ -679,6 +670,7 @@ static void stock_port_stays_plain(void **state)
 	struct tnl_buf text;
 	(void)state;
 	c.kms_key_id = "arn:key";
+	c.require_encryption = true;
 	raw_init(&r, &c);
 	raw_text(&r, TNL_PT_HANDSHAKE_RESPONSE, kms_response);
 	struct tnl_seal *self = tnl_seal_new(pair_key, false);
@@ -690,10 +682,13 @@ static void stock_port_stays_plain(void **state)
 	assert_int_equal(tnl_hs_challenge_write(&text, sealed, 92), 0);
 	raw_send(&r, TNL_PT_ENC_CHALLENGE_RESPONSE, tnl_buf_data(&text), tnl_buf_len(&text));
 	assert_int_equal(r.e.ready, 1);
-	assert_false(tnl_session_info(r.e.s)->encrypted);
-	raw_smux(&r, 1, TNL_SMUX_SYN, 3, NULL, 0);
-	raw_smux(&r, 1, TNL_SMUX_PSH, 3, "plain", 5);
-	rec_expect(&r.e.rec[0], "plain");
+	assert_true(tnl_session_info(r.e.s)->encrypted);
+	uint8_t f[128];
+	size_t n = raw_frame(f + TNL_SEAL_NONCE, 1, TNL_SMUX_SYN, 3, NULL, 0);
+	n += raw_frame(f + TNL_SEAL_NONCE + n, 1, TNL_SMUX_PSH, 3, "secret", 6);
+	assert_int_equal(tnl_seal_seal(self, f, n), 0);
+	raw_send(&r, TNL_PT_OUTPUT, f, n + TNL_SEAL_OVERHEAD);
+	rec_expect(&r.e.rec[0], "secret");
 	tnl_buf_fini(&text);
 	tnl_seal_free(self);
 	raw_fini(&r);
@@ -723,7 +718,7 @@ int main(void)
 		cmocka_unit_test(client_with_captured_agent),
 		cmocka_unit_test(kms_failures),
 		cmocka_unit_test(stock_client_without_acknowledgement),
-		cmocka_unit_test(stock_port_stays_plain),
+		cmocka_unit_test(stock_client_encrypts_port),
 		cmocka_unit_test(wrong_challenge_answer),
 		cmocka_unit_test(complete_without_challenge),
 	};

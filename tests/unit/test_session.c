@@ -256,6 +256,60 @@ static void fin_held_back(void **state)
 	raw_fini(&r);
 }
 
+static void raw_pause(struct raw *r)
+{
+	uint8_t b[TNL_MSG_HDR];
+	struct tnl_msg m = {.type = TNL_MT_PAUSE_PUBLICATION, .schema = 1, .created_ms = 1};
+	size_t n = tnl_msg_encode(b, &m);
+	assert_int_equal(tnl_session_feed(r->e.s, b, n, r->now), 0);
+	raw_move(r);
+}
+
+/* A stock agent whose link broke may take a message again that it could not acknowledge: streams with bytes under way
+ * are reset, the others go on. */
+static void stock_agent_loses_its_link(void **state)
+{
+	struct raw r;
+	struct tnl_session_config c = client();
+	(void)state;
+	raw_client(&r, &c, STOCK_REQUEST("3.3.0.0"));
+	struct rec *quiet = raw_open(&r), *busy = raw_open(&r);
+	rec_puts(quiet, "one");
+	rec_puts(busy, "two");
+	raw_move(&r);
+	raw_pause(&r);
+	assert_false(quiet->reset || busy->reset); /* all is acknowledged */
+	raw_smux(&r, 1, TNL_SMUX_NOP, 0, NULL, 0); /* any stream message ends the pause */
+	r.deaf = true;
+	rec_puts(busy, "three");
+	raw_move(&r);
+	raw_pause(&r);
+	assert_true(busy->reset);
+	assert_int_equal(busy->reason, TNL_RESET_DOUBT);
+	assert_false(quiet->reset);
+	r.deaf = false;
+	raw_smux(&r, 1, TNL_SMUX_PSH, tnl_stream_id(quiet->st), "still here", 10);
+	rec_expect(quiet, "still here");
+	raw_fini(&r);
+}
+
+/* Between our own ends every byte is where it belongs, whatever breaks: nothing is given up. */
+static void own_agent_loses_its_link(void **state)
+{
+	struct raw r;
+	struct tnl_session_config c = client();
+	(void)state;
+	raw_client(&r, &c, OWN_REQUEST);
+	struct rec *busy = raw_open(&r);
+	r.deaf = true;
+	rec_puts(busy, "one");
+	raw_move(&r);
+	raw_pause(&r);
+	assert_false(busy->reset);
+	r.deaf = false;
+	raw_fini(&r);
+}
+
 /* A stock FIN ends both directions, after the bytes that are kept. */
 static void stock_fin_after_kept_bytes(void **state)
 {
@@ -987,6 +1041,8 @@ int main(void)
 		cmocka_unit_test(stalled_reader_v1),
 		cmocka_unit_test(windows_share_memory),
 		cmocka_unit_test(fin_held_back),
+		cmocka_unit_test(stock_agent_loses_its_link),
+		cmocka_unit_test(own_agent_loses_its_link),
 		cmocka_unit_test(stock_fin_after_kept_bytes),
 		cmocka_unit_test(agent_fin_to_stock),
 		cmocka_unit_test(dial_failed),
