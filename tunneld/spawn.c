@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -95,6 +96,7 @@ static _Noreturn void child_main(const struct td_spawn *s, const struct identity
 	closefrom(3);
 	if (id->change && (initgroups(id->name, id->gid) != 0 || setgid(id->gid) != 0 || setuid(id->uid) != 0))
 		_exit(126);
+	prctl(PR_SET_PDEATHSIG, SIGHUP); /* the agent may be killed; after the change of user, which clears it */
 	umask(022);
 	child_environment(id, s->terminal);
 	if (chdir(id->home) != 0 && chdir("/") != 0)
