@@ -34,10 +34,8 @@ int td_cli_code(int err, const char *type)
 		return TD_EXIT_CREDENTIALS;
 	if (!strcmp(type, "TargetNotConnected"))
 		return TD_EXIT_NOT_CONNECTED;
-	if (err == TNL_EREFUSED)
+	if (err == TNL_EREFUSED || err == TNL_ECLOSED) /* closed before it was ready: the far end does not want it */
 		return TD_EXIT_REFUSED;
-	if (err == TNL_ECLOSED)
-		return TD_EXIT_LOST;
 	return TD_EXIT_RUNTIME;
 }
 

@@ -10,7 +10,8 @@
  *
  * State of a session:   CONNECTING ─ both ends came once ─► CONNECTED ─ end ─► ENDED
  *                            └──────────────── end ──────────────────────────────┘
- * Its links come and go without changing it. */
+ * Its links come and go without changing it.  A client that comes with its token
+ * after the end is told how it ended, and nothing else. */
 #ifndef TD_GW_H
 #define TD_GW_H
 #include "lib/json.h"
@@ -88,6 +89,8 @@ struct gw_session {
 	const char *status;                   /* for the ended */
 	enum gw_session_state state;
 	bool complete;                        /* agent_task_complete came */
+	bool agent_lost;                      /* the agent's link broke since the client's attached (or before a restart) */
+	bool tell_lost;                       /* the client that is attached now is still to hear of that */
 	uint64_t started_ms, ended_ms, expires_ms; /* wall */
 	uint64_t started, expires, last_stream; /* monotonic; expires UINT64_MAX: none */
 	uint64_t ended, linger_until;
@@ -226,6 +229,7 @@ struct gw_session *gw_session_get(struct td_gateway *g, const char *id);
 int gw_sessions_restore(struct td_gateway *g);
 void gw_session_save(struct gw_session *s, td_store_done *fn, void *ctx);
 void gw_session_end(struct gw_session *s, const char *status, const char *output);
+void gw_session_farewell(struct gw_session *s);         /* to a client that came after the end */
 void gw_session_rearm(struct gw_session *s);
 void gw_session_free(struct gw_session *s);
 void gw_session_seen(struct gw_session *s);             /* both ends came: CONNECTED */

@@ -283,7 +283,7 @@ void gw_link_refuse_token(struct gw_link *l, const char *field)
 static int open_data_check(const struct gw_link *l, const struct gw_session *s, const struct tnl_open *o, const char **field)
 {
 	*field = "session";
-	if (!s || s->state == GW_S_ENDED)
+	if (!s || (s->state == GW_S_ENDED && l->role == GW_AGENT))
 		return TNL_ENOTFOUND;
 	*field = "instance";
 	if (l->role == GW_AGENT && strcmp(l->instance, s->target) != 0)
@@ -310,8 +310,10 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 		return;
 	}
 	struct gw_end *e = &s->ends[l->role];
+	unsigned tokens = e->tokens.n;
 	if (gw_token_use(g, &e->tokens, o->token, client_id, &field) != 0) {
-		gw_session_save(s, NULL, NULL);
+		if (e->tokens.n != tokens)    /* spent by this attempt */
+			gw_session_save(s, NULL, NULL);
 		gw_link_refuse_token(l, field);
 		return;
 	}
@@ -326,13 +328,19 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 	struct gw_link *old = e->link;
 	if (old) {
 		gw_count(g, GW_C_LINKS_REPLACED);
+		if (l->role == GW_AGENT)      /* lost before we noticed */
+			s->agent_lost = s->tell_lost = true;
 		e->link = NULL;
 		old->end = NULL;
 		gw_link_free(old);
 	}
+	if (s->state == GW_S_ENDED)
+		gw_relay_drop(e);             /* the end is all that it is told */
 	td_debug("gateway", s->id, "%s attached peer=%s", l->role == GW_CLIENT ? "client" : "agent", td_wslink_peer(l->w));
 	gw_link_vouched(l);
 	gw_relay_attach(e, l);
+	if (s->state == GW_S_ENDED)
+		gw_session_farewell(s);
 	gw_session_seen(s);
 	gw_session_save(s, NULL, NULL);
 	gw_session_rearm(s);

@@ -183,28 +183,55 @@ void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
 	tnl_free(out);
 }
 
-static void publication(struct gw_end *e, enum tnl_mtype t)
+#define PUBLICATION_MAX 1024u
+
+/* Behind what waits, or before it when the link has just come. */
+static void publication(struct gw_end *e, enum tnl_mtype t, bool first)
 {
+	uint8_t out[TNL_MSG_HDR + PUBLICATION_MAX];
 	struct tnl_buf b;
-	tnl_buf_init(&b, 1024);
-	if (e->link && tnl_publication_write(&b, e->s->id) == 0)
-		gw_relay_send(e, t, tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_init(&b, PUBLICATION_MAX);
+	if (e->link && tnl_publication_write(&b, e->s->id) == 0) {
+		size_t n = gw_encode(e->s->g, out, t, tnl_buf_data(&b), tnl_buf_len(&b));
+		if (!first || send_now(e, out, n) != 0)
+			forward(e, out, n);
+	}
 	tnl_buf_fini(&b);
+}
+
+/* A stock agent whose link broke may take what is sent to it again for new.  The client has to know
+ * that the link broke, also when its own was not there at the time, or the gateway was not. */
+static void tell_lost(struct gw_session *s, bool first)
+{
+	struct gw_end *agent = &s->ends[GW_AGENT];
+	if (!s->tell_lost || !agent->link || !s->ends[GW_CLIENT].link)
+		return;
+	s->tell_lost = false;
+	if (agent->link->stock)
+		publication(&s->ends[GW_CLIENT], TNL_MT_PAUSE_PUBLICATION, first);
 }
 
 /* --- ends come and go --------------------------------------------------------------- */
 void gw_relay_attach(struct gw_end *e, struct gw_link *l)
 {
 	struct gw_end *o = other(e);
+	struct gw_session *s = e->s;
 	e->link = l;
 	e->seen = true;
-	e->attached_at = e->s->g->l->now;
+	e->attached_at = s->g->l->now;
 	l->end = e;
 	l->phase = GW_L_OPEN;
+	if (e->role == GW_CLIENT) {
+		s->tell_lost |= s->agent_lost;
+		s->agent_lost = false;
+	}
+	bool both = o->link && s->state != GW_S_ENDED;
+	if (both)
+		tell_lost(s, e->role == GW_CLIENT);
 	gw_relay_flush(e);                    /* what waited for it */
-	if (o->link) {
-		publication(e, TNL_MT_START_PUBLICATION);
-		publication(o, TNL_MT_START_PUBLICATION);
+	if (both) {
+		publication(e, TNL_MT_START_PUBLICATION, false);
+		publication(o, TNL_MT_START_PUBLICATION, false);
 	}
 	pausing(e);
 }
@@ -221,7 +248,8 @@ void gw_relay_detach(struct gw_end *e)
 		gw_relay_drop(e);
 		return;
 	}
-	publication(o, TNL_MT_PAUSE_PUBLICATION);
+	e->s->agent_lost |= e->role == GW_AGENT;
+	publication(o, TNL_MT_PAUSE_PUBLICATION, false);
 }
 
 void gw_relay_drop(struct gw_end *e)

@@ -92,10 +92,8 @@ void gw_session_save(struct gw_session *s, td_store_done *fn, void *ctx)
 		.started_ms = s->started_ms, .ended_ms = s->ended_ms, .expires_ms = s->expires_ms,
 		.status = s->state == GW_S_ENDED ? s->status : s->state == GW_S_CONNECTED ? "Connected" : "Connecting",
 	};
-	if (s->state != GW_S_ENDED) {
-		add_tokens(&r, &s->ends[GW_CLIENT]);
-		add_tokens(&r, &s->ends[GW_AGENT]);
-	}
+	add_tokens(&r, &s->ends[GW_CLIENT]);
+	add_tokens(&r, &s->ends[GW_AGENT]);
 	td_store_put(s->g->store, &r, fn, ctx);
 }
 
@@ -217,18 +215,19 @@ static void restore_one(void *ctx, const struct td_store_session *r)
 	s->ended_ms = r->ended_ms;
 	s->expires_ms = r->expires_ms;
 	s->output = tnl_strdup(r->output);
+	restore_tokens(s, r);
 	if (r->ended_ms) {
 		s->state = GW_S_ENDED;
 		s->status = static_status(r->status);
 		tnl_list_push_back(&g->history, &s->by_age);
 		g->nhistory++;
+		gw_session_rearm(s);
 		return;
 	}
-	restore_tokens(s, r);
 	snprintf(s->ends[GW_CLIENT].client_id, TD_STORE_CLIENT_ID, "%s", r->client_id);
 	s->ends[GW_CLIENT].client_id_set = r->client_id[0] != 0;
 	s->state = strcmp(r->status, "Connected") == 0 ? GW_S_CONNECTED : GW_S_CONNECTING;
-	s->ends[GW_CLIENT].seen = s->ends[GW_AGENT].seen = s->state == GW_S_CONNECTED;
+	s->ends[GW_CLIENT].seen = s->ends[GW_AGENT].seen = s->agent_lost = s->state == GW_S_CONNECTED;
 	if (s->expires_ms)
 		s->expires = s->expires_ms > g->l->wall_ms ? g->l->now + (s->expires_ms - g->l->wall_ms) * TD_MS : g->l->now;
 	struct gw_instance *i = gw_instance_get(g, s->target);
@@ -238,6 +237,7 @@ static void restore_one(void *ctx, const struct td_store_session *r)
 		s->ended_ms = g->l->wall_ms;
 		tnl_list_push_back(&g->history, &s->by_age);
 		g->nhistory++;
+		gw_session_rearm(s);
 		return;
 	}
 	activate(s, i);
@@ -269,7 +269,7 @@ int gw_sessions_restore(struct td_gateway *g)
 }
 
 /* --- the end ------------------------------------------------------------------- */
-static void send_closed(struct gw_session *s, struct gw_instance *inst)
+static int write_closed(struct gw_session *s, struct tnl_buf *b)
 {
 	uint8_t u[16];
 	char id[TNL_UUID_STR];
@@ -277,18 +277,27 @@ static void send_closed(struct gw_session *s, struct gw_instance *inst)
 	tnl_uuid_str(u, id);
 	struct tnl_channel_closed c = { .message_id = id, .session_id = s->id, .destination_id = s->id, .output = s->output,
 					.created_ms = s->g->l->wall_ms };
+	tnl_buf_init(b, 64 * 1024);
+	return tnl_channel_closed_write(b, &c);
+}
+
+static void send_closed_to(struct gw_session *s, struct gw_end *e)
+{
 	struct tnl_buf b;
-	tnl_buf_init(&b, 64 * 1024);
-	if (tnl_channel_closed_write(&b, &c) == 0) {
-		const uint8_t *p = tnl_buf_data(&b);
-		size_t n = tnl_buf_len(&b);
-		if (s->ends[GW_CLIENT].link)
-			gw_relay_send(&s->ends[GW_CLIENT], TNL_MT_CHANNEL_CLOSED, p, n);
-		if (s->ends[GW_AGENT].link)
-			gw_relay_send(&s->ends[GW_AGENT], TNL_MT_CHANNEL_CLOSED, p, n);
-		else if (!s->complete)
-			gw_control_send(inst, TNL_MT_CHANNEL_CLOSED, p, n);
-	}
+	if (write_closed(s, &b) == 0 && e->link)
+		gw_relay_send(e, TNL_MT_CHANNEL_CLOSED, tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_fini(&b);
+}
+
+static void send_closed(struct gw_session *s, struct gw_instance *inst)
+{
+	struct tnl_buf b;
+	send_closed_to(s, &s->ends[GW_CLIENT]);
+	send_closed_to(s, &s->ends[GW_AGENT]);
+	if (s->ends[GW_AGENT].link || s->complete)
+		return;
+	if (write_closed(s, &b) == 0)
+		gw_control_send(inst, TNL_MT_CHANNEL_CLOSED, tnl_buf_data(&b), tnl_buf_len(&b));
 	tnl_buf_fini(&b);
 }
 
@@ -306,7 +315,7 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	s->ended = g->l->now;
 	tnl_free(s->output);
 	s->output = tnl_strdup(output ? output : "");
-	s->ends[0].tokens.n = s->ends[1].tokens.n = 0;
+	s->ends[GW_AGENT].tokens.n = 0;       /* a client's stay: whoever still comes with one hears why */
 	tnl_list_remove(&s->by_instance);
 	s->inst = NULL;
 	tnl_list_remove(&s->by_age);
@@ -322,6 +331,13 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	gw_session_save(s, NULL, NULL);
 	gw_session_rearm(s);
 	trim_history(g);
+}
+
+void gw_session_farewell(struct gw_session *s)
+{
+	s->ended = s->g->l->now;
+	s->linger_until = s->ended + GW_LINGER_NS;
+	send_closed_to(s, &s->ends[GW_CLIENT]);
 }
 
 void gw_session_free(struct gw_session *s)
@@ -406,11 +422,34 @@ static uint64_t agent_deadline(const struct gw_session *s)
 	return lost;
 }
 
+/* When the next token that is left for a client of an ended session expires. */
+static uint64_t tokens_deadline(const struct gw_session *s)
+{
+	const struct gw_tokens *t = &s->ends[GW_CLIENT].tokens;
+	uint64_t now = s->g->l->now, wall = s->g->l->wall_ms, at = UINT64_MAX;
+	for (unsigned i = 0; i < t->n; i++)
+		at = min64(at, t->v[i].expires_ms > wall ? now + (t->v[i].expires_ms - wall) * TD_MS : now);
+	return at;
+}
+
+static void drop_expired(struct gw_session *s)
+{
+	struct gw_tokens *t = &s->ends[GW_CLIENT].tokens;
+	unsigned n = 0;
+	for (unsigned i = 0; i < t->n; i++)
+		if (t->v[i].expires_ms > s->g->l->wall_ms)
+			t->v[n++] = t->v[i];
+	if (n == t->n)
+		return;
+	t->n = n;
+	gw_session_save(s, NULL, NULL);
+}
+
 void gw_session_rearm(struct gw_session *s)
 {
 	uint64_t at;
 	if (s->state == GW_S_ENDED)
-		at = s->ends[0].link || s->ends[1].link ? s->linger_until : UINT64_MAX;
+		at = min64(s->ends[0].link || s->ends[1].link ? s->linger_until : UINT64_MAX, tokens_deadline(s));
 	else
 		at = min64(min64(idle_deadline(s), s->expires), agent_deadline(s));
 	td_timer_at(&s->timer, at);
@@ -421,7 +460,6 @@ static void on_linger(struct gw_session *s)
 	uint64_t now = s->g->l->now;
 	if (s->ends[GW_CLIENT].link && s->ends[GW_CLIENT].q.frames && now < s->ended + GW_LAST_WORDS_NS) {
 		s->linger_until = now + GW_LINGER_NS;   /* it is still reading what came before the end */
-		gw_session_rearm(s);
 		return;
 	}
 	for (int i = 0; i < 2; i++) {
@@ -441,7 +479,10 @@ static void on_timer(void *arg)
 	struct td_gateway *g = s->g;
 	uint64_t now = g->l->now;
 	if (s->state == GW_S_ENDED) {
-		on_linger(s);
+		drop_expired(s);
+		if (s->linger_until <= now)
+			on_linger(s);
+		gw_session_rearm(s);
 		return;
 	}
 	if (s->expires <= now) {

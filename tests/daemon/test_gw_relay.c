@@ -1,6 +1,8 @@
 /* The gateway's channels: tokens, the relay both ways, back-pressure, ends that
  * come and go, how sessions end, and what survives a restart. */
 #include "tests/daemon/gw_util.h"
+#include "tests/daemon/gw_raw.h"
+#include <sqlite3.h>
 
 static struct end control;
 
@@ -402,6 +404,109 @@ static void test_task_complete(void **state)
 	session_done(&s);
 }
 
+#define WHY "shells are off at this agent"
+
+/* The only thing that a client hears that comes after the end. */
+static void told_why(struct ses *s)
+{
+	struct tnl_channel_closed c;
+	open_client(&s->client, s->id, s->token, "client-1");
+	wait_for(s->client.closed);
+	assert_int_equal(s->client.code, 1000);
+	assert_int_equal(s->client.n, 1);
+	assert_int_equal(s->client.f[0].type, TNL_MT_CHANNEL_CLOSED);
+	assert_int_equal(tnl_channel_closed_parse(s->client.f[0].text, s->client.f[0].n, &c), 0);
+	assert_string_equal(c.session_id, s->id);
+	assert_string_equal(c.output, WHY);
+	tnl_channel_closed_fini(&c);
+}
+
+/* A session that is refused before its client came: its token still buys the reason, once. */
+static void test_end_before_the_client(void **state)
+{
+	struct ses s, later;
+	struct end e = { 0 };
+	char path[200], body[200], agent_token[64];
+	session_start(&s, "i-1");
+	session_start(&later, "i-1");
+	snprintf(path, sizeof(path), "/v1/data-channel/%s", s.id);
+	assert_int_equal(post_channel(&I1, path, create_body, agent_token), 201);
+	complete(s.id, "Failed", WHY, 1);
+	complete(later.id, "Failed", WHY, 1);
+	wait_for(status_of("counters/sessions_ended") == 2);
+	snprintf(body, sizeof(body), "{\"SessionId\":\"%s\"}", s.id);
+	assert_int_equal(ssm(&OPS, "ResumeSession", body), 200);
+	assert_null(tnl_json_get(R.json, "TokenValue"));
+	open_agent_token(&e, &I1, s.id, agent_token, "");
+	token_refused(&e, "session");
+	told_why(&s);
+	open_client(&e, s.id, s.token, "client-1");
+	token_refused(&e, "token");
+	assert_int_equal(status_of("sessions_active"), 0);
+	end_reset(&e);
+	gateway_stop();
+	gateway_start();
+	told_why(&later);                     /* the reason outlives the process as the token does */
+	open_client(&e, later.id, later.token, "client-1");
+	token_refused(&e, "token");
+	end_reset(&e);
+	session_done(&s);
+	session_done(&later);
+}
+
+/* The same for a client that is away when the session ends and has its new token already. */
+static void test_end_while_resuming(void **state)
+{
+	struct ses s;
+	session_up(&s);
+	end_reset(&s.client);
+	wait_for(s.agent.n == 1);
+	send_msg(&s.agent, TNL_MT_OUTPUT, TNL_PT_OUTPUT, 0, "waits", 5);
+	wait_for(status_of("sessions/0/client/waiting_frames") == 1);
+	session_resume(&s);
+	complete(s.id, "Success", WHY, 1);
+	wait_for(status_of("counters/sessions_ended") == 1);
+	told_why(&s);
+	session_done(&s);
+}
+
+static int stored_tokens(void)
+{
+	char path[200];
+	sqlite3 *db = NULL;
+	sqlite3_stmt *st = NULL;
+	snprintf(path, sizeof(path), "%s/sessions.db", T.dir);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM token", -1, &st, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	int n = sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return n;
+}
+
+/* Nothing of that stays behind, also when nobody comes. */
+static void test_end_token_expires(void **state)
+{
+	struct ses s, kept;
+	session_start(&s, "i-1");
+	session_start(&kept, "i-1");
+	complete(s.id, "Failed", WHY, 1);
+	complete(kept.id, "Failed", WHY, 1);
+	wait_for(status_of("counters/sessions_ended") == 2);
+	gateway_stop();
+	assert_int_equal(stored_tokens(), 2);
+	gateway_start();
+	turns_for(350 * TD_MS);
+	open_client(&s.client, s.id, s.token, "client-1");
+	token_refused(&s.client, "token");
+	gateway_stop();
+	assert_int_equal(stored_tokens(), 0);
+	gateway_start();
+	session_done(&s);
+	session_done(&kept);
+}
+
 /* An instance cannot end another's session. */
 static void test_foreign_task_complete(void **state)
 {
@@ -523,6 +628,93 @@ static void test_restart(void **state)
 	session_done(&fresh);
 }
 
+/* --- a stock agent that comes back -------------------------------------------------------------- */
+static void stock_agent(struct raw *r, const struct ses *s)
+{
+	char path[200], token[64], frame[400];
+	snprintf(path, sizeof(path), "/v1/data-channel/%s", s->id);
+	assert_int_equal(post_channel(&I1, path, create_body, token), 201);
+	strcat(path, "?role=publish_subscribe");
+	raw_upgrade(r, &I1, path, "Go-http-client/1.1");
+	int n = snprintf(frame, sizeof(frame), "{\"MessageSchemaVersion\":\"1.0\",\"RequestId\":\"%s\",\"TokenValue\":\"%s\","
+			 "\"ClientInstanceId\":\"i-1\",\"ClientId\":\"\"}", RID, token);
+	long used = status_of("counters/tokens_used");
+	raw_frame(r, 1, frame, (size_t)n);
+	wait_for(status_of("counters/tokens_used") == used + 1);
+}
+
+static void client_back(struct ses *s)
+{
+	session_resume(s);
+	open_client(&s->client, s->id, s->token, "client-1");
+}
+
+static void hears(struct ses *s, int from, bool lost)
+{
+	struct end *e = &s->client;
+	wait_for(e->n > from && e->f[e->n - 1].type == TNL_MT_START_PUBLICATION);
+	turns_for(50 * TD_MS);
+	assert_int_equal(e->n, from + (lost ? 2 : 1));
+	assert_int_equal(e->f[from].type, lost ? TNL_MT_PAUSE_PUBLICATION : TNL_MT_START_PUBLICATION);
+	assert_int_equal(e->f[e->n - 1].type, TNL_MT_START_PUBLICATION);
+}
+
+/* It may take what is sent to it again for new, so its client must hear that its link broke. */
+static void test_lost_agent_is_told(void **state)
+{
+	struct ses s;
+	struct raw agent;
+	session_start(&s, "i-1");
+	open_client(&s.client, s.id, s.token, "client-1");
+	stock_agent(&agent, &s);
+	hears(&s, 0, false);
+	end_reset(&s.client);
+	wait_for(!status_of("sessions/0/client/attached"));
+	client_back(&s);
+	hears(&s, 0, false);                  /* the client's link alone */
+	end_reset(&s.client);
+	wait_for(!status_of("sessions/0/client/attached"));
+	raw_free(&agent);
+	wait_for(!status_of("sessions/0/agent/attached"));
+	stock_agent(&agent, &s);
+	client_back(&s);
+	hears(&s, 0, true);                   /* both, and the agent was back first */
+	client_back(&s);
+	hears(&s, 0, false);                  /* told once for one loss */
+	struct raw fresh;                     /* a new link before the end of the old one was noticed */
+	stock_agent(&fresh, &s);
+	hears(&s, 1, true);
+	raw_free(&agent);
+	raw_free(&fresh);
+	session_done(&s);
+}
+
+static void test_lost_agent_is_told_after_restart(void **state)
+{
+	for (int client_first = 0; client_first < 2; client_first++) {
+		struct ses s;
+		struct raw agent;
+		session_start(&s, "i-1");
+		open_client(&s.client, s.id, s.token, "client-1");
+		stock_agent(&agent, &s);
+		hears(&s, 0, false);
+		gateway_stop();
+		wait_for(s.client.closed);
+		raw_free(&agent);
+		gateway_start();
+		if (client_first)
+			client_back(&s);
+		stock_agent(&agent, &s);
+		if (!client_first)
+			client_back(&s);
+		hears(&s, 0, true);
+		terminate(&s);
+		raw_free(&agent);
+		session_done(&s);
+		open_control(&control, &I1, "i-1");
+	}
+}
+
 /* --- drain --------------------------------------------------------------------------------------- */
 static bool drained;
 static void on_drained(void *ctx) { drained = true; }
@@ -555,6 +747,9 @@ int main(void)
 		T2(test_absent_end_is_bounded, begin_small), T2(test_terminate, begin), T2(test_task_complete, begin),
 		T2(test_foreign_task_complete, begin), T2(test_idle, begin_idle), T2(test_max_duration, begin_max),
 		T2(test_agent_restart, begin), T2(test_restart, begin), T2(test_drain, begin),
+		T2(test_end_before_the_client, begin), T2(test_end_while_resuming, begin),
+		T2(test_end_token_expires, begin_short_tokens), T2(test_lost_agent_is_told, begin),
+		T2(test_lost_agent_is_told_after_restart, begin),
 	};
 	return cmocka_run_group_tests_name("gateway channels", tests, NULL, NULL);
 }

@@ -1,94 +1,7 @@
 /* The gateway against peers that are not ours: a stock client, broken WebSocket
  * frames, too many of everything; and the two key calls. */
 #include "tests/daemon/gw_util.h"
-
-/* --- a peer of bytes: TLS and nothing else -------------------------------------- */
-struct raw { struct td_conn *c; bool ready, closed; size_t n; uint8_t in[65536]; uint64_t frame_at[16]; int frames; size_t parsed; };
-
-static void raw_ready(void *ctx) { ((struct raw *)ctx)->ready = true; }
-static void raw_frames(struct raw *r)
-{
-	for (;;) {                            /* server frames, after the head: not masked */
-		const uint8_t *p = r->in + r->parsed;
-		size_t left = r->n - r->parsed, h = 2, len;
-		if (left < 2)
-			return;
-		len = p[1] & 127;
-		if (len == 126) {
-			h = 4;
-			if (left < 4)
-				return;
-			len = tnl_get_be16(p + 2);
-		}
-		if (left < h + len)
-			return;
-		r->parsed += h + len;
-		if (r->frames < 16)
-			r->frame_at[r->frames] = T.l->now;
-		r->frames++;
-	}
-}
-static void raw_readable(void *ctx)
-{
-	struct raw *r = ctx;
-	ssize_t n;
-	while (r->n < sizeof(r->in) && (n = td_conn_read(r->c, r->in + r->n, sizeof(r->in) - r->n)) > 0)
-		r->n += (size_t)n;
-	if (!r->parsed) {
-		uint8_t *end = memmem(r->in, r->n, "\r\n\r\n", 4);
-		if (!end)
-			return;
-		r->parsed = (size_t)(end - r->in) + 4;
-	}
-	raw_frames(r);
-}
-static void raw_writable(void *ctx) { }
-static void raw_closed(void *ctx, int err, const char *why)
-{
-	struct raw *r = ctx;
-	r->closed = true;
-	td_conn_free(r->c);
-	r->c = NULL;
-}
-static const struct td_conn_cb raw_cb = { .ready = raw_ready, .readable = raw_readable, .writable = raw_writable, .closed = raw_closed };
-
-static void raw_send(struct raw *r, const void *p, size_t n) { assert_int_equal(td_conn_write(r->c, p, n), n); }
-
-/* A masked client frame (mask 0, as good as any). */
-static void raw_frame(struct raw *r, int op, const void *p, size_t n)
-{
-	uint8_t h[8] = { (uint8_t)(0x80 | op), (uint8_t)(0x80 | (n < 126 ? n : 126)) };
-	size_t hn = 2;
-	if (n >= 126) {
-		tnl_put_be16(h + 2, (uint16_t)n);
-		hn = 4;
-	}
-	memset(h + hn, 0, 4);
-	raw_send(r, h, hn + 4);
-	raw_send(r, p, n);
-}
-
-static void raw_upgrade(struct raw *r, const char *path, const char *agent)
-{
-	char head[600];
-	const struct td_dial_opts o = { .host = "127.0.0.1", .port = (uint16_t)T.port, .tls = T.tls };
-	memset(r, 0, sizeof(*r));
-	r->c = td_conn_dial(T.l, &o, &raw_cb, r);
-	wait_for(r->ready);
-	int n = snprintf(head, sizeof(head), "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUser-Agent: %s\r\nConnection: Upgrade\r\n"
-			 "Sec-WebSocket-Key: QC6h4bVPtNXSWPHeGScLvA==\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n",
-			 path, T.port, agent);
-	raw_send(r, head, (size_t)n);
-	wait_for(r->parsed);
-	assert_memory_equal(r->in, "HTTP/1.1 101", 12);
-}
-
-static void raw_free(struct raw *r)
-{
-	if (r->c)
-		td_conn_free(r->c);
-	r->c = NULL;
-}
+#include "tests/daemon/gw_raw.h"
 
 static struct end control;
 static int begin_with(const char *extra)
@@ -111,7 +24,7 @@ static void join(struct raw *r, struct ses *s, const char *agent)
 	char path[200], frame[400];
 	session_start(s, "i-1");
 	snprintf(path, sizeof(path), "/v1/data-channel/%s?role=publish_subscribe", s->id);
-	raw_upgrade(r, path, agent);
+	raw_upgrade(r, NULL, path, agent);
 	raw_frame(r, 9, "keepalive", 9);      /* stock clients may ping before the token */
 	int n = snprintf(frame, sizeof(frame), "{\"MessageSchemaVersion\":\"1.0\",\"RequestId\":\"%s\",\"TokenValue\":\"%s\","
 			 "\"ClientId\":\"7e0d130c-29a9-480a-be35-05329433d1c9\",\"ClientVersion\":\"1.2.0.0\"}", RID, s->token);

@@ -114,6 +114,27 @@ def ended(w, argv, code, text, env=None, **kw):
 	assert r.returncode == code and not r.stdout and re.search(text, err), (argv, r.returncode, r.stdout, err)
 
 
+@test('connect: an agent that refuses the session says why', 30)
+def refused_session():
+	s = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent(max_sessions='1')
+		argv = ['connect', '-c', client_ini(w), TARGET, str(s.port)]
+		p = subprocess.Popen([BIN] + argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_env(), cwd=w.dir)
+		try:
+			p.stdin.write(b'hello')
+			p.stdin.flush()
+			assert os.read(p.stdout.fileno(), 5) == b'hello'
+			for _ in range(5):
+				ended(w, argv, 5, 'the agent has as many sessions as max_sessions allows')
+			p.stdin.close()
+			assert p.wait(20 * SLOW) == 0
+		finally:
+			p.kill()
+			p.wait()
+
+
 @test('connect: exit codes 2 to 6, each with one reason on stderr and nothing on stdout', 90)
 def exit_codes():
 	s = Server(echo)
