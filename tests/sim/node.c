@@ -110,6 +110,10 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 	struct flow *f = flow_of(st);
 	check_open(n, "on_reset");
 	say(n->w, "flow %d reset at node %d: %s", f->index, n->which, tnl_reset_text(reason));
+	/* A pause tells that a stock agent's link is gone: what was under way to it is given up. */
+	if (reason == TNL_RESET_DOUBT && n->which == 0 && n->w->plan.pauses && n->w->plan.mode != SIM_OWN &&
+	    n->w->plan.mode != SIM_SINGLE)
+		f->broken = true;
 	if (!f->broken && reason != TNL_RESET_SESSION)
 		world_fail(n->w, "flow %d: reset (%s) that nobody asked for at node %d", f->index, tnl_reset_text(reason),
 			   n->which);

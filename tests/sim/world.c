@@ -164,7 +164,7 @@ static bool flow_over(const struct world *w, const struct flow *f)
 	if (!f->side[0].gone)
 		return false;
 	if (f->broken)
-		return f->side[1].gone || !f->side[1].opened;
+		return f->side[1].gone || !f->side[1].opened || w->plan.mode == SIM_SINGLE_STOCK;
 	return all && (f->side[1].gone || w->plan.mode == SIM_SINGLE_STOCK);
 }
 
