@@ -80,7 +80,7 @@ static int settle_mode(struct tnl_session *s, bool peer_muxes)
 		return refuse(s, TNL_EREFUSED,
 			      "the session is not encrypted and require_encryption is set: "
 			      "give the document or the agent a KMS key");
-	if (is_port(s) && !s->caps.encrypt && !(s->cfg.agent && !s->caps.present))
+	if (is_port(s) && s->caps.present && !s->caps.encrypt)
 		return refuse(s, TNL_EREFUSED,
 			      "the peer does not encrypt port sessions and require_encryption is set: "
 			      "both ends have to be tunneld for that");
@@ -459,8 +459,8 @@ void tnl_hs_ready(struct tnl_session *s, uint64_t now)
 	bool shook = s->step != TNL_HS_WAIT_REQUEST && s->step != TNL_HS_IDLE, port = s->session_type && is_port(s);
 	set_step(s, TNL_HS_DONE, now);
 	s->state = TNL_SS_READY;
-	/* A stock client that has the key encrypts whatever the session carries; a stock agent never a port. */
-	s->seal_data = s->seal && (!port || s->caps.encrypt || (s->cfg.agent && !s->caps.present));
+	/* Stock ends that have the key encrypt whatever the session carries; a stock agent asks for none on a port. */
+	s->seal_data = s->seal && (!port || s->caps.encrypt || !s->caps.present);
 	s->mux.version = s->caps.present ? s->caps.smux : 1;
 	fill_info(s);
 	if (s->caps.present)

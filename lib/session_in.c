@@ -256,10 +256,18 @@ static void in_channel_closed(struct tnl_session *s, const struct tnl_msg *m)
 static void stock_agent_gone(struct tnl_session *s)
 {
 	int64_t oldest = tnl_channel_oldest(s->ch);
-	enum tnl_session_mode m = s->info.mode;
 
-	if (s->cfg.agent || s->caps.present || s->state != TNL_SS_READY ||
-	    (m != TNL_MODE_MUX && m != TNL_MODE_BASIC && m != TNL_MODE_SINGLE))
+	if (s->cfg.agent || s->caps.present || s->state != TNL_SS_READY)
+		return;
+	if (s->info.mode == TNL_MODE_BASIC || s->info.mode == TNL_MODE_SINGLE) {
+		/* Nothing marks where one connection ends and the next begins: the session goes with it. */
+		if (s->mux.single && s->mux.single->last_number >= oldest) {
+			snprintf(s->why, sizeof s->why, "%s", tnl_reset_text(TNL_RESET_DOUBT));
+			s->failed = TNL_ETRUNC;
+		}
+		return;
+	}
+	if (s->info.mode != TNL_MODE_MUX)
 		return;
 	tnl_list_foreach_safe(it, &s->mux.streams) {
 		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);

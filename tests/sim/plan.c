@@ -93,9 +93,7 @@ void plan_make(struct world *w)
 	struct plan *p = &w->plan;
 	bool calm = rng_chance(r, 100);
 	p->mode = rng_chance(r, 550) ? SIM_OWN : (enum sim_mode)rng_below(r, SIM_MODES);
-	/* With a stock client the agent encrypts ports, with a stock agent the client does not: without capabilities
-	 * two of our ends are neither, so such sessions have no key here. */
-	p->encrypted = rng_chance(r, 300) && (p->mode == SIM_OWN || p->mode == SIM_SINGLE);
+	p->encrypted = rng_chance(r, 300);
 	p->memory_max = rng_log(r, 256 * 1024, 16u << 20);
 	p->window = rng_log(r, 65536, 1u << 20);
 	p->max_payload = rng_chance(r, 200) ? 1024 : rng_between(r, 1024, 65536);

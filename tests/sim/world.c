@@ -63,6 +63,8 @@ static void schedule(struct world *w)
 	for (int i = 0; i < p->pauses; i++) {
 		uint64_t t = rng_below(r, p->busy_until);
 		int who = (int)rng_below(r, 2);
+		if (p->mode == SIM_SINGLE_STOCK || p->mode == SIM_BASIC)
+			who = 1; /* a client gives such a session up when it hears that its stock agent has gone */
 		at(w, t, EV_PAUSE, who, 1);
 		at(w, t + rng_log(r, 1, 2000) * MS, EV_PAUSE, who, 0);
 	}
@@ -164,7 +166,7 @@ static bool flow_over(const struct world *w, const struct flow *f)
 	if (!f->side[0].gone)
 		return false;
 	if (f->broken)
-		return f->side[1].gone || !f->side[1].opened || w->plan.mode == SIM_SINGLE_STOCK;
+		return f->side[1].gone || !f->side[1].opened;
 	return all && (f->side[1].gone || w->plan.mode == SIM_SINGLE_STOCK);
 }
 
