@@ -316,7 +316,8 @@ static void memory_room(void *arg)
  * some that stall do not stop those that flow. Asks to be told of room. */
 static bool memory_ok(struct td_pump *p)
 {
-	if (!td_memory_full() || tnl_session_memory(p->session) < SESSION_LEAST)
+	account(p); /* one run may read a lot: the limit holds within it */
+	if (!td_memory_full() || p->memory_told < SESSION_LEAST)
 		return true;
 	if (!p->room_asked) {
 		p->room_asked = true;

@@ -344,7 +344,8 @@ static void at_the_memory_limit_reading_stops_and_goes_on(void **state)
 		sum = 0;
 		for (int i = 0; i < N; i++)
 			sum += f[i].sent;
-		assert_true(td_memory_used() < 2 * 262144 + 400000); /* each session has its least share, each stream a last portion */
+		/* One session may be at the limit, the other still has its least share; and a message each. */
+		assert_true(td_memory_used() < 400000 + 262144 + 4 * 65536);
 	}
 	assert_true(sum < N * 400000);
 	for (int i = 0; i < N; i++)
