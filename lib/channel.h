@@ -31,6 +31,8 @@ struct tnl_channel_config {
 	 * Other negative: protocol error, ends the session.  Must not call back into the channel
 	 * except _reserve/_commit. */
 	int (*deliver)(void *ctx, const struct tnl_msg *m, uint64_t now);
+	/* May what came too early be kept? NULL: yes. No: it is dropped without an ack, and will come again. */
+	bool (*may_keep)(void *ctx);
 	void *ctx;
 };
 

@@ -84,7 +84,9 @@ int tnl_channel_ready(struct tnl_channel *ch, uint64_t now)
 static void keep(struct tnl_channel *ch, const struct tnl_msg *m, bool owed)
 {
 	int r = TNL_ELIMIT;
-	if (tnl_channel_recv_fits(ch, TNL_MSG_HDR + m->plen)) {
+	/* The one that is next is needed whatever the limits say. */
+	bool may = !owed || !ch->cfg.may_keep || ch->cfg.may_keep(ch->cfg.ctx);
+	if (may && tnl_channel_recv_fits(ch, TNL_MSG_HDR + m->plen)) {
 		tnl_channel_make_way(ch, TNL_MSG_HDR + m->plen);
 		/* Room for the ack first: what is kept as owed has one on its way. */
 		if (owed && !tnl_ackq_room(&ch->ackq, 1))

@@ -46,6 +46,12 @@ static uint64_t channel_wall(void *ctx)
 	return s->cfg.wall_ms ? s->cfg.wall_ms(s->cfg.ctx) : 1; /* 0 is no date */
 }
 
+static bool channel_may_keep(void *ctx)
+{
+	struct tnl_session *s = ctx;
+	return !s->cfg.may_keep || s->cfg.may_keep(s->cfg.ctx);
+}
+
 static struct tnl_channel *make_channel(struct tnl_session *s, uint64_t now)
 {
 	struct tnl_channel_config c = {
@@ -59,6 +65,7 @@ static struct tnl_channel *make_channel(struct tnl_session *s, uint64_t now)
 	    .stock_peer_payload = true,
 	    .wall_ms = channel_wall,
 	    .deliver = tnl_session_deliver,
+	    .may_keep = channel_may_keep,
 	    .ctx = s,
 	};
 	return tnl_channel_new(&c, now);
