@@ -229,13 +229,16 @@ def half_close_target():
 
 @test('reset: RST crosses the tunnel both ways', 60, short=True)
 def reset():
-	seen = []
+	seen, there = [], []
 	cond = threading.Condition()
 
 	def watch(sock):
 		if read_exact(sock, 1) == b'R':
 			rst_close(sock)
 			return
+		with cond:
+			there.append(True)
+			cond.notify_all()
 		try:
 			end = sock.recv(1)
 			result = 'eof' if not end else 'data'
@@ -253,8 +256,8 @@ def reset():
 		assert wait_reset(c), 'the reset of the target arrived as an orderly end'
 		c = connect(f.ports['t'])
 		c.sendall(b'W')
-		assert s.wait_accepted(2)
-		until(lambda: s.open == 1, what='target has the connection')
+		with cond:
+			assert cond.wait_for(lambda: there, 10), 'target has the connection'
 		rst_close(c)
 		with cond:
 			assert cond.wait_for(lambda: seen, 10), 'nothing reached the target'
