@@ -33,7 +33,7 @@ part() {
 	if [ $code != 0 ]; then
 		cat "$log/$name.log"
 	else
-		grep '^SKIP ' "$log/$name.log"
+		grep -E '^(SKIP|UNSTEADY) ' "$log/$name.log"
 	fi
 	return $code
 }

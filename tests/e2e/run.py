@@ -102,6 +102,7 @@ def main():
 	ap.add_argument('--list', action='store_true')
 	ap.add_argument('--verbose', action='store_true')
 	ap.add_argument('--jobs', type=int, default=1, help='tests at a time')
+	ap.add_argument('--again', action='store_true', help='run what failed once more, by itself; one that passes then is told as UNSTEADY')
 	ap.add_argument('paths', nargs='+')
 	args = ap.parse_args()
 	sys.path.insert(0, HERE)
@@ -124,6 +125,7 @@ def main():
 	count = {'PASS': 0, 'FAIL': 0, 'SKIP': 0}
 	# Those that run beside others first.
 	waiting, running = [t for t in chosen if not t[5]] + [t for t in chosen if t[5]], []
+	tried = set()
 	try:
 		harness.make_certificates(certs)
 		os.environ['CERT_DIR'] = certs
@@ -137,7 +139,16 @@ def main():
 					continue
 				running.remove(r)
 				state, spent, text = got
+				if state == 'FAIL' and args.again and r.name not in tried:
+					# Real processes on a busy machine: shown in full either way, so that the cause can be found.
+					tried.add(r.name)
+					waiting.append(next(t for t in chosen if t[0] == r.name)[:5] + (True,))
+					print('UNSTEADY? %s (%.1f s): failed, will run once more' % (r.name, spent))
+					print('\n'.join('    ' + line for line in text.rstrip().split('\n')))
+					continue
 				count[state] += 1
+				if state == 'PASS' and r.name in tried:
+					print('UNSTEADY %s: failed once, passed by itself' % r.name)
 				note = ' '.join(text.split()) [5:] if state == 'SKIP' else ''
 				# What a test measured is worth a line: it prints it behind "note:".
 				notes = re.findall(r'^note: (.*)$', text, re.M)

@@ -343,8 +343,9 @@ def messages():
 		out = client_channel(w, s.port)
 		c = ws(w, out)
 		c.token(out['TokenValue'])
-		op, data = c.recv()
-		m = decode(data)
+		m = decode(c.recv()[1])
+		if m['type'] == 'start_publication':  # when the agent was there first
+			m = decode(c.recv()[1])
 		assert m['type'] == 'output_stream_data' and m['ptype'] == 5, m
 		for bad in (b'', b'x', b'x' * 119, encode('input_stream_data', b'zz', digest=b'\0' * 32, ptype=6), encode('input_stream_data', b'zz', length=3, ptype=6),
 				encode('input_stream_data', b'zz', length=0xffffffff, ptype=6), encode('input_stream_data', b'zz', header_length=0xfffffff0, ptype=6),
