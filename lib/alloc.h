@@ -9,14 +9,14 @@ void *tnl_calloc(size_t n, size_t size);
 void *tnl_realloc(void *p, size_t n);
 char *tnl_strdup(const char *s);
 char *tnl_strndup(const char *s, size_t n);
-void tnl_free(void *p);               /* NULL is fine */
-void tnl_wipe(void *p, size_t n);     /* zero memory; the compiler may not drop it */
+void tnl_free(void *p);		  /* NULL is fine */
+void tnl_wipe(void *p, size_t n); /* zero memory; the compiler may not drop it */
 void tnl_free_wiped(void *p, size_t n);
 
 /* Test hook: after `countdown` more successful allocations the next one (and,
  * with sticky, every later one) returns NULL.  Negative = never. */
 void tnl_alloc_fail_after(long countdown, int sticky);
-long tnl_alloc_count(void);           /* allocations made so far */
-long tnl_alloc_live(void);            /* blocks not yet freed (through tnl_free) */
+long tnl_alloc_count(void); /* allocations made so far */
+long tnl_alloc_live(void);  /* blocks not yet freed (through tnl_free) */
 
 #endif

@@ -5,19 +5,19 @@
 
 void tnl_buf_init(struct tnl_buf *b, size_t max)
 {
-	*b = (struct tnl_buf){ .max = max };
+	*b = (struct tnl_buf){.max = max};
 }
 
 void tnl_buf_fini(struct tnl_buf *b)
 {
 	tnl_free(b->base);
-	*b = (struct tnl_buf){ .max = b->max };
+	*b = (struct tnl_buf){.max = b->max};
 }
 
 void tnl_buf_fini_wiped(struct tnl_buf *b)
 {
 	tnl_free_wiped(b->base, b->cap);
-	*b = (struct tnl_buf){ .max = b->max };
+	*b = (struct tnl_buf){.max = b->max};
 }
 
 void tnl_buf_reset(struct tnl_buf *b)

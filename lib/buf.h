@@ -12,22 +12,31 @@
 struct tnl_buf {
 	uint8_t *base;
 	size_t head, tail, cap, max;
-	bool failed;          /* an append did not fit or memory ran out; sticky until reset */
+	bool failed; /* an append did not fit or memory ran out; sticky until reset */
 };
 
 void tnl_buf_init(struct tnl_buf *b, size_t max); /* allocates nothing */
 void tnl_buf_fini(struct tnl_buf *b);
 void tnl_buf_fini_wiped(struct tnl_buf *b);
-void tnl_buf_reset(struct tnl_buf *b);            /* empty, keeps memory, clears failed */
-void tnl_buf_trim(struct tnl_buf *b);             /* give memory back when empty */
-static inline size_t tnl_buf_len(const struct tnl_buf *b) { return b->tail - b->head; }
-static inline size_t tnl_buf_room(const struct tnl_buf *b) { return b->max - (b->tail - b->head); }
-static inline const uint8_t *tnl_buf_data(const struct tnl_buf *b) { return b->base ? b->base + b->head : (const uint8_t *)""; }
+void tnl_buf_reset(struct tnl_buf *b); /* empty, keeps memory, clears failed */
+void tnl_buf_trim(struct tnl_buf *b);  /* give memory back when empty */
+static inline size_t tnl_buf_len(const struct tnl_buf *b)
+{
+	return b->tail - b->head;
+}
+static inline size_t tnl_buf_room(const struct tnl_buf *b)
+{
+	return b->max - (b->tail - b->head);
+}
+static inline const uint8_t *tnl_buf_data(const struct tnl_buf *b)
+{
+	return b->base ? b->base + b->head : (const uint8_t *)"";
+}
 
 /* Room for n contiguous bytes at the tail, or NULL (over max, or no memory). */
 uint8_t *tnl_buf_reserve(struct tnl_buf *b, size_t n) TNL_MUST_USE;
-void tnl_buf_commit(struct tnl_buf *b, size_t n); /* n <= what was reserved */
-void tnl_buf_consume(struct tnl_buf *b, size_t n);/* n <= len */
+void tnl_buf_commit(struct tnl_buf *b, size_t n);  /* n <= what was reserved */
+void tnl_buf_consume(struct tnl_buf *b, size_t n); /* n <= len */
 
 /* Append: 0, TNL_ELIMIT or TNL_ENOMEM; nothing is appended on failure, and
  * `failed` is set, so that a chain of appends can be checked once at its end. */

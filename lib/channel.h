@@ -19,12 +19,12 @@
 #define TNL_CHANNEL_CAP 10000u
 
 struct tnl_channel_config {
-	enum tnl_mtype send_type;      /* TNL_MT_INPUT (client) or TNL_MT_OUTPUT (agent) */
+	enum tnl_mtype send_type; /* TNL_MT_INPUT (client) or TNL_MT_OUTPUT (agent) */
 	enum tnl_mtype recv_type;
-	size_t memory_max;             /* bytes of unacknowledged + reordered messages */
-	unsigned message_rate;         /* messages a second, acks included; 0: no limit */
-	unsigned resend_max;           /* resends of one message that end the session; 0: never (default 3000) */
-	bool stock_peer_payload;       /* start with 1,024-byte payloads (raised by _set_max_payload) */
+	size_t memory_max;	 /* bytes of unacknowledged + reordered messages */
+	unsigned message_rate;	 /* messages a second, acks included; 0: no limit */
+	unsigned resend_max;	 /* resends of one message that end the session; 0: never (default 3000) */
+	bool stock_peer_payload; /* start with 1,024-byte payloads (raised by _set_max_payload) */
 	uint64_t (*wall_ms)(void *ctx);
 	/* In-order payload of a stream message.  0: taken (ack it, advance).
 	 * TNL_EAGAIN: not ready: neither ack nor advance (kept if there is room).
@@ -40,7 +40,7 @@ struct tnl_channel_stats {
 	uint64_t sent, resent, received, duplicates, reordered, dropped_full, bad, acks_sent, acks_received;
 	uint64_t payload_sent, payload_received;
 	uint64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns;
-	uint64_t delivery_rate;        /* bytes/s, 0: not known */
+	uint64_t delivery_rate; /* bytes/s, 0: not known */
 	size_t cwnd, inflight_bytes, inflight_msgs, reorder_msgs, memory;
 };
 
@@ -65,7 +65,8 @@ uint8_t *tnl_channel_reserve(struct tnl_channel *ch, size_t n);
 int tnl_channel_commit(struct tnl_channel *ch, uint32_t ptype, size_t n, uint64_t flags, uint64_t now) TNL_MUST_USE;
 void tnl_channel_abandon(struct tnl_channel *ch);
 /* Something to pack into messages without number (agent_session_state): queued before all else. */
-int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const void *p, size_t n, uint64_t now) TNL_MUST_USE;
+int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const void *p, size_t n,
+				uint64_t now) TNL_MUST_USE;
 
 /* --- link side ------------------------------------------------------------ */
 /* Next whole message to put on the link: acks, then resends, then new ones.
@@ -76,14 +77,16 @@ int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, si
 int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now) TNL_MUST_USE;
 /* Try again to deliver what was "not ready"; call when the consumer has room. */
 int tnl_channel_ready(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE;
-void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now);   /* new link: everything unacked again, paced; ends a pause */
+void tnl_channel_link_up(struct tnl_channel *ch,
+			 uint64_t now); /* new link: everything unacked again, paced; ends a pause */
 void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now);
 uint64_t tnl_channel_deadline(const struct tnl_channel *ch);
 int tnl_channel_expire(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE; /* TNL_ETIMEOUT: resend_max reached */
 bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now);
-bool tnl_channel_idle(const struct tnl_channel *ch);  /* nothing unacked, no acks to send */
-int64_t tnl_channel_oldest(const struct tnl_channel *ch);  /* lowest number without an ack; the next one when there is none */
-int64_t tnl_channel_next(const struct tnl_channel *ch);    /* number of the next message */
+bool tnl_channel_idle(const struct tnl_channel *ch); /* nothing unacked, no acks to send */
+int64_t tnl_channel_oldest(
+    const struct tnl_channel *ch); /* lowest number without an ack; the next one when there is none */
+int64_t tnl_channel_next(const struct tnl_channel *ch); /* number of the next message */
 bool tnl_channel_paused(const struct tnl_channel *ch);
 size_t tnl_channel_memory(const struct tnl_channel *ch);
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n);

@@ -205,7 +205,8 @@ static int timeout(struct tnl_channel *ch, uint64_t now)
 	struct tnl_sendq *q = &ch->sendq;
 	ch->rto_start = now;
 	if (!tnl_list_empty(&q->resend)) {
-		/* The link has not taken it yet, or what is in flight and lost too holds the window shut: let one pass. */
+		/* The link has not taken it yet, or what is in flight and lost too holds the window shut: let one pass.
+		 */
 		tnl_container_of(q->resend.next, struct tnl_mbuf, link)->probe = true;
 		return 0;
 	}

@@ -15,12 +15,15 @@ void tnl_hex(const uint8_t *p, size_t n, char *out)
 
 /* Value of a hex digit plus one; 0: none. A table, since branches on random digits are guessed wrong. */
 static const uint8_t hex_value[256] = {
-	['0'] = 1,  ['1'] = 2,	['2'] = 3,  ['3'] = 4,	['4'] = 5,  ['5'] = 6,	['6'] = 7,  ['7'] = 8,
-	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-	['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+    ['0'] = 1,	['1'] = 2,  ['2'] = 3,	['3'] = 4,  ['4'] = 5,	['5'] = 6,  ['6'] = 7,	['7'] = 8,
+    ['8'] = 9,	['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
 };
 
-static int nibble(char c) { return hex_value[(uint8_t)c] - 1; }
+static int nibble(char c)
+{
+	return hex_value[(uint8_t)c] - 1;
+}
 
 int tnl_unhex(const char *s, size_t n, uint8_t *out)
 {
@@ -185,17 +188,17 @@ static struct civil civil_from_unix(uint64_t s)
 	int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
 	int mon = (int)(mp < 10 ? mp + 3 : mp - 9), rest = (int)(s % 86400);
 
-	return (struct civil){ .year = (int)(yoe + era * 400 + (mon <= 2)),
-			       .mon = mon,
-			       .day = (int)(doy - (153 * mp + 2) / 5 + 1),
-			       .hour = rest / 3600,
-			       .min = rest / 60 % 60,
-			       .sec = rest % 60 };
+	return (struct civil){.year = (int)(yoe + era * 400 + (mon <= 2)),
+			      .mon = mon,
+			      .day = (int)(doy - (153 * mp + 2) / 5 + 1),
+			      .hour = rest / 3600,
+			      .min = rest / 60 % 60,
+			      .sec = rest % 60};
 }
 
 static bool civil_valid(const struct civil *c)
 {
-	static const int days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
 
 	if (c->year < 1970 || c->mon < 1 || c->mon > 12 || c->day < 1 || c->hour > 23 || c->min > 59 || c->sec > 60)
 		return false;

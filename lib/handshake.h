@@ -29,10 +29,13 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 struct tnl_hs_request {
 	char *agent_version, *session_type, *properties_json; /* properties_json NULL: null */
 	bool kms;
-	char *kms_key_id, *challenge;                         /* challenge NULL: none */
+	char *kms_key_id, *challenge; /* challenge NULL: none */
 	struct tnl_caps caps;
-	int nactions;                                         /* in the order asked for */
-	struct { enum tnl_hs_action kind; char *name; } actions[TNL_HS_MAX_ACTIONS];
+	int nactions; /* in the order asked for */
+	struct {
+		enum tnl_hs_action kind;
+		char *name;
+	} actions[TNL_HS_MAX_ACTIONS];
 };
 /* Standard order: SessionType, KMSEncryption, TunneldCapabilities; `actions` is not used. */
 int tnl_hs_request_write(struct tnl_buf *b, const struct tnl_hs_request *r);
@@ -42,7 +45,7 @@ void tnl_hs_request_fini(struct tnl_hs_request *r);
 struct tnl_hs_response {
 	char *client_version;
 	int session_type_status, kms_status; /* 0: not answered */
-	char *error;                         /* text of the first failed action; NULL none */
+	char *error;			     /* text of the first failed action; NULL none */
 	uint8_t *ciphertext;
 	size_t ciphertext_len;
 	bool challenge_ack;
@@ -62,9 +65,9 @@ int tnl_hs_challenge_write(struct tnl_buf *b, const uint8_t *sealed, size_t n);
 int tnl_hs_challenge_parse(const void *p, size_t n, uint8_t *out, size_t cap) TNL_MUST_USE;
 
 /* What the peer's version allows (exactly four numbers, else the oldest is assumed). */
-bool tnl_agent_version_mux(const char *v);          /* > 3.0.196.0 */
-bool tnl_agent_version_terminate(const char *v);    /* > 2.3.722.0: knows the TerminateSession flag */
-bool tnl_client_version_mux(const char *v);         /* ≥ 1.1.70.0 */
+bool tnl_agent_version_mux(const char *v);	       /* > 3.0.196.0 */
+bool tnl_agent_version_terminate(const char *v);       /* > 2.3.722.0: knows the TerminateSession flag */
+bool tnl_client_version_mux(const char *v);	       /* ≥ 1.1.70.0 */
 bool tnl_agent_version_smux_keepalive(const char *v);  /* not above 3.1.1511.0: it wants NOPs or gives up */
 bool tnl_client_version_smux_keepalive(const char *v); /* not above 1.2.331.0 */
 

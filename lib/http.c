@@ -128,7 +128,7 @@ static int header_line(struct tnl_http_head *h, const char *s, size_t n)
 		h->fault = "too many headers";
 		return TNL_ETOOBIG;
 	}
-	h->headers[h->nheaders++] = (struct tnl_http_header){ s, p, nlen, (size_t)(end - p) };
+	h->headers[h->nheaders++] = (struct tnl_http_header){s, p, nlen, (size_t)(end - p)};
 	if (ieq_n(s, nlen, "content-length"))
 		return content_length(h, p, (size_t)(end - p));
 	if (ieq_n(s, nlen, "transfer-encoding")) {
@@ -286,7 +286,7 @@ static int take(struct tnl_http_body *b, const uint8_t *p, size_t n, struct tnl_
 static int chunk_size_digit(struct tnl_http_body *b, uint8_t c)
 {
 	uint8_t v;
-	char pair[2] = { '0', (char)c };
+	char pair[2] = {'0', (char)c};
 
 	if (c == '\r' || c == ';' || c == ' ' || c == '\t') {
 		if (!b->line_len)
@@ -463,7 +463,7 @@ static int url_port(const char *s, const char *end, struct tnl_url *u)
 
 int tnl_url_parse(const char *s, struct tnl_url *u, const char **fault)
 {
-	static const char *const schemes[] = { "http", "https", "ws", "wss" };
+	static const char *const schemes[] = {"http", "https", "ws", "wss"};
 	const char *sep = strstr(s, "://");
 
 	memset(u, 0, sizeof(*u));

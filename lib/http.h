@@ -11,21 +11,27 @@
 #define TNL_HTTP_HEAD_MAX (16u * 1024)
 #define TNL_HTTP_MAX_HEADERS 96
 
-struct tnl_http_header { const char *name, *value; size_t nlen, vlen; };
+struct tnl_http_header {
+	const char *name, *value;
+	size_t nlen, vlen;
+};
 
 struct tnl_http_head {
 	bool request;
-	const char *method; size_t method_len;   /* request */
-	const char *target; size_t target_len;   /* request: origin-form, "/path?query" */
-	int status;                              /* response */
-	const char *reason; size_t reason_len;
-	int minor;                               /* HTTP/1.minor */
+	const char *method;
+	size_t method_len; /* request */
+	const char *target;
+	size_t target_len; /* request: origin-form, "/path?query" */
+	int status;	   /* response */
+	const char *reason;
+	size_t reason_len;
+	int minor; /* HTTP/1.minor */
 	size_t nheaders;
 	struct tnl_http_header headers[TNL_HTTP_MAX_HEADERS];
-	int64_t content_length;                  /* -1: none */
-	bool chunked;                            /* response with Transfer-Encoding: chunked */
+	int64_t content_length; /* -1: none */
+	bool chunked;		/* response with Transfer-Encoding: chunked */
 	bool keep_alive;
-	const char *fault;                       /* on error: what is wrong, static text */
+	const char *fault; /* on error: what is wrong, static text */
 };
 
 /* Parses one head at the start of p.  >0: bytes of the head (incl. the empty
@@ -39,7 +45,14 @@ const char *tnl_http_get(const struct tnl_http_head *h, const char *name, size_t
 bool tnl_http_has_token(const struct tnl_http_head *h, const char *name, const char *token);
 
 /* Incremental body of a response: by length, chunked or until close. */
-struct tnl_http_body { int mode; uint64_t left; int state; char line[32]; size_t line_len; bool done; };
+struct tnl_http_body {
+	int mode;
+	uint64_t left;
+	int state;
+	char line[32];
+	size_t line_len;
+	bool done;
+};
 void tnl_http_body_init(struct tnl_http_body *b, const struct tnl_http_head *h, bool head_request);
 /* Consumes input, appends decoded bytes to out (its max is the limit: TNL_ETOOBIG).
  * Returns bytes consumed or an error; b->done when complete. */
@@ -48,10 +61,15 @@ int tnl_http_body_eof(struct tnl_http_body *b); /* TNL_ETRUNC unless complete */
 
 /* URL: scheme://host[:port]/path?query; userinfo only for proxies. */
 struct tnl_url {
-	char scheme[8]; char host[256]; uint16_t port; /* host without brackets; port filled in by scheme */
-	bool port_given; bool ipv6;
-	const char *path; size_t path_len;             /* slices of the input; "/" when empty */
-	const char *query; size_t query_len;
+	char scheme[8];
+	char host[256];
+	uint16_t port; /* host without brackets; port filled in by scheme */
+	bool port_given;
+	bool ipv6;
+	const char *path;
+	size_t path_len; /* slices of the input; "/" when empty */
+	const char *query;
+	size_t query_len;
 	char user[128], password[256];
 };
 int tnl_url_parse(const char *s, struct tnl_url *u, const char **fault) TNL_MUST_USE; /* TNL_ESYNTAX */

@@ -202,12 +202,12 @@ static bool keys_unique(const cJSON *v)
 
 struct tnl_json *tnl_json_parse(const void *p, size_t n)
 {
-	struct scan s = { .p = p, .end = (const uint8_t *)p + n };
+	struct scan s = {.p = p, .end = (const uint8_t *)p + n};
 
 	if (!n || !tnl_utf8_valid(p, n) || !scan_value(&s) || s.p != s.end)
 		return NULL;
 	/* The tree lives on the library's allocator, so that the failure sweep reaches it. */
-	cJSON_Hooks hooks = { .malloc_fn = tnl_malloc, .free_fn = tnl_free };
+	cJSON_Hooks hooks = {.malloc_fn = tnl_malloc, .free_fn = tnl_free};
 	cJSON_InitHooks(&hooks);
 	cJSON *root = cJSON_ParseWithLength(p, n);
 	if (root && !keys_unique(root)) {
@@ -256,7 +256,7 @@ const struct tnl_json *tnl_json_iget(const struct tnl_json *o, const char *key)
 const struct tnl_json *tnl_json_at(const struct tnl_json *a, int i)
 {
 	return i < 0 || (!cJSON_IsArray(node(a)) && !cJSON_IsObject(node(a))) ? NULL
-									       : as_json(cJSON_GetArrayItem(node(a), i));
+									      : as_json(cJSON_GetArrayItem(node(a), i));
 }
 
 int tnl_json_len(const struct tnl_json *a)
@@ -327,7 +327,7 @@ int tnl_json_print(const struct tnl_json *v, struct tnl_buf *out)
 
 void tnl_jw_init(struct tnl_jw *w, struct tnl_buf *b)
 {
-	*w = (struct tnl_jw){ .b = b, .first = 1 };
+	*w = (struct tnl_jw){.b = b, .first = 1};
 }
 
 /* The comma in front of a value or key: bit `depth` of `first` says "none yet here". */

@@ -17,8 +17,8 @@ struct tnl_kept {
 };
 
 int tnl_kept_put(struct tnl_kept *k, const uint8_t *p, size_t n) TNL_MUST_USE; /* all or, on TNL_ENOMEM, nothing */
-size_t tnl_kept_peek(const struct tnl_kept *k, const uint8_t **p);             /* the first contiguous run; 0: empty */
-void tnl_kept_consume(struct tnl_kept *k, size_t n);                           /* n <= len */
+size_t tnl_kept_peek(const struct tnl_kept *k, const uint8_t **p);	       /* the first contiguous run; 0: empty */
+void tnl_kept_consume(struct tnl_kept *k, size_t n);			       /* n <= len */
 void tnl_kept_clear(struct tnl_kept *k);
 
 #endif

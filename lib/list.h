@@ -4,24 +4,43 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct tnl_list { struct tnl_list *prev, *next; };
+struct tnl_list {
+	struct tnl_list *prev, *next;
+};
 
-static inline void tnl_list_init(struct tnl_list *l) { l->prev = l->next = l; }
-static inline bool tnl_list_empty(const struct tnl_list *l) { return l->next == l; }
+static inline void tnl_list_init(struct tnl_list *l)
+{
+	l->prev = l->next = l;
+}
+static inline bool tnl_list_empty(const struct tnl_list *l)
+{
+	return l->next == l;
+}
 static inline void tnl_list_insert_(struct tnl_list *at, struct tnl_list *n)
 {
-	n->prev = at->prev; n->next = at; at->prev->next = n; at->prev = n;
+	n->prev = at->prev;
+	n->next = at;
+	at->prev->next = n;
+	at->prev = n;
 }
-static inline void tnl_list_push_back(struct tnl_list *l, struct tnl_list *n) { tnl_list_insert_(l, n); }
-static inline void tnl_list_push_front(struct tnl_list *l, struct tnl_list *n) { tnl_list_insert_(l->next, n); }
+static inline void tnl_list_push_back(struct tnl_list *l, struct tnl_list *n)
+{
+	tnl_list_insert_(l, n);
+}
+static inline void tnl_list_push_front(struct tnl_list *l, struct tnl_list *n)
+{
+	tnl_list_insert_(l->next, n);
+}
 /* Unlinks and re-initialises n; safe on an initialised node that is in no list. */
 static inline void tnl_list_remove(struct tnl_list *n)
 {
-	n->prev->next = n->next; n->next->prev = n->prev; tnl_list_init(n);
+	n->prev->next = n->next;
+	n->next->prev = n->prev;
+	tnl_list_init(n);
 }
-#define tnl_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define tnl_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define tnl_list_foreach(it, l) for (struct tnl_list *it = (l)->next; it != (l); it = it->next)
-#define tnl_list_foreach_safe(it, l) \
+#define tnl_list_foreach_safe(it, l)                                                                                   \
 	for (struct tnl_list *it = (l)->next, *it##_n = it->next; it != (l); it = it##_n, it##_n = it->next)
 
 #endif

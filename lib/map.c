@@ -48,7 +48,7 @@ static inline void sip_round(uint64_t v[4])
 static uint64_t hash(const void *key, size_t n)
 {
 	const uint8_t *p = key;
-	uint64_t v[4] = { seed_a, seed_b, seed_a ^ 0x6c7967656e657261u, seed_b ^ 0x7465646279746573u };
+	uint64_t v[4] = {seed_a, seed_b, seed_a ^ 0x6c7967656e657261u, seed_b ^ 0x7465646279746573u};
 	uint64_t last = (uint64_t)n << 56, m;
 
 	for (; n >= 8; n -= 8, p += 8) {
@@ -148,7 +148,7 @@ int tnl_map_set(struct tnl_map *m, const void *key, size_t klen, void *value)
 	s = free_slot(m->slots, m->cap, h);
 	if (s->key == &gone)
 		m->dead--;
-	*s = (struct slot){ .hash = h, .key = copy, .klen = klen, .value = value };
+	*s = (struct slot){.hash = h, .key = copy, .klen = klen, .value = value};
 	m->used++;
 	return 0;
 }

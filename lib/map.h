@@ -9,12 +9,12 @@
 
 struct tnl_map;
 void tnl_map_seed(uint64_t seed);
-struct tnl_map *tnl_map_new(void);               /* NULL: no memory */
-void tnl_map_free(struct tnl_map *m);            /* values are the caller's */
+struct tnl_map *tnl_map_new(void);    /* NULL: no memory */
+void tnl_map_free(struct tnl_map *m); /* values are the caller's */
 size_t tnl_map_count(const struct tnl_map *m);
 int tnl_map_set(struct tnl_map *m, const void *key, size_t klen, void *value) TNL_MUST_USE; /* replaces */
-void *tnl_map_get(const struct tnl_map *m, const void *key, size_t klen);  /* NULL: none */
-void *tnl_map_del(struct tnl_map *m, const void *key, size_t klen);        /* returns the value */
+void *tnl_map_get(const struct tnl_map *m, const void *key, size_t klen);		    /* NULL: none */
+void *tnl_map_del(struct tnl_map *m, const void *key, size_t klen);			    /* returns the value */
 int tnl_map_set_str(struct tnl_map *m, const char *key, void *value) TNL_MUST_USE;
 void *tnl_map_get_str(const struct tnl_map *m, const char *key);
 void *tnl_map_del_str(struct tnl_map *m, const char *key);

@@ -6,23 +6,46 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TNL_MSG_HDR 120u            /* bytes in front of the payload */
-#define TNL_MSG_HEADER_LENGTH 116u  /* the HeaderLength field */
+#define TNL_MSG_HDR 120u	   /* bytes in front of the payload */
+#define TNL_MSG_HEADER_LENGTH 116u /* the HeaderLength field */
 #define TNL_MSG_MAX_PAYLOAD (256u * 1024 - TNL_MSG_HDR)
 
 enum tnl_mtype {
-	TNL_MT_UNKNOWN, TNL_MT_INPUT, TNL_MT_OUTPUT, TNL_MT_ACK, TNL_MT_CHANNEL_CLOSED,
-	TNL_MT_START_PUBLICATION, TNL_MT_PAUSE_PUBLICATION, TNL_MT_INTERACTIVE_SHELL,
-	TNL_MT_AGENT_JOB, TNL_MT_AGENT_JOB_ACK, TNL_MT_AGENT_JOB_REPLY, TNL_MT_AGENT_JOB_REPLY_ACK,
-	TNL_MT_TASK_COMPLETE, TNL_MT_TASK_ACK, TNL_MT_TASK_REPLY, TNL_MT_SESSION_STATE,
-	TNL_MT_TELEMETRY, TNL_MT_UPDATE_RESULT, TNL_MT_COUNT
+	TNL_MT_UNKNOWN,
+	TNL_MT_INPUT,
+	TNL_MT_OUTPUT,
+	TNL_MT_ACK,
+	TNL_MT_CHANNEL_CLOSED,
+	TNL_MT_START_PUBLICATION,
+	TNL_MT_PAUSE_PUBLICATION,
+	TNL_MT_INTERACTIVE_SHELL,
+	TNL_MT_AGENT_JOB,
+	TNL_MT_AGENT_JOB_ACK,
+	TNL_MT_AGENT_JOB_REPLY,
+	TNL_MT_AGENT_JOB_REPLY_ACK,
+	TNL_MT_TASK_COMPLETE,
+	TNL_MT_TASK_ACK,
+	TNL_MT_TASK_REPLY,
+	TNL_MT_SESSION_STATE,
+	TNL_MT_TELEMETRY,
+	TNL_MT_UPDATE_RESULT,
+	TNL_MT_COUNT
 };
 
 enum tnl_ptype {
-	TNL_PT_NONE = 0, TNL_PT_OUTPUT = 1, TNL_PT_ERROR, TNL_PT_SIZE, TNL_PT_PARAMETER,
-	TNL_PT_HANDSHAKE_REQUEST, TNL_PT_HANDSHAKE_RESPONSE, TNL_PT_HANDSHAKE_COMPLETE,
-	TNL_PT_ENC_CHALLENGE_REQUEST, TNL_PT_ENC_CHALLENGE_RESPONSE, TNL_PT_FLAG,
-	TNL_PT_STDERR, TNL_PT_EXIT_CODE
+	TNL_PT_NONE = 0,
+	TNL_PT_OUTPUT = 1,
+	TNL_PT_ERROR,
+	TNL_PT_SIZE,
+	TNL_PT_PARAMETER,
+	TNL_PT_HANDSHAKE_REQUEST,
+	TNL_PT_HANDSHAKE_RESPONSE,
+	TNL_PT_HANDSHAKE_COMPLETE,
+	TNL_PT_ENC_CHALLENGE_REQUEST,
+	TNL_PT_ENC_CHALLENGE_RESPONSE,
+	TNL_PT_FLAG,
+	TNL_PT_STDERR,
+	TNL_PT_EXIT_CODE
 };
 
 enum tnl_flag { TNL_FLAG_DISCONNECT = 1, TNL_FLAG_TERMINATE = 2, TNL_FLAG_CONNECT_ERROR = 3 };
@@ -36,9 +59,9 @@ struct tnl_msg {
 	uint64_t created_ms;
 	int64_t seq;
 	uint64_t flags;
-	uint8_t id[16];          /* UUID, natural order */
-	uint32_t ptype;          /* as on the wire, not only enum tnl_ptype */
-	const uint8_t *payload;  /* borrowed from the input */
+	uint8_t id[16];		/* UUID, natural order */
+	uint32_t ptype;		/* as on the wire, not only enum tnl_ptype */
+	const uint8_t *payload; /* borrowed from the input */
 	uint32_t plen;
 };
 
@@ -46,7 +69,9 @@ const char *tnl_mtype_name(enum tnl_mtype t);
 const char *tnl_ptype_name(uint32_t t);
 
 /* What is wrong with a message, for the log: a field name such as "HeaderLength". */
-struct tnl_msg_fault { const char *field; };
+struct tnl_msg_fault {
+	const char *field;
+};
 
 /* Decodes one whole message.  0; TNL_ESYNTAX (lengths, HeaderLength, CreatedDate,
  * schema), TNL_EDIGEST, TNL_ETYPE (well formed, unknown MessageType: out is
@@ -64,7 +89,11 @@ size_t tnl_msg_encode(uint8_t *out, const struct tnl_msg *m);
 
 /* --- acknowledge payload: exact layout, no JSON library ------------------ */
 #define TNL_ACK_MAX 200
-struct tnl_ack { enum tnl_mtype type; uint8_t id[16]; int64_t seq; };
+struct tnl_ack {
+	enum tnl_mtype type;
+	uint8_t id[16];
+	int64_t seq;
+};
 size_t tnl_ack_write(char out[TNL_ACK_MAX], const struct tnl_ack *a);
 /* Fast path for the stock layout, JSON fallback for others. TNL_ESYNTAX. */
 int tnl_ack_parse(const uint8_t *p, size_t n, struct tnl_ack *a) TNL_MUST_USE;

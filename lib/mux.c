@@ -122,7 +122,8 @@ void tnl_mux_charge(struct tnl_stream *st, size_t n)
 static void grow(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
-	uint64_t claimed = s->mux.granted + (uint64_t)s->mux.nstreams * TNL_KEPT_OVERHEAD, most_of_it = s->kept_max / 8 * 5;
+	uint64_t claimed = s->mux.granted + (uint64_t)s->mux.nstreams * TNL_KEPT_OVERHEAD,
+		 most_of_it = s->kept_max / 8 * 5;
 	uint64_t left = most_of_it > claimed ? most_of_it - claimed : 0;
 	uint64_t want = st->window + left / 4;
 	uint64_t most = s->cfg.stream_window > WINDOW_MAX ? WINDOW_MAX : s->cfg.stream_window;
@@ -152,7 +153,8 @@ void tnl_mux_grant(struct tnl_stream *st)
 	if (st->s->mux.version < 2 || st->s->info.mode != TNL_MODE_MUX || st->fin_recv || st->was_reset || st->zombie)
 		return;
 	uint32_t since = st->consumed - st->told;
-	/* Told at each quarter, a sender far away has three quarters of the window at its disposal; small windows keep to halves. */
+	/* Told at each quarter, a sender far away has three quarters of the window at its disposal; small windows keep
+	 * to halves. */
 	uint32_t step = st->window / 4 >= QUARTER_MIN ? st->window / 4 : st->window / 2;
 	if (since == 0 || (st->told != 0 && since < step))
 		return;

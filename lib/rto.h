@@ -16,7 +16,7 @@ struct tnl_rto {
 
 void tnl_rto_init(struct tnl_rto *r);
 void tnl_rto_sample(struct tnl_rto *r, uint64_t rtt); /* of a message that was sent once (Karn); ends the backoff */
-void tnl_rto_expired(struct tnl_rto *r);              /* the timer ran out */
+void tnl_rto_expired(struct tnl_rto *r);	      /* the timer ran out */
 uint64_t tnl_rto_value(const struct tnl_rto *r);      /* with backoff, at most TNL_RTO_MAX */
 
 #endif

@@ -5,34 +5,34 @@
 #include "lib/mbuf.h"
 
 struct tnl_sendq {
-	struct tnl_mbuf **ring;      /* by number; NULL where acknowledged */
-	uint32_t ring_size;          /* power of two, or 0 */
-	int64_t base, next;          /* lowest number without ack; next number */
+	struct tnl_mbuf **ring;		       /* by number; NULL where acknowledged */
+	uint32_t ring_size;		       /* power of two, or 0 */
+	int64_t base, next;		       /* lowest number without ack; next number */
 	struct tnl_list fresh, flight, resend; /* not sent yet; sent, by time of sending; to be sent again */
 	uint32_t fresh_msgs, flight_msgs, resend_msgs;
 	size_t fresh_bytes, flight_bytes, resend_bytes;
-	uint64_t order;              /* transmissions so far */
+	uint64_t order; /* transmissions so far */
 	/* Evidence: the latest transmission that is known to have arrived. */
 	uint64_t seen_order, seen_at;
 	/* The same from an ack that could belong to an earlier copy: believed when nothing contradicts until then. */
 	uint64_t maybe_order, maybe_sent, maybe_at; /* maybe_at UINT64_MAX: none */
-	uint64_t check_at;           /* when the oldest doubtful one is late enough; UINT64_MAX: none */
-	unsigned threshold;          /* later transmissions that prove a hole; grows when it was wrong */
+	uint64_t check_at;			    /* when the oldest doubtful one is late enough; UINT64_MAX: none */
+	unsigned threshold;			    /* later transmissions that prove a hole; grows when it was wrong */
 };
 
 void tnl_sendq_init(struct tnl_sendq *q);
 void tnl_sendq_fini(struct tnl_sendq *q, struct tnl_mpool *pool);
-void tnl_sendq_shrink(struct tnl_sendq *q);              /* when empty: gives the ring back */
-size_t tnl_sendq_heap(const struct tnl_sendq *q);       /* bytes of the ring */
-int tnl_sendq_make_room(struct tnl_sendq *q) TNL_MUST_USE; /* for one more: 0, TNL_ELIMIT, TNL_ENOMEM */
+void tnl_sendq_shrink(struct tnl_sendq *q);		     /* when empty: gives the ring back */
+size_t tnl_sendq_heap(const struct tnl_sendq *q);	     /* bytes of the ring */
+int tnl_sendq_make_room(struct tnl_sendq *q) TNL_MUST_USE;   /* for one more: 0, TNL_ELIMIT, TNL_ENOMEM */
 void tnl_sendq_add(struct tnl_sendq *q, struct tnl_mbuf *m); /* after make_room; gives it the next number */
 struct tnl_mbuf *tnl_sendq_head(const struct tnl_sendq *q);  /* what to send next, or NULL */
 void tnl_sendq_sent(struct tnl_sendq *q, struct tnl_mbuf *m, uint64_t now);
 struct tnl_mbuf *tnl_sendq_find(const struct tnl_sendq *q, int64_t seq); /* NULL: not in the queue (any more) */
 /* Takes an acknowledged one out; the caller returns it to the pool. */
 void tnl_sendq_remove(struct tnl_sendq *q, struct tnl_mbuf *m);
-void tnl_sendq_lost(struct tnl_sendq *q, struct tnl_mbuf *m);  /* flight → resend */
-void tnl_sendq_all_lost(struct tnl_sendq *q);  /* new link: all that was sent, in order of number */
+void tnl_sendq_lost(struct tnl_sendq *q, struct tnl_mbuf *m); /* flight → resend */
+void tnl_sendq_all_lost(struct tnl_sendq *q);		      /* new link: all that was sent, in order of number */
 
 /* Evidence from the ack of m (still in the queue): call before remove, then detect. */
 void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, uint64_t srtt, uint64_t now);

@@ -9,10 +9,14 @@
 
 const char *tnl_reset_text(uint32_t reason)
 {
-	static const char *const text[] = {"no reason given",	"connection reset at the other end",
-					   "could not connect", "not allowed",
-					   "timed out",		"session over",
-					   "too many streams",	"shutting down",
+	static const char *const text[] = {"no reason given",
+					   "connection reset at the other end",
+					   "could not connect",
+					   "not allowed",
+					   "timed out",
+					   "session over",
+					   "too many streams",
+					   "shutting down",
 					   "the agent lost its link and may take again what it has"};
 	return reason < sizeof text / sizeof *text ? text[reason] : "unknown reason";
 }
@@ -185,8 +189,8 @@ static void close_session(struct tnl_session *s, int err, bool orderly)
 	if (tnl_session_over(s))
 		return;
 	const char *text = s->why[0] || orderly ? s->why : tnl_err_text(err);
-	tnl_log(err == TNL_ECLOSED ? TNL_LOG_DEBUG : TNL_LOG_INFO, "session", "session=%s closed error=%s", s->cfg.session_id,
-		tnl_err_name(err));
+	tnl_log(err == TNL_ECLOSED ? TNL_LOG_DEBUG : TNL_LOG_INFO, "session", "session=%s closed error=%s",
+		s->cfg.session_id, tnl_err_name(err));
 	s->state = TNL_SS_CLOSED;
 	s->close_err = err;
 	if (s->reserved) {

@@ -28,40 +28,50 @@
 
 enum tnl_session_mode {
 	TNL_MODE_UNKNOWN,
-	TNL_MODE_MUX,       /* Port, LocalPortForwarding, multiplexed */
-	TNL_MODE_BASIC,     /* Port, LocalPortForwarding, one connection at a time */
-	TNL_MODE_SINGLE,    /* Port without type (SSH document): one byte stream */
-	TNL_MODE_SHELL,     /* Standard_Stream, InteractiveCommands */
-	TNL_MODE_COMMAND    /* NonInteractiveCommands */
+	TNL_MODE_MUX,	 /* Port, LocalPortForwarding, multiplexed */
+	TNL_MODE_BASIC,	 /* Port, LocalPortForwarding, one connection at a time */
+	TNL_MODE_SINGLE, /* Port without type (SSH document): one byte stream */
+	TNL_MODE_SHELL,	 /* Standard_Stream, InteractiveCommands */
+	TNL_MODE_COMMAND /* NonInteractiveCommands */
 };
 
 enum tnl_session_state { TNL_SS_NEW, TNL_SS_HANDSHAKE, TNL_SS_READY, TNL_SS_CLOSED };
 
 /* Reasons on RST frames (cmd 5) and in on_stream_reset. */
-enum tnl_reset { TNL_RESET_UNSPEC, TNL_RESET_PEER /* the far TCP end reset */, TNL_RESET_CONNECT /* dial failed */,
-	TNL_RESET_DENIED, TNL_RESET_TIMEOUT, TNL_RESET_SESSION /* session over */, TNL_RESET_LIMIT, TNL_RESET_SHUTDOWN,
-	TNL_RESET_DOUBT /* a stock agent lost its link while bytes were on their way to it */ };
+enum tnl_reset {
+	TNL_RESET_UNSPEC,
+	TNL_RESET_PEER /* the far TCP end reset */,
+	TNL_RESET_CONNECT /* dial failed */,
+	TNL_RESET_DENIED,
+	TNL_RESET_TIMEOUT,
+	TNL_RESET_SESSION /* session over */,
+	TNL_RESET_LIMIT,
+	TNL_RESET_SHUTDOWN,
+	TNL_RESET_DOUBT /* a stock agent lost its link while bytes were on their way to it */
+};
 const char *tnl_reset_text(uint32_t reason);
 
-struct tnl_session; struct tnl_stream;
+struct tnl_session;
+struct tnl_stream;
 
-struct tnl_kms_request {        /* valid during the callback: copy what is needed */
-	bool generate;              /* client: GenerateDataKey(64 bytes); agent: Decrypt */
+struct tnl_kms_request { /* valid during the callback: copy what is needed */
+	bool generate;	 /* client: GenerateDataKey(64 bytes); agent: Decrypt */
 	const char *key_id;
-	const char *challenge;      /* base64 text for aws:ssm:RandomChallenge, or NULL */
-	const uint8_t *ciphertext; size_t ciphertext_len;  /* Decrypt */
+	const char *challenge; /* base64 text for aws:ssm:RandomChallenge, or NULL */
+	const uint8_t *ciphertext;
+	size_t ciphertext_len; /* Decrypt */
 };
 
-struct tnl_session_info {       /* after the handshake */
+struct tnl_session_info { /* after the handshake */
 	enum tnl_session_mode mode;
-	const char *peer_version;   /* AgentVersion or ClientVersion; "" without handshake */
-	const char *session_type;   /* "Port", "Standard_Stream", … */
+	const char *peer_version; /* AgentVersion or ClientVersion; "" without handshake */
+	const char *session_type; /* "Port", "Standard_Stream", … */
 	const char *customer_message;
-	bool own_peer;              /* TunneldCapabilities agreed */
+	bool own_peer; /* TunneldCapabilities agreed */
 	bool half_close, encrypted;
-	int smux_version;           /* 1 or 2 in MUX mode */
+	int smux_version; /* 1 or 2 in MUX mode */
 	size_t max_payload;
-	const char *properties_json;/* of the SessionType action, or NULL */
+	const char *properties_json; /* of the SessionType action, or NULL */
 };
 
 struct tnl_session_cb {
@@ -78,9 +88,9 @@ struct tnl_session_cb {
 	 * (half_closed false) the stream is over in both directions once kept bytes are written. */
 	void (*on_eof)(void *ctx, struct tnl_stream *st, bool half_closed);
 	void (*on_reset)(void *ctx, struct tnl_stream *st, uint32_t reason); /* drop kept bytes; then tnl_stream_free */
-	void (*on_size)(void *ctx, unsigned cols, unsigned rows);            /* agent, shell */
-	void (*on_exit_code)(void *ctx, int code);                           /* client, command */
-	void (*on_flag)(void *ctx, uint32_t flag);                           /* TERMINATE at the agent; CONNECT_ERROR at the client */
+	void (*on_size)(void *ctx, unsigned cols, unsigned rows);	     /* agent, shell */
+	void (*on_exit_code)(void *ctx, int code);			     /* client, command */
+	void (*on_flag)(void *ctx, uint32_t flag); /* TERMINATE at the agent; CONNECT_ERROR at the client */
 	void (*on_publication)(void *ctx, bool started);
 	/* Key wanted; answer with tnl_session_kms_result, at any later time. NULL: encryption refused. */
 	void (*on_kms)(void *ctx, const struct tnl_kms_request *r);
@@ -91,40 +101,42 @@ struct tnl_session_cb {
 };
 
 struct tnl_session_config {
-	bool agent;                    /* which end */
+	bool agent; /* which end */
 	const char *session_id;
-	const char *version;           /* NULL: TNL_CLIENT_VERSION / TNL_AGENT_VERSION */
-	size_t memory_max;             /* 16 MiB: send, reorder and kept bytes together */
-	size_t stream_window;          /* 1 MiB */
-	size_t max_payload;            /* what we offer or take between own ends; default 32 KiB; 0: 1,024 */
-	unsigned message_rate;         /* see channel */
+	const char *version;   /* NULL: TNL_CLIENT_VERSION / TNL_AGENT_VERSION */
+	size_t memory_max;     /* 16 MiB: send, reorder and kept bytes together */
+	size_t stream_window;  /* 1 MiB */
+	size_t max_payload;    /* what we offer or take between own ends; default 32 KiB; 0: 1,024 */
+	unsigned message_rate; /* see channel */
 	unsigned resend_max;
-	uint64_t half_close_timeout_ns;/* 10 min; 0: none */
-	uint64_t fin_quiet_ns;         /* 2 s: FIN held back towards stock ends */
-	uint64_t keepalive_ns;         /* NOP interval while streams are open, 0: none */
-	uint64_t handshake_timeout_ns; /* agent: 15 s per step; client: 60 s from link up to READY; 0: default */
+	uint64_t half_close_timeout_ns;	 /* 10 min; 0: none */
+	uint64_t fin_quiet_ns;		 /* 2 s: FIN held back towards stock ends */
+	uint64_t keepalive_ns;		 /* NOP interval while streams are open, 0: none */
+	uint64_t handshake_timeout_ns;	 /* agent: 15 s per step; client: 60 s from link up to READY; 0: default */
 	uint64_t hold_after_complete_ns; /* client towards a stock agent: 5 ms; 0: default */
-	bool offer_capabilities;       /* own extensions on (default wish: true) */
+	bool offer_capabilities;	 /* own extensions on (default wish: true) */
 	bool require_encryption;
-	const char *expected_type;     /* client: session type that was asked for ("Port", …); anything else is refused. NULL: any */
+	const char *expected_type; /* client: session type that was asked for ("Port", …); anything else is refused.
+				      NULL: any */
 	/* client that starts without knowing (shell without handshake): first Output makes it READY in SHELL mode */
 	/* agent: */
-	const char *session_type;      /* "Port", "Standard_Stream", "InteractiveCommands", "NonInteractiveCommands" */
-	const char *properties_json;   /* for the SessionType action; NULL writes null */
-	const char *kms_key_id;        /* encrypt with this key; NULL: no */
+	const char *session_type;    /* "Port", "Standard_Stream", "InteractiveCommands", "NonInteractiveCommands" */
+	const char *properties_json; /* for the SessionType action; NULL writes null */
+	const char *kms_key_id;	     /* encrypt with this key; NULL: no */
 	bool require_challenge_ack;
-	bool skip_handshake;           /* agent: plain shells have none */
+	bool skip_handshake; /* agent: plain shells have none */
 	const char *customer_message;
 	uint64_t (*wall_ms)(void *ctx);
 	/* Asked before more bytes are kept for a local reader that does not take them; false: not now, the peer sends
-	 * again; tnl_session_retry when it may. A session that keeps nothing is not asked. NULL: only memory_max counts. */
+	 * again; tnl_session_retry when it may. A session that keeps nothing is not asked. NULL: only memory_max
+	 * counts. */
 	bool (*may_keep)(void *ctx);
 	const struct tnl_session_cb *cb;
-	void *ctx;                     /* for cb and wall_ms */
+	void *ctx; /* for cb and wall_ms */
 };
 
 struct tnl_session *tnl_session_new(const struct tnl_session_config *c, uint64_t now); /* copies the strings */
-void tnl_session_free(struct tnl_session *s);  /* streams still there are freed without callbacks */
+void tnl_session_free(struct tnl_session *s); /* streams still there are freed without callbacks */
 const char *tnl_session_id(const struct tnl_session *s);
 enum tnl_session_state tnl_session_state(const struct tnl_session *s);
 const struct tnl_session_info *tnl_session_info(const struct tnl_session *s);
@@ -132,7 +144,7 @@ struct tnl_channel *tnl_session_channel(struct tnl_session *s);
 
 /* --- link ------------------------------------------------------------------ */
 /* client_id… of the token frame are the daemon's business. */
-void tnl_session_link_up(struct tnl_session *s, uint64_t now);   /* agent: starts the handshake at the first */
+void tnl_session_link_up(struct tnl_session *s, uint64_t now); /* agent: starts the handshake at the first */
 void tnl_session_link_down(struct tnl_session *s, uint64_t now);
 /* One WebSocket binary message. 0 (also for what was dropped and counted); negative: session closed. */
 int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now) TNL_MUST_USE;
@@ -144,16 +156,21 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 			    const uint8_t *ciphertext, size_t clen, const char *err_text, uint64_t now);
 void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now);
 void tnl_session_send_size(struct tnl_session *s, unsigned cols, unsigned rows, uint64_t now);
-void tnl_session_send_exit_code(struct tnl_session *s, int code, uint64_t now);         /* agent, COMMAND */
-void tnl_session_send_state(struct tnl_session *s, const char *state, uint64_t now);    /* agent: "Connected" is sent by itself at the first link; "Terminating" at exit */
-bool tnl_session_drained(const struct tnl_session *s);  /* everything sent is acknowledged */
+void tnl_session_send_exit_code(struct tnl_session *s, int code, uint64_t now); /* agent, COMMAND */
+void tnl_session_send_state(
+    struct tnl_session *s, const char *state,
+    uint64_t now); /* agent: "Connected" is sent by itself at the first link; "Terminating" at exit */
+bool tnl_session_drained(const struct tnl_session *s); /* everything sent is acknowledged */
 /* Ends it locally: streams reset, on_closed called with err. */
 void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_t now);
 void tnl_session_retry(struct tnl_session *s); /* may_keep would say yes again; run the session afterwards */
 size_t tnl_session_memory(const struct tnl_session *s);
 size_t tnl_session_streams(const struct tnl_session *s);
-struct tnl_session_stats { uint64_t bad_messages, unknown_messages, bad_payloads, unknown_payloads, unknown_frames, early_data; };
-const struct tnl_session_stats *tnl_session_stats(const struct tnl_session *s); /* what was dropped; the channel has its own */
+struct tnl_session_stats {
+	uint64_t bad_messages, unknown_messages, bad_payloads, unknown_payloads, unknown_frames, early_data;
+};
+const struct tnl_session_stats *tnl_session_stats(
+    const struct tnl_session *s); /* what was dropped; the channel has its own */
 
 /* --- streams ----------------------------------------------------------------- */
 /* Client: opens a stream (SYN goes out with the first pull). BASIC and SINGLE: one at a time,
@@ -170,18 +187,21 @@ void tnl_stream_connected(struct tnl_stream *st, uint64_t now); /* agent: dial d
 void tnl_stream_want_send(struct tnl_stream *st, bool want);
 struct tnl_stream *tnl_session_next(struct tnl_session *s, uint64_t now);
 uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now); /* NULL: not now */
-int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype, uint64_t now) TNL_MUST_USE; /* n 0: abandoned. ptype TNL_PT_OUTPUT */
+int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype,
+		      uint64_t now) TNL_MUST_USE;	       /* n 0: abandoned. ptype TNL_PT_OUTPUT */
 void tnl_stream_shutdown(struct tnl_stream *st, uint64_t now); /* local EOF: FIN (held back towards stock ends) */
-void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now); /* abort; no on_reset; free it next. Agent, before connected, stock client: Flag 3 then FIN */
+void tnl_stream_reset(
+    struct tnl_stream *st, uint32_t reason,
+    uint64_t now); /* abort; no on_reset; free it next. Agent, before connected, stock client: Flag 3 then FIN */
 
 /* Receiving what on_data did not take. */
 size_t tnl_stream_peek(struct tnl_stream *st, const uint8_t **p);
 uint32_t tnl_stream_kept_ptype(const struct tnl_stream *st); /* of what peek shows: kept bytes are all of one type */
-void tnl_stream_consume(struct tnl_stream *st, size_t n, uint64_t now);  /* opens the window */
-bool tnl_stream_eof(const struct tnl_stream *st);      /* peer's end reached and nothing kept */
-bool tnl_stream_done(const struct tnl_stream *st);     /* both directions over: free it */
+void tnl_stream_consume(struct tnl_stream *st, size_t n, uint64_t now); /* opens the window */
+bool tnl_stream_eof(const struct tnl_stream *st);			/* peer's end reached and nothing kept */
+bool tnl_stream_done(const struct tnl_stream *st);			/* both directions over: free it */
 size_t tnl_stream_kept(const struct tnl_stream *st);
-void tnl_stream_free(struct tnl_stream *st);           /* resets first if it is not done */
+void tnl_stream_free(struct tnl_stream *st); /* resets first if it is not done */
 struct tnl_stream *tnl_session_stream_iter(struct tnl_session *s, struct tnl_stream *prev); /* all streams */
 
 #endif

@@ -180,8 +180,10 @@ static int send_complete(struct tnl_session *s, uint64_t now)
 
 static int ask_kms(struct tnl_session *s, bool generate, const uint8_t *ciphertext, size_t n, uint64_t now)
 {
-	struct tnl_kms_request k = {
-	    .generate = generate, .key_id = s->req.kms_key_id, .ciphertext = ciphertext, .ciphertext_len = n};
+	struct tnl_kms_request k = {.generate = generate,
+				    .key_id = s->req.kms_key_id,
+				    .ciphertext = ciphertext,
+				    .ciphertext_len = n};
 	if (!s->cb.on_kms)
 		return refuse(s, TNL_EREFUSED, "the peer wants KMS encryption, which is not set up here");
 	k.challenge = generate || s->challenge_acked ? s->req.challenge : NULL;

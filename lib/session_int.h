@@ -28,38 +28,44 @@
 struct tnl_stream {
 	struct tnl_session *s;
 	void *user;
-	uint32_t id;              /* 0: not given yet, or not multiplexed */
+	uint32_t id; /* 0: not given yet, or not multiplexed */
 	struct tnl_list all, sched, ctl, timed;
 	/* sending */
 	enum { TNL_Q_NONE, TNL_Q_NEW, TNL_Q_OLD } q;
-	int64_t deficit;          /* bytes it may still send in its turn */
+	int64_t deficit; /* bytes it may still send in its turn */
 	bool want, connected;
-	bool shut;                /* local end reached */
+	bool shut; /* local end reached */
 	bool fin_sent, fin_recv, was_reset, zombie;
 	bool syn_due, upd_due, fin_due, rst_due, flag3_due; /* control frames to be written, in this order but flag3 */
-	bool push_due, eof_due;   /* callbacks to make from the next pull or expire */
+	bool push_due, eof_due;				    /* callbacks to make from the next pull or expire */
 	uint32_t reset_reason;
-	uint32_t sent, peer_consumed, peer_window;          /* smux 2 */
+	uint32_t sent, peer_consumed, peer_window; /* smux 2 */
 	uint64_t tx_at, rx_at, shut_at, timer_at;
-	int64_t last_number;      /* message that carries its latest bytes; -1: none yet */
+	int64_t last_number; /* message that carries its latest bytes; -1: none yet */
 	/* receiving */
 	struct tnl_kept kept;
 	uint32_t kept_ptype;
-	uint32_t received, consumed, told, window;          /* smux 2; told: consumed of the last UPD */
+	uint32_t received, consumed, told, window; /* smux 2; told: consumed of the last UPD */
 };
 
 struct tnl_outmsg {
 	struct tnl_list l;
 	uint32_t ptype;
-	bool wait_ack;            /* only when nothing is unacknowledged */
-	bool wait_ready;          /* only when data may flow */
+	bool wait_ack;	 /* only when nothing is unacknowledged */
+	bool wait_ready; /* only when data may flow */
 	size_t n;
 	uint8_t data[];
 };
 
 enum tnl_hs_step {
-	TNL_HS_IDLE, TNL_HS_WAIT_RESPONSE, TNL_HS_WAIT_KMS, TNL_HS_WAIT_CHALLENGE, TNL_HS_COMPLETING, /* agent */
-	TNL_HS_WAIT_REQUEST, TNL_HS_WAIT_COMPLETE, TNL_HS_DONE                                         /* client */
+	TNL_HS_IDLE,
+	TNL_HS_WAIT_RESPONSE,
+	TNL_HS_WAIT_KMS,
+	TNL_HS_WAIT_CHALLENGE,
+	TNL_HS_COMPLETING, /* agent */
+	TNL_HS_WAIT_REQUEST,
+	TNL_HS_WAIT_COMPLETE,
+	TNL_HS_DONE /* client */
 };
 
 struct tnl_session {
@@ -70,54 +76,70 @@ struct tnl_session {
 	struct tnl_session_info info;
 	struct tnl_channel *ch;
 	struct tnl_seal *seal;
-	bool seal_data;                /* Output and the like are encrypted */
-	uint8_t *scratch;              /* plaintext of the message at hand */
+	bool seal_data;	  /* Output and the like are encrypted */
+	uint8_t *scratch; /* plaintext of the message at hand */
 	size_t scratch_cap;
-	int depth;                     /* callbacks running */
+	int depth; /* callbacks running */
 	bool linked, ever_linked;
 	/* handshake */
 	enum tnl_hs_step step;
-	struct tnl_hs_request req;     /* sent or received */
-	struct tnl_caps caps;          /* agreed */
+	struct tnl_hs_request req; /* sent or received */
+	struct tnl_caps caps;	   /* agreed */
 	uint8_t challenge[TNL_HS_CHALLENGE];
 	char *peer_version, *session_type, *properties, *customer_message;
-	bool challenge_acked;          /* client: the challenge was answered */
-	bool peer_keepalive;           /* so old that it gives up without smux NOPs */
+	bool challenge_acked; /* client: the challenge was answered */
+	bool peer_keepalive;  /* so old that it gives up without smux NOPs */
 	uint64_t hs_started, hs_deadline, hold_until, keepalive_at, keepalive_ns;
 	/* sending */
-	struct tnl_list outq;          /* struct tnl_outmsg */
-	struct tnl_stream *reserved;   /* who holds the channel's one reservation */
+	struct tnl_list outq;	     /* struct tnl_outmsg */
+	struct tnl_stream *reserved; /* who holds the channel's one reservation */
 	uint8_t *reserved_at;
 	size_t reserved_cap;
-	uint64_t retry_at;             /* when to flush again although nothing happens */
+	uint64_t retry_at; /* when to flush again although nothing happens */
 	uint64_t last_tx;
-	int failed;                    /* found where no callback may run: closed at the next pull or expire */
+	int failed; /* found where no callback may run: closed at the next pull or expire */
 	int close_err;
-	char why[256];                 /* text for on_closed */
+	char why[256]; /* text for on_closed */
 	/* receiving */
-	bool blocked;                  /* the channel was told "not ready" */
+	bool blocked; /* the channel was told "not ready" */
 	size_t blocked_len;
 	bool ready_due;
-	bool closing;                  /* channel_closed came while data was still owed */
+	bool closing; /* channel_closed came while data was still owed */
 	size_t kept_memory, kept_max;
 	struct tnl_mux mux;
 	struct tnl_session_stats stats;
 };
 
 /* --- session.c --- */
-static inline bool tnl_session_over(const struct tnl_session *s) { return s->state == TNL_SS_CLOSED; }
-static inline void tnl_cb_enter(struct tnl_session *s) { s->depth++; }
-static inline void tnl_cb_leave(struct tnl_session *s) { s->depth--; }
+static inline bool tnl_session_over(const struct tnl_session *s)
+{
+	return s->state == TNL_SS_CLOSED;
+}
+static inline void tnl_cb_enter(struct tnl_session *s)
+{
+	s->depth++;
+}
+static inline void tnl_cb_leave(struct tnl_session *s)
+{
+	s->depth--;
+}
 void tnl_session_settle(struct tnl_session *s); /* closes it if something failed or the peer said so */
 bool tnl_session_may_send(const struct tnl_session *s, uint64_t now); /* READY and the hold is over */
 /* Bytes of a message around the data: nonce before, tag behind. */
-static inline size_t tnl_seal_front(const struct tnl_session *s) { return s->seal_data ? TNL_SEAL_NONCE : 0; }
-static inline size_t tnl_seal_both(const struct tnl_session *s) { return s->seal_data ? TNL_SEAL_OVERHEAD : 0; }
+static inline size_t tnl_seal_front(const struct tnl_session *s)
+{
+	return s->seal_data ? TNL_SEAL_NONCE : 0;
+}
+static inline size_t tnl_seal_both(const struct tnl_session *s)
+{
+	return s->seal_data ? TNL_SEAL_OVERHEAD : 0;
+}
 /* Encrypts n bytes standing at p + tnl_seal_front (if the session does) and commits the message. */
 int tnl_session_commit(struct tnl_session *s, uint8_t *p, size_t n, uint32_t ptype, uint64_t now) TNL_MUST_USE;
 
 /* --- session_out.c --- */
-int tnl_out_put(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, bool wait_ack, bool wait_ready) TNL_MUST_USE;
+int tnl_out_put(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, bool wait_ack,
+		bool wait_ready) TNL_MUST_USE;
 int tnl_out_buf(struct tnl_session *s, uint32_t ptype, struct tnl_buf *b, bool wait_ack) TNL_MUST_USE;
 /* Queued messages, then control frames of streams, into the channel as far as it takes them. */
 void tnl_out_flush(struct tnl_session *s, uint64_t now);
@@ -125,10 +147,11 @@ int tnl_out_flag(struct tnl_session *s, uint32_t flag) TNL_MUST_USE;
 void tnl_out_clear(struct tnl_session *s);
 
 /* --- session_hs.c --- */
-int tnl_hs_start(struct tnl_session *s, uint64_t now) TNL_MUST_USE;      /* first link */
+int tnl_hs_start(struct tnl_session *s, uint64_t now) TNL_MUST_USE; /* first link */
 int tnl_hs_message(struct tnl_session *s, const struct tnl_msg *m, uint64_t now) TNL_MUST_USE;
-void tnl_hs_sent(struct tnl_session *s, uint32_t ptype, uint64_t now);   /* a queued handshake message is in the channel */
-void tnl_hs_ready(struct tnl_session *s, uint64_t now);                  /* data may flow: on_ready, streams */
+void tnl_hs_sent(struct tnl_session *s, uint32_t ptype,
+		 uint64_t now);				/* a queued handshake message is in the channel */
+void tnl_hs_ready(struct tnl_session *s, uint64_t now); /* data may flow: on_ready, streams */
 void tnl_hs_fini(struct tnl_session *s);
 
 /* --- session_in.c --- */
@@ -138,18 +161,18 @@ void tnl_session_flag_in(struct tnl_session *s, uint32_t flag, uint64_t now);
 /* --- stream.c, stream_in.c --- */
 struct tnl_stream *tnl_stream_new_(struct tnl_session *s, uint64_t now);
 void tnl_stream_destroy_(struct tnl_stream *st);
-void tnl_stream_start_(struct tnl_stream *st, uint64_t now);               /* client, READY: id and SYN, or its place as the one */
-void tnl_stream_arm_(struct tnl_stream *st);                              /* recomputes timer_at */
-void tnl_stream_ctl_(struct tnl_stream *st);                              /* something is due */
-void tnl_stream_reset_(struct tnl_stream *st, uint32_t reason);           /* tell the peer, drop what is kept */
+void tnl_stream_start_(struct tnl_stream *st, uint64_t now);	/* client, READY: id and SYN, or its place as the one */
+void tnl_stream_arm_(struct tnl_stream *st);			/* recomputes timer_at */
+void tnl_stream_ctl_(struct tnl_stream *st);			/* something is due */
+void tnl_stream_reset_(struct tnl_stream *st, uint32_t reason); /* tell the peer, drop what is kept */
 /* Hands n bytes to the consumer, keeps the rest. 0, TNL_ENOMEM. */
 int tnl_stream_data_(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now) TNL_MUST_USE;
-void tnl_stream_eof_(struct tnl_stream *st);                              /* peer's end */
-void tnl_stream_peer_reset_(struct tnl_stream *st, uint32_t reason);      /* on_reset */
-void tnl_stream_end_raw_(struct tnl_stream *st);                          /* not multiplexed: both directions over */
-void tnl_stream_fin_(struct tnl_stream *st);                              /* after shut: FIN now or by timer */
-bool tnl_session_room(const struct tnl_session *s, size_t n);             /* may a message of n bytes be kept? */
-void tnl_streams_work(struct tnl_session *s, uint64_t now);               /* push_due, eof_due */
+void tnl_stream_eof_(struct tnl_stream *st);			     /* peer's end */
+void tnl_stream_peer_reset_(struct tnl_stream *st, uint32_t reason); /* on_reset */
+void tnl_stream_end_raw_(struct tnl_stream *st);		     /* not multiplexed: both directions over */
+void tnl_stream_fin_(struct tnl_stream *st);			     /* after shut: FIN now or by timer */
+bool tnl_session_room(const struct tnl_session *s, size_t n);	     /* may a message of n bytes be kept? */
+void tnl_streams_work(struct tnl_session *s, uint64_t now);	     /* push_due, eof_due */
 void tnl_streams_expire(struct tnl_session *s, uint64_t now);
 void tnl_streams_reap(struct tnl_session *s);
 

@@ -127,7 +127,8 @@ void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now)
 	(void)now;
 	if (tnl_session_over(s))
 		return;
-	if (flag == TNL_FLAG_TERMINATE && s->peer_version && !s->cfg.agent && !tnl_agent_version_terminate(s->peer_version))
+	if (flag == TNL_FLAG_TERMINATE && s->peer_version && !s->cfg.agent &&
+	    !tnl_agent_version_terminate(s->peer_version))
 		return; /* the API call has to do */
 	tnl_put_be32(p, flag);
 	/* An end is wanted also while the handshake hangs. */

@@ -272,16 +272,16 @@ int tnl_sigv4_canonical(const struct tnl_sigv4_request *r, struct tnl_buf *out, 
 
 /* --- string to sign, key, signature ---------------------------------------------- */
 
-int tnl_sigv4_string_to_sign(const struct tnl_buf *canonical, const char *amz_date, const char *date, const char *region,
-			     const char *service, struct tnl_buf *out)
+int tnl_sigv4_string_to_sign(const struct tnl_buf *canonical, const char *amz_date, const char *date,
+			     const char *region, const char *service, struct tnl_buf *out)
 {
 	uint8_t sum[32];
 	char hex[65];
 
 	tnl_sha256(tnl_buf_data(canonical), tnl_buf_len(canonical), sum);
 	tnl_hex(sum, sizeof(sum), hex);
-	return tnl_buf_printf(out, "%s\n%s\n%s/%s/%s/aws4_request\n%s", TNL_SIGV4_ALGORITHM, amz_date, date, region, service,
-			      hex);
+	return tnl_buf_printf(out, "%s\n%s\n%s/%s/%s/aws4_request\n%s", TNL_SIGV4_ALGORITHM, amz_date, date, region,
+			      service, hex);
 }
 
 int tnl_sigv4_signature(const char *secret, const char *date, const char *region, const char *service,
@@ -305,8 +305,8 @@ int tnl_sigv4_signature(const char *secret, const char *date, const char *region
 }
 
 /* Signs r; `names` receives the list of signed headers. */
-static int sign(const struct tnl_sigv4_request *r, const struct tnl_sigv4_keys *k, const char *region, const char *service,
-		const char *amz_date, struct tnl_buf *names, char hex[65])
+static int sign(const struct tnl_sigv4_request *r, const struct tnl_sigv4_keys *k, const char *region,
+		const char *service, const char *amz_date, struct tnl_buf *names, char hex[65])
 {
 	struct tnl_buf canonical, sts;
 	uint8_t mac[32];
@@ -340,9 +340,10 @@ int tnl_sigv4_sign(const struct tnl_sigv4_request *r, const struct tnl_sigv4_key
 	tnl_buf_init(&names, TNL_SIGV4_MAX_CANONICAL);
 	rc = sign(r, k, region, service, amz_date, &names, hex);
 	if (rc == 0)
-		rc = tnl_buf_printf(authorization, "%s Credential=%s/%.8s/%s/%s/aws4_request, SignedHeaders=%.*s, Signature=%s",
-				    TNL_SIGV4_ALGORITHM, k->access_key_id, amz_date, region, service, (int)tnl_buf_len(&names),
-				    (const char *)tnl_buf_data(&names), hex);
+		rc = tnl_buf_printf(authorization,
+				    "%s Credential=%s/%.8s/%s/%s/aws4_request, SignedHeaders=%.*s, Signature=%s",
+				    TNL_SIGV4_ALGORITHM, k->access_key_id, amz_date, region, service,
+				    (int)tnl_buf_len(&names), (const char *)tnl_buf_data(&names), hex);
 	tnl_buf_fini(&names);
 	return rc;
 }

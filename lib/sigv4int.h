@@ -11,8 +11,8 @@
 
 /* Appends the parameters sorted by name, then value, each encoded exactly once. */
 int tnl_sigv4_put_query(struct tnl_buf *out, const char *q, size_t n);
-int tnl_sigv4_string_to_sign(const struct tnl_buf *canonical, const char *amz_date, const char *date, const char *region,
-			     const char *service, struct tnl_buf *out);
+int tnl_sigv4_string_to_sign(const struct tnl_buf *canonical, const char *amz_date, const char *date,
+			     const char *region, const char *service, struct tnl_buf *out);
 int tnl_sigv4_signature(const char *secret, const char *date, const char *region, const char *service,
 			const struct tnl_buf *sts, uint8_t out[32]);
 

@@ -40,7 +40,8 @@ int tnl_http_date_parse(const char *s, size_t n, uint64_t *unix_s)
 	uint64_t ms;
 	int rc;
 
-	if (n != 29 || memcmp(s + 3, ", ", 2) != 0 || s[7] != ' ' || s[11] != ' ' || s[16] != ' ' || memcmp(s + 25, " GMT", 4) != 0)
+	if (n != 29 || memcmp(s + 3, ", ", 2) != 0 || s[7] != ' ' || s[11] != ' ' || s[16] != ' ' ||
+	    memcmp(s + 25, " GMT", 4) != 0)
 		return TNL_ESYNTAX;
 	memcpy(mon, s + 8, 3);
 	mon[3] = 0;
@@ -183,11 +184,13 @@ static int parse_expires(struct slice s, struct tnl_sigv4_claim *c)
 }
 
 /* One of the six parameters; others are no concern of this. */
-static int presign_param(struct slice key, struct slice v, struct tnl_sigv4_claim *c, unsigned *seen, const char **fault)
+static int presign_param(struct slice key, struct slice v, struct tnl_sigv4_claim *c, unsigned *seen,
+			 const char **fault)
 {
 	static const char *const names[] = {"X-Amz-Algorithm", "X-Amz-Credential",    "X-Amz-Date",
 					    "X-Amz-Expires",   "X-Amz-SignedHeaders", "X-Amz-Signature"};
-	static const char *const faults[] = {"algorithm", "credential", "date", "expires", "signed headers", "signature"};
+	static const char *const faults[] = {"algorithm", "credential",	    "date",
+					     "expires",	  "signed headers", "signature"};
 	unsigned i;
 	int rc;
 
@@ -242,7 +245,8 @@ static int parse_presigned(struct slice q, struct tnl_sigv4_claim *c, const char
 
 			klen = tnl_buf_len(&plain);
 			if (eq && tnl_uri_decode(&plain, eq + 1, n - (size_t)(eq + 1 - q.p)) != 0)
-				plain.tail = plain.head + klen; /* no value that decodes: an empty one fails where it matters */
+				plain.tail =
+				    plain.head + klen; /* no value that decodes: an empty one fails where it matters */
 			key = (struct slice){(const char *)tnl_buf_data(&plain), klen};
 			v = (struct slice){key.p + klen, tnl_buf_len(&plain) - klen};
 			rc = presign_param(key, v, c, &seen, fault);
@@ -332,7 +336,8 @@ static bool covered(const struct tnl_sigv4_claim *c, const struct tnl_http_heade
 }
 
 /* Collects the headers that are signed; every one that must be has to be there. */
-static int gather(const struct tnl_http_head *h, const struct tnl_sigv4_claim *c, struct tnl_sigv4_header *out, size_t *count)
+static int gather(const struct tnl_http_head *h, const struct tnl_sigv4_claim *c, struct tnl_sigv4_header *out,
+		  size_t *count)
 {
 	bool host = false, date = c->presigned;
 
@@ -349,7 +354,7 @@ static int gather(const struct tnl_http_head *h, const struct tnl_sigv4_claim *c
 		host = host || name_is(x, "host", 4);
 		date = date || name_is(x, "x-amz-date", 10) || name_is(x, "date", 4);
 		out[(*count)++] =
-			(struct tnl_sigv4_header){.name = x->name, .nlen = x->nlen, .value = x->value, .vlen = x->vlen};
+		    (struct tnl_sigv4_header){.name = x->name, .nlen = x->nlen, .value = x->value, .vlen = x->vlen};
 	}
 	return host && date ? 0 : TNL_EAUTH;
 }
@@ -455,7 +460,8 @@ int tnl_sigv4_verify(const struct tnl_http_head *h, const void *body, size_t bod
 	*fault = "signed headers";
 	if (gather(h, c, headers, &n) != 0)
 		return TNL_EAUTH;
-	rc = compute(h, body, body_len, c, headers, n, secret ? secret : "no key of this name is known here, xxxxx", mac);
+	rc = compute(h, body, body_len, c, headers, n, secret ? secret : "no key of this name is known here, xxxxx",
+		     mac);
 	if (rc == TNL_ENOMEM)
 		return rc;
 	if (rc == TNL_ELIMIT)

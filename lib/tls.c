@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define IN_MAX (128u * 1024)         /* ciphertext that waits to be read */
-#define IN_STEP (16u * 1024)         /* less room than this is given out only when there is no more */
-#define OUT_HIGH (256u * 1024)       /* above it writes are refused */
+#define IN_MAX (128u * 1024)		 /* ciphertext that waits to be read */
+#define IN_STEP (16u * 1024)		 /* less room than this is given out only when there is no more */
+#define OUT_HIGH (256u * 1024)		 /* above it writes are refused */
 #define OUT_MAX (OUT_HIGH + 128u * 1024) /* a record, a handshake flight and alerts still fit */
 #define RECORD (16u * 1024)
 
@@ -19,7 +19,7 @@ struct tnl_tls {
 	char *host;
 	struct tnl_buf in, out;
 	bool in_eof, failed, trimmed;
-	int final;                   /* what every later call answers */
+	int final; /* what every later call answers */
 	char why[192];
 };
 
@@ -70,8 +70,7 @@ BIO_METHOD *tnl_tls_bio_method(void)
 {
 	BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "tunneld");
 
-	if (m && BIO_meth_set_read(m, bio_read) && BIO_meth_set_write(m, bio_write) &&
-	    BIO_meth_set_ctrl(m, bio_ctrl))
+	if (m && BIO_meth_set_read(m, bio_read) && BIO_meth_set_write(m, bio_write) && BIO_meth_set_ctrl(m, bio_ctrl))
 		return m;
 	BIO_meth_free(m);
 	return NULL;
@@ -236,7 +235,8 @@ static int fail_cert(struct tnl_tls *t)
 		snprintf(t->why, sizeof(t->why), "certificate of an authority that is not trusted here (%s)",
 			 X509_verify_cert_error_string(v));
 	else if (v == X509_V_ERR_CERT_NOT_YET_VALID || v == X509_V_ERR_CERT_HAS_EXPIRED)
-		snprintf(t->why, sizeof(t->why), "%s, or this machine's clock is wrong", X509_verify_cert_error_string(v));
+		snprintf(t->why, sizeof(t->why), "%s, or this machine's clock is wrong",
+			 X509_verify_cert_error_string(v));
 	else
 		snprintf(t->why, sizeof(t->why), "%s", X509_verify_cert_error_string(v));
 	t->final = TNL_ECERT;

@@ -13,11 +13,15 @@ struct tnl_tls;
 
 struct tnl_tls_config {
 	bool server;
-	const char *cert_pem; size_t cert_pem_len;  /* certificate chain (text, not a path); server: wanted; client: optional */
-	const char *key_pem; size_t key_pem_len;
-	const char *ca_pem; size_t ca_pem_len;      /* trust anchors, PEM bundle. client: wanted */
-	bool require_client_cert;                   /* server with ca_pem */
-	uint64_t (*unix_time)(void *ctx); void *time_ctx; /* wall clock for validity checks and tickets */
+	const char *cert_pem;
+	size_t cert_pem_len; /* certificate chain (text, not a path); server: wanted; client: optional */
+	const char *key_pem;
+	size_t key_pem_len;
+	const char *ca_pem;
+	size_t ca_pem_len;	  /* trust anchors, PEM bundle. client: wanted */
+	bool require_client_cert; /* server with ca_pem */
+	uint64_t (*unix_time)(void *ctx);
+	void *time_ctx; /* wall clock for validity checks and tickets */
 };
 /* err_text receives a sentence for people. NULL on failure. Reference counted. */
 struct tnl_tls_ctx *tnl_tls_ctx_new(const struct tnl_tls_config *c, char *err_text, size_t cap);
@@ -38,7 +42,7 @@ const uint8_t *tnl_tls_out_peek(struct tnl_tls *t, size_t *n);
 void tnl_tls_out_consume(struct tnl_tls *t, size_t n);
 size_t tnl_tls_out_len(const struct tnl_tls *t);
 
-void tnl_tls_trim(struct tnl_tls *t);               /* gives empty buffers' memory back: call when idle */
+void tnl_tls_trim(struct tnl_tls *t); /* gives empty buffers' memory back: call when idle */
 
 /* Drives the handshake: 0 done, TNL_EAGAIN (move bytes), TNL_ETLS, TNL_ECERT, TNL_ETRUNC. */
 int tnl_tls_handshake(struct tnl_tls *t) TNL_MUST_USE;
@@ -48,11 +52,12 @@ int tnl_tls_handshake(struct tnl_tls *t) TNL_MUST_USE;
  * buffer: partial and moving writes are on. */
 int tnl_tls_read(struct tnl_tls *t, void *p, size_t n);
 int tnl_tls_write(struct tnl_tls *t, const void *p, size_t n);
-void tnl_tls_shutdown(struct tnl_tls *t);           /* queues close_notify */
-bool tnl_tls_pending(const struct tnl_tls *t);      /* ciphertext or plaintext held that read could return */
+void tnl_tls_shutdown(struct tnl_tls *t);      /* queues close_notify */
+bool tnl_tls_pending(const struct tnl_tls *t); /* ciphertext or plaintext held that read could return */
 bool tnl_tls_resumed(const struct tnl_tls *t);
-const char *tnl_tls_version(const struct tnl_tls *t); const char *tnl_tls_cipher(const struct tnl_tls *t);
-const char *tnl_tls_why(const struct tnl_tls *t);   /* text of the last failure: "certificate has expired", … */
+const char *tnl_tls_version(const struct tnl_tls *t);
+const char *tnl_tls_cipher(const struct tnl_tls *t);
+const char *tnl_tls_why(const struct tnl_tls *t); /* text of the last failure: "certificate has expired", … */
 
 /* --- certificates made by ourselves (tunneld local, tests) ---------------- */
 /* ECDSA P-256. Out: PEM strings (tnl_free). ca_* NULL: self-signed CA.

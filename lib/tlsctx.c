@@ -206,25 +206,27 @@ static int load_ca(SSL_CTX *ssl, const char *pem, size_t n, bool names, char *er
 static int set_preferences(SSL_CTX *ssl, bool server)
 {
 	static const uint16_t verify[] = {
-		SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_ED25519,	      SSL_SIGN_RSA_PSS_RSAE_SHA256,
-		SSL_SIGN_RSA_PKCS1_SHA256,	 SSL_SIGN_ECDSA_SECP384R1_SHA384, SSL_SIGN_RSA_PSS_RSAE_SHA384,
-		SSL_SIGN_RSA_PKCS1_SHA384,	 SSL_SIGN_RSA_PSS_RSAE_SHA512,	  SSL_SIGN_RSA_PKCS1_SHA512,
+	    SSL_SIGN_ECDSA_SECP256R1_SHA256, SSL_SIGN_ED25519,
+	    SSL_SIGN_RSA_PSS_RSAE_SHA256,    SSL_SIGN_RSA_PKCS1_SHA256,
+	    SSL_SIGN_ECDSA_SECP384R1_SHA384, SSL_SIGN_RSA_PSS_RSAE_SHA384,
+	    SSL_SIGN_RSA_PKCS1_SHA384,	     SSL_SIGN_RSA_PSS_RSAE_SHA512,
+	    SSL_SIGN_RSA_PKCS1_SHA512,
 	};
 	/* With AES in hardware the 128-bit GCM is the fastest of them all; without, ChaCha. TLS 1.3
 	 * chooses by the same rule inside the library. */
-	const char *ciphers = EVP_has_aes_hardware()
-				      ? "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-					"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-					"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
-				      : "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
-					"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-					"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
+	const char *ciphers = EVP_has_aes_hardware() ? "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+						       "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+						       "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+						     : "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
+						       "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+						       "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 
-	if (!SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) || !SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) ||
-	    !SSL_CTX_set_strict_cipher_list(ssl, ciphers) ||
+	if (!SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) ||
+	    !SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) || !SSL_CTX_set_strict_cipher_list(ssl, ciphers) ||
 	    !SSL_CTX_set_verify_algorithm_prefs(ssl, verify, sizeof(verify) / sizeof(verify[0])))
 		return TNL_ETLS;
-	SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
+	SSL_CTX_set_mode(ssl,
+			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
 	if (server)
 		SSL_CTX_set_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_current_time_cb(ssl, current_time);
@@ -253,7 +255,8 @@ static int set_trust(struct tnl_tls_ctx *c, const struct tnl_tls_config *conf, c
 	}
 	if (conf->ca_pem)
 		SSL_CTX_set_verify(c->ssl,
-				   SSL_VERIFY_PEER | (conf->require_client_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
+				   SSL_VERIFY_PEER | (conf->require_client_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+				   NULL);
 	SSL_CTX_set_session_id_context(c->ssl, sid, sizeof(sid) - 1);
 	return 0;
 }

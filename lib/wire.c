@@ -38,14 +38,20 @@ struct field {
 	size_t off;
 };
 
-#define OPEN_FIELD(key, member) { key, offsetof(struct tnl_open, member) }
+#define OPEN_FIELD(key, member)                                                                                        \
+	{                                                                                                              \
+		key, offsetof(struct tnl_open, member)                                                                 \
+	}
 
 /* In the order in which stock ends write them. */
 static const struct field open_fields[] = {
-	OPEN_FIELD("RequestId", request_id),       OPEN_FIELD("TokenValue", token),
-	OPEN_FIELD("ClientInstanceId", client_instance_id), OPEN_FIELD("ClientId", client_id),
-	OPEN_FIELD("ClientVersion", client_version), OPEN_FIELD("AgentVersion", agent_version),
-	OPEN_FIELD("PlatformType", platform_type),
+    OPEN_FIELD("RequestId", request_id),
+    OPEN_FIELD("TokenValue", token),
+    OPEN_FIELD("ClientInstanceId", client_instance_id),
+    OPEN_FIELD("ClientId", client_id),
+    OPEN_FIELD("ClientVersion", client_version),
+    OPEN_FIELD("AgentVersion", agent_version),
+    OPEN_FIELD("PlatformType", platform_type),
 };
 
 static char **member(const void *object, const struct field *f)
@@ -200,7 +206,7 @@ int tnl_state_write(struct tnl_buf *b, const char *state, const char *session_id
 int tnl_task_complete_write(struct tnl_buf *b, const char *session_id, const char *instance_id, const char *status,
 			    const char *output, int retry)
 {
-	static const char *const unused[] = { "S3Bucket", "S3UrlSuffix", "CwlGroup", "CwlStream" };
+	static const char *const unused[] = {"S3Bucket", "S3UrlSuffix", "CwlGroup", "CwlStream"};
 	struct tnl_jw w;
 
 	tnl_jw_init(&w, b);
@@ -227,7 +233,8 @@ int tnl_task_parse(const void *p, size_t n, struct tnl_task *t)
 	bool ok = tnl_json_is_obj(j);
 
 	memset(t, 0, sizeof(*t));
-	ok = ok && copy_str(tnl_json_iget(j, "TaskId"), &t->task_id) && copy_str(tnl_json_iget(j, "Topic"), &t->topic) &&
+	ok = ok && copy_str(tnl_json_iget(j, "TaskId"), &t->task_id) &&
+	     copy_str(tnl_json_iget(j, "Topic"), &t->topic) &&
 	     copy_str(tnl_json_iget(j, "FinalTaskStatus"), &t->final_status) &&
 	     copy_str(tnl_json_iget(j, "Output"), &t->output) &&
 	     copy_str(tnl_json_iget(j, "InstanceId"), &t->instance_id) &&

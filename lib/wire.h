@@ -10,20 +10,24 @@
 /* First TEXT frame of a data or control channel. NULL fields are left out on writing. */
 struct tnl_open {
 	char *request_id, *token, *client_id, *client_version; /* client */
-	char *client_instance_id;                              /* agent data channel */
-	char *agent_version, *platform_type;                   /* agent control channel */
+	char *client_instance_id;			       /* agent data channel */
+	char *agent_version, *platform_type;		       /* agent control channel */
 };
 int tnl_open_write(struct tnl_buf *b, const struct tnl_open *o);
 int tnl_open_parse(const void *p, size_t n, struct tnl_open *o, const char **fault) TNL_MUST_USE; /* TNL_ESYNTAX */
-void tnl_open_fini(struct tnl_open *o);                    /* frees what parse gave; wipes the token */
+void tnl_open_fini(struct tnl_open *o); /* frees what parse gave; wipes the token */
 
 /* POST body of channel creation: {"MessageSchemaVersion","RequestId","ClientId"}; the answer's XML. */
 int tnl_create_write(struct tnl_buf *b, const char *request_id, const char *client_id /* NULL: control channel */);
 int tnl_create_reply_write(struct tnl_buf *b, const char *root, const char *token);
-int tnl_create_reply_parse(const void *p, size_t n, char **token) TNL_MUST_USE; /* small strict XML reader; TNL_ESYNTAX */
+int tnl_create_reply_parse(const void *p, size_t n,
+			   char **token) TNL_MUST_USE; /* small strict XML reader; TNL_ESYNTAX */
 
 /* channel_closed */
-struct tnl_channel_closed { char *message_id, *session_id, *destination_id, *output; uint64_t created_ms; };
+struct tnl_channel_closed {
+	char *message_id, *session_id, *destination_id, *output;
+	uint64_t created_ms;
+};
 int tnl_channel_closed_write(struct tnl_buf *b, const struct tnl_channel_closed *c);
 int tnl_channel_closed_parse(const void *p, size_t n, struct tnl_channel_closed *c) TNL_MUST_USE;
 void tnl_channel_closed_fini(struct tnl_channel_closed *c);
@@ -31,22 +35,25 @@ void tnl_channel_closed_fini(struct tnl_channel_closed *c);
 /* interactive_shell: the start of a session as the agent receives it (keys without regard to case). */
 struct tnl_start {
 	char *session_id, *document_name, *session_type, *session_owner, *run_as;
-	char *properties_json;      /* after {{ parameter }} substitution, compact */
-	char *kms_key_id;           /* from inputs; NULL none */
-	char *inputs_json;          /* NULL none */
+	char *properties_json; /* after {{ parameter }} substitution, compact */
+	char *kms_key_id;      /* from inputs; NULL none */
+	char *inputs_json;     /* NULL none */
 };
 /* content: ready JSON of DocumentContent and Parameters from the gateway's document table. */
 int tnl_start_write(struct tnl_buf *b, const char *session_id, const char *document_name,
-		    const char *document_content_json, const char *parameters_json, const char *owner, const char *run_as);
+		    const char *document_content_json, const char *parameters_json, const char *owner,
+		    const char *run_as);
 int tnl_start_parse(const void *p, size_t n, struct tnl_start *s, const char **fault) TNL_MUST_USE;
 void tnl_start_fini(struct tnl_start *s);
 
 /* agent_session_state, agent_task_complete, agent_task_acknowledge, start/pause_publication payloads */
 int tnl_state_write(struct tnl_buf *b, const char *state, const char *session_id);
-struct tnl_task { char *task_id, *topic, *final_status, *output, *instance_id, *message_id; };
-int tnl_task_complete_write(struct tnl_buf *b, const char *session_id, const char *instance_id,
-			    const char *status, const char *output, int retry);
-int tnl_task_parse(const void *p, size_t n, struct tnl_task *t) TNL_MUST_USE;   /* complete and acknowledge */
+struct tnl_task {
+	char *task_id, *topic, *final_status, *output, *instance_id, *message_id;
+};
+int tnl_task_complete_write(struct tnl_buf *b, const char *session_id, const char *instance_id, const char *status,
+			    const char *output, int retry);
+int tnl_task_parse(const void *p, size_t n, struct tnl_task *t) TNL_MUST_USE; /* complete and acknowledge */
 int tnl_task_ack_write(struct tnl_buf *b, const char *message_id, const char *task_id, const char *topic);
 void tnl_task_fini(struct tnl_task *t);
 int tnl_publication_write(struct tnl_buf *b, const char *session_id);

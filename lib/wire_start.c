@@ -163,7 +163,7 @@ static void put_value(struct subst *s, const struct tnl_json *v)
 /* v with all placeholders replaced, as compact JSON; NULL: too large or no memory. */
 static char *substitute(const struct tnl_json *v, const struct tnl_json *given, const struct tnl_json *declared)
 {
-	struct subst s = { .given = given, .declared = declared };
+	struct subst s = {.given = given, .declared = declared};
 	struct tnl_buf out;
 	char *json = NULL;
 
@@ -210,7 +210,8 @@ static const char *read_document(const struct tnl_json *c, struct tnl_start *s)
 
 	if (!tnl_json_is_obj(doc))
 		return "DocumentContent";
-	if (!tnl_json_str(tnl_json_iget(doc, "sessionType")) || !take(&s->session_type, tnl_json_iget(doc, "sessionType")))
+	if (!tnl_json_str(tnl_json_iget(doc, "sessionType")) ||
+	    !take(&s->session_type, tnl_json_iget(doc, "sessionType")))
 		return "sessionType";
 	s->properties_json = tnl_json_is_obj(props) ? substitute(props, given, declared) : tnl_strdup("{}");
 	if (!s->properties_json)

@@ -124,7 +124,7 @@ static bool entity(struct xml *x)
 {
 	static const struct {
 		const char *ref, *text;
-	} known[] = { { "lt;", "<" }, { "gt;", ">" }, { "amp;", "&" }, { "quot;", "\"" }, { "apos;", "'" } };
+	} known[] = {{"lt;", "<"}, {"gt;", ">"}, {"amp;", "&"}, {"quot;", "\""}, {"apos;", "'"}};
 
 	if (eat(x, "#"))
 		return char_reference(x);
@@ -195,7 +195,7 @@ static bool element(struct xml *x, int depth, struct tnl_buf *token, int *tokens
 
 int tnl_create_reply_parse(const void *p, size_t n, char **token)
 {
-	struct xml x = { .p = p, .end = (const char *)p + n };
+	struct xml x = {.p = p, .end = (const char *)p + n};
 	struct tnl_buf text;
 	int tokens = 0, rc = TNL_ESYNTAX;
 

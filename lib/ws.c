@@ -13,7 +13,7 @@
 
 #define IN_STEP (64u * 1024)
 #define OUT_DEFAULT (512u * 1024)
-#define CONTROL_ROOM (16u * 1024)     /* beyond out_max, for pings, pongs and close frames */
+#define CONTROL_ROOM (16u * 1024) /* beyond out_max, for pings, pongs and close frames */
 #define CONTROL_MAX (125u + 6u)
 #define PONG_NS 20000000000ull
 #define NEVER UINT64_MAX
@@ -24,12 +24,12 @@ struct tnl_ws {
 	wslay_event_context_ptr wslay;
 	struct tnl_ws_config conf;
 	struct tnl_buf in, out;
-	struct tnl_buf msg;           /* what wslay delivered */
-	const uint8_t *slice;         /* the frame that wslay is reading */
+	struct tnl_buf msg;   /* what wslay delivered */
+	const uint8_t *slice; /* the frame that wslay is reading */
 	size_t slice_len;
 	uint64_t next_ping, pong_by;
 	size_t frag_total;
-	int err;                      /* sticky failure of the input side */
+	int err; /* sticky failure of the input side */
 	const char *fault;
 	uint16_t close_code;
 	uint8_t msg_op;
@@ -42,7 +42,7 @@ struct header {
 	uint8_t op;
 	bool fin, masked;
 	uint64_t len;
-	size_t size;                  /* of the header itself */
+	size_t size; /* of the header itself */
 	uint8_t key[4];
 };
 
@@ -100,10 +100,10 @@ static void on_message(wslay_event_context_ptr c, const struct wslay_event_on_ms
 struct tnl_ws *tnl_ws_new(const struct tnl_ws_config *c, uint64_t now)
 {
 	static const struct wslay_event_callbacks cb = {
-		.recv_callback = on_recv,
-		.send_callback = on_send,
-		.genmask_callback = on_mask,
-		.on_msg_recv_callback = on_message,
+	    .recv_callback = on_recv,
+	    .send_callback = on_send,
+	    .genmask_callback = on_mask,
+	    .on_msg_recv_callback = on_message,
 	};
 	struct tnl_ws *w = tnl_calloc(1, sizeof(*w));
 
@@ -384,7 +384,8 @@ int tnl_ws_next(struct tnl_ws *w, struct tnl_ws_event *ev, uint64_t now, const c
 			break;
 		if (tnl_buf_len(&w->in) - h.size < h.len)
 			return TNL_EAGAIN;
-		rc = h.fin && (h.op == TNL_WS_BINARY || h.op == TNL_WS_TEXT) ? take_data(w, &h, ev) : take_other(w, &h, ev);
+		rc = h.fin && (h.op == TNL_WS_BINARY || h.op == TNL_WS_TEXT) ? take_data(w, &h, ev)
+									     : take_other(w, &h, ev);
 		if (rc == 1)
 			return 1;
 		if (rc != 0)

@@ -15,23 +15,24 @@ enum tnl_ws_op { TNL_WS_TEXT = 1, TNL_WS_BINARY = 2, TNL_WS_CLOSE = 8, TNL_WS_PI
 
 struct tnl_ws_config {
 	bool server;
-	size_t max_message;       /* 0: TNL_WS_MAX_MESSAGE; more: close 1009, TNL_ETOOBIG */
-	uint64_t ping_ns;         /* interval of pings, 0: none */
-	uint64_t pong_ns;         /* how long a pong may take; default 20 s; received data counts as a sign of life */
-	size_t out_max;           /* framed bytes that may wait; 0: 512 KiB + one message */
+	size_t max_message; /* 0: TNL_WS_MAX_MESSAGE; more: close 1009, TNL_ETOOBIG */
+	uint64_t ping_ns;   /* interval of pings, 0: none */
+	uint64_t pong_ns;   /* how long a pong may take; default 20 s; received data counts as a sign of life */
+	size_t out_max;	    /* framed bytes that may wait; 0: 512 KiB + one message */
 };
 struct tnl_ws;
 struct tnl_ws_event {
-	enum tnl_ws_op op;        /* TEXT, BINARY, CLOSE, PING, PONG */
-	uint8_t *data; size_t len;/* valid until the next call on this object; writable */
-	uint16_t close_code;      /* CLOSE: 1005 when none was given */
+	enum tnl_ws_op op; /* TEXT, BINARY, CLOSE, PING, PONG */
+	uint8_t *data;
+	size_t len;	     /* valid until the next call on this object; writable */
+	uint16_t close_code; /* CLOSE: 1005 when none was given */
 };
 
 struct tnl_ws *tnl_ws_new(const struct tnl_ws_config *c, uint64_t now);
 void tnl_ws_free(struct tnl_ws *w);
 
 /* Input: reserve/commit straight from the lower layer. */
-uint8_t *tnl_ws_in_reserve(struct tnl_ws *w, size_t *cap);  /* at least 16 KiB when called after next() gave EAGAIN */
+uint8_t *tnl_ws_in_reserve(struct tnl_ws *w, size_t *cap); /* at least 16 KiB when called after next() gave EAGAIN */
 void tnl_ws_in_commit(struct tnl_ws *w, size_t n, uint64_t now);
 /* 1: *ev filled; TNL_EAGAIN: feed more; TNL_EPROTO/TNL_ETOOBIG/TNL_ESYNTAX: a close
  * frame with the right code is queued, *fault (may be NULL) names the field
@@ -42,15 +43,16 @@ int tnl_ws_next(struct tnl_ws *w, struct tnl_ws_event *ev, uint64_t now, const c
 /* Output: appends one frame. TNL_EAGAIN when it does not fit under out_max. */
 int tnl_ws_send(struct tnl_ws *w, enum tnl_ws_op op, const void *p, size_t n) TNL_MUST_USE;
 int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason);
-size_t tnl_ws_out_room(const struct tnl_ws *w);             /* payload bytes that send would take now */
+size_t tnl_ws_out_room(const struct tnl_ws *w); /* payload bytes that send would take now */
 const uint8_t *tnl_ws_out_peek(struct tnl_ws *w, size_t *n);
 void tnl_ws_out_consume(struct tnl_ws *w, size_t n);
 
-uint64_t tnl_ws_deadline(const struct tnl_ws *w);           /* UINT64_MAX: none */
-int tnl_ws_expire(struct tnl_ws *w, uint64_t now);          /* queues pings; TNL_ETIMEOUT: no pong */
-int tnl_ws_ping(struct tnl_ws *w, uint64_t now);            /* one out of turn: after a sleep */
-void tnl_ws_alive(struct tnl_ws *w, uint64_t now);          /* nobody read for a while: a pong that is due has its whole time again */
-void tnl_ws_trim(struct tnl_ws *w);                         /* gives empty buffers' memory back: call when idle */
-bool tnl_ws_closed(const struct tnl_ws *w);                 /* close frames went both ways */
+uint64_t tnl_ws_deadline(const struct tnl_ws *w);  /* UINT64_MAX: none */
+int tnl_ws_expire(struct tnl_ws *w, uint64_t now); /* queues pings; TNL_ETIMEOUT: no pong */
+int tnl_ws_ping(struct tnl_ws *w, uint64_t now);   /* one out of turn: after a sleep */
+void tnl_ws_alive(struct tnl_ws *w,
+		  uint64_t now);	    /* nobody read for a while: a pong that is due has its whole time again */
+void tnl_ws_trim(struct tnl_ws *w);	    /* gives empty buffers' memory back: call when idle */
+bool tnl_ws_closed(const struct tnl_ws *w); /* close frames went both ways */
 
 #endif

@@ -146,7 +146,8 @@ static int add_usage(X509 *x, bool ca)
 
 	if (ok) {
 		bc->ca = ca ? 0xff : 0;
-		ok = X509_add1_ext_i2d(x, NID_basic_constraints, bc, 1, 0) && X509_add1_ext_i2d(x, NID_key_usage, ku, 1, 0);
+		ok = X509_add1_ext_i2d(x, NID_basic_constraints, bc, 1, 0) &&
+		     X509_add1_ext_i2d(x, NID_key_usage, ku, 1, 0);
 	}
 	if (ok && !ca)
 		ok = sk_ASN1_OBJECT_push(eku, OBJ_nid2obj(NID_server_auth)) &&
@@ -164,11 +165,12 @@ static int fill(X509 *x, const char *cn, const char *names, X509 *issuer, EVP_PK
 	bool ca = issuer == x;
 
 	return X509_set_version(x, X509_VERSION_3) && set_serial(x) &&
-	       X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_UTF8, (const uint8_t *)cn,
-					  (int)strlen(cn), -1, 0) &&
+	       X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_UTF8, (const uint8_t *)cn, (int)strlen(cn),
+					  -1, 0) &&
 	       X509_set_issuer_name(x, ca ? subject : X509_get_subject_name(issuer)) &&
-	       ASN1_TIME_set(X509_getm_notBefore(x), (time_t)from) && ASN1_TIME_set(X509_getm_notAfter(x), (time_t)to) &&
-	       X509_set_pubkey(x, key) && add_usage(x, ca) && add_key_ids(x, issuer) && add_names(x, names);
+	       ASN1_TIME_set(X509_getm_notBefore(x), (time_t)from) &&
+	       ASN1_TIME_set(X509_getm_notAfter(x), (time_t)to) && X509_set_pubkey(x, key) && add_usage(x, ca) &&
+	       add_key_ids(x, issuer) && add_names(x, names);
 }
 
 static int export_pem(X509 *x, EVP_PKEY *key, char **cert_pem, char **key_pem)
@@ -193,8 +195,8 @@ static int export_pem(X509 *x, EVP_PKEY *key, char **cert_pem, char **key_pem)
 	return rc;
 }
 
-int tnl_x509_make(const char *cn, const char *names, const char *ca_cert_pem, const char *ca_key_pem, uint64_t not_before,
-		  uint64_t not_after, char **cert_pem, char **key_pem)
+int tnl_x509_make(const char *cn, const char *names, const char *ca_cert_pem, const char *ca_key_pem,
+		  uint64_t not_before, uint64_t not_after, char **cert_pem, char **key_pem)
 {
 	EVP_PKEY *key = new_key(), *ca_key = NULL;
 	X509 *x = X509_new(), *ca = NULL;
@@ -214,7 +216,8 @@ int tnl_x509_make(const char *cn, const char *names, const char *ca_cert_pem, co
 		if (!ca || !ca_key || !X509_check_private_key(ca, ca_key))
 			goto out;
 	}
-	if (!fill(x, cn, names, ca ? ca : x, key, not_before, not_after) || !X509_sign(x, ca ? ca_key : key, EVP_sha256()))
+	if (!fill(x, cn, names, ca ? ca : x, key, not_before, not_after) ||
+	    !X509_sign(x, ca ? ca_key : key, EVP_sha256()))
 		goto out;
 	rc = export_pem(x, key, cert_pem, key_pem);
 out:

@@ -9,21 +9,24 @@ struct canon {
 	uint8_t a[16];
 };
 
-#define V4(a, b, c, d, prefix) { .v6 = false, .addr = { a, b, c, d }, .bits = (prefix) }
+#define V4(a, b, c, d, prefix)                                                                                         \
+	{                                                                                                              \
+		.v6 = false, .addr = {a, b, c, d}, .bits = (prefix)                                                    \
+	}
 
 static const struct td_cidr never[] = {
-	V4(0, 0, 0, 0, 8),
-	V4(169, 254, 0, 0, 16),
-	V4(224, 0, 0, 0, 4),
-	V4(255, 255, 255, 255, 32),
-	{ .v6 = true, .addr = { 0 }, .bits = 128 },
-	{ .v6 = true, .addr = { 0xfe, 0x80 }, .bits = 10 },
-	{ .v6 = true, .addr = { 0xff }, .bits = 8 },
-	{ .v6 = true, .addr = { 0xfd, 0x00, 0x0e, 0xc2 }, .bits = 32 },
+    V4(0, 0, 0, 0, 8),
+    V4(169, 254, 0, 0, 16),
+    V4(224, 0, 0, 0, 4),
+    V4(255, 255, 255, 255, 32),
+    {.v6 = true, .addr = {0}, .bits = 128},
+    {.v6 = true, .addr = {0xfe, 0x80}, .bits = 10},
+    {.v6 = true, .addr = {0xff}, .bits = 8},
+    {.v6 = true, .addr = {0xfd, 0x00, 0x0e, 0xc2}, .bits = 32},
 };
 
 static const struct td_cidr loopback4 = V4(127, 0, 0, 0, 8);
-static const struct td_cidr loopback6 = { .v6 = true, .addr = { [15] = 1 }, .bits = 128 };
+static const struct td_cidr loopback6 = {.v6 = true, .addr = {[15] = 1}, .bits = 128};
 
 static bool in_cidr(const struct td_cidr *c, const struct canon *a)
 {
@@ -41,7 +44,7 @@ static bool is_loopback(const struct canon *a)
 
 static struct canon v4(const uint8_t *p)
 {
-	struct canon c = { .v6 = false };
+	struct canon c = {.v6 = false};
 	memcpy(c.a, p, 4);
 	return c;
 }
@@ -67,10 +70,10 @@ static bool canonical(const struct td_addr *addr, struct canon *c)
 /* The IPv4 address to which translators and tunnels on the way would carry the packet. */
 static bool embedded(const struct canon *c, struct canon *in)
 {
-	static const uint8_t nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
-	static const uint8_t nat64_local[6] = { 0x00, 0x64, 0xff, 0x9b, 0x00, 0x01 };
-	static const uint8_t siit[12] = { [8] = 0xff, 0xff };
-	static const uint8_t compat[12] = { 0 };
+	static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
+	static const uint8_t nat64_local[6] = {0x00, 0x64, 0xff, 0x9b, 0x00, 0x01};
+	static const uint8_t siit[12] = {[8] = 0xff, 0xff};
+	static const uint8_t compat[12] = {0};
 	const uint8_t *a = c->a;
 
 	if (!c->v6)
@@ -82,7 +85,7 @@ static bool embedded(const struct canon *c, struct canon *in)
 	} else if (!memcmp(a, compat, 12) && (a[12] || a[13] || a[14])) {
 		*in = v4(a + 12);
 	} else if (!memcmp(a, nat64_local, 6)) { /* RFC 6052 with a prefix of 48 bits, RFC 8215 */
-		const uint8_t p[4] = { a[6], a[7], a[9], a[10] };
+		const uint8_t p[4] = {a[6], a[7], a[9], a[10]};
 		*in = v4(p);
 	} else {
 		return false;
@@ -183,8 +186,8 @@ enum td_access td_access_check(const struct td_rules *allow, const struct td_rul
 	return TD_ACCESS_NOT_ALLOWED;
 }
 
-int td_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs, int n,
-		     enum td_access *first)
+int td_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs,
+		     int n, enum td_access *first)
 {
 	int kept = 0;
 

@@ -33,8 +33,7 @@ static void on_wake(void *arg)
 	struct td_agent *a = arg;
 
 	ag_control_wake(a);
-	tnl_list_foreach(it, &a->sessions)
-		ag_session_wake(tnl_container_of(it, struct ag_session, node));
+	tnl_list_foreach(it, &a->sessions) ag_session_wake(tnl_container_of(it, struct ag_session, node));
 }
 
 static void drain_tick(void *arg);
@@ -198,7 +197,8 @@ void td_agent_drain(struct td_agent *a, uint64_t timeout_ns, void (*done)(void *
 		td_timer_in(&a->settle_timer, 0);
 		return;
 	}
-	td_info(AG_MOD, NULL, "stopping sessions=%u timeout_ms=%llu", a->nsessions, (unsigned long long)(timeout_ns / TD_MS));
+	td_info(AG_MOD, NULL, "stopping sessions=%u timeout_ms=%llu", a->nsessions,
+		(unsigned long long)(timeout_ns / TD_MS));
 	a->draining = true;
 	a->drain_by = a->loop->now + timeout_ns;
 	td_timer_in(&a->settle_timer, 0);
@@ -208,8 +208,8 @@ void td_agent_drain(struct td_agent *a, uint64_t timeout_ns, void (*done)(void *
 
 static void put_session(struct tnl_jw *w, const struct ag_session *s)
 {
-	static const char *const modes[] = { "unknown", "mux", "basic", "single", "shell", "command" };
-	struct tnl_channel_stats st = { 0 };
+	static const char *const modes[] = {"unknown", "mux", "basic", "single", "shell", "command"};
+	struct tnl_channel_stats st = {0};
 	struct tnl_session *ses = s->pump ? td_pump_session(s->pump) : NULL;
 
 	if (ses)
@@ -243,18 +243,18 @@ static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 		const char *key;
 		uint64_t value;
 	} c[] = {
-		{ "sessions", a->n.sessions },
-		{ "sessions_failed", a->n.sessions_failed },
-		{ "sessions_refused", a->n.refused },
-		{ "connections", a->n.connections },
-		{ "dial_failures", a->n.dial_failures },
-		{ "denied", a->n.denied },
-		{ "bad_messages", a->n.bad_messages },
-		{ "ignored_messages", a->n.ignored_messages },
-		{ "resumes", a->n.resumes },
-		{ "control_connects", a->n.control_connects },
-		{ "tasks_sent", a->n.tasks_sent },
-		{ "tasks_unconfirmed", a->n.tasks_unconfirmed },
+	    {"sessions", a->n.sessions},
+	    {"sessions_failed", a->n.sessions_failed},
+	    {"sessions_refused", a->n.refused},
+	    {"connections", a->n.connections},
+	    {"dial_failures", a->n.dial_failures},
+	    {"denied", a->n.denied},
+	    {"bad_messages", a->n.bad_messages},
+	    {"ignored_messages", a->n.ignored_messages},
+	    {"resumes", a->n.resumes},
+	    {"control_connects", a->n.control_connects},
+	    {"tasks_sent", a->n.tasks_sent},
+	    {"tasks_unconfirmed", a->n.tasks_unconfirmed},
 	};
 
 	tnl_jw_key(w, "counters");
@@ -280,8 +280,7 @@ void td_agent_status(struct td_agent *a, struct tnl_buf *json)
 	tnl_jw_kvi(&w, "memory_max", (int64_t)td_memory_max());
 	tnl_jw_key(&w, "sessions");
 	tnl_jw_arr(&w);
-	tnl_list_foreach(it, &a->sessions)
-		put_session(&w, tnl_container_of(it, struct ag_session, node));
+	tnl_list_foreach(it, &a->sessions) put_session(&w, tnl_container_of(it, struct ag_session, node));
 	tnl_jw_end_arr(&w);
 	put_counters(&w, a);
 	tnl_jw_end_obj(&w);

@@ -13,7 +13,7 @@
 #define TASKS_MAX 1000
 #define WARN_EVERY (60 * TD_SEC)
 
-static const char *const state_names[] = { "down", "opening", "up" };
+static const char *const state_names[] = {"down", "opening", "up"};
 
 static void set_state(struct ag_control *c, enum ag_control_state st)
 {
@@ -33,8 +33,8 @@ static void trouble(struct td_agent *a, const char *what, const char *why)
 		return;
 	c->warned_at = a->loop->now;
 	snprintf(c->last_error, sizeof c->last_error, "%s", why);
-	td_warn(AG_MOD, NULL, "control channel %s, trying again instance=%s endpoint=%s error=\"%s\"", what, a->instance_id,
-		td_aws_endpoint(a->aws, "ssmmessages"), why);
+	td_warn(AG_MOD, NULL, "control channel %s, trying again instance=%s endpoint=%s error=\"%s\"", what,
+		a->instance_id, td_aws_endpoint(a->aws, "ssmmessages"), why);
 }
 
 static void retry(struct td_agent *a)
@@ -139,13 +139,14 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 	td_backoff_up(&c->backoff, a->loop->now - c->up_at);
 	/* AWS ends each channel about hourly with 1000. */
 	if (code == 1000)
-		td_info(AG_MOD, NULL, "control channel closed by the gateway, opening it again reason=\"%s\"", why ? why : "");
+		td_info(AG_MOD, NULL, "control channel closed by the gateway, opening it again reason=\"%s\"",
+			why ? why : "");
 	else
 		trouble(a, "lost", text);
 	retry(a);
 }
 
-static const struct td_wslink_cb control_cb = { .message = on_message, .closed = on_closed };
+static const struct td_wslink_cb control_cb = {.message = on_message, .closed = on_closed};
 
 static void on_opened(void *ctx, const struct ag_open_result *r)
 {
@@ -239,11 +240,11 @@ static int task_message(const struct ag_task *t, struct tnl_buf *frame)
 
 	tnl_buf_init(&payload, 16 * 1024);
 	if (!tnl_task_complete_write(&payload, t->session_id, t->a->instance_id, t->status, t->output, t->tries)) {
-		struct tnl_msg m = { .type = TNL_MT_TASK_COMPLETE,
-				     .schema = 1,
-				     .created_ms = t->a->loop->wall_ms,
-				     .payload = tnl_buf_data(&payload),
-				     .plen = (uint32_t)tnl_buf_len(&payload) };
+		struct tnl_msg m = {.type = TNL_MT_TASK_COMPLETE,
+				    .schema = 1,
+				    .created_ms = t->a->loop->wall_ms,
+				    .payload = tnl_buf_data(&payload),
+				    .plen = (uint32_t)tnl_buf_len(&payload)};
 		memcpy(m.id, t->message_id, sizeof m.id);
 		uint8_t *p = tnl_buf_reserve(frame, TNL_MSG_HDR + m.plen);
 		if (p) {
@@ -289,8 +290,7 @@ void ag_task_add(struct td_agent *a, const char *session_id, const char *status,
 	if (!t)
 		return;
 	int waiting = 0;
-	tnl_list_foreach(it, &a->tasks)
-		waiting++;
+	tnl_list_foreach(it, &a->tasks) waiting++;
 	if (waiting >= TASKS_MAX) /* no gateway for very long: the oldest matter least */
 		task_free(tnl_container_of(a->tasks.next, struct ag_task, node));
 	t->a = a;
@@ -308,7 +308,8 @@ void ag_task_add(struct td_agent *a, const char *session_id, const char *status,
 
 void ag_tasks_resume(struct td_agent *a)
 {
-	tnl_list_foreach_safe(it, &a->tasks) {
+	tnl_list_foreach_safe(it, &a->tasks)
+	{
 		struct ag_task *t = tnl_container_of(it, struct ag_task, node);
 		t->tries = 0;
 		task_send(t);
@@ -321,7 +322,8 @@ void ag_tasks_acknowledged(struct td_agent *a, const char *message_id)
 
 	if (tnl_uuid_parse(message_id, strlen(message_id), id))
 		return;
-	tnl_list_foreach_safe(it, &a->tasks) {
+	tnl_list_foreach_safe(it, &a->tasks)
+	{
 		struct ag_task *t = tnl_container_of(it, struct ag_task, node);
 		if (!memcmp(t->message_id, id, sizeof id)) {
 			ag_ledger_del(a->ledger, t->session_id);
@@ -333,9 +335,8 @@ void ag_tasks_acknowledged(struct td_agent *a, const char *message_id)
 
 bool ag_task_pending(const struct td_agent *a, const char *session_id)
 {
-	tnl_list_foreach(it, &a->tasks)
-		if (!strcmp(tnl_container_of(it, struct ag_task, node)->session_id, session_id))
-			return true;
+	tnl_list_foreach(it, &a->tasks) if (!strcmp(tnl_container_of(it, struct ag_task, node)->session_id,
+						    session_id)) return true;
 	return false;
 }
 

@@ -22,7 +22,7 @@ struct ag_info {
 	struct td_timer timer;
 	bool announced; /* the call without a status was made */
 	bool warned;
-	bool introduced;               /* the short form has been answered */
+	bool introduced; /* the short form has been answered */
 	char computer[256], address[INET_ADDRSTRLEN], platform[64], version[64];
 };
 
@@ -35,7 +35,8 @@ static void local_address(char *out, size_t cap)
 	if (getifaddrs(&all))
 		return;
 	for (struct ifaddrs *i = all; i; i = i->ifa_next) {
-		if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP) || (i->ifa_flags & IFF_LOOPBACK))
+		if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP) ||
+		    (i->ifa_flags & IFF_LOOPBACK))
 			continue;
 		struct sockaddr_in in;
 		memcpy(&in, i->ifa_addr, sizeof in);
@@ -115,8 +116,8 @@ static void send_info(void *arg)
 	}
 	tnl_jw_end_obj(&w);
 	if (!b.failed)
-		i->call = td_aws_json(i->a->aws, "ssm", "AmazonSSM.UpdateInstanceInformation", (const char *)tnl_buf_data(&b),
-				      tnl_buf_len(&b), 3, on_answer, i);
+		i->call = td_aws_json(i->a->aws, "ssm", "AmazonSSM.UpdateInstanceInformation",
+				      (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 3, on_answer, i);
 	tnl_buf_fini(&b);
 	if (!i->call)
 		td_timer_in(&i->timer, AFTER_FAILURE);

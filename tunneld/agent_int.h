@@ -34,8 +34,8 @@ typedef void ag_open_fn(void *ctx, const struct ag_open_result *r);
 
 struct ag_open {
 	struct td_agent *a;
-	struct td_aws *aws;            /* a reference while it is going on */
-	const char *session_id;        /* NULL: control channel */
+	struct td_aws *aws;	/* a reference while it is going on */
+	const char *session_id; /* NULL: control channel */
 	struct td_aws_call *call;
 	struct td_creds_req *creds;
 	struct td_wslink *link;
@@ -70,7 +70,7 @@ void ag_control_wake(struct td_agent *a);    /* the machine slept */
 
 /* A session's end that the gateway has not confirmed yet. */
 struct ag_task {
-	struct tnl_list node;          /* agent->tasks */
+	struct tnl_list node; /* agent->tasks */
 	struct td_agent *a;
 	char *session_id, *status, *output;
 	uint8_t message_id[16];
@@ -78,7 +78,7 @@ struct ag_task {
 	struct td_timer timer;
 };
 void ag_task_add(struct td_agent *a, const char *session_id, const char *status, const char *output);
-void ag_tasks_resume(struct td_agent *a);    /* the control channel is (back) up */
+void ag_tasks_resume(struct td_agent *a); /* the control channel is (back) up */
 void ag_tasks_acknowledged(struct td_agent *a, const char *message_id);
 bool ag_task_pending(const struct td_agent *a, const char *session_id);
 void ag_tasks_free(struct td_agent *a);
@@ -94,7 +94,8 @@ struct ag_plugin {
 	void (*cancelled)(struct ag_session *s, struct tnl_stream *st);
 	void (*size)(struct ag_session *s, unsigned cols, unsigned rows);
 	void (*drained)(struct ag_session *s, struct td_pipe *p); /* the local source has ended, all of it is sent */
-	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
+	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
+			    uint64_t out);
 	/* Connections are all that a drain waits for; how many there are. */
 	size_t (*busy)(const struct ag_session *s);
 	/* Lets go of everything; the pump may be gone after it. */
@@ -107,10 +108,10 @@ const struct ag_plugin *ag_plugin_for(const struct td_agent *a, const struct tnl
 enum ag_session_state { AG_S_WAITING, AG_S_OPENING, AG_S_UP, AG_S_ENDING };
 
 struct ag_session {
-	struct tnl_list node;          /* agent->sessions */
+	struct tnl_list node; /* agent->sessions */
 	struct td_agent *a;
 	struct tnl_start start;
-	char *target;                  /* our name when it began, for the encryption context */
+	char *target; /* our name when it began, for the encryption context */
 	enum ag_session_state state;
 	const struct ag_plugin *plugin;
 	struct td_pump *pump;
@@ -119,22 +120,24 @@ struct ag_session {
 	struct td_backoff backoff;
 	uint64_t link_up_at, started_at, refused_since, warned_at, end_by;
 	enum tnl_session_mode mode;
-	const char *status;            /* of the end */
+	const char *status; /* of the end */
 	char output[512];
 	struct td_aws_call *kms;
 	unsigned resumes;
 	/* the Port plugin's */
-	struct tnl_list streams;       /* ag_stream.node: dials and resolutions under way */
+	struct tnl_list streams; /* ag_stream.node: dials and resolutions under way */
 	char *host;
 	uint16_t port;
-	void *data;                    /* another plugin's */
+	void *data; /* another plugin's */
 };
 void ag_session_start(struct td_agent *a, struct tnl_start *start); /* takes what start holds */
 struct ag_session *ag_session_find(const struct td_agent *a, const char *id);
-/* Ends it in order: acks are awaited for up to 2 s, the link is closed, the gateway told. Never inside: always from the loop. */
-void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Ends it in order: acks are awaited for up to 2 s, the link is closed, the gateway told. Never inside: always from the
+ * loop. */
+void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void ag_session_closed_by_gateway(struct ag_session *s, const char *output);
-void ag_session_free(struct ag_session *s);  /* at once, without a word */
+void ag_session_free(struct ag_session *s); /* at once, without a word */
 void ag_session_wake(struct ag_session *s);
 bool ag_session_busy(const struct ag_session *s);
 void ag_sessions_drain(struct td_agent *a, bool all); /* all: those with connections, too */
@@ -144,7 +147,7 @@ void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
 
 /* --- what outlives a crash ------------------------------------------------------------------- */
 
-struct ag_ledger;                      /* NULL everywhere: no state directory */
+struct ag_ledger;				     /* NULL everywhere: no state directory */
 struct ag_ledger *ag_ledger_new(struct td_agent *a); /* reports what the last process left */
 void ag_ledger_add(struct ag_ledger *l, const char *session_id);
 void ag_ledger_del(struct ag_ledger *l, const char *session_id);
@@ -152,7 +155,7 @@ void ag_ledger_free(struct ag_ledger *l); /* before the sessions go: what is ope
 
 /* --- the agent ------------------------------------------------------------------------------ */
 
-struct ag_info;                        /* UpdateInstanceInformation */
+struct ag_info; /* UpdateInstanceInformation */
 struct ag_info *ag_info_new(struct td_agent *a);
 void ag_info_restart(struct ag_info *i);
 void ag_info_free(struct ag_info *i);
@@ -173,11 +176,14 @@ struct td_agent {
 	struct td_timer drain_timer, settle_timer;
 	uint64_t drain_by, tasks_by;
 	struct {
-		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages, ignored_messages,
-			 resumes, control_connects, tasks_sent, tasks_unconfirmed;
+		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages,
+		    ignored_messages, resumes, control_connects, tasks_sent, tasks_unconfirmed;
 	} n;
 };
-static inline const struct td_agent_config *ag_cfg(const struct td_agent *a) { return &a->cfg->agent; }
-void ag_settle(struct td_agent *a);    /* something ended: is the drain over? */
+static inline const struct td_agent_config *ag_cfg(const struct td_agent *a)
+{
+	return &a->cfg->agent;
+}
+void ag_settle(struct td_agent *a); /* something ended: is the drain over? */
 
 #endif

@@ -21,8 +21,8 @@ static void on_decrypted(void *ctx, const struct td_aws_reply *r)
 	s->kms = NULL;
 	if (r->err) {
 		char why[300];
-		snprintf(why, sizeof why, "kms:Decrypt: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err), r->text && *r->text ? ": " : "",
-			 r->text ? r->text : "");
+		snprintf(why, sizeof why, "kms:Decrypt: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
+			 r->text && *r->text ? ": " : "", r->text ? r->text : "");
 		failed(s, r->err, why);
 		return;
 	}

@@ -33,7 +33,8 @@ struct ag_ledger {
 static void trouble(struct ag_ledger *l, const char *what)
 {
 	if (!l->broken)
-		td_warn(AG_MOD, NULL, "cannot %s %s: %s; sessions that a crash cuts off will end late", what, l->path, strerror(errno));
+		td_warn(AG_MOD, NULL, "cannot %s %s: %s; sessions that a crash cuts off will end late", what, l->path,
+			strerror(errno));
 	l->broken = true;
 }
 
@@ -60,11 +61,12 @@ static void compact(struct ag_ledger *l)
 	snprintf(tmp, sizeof tmp, "%s.new", l->path);
 	tnl_buf_init(&all, FILE_LIMIT);
 	tnl_list_foreach(it, &l->a->sessions)
-		tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_session, node)->start.session_id);
+	    tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_session, node)->start.session_id);
 	tnl_list_foreach(it, &l->a->tasks)
-		tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_task, node)->session_id);
+	    tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_task, node)->session_id);
 	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
-	if (fd >= 0 && !all.failed && write_all(fd, tnl_buf_data(&all), tnl_buf_len(&all)) && rename(tmp, l->path) == 0) {
+	if (fd >= 0 && !all.failed && write_all(fd, tnl_buf_data(&all), tnl_buf_len(&all)) &&
+	    rename(tmp, l->path) == 0) {
 		if (l->fd >= 0)
 			close(l->fd);
 		l->fd = fd;

@@ -13,7 +13,7 @@
 
 void ag_open_init(struct ag_open *o, struct td_agent *a, const char *session_id, ag_open_fn *fn, void *ctx)
 {
-	*o = (struct ag_open){ .a = a, .session_id = session_id, .fn = fn, .ctx = ctx };
+	*o = (struct ag_open){.a = a, .session_id = session_id, .fn = fn, .ctx = ctx};
 }
 
 void ag_open_cancel(struct ag_open *o)
@@ -46,7 +46,7 @@ static void failed(struct ag_open *o, const char *why)
 	/* `why` may lie in what cancel frees. */
 	char text[300];
 	snprintf(text, sizeof text, "%s", why);
-	finish(o, &(struct ag_open_result){ .why = text });
+	finish(o, &(struct ag_open_result){.why = text});
 }
 
 static const char *kind(const struct ag_open *o)
@@ -73,7 +73,7 @@ static int put_path(const struct ag_open *o, struct tnl_buf *b)
 static int send_token(struct ag_open *o)
 {
 	char request_id[TNL_UUID_STR], version[] = TNL_AGENT_VERSION, platform[] = "linux", empty[] = "";
-	struct tnl_open frame = { .token = o->token, .request_id = request_id };
+	struct tnl_open frame = {.token = o->token, .request_id = request_id};
 	struct tnl_buf b;
 	uint8_t u[16];
 
@@ -105,14 +105,14 @@ static void link_open(void *ctx)
 	}
 	struct td_wslink *w = o->link;
 	o->link = NULL;
-	finish(o, &(struct ag_open_result){ .w = w, .why = "" });
+	finish(o, &(struct ag_open_result){.w = w, .why = ""});
 }
 
 static void link_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
 {
 	struct ag_open *o = ctx;
 	char text[300];
-	struct ag_open_result r = { .why = text };
+	struct ag_open_result r = {.why = text};
 
 	if (http_status)
 		snprintf(text, sizeof text, "WebSocket refused with HTTP status %d: %s", http_status, why);
@@ -123,7 +123,7 @@ static void link_closed(void *ctx, int err, uint16_t code, int http_status, cons
 	finish(o, &r);
 }
 
-static const struct td_wslink_cb dial_cb = { .open = link_open, .closed = link_closed };
+static const struct td_wslink_cb dial_cb = {.open = link_open, .closed = link_closed};
 
 static void dial(struct ag_open *o, const struct tnl_sigv4_keys *keys)
 {
@@ -143,14 +143,14 @@ static void dial(struct ag_open *o, const struct tnl_sigv4_keys *keys)
 	tnl_buf_puts(&url, o->session_id ? "?role=publish_subscribe" : "?role=subscribe&stream=input");
 	const char *text = tnl_buf_str(&url);
 	struct td_wslink_opts opts = {
-		.tls = td_aws_tls(o->aws),
-		.proxy = td_aws_proxy(o->aws, u.host),
-		.timeout_ns = OPEN_TIMEOUT,
-		.keys = keys,
-		.region = td_aws_region(o->aws),
-		.service = "ssmmessages",
-		.ping_ns = c->ping_interval_ns,
-		.pong_ns = c->pong_timeout_ns,
+	    .tls = td_aws_tls(o->aws),
+	    .proxy = td_aws_proxy(o->aws, u.host),
+	    .timeout_ns = OPEN_TIMEOUT,
+	    .keys = keys,
+	    .region = td_aws_region(o->aws),
+	    .service = "ssmmessages",
+	    .ping_ns = c->ping_interval_ns,
+	    .pong_ns = c->pong_timeout_ns,
 	};
 	if (text && !url.failed)
 		o->link = td_wslink_dial(o->a->loop, text, &opts, &dial_cb, o);
@@ -183,7 +183,10 @@ static void describe(const struct td_aws_reply *r, char *out, size_t cap)
 		snprintf(out, cap, "%s: %s", tnl_err_text(r->err), text ? r->text : "");
 	else
 		snprintf(out, cap, "HTTP status %d%s%s%s%.*s", r->status, r->type[0] ? " " : "", r->type, n ? ": " : "",
-			 (int)(n < 160 ? n : 160), text ? r->text : body ? (const char *)r->body : "");
+			 (int)(n < 160 ? n : 160),
+			 text	? r->text
+			 : body ? (const char *)r->body
+				: "");
 }
 
 static bool says(const struct td_aws_reply *r, const char *what)
@@ -195,7 +198,7 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 {
 	struct ag_open *o = ctx;
 	char text[300];
-	struct ag_open_result res = { .why = text };
+	struct ag_open_result res = {.why = text};
 
 	o->call = NULL;
 	if (!r->err && r->status == 201 && !tnl_create_reply_parse(r->body, r->body_len, &o->token)) {
@@ -211,7 +214,8 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 	else
 		describe(r, text, sizeof text);
 	res.over = o->session_id && says(r, OVER_TEXT);
-	res.refused = (r->err == TNL_EREFUSED || r->err == TNL_EAUTH) && r->status >= 400 && r->status < 500 && r->status != 429;
+	res.refused =
+	    (r->err == TNL_EREFUSED || r->err == TNL_EAUTH) && r->status >= 400 && r->status < 500 && r->status != 429;
 	finish(o, &res);
 }
 
@@ -238,8 +242,8 @@ void ag_open_start(struct ag_open *o)
 	tnl_create_write(&body, request_id, o->session_id ? "" : NULL);
 	const char *text = tnl_buf_str(&path);
 	if (text && !path.failed && !body.failed)
-		o->call = td_aws_post(o->aws, "ssmmessages", text, (const char *)tnl_buf_data(&body), tnl_buf_len(&body),
-				      on_created, o);
+		o->call = td_aws_post(o->aws, "ssmmessages", text, (const char *)tnl_buf_data(&body),
+				      tnl_buf_len(&body), on_created, o);
 	tnl_buf_fini(&path);
 	tnl_buf_fini(&body);
 	if (!o->call)

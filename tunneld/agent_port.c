@@ -18,7 +18,7 @@
 
 /* While it is being dialed; after that the pipe has the stream. */
 struct ag_stream {
-	struct tnl_list node;          /* session->streams */
+	struct tnl_list node; /* session->streams */
 	struct ag_session *s;
 	struct tnl_stream *st;
 	struct td_resolve *resolve;
@@ -62,8 +62,8 @@ static bool one_at_a_time(const struct ag_session *s)
 
 static void refuse_stream(struct ag_session *s, struct tnl_stream *st, uint32_t reason, const char *why)
 {
-	td_warn(AG_MOD, s->start.session_id, "connection refused host=%s port=%u stream=%u reason=\"%s\"", s->host, s->port,
-		tnl_stream_id(st), why);
+	td_warn(AG_MOD, s->start.session_id, "connection refused host=%s port=%u stream=%u reason=\"%s\"", s->host,
+		s->port, tnl_stream_id(st), why);
 	td_pump_refuse(s->pump, st, reason);
 	if (one_at_a_time(s))
 		ag_session_end(s, AG_FAILED, "cannot connect to %s port %u: %s", s->host, s->port, why);
@@ -98,8 +98,8 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 	}
 	char name[TD_ADDR_STR];
 	s->a->n.connections++;
-	td_info(AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu", td_addr_str(peer, name), s->host,
-		tnl_stream_id(x->st), (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
+	td_info(AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu", td_addr_str(peer, name),
+		s->host, tnl_stream_id(x->st), (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
 	stream_free(x);
 }
 
@@ -113,7 +113,8 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	x->resolve = NULL;
 	if (err || n <= 0) {
 		a->n.dial_failures++;
-		stream_failed(x, err == TNL_ETIMEOUT ? TNL_RESET_TIMEOUT : TNL_RESET_CONNECT, why && *why ? why : "the name has no address");
+		stream_failed(x, err == TNL_ETIMEOUT ? TNL_RESET_TIMEOUT : TNL_RESET_CONNECT,
+			      why && *why ? why : "the name has no address");
 		return;
 	}
 	n = n < ADDRS_MAX ? n : ADDRS_MAX;
@@ -122,7 +123,8 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	if (!n) {
 		a->n.denied++;
 		stream_failed(x, TNL_RESET_DENIED,
-			      first == TD_ACCESS_DENIED ? "the address is denied by this agent" : "not allowed: the address is not in this agent's allow list");
+			      first == TD_ACCESS_DENIED ? "the address is denied by this agent"
+							: "not allowed: the address is not in this agent's allow list");
 		return;
 	}
 	x->dial = td_dial_start(a->loop, fit, n, ag_cfg(a)->dial_timeout_ns, on_dialed, x);
@@ -156,7 +158,8 @@ static void port_open(struct ag_session *s, struct tnl_stream *st)
 /* The client gave up while we were dialing; the pump frees the stream. */
 static void port_cancelled(struct ag_session *s, struct tnl_stream *st)
 {
-	tnl_list_foreach_safe(it, &s->streams) {
+	tnl_list_foreach_safe(it, &s->streams)
+	{
 		struct ag_stream *x = tnl_container_of(it, struct ag_stream, node);
 		if (x->st == st)
 			stream_free(x);
@@ -164,13 +167,14 @@ static void port_cancelled(struct ag_session *s, struct tnl_stream *st)
 	ag_settle(s->a);
 }
 
-static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
+static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
+			     uint64_t out)
 {
 	bool orderly = reason == UINT32_MAX;
 
 	td_info(AG_MOD, s->start.session_id, "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu",
-		orderly ? "closed" : "reset", s->host, s->port, orderly ? "done" : tnl_reset_text(reason), (unsigned long long)in,
-		(unsigned long long)out);
+		orderly ? "closed" : "reset", s->host, s->port, orderly ? "done" : tnl_reset_text(reason),
+		(unsigned long long)in, (unsigned long long)out);
 	/* The one connection was the session. */
 	if (s->mode == TNL_MODE_SINGLE)
 		ag_session_end(s, orderly ? AG_SUCCESS : AG_FAILED, "%s", orderly ? "" : tnl_reset_text(reason));
@@ -180,8 +184,7 @@ static size_t port_busy(const struct ag_session *s)
 {
 	size_t n = s->pump ? td_pump_pipes(s->pump) : 0;
 
-	tnl_list_foreach(it, &s->streams)
-		n++;
+	tnl_list_foreach(it, &s->streams) n++;
 	return n;
 }
 
@@ -194,10 +197,10 @@ static void port_fini(struct ag_session *s)
 }
 
 const struct ag_plugin ag_port_plugin = {
-	.init = port_init,
-	.open = port_open,
-	.cancelled = port_cancelled,
-	.pipe_closed = port_pipe_closed,
-	.busy = port_busy,
-	.fini = port_fini,
+    .init = port_init,
+    .open = port_open,
+    .cancelled = port_cancelled,
+    .pipe_closed = port_pipe_closed,
+    .busy = port_busy,
+    .fini = port_fini,
 };

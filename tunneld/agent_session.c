@@ -14,7 +14,7 @@
 /* A clear no (403, unknown session) for so long without a break means that the gateway has forgotten it. */
 #define REFUSED_FOR (300 * TD_SEC)
 
-static const char *const state_names[] = { "waiting", "opening", "up", "ending" };
+static const char *const state_names[] = {"waiting", "opening", "up", "ending"};
 
 const char *ag_state_name(const struct ag_session *s)
 {
@@ -31,7 +31,8 @@ static void set_state(struct ag_session *s, enum ag_session_state st)
 
 struct ag_session *ag_session_find(const struct td_agent *a, const char *id)
 {
-	tnl_list_foreach(it, &a->sessions) {
+	tnl_list_foreach(it, &a->sessions)
+	{
 		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
 		if (!strcmp(s->start.session_id, id))
 			return s;
@@ -71,13 +72,13 @@ void ag_session_free(struct ag_session *s)
 static void gone(struct ag_session *s)
 {
 	struct td_agent *a = s->a;
-	struct tnl_channel_stats st = { 0 };
+	struct tnl_channel_stats st = {0};
 
 	if (s->pump)
 		tnl_channel_stats(tnl_session_channel(td_pump_session(s->pump)), &st);
 	td_log(strcmp(s->status, AG_SUCCESS) ? TNL_LOG_WARN : TNL_LOG_INFO, AG_MOD, s->start.session_id,
-	       "session ended status=%s output=\"%s\" received=%llu sent=%llu resumes=%u seconds=%llu", s->status, s->output,
-	       (unsigned long long)st.payload_received, (unsigned long long)st.payload_sent, s->resumes,
+	       "session ended status=%s output=\"%s\" received=%llu sent=%llu resumes=%u seconds=%llu", s->status,
+	       s->output, (unsigned long long)st.payload_received, (unsigned long long)st.payload_sent, s->resumes,
 	       (unsigned long long)((a->loop->now - s->started_at) / TD_SEC));
 	if (strcmp(s->status, AG_SUCCESS) != 0)
 		a->n.sessions_failed++;
@@ -170,7 +171,8 @@ static void not_opened(struct ag_session *s, const struct ag_open_result *r)
 	}
 	if (!s->warned_at || l->now - s->warned_at > WARN_EVERY) {
 		s->warned_at = l->now;
-		td_warn(AG_MOD, s->start.session_id, "data channel could not be opened, trying again error=\"%s\"", r->why);
+		td_warn(AG_MOD, s->start.session_id, "data channel could not be opened, trying again error=\"%s\"",
+			r->why);
 	}
 	connect_later(s);
 }
@@ -208,8 +210,8 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 		return;
 	}
 	td_log(code == 1000 ? TNL_LOG_INFO : TNL_LOG_WARN, AG_MOD, s->start.session_id,
-	       "data channel lost, opening it again code=%u error=%s reason=\"%s\" streams=%zu", code, tnl_err_name(err),
-	       why ? why : "", td_pump_pipes(s->pump));
+	       "data channel lost, opening it again code=%u error=%s reason=\"%s\" streams=%zu", code,
+	       tnl_err_name(err), why ? why : "", td_pump_pipes(s->pump));
 	td_backoff_up(&s->backoff, s->a->loop->now - s->link_up_at);
 	connect_later(s);
 }
@@ -218,14 +220,15 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 
 static void pump_ready(void *ctx, const struct tnl_session_info *info)
 {
-	static const char *const modes[] = { "unknown", "mux", "basic", "single", "shell", "command" };
+	static const char *const modes[] = {"unknown", "mux", "basic", "single", "shell", "command"};
 	struct ag_session *s = ctx;
 
 	s->mode = info->mode;
-	td_info(AG_MOD, s->start.session_id,
-		"session ready mode=%s client_version=%s own_peer=%d smux=%d max_payload=%zu half_close=%d encrypted=%d ms=%llu",
-		modes[info->mode], info->peer_version, info->own_peer, info->smux_version, info->max_payload, info->half_close,
-		info->encrypted, (unsigned long long)((s->a->loop->now - s->started_at) / TD_MS));
+	td_info(
+	    AG_MOD, s->start.session_id,
+	    "session ready mode=%s client_version=%s own_peer=%d smux=%d max_payload=%zu half_close=%d encrypted=%d ms=%llu",
+	    modes[info->mode], info->peer_version, info->own_peer, info->smux_version, info->max_payload,
+	    info->half_close, info->encrypted, (unsigned long long)((s->a->loop->now - s->started_at) / TD_MS));
 	if (s->state != AG_S_ENDING && s->plugin->ready)
 		s->plugin->ready(s);
 }
@@ -297,16 +300,16 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 }
 
 static const struct td_pump_cb pump_cb = {
-	.ready = pump_ready,
-	.open = pump_open,
-	.cancelled = pump_cancelled,
-	.flag = pump_flag,
-	.size = pump_size,
-	.kms = pump_kms,
-	.closed = pump_closed,
-	.drained = pump_drained,
-	.pipe_closed = pump_pipe_closed,
-	.lost = pump_lost,
+    .ready = pump_ready,
+    .open = pump_open,
+    .cancelled = pump_cancelled,
+    .flag = pump_flag,
+    .size = pump_size,
+    .kms = pump_kms,
+    .closed = pump_closed,
+    .drained = pump_drained,
+    .pipe_closed = pump_pipe_closed,
+    .lost = pump_lost,
 };
 
 /* --- the beginning -------------------------------------------------------------------------------- */
@@ -330,23 +333,24 @@ static bool make_pump(struct ag_session *s)
 {
 	const struct td_agent_config *c = ag_cfg(s->a);
 	const char *type = s->start.session_type;
-	bool port = !strcmp(type, "Port"), terminal = !strcmp(type, "Standard_Stream") || !strcmp(type, "InteractiveCommands");
+	bool port = !strcmp(type, "Port"),
+	     terminal = !strcmp(type, "Standard_Stream") || !strcmp(type, "InteractiveCommands");
 	struct tnl_session_config sc = {
-		.agent = true,
-		.session_id = s->start.session_id,
-		.memory_max = (size_t)c->session_memory,
-		.stream_window = (size_t)c->stream_window,
-		.max_payload = c->max_payload,
-		.message_rate = td_aws_is_amazon(s->a->aws) ? 900 : 0,
-		.half_close_timeout_ns = c->half_close_timeout_ns,
-		.fin_quiet_ns = 2 * TD_SEC,
-		.offer_capabilities = true,
-		.require_encryption = c->require_encryption,
-		.session_type = type,
-		.properties_json = port ? s->start.properties_json : NULL,
-		.kms_key_id = s->start.kms_key_id,
-		.require_challenge_ack = c->require_challenge_ack,
-		.skip_handshake = terminal && !s->start.kms_key_id,
+	    .agent = true,
+	    .session_id = s->start.session_id,
+	    .memory_max = (size_t)c->session_memory,
+	    .stream_window = (size_t)c->stream_window,
+	    .max_payload = c->max_payload,
+	    .message_rate = td_aws_is_amazon(s->a->aws) ? 900 : 0,
+	    .half_close_timeout_ns = c->half_close_timeout_ns,
+	    .fin_quiet_ns = 2 * TD_SEC,
+	    .offer_capabilities = true,
+	    .require_encryption = c->require_encryption,
+	    .session_type = type,
+	    .properties_json = port ? s->start.properties_json : NULL,
+	    .kms_key_id = s->start.kms_key_id,
+	    .require_challenge_ack = c->require_challenge_ack,
+	    .skip_handshake = terminal && !s->start.kms_key_id,
 	};
 	if (s->start.kms_key_id)
 		sc.customer_message = "This session is encrypted using AWS KMS.";
@@ -357,8 +361,9 @@ static bool make_pump(struct ag_session *s)
 static void refuse(struct td_agent *a, const struct tnl_start *start, const char *why)
 {
 	a->n.refused++;
-	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"", start->session_type,
-		start->document_name ? start->document_name : "", start->session_owner ? start->session_owner : "", why);
+	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"",
+		start->session_type, start->document_name ? start->document_name : "",
+		start->session_owner ? start->session_owner : "", why);
 	ag_task_add(a, start->session_id, AG_FAILED, why);
 }
 
@@ -420,7 +425,8 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 	a->n.sessions++;
 	ag_ledger_add(a->ledger, s->start.session_id);
 	td_info(AG_MOD, s->start.session_id, "session starts type=%s document=%s owner=%s", s->start.session_type,
-		s->start.document_name ? s->start.document_name : "", s->start.session_owner ? s->start.session_owner : "");
+		s->start.document_name ? s->start.document_name : "",
+		s->start.session_owner ? s->start.session_owner : "");
 	if (s->plugin->init && !s->plugin->init(s, why, sizeof why))
 		ag_session_end(s, AG_FAILED, "%s", why);
 	else if (!make_pump(s))
@@ -444,7 +450,8 @@ bool ag_session_busy(const struct ag_session *s)
 
 void ag_sessions_drain(struct td_agent *a, bool all)
 {
-	tnl_list_foreach_safe(it, &a->sessions) {
+	tnl_list_foreach_safe(it, &a->sessions)
+	{
 		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
 		if (all || !ag_session_busy(s))
 			ag_session_end(s, AG_SUCCESS, "the agent was stopped");

@@ -22,8 +22,8 @@ struct ag_shell {
 	struct td_child *child;
 	char *command;
 	bool terminal, join_errors;
-	int pty;                    /* for the window's size; the pipe owns it */
-	int out, err;               /* the pipe's, too: is there output that nobody has read? */
+	int pty;      /* for the window's size; the pipe owns it */
+	int out, err; /* the pipe's, too: is there output that nobody has read? */
 	unsigned cols, rows;
 	struct td_pipe *pipe;
 	bool exited, drained, told;
@@ -48,7 +48,7 @@ static void finish(struct ag_session *s)
 
 static bool output_left(const struct ag_shell *h)
 {
-	struct pollfd p[2] = { { h->out, POLLIN, 0 }, { h->err, POLLIN, 0 } };
+	struct pollfd p[2] = {{h->out, POLLIN, 0}, {h->err, POLLIN, 0}};
 	return poll(p, 2, 0) > 0 && ((p[0].revents | p[1].revents) & POLLIN);
 }
 
@@ -128,8 +128,12 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 	struct ag_shell *h = s->data;
 	struct td_child_fds fds;
 	char why[200];
-	struct td_spawn sp = { .user = ag_cfg(s->a)->shell_user, .command = h->command, .terminal = h->terminal,
-			       .join_errors = h->join_errors, .cols = h->cols, .rows = h->rows };
+	struct td_spawn sp = {.user = ag_cfg(s->a)->shell_user,
+			      .command = h->command,
+			      .terminal = h->terminal,
+			      .join_errors = h->join_errors,
+			      .cols = h->cols,
+			      .rows = h->rows};
 
 	if (h->child) {
 		td_pump_refuse(s->pump, st, TNL_RESET_LIMIT);
@@ -140,8 +144,9 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 		refuse(s, st, why);
 		return;
 	}
-	td_info(AG_MOD, s->start.session_id, "process started pid=%d user=%s owner=%s terminal=%d", (int)td_child_pid(h->child),
-		sp.user ? sp.user : "(own)", s->start.session_owner ? s->start.session_owner : "", h->terminal);
+	td_info(AG_MOD, s->start.session_id, "process started pid=%d user=%s owner=%s terminal=%d",
+		(int)td_child_pid(h->child), sp.user ? sp.user : "(own)",
+		s->start.session_owner ? s->start.session_owner : "", h->terminal);
 	int sink = h->terminal ? fds.out : open("/dev/null", O_WRONLY | O_CLOEXEC);
 	h->pipe = td_pipe_agent_pair(s->pump, st, fds.out, sink, s);
 	if (!h->pipe) {
@@ -163,7 +168,7 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 static void shell_size(struct ag_session *s, unsigned cols, unsigned rows)
 {
 	struct ag_shell *h = s->data;
-	struct winsize w = { .ws_col = (unsigned short)cols, .ws_row = (unsigned short)rows };
+	struct winsize w = {.ws_col = (unsigned short)cols, .ws_row = (unsigned short)rows};
 
 	h->cols = cols;
 	h->rows = rows;
@@ -178,7 +183,8 @@ static void shell_drained(struct ag_session *s, struct td_pipe *p)
 	settle(s);
 }
 
-static void shell_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
+static void shell_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
+			      uint64_t out)
 {
 	struct ag_shell *h = s->data;
 	h->pipe = NULL;
@@ -206,6 +212,11 @@ static void shell_fini(struct ag_session *s)
 }
 
 const struct ag_plugin ag_shell_plugin = {
-	.init = shell_init, .open = shell_open, .size = shell_size, .drained = shell_drained, .pipe_closed = shell_pipe_closed,
-	.busy = shell_busy, .fini = shell_fini,
+    .init = shell_init,
+    .open = shell_open,
+    .size = shell_size,
+    .drained = shell_drained,
+    .pipe_closed = shell_pipe_closed,
+    .busy = shell_busy,
+    .fini = shell_fini,
 };

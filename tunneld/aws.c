@@ -117,7 +117,8 @@ struct td_profiles *td_aws_profiles(char *why, size_t cap)
 	struct td_profiles *p = td_profiles_new();
 
 	if (p && add_file(p, TD_CONFIG_FILE, td_aws_file("AWS_CONFIG_FILE", ".aws/config"), why, cap) == 0 &&
-	    add_file(p, TD_CREDENTIALS_FILE, td_aws_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"), why, cap) == 0)
+	    add_file(p, TD_CREDENTIALS_FILE, td_aws_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"), why,
+		     cap) == 0)
 		return p;
 	if (!p)
 		snprintf(why, cap, "out of memory");
@@ -188,7 +189,8 @@ static int make_tls(struct td_aws *a, const struct td_profiles *p, char *why, si
 		}
 		cert = td_aws_slurp(a->conf.client_certificate, FILE_MAX, &tc.cert_pem_len);
 		if (!cert) {
-			snprintf(why, cap, "client_certificate: cannot read %s: %s", a->conf.client_certificate, strerror(errno));
+			snprintf(why, cap, "client_certificate: cannot read %s: %s", a->conf.client_certificate,
+				 strerror(errno));
 			goto out;
 		}
 		key = td_aws_slurp(a->conf.client_key, FILE_MAX, &tc.key_pem_len);
@@ -229,14 +231,14 @@ static void put_stamp(struct tnl_buf *b, const char *path)
 
 	put_field(b, path);
 	if (path && stat(path, &st) == 0)
-		tnl_buf_printf(b, "%lld.%ld %lld %llu\n", (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (long long)st.st_size,
-			       (unsigned long long)st.st_ino);
+		tnl_buf_printf(b, "%lld.%ld %lld %llu\n", (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+			       (long long)st.st_size, (unsigned long long)st.st_ino);
 }
 
 static char *make_key(const struct td_loop *l, const struct td_aws_config *c)
 {
-	const char *const text[] = {c->region,	      c->profile,      c->ssm_endpoint,	      c->ssmmessages_endpoint,
-				    c->kms_endpoint,  c->sts_endpoint, c->access_key_id,      c->secret_access_key,
+	const char *const text[] = {c->region,	      c->profile,      c->ssm_endpoint,	 c->ssmmessages_endpoint,
+				    c->kms_endpoint,  c->sts_endpoint, c->access_key_id, c->secret_access_key,
 				    c->session_token, c->proxy};
 	char *config = td_aws_file("AWS_CONFIG_FILE", ".aws/config"), *key;
 	struct tnl_buf b;
@@ -271,7 +273,8 @@ static int copy_config(struct td_aws_config *d, const struct td_aws_config *c)
 	d->use_fips = c->use_fips;
 	d->use_dualstack = c->use_dualstack;
 	if (copy_text(&d->region, c->region) || copy_text(&d->profile, c->profile) ||
-	    copy_text(&d->ssm_endpoint, c->ssm_endpoint) || copy_text(&d->ssmmessages_endpoint, c->ssmmessages_endpoint) ||
+	    copy_text(&d->ssm_endpoint, c->ssm_endpoint) ||
+	    copy_text(&d->ssmmessages_endpoint, c->ssmmessages_endpoint) ||
 	    copy_text(&d->kms_endpoint, c->kms_endpoint) || copy_text(&d->sts_endpoint, c->sts_endpoint) ||
 	    copy_text(&d->ca_file, c->ca_file) || copy_text(&d->client_certificate, c->client_certificate) ||
 	    copy_text(&d->client_key, c->client_key) || copy_text(&d->access_key_id, c->access_key_id) ||
@@ -297,8 +300,9 @@ static void wiped(char *s)
 
 static void free_config(struct td_aws_config *c)
 {
-	char *const plain[] = {c->region,	c->profile,	 c->ssm_endpoint, c->ssmmessages_endpoint, c->kms_endpoint,
-			       c->sts_endpoint, c->ca_file,	 c->client_certificate, c->client_key,	   c->access_key_id};
+	char *const plain[] = {c->region,	c->profile,	 c->ssm_endpoint, c->ssmmessages_endpoint,
+			       c->kms_endpoint, c->sts_endpoint, c->ca_file,	  c->client_certificate,
+			       c->client_key,	c->access_key_id};
 
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
 		tnl_free(plain[i]);
@@ -319,7 +323,8 @@ static int choose_profile(struct td_aws *a, const struct td_profiles *p, char *w
 	a->profile_named = name != NULL;
 	a->profile = tnl_strdup(name ? name : "default");
 	if (a->conf.profile && !td_profiles_has(p, TD_PROFILE, name)) {
-		snprintf(why, cap, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check profile =", name);
+		snprintf(why, cap,
+			 "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check profile =", name);
 		return TNL_ECONF;
 	}
 	return a->profile ? 0 : TNL_ENOMEM;
@@ -349,7 +354,8 @@ struct td_aws *td_aws_new(struct td_loop *l, const struct td_aws_config *c, char
 	struct td_aws *a;
 
 	snprintf(why, cap, "out of memory");
-	tnl_list_foreach(it, &all) {
+	tnl_list_foreach(it, &all)
+	{
 		a = tnl_container_of(it, struct td_aws, node);
 		if (key && strcmp(a->conf_key, key) == 0) {
 			wiped(key);

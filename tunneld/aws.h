@@ -8,16 +8,17 @@
 #include "tunneld/httpc.h"
 
 /* --- environment of one [aws] block: resolved region, endpoints, TLS, proxy --- */
-struct td_aws;                        /* reference counted; shared by equal configurations */
+struct td_aws; /* reference counted; shared by equal configurations */
 /* NULL: *why says what is missing or malformed, with the cure. `creds_wanted`: find a credential source. */
 struct td_aws *td_aws_new(struct td_loop *l, const struct td_aws_config *c, char *why, size_t cap);
 struct td_aws *td_aws_ref(struct td_aws *a);
 void td_aws_free(struct td_aws *a);
 const char *td_aws_region(const struct td_aws *a);
-const char *td_aws_endpoint(struct td_aws *a, const char *service); /* "ssm", "ssmmessages", "kms", "sts": https URL without trailing slash */
+const char *td_aws_endpoint(
+    struct td_aws *a, const char *service); /* "ssm", "ssmmessages", "kms", "sts": https URL without trailing slash */
 struct tnl_tls_ctx *td_aws_tls(struct td_aws *a);
 const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host); /* after NO_PROXY; NULL: direct */
-bool td_aws_is_amazon(struct td_aws *a);                             /* ssm endpoint is under amazonaws.com(.cn) … */
+bool td_aws_is_amazon(struct td_aws *a); /* ssm endpoint is under amazonaws.com(.cn) … */
 /* Is this StreamUrl fit to receive a token? *fault on false. */
 bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault);
 bool td_url_presigned(const char *url);
@@ -27,7 +28,8 @@ enum td_cred_state { TD_CRED_OK, TD_CRED_PENDING, TD_CRED_NONE, TD_CRED_NEEDS_LO
 /* fn gets keys valid during the call (copy), or NULL and one line: cause and cure. Never called inside td_aws_creds. */
 typedef void td_creds_fn(void *ctx, const struct tnl_sigv4_keys *keys, enum td_cred_state st, const char *why);
 struct td_creds_req;
-struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds_fn *fn, void *ctx); /* cached; refreshed ahead of expiry */
+struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds_fn *fn,
+				  void *ctx); /* cached; refreshed ahead of expiry */
 void td_creds_cancel(struct td_creds_req *r);
 /* What the last search gave, for status; PENDING before the first. *why: one line, "" when OK. While a person is
  * wanted (NEEDS_LOGIN) it looks again by itself, every 2 to 60 s. */
@@ -35,13 +37,15 @@ enum td_cred_state td_aws_cred_state(const struct td_aws *a, const char **why);
 
 /* --- signed calls --- */
 struct td_aws_reply {
-	int err;                      /* 0; TNL_EAUTH (credentials), TNL_EUNREACH/TNL_ETIMEOUT (network, after retries), TNL_EREFUSED (API error) */
-	char type[96];                /* "TargetNotConnected", … without prefix */
-	enum td_cred_state cred;      /* with TNL_EAUTH: NEEDS_LOGIN when only a person can help, else NONE or ERROR */
-	const char *text;             /* for people, raw from the peer: escape */
+	int err; /* 0; TNL_EAUTH (credentials), TNL_EUNREACH/TNL_ETIMEOUT (network, after retries), TNL_EREFUSED (API
+		    error) */
+	char type[96];		 /* "TargetNotConnected", … without prefix */
+	enum td_cred_state cred; /* with TNL_EAUTH: NEEDS_LOGIN when only a person can help, else NONE or ERROR */
+	const char *text;	 /* for people, raw from the peer: escape */
 	int status;
-	const struct tnl_json *json;  /* parsed body (borrowed) or NULL (XML bodies) */
-	const uint8_t *body; size_t body_len;
+	const struct tnl_json *json; /* parsed body (borrowed) or NULL (XML bodies) */
+	const uint8_t *body;
+	size_t body_len;
 };
 struct td_aws_call;
 typedef void td_aws_fn(void *ctx, const struct td_aws_reply *r);
@@ -55,10 +59,12 @@ struct td_aws_call *td_aws_post(struct td_aws *a, const char *service, const cha
 void td_aws_call_cancel(struct td_aws_call *c);
 
 /* --- the three session calls --- */
-struct td_session_grant { char *session_id, *token, *stream_url; };
-void td_session_grant_fini(struct td_session_grant *g);               /* wipes the token */
+struct td_session_grant {
+	char *session_id, *token, *stream_url;
+};
+void td_session_grant_fini(struct td_session_grant *g);				  /* wipes the token */
 int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g); /* TNL_ESYNTAX; token may be NULL */
-int td_start_session_body(struct tnl_buf *b, const char *target, const char *document, const char *host,
-			  uint16_t port, uint16_t local_port, const char *reason, const char *const *command /* NULL */);
+int td_start_session_body(struct tnl_buf *b, const char *target, const char *document, const char *host, uint16_t port,
+			  uint16_t local_port, const char *reason, const char *const *command /* NULL */);
 
 #endif

@@ -14,13 +14,13 @@ struct td_aws_call {
 	char service[24], target[96], path[1024];
 	struct tnl_buf body;
 	int attempts;
-	bool refreshed;              /* once is enough */
+	bool refreshed; /* once is enough */
 	bool done;
 	struct td_creds_req *creds;
 	struct td_httpc *http;
 	struct td_timer retry;
 	struct td_backoff backoff;
-	char key_id[132];            /* that the request was signed with */
+	char key_id[132]; /* that the request was signed with */
 	char text[512];
 	td_aws_fn *fn;
 	void *ctx;
@@ -88,8 +88,13 @@ static bool is_one_of(const char *type, const char *const *list)
 
 static bool throttled(const char *type)
 {
-	static const char *const list[] = {"TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded",
-					   "LimitExceededException", "SlowDown", "PriorRequestNotComplete", NULL};
+	static const char *const list[] = {"TooManyRequestsException",
+					   "RequestLimitExceeded",
+					   "BandwidthLimitExceeded",
+					   "LimitExceededException",
+					   "SlowDown",
+					   "PriorRequestNotComplete",
+					   NULL};
 
 	return strncmp(type, "Throttl", 7) == 0 || strncmp(type, "RequestThrottled", 16) == 0 || is_one_of(type, list);
 }
@@ -111,8 +116,13 @@ static bool unknown_key(const char *type)
 
 static bool bad_signature(const char *type)
 {
-	static const char *const list[] = {"InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired",
-					   "RequestTimeTooSkewed", "IncompleteSignatureException", "AuthFailure", NULL};
+	static const char *const list[] = {"InvalidSignatureException",
+					   "SignatureDoesNotMatch",
+					   "RequestExpired",
+					   "RequestTimeTooSkewed",
+					   "IncompleteSignatureException",
+					   "AuthFailure",
+					   NULL};
 
 	return is_one_of(type, list);
 }
@@ -149,12 +159,14 @@ static void judge_auth(struct td_aws_call *c, const struct tnl_http_head *h, str
 	r->cred = TD_CRED_ERROR;
 	if (bad_signature(r->type) && abs > CLOCK_OFF_S) {
 		r->text = say(c, "this machine's clock is %lld %s %s: set it (timedatectl set-ntp true)",
-			      (long long)(abs < 120 ? abs : abs / 60), abs < 120 ? "seconds" : "minutes", off > 0 ? "fast" : "slow");
+			      (long long)(abs < 120 ? abs : abs / 60), abs < 120 ? "seconds" : "minutes",
+			      off > 0 ? "fast" : "slow");
 	} else if (expired(r->type)) {
 		r->cred = TD_CRED_NEEDS_LOGIN;
 		r->text = say(c, "the credentials of %s have expired: renew them there", from);
 	} else if (unknown_key(r->type)) {
-		r->text = say(c, "the access key of %s is not known: check access_key_id, and that the key is active", from);
+		r->text =
+		    say(c, "the access key of %s is not known: check access_key_id, and that the key is active", from);
 	} else if (bad_signature(r->type)) {
 		r->text = say(c, "the signature was refused: check the secret access key of %s", from);
 	} else {
@@ -262,18 +274,19 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_cred_stat
 		return;
 	}
 	o.proxy = td_aws_proxy_for(c->aws, strcmp(u.scheme, "https") == 0, u.host);
-	c->http = td_http_signed(c->aws->loop, "POST", url, h, c->target[0] ? 2 : 1, tnl_buf_data(&c->body), tnl_buf_len(&c->body),
-				 k, c->aws->region, c->service, &o, on_http, c);
+	c->http = td_http_signed(c->aws->loop, "POST", url, h, c->target[0] ? 2 : 1, tnl_buf_data(&c->body),
+				 tnl_buf_len(&c->body), k, c->aws->region, c->service, &o, on_http, c);
 	if (!c->http)
 		answer(c, &(struct td_aws_reply){.err = TNL_ENOMEM, .text = "out of memory"});
 }
 
-static struct td_aws_call *call_new(struct td_aws *a, const char *service, const char *target, const char *path, const char *body,
-				    size_t len, int attempts, td_aws_fn *fn, void *ctx)
+static struct td_aws_call *call_new(struct td_aws *a, const char *service, const char *target, const char *path,
+				    const char *body, size_t len, int attempts, td_aws_fn *fn, void *ctx)
 {
 	struct td_aws_call *c;
 
-	if (strlen(path) >= sizeof(c->path) || strlen(target) >= sizeof(c->target) || strlen(service) >= sizeof(c->service))
+	if (strlen(path) >= sizeof(c->path) || strlen(target) >= sizeof(c->target) ||
+	    strlen(service) >= sizeof(c->service))
 		return NULL;
 	c = tnl_calloc(1, sizeof(*c));
 	if (!c)
@@ -300,14 +313,14 @@ static struct td_aws_call *call_new(struct td_aws *a, const char *service, const
 	return c;
 }
 
-struct td_aws_call *td_aws_json(struct td_aws *a, const char *service, const char *target, const char *body, size_t len, int attempts,
-				td_aws_fn *fn, void *ctx)
+struct td_aws_call *td_aws_json(struct td_aws *a, const char *service, const char *target, const char *body, size_t len,
+				int attempts, td_aws_fn *fn, void *ctx)
 {
 	return call_new(a, service, target, "/", body, len, attempts, fn, ctx);
 }
 
-struct td_aws_call *td_aws_post(struct td_aws *a, const char *service, const char *path, const char *body, size_t len, td_aws_fn *fn,
-				void *ctx)
+struct td_aws_call *td_aws_post(struct td_aws *a, const char *service, const char *path, const char *body, size_t len,
+				td_aws_fn *fn, void *ctx)
 {
 	return call_new(a, service, "", path, body, len, 1, fn, ctx);
 }

@@ -14,13 +14,13 @@ static const char *const conf_names[TD_SERVICES_N] = {"ssm", "ssmmessages", "kms
 static const struct partition {
 	const char *prefix, *suffix, *dual;
 } partitions[] = {
-	{"cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"},
-	{"us-iso-", "c2s.ic.gov", NULL},
-	{"us-isob-", "sc2s.sgov.gov", NULL},
-	{"us-isof-", "csp.hci.ic.gov", NULL},
-	{"eu-isoe-", "cloud.adc-e.uk", NULL},
-	{"eusc-", "amazonaws.eu", NULL},
-	{"", "amazonaws.com", "api.aws"}, /* aws and aws-us-gov */
+    {"cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"},
+    {"us-iso-", "c2s.ic.gov", NULL},
+    {"us-isob-", "sc2s.sgov.gov", NULL},
+    {"us-isof-", "csp.hci.ic.gov", NULL},
+    {"eu-isoe-", "cloud.adc-e.uk", NULL},
+    {"eusc-", "amazonaws.eu", NULL},
+    {"", "amazonaws.com", "api.aws"}, /* aws and aws-us-gov */
 };
 
 static const struct partition *partition_of(const char *region)
@@ -101,7 +101,8 @@ static const char *from_config(const struct td_aws *a, enum td_service s)
 }
 
 /* Environment, then the profile's services section, then the profile. */
-static const char *from_around(const struct td_aws *a, const struct td_profiles *p, enum td_service s, char *what, size_t cap)
+static const char *from_around(const struct td_aws *a, const struct td_profiles *p, enum td_service s, char *what,
+			       size_t cap)
 {
 	const char *services = td_profiles_get(p, TD_PROFILE, a->profile, "services"), *v;
 	char key[64];
@@ -142,7 +143,8 @@ static const char *companion(const struct td_aws *a, enum td_service s)
 	if (s != TD_SSM && s != TD_SSMMESSAGES && s != TD_KMS)
 		return NULL;
 	for (int i = 0; i < 2; i++)
-		if (other[i] != s && a->configured[other[i]] && a->endpoints[other[i]] && !amazon_url(a->endpoints[other[i]]))
+		if (other[i] != s && a->configured[other[i]] && a->endpoints[other[i]] &&
+		    !amazon_url(a->endpoints[other[i]]))
 			return a->endpoints[other[i]];
 	return NULL;
 }
@@ -203,14 +205,16 @@ static int init_region(struct td_aws *a, const struct td_profiles *p, char *why,
 		v = td_profiles_get(p, TD_PROFILE, a->profile, "region");
 	if (v)
 		a->region = tnl_strdup(v);
-	else if ((a->region = region_in_url(a->conf.ssm_endpoint)) == NULL && (a->conf.ssm_endpoint || a->conf.ssmmessages_endpoint))
+	else if ((a->region = region_in_url(a->conf.ssm_endpoint)) == NULL &&
+		 (a->conf.ssm_endpoint || a->conf.ssmmessages_endpoint))
 		a->region = tnl_strdup("us-east-1"); /* a gateway of one's own: any region signs */
 	if (a->region && region_ok(a->region))
 		return 0;
 	if (a->region)
 		snprintf(why, cap, "%.60s is no region name (like eu-west-1)", a->region);
 	else
-		snprintf(why, cap, "no region is set: set region in [aws], AWS_REGION, or region in profile %s", a->profile);
+		snprintf(why, cap, "no region is set: set region in [aws], AWS_REGION, or region in profile %s",
+			 a->profile);
 	return TNL_ECONF;
 }
 
@@ -273,7 +277,8 @@ static bool gateway_host(const struct td_aws *a, const char *host)
 		if (!suffixes[i])
 			continue;
 		for (int fips = 0; fips < 2; fips++) {
-			snprintf(name, sizeof(name), "ssmmessages%s.%s.%s", fips ? "-fips" : "", a->region, suffixes[i]);
+			snprintf(name, sizeof(name), "ssmmessages%s.%s.%s", fips ? "-fips" : "", a->region,
+				 suffixes[i]);
 			if (tnl_ieq(host, name))
 				return true;
 		}
@@ -315,14 +320,15 @@ bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault)
 	if (u.user[0])
 		return false;
 	*fault = "its host is neither the region's message gateway, nor that of the endpoint, nor in stream_hosts";
-	return gateway_host(a, u.host) || endpoint_host(a, TD_SSM, u.host) || endpoint_host(a, TD_SSMMESSAGES, u.host) ||
-	       listed_host(a, u.host);
+	return gateway_host(a, u.host) || endpoint_host(a, TD_SSM, u.host) ||
+	       endpoint_host(a, TD_SSMMESSAGES, u.host) || listed_host(a, u.host);
 }
 
 bool td_url_presigned(const char *url)
 {
-	static const char *const keys[] = {"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires",
-					   "X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token"};
+	static const char *const keys[] = {"X-Amz-Algorithm",	  "X-Amz-Credential",	 "X-Amz-Date",
+					   "X-Amz-Expires",	  "X-Amz-SignedHeaders", "X-Amz-Signature",
+					   "X-Amz-Security-Token"};
 	const char *q = strchr(url, '?');
 
 	while (q) {
@@ -411,7 +417,8 @@ static bool cidr_match(const char *entry, const char *host)
 	snprintf(text, sizeof(text), "%.*s", (int)(slash - entry), entry);
 	family = strchr(text, ':') ? AF_INET6 : AF_INET;
 	bits = atoi(slash + 1);
-	if (inet_pton(family, text, net) != 1 || inet_pton(family, host, addr) != 1 || bits < 0 || bits > (family == AF_INET ? 32 : 128))
+	if (inet_pton(family, text, net) != 1 || inet_pton(family, host, addr) != 1 || bits < 0 ||
+	    bits > (family == AF_INET ? 32 : 128))
 		return false;
 	for (int i = 0; i < bits; i++)
 		if ((net[i / 8] ^ addr[i / 8]) & (0x80 >> (i % 8)))
@@ -458,7 +465,8 @@ static bool is_loopback(const char *host)
 
 const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host)
 {
-	if (!(https ? a->has_proxy : a->has_http_proxy) || excepted(a, host) || (!a->proxy_explicit && is_loopback(host)))
+	if (!(https ? a->has_proxy : a->has_http_proxy) || excepted(a, host) ||
+	    (!a->proxy_explicit && is_loopback(host)))
 		return NULL;
 	return https ? &a->proxy : &a->http_proxy;
 }

@@ -9,32 +9,43 @@ enum td_service { TD_SSM, TD_SSMMESSAGES, TD_KMS, TD_STS, TD_SSO, TD_SSO_OIDC, T
 
 /* One set of keys with its end. */
 struct td_keys {
-	char *id, *secret, *token;   /* token NULL: none */
-	uint64_t expires_s;          /* 0: never */
+	char *id, *secret, *token; /* token NULL: none */
+	uint64_t expires_s;	   /* 0: never */
 };
 void td_keys_fini(struct td_keys *k); /* wipes */
-int td_keys_set(struct td_keys *k, const char *id, const char *secret, const char *token, uint64_t expires_s) TNL_MUST_USE;
+int td_keys_set(struct td_keys *k, const char *id, const char *secret, const char *token,
+		uint64_t expires_s) TNL_MUST_USE;
 
 /* --- how the keys are to be had: a base, then roles assumed one after the other --- */
-enum td_cred_base { TD_BASE_STATIC, TD_BASE_WEB_IDENTITY, TD_BASE_SSO, TD_BASE_PROCESS, TD_BASE_CONTAINER, TD_BASE_IMDS };
+enum td_cred_base {
+	TD_BASE_STATIC,
+	TD_BASE_WEB_IDENTITY,
+	TD_BASE_SSO,
+	TD_BASE_PROCESS,
+	TD_BASE_CONTAINER,
+	TD_BASE_IMDS
+};
 #define TD_ROLES_MAX 8
 struct td_assume {
-	const char *profile;         /* NULL: from the environment */
+	const char *profile; /* NULL: from the environment */
 	const char *arn, *session_name, *external_id, *mfa_serial;
-	unsigned duration_s;         /* 0: the service's default */
+	unsigned duration_s; /* 0: the service's default */
 };
 /* Texts are borrowed from `profiles`, the configuration and the environment. */
 struct td_cred_plan {
 	struct td_profiles *profiles;
 	enum td_cred_base base;
-	char source[256];            /* for people: "profile ops", "the environment" */
-	const char *profile;         /* that the base comes from; NULL: none */
-	const char *id, *secret, *token;                         /* static */
-	const char *token_file; struct td_assume web;              /* web identity */
+	char source[256];		 /* for people: "profile ops", "the environment" */
+	const char *profile;		 /* that the base comes from; NULL: none */
+	const char *id, *secret, *token; /* static */
+	const char *token_file;
+	struct td_assume web; /* web identity */
 	const char *sso_session, *sso_start_url, *sso_region, *sso_account, *sso_role;
-	const char *command;                                     /* credential_process */
-	char container_url[512]; const char *container_token, *container_token_file;
-	struct td_assume roles[TD_ROLES_MAX]; int nroles;          /* the first is assumed last */
+	const char *command; /* credential_process */
+	char container_url[512];
+	const char *container_token, *container_token_file;
+	struct td_assume roles[TD_ROLES_MAX];
+	int nroles; /* the first is assumed last */
 };
 /* Reads the files anew. TD_CRED_OK, or NONE/ERROR and *why. td_cred_plan_fini in any case. */
 enum td_cred_state td_cred_plan_make(const struct td_aws *a, struct td_cred_plan *p, char *why, size_t cap);
@@ -43,19 +54,20 @@ void td_cred_plan_fini(struct td_cred_plan *p);
 /* --- carrying a plan out --- */
 struct td_cred_run;
 /* keys NULL: st and why. Called once, from the loop; the run is freed by itself after it. */
-typedef void td_cred_run_fn(void *ctx, struct td_keys *keys, enum td_cred_state st, const char *why, const char *source);
+typedef void td_cred_run_fn(void *ctx, struct td_keys *keys, enum td_cred_state st, const char *why,
+			    const char *source);
 struct td_cred_run *td_cred_run_start(struct td_aws *a, td_cred_run_fn *fn, void *ctx);
 void td_cred_run_cancel(struct td_cred_run *r);
 
 /* --- the environment of one [aws] block --- */
 struct td_aws {
-	struct tnl_list node;        /* of all, for sharing */
+	struct tnl_list node; /* of all, for sharing */
 	int refs;
 	struct td_loop *loop;
-	char *conf_key;              /* what makes two blocks equal */
-	struct td_aws_config conf;   /* copies */
-	char *profile;               /* effective name */
-	bool profile_named;          /* by the configuration or AWS_PROFILE, so it must exist */
+	char *conf_key;		   /* what makes two blocks equal */
+	struct td_aws_config conf; /* copies */
+	char *profile;		   /* effective name */
+	bool profile_named;	   /* by the configuration or AWS_PROFILE, so it must exist */
 	char *region, *suffix, *dual_suffix;
 	char *endpoints[TD_SERVICES_N];
 	bool configured[TD_SERVICES_N]; /* not AWS's own default */
@@ -66,27 +78,27 @@ struct td_aws {
 	char *no_proxy;
 	/* credentials */
 	struct td_keys keys;
-	uint64_t margin;             /* seconds before their end from which they are not handed out */
+	uint64_t margin; /* seconds before their end from which they are not handed out */
 	enum td_cred_state state;
 	char why[512], source[256];
-	char refused[132];           /* access key id of which a service said that it has expired */
+	char refused[132]; /* access key id of which a service said that it has expired */
 	struct td_cred_run *run;
-	struct tnl_list waiting;     /* td_creds_req */
+	struct tnl_list waiting; /* td_creds_req */
 	struct td_timer refresh;
 	bool answering;
-	bool forced;                 /* the run was asked for: what is there was refused */
-	unsigned recheck;            /* doubling wait while a person is wanted */
-	uint64_t used;               /* when keys were asked for last */
+	bool forced;	  /* the run was asked for: what is there was refused */
+	unsigned recheck; /* doubling wait while a person is wanted */
+	uint64_t used;	  /* when keys were asked for last */
 };
 
 /* --- small helpers --- */
-char *td_aws_slurp(const char *path, size_t max, size_t *n);       /* heap, NUL-terminated; NULL and errno */
-void td_aws_free_text(char *p, size_t n);                          /* of slurp; wipes */
-const char *td_env(const char *name);                              /* NULL when not set or empty */
+char *td_aws_slurp(const char *path, size_t max, size_t *n); /* heap, NUL-terminated; NULL and errno */
+void td_aws_free_text(char *p, size_t n);		     /* of slurp; wipes */
+const char *td_env(const char *name);			     /* NULL when not set or empty */
 bool td_truth(const char *s);
 /* AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE, or ~/.aws/…; heap. */
 char *td_aws_file(const char *env, const char *under_home);
-struct td_profiles *td_aws_profiles(char *why, size_t cap);        /* both files; a missing one is empty */
+struct td_profiles *td_aws_profiles(char *why, size_t cap); /* both files; a missing one is empty */
 int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap);
 int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap);
 const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host);

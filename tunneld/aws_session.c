@@ -24,7 +24,8 @@ static int dup_of(const struct tnl_json *j, const char *key, char **out)
 int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g)
 {
 	memset(g, 0, sizeof *g);
-	if (dup_of(j, "SessionId", &g->session_id) || dup_of(j, "TokenValue", &g->token) || dup_of(j, "StreamUrl", &g->stream_url)) {
+	if (dup_of(j, "SessionId", &g->session_id) || dup_of(j, "TokenValue", &g->token) ||
+	    dup_of(j, "StreamUrl", &g->stream_url)) {
 		td_session_grant_fini(g);
 		return TNL_ENOMEM;
 	}

@@ -29,8 +29,8 @@ void td_cli_say(const struct td_cli *c, const char *fmt, ...)
 
 int td_cli_code(int err, const char *type)
 {
-	if (err == TNL_EAUTH || !strcmp(type, "ExpiredTokenException") || !strcmp(type, "UnrecognizedClientException") ||
-	    !strcmp(type, "InvalidSignatureException"))
+	if (err == TNL_EAUTH || !strcmp(type, "ExpiredTokenException") ||
+	    !strcmp(type, "UnrecognizedClientException") || !strcmp(type, "InvalidSignatureException"))
 		return TD_EXIT_CREDENTIALS;
 	if (!strcmp(type, "TargetNotConnected"))
 		return TD_EXIT_NOT_CONNECTED;
@@ -122,11 +122,18 @@ void td_cli_settings(struct td_cli *c, struct td_client_config *cc)
 	cc->ping_ns = t->ping_interval_ns;
 	cc->pong_ns = t->pong_timeout_ns;
 	cc->session = (struct tnl_session_config){
-		.memory_max = (size_t)t->session_memory, .stream_window = (size_t)t->stream_window, .max_payload = t->max_payload,
-		.message_rate = t->message_rate_set ? t->message_rate : td_aws_is_amazon(c->aws) ? 900 : 0, .resend_max = 3000,
-		.half_close_timeout_ns = t->half_close_timeout_ns, .fin_quiet_ns = 2 * TD_SEC,
-		.keepalive_ns = t->keepalive ? t->idle_timeout_ns / 3 : 0, .offer_capabilities = true,
-		.require_encryption = t->require_encryption,
+	    .memory_max = (size_t)t->session_memory,
+	    .stream_window = (size_t)t->stream_window,
+	    .max_payload = t->max_payload,
+	    .message_rate = t->message_rate_set	       ? t->message_rate
+			    : td_aws_is_amazon(c->aws) ? 900
+						       : 0,
+	    .resend_max = 3000,
+	    .half_close_timeout_ns = t->half_close_timeout_ns,
+	    .fin_quiet_ns = 2 * TD_SEC,
+	    .keepalive_ns = t->keepalive ? t->idle_timeout_ns / 3 : 0,
+	    .offer_capabilities = true,
+	    .require_encryption = t->require_encryption,
 	};
 }
 
@@ -196,7 +203,7 @@ static void on_signal(EV_P_ ev_signal *w, int revents)
 
 int td_cli_run(struct td_cli *c)
 {
-	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 
 	signal(SIGPIPE, SIG_IGN);
 	for (int i = 0; i < 4; i++) {

@@ -7,21 +7,21 @@
 #include "tunneld/config.h"
 
 struct td_cli {
-	const char *command;               /* "connect", for messages */
+	const char *command; /* "connect", for messages */
 	struct td_loop *loop;
-	struct td_config *cfg;             /* the file, or an empty one */
-	struct td_config *made;            /* defaults of a target that stands in no file */
-	const struct td_tunnel_config *t;  /* target, host, port, document, times and sizes */
+	struct td_config *cfg;		  /* the file, or an empty one */
+	struct td_config *made;		  /* defaults of a target that stands in no file */
+	const struct td_tunnel_config *t; /* target, host, port, document, times and sizes */
 	struct td_aws *aws;
 	struct td_client *client;
 	struct td_terminate *terminate;
 	struct td_timer deadline;
 	ev_signal sig[4];
-	int code;                          /* exit code; -1 while running */
+	int code; /* exit code; -1 while running */
 	bool ended, told_api;
 	void (*on_signal)(struct td_cli *c, int signum); /* NULL: end with 0 */
 	void *user;
-	void (*cleanup)(void *);           /* before the loop is freed */
+	void (*cleanup)(void *); /* before the loop is freed */
 	void *cleanup_arg;
 };
 

@@ -13,13 +13,14 @@ static void call_start(void *arg);
 static void call_resume(void *arg);
 static void open_link(struct td_client *c);
 
-static const char *const state_names[] = { "starting", "connecting", "handshake", "up", "resuming", "ending" };
+static const char *const state_names[] = {"starting", "connecting", "handshake", "up", "resuming", "ending"};
 
 void td_client_set_state_(struct td_client *c, enum td_client_state st)
 {
 	if (c->state == st)
 		return;
-	td_debug(MOD, c->grant.session_id, "state old=%s new=%s %s", state_names[c->state], state_names[st], c->cfg.label);
+	td_debug(MOD, c->grant.session_id, "state old=%s new=%s %s", state_names[c->state], state_names[st],
+		 c->cfg.label);
 	c->state = st;
 	if (c->cb->changed)
 		c->cb->changed(c->ctx, st);
@@ -110,8 +111,10 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 		td_client_failed_(c, r->err, r->type, why);
 		return;
 	}
-	if (td_session_grant_parse(r->json, &c->grant) < 0 || !c->grant.token || !c->grant.token[0] || !c->grant.stream_url) {
-		td_client_failed_(c, TNL_ESYNTAX, "", "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
+	if (td_session_grant_parse(r->json, &c->grant) < 0 || !c->grant.token || !c->grant.token[0] ||
+	    !c->grant.stream_url) {
+		td_client_failed_(c, TNL_ESYNTAX, "",
+				  "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
 		return;
 	}
 	td_info(MOD, c->grant.session_id, "session started %s target=%s", c->cfg.label, c->cfg.target);
@@ -126,8 +129,8 @@ static void call_start(void *arg)
 	struct tnl_buf b;
 
 	tnl_buf_init(&b, 64 * 1024);
-	if (td_start_session_body(&b, c->cfg.target, c->cfg.document, c->cfg.host, c->cfg.port, c->cfg.local_port, c->cfg.reason,
-				  c->cfg.command) == 0)
+	if (td_start_session_body(&b, c->cfg.target, c->cfg.document, c->cfg.host, c->cfg.port, c->cfg.local_port,
+				  c->cfg.reason, c->cfg.command) == 0)
 		c->call = td_aws_json(c->cfg.aws, "ssm", "AmazonSSM.StartSession", (const char *)tnl_buf_data(&b),
 				      tnl_buf_len(&b), 1, on_started, c);
 	tnl_buf_fini(&b);
@@ -147,7 +150,8 @@ static void link_failed(struct td_client *c, const char *why)
 		return;
 	}
 	td_client_set_state_(c, TD_CLIENT_RESUMING);
-	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"", c->cfg.label, why);
+	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"",
+		c->cfg.label, why);
 	td_client_resume_later_(c);
 }
 
@@ -172,8 +176,10 @@ static int send_token(struct td_client *c)
 	tnl_uuid_new(u);
 	tnl_uuid_str(u, request_id);
 	tnl_buf_init(&b, 16 * 1024);
-	struct tnl_open o = { .request_id = request_id, .token = c->grant.token, .client_id = c->client_id,
-			      .client_version = version };
+	struct tnl_open o = {.request_id = request_id,
+			     .token = c->grant.token,
+			     .client_id = c->client_id,
+			     .client_version = version};
 	int r = tnl_open_write(&b, &o);
 	if (r == 0)
 		r = td_wslink_send(c->link, TNL_WS_TEXT, tnl_buf_data(&b), tnl_buf_len(&b));
@@ -201,7 +207,7 @@ static void link_open(void *ctx)
 	td_client_set_state_(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
 }
 
-static const struct td_wslink_cb dial_cb = { .open = link_open, .closed = link_closed };
+static const struct td_wslink_cb dial_cb = {.open = link_open, .closed = link_closed};
 
 static void dial(struct td_client *c, const struct tnl_sigv4_keys *keys)
 {
@@ -213,9 +219,14 @@ static void dial(struct td_client *c, const struct tnl_sigv4_keys *keys)
 		return;
 	}
 	struct td_wslink_opts o = {
-		.tls = td_aws_tls(c->cfg.aws), .proxy = td_aws_proxy(c->cfg.aws, u.host), .timeout_ns = 15 * TD_SEC,
-		.keys = keys, .region = td_aws_region(c->cfg.aws), .service = "ssmmessages",
-		.ping_ns = c->cfg.ping_ns, .pong_ns = c->cfg.pong_ns,
+	    .tls = td_aws_tls(c->cfg.aws),
+	    .proxy = td_aws_proxy(c->cfg.aws, u.host),
+	    .timeout_ns = 15 * TD_SEC,
+	    .keys = keys,
+	    .region = td_aws_region(c->cfg.aws),
+	    .service = "ssmmessages",
+	    .ping_ns = c->cfg.ping_ns,
+	    .pong_ns = c->cfg.pong_ns,
 	};
 	c->link = td_wslink_dial(c->loop, c->grant.stream_url, &o, &dial_cb, c);
 	if (!c->link)
@@ -265,7 +276,7 @@ static void take_grant(struct td_client *c, struct td_session_grant *g)
 static void on_resumed(void *ctx, const struct td_aws_reply *r)
 {
 	struct td_client *c = ctx;
-	struct td_session_grant g = { 0 };
+	struct td_session_grant g = {0};
 	const char *fault = NULL;
 
 	c->call = NULL;
@@ -275,15 +286,16 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 		return;
 	}
 	if (r->err) {
-		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %s error=%s text=\"%s\"", c->cfg.label,
-			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %s error=%s text=\"%s\"",
+			c->cfg.label, r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
 		td_client_resume_later_(c);
 		return;
 	}
 	if (td_session_grant_parse(r->json, &g) < 0 || !g.token || !g.token[0]) {
 		td_session_grant_fini(&g);
-		session_over(c, TNL_ECLOSED, c->was_ready ? "the session has timed out or was ended"
-							  : "the far end ended the session before it began; its log says why");
+		session_over(c, TNL_ECLOSED,
+			     c->was_ready ? "the session has timed out or was ended"
+					  : "the far end ended the session before it began; its log says why");
 		return;
 	}
 	if (g.stream_url && !td_aws_stream_url_ok(c->cfg.aws, g.stream_url, &fault)) {
@@ -307,8 +319,8 @@ static void call_resume(void *arg)
 	tnl_jw_obj(&w);
 	tnl_jw_kv(&w, "SessionId", c->grant.session_id);
 	tnl_jw_end_obj(&w);
-	c->call = td_aws_json(c->cfg.aws, "ssm", "AmazonSSM.ResumeSession", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 1,
-			      on_resumed, c);
+	c->call = td_aws_json(c->cfg.aws, "ssm", "AmazonSSM.ResumeSession", (const char *)tnl_buf_data(&b),
+			      tnl_buf_len(&b), 1, on_resumed, c);
 	tnl_buf_fini(&b);
 	if (!c->call)
 		td_client_resume_later_(c);
@@ -354,7 +366,8 @@ static void client_free(void *arg)
 	tnl_free(c);
 }
 
-struct td_client *td_client_new(struct td_loop *l, const struct td_client_config *cfg, const struct td_client_cb *cb, void *ctx)
+struct td_client *td_client_new(struct td_loop *l, const struct td_client_config *cfg, const struct td_client_cb *cb,
+				void *ctx)
 {
 	uint8_t u[16];
 	struct td_client *c = tnl_calloc(1, sizeof *c);

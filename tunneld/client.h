@@ -11,7 +11,14 @@
 #include "tunneld/aws.h"
 #include "tunneld/pump.h"
 
-enum td_client_state { TD_CLIENT_STARTING, TD_CLIENT_CONNECTING, TD_CLIENT_HANDSHAKE, TD_CLIENT_UP, TD_CLIENT_RESUMING, TD_CLIENT_ENDING };
+enum td_client_state {
+	TD_CLIENT_STARTING,
+	TD_CLIENT_CONNECTING,
+	TD_CLIENT_HANDSHAKE,
+	TD_CLIENT_UP,
+	TD_CLIENT_RESUMING,
+	TD_CLIENT_ENDING
+};
 
 struct td_client;
 
@@ -23,20 +30,21 @@ struct td_client_cb {
 	void (*changed)(void *ctx, enum td_client_state st);
 	/* It never became ready and is over. type: the API's error type or "". Free it. */
 	void (*failed)(void *ctx, int err, const char *type, const char *why);
-	/* It was ready and is over; pipes have been reset. err TNL_ECLOSED: the far side or the gateway ended it. Free it. */
+	/* It was ready and is over; pipes have been reset. err TNL_ECLOSED: the far side or the gateway ended it. Free
+	 * it. */
 	void (*over)(void *ctx, int err, const char *text);
-	void (*ended)(void *ctx);                                /* after td_client_end: free it */
+	void (*ended)(void *ctx); /* after td_client_end: free it */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	void (*flag)(void *ctx, uint32_t flag);
 	void (*exit_code)(void *ctx, int code);
 };
 
 struct td_client_config {
-	struct td_aws *aws;             /* a reference is taken */
-	const char *label;              /* for log lines: "tunnel=postgres" */
+	struct td_aws *aws; /* a reference is taken */
+	const char *label;  /* for log lines: "tunnel=postgres" */
 	const char *target, *document, *host, *reason;
 	uint16_t port, local_port;
-	const char *const *command;     /* NULL-terminated, for command documents */
+	const char *const *command;	      /* NULL-terminated, for command documents */
 	const struct td_session_grant *grant; /* not NULL: StartSession has been called by somebody; copied */
 	/* It takes the place of one that was lost: until then (0: never) errors of the network and a target that is not
 	 * connected are tried again before the first link, too; the other end may be coming back as well. */
@@ -46,22 +54,25 @@ struct td_client_config {
 };
 
 /* Copies all strings. NULL: no memory. Starts by itself. */
-struct td_client *td_client_new(struct td_loop *l, const struct td_client_config *c, const struct td_client_cb *cb, void *ctx);
-void td_client_free(struct td_client *c);        /* at once: no words to anybody, no callbacks, pipes reset */
+struct td_client *td_client_new(struct td_loop *l, const struct td_client_config *c, const struct td_client_cb *cb,
+				void *ctx);
+void td_client_free(struct td_client *c); /* at once: no words to anybody, no callbacks, pipes reset */
 /* Ends it: the far end is told by flag, pipes are reset with the link. */
 void td_client_end(struct td_client *c);
 enum td_client_state td_client_state(const struct td_client *c);
-const char *td_client_state_name(const struct td_client *c);   /* "needs-login" when credentials can only be renewed by a person */
+const char *td_client_state_name(
+    const struct td_client *c); /* "needs-login" when credentials can only be renewed by a person */
 bool td_client_was_ready(const struct td_client *c);
-struct td_pump *td_client_pump(const struct td_client *c);     /* NULL before the grant */
-const char *td_client_session_id(const struct td_client *c);   /* NULL before the grant */
+struct td_pump *td_client_pump(const struct td_client *c);   /* NULL before the grant */
+const char *td_client_session_id(const struct td_client *c); /* NULL before the grant */
 unsigned td_client_resumes(const struct td_client *c);
 uint64_t td_client_started_at(const struct td_client *c);
-void td_client_ping(struct td_client *c);                      /* after a sleep */
+void td_client_ping(struct td_client *c); /* after a sleep */
 
 /* TerminateSession on its own; done(ctx, ok) when it is answered or given up (2 tries). NULL: no memory. */
 struct td_terminate;
-struct td_terminate *td_terminate_start(struct td_aws *aws, const char *session_id, void (*done)(void *ctx, const char *session_id, bool ok), void *ctx);
+struct td_terminate *td_terminate_start(struct td_aws *aws, const char *session_id,
+					void (*done)(void *ctx, const char *session_id, bool ok), void *ctx);
 void td_terminate_cancel(struct td_terminate *t);
 
 #endif

@@ -8,16 +8,16 @@
 
 struct td_client {
 	struct td_loop *loop;
-	struct td_client_config cfg;   /* strings are ours */
+	struct td_client_config cfg; /* strings are ours */
 	const struct td_client_cb *cb;
 	void *ctx;
 	enum td_client_state state;
 	struct td_session_grant grant;
 	char client_id[TNL_UUID_STR];
-	struct td_pump *pump;          /* from the grant on */
+	struct td_pump *pump; /* from the grant on */
 	struct td_aws_call *call, *kms;
 	struct td_creds_req *creds;
-	struct td_wslink *link;        /* while it opens; then the pump's */
+	struct td_wslink *link; /* while it opens; then the pump's */
 	struct td_backoff backoff;
 	struct td_timer retry;
 	uint64_t link_up_at, started_at;
@@ -28,7 +28,7 @@ struct td_client {
 void td_client_set_state_(struct td_client *c, enum td_client_state st);
 void td_client_failed_(struct td_client *c, int err, const char *type, const char *why);
 void td_client_resume_later_(struct td_client *c);
-void td_client_ended_(void *c);                 /* a timer's callback */
+void td_client_ended_(void *c);			/* a timer's callback */
 bool td_client_make_pump_(struct td_client *c); /* once there is a grant */
 
 #endif

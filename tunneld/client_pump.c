@@ -19,13 +19,13 @@ void td_client_ended_(void *arg)
 
 static void pump_ready(void *ctx, const struct tnl_session_info *info)
 {
-	static const char *const modes[] = { "unknown", "mux", "basic", "single", "shell", "command" };
+	static const char *const modes[] = {"unknown", "mux", "basic", "single", "shell", "command"};
 	struct td_client *c = ctx;
 
 	td_info(MOD, c->grant.session_id,
-		"session ready %s mode=%s peer_version=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu", c->cfg.label,
-		modes[info->mode], info->peer_version, info->own_peer, info->smux_version, info->max_payload, info->encrypted,
-		(unsigned long long)((c->loop->now - c->started_at) / TD_MS));
+		"session ready %s mode=%s peer_version=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu",
+		c->cfg.label, modes[info->mode], info->peer_version, info->own_peer, info->smux_version,
+		info->max_payload, info->encrypted, (unsigned long long)((c->loop->now - c->started_at) / TD_MS));
 	if (info->customer_message && info->customer_message[0])
 		td_info(MOD, c->grant.session_id, "message from the far end text=\"%s\"", info->customer_message);
 	c->was_ready = true;
@@ -44,8 +44,8 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	}
 	/* About every hour AWS closes with 1000: nothing to worry about. */
 	td_log(code == 1000 ? TNL_LOG_INFO : TNL_LOG_WARN, MOD, c->grant.session_id,
-	       "data channel lost, resuming %s code=%u error=%s reason=\"%s\" streams=%zu", c->cfg.label, code, tnl_err_name(err), why,
-	       td_pump_pipes(c->pump));
+	       "data channel lost, resuming %s code=%u error=%s reason=\"%s\" streams=%zu", c->cfg.label, code,
+	       tnl_err_name(err), why, td_pump_pipes(c->pump));
 	td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
 	td_client_set_state_(c, TD_CLIENT_RESUMING);
 	td_client_resume_later_(c);
@@ -65,8 +65,8 @@ static void pump_closed(void *ctx, int err, const char *text)
 		td_client_failed_(c, err, "", why);
 		return;
 	}
-	td_log(err == TNL_ECLOSED ? TNL_LOG_INFO : TNL_LOG_ERROR, MOD, c->grant.session_id, "session is over %s cause=%s text=\"%s\"",
-	       c->cfg.label, tnl_err_name(err), text);
+	td_log(err == TNL_ECLOSED ? TNL_LOG_INFO : TNL_LOG_ERROR, MOD, c->grant.session_id,
+	       "session is over %s cause=%s text=\"%s\"", c->cfg.label, tnl_err_name(err), text);
 	td_client_set_state_(c, TD_CLIENT_ENDING);
 	td_timer_stop(&c->retry);
 	c->cb->over(c->ctx, err, text);
@@ -112,7 +112,9 @@ static void on_data_key(void *ctx, const struct td_aws_reply *r)
 		tnl_session_kms_result(ses, 0, plain, 64, cipher, (size_t)en, NULL, c->loop->now);
 	else
 		tnl_session_kms_result(ses, r->err ? r->err : TNL_ESYNTAX, NULL, 0, NULL, 0,
-				       r->err && r->text && r->text[0] ? r->text : "GenerateDataKey gave no 64-byte key", c->loop->now);
+				       r->err && r->text && r->text[0] ? r->text
+								       : "GenerateDataKey gave no 64-byte key",
+				       c->loop->now);
 	tnl_wipe(plain, sizeof plain);
 	td_pump_kick(c->pump);
 }
@@ -138,18 +140,24 @@ static void pump_kms(void *ctx, const struct tnl_kms_request *r)
 		tnl_jw_kv(&w, "aws:ssm:RandomChallenge", r->challenge);
 	tnl_jw_end_obj(&w);
 	tnl_jw_end_obj(&w);
-	c->kms = td_aws_json(c->cfg.aws, "kms", "TrentService.GenerateDataKey", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 3,
-			      on_data_key, c);
+	c->kms = td_aws_json(c->cfg.aws, "kms", "TrentService.GenerateDataKey", (const char *)tnl_buf_data(&b),
+			     tnl_buf_len(&b), 3, on_data_key, c);
 	tnl_buf_fini(&b);
 	if (!c->kms) {
-		tnl_session_kms_result(td_pump_session(c->pump), TNL_ENOMEM, NULL, 0, NULL, 0, "out of memory", c->loop->now);
+		tnl_session_kms_result(td_pump_session(c->pump), TNL_ENOMEM, NULL, 0, NULL, 0, "out of memory",
+				       c->loop->now);
 		td_pump_kick(c->pump);
 	}
 }
 
 static const struct td_pump_cb pump_cb = {
-	.ready = pump_ready, .lost = pump_lost, .closed = pump_closed, .pipe_closed = pump_pipe_closed, .flag = pump_flag,
-	.exit_code = pump_exit_code, .kms = pump_kms,
+    .ready = pump_ready,
+    .lost = pump_lost,
+    .closed = pump_closed,
+    .pipe_closed = pump_pipe_closed,
+    .flag = pump_flag,
+    .exit_code = pump_exit_code,
+    .kms = pump_kms,
 };
 
 bool td_client_make_pump_(struct td_client *c)

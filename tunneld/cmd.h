@@ -5,13 +5,13 @@
 #include <stddef.h>
 
 struct td_command {
-	const char *name;      /* "agent"; "" is what runs without a sub-command */
-	const char *summary;   /* one line for tunneld --help */
-	const char *help;      /* all of tunneld NAME --help */
+	const char *name;    /* "agent"; "" is what runs without a sub-command */
+	const char *summary; /* one line for tunneld --help */
+	const char *help;    /* all of tunneld NAME --help */
 	int (*run)(const struct td_command *cmd, int argc, char **argv); /* argv[0] is NAME; gives the exit code */
 };
-extern const struct td_command td_cmd_forwarder, td_cmd_agent, td_cmd_gateway, td_cmd_local, td_cmd_connect, td_cmd_forward,
-	td_cmd_shell, td_cmd_status;
+extern const struct td_command td_cmd_forwarder, td_cmd_agent, td_cmd_gateway, td_cmd_local, td_cmd_connect,
+    td_cmd_forward, td_cmd_shell, td_cmd_status;
 
 /* Called as session-manager-plugin. */
 int td_plugin_main(int argc, char **argv);
@@ -19,11 +19,12 @@ int td_plugin_main(int argc, char **argv);
 /* Options of one command: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, flags; -- ends them. --help and
  * --version are added. */
 struct td_arg {
-	char letter;           /* or 0 */
+	char letter; /* or 0 */
 	const char *name;
-	const char **value;    /* where the value goes, or NULL: a flag */
+	const char **value; /* where the value goes, or NULL: a flag */
 	bool *flag;
-	bool (*each)(void *ctx, const char *value); /* instead of value: called for each; false: refused (it said why) */
+	bool (*each)(void *ctx,
+		     const char *value); /* instead of value: called for each; false: refused (it said why) */
 	void *ctx;
 };
 /* Operands are moved to the front of argv[1…]. Gives their number, or -1 - EXITCODE when the command is to end

@@ -12,7 +12,7 @@
 struct connect {
 	struct td_cli cli;
 	uint16_t port;
-	int flags[2];         /* of stdin and stdout, as they were */
+	int flags[2]; /* of stdin and stdout, as they were */
 };
 
 static void restore(struct connect *k)
@@ -63,19 +63,21 @@ static void on_ended(void *ctx)
 
 static bool reader_gone(void)
 {
-	struct pollfd p = { STDOUT_FILENO, 0, 0 };
+	struct pollfd p = {STDOUT_FILENO, 0, 0};
 	return poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLHUP | POLLNVAL));
 }
 
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct connect *k = ctx;
-	if (reason == UINT32_MAX && tnl_session_state(td_pump_session(td_client_pump(k->cli.client))) == TNL_SS_CLOSED) {
+	if (reason == UINT32_MAX &&
+	    tnl_session_state(td_pump_session(td_client_pump(k->cli.client))) == TNL_SS_CLOSED) {
 		return; /* over() comes next and knows why */
 	} else if (reason == UINT32_MAX) {
 		td_cli_finish(&k->cli, TD_EXIT_OK);
 	} else if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED) {
-		td_cli_say(&k->cli, "%s: connection to port %u refused: %s", k->cli.t->target, k->port, tnl_reset_text(reason));
+		td_cli_say(&k->cli, "%s: connection to port %u refused: %s", k->cli.t->target, k->port,
+			   tnl_reset_text(reason));
 		td_cli_finish(&k->cli, TD_EXIT_REFUSED);
 	} else if (reason == TNL_RESET_PEER && reader_gone()) {
 		td_cli_say(&k->cli, "nobody reads the output any more");
@@ -87,7 +89,11 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 }
 
 static const struct td_client_cb client_cb = {
-	.ready = on_ready, .failed = on_failed, .over = on_over, .ended = on_ended, .pipe_closed = on_pipe_closed,
+    .ready = on_ready,
+    .failed = on_failed,
+    .over = on_over,
+    .ended = on_ended,
+    .pipe_closed = on_pipe_closed,
 };
 
 static int run(const struct td_command *cmd, int argc, char **argv)
@@ -96,8 +102,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	const char *file = NULL;
 	bool verbose = false;
 	const struct td_arg args[] = {
-		{ 'c', "config", &file, NULL, NULL, NULL },
-		{ 'v', "verbose", NULL, &verbose, NULL, NULL },
+	    {'c', "config", &file, NULL, NULL, NULL},
+	    {'v', "verbose", NULL, &verbose, NULL, NULL},
 	};
 	int n = td_args(cmd, argc, argv, args, 2, 2);
 	char *end = NULL;
@@ -115,7 +121,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (r != 0)
 		return r;
 	k.port = port ? (uint16_t)port : k.cli.t->port ? k.cli.t->port : 22;
-	struct td_client_config cc = { .label = "command=connect", .port = k.port };
+	struct td_client_config cc = {.label = "command=connect", .port = k.port};
 	td_cli_settings(&k.cli, &cc);
 	cc.host = k.cli.t->host;
 	cc.document = k.cli.t->document ? k.cli.t->document : cc.host ? NULL : "AWS-StartSSHSession";
@@ -132,21 +138,21 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 }
 
 const struct td_command td_cmd_connect = {
-	"connect",
-	"join stdin and stdout to a port of a target (for OpenSSH's ProxyCommand)",
-	"usage: tunneld connect [-c FILE] [-v] HOST [PORT]\n"
-	"\n"
-	"HOST is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
-	"of the configuration; PORT defaults to that section's, else 22.  In ssh_config:\n"
-	"\n"
-	"  Host i-* mi-*\n"
-	"      ProxyCommand tunneld connect %h %p\n"
-	"\n"
-	"  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
-	"                     /etc/tunneld/tunneld.ini; none is fine)\n"
-	"  -v, --verbose      say on stderr what happens\n"
-	"\n"
-	"Exit codes: 0 done, 1 runtime error, 2 usage or configuration, 3 credentials,\n"
-	"4 target not connected, 5 refused, 6 session lost.\n",
-	run,
+    "connect",
+    "join stdin and stdout to a port of a target (for OpenSSH's ProxyCommand)",
+    "usage: tunneld connect [-c FILE] [-v] HOST [PORT]\n"
+    "\n"
+    "HOST is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+    "of the configuration; PORT defaults to that section's, else 22.  In ssh_config:\n"
+    "\n"
+    "  Host i-* mi-*\n"
+    "      ProxyCommand tunneld connect %h %p\n"
+    "\n"
+    "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
+    "                     /etc/tunneld/tunneld.ini; none is fine)\n"
+    "  -v, --verbose      say on stderr what happens\n"
+    "\n"
+    "Exit codes: 0 done, 1 runtime error, 2 usage or configuration, 3 credentials,\n"
+    "4 target not connected, 5 refused, 6 session lost.\n",
+    run,
 };

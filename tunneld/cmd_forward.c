@@ -134,9 +134,9 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	bool verbose = false;
 	char why[400];
 	const struct td_arg args[] = {
-		{ 'c', "config", &file, NULL, NULL, NULL },
-		{ 'v', "verbose", NULL, &verbose, NULL, NULL },
-		{ 'L', "local", NULL, NULL, add_spec, &k },
+	    {'c', "config", &file, NULL, NULL, NULL},
+	    {'v', "verbose", NULL, &verbose, NULL, NULL},
+	    {'L', "local", NULL, NULL, add_spec, &k},
 	};
 	int n = td_args(cmd, argc, argv, args, 3, 1);
 
@@ -173,18 +173,18 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 }
 
 const struct td_command td_cmd_forward = {
-	"forward",
-	"tunnels from the command line, spelled as for ssh -L",
-	"usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] TARGET\n"
-	"\n"
-	"TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
-	"of the configuration, whose AWS settings it then takes.  HOST is resolved at the\n"
-	"target; localhost is the target itself.  PORT may be 0 (the one chosen is told)\n"
-	"or a path for a Unix socket; BIND defaults to 127.0.0.1, * is every address.\n"
-	"\n"
-	"  -L, --local SPEC   a tunnel; may be given several times\n"
-	"  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
-	"                     /etc/tunneld/tunneld.ini; none is fine)\n"
-	"  -v, --verbose      say more\n",
-	run,
+    "forward",
+    "tunnels from the command line, spelled as for ssh -L",
+    "usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] TARGET\n"
+    "\n"
+    "TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+    "of the configuration, whose AWS settings it then takes.  HOST is resolved at the\n"
+    "target; localhost is the target itself.  PORT may be 0 (the one chosen is told)\n"
+    "or a path for a Unix socket; BIND defaults to 127.0.0.1, * is every address.\n"
+    "\n"
+    "  -L, --local SPEC   a tunnel; may be given several times\n"
+    "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
+    "                     /etc/tunneld/tunneld.ini; none is fine)\n"
+    "  -v, --verbose      say more\n",
+    run,
 };

@@ -34,7 +34,7 @@ struct plugin {
 	bool accepted, piped, stdio, quiet; /* quiet: stdout belongs to the stream */
 	ev_signal winch;
 	uint64_t failure_told; /* when "Connection to destination port failed" was last shown */
-	bool command; /* output, errors and exit code apart */
+	bool command;	       /* output, errors and exit code apart */
 };
 
 /* Lines for scripts go out at once: they read through a pipe. */
@@ -173,8 +173,8 @@ static void on_winch(EV_P_ ev_signal *w, int revents)
 static void start_stdio(struct plugin *k, bool terminal)
 {
 	int err = 0;
-	struct td_pipe *p = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, terminal ? STDERR_FILENO : -1, k,
-					&err);
+	struct td_pipe *p = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO,
+					terminal ? STDERR_FILENO : -1, k, &err);
 	if (!p) {
 		td_cli_say(&k->cli, "cannot open the stream: %s", tnl_err_text(err));
 		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
@@ -208,7 +208,8 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 		tnl_buf_fini(&b);
 	}
 	fflush(stdout);
-	k->properties = info->properties_json ? tnl_json_parse(info->properties_json, strlen(info->properties_json)) : NULL;
+	k->properties =
+	    info->properties_json ? tnl_json_parse(info->properties_json, strlen(info->properties_json)) : NULL;
 	switch (info->mode) {
 	case TNL_MODE_MUX:
 	case TNL_MODE_BASIC:
@@ -221,7 +222,8 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	case TNL_MODE_COMMAND: {
 		int err = 0;
 		k->command = true;
-		k->stdio = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err) != NULL;
+		k->stdio = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k,
+				       &err) != NULL;
 		break;
 	}
 	default:
@@ -280,10 +282,13 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 	if (k->stdio) {
 		k->piped = false;
 		/* over() tells of the end of a session; a single stream can end without it. */
-		bool over = !k->quiet || tnl_session_state(td_pump_session(td_client_pump(k->cli.client))) == TNL_SS_CLOSED;
+		bool over =
+		    !k->quiet || tnl_session_state(td_pump_session(td_client_pump(k->cli.client))) == TNL_SS_CLOSED;
 		if (k->quiet && reason != UINT32_MAX && reason != TNL_RESET_SESSION) {
 			td_cli_say(&k->cli, "connection reset: %s", tnl_reset_text(reason));
-			td_cli_finish(&k->cli, reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED ? TD_EXIT_REFUSED : TD_EXIT_RUNTIME);
+			td_cli_finish(&k->cli, reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED
+						   ? TD_EXIT_REFUSED
+						   : TD_EXIT_RUNTIME);
 		} else if (reason != TNL_RESET_SESSION && !(reason == UINT32_MAX && over)) {
 			td_cli_finish(&k->cli, TD_EXIT_OK);
 		}
@@ -307,8 +312,13 @@ static void on_exit_code(void *ctx, int code)
 }
 
 static const struct td_client_cb client_cb = {
-	.ready = on_ready, .failed = on_failed, .over = on_over, .ended = on_ended, .pipe_closed = on_pipe_closed, .flag = on_flag,
-	.exit_code = on_exit_code,
+    .ready = on_ready,
+    .failed = on_failed,
+    .over = on_over,
+    .ended = on_ended,
+    .pipe_closed = on_pipe_closed,
+    .flag = on_flag,
+    .exit_code = on_exit_code,
 };
 
 static void on_signal(struct td_cli *c, int signum)
@@ -383,7 +393,7 @@ static int open_aws(struct plugin *k, int argc, char **argv)
 int td_plugin_main(int argc, char **argv)
 {
 	static struct plugin k;
-	struct td_session_grant grant = { 0 };
+	struct td_session_grant grant = {0};
 
 	if (argc < 2) {
 		puts("\nThe Session Manager plugin was installed successfully. Use the AWS CLI to start a session.\n");
@@ -394,7 +404,8 @@ int td_plugin_main(int argc, char **argv)
 		return TD_EXIT_OK;
 	}
 	if (argc < 4) {
-		printf("\nUnknown operation %s. \nUse session-manager-plugin --version to check the version.\n\n", argv[1]);
+		printf("\nUnknown operation %s. \nUse session-manager-plugin --version to check the version.\n\n",
+		       argv[1]);
 		return TD_EXIT_USAGE;
 	}
 	if (strcmp(argv[3], "StartSession") != 0) {
@@ -416,7 +427,7 @@ int td_plugin_main(int argc, char **argv)
 	if (!k.cli.t)
 		return TD_EXIT_USAGE;
 	line("\nStarting session with SessionId: %s\n", grant.session_id);
-	struct td_client_config cc = { .label = "command=session-manager-plugin", .grant = &grant };
+	struct td_client_config cc = {.label = "command=session-manager-plugin", .grant = &grant};
 	td_cli_settings(&k.cli, &cc);
 	cc.target = target;
 	k.cli.client = td_client_new(k.cli.loop, &cc, &client_cb, &k);

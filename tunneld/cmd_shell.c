@@ -36,7 +36,8 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct shell *k = ctx;
 	int err = 0;
-	struct td_pipe *p = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err);
+	struct td_pipe *p =
+	    td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err);
 
 	if (!p) {
 		td_cli_say(&k->cli, "cannot open the terminal stream: %s", tnl_err_text(err));
@@ -104,8 +105,12 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 }
 
 static const struct td_client_cb client_cb = {
-	.ready = on_ready, .failed = on_failed, .over = on_over, .ended = on_ended, .pipe_closed = on_pipe_closed,
-	.exit_code = on_exit_code,
+    .ready = on_ready,
+    .failed = on_failed,
+    .over = on_over,
+    .ended = on_ended,
+    .pipe_closed = on_pipe_closed,
+    .exit_code = on_exit_code,
 };
 
 /* A command that was cut short did not succeed: what a shell says of one that a signal ended. */
@@ -135,10 +140,10 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	const char *file = NULL, *document = NULL;
 	bool verbose = false, force = false;
 	const struct td_arg args[] = {
-		{ 'c', "config", &file, NULL, NULL, NULL },
-		{ 'v', "verbose", NULL, &verbose, NULL, NULL },
-		{ 't', "terminal", NULL, &force, NULL, NULL },
-		{ 0, "document", &document, NULL, NULL, NULL },
+	    {'c', "config", &file, NULL, NULL, NULL},
+	    {'v', "verbose", NULL, &verbose, NULL, NULL},
+	    {'t', "terminal", NULL, &force, NULL, NULL},
+	    {0, "document", &document, NULL, NULL, NULL},
 	};
 	int n = td_args(cmd, argc, argv, args, 4, 4096);
 
@@ -154,11 +159,13 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	k.remote_code = -1;
 	k.tty = isatty(STDIN_FILENO);
 	char *line = n > 1 ? join(argv + 2, n - 1) : NULL;
-	const char *command[] = { line, NULL };
-	struct td_client_config cc = { .label = "command=shell" };
+	const char *command[] = {line, NULL};
+	struct td_client_config cc = {.label = "command=shell"};
 	td_cli_settings(&k.cli, &cc);
-	cc.document = document ? document : !line ? NULL :
-		      k.tty || force ? "AWS-StartInteractiveCommand" : "AWS-StartNonInteractiveCommand";
+	cc.document = document	       ? document
+		      : !line	       ? NULL
+		      : k.tty || force ? "AWS-StartInteractiveCommand"
+				       : "AWS-StartNonInteractiveCommand";
 	cc.command = line ? command : NULL;
 	if (line)
 		k.cli.on_signal = on_signal;
@@ -176,23 +183,23 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 }
 
 const struct td_command td_cmd_shell = {
-	"shell",
-	"a terminal, or a command, on a target",
-	"usage: tunneld shell [-c FILE] [-v] [-t] [--document NAME] TARGET [-- COMMAND…]\n"
-	"\n"
-	"TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
-	"of the configuration.  Without COMMAND: a login shell on a terminal.  With it: the\n"
-	"command on a terminal when there is one here (or with -t), else with its output,\n"
-	"its errors and its exit code passed on.\n"
-	"\n"
-	"  -t, --terminal     run COMMAND on a terminal in any case\n"
-	"      --document NAME  another session document\n"
-	"  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
-	"                     /etc/tunneld/tunneld.ini; none is fine)\n"
-	"  -v, --verbose      say on stderr what happens\n"
-	"\n"
-	"Exit codes: the command's own (on a terminal 0: the protocol has no room for it);\n"
-	"else 0 done, 1 runtime error, 2 usage or configuration, 3 credentials, 4 target not\n"
-	"connected, 5 refused, 6 session lost.\n",
-	run,
+    "shell",
+    "a terminal, or a command, on a target",
+    "usage: tunneld shell [-c FILE] [-v] [-t] [--document NAME] TARGET [-- COMMAND…]\n"
+    "\n"
+    "TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+    "of the configuration.  Without COMMAND: a login shell on a terminal.  With it: the\n"
+    "command on a terminal when there is one here (or with -t), else with its output,\n"
+    "its errors and its exit code passed on.\n"
+    "\n"
+    "  -t, --terminal     run COMMAND on a terminal in any case\n"
+    "      --document NAME  another session document\n"
+    "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
+    "                     /etc/tunneld/tunneld.ini; none is fine)\n"
+    "  -v, --verbose      say on stderr what happens\n"
+    "\n"
+    "Exit codes: the command's own (on a terminal 0: the protocol has no room for it);\n"
+    "else 0 done, 1 runtime error, 2 usage or configuration, 3 credentials, 4 target not\n"
+    "connected, 5 refused, 6 session lost.\n",
+    run,
 };

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-__attribute__((format(printf, 4, 0)))
-static void note(struct td_cfg_parse *p, int line, bool warning, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void note(struct td_cfg_parse *p, int line, bool warning, const char *fmt,
+						       va_list ap)
 {
 	char text[1024];
 	vsnprintf(text, sizeof text, fmt, ap);
@@ -327,8 +327,10 @@ static void defaults(struct td_cfg_parse *p)
 static struct td_config *parse(const char *text, size_t len, const char *name, const char *dir, unsigned roles,
 			       const struct stat *st, FILE *errors)
 {
-	struct td_cfg_parse p = {
-	    .c = td_cfg_alloc(sizeof *p.c), .file = name, .dir = dir, .files_are_errors = roles & TD_ROLE_FILES};
+	struct td_cfg_parse p = {.c = td_cfg_alloc(sizeof *p.c),
+				 .file = name,
+				 .dir = dir,
+				 .files_are_errors = roles & TD_ROLE_FILES};
 	defaults(&p);
 	td_cfg_read(&p, text, len);
 	finish(&p, roles);

@@ -8,9 +8,20 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { TD_EXIT_OK, TD_EXIT_RUNTIME, TD_EXIT_USAGE, TD_EXIT_CREDENTIALS, TD_EXIT_NOT_CONNECTED, TD_EXIT_REFUSED, TD_EXIT_LOST };
+enum {
+	TD_EXIT_OK,
+	TD_EXIT_RUNTIME,
+	TD_EXIT_USAGE,
+	TD_EXIT_CREDENTIALS,
+	TD_EXIT_NOT_CONNECTED,
+	TD_EXIT_REFUSED,
+	TD_EXIT_LOST
+};
 
-struct td_strlist { char **v; int n; };
+struct td_strlist {
+	char **v;
+	int n;
+};
 
 /* [aws], and the same keys inside a [tunnel] (which inherits). NULL / 0: not set. */
 struct td_aws_config {
@@ -18,83 +29,111 @@ struct td_aws_config {
 	char *ssm_endpoint, *ssmmessages_endpoint, *kms_endpoint, *sts_endpoint;
 	char *ca_file, *client_certificate, *client_key;
 	char *access_key_id, *secret_access_key, *session_token;
-	char *proxy;                       /* http://[user:password@]host:port; "none" */
+	char *proxy; /* http://[user:password@]host:port; "none" */
 	struct td_strlist stream_hosts;
-	int use_fips, use_dualstack;       /* -1 not set */
+	int use_fips, use_dualstack; /* -1 not set */
 };
 
 enum td_session_policy { TD_SESSION_SHARED, TD_SESSION_PER_CONNECTION, TD_SESSION_POOL };
 
 struct td_tunnel_config {
 	char *name;
-	int line;                          /* of its section */
-	struct td_strlist listen;          /* as written */
-	struct td_addr *addrs; int naddrs;
+	int line;		  /* of its section */
+	struct td_strlist listen; /* as written */
+	struct td_addr *addrs;
+	int naddrs;
 	char *target, *host, *document, *reason;
 	uint16_t port;
-	unsigned max_connections;          /* default 200 */
-	enum td_session_policy session; unsigned pool;
-	bool open_at_start;                /* open = start | demand */
-	bool keepalive;                    /* default yes */
+	unsigned max_connections; /* default 200 */
+	enum td_session_policy session;
+	unsigned pool;
+	bool open_at_start; /* open = start | demand */
+	bool keepalive;	    /* default yes */
 	bool require_encryption;
 	uint64_t connect_timeout_ns, idle_timeout_ns, half_close_timeout_ns, ping_interval_ns, pong_timeout_ns;
 	uint64_t reconnect_min_ns, reconnect_max_ns;
-	unsigned message_rate; bool message_rate_set;
-	uint64_t session_memory, stream_window; unsigned max_payload;
-	struct td_aws_config aws;          /* merged with [aws] */
+	unsigned message_rate;
+	bool message_rate_set;
+	uint64_t session_memory, stream_window;
+	unsigned max_payload;
+	struct td_aws_config aws; /* merged with [aws] */
 };
 
 struct td_forwarder_config {
-	struct td_tunnel_config *tunnels; int ntunnels;
-	struct td_tunnel_config *aliases; int naliases; /* [alias NAME]: for connect, forward and shell; no listen, port 22 */
-	uint64_t drain_timeout_ns;         /* 10 s */
+	struct td_tunnel_config *tunnels;
+	int ntunnels;
+	struct td_tunnel_config *aliases;
+	int naliases;		   /* [alias NAME]: for connect, forward and shell; no listen, port 22 */
+	uint64_t drain_timeout_ns; /* 10 s */
 };
 
-struct td_cidr { bool v6; uint8_t addr[16]; int bits; };
-struct td_rule {                       /* one entry of allow/deny: HOST:PORT, HOST:LO-HI, HOST:*, CIDR:PORT */
-	char *host;                        /* name pattern (glob, case ignored), or NULL when cidr */
-	struct td_cidr cidr; bool is_cidr;
+struct td_cidr {
+	bool v6;
+	uint8_t addr[16];
+	int bits;
+};
+struct td_rule {    /* one entry of allow/deny: HOST:PORT, HOST:LO-HI, HOST:*, CIDR:PORT */
+	char *host; /* name pattern (glob, case ignored), or NULL when cidr */
+	struct td_cidr cidr;
+	bool is_cidr;
 	uint16_t port_lo, port_hi;
 };
-struct td_rules { struct td_rule *v; int n; bool set; };
+struct td_rules {
+	struct td_rule *v;
+	int n;
+	bool set;
+};
 
 struct td_agent_config {
 	char *instance_id;
-	struct td_rules allow, deny;       /* deny.set with n 0: explicitly nothing */
+	struct td_rules allow, deny; /* deny.set with n 0: explicitly nothing */
 	uint64_t dial_timeout_ns, drain_timeout_ns, ping_interval_ns, pong_timeout_ns;
 	uint64_t reconnect_min_ns, reconnect_max_ns, half_close_timeout_ns;
-	uint64_t session_memory, stream_window; unsigned max_payload, max_sessions, max_streams;
+	uint64_t session_memory, stream_window;
+	unsigned max_payload, max_sessions, max_streams;
 	bool require_challenge_ack, require_encryption;
-	bool shell; char *shell_user;      /* shell = yes, shell_user = NAME; off by default */
+	bool shell;
+	char *shell_user; /* shell = yes, shell_user = NAME; off by default */
 	struct td_aws_config aws;
 };
 
-struct td_user_config { char *name, *access_key_id, *secret_access_key; struct td_strlist targets; int line; };
-struct td_instance_config { char *id, *access_key_id, *secret_access_key; int line; };
+struct td_user_config {
+	char *name, *access_key_id, *secret_access_key;
+	struct td_strlist targets;
+	int line;
+};
+struct td_instance_config {
+	char *id, *access_key_id, *secret_access_key;
+	int line;
+};
 struct td_gateway_config {
-	struct td_addr *addrs; int naddrs;
+	struct td_addr *addrs;
+	int naddrs;
 	char *public_url, *region;
 	char *certificate, *private_key, *client_ca;
-	char *store;                       /* sqlite:PATH; NULL: in state_dir */
-	char *kms_key_file;                /* serves the two KMS calls */
-	char *kms_key_id;                  /* key that sessions are encrypted with; NULL: none */
+	char *store;	    /* sqlite:PATH; NULL: in state_dir */
+	char *kms_key_file; /* serves the two KMS calls */
+	char *kms_key_id;   /* key that sessions are encrypted with; NULL: none */
 	bool encrypt_shells, encrypt_ports;
-	uint64_t idle_timeout_ns;          /* 20 min */
-	uint64_t max_session_ns;           /* 0: none */
-	uint64_t token_ttl_ns;             /* 60 s */
+	uint64_t idle_timeout_ns; /* 20 min */
+	uint64_t max_session_ns;  /* 0: none */
+	uint64_t token_ttl_ns;	  /* 60 s */
 	uint64_t ping_interval_ns, pong_timeout_ns, drain_timeout_ns;
-	uint64_t relay_memory;             /* per direction and session, 4 MiB */
+	uint64_t relay_memory; /* per direction and session, 4 MiB */
 	unsigned max_sessions, per_peer_connections;
-	struct td_user_config *users; int nusers;
-	struct td_instance_config *instances; int ninstances;
+	struct td_user_config *users;
+	int nusers;
+	struct td_instance_config *instances;
+	int ninstances;
 };
 
 struct td_config {
-	int refs;                          /* holders besides the first */
-	char *path;                        /* of the file; NULL: embedded */
-	char *state_dir;                   /* as configured (absolute) or NULL; before a role starts: its own folder, there and locked */
-	enum tnl_log_level log_level; enum td_log_format log_format;
-	uint64_t process_memory;           /* 96 MiB: memory_limit */
+	int refs;	 /* holders besides the first */
+	char *path;	 /* of the file; NULL: embedded */
+	char *state_dir; /* as configured (absolute) or NULL; before a role starts: its own folder, there and locked */
+	enum tnl_log_level log_level;
+	enum td_log_format log_format;
+	uint64_t process_memory; /* 96 MiB: memory_limit */
 	bool control_socket;
 	bool has_forwarder, has_agent, has_gateway; /* a [tunnel], [agent], [gateway] section is there */
 	struct td_aws_config aws;
@@ -109,14 +148,15 @@ enum td_role { TD_ROLE_FORWARDER = 1, TD_ROLE_AGENT = 2, TD_ROLE_GATEWAY = 4, TD
 /* Reads and checks the file for the roles. Every mistake goes to `errors` as "file:line: text\n", in the
  * order of lines; returns NULL when there was one. Warnings go there too, prefixed "warning: ". */
 struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors);
-struct td_config *td_config_parse(const char *text, const char *name_for_errors, const char *dir, unsigned roles, FILE *errors);
+struct td_config *td_config_parse(const char *text, const char *name_for_errors, const char *dir, unsigned roles,
+				  FILE *errors);
 struct td_config *td_config_ref(const struct td_config *c); /* one more holder; each calls td_config_free */
 void td_config_free(struct td_config *c);
 /* -c, $TUNNELD_CONFIG, ~/.config/…, /etc/…; heap string (tnl_free) or NULL when none exists. */
 char *td_config_find(const char *arg);
 /* Fills what a left open from another block, as a [tunnel] does from [aws]; strings are copied. */
 void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from);
-bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b);  /* for reload */
+bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b); /* for reload */
 
 /* dst becomes a copy of src; what it held is freed. */
 void td_aws_config_replace(struct td_aws_config *dst, const struct td_aws_config *src);
@@ -125,12 +165,12 @@ bool td_config_same(const struct td_config *a, const struct td_config *b);
 
 /* The option table, for listings and tests: i from 0 until false. */
 struct td_option {
-	const char *section;               /* "tunneld", "tunnel NAME", … */
+	const char *section;		      /* "tunneld", "tunnel NAME", … */
 	const char *key, *type, *dflt, *help; /* dflt: "" none, "required" */
 };
 bool td_option_at(int i, struct td_option *out);
 
-int td_parse_duration(const char *s, uint64_t *ns);   /* 10s, 150ms, 2m, 1h, 1h30m; unit wanted, but 0 may stand alone */
-int td_parse_size(const char *s, uint64_t *bytes);    /* 16M, 64K, 1G, 1024 */
+int td_parse_duration(const char *s, uint64_t *ns); /* 10s, 150ms, 2m, 1h, 1h30m; unit wanted, but 0 may stand alone */
+int td_parse_size(const char *s, uint64_t *bytes);  /* 16M, 64K, 1G, 1024 */
 
 #endif

@@ -157,7 +157,8 @@ static void check_shell_user(struct td_cfg_parse *p, const struct td_sec_rec *s)
 {
 	const struct td_agent_config *a = &p->c->agent;
 	if (a->shell && a->shell_user && !getpwnam(a->shell_user))
-		td_cfg_warn(p, td_sec_line(s, "shell_user"), "shell_user: there is no user %s on this machine", a->shell_user);
+		td_cfg_warn(p, td_sec_line(s, "shell_user"), "shell_user: there is no user %s on this machine",
+			    a->shell_user);
 }
 
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_sec_rec *s)

@@ -13,14 +13,14 @@
 #define G (1024ull * 1024 * 1024)
 
 const struct td_section_kind td_sections[TD_SEC_COUNT] = {
-	[TD_SEC_TUNNELD] = {"tunneld", false, "the process, whatever its role"},
-	[TD_SEC_AWS] = {"aws", false, "defaults for every tunnel, alias and agent"},
-	[TD_SEC_TUNNEL] = {"tunnel", true, "a listener and where it leads"},
-	[TD_SEC_ALIAS] = {"alias", true, "a name for connect, forward and shell"},
-	[TD_SEC_AGENT] = {"agent", false, "the target's side"},
-	[TD_SEC_GATEWAY] = {"gateway", false, "the control API and the relay"},
-	[TD_SEC_USER] = {"user", true, "who may start sessions at the gateway"},
-	[TD_SEC_INSTANCE] = {"instance", true, "an agent that the gateway knows"},
+    [TD_SEC_TUNNELD] = {"tunneld", false, "the process, whatever its role"},
+    [TD_SEC_AWS] = {"aws", false, "defaults for every tunnel, alias and agent"},
+    [TD_SEC_TUNNEL] = {"tunnel", true, "a listener and where it leads"},
+    [TD_SEC_ALIAS] = {"alias", true, "a name for connect, forward and shell"},
+    [TD_SEC_AGENT] = {"agent", false, "the target's side"},
+    [TD_SEC_GATEWAY] = {"gateway", false, "the control API and the relay"},
+    [TD_SEC_USER] = {"user", true, "who may start sessions at the gateway"},
+    [TD_SEC_INSTANCE] = {"instance", true, "an agent that the gateway knows"},
 };
 
 #define C(f) offsetof(struct td_config, f)
@@ -32,10 +32,14 @@ const struct td_section_kind td_sections[TD_SEC_COUNT] = {
 #define I(f) offsetof(struct td_instance_config, f)
 
 /* One line each: sections, key, type, offset, default, low, high, words, flags, set flag, help. */
-#define OPT(sec, key, type, off, dflt, lo, hi, words, flags, help)                                                    \
-	{(sec), (key), TD_T_##type, (off), (dflt), (lo), (hi), (words), (flags), 0, (help)}
+#define OPT(sec, key, type, off, dflt, lo, hi, words, flags, help)                                                     \
+	{                                                                                                              \
+		(sec), (key), TD_T_##type, (off), (dflt), (lo), (hi), (words), (flags), 0, (help)                      \
+	}
 #define AWS(key, type, off, flags, help)                                                                               \
-	{TD_IN_AWS_KEYS, (key), TD_T_##type, A(off), NULL, 0, 0, NULL, TD_F_AWS | (flags), 0, (help)}
+	{                                                                                                              \
+		TD_IN_AWS_KEYS, (key), TD_T_##type, A(off), NULL, 0, 0, NULL, TD_F_AWS | (flags), 0, (help)            \
+	}
 
 /* clang-format off */
 const struct td_opt td_opts[] = {
@@ -146,13 +150,18 @@ const int td_nopts = (int)(sizeof td_opts / sizeof td_opts[0]);
 const char *td_opt_type_text(const struct td_opt *o)
 {
 	static const char *const text[] = {
-		[TD_T_TEXT] = "text",	       [TD_T_ID] = "text",	   [TD_T_KEYID] = "text",	[TD_T_REGION] = "region", [TD_T_TARGET] = "target",
-		[TD_T_PATH] = "path",	       [TD_T_FILE] = "file",	   [TD_T_KEYFILE] = "private file",
-		[TD_T_STORE] = "sqlite:PATH",  [TD_T_URL] = "URL",	   [TD_T_PROXY] = "URL or none",
-		[TD_T_HOST] = "host",	       [TD_T_DURATION] = "duration", [TD_T_SIZE] = "size",
-		[TD_T_SIZE32] = "size",	       [TD_T_UINT] = "number",	   [TD_T_PORT] = "port",
-		[TD_T_BOOL] = "yes or no",     [TD_T_TRI] = "yes or no",   [TD_T_SESSION] = "shared|per-connection|pool N",
-		[TD_T_LIST] = "list",	       [TD_T_LISTEN] = "addresses", [TD_T_RULES] = "rules",
+	    [TD_T_TEXT] = "text",	  [TD_T_ID] = "text",
+	    [TD_T_KEYID] = "text",	  [TD_T_REGION] = "region",
+	    [TD_T_TARGET] = "target",	  [TD_T_PATH] = "path",
+	    [TD_T_FILE] = "file",	  [TD_T_KEYFILE] = "private file",
+	    [TD_T_STORE] = "sqlite:PATH", [TD_T_URL] = "URL",
+	    [TD_T_PROXY] = "URL or none", [TD_T_HOST] = "host",
+	    [TD_T_DURATION] = "duration", [TD_T_SIZE] = "size",
+	    [TD_T_SIZE32] = "size",	  [TD_T_UINT] = "number",
+	    [TD_T_PORT] = "port",	  [TD_T_BOOL] = "yes or no",
+	    [TD_T_TRI] = "yes or no",	  [TD_T_SESSION] = "shared|per-connection|pool N",
+	    [TD_T_LIST] = "list",	  [TD_T_LISTEN] = "addresses",
+	    [TD_T_RULES] = "rules",
 	};
 	return o->words ? o->words : text[o->type];
 }
@@ -168,7 +177,10 @@ bool td_option_at(int i, struct td_option *out)
 			if (!td_opt_in(o, (enum td_section)k) || ((o->flags & TD_F_AWS) && k != TD_SEC_AWS) || i-- > 0)
 				continue;
 			*out = (struct td_option){shown[k], o->key, td_opt_type_text(o),
-						  o->flags & TD_F_REQUIRED ? "required" : o->dflt ? o->dflt : "", o->help};
+						  o->flags & TD_F_REQUIRED ? "required"
+						  : o->dflt		   ? o->dflt
+									   : "",
+						  o->help};
 			return true;
 		}
 	return false;

@@ -8,21 +8,28 @@
 
 struct td_conn;
 struct td_conn_cb {
-	void (*ready)(void *ctx);                       /* connected, TLS done */
-	void (*readable)(void *ctx);                    /* after ready: read until it gives TNL_EAGAIN, or pause */
-	void (*writable)(void *ctx);                    /* room again after write came up short */
-	void (*closed)(void *ctx, int err, const char *why); /* over (TNL_EEOF: orderly); then td_conn_free. Not called after free */
-	void (*idle)(void *ctx);                        /* about a second after traffic: give empty buffers back. May be NULL */
+	void (*ready)(void *ctx);    /* connected, TLS done */
+	void (*readable)(void *ctx); /* after ready: read until it gives TNL_EAGAIN, or pause */
+	void (*writable)(void *ctx); /* room again after write came up short */
+	void (*closed)(void *ctx, int err,
+		       const char *why); /* over (TNL_EEOF: orderly); then td_conn_free. Not called after free */
+	void (*idle)(void *ctx);	 /* about a second after traffic: give empty buffers back. May be NULL */
 };
 /* tls: the way to the proxy itself is TLS, with the trust of the dial's tls context. */
-struct td_proxy { char host[256]; uint16_t port; bool tls; char user[128], password[256]; };
+struct td_proxy {
+	char host[256];
+	uint16_t port;
+	bool tls;
+	char user[128], password[256];
+};
 struct td_dial_opts {
-	const char *host; uint16_t port;
-	struct tnl_tls_ctx *tls;                        /* NULL: plain; a reference is taken */
-	bool plain;                                     /* tls is for the proxy alone: none end to end */
-	const char *tls_name;                           /* NULL: host */
-	const struct td_proxy *proxy;                   /* NULL: direct; copied */
-	uint64_t timeout_ns;                            /* for connect + proxy + TLS; 0: 15 s */
+	const char *host;
+	uint16_t port;
+	struct tnl_tls_ctx *tls;      /* NULL: plain; a reference is taken */
+	bool plain;		      /* tls is for the proxy alone: none end to end */
+	const char *tls_name;	      /* NULL: host */
+	const struct td_proxy *proxy; /* NULL: direct; copied */
+	uint64_t timeout_ns;	      /* for connect + proxy + TLS; 0: 15 s */
 };
 /* No callback runs inside any call of this header. NULL: no memory. */
 struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, const struct td_conn_cb *cb, void *ctx);
@@ -33,14 +40,14 @@ void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx);
 ssize_t td_conn_read(struct td_conn *c, void *p, size_t n);
 /* Bytes taken (0..n). What is taken is sent by itself, many small writes in one record at the end of the turn. */
 size_t td_conn_write(struct td_conn *c, const void *p, size_t n);
-void td_conn_flush(struct td_conn *c);                  /* send now what the end of the turn would send */
-size_t td_conn_room(const struct td_conn *c);           /* about 256 KiB when empty */
-size_t td_conn_queued(const struct td_conn *c);         /* plaintext + ciphertext not yet in the kernel */
-void td_conn_pause(struct td_conn *c, bool paused);     /* stop/start reading from the socket */
+void td_conn_flush(struct td_conn *c);		    /* send now what the end of the turn would send */
+size_t td_conn_room(const struct td_conn *c);	    /* about 256 KiB when empty */
+size_t td_conn_queued(const struct td_conn *c);	    /* plaintext + ciphertext not yet in the kernel */
+void td_conn_pause(struct td_conn *c, bool paused); /* stop/start reading from the socket */
 /* Flush, close_notify, wait up to 2 s for the peer's end (what it still sends is discarded), then closed(TNL_EEOF). */
 void td_conn_shutdown(struct td_conn *c);
-void td_conn_free(struct td_conn *c);                   /* at once; safe inside callbacks (memory goes deferred) */
-const char *td_conn_peer(const struct td_conn *c);      /* "127.0.0.1:40212" */
+void td_conn_free(struct td_conn *c);		   /* at once; safe inside callbacks (memory goes deferred) */
+const char *td_conn_peer(const struct td_conn *c); /* "127.0.0.1:40212" */
 const struct td_addr *td_conn_peer_addr(const struct td_conn *c);
 
 #endif

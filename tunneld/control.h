@@ -8,7 +8,8 @@
 
 struct td_control;
 typedef void td_control_fn(void *ctx, struct tnl_buf *json);
-struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *status, void *ctx, char *why, size_t cap);
+struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *status, void *ctx, char *why,
+				  size_t cap);
 void td_control_free(struct td_control *c);
 
 /* The other end, blocking, bounded by timeout_ms: the reply as a heap string (tnl_free), or NULL and errno. */

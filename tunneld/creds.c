@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define AHEAD_S 300u                 /* renewed so long before the end, or at three quarters of a short life */
-#define MUST_S 30u                   /* with less left they are not handed out any more; of a short life a quarter */
-#define RECHECK_FIRST 2u             /* seconds between looks whether a person has logged in */
+#define AHEAD_S 300u	 /* renewed so long before the end, or at three quarters of a short life */
+#define MUST_S 30u	 /* with less left they are not handed out any more; of a short life a quarter */
+#define RECHECK_FIRST 2u /* seconds between looks whether a person has logged in */
 #define RECHECK_MAX 60u
-#define IDLE (3600 * TD_SEC)         /* nobody asked for so long: renewed when somebody does */
+#define IDLE (3600 * TD_SEC) /* nobody asked for so long: renewed when somebody does */
 
 struct td_creds_req {
 	struct tnl_list node;
@@ -151,7 +151,8 @@ static void have_keys(struct td_aws *a, struct td_keys *keys)
 	if (keys->expires_s && !left) {
 		char why[400];
 
-		snprintf(why, sizeof(why), "the credentials of %s came with an end in the past: check this machine's clock",
+		snprintf(why, sizeof(why),
+			 "the credentials of %s came with an end in the past: check this machine's clock",
 			 td_creds_source(a));
 		no_keys(a, TD_CRED_ERROR, why);
 		return;
@@ -167,7 +168,8 @@ static void have_keys(struct td_aws *a, struct td_keys *keys)
 	if (back)
 		td_info("aws", NULL, "credentials are there again source=\"%s\"", a->source);
 	else
-		td_debug("aws", NULL, "credentials source=\"%s\" expires=%llu", a->source, (unsigned long long)a->keys.expires_s);
+		td_debug("aws", NULL, "credentials source=\"%s\" expires=%llu", a->source,
+			 (unsigned long long)a->keys.expires_s);
 	plan_refresh(a);
 }
 

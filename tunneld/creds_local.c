@@ -26,7 +26,8 @@ static void got_container(struct td_cred_run *r, const struct td_http_response *
 	if (h->err)
 		td_run_fail(r, TD_CRED_ERROR, "the container's credentials endpoint cannot be reached: %s", h->why);
 	else if (h->status != 200)
-		td_run_fail(r, TD_CRED_ERROR, "the container's credentials endpoint answered %d: check the task's role", h->status);
+		td_run_fail(r, TD_CRED_ERROR, "the container's credentials endpoint answered %d: check the task's role",
+			    h->status);
 	else
 		keys_from(r, h);
 }
@@ -35,14 +36,16 @@ static void ask_container(struct td_cred_run *r)
 {
 	const struct td_cred_plan *p = &r->plan;
 	const char *headers[1][2] = {{"Authorization", p->container_token}};
-	struct td_run_request q = {.method = "GET", .url = p->container_url, .headers = headers, .timeout_ns = 5 * TD_SEC, .direct = true};
+	struct td_run_request q = {
+	    .method = "GET", .url = p->container_url, .headers = headers, .timeout_ns = 5 * TD_SEC, .direct = true};
 	char *text = NULL;
 	size_t n = 0;
 
 	if (p->container_token_file) {
 		text = td_aws_slurp(p->container_token_file, 65536, &n);
 		if (!text) {
-			td_run_fail(r, TD_CRED_ERROR, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE %.200s cannot be read: %s",
+			td_run_fail(r, TD_CRED_ERROR,
+				    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE %.200s cannot be read: %s",
 				    p->container_token_file, strerror(errno));
 			return;
 		}
@@ -69,7 +72,8 @@ void td_run_container(struct td_cred_run *r)
 
 static void imds(struct td_cred_run *r, const char *method, const char *path, const char *header, const char *value)
 {
-	const char *base = td_env("AWS_EC2_METADATA_SERVICE_ENDPOINT"), *mode = td_env("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
+	const char *base = td_env("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+		   *mode = td_env("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
 	const char *headers[1][2] = {{header, value}};
 	struct td_run_request q = {.method = method, .headers = headers, .n = 1, .timeout_ns = TD_SEC, .direct = true};
 	char url[512];
@@ -84,8 +88,8 @@ static void imds(struct td_cred_run *r, const char *method, const char *path, co
 static void got_imds_keys(struct td_cred_run *r, const struct td_http_response *h)
 {
 	if (h->err || h->status != 200)
-		td_run_fail(r, TD_CRED_ERROR, "the instance's metadata has no credentials of role %.80s: %s", r->imds_role,
-			    h->err ? h->why : "no such role");
+		td_run_fail(r, TD_CRED_ERROR, "the instance's metadata has no credentials of role %.80s: %s",
+			    r->imds_role, h->err ? h->why : "no such role");
 	else
 		keys_from(r, h);
 }
@@ -103,7 +107,9 @@ static void got_imds_role(struct td_cred_run *r, const struct td_http_response *
 	size_t n = 0;
 
 	if (h->err || h->status != 200 || !h->body_len) {
-		td_run_fail(r, TD_CRED_NONE, "no credentials: this instance has no role: attach an instance profile, or set keys or a profile");
+		td_run_fail(
+		    r, TD_CRED_NONE,
+		    "no credentials: this instance has no role: attach an instance profile, or set keys or a profile");
 		return;
 	}
 	while (n < h->body_len && h->body[n] != '\r' && h->body[n] != '\n')
@@ -128,9 +134,11 @@ static void ask_imds_role(struct td_cred_run *r)
 static void got_imds_token(struct td_cred_run *r, const struct td_http_response *h)
 {
 	if (h->err || h->status != 200 || !h->body_len || h->body_len >= sizeof(r->imds_token) ||
-	    memchr(h->body, '\r', h->body_len) || memchr(h->body, '\n', h->body_len) || memchr(h->body, 0, h->body_len)) {
-		td_run_fail(r, TD_CRED_NONE, "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
-					     "AWS_SECRET_ACCESS_KEY, or a profile (aws configure); instance metadata: %s",
+	    memchr(h->body, '\r', h->body_len) || memchr(h->body, '\n', h->body_len) ||
+	    memchr(h->body, 0, h->body_len)) {
+		td_run_fail(r, TD_CRED_NONE,
+			    "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
+			    "AWS_SECRET_ACCESS_KEY, or a profile (aws configure); instance metadata: %s",
 			    h->err ? "not there" : "no token");
 		return;
 	}

@@ -47,7 +47,9 @@ static enum td_cred_state from_config(struct maker *m)
 	if (!c->access_key_id && !c->secret_access_key)
 		return TD_CRED_NONE;
 	if (!c->access_key_id || !c->secret_access_key)
-		return wrong(m, "access_key_id and secret_access_key belong together: set both, or neither, in the configuration");
+		return wrong(
+		    m,
+		    "access_key_id and secret_access_key belong together: set both, or neither, in the configuration");
 	m->p->base = TD_BASE_STATIC;
 	m->p->id = c->access_key_id;
 	m->p->secret = c->secret_access_key;
@@ -105,7 +107,8 @@ static bool container_url_ok(const char *url)
 
 static enum td_cred_state from_container(struct maker *m)
 {
-	const char *relative = td_env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"), *full = td_env("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+	const char *relative = td_env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+		   *full = td_env("AWS_CONTAINER_CREDENTIALS_FULL_URI");
 	struct td_cred_plan *p = m->p;
 
 	if (!relative && !full)
@@ -116,7 +119,8 @@ static enum td_cred_state from_container(struct maker *m)
 		snprintf(p->container_url, sizeof(p->container_url), "%s", full);
 	if ((relative && relative[0] != '/') || !container_url_ok(p->container_url))
 		return wrong(m, "%s is not usable: https, or http to loopback or the container's agent is wanted",
-			     relative ? "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" : "AWS_CONTAINER_CREDENTIALS_FULL_URI");
+			     relative ? "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+				      : "AWS_CONTAINER_CREDENTIALS_FULL_URI");
 	p->base = TD_BASE_CONTAINER;
 	p->container_token_file = td_env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
 	p->container_token = td_env("AWS_CONTAINER_AUTHORIZATION_TOKEN");
@@ -142,7 +146,8 @@ static enum td_cred_state keys_of(struct maker *m, const char *profile)
 	if (!id && !secret)
 		return TD_CRED_NONE;
 	if (!id || !secret)
-		return wrong(m, "profile %s has only one of aws_access_key_id and aws_secret_access_key: set both", profile);
+		return wrong(m, "profile %s has only one of aws_access_key_id and aws_secret_access_key: set both",
+			     profile);
 	m->p->base = TD_BASE_STATIC;
 	m->p->id = id;
 	m->p->secret = secret;
@@ -166,8 +171,10 @@ static enum td_cred_state sso_of(struct maker *m, const char *profile)
 		return TD_CRED_NONE; /* a bearer token for other purposes */
 	if (session) {
 		if (!td_profiles_has(p->profiles, TD_SSO_SESSION, session))
-			return wrong(m, "profile %s names sso_session %s, but there is no [sso-session %s]: run aws configure sso",
-				     profile, session, session);
+			return wrong(
+			    m,
+			    "profile %s names sso_session %s, but there is no [sso-session %s]: run aws configure sso",
+			    profile, session, session);
 		p->sso_start_url = td_profiles_get(p->profiles, TD_SSO_SESSION, session, "sso_start_url");
 		p->sso_region = td_profiles_get(p->profiles, TD_SSO_SESSION, session, "sso_region");
 	}
@@ -202,10 +209,13 @@ static enum td_cred_state credential_source(struct maker *m, const char *profile
 	else if (strcmp(what, "Ec2InstanceMetadata") == 0)
 		st = from_instance(m);
 	else
-		return wrong(m, "profile %s: credential_source is %.40s, but Environment, EcsContainer or Ec2InstanceMetadata is wanted",
-			     profile, what);
-	return st == TD_CRED_NONE ? wrong(m, "profile %s: credential_source is %s, but there are no credentials in it", profile, what)
-				  : st;
+		return wrong(
+		    m,
+		    "profile %s: credential_source is %.40s, but Environment, EcsContainer or Ec2InstanceMetadata is wanted",
+		    profile, what);
+	return st == TD_CRED_NONE
+		   ? wrong(m, "profile %s: credential_source is %s, but there are no credentials in it", profile, what)
+		   : st;
 }
 
 static bool fill_role(struct maker *m, const char *profile, struct td_assume *r)
@@ -222,7 +232,8 @@ static bool fill_role(struct maker *m, const char *profile, struct td_assume *r)
 		unsigned long v = strtoul(seconds, &end, 10);
 
 		if (*end || v < 900 || v > 43200) {
-			snprintf(m->why, m->cap, "profile %s: duration_seconds is %.20s, but 900 to 43200 is wanted", profile, seconds);
+			snprintf(m->why, m->cap, "profile %s: duration_seconds is %.20s, but 900 to 43200 is wanted",
+				 profile, seconds);
 			return false;
 		}
 		r->duration_s = (unsigned)v;
@@ -250,8 +261,10 @@ static enum td_cred_state role_of(struct maker *m, const char *profile)
 	if (from && what)
 		return wrong(m, "profile %s has source_profile and credential_source: remove one", profile);
 	if (!from && !what)
-		return wrong(m, "profile %s has role_arn, but neither source_profile nor credential_source nor "
-				"web_identity_token_file", profile);
+		return wrong(m,
+			     "profile %s has role_arn, but neither source_profile nor credential_source nor "
+			     "web_identity_token_file",
+			     profile);
 	if (m->p->nroles == TD_ROLES_MAX)
 		return wrong(m, "profile %s: the chain of source profiles is longer than %d", profile, TD_ROLES_MAX);
 	m->p->roles[m->p->nroles++] = role;
@@ -259,12 +272,16 @@ static enum td_cred_state role_of(struct maker *m, const char *profile)
 		return credential_source(m, profile, what);
 	if (strcmp(from, profile) == 0) {
 		st = keys_of(m, profile);
-		return st == TD_CRED_NONE ? wrong(m, "profile %s is its own source_profile, but has no keys", profile) : st;
+		return st == TD_CRED_NONE ? wrong(m, "profile %s is its own source_profile, but has no keys", profile)
+					  : st;
 	}
 	if (!td_profiles_has(m->p->profiles, TD_PROFILE, from))
-		return wrong(m, "profile %s names source_profile %s, which does not exist: check ~/.aws/config", profile, from);
+		return wrong(m, "profile %s names source_profile %s, which does not exist: check ~/.aws/config",
+			     profile, from);
 	st = from_profile(m, from);
-	return st == TD_CRED_NONE ? wrong(m, "profile %s has no credentials (it is the source_profile of %s)", from, profile) : st;
+	return st == TD_CRED_NONE
+		   ? wrong(m, "profile %s has no credentials (it is the source_profile of %s)", from, profile)
+		   : st;
 }
 
 static enum td_cred_state from_profile(struct maker *m, const char *profile)
@@ -294,9 +311,10 @@ static enum td_cred_state from_named_profile(struct maker *m)
 	if (!m->p->profiles)
 		return TD_CRED_ERROR;
 	if (!td_profiles_has(m->p->profiles, TD_PROFILE, name))
-		return m->a->profile_named ? wrong(m, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check %s", name,
-						   m->a->conf.profile ? "profile =" : "AWS_PROFILE")
-					   : TD_CRED_NONE;
+		return m->a->profile_named
+			   ? wrong(m, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check %s", name,
+				   m->a->conf.profile ? "profile =" : "AWS_PROFILE")
+			   : TD_CRED_NONE;
 	st = from_profile(m, name);
 	if (st == TD_CRED_OK)
 		source(m->p, "profile ", name);
@@ -320,8 +338,9 @@ enum td_cred_state td_cred_plan_make(const struct td_aws *a, struct td_cred_plan
 	if (st == TD_CRED_NONE && (st = from_container(&m)) == TD_CRED_NONE)
 		st = from_instance(&m);
 	if (st == TD_CRED_NONE)
-		snprintf(why, cap, "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
-				   "AWS_SECRET_ACCESS_KEY, or a profile (aws configure)");
+		snprintf(why, cap,
+			 "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
+			 "AWS_SECRET_ACCESS_KEY, or a profile (aws configure)");
 	return st;
 }
 

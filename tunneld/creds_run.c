@@ -112,7 +112,8 @@ static int expiration(const struct tnl_json *v, uint64_t *s)
 
 int td_run_keys(struct td_cred_run *r, const struct tnl_json *o, const char *token_key)
 {
-	const char *id = tnl_json_str(tnl_json_iget(o, "AccessKeyId")), *secret = tnl_json_str(tnl_json_iget(o, "SecretAccessKey"));
+	const char *id = tnl_json_str(tnl_json_iget(o, "AccessKeyId")),
+		   *secret = tnl_json_str(tnl_json_iget(o, "SecretAccessKey"));
 	uint64_t end;
 
 	if (!id || !*id || !secret || !*secret || expiration(tnl_json_iget(o, "Expiration"), &end) != 0)
@@ -171,7 +172,9 @@ void td_run_ask(struct td_cred_run *r, const char *what, int attempts, void (*st
 
 void td_run_request(struct td_cred_run *r, const struct td_run_request *q)
 {
-	struct td_http_opts o = {.tls = td_aws_tls(r->a), .timeout_ns = q->timeout_ns ? q->timeout_ns : 10 * TD_SEC, .body_max = 256 * 1024};
+	struct td_http_opts o = {.tls = td_aws_tls(r->a),
+				 .timeout_ns = q->timeout_ns ? q->timeout_ns : 10 * TD_SEC,
+				 .body_max = 256 * 1024};
 	const char *fault = NULL;
 	struct tnl_url u;
 
@@ -184,10 +187,11 @@ void td_run_request(struct td_cred_run *r, const struct td_run_request *q)
 	if (q->keys) {
 		struct tnl_sigv4_keys k = {q->keys->id, q->keys->secret, q->keys->token};
 
-		r->http = td_http_signed(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &k, r->a->region,
-					 q->service, &o, on_http, r);
+		r->http = td_http_signed(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &k,
+					 r->a->region, q->service, &o, on_http, r);
 	} else {
-		r->http = td_http_request(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &o, on_http, r);
+		r->http =
+		    td_http_request(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &o, on_http, r);
 	}
 	if (!r->http)
 		td_run_fail(r, TD_CRED_ERROR, "%s: out of memory", r->what);

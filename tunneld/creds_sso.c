@@ -10,7 +10,8 @@
 
 static void needs_login(struct td_cred_run *r, const char *what)
 {
-	td_run_fail(r, TD_CRED_NEEDS_LOGIN, "needs login: the SSO session of profile %.80s %s: run: aws sso login --profile %.80s",
+	td_run_fail(r, TD_CRED_NEEDS_LOGIN,
+		    "needs login: the SSO session of profile %.80s %s: run: aws sso login --profile %.80s",
 		    r->plan.profile, what, r->plan.profile);
 }
 
@@ -51,8 +52,10 @@ static void got_role(struct td_cred_run *r, const struct td_http_response *h)
 	else if (h->status == 401)
 		needs_login(r, "was ended");
 	else if (h->status != 200)
-		td_run_fail(r, TD_CRED_ERROR, "SSO refuses role %.64s in account %.20s (%d %.200s): check sso_role_name and sso_account_id",
-			    r->plan.sso_role, r->plan.sso_account, h->status, text ? text : "");
+		td_run_fail(
+		    r, TD_CRED_ERROR,
+		    "SSO refuses role %.64s in account %.20s (%d %.200s): check sso_role_name and sso_account_id",
+		    r->plan.sso_role, r->plan.sso_account, h->status, text ? text : "");
 	else if (td_run_keys(r, tnl_json_get(j, "roleCredentials"), "sessionToken") != 0)
 		td_run_fail(r, TD_CRED_ERROR, "SSO answered without usable credentials");
 	else
@@ -143,8 +146,8 @@ static void got_token(struct td_cred_run *r, const struct td_http_response *h)
 	const char *text = tnl_json_get_str(j, "accessToken");
 	int64_t seconds;
 
-	if (!h->err && h->status == 200 && text && tnl_json_int(tnl_json_get(j, "expiresIn"), &seconds) && seconds > 0 &&
-	    save(r, j, seconds) == 0)
+	if (!h->err && h->status == 200 && text && tnl_json_int(tnl_json_get(j, "expiresIn"), &seconds) &&
+	    seconds > 0 && save(r, j, seconds) == 0)
 		td_run_ask(r, "SSO", 3, ask_role, got_role);
 	else if (left(r, "expiresAt") > 30) /* the old one still holds */
 		td_run_ask(r, "SSO", 3, ask_role, got_role);

@@ -62,8 +62,8 @@ static void reply(struct td_cred_run *r, const struct td_http_response *h, const
 		api_error(j, &code, &text);
 		td_run_fail(r, TD_CRED_ERROR, "role %.120s cannot be assumed (%s: %.200s): %s", role->arn, code, text,
 			    strncmp(code, "ExpiredToken", 12) == 0 || strcmp(code, "InvalidClientTokenId") == 0
-				    ? "renew the credentials that it is assumed with"
-				    : "check role_arn and the role's trust policy");
+				? "renew the credentials that it is assumed with"
+				: "check role_arn and the role's trust policy");
 	} else {
 		const struct tnl_json *c = tnl_json_get(tnl_json_get(tnl_json_get(j, outer), inner), "Credentials");
 
@@ -150,12 +150,14 @@ static void from_cli_cache(struct td_cred_run *r, const struct td_assume *role)
 	path = b.failed || !tnl_buf_str(&b) ? NULL : td_home_file(".aws/cli/cache", tnl_buf_str(&b));
 	if (path && (text = td_aws_slurp(path, 65536, &n)) != NULL)
 		j = tnl_json_parse(text, n);
-	if (j && td_run_keys(r, tnl_json_get(j, "Credentials"), "SessionToken") == 0 && r->cur.expires_s > td_run_now(r) + 60)
+	if (j && td_run_keys(r, tnl_json_get(j, "Credentials"), "SessionToken") == 0 &&
+	    r->cur.expires_s > td_run_now(r) + 60)
 		td_run_have(r);
 	else
-		td_run_fail(r, TD_CRED_NEEDS_LOGIN,
-			    "needs login: profile %.80s wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile %.80s",
-			    role->profile, role->profile);
+		td_run_fail(
+		    r, TD_CRED_NEEDS_LOGIN,
+		    "needs login: profile %.80s wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile %.80s",
+		    role->profile, role->profile);
 	tnl_json_free(j);
 	td_aws_free_text(text, n);
 	tnl_free(path);
@@ -184,7 +186,8 @@ static void ask_web(struct td_cred_run *r)
 	struct tnl_buf b;
 
 	if (!token) {
-		td_run_fail(r, TD_CRED_ERROR, "the web identity token %.200s cannot be read: %s", r->plan.token_file, strerror(errno));
+		td_run_fail(r, TD_CRED_ERROR, "the web identity token %.200s cannot be read: %s", r->plan.token_file,
+			    strerror(errno));
 		return;
 	}
 	token[strcspn(token, "\r\n")] = 0;

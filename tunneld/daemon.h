@@ -9,10 +9,10 @@
 
 struct td_daemon {
 	struct td_loop *loop;
-	const char *role;                 /* "forwarder", "agent", "gateway", "local" */
+	const char *role; /* "forwarder", "agent", "gateway", "local" */
 	struct td_state state;
-	struct td_config *cfg;            /* log, limits; owned */
-	struct td_config *gw_cfg;         /* of the gateway when it is not cfg; owned */
+	struct td_config *cfg;	  /* log, limits; owned */
+	struct td_config *gw_cfg; /* of the gateway when it is not cfg; owned */
 	struct td_forwarder *fwd;
 	struct td_agent *agent;
 	struct td_gateway *gw;
@@ -21,7 +21,7 @@ struct td_daemon {
 	/* SIGHUP: the new configuration, checked, or NULL (mistakes were printed to errors). */
 	struct td_config *(*load)(void *ctx, FILE *errors);
 	void *ctx;
-	bool ready_later;                 /* the command calls td_daemon_ready itself */
+	bool ready_later; /* the command calls td_daemon_ready itself */
 	/* private */
 	ev_signal term, intr, hup;
 	struct td_timer guard, tick;
@@ -35,7 +35,7 @@ void td_process_setup(void);
 int td_daemon_init(struct td_daemon *d, const char *role, struct td_config *cfg);
 /* Starts the roles whose bit is set (gateway, agent, forwarder) with d->cfg. 0 or an exit code. */
 int td_daemon_start(struct td_daemon *d, unsigned roles);
-int td_daemon_run(struct td_daemon *d);   /* ready … drained; the exit code */
+int td_daemon_run(struct td_daemon *d);	   /* ready … drained; the exit code */
 void td_daemon_ready(struct td_daemon *d); /* log line and READY=1 */
 void td_daemon_fini(struct td_daemon *d);
 

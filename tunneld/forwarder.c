@@ -87,18 +87,19 @@ void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *
 	c->session = s;
 	tnl_list_remove(&c->node);
 	tnl_list_push_back(&c->tunnel->conns, &c->node);
-	td_debug(MOD, fwd_session_name(s), "connection opened tunnel=%s peer=%s stream=%u", c->tunnel->cfg->name, c->peer,
-		 tnl_stream_id(td_pipe_stream(p)));
+	td_debug(MOD, fwd_session_name(s), "connection opened tunnel=%s peer=%s stream=%u", c->tunnel->cfg->name,
+		 c->peer, tnl_stream_id(td_pipe_stream(p)));
 }
 
 void fwd_conn_failed(struct fwd_conn *c, const char *why)
 {
-	td_warn(MOD, NULL, "connection reset tunnel=%s target=%s peer=%s: %s", c->tunnel->cfg->name, c->tunnel->cfg->target,
-		c->peer, why);
+	td_warn(MOD, NULL, "connection reset tunnel=%s target=%s peer=%s: %s", c->tunnel->cfg->name,
+		c->tunnel->cfg->target, c->peer, why);
 	c->tunnel->failed++;
 	td_fd_rst_close(c->fd);
 	/* A session that was being started for it alone has lost its purpose. */
-	tnl_list_foreach_safe(it, &c->tunnel->group->sessions) {
+	tnl_list_foreach_safe(it, &c->tunnel->group->sessions)
+	{
 		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (s->reserved == c) {
 			s->reserved = NULL;
@@ -177,8 +178,8 @@ static void announce(const struct fwd_tunnel *t)
 			td_addr_str(&t->bound[i], s), t->cfg->target, t->cfg->host ? t->cfg->host : "-", t->cfg->port);
 }
 
-static struct fwd_tunnel *tunnel_new(struct td_forwarder *f, const struct td_config *cfg, const struct td_tunnel_config *tc,
-				     char *why, size_t cap)
+static struct fwd_tunnel *tunnel_new(struct td_forwarder *f, const struct td_config *cfg,
+				     const struct td_tunnel_config *tc, char *why, size_t cap)
 {
 	struct fwd_tunnel *t = tnl_calloc(1, sizeof *t);
 	char text[300] = "out of memory";
@@ -219,9 +220,11 @@ static void tunnel_close(struct fwd_tunnel *t)
 static void on_wake(void *arg)
 {
 	struct td_forwarder *f = arg;
-	tnl_list_foreach(it, &f->groups) {
+	tnl_list_foreach(it, &f->groups)
+	{
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
-		tnl_list_foreach(jt, &g->sessions) {
+		tnl_list_foreach(jt, &g->sessions)
+		{
 			struct fwd_session *s = tnl_container_of(jt, struct fwd_session, node);
 			td_client_ping(s->client);
 		}
@@ -230,8 +233,7 @@ static void on_wake(void *arg)
 
 static void drop_all_tunnels(struct td_forwarder *f)
 {
-	tnl_list_foreach_safe(it, &f->tunnels)
-		tunnel_close(tnl_container_of(it, struct fwd_tunnel, node));
+	tnl_list_foreach_safe(it, &f->tunnels) tunnel_close(tnl_container_of(it, struct fwd_tunnel, node));
 }
 
 struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
@@ -261,7 +263,8 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 	}
 	td_loop_on_wake(l, on_wake, f);
 	fwd_ledger_sweep(f);
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		announce(t);
 		fwd_group_serve(t->group);
@@ -271,7 +274,8 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 
 static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name)
 {
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (!t->closing && !strcmp(t->cfg->name, name))
 			return t;
@@ -284,12 +288,14 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 	int r = 0;
 
 	/* What changes or goes stops listening first: its addresses may be wanted by what comes. */
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		t->keep = t->closing;
 		t->fresh = false;
 		for (int i = 0; i < cfg->fwd.ntunnels && !t->keep; i++)
-			t->keep = !strcmp(t->cfg->name, cfg->fwd.tunnels[i].name) && td_tunnel_same(t->cfg, &cfg->fwd.tunnels[i]);
+			t->keep = !strcmp(t->cfg->name, cfg->fwd.tunnels[i].name) &&
+				  td_tunnel_same(t->cfg, &cfg->fwd.tunnels[i]);
 		if (!t->keep)
 			stop_listening(t);
 	}
@@ -304,12 +310,14 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 			r = -1;
 	}
 	if (r < 0) { /* back to what was */
-		tnl_list_foreach_safe(it, &f->tunnels) {
+		tnl_list_foreach_safe(it, &f->tunnels)
+		{
 			struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 			if (t->fresh)
 				tunnel_close(t);
 		}
-		tnl_list_foreach(it, &f->tunnels) {
+		tnl_list_foreach(it, &f->tunnels)
+		{
 			struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 			char text[200];
 			if (!t->keep && !t->closing && start_listening(t, text, sizeof text) < 0)
@@ -318,12 +326,14 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 		}
 		return -1;
 	}
-	tnl_list_foreach_safe(it, &f->tunnels) {
+	tnl_list_foreach_safe(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (!t->keep)
 			tunnel_close(t);
 	}
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (t->fresh) {
 			announce(t);
@@ -335,7 +345,8 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 
 int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr *out)
 {
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (tunnel-- > 0)
 			continue;
@@ -350,7 +361,7 @@ int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr 
 /* ---- the end --------------------------------------------------------------------------- */
 
 struct ending {
-	struct tnl_list node;          /* forwarder->terminating */
+	struct tnl_list node; /* forwarder->terminating */
 	struct td_forwarder *f;
 	struct td_terminate *call;
 };
@@ -388,16 +399,14 @@ void fwd_terminate(struct td_forwarder *f, struct td_aws *aws, const char *sessi
 static unsigned open_connections(const struct td_forwarder *f)
 {
 	unsigned n = 0;
-	tnl_list_foreach(it, &f->tunnels)
-		n += tnl_container_of(it, struct fwd_tunnel, node)->connections;
+	tnl_list_foreach(it, &f->tunnels) n += tnl_container_of(it, struct fwd_tunnel, node)->connections;
 	return n;
 }
 
 static bool sessions_left(const struct td_forwarder *f)
 {
-	tnl_list_foreach(it, &f->groups)
-		if (!tnl_list_empty(&tnl_container_of(it, struct fwd_group, node)->sessions))
-			return true;
+	tnl_list_foreach(it, &f->groups) if (!tnl_list_empty(
+						 &tnl_container_of(it, struct fwd_group, node)->sessions)) return true;
 	return false;
 }
 
@@ -414,10 +423,11 @@ static void finish_drain(void *arg)
 
 static void end_sessions(struct td_forwarder *f)
 {
-	tnl_list_foreach_safe(it, &f->groups) {
+	tnl_list_foreach_safe(it, &f->groups)
+	{
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach_safe(jt, &g->sessions)
-			fwd_session_end(tnl_container_of(jt, struct fwd_session, node), "shutting down");
+		    fwd_session_end(tnl_container_of(jt, struct fwd_session, node), "shutting down");
 	}
 }
 
@@ -443,15 +453,17 @@ static void cut(void *arg)
 	unsigned n = open_connections(f);
 	if (n)
 		td_warn(MOD, NULL, "drain_timeout is over, connections are cut connections=%u", n);
-	tnl_list_foreach_safe(it, &f->groups) {
+	tnl_list_foreach_safe(it, &f->groups)
+	{
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach_safe(jt, &g->waiting)
-			fwd_conn_failed(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
+		    fwd_conn_failed(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
 	}
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		tnl_list_foreach(jt, &t->conns)
-			td_pipe_abort(tnl_container_of(jt, struct fwd_conn, node)->pipe, TNL_RESET_SHUTDOWN);
+		    td_pipe_abort(tnl_container_of(jt, struct fwd_conn, node)->pipe, TNL_RESET_SHUTDOWN);
 	}
 	fwd_check_drained(f);
 }
@@ -465,8 +477,7 @@ void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done
 	f->draining = true;
 	f->done = done;
 	f->done_ctx = ctx;
-	tnl_list_foreach(it, &f->tunnels)
-		stop_listening(tnl_container_of(it, struct fwd_tunnel, node));
+	tnl_list_foreach(it, &f->tunnels) stop_listening(tnl_container_of(it, struct fwd_tunnel, node));
 	td_info(MOD, NULL, "draining connections=%u", open_connections(f));
 	f->drain_timer.fn = cut;
 	td_timer_in(&f->drain_timer, timeout_ns);
@@ -480,13 +491,15 @@ void td_forwarder_free(struct td_forwarder *f)
 	td_timer_stop(&f->drain_timer);
 	td_timer_stop(&f->terminate_timer);
 	f->draining = f->done_told = true;
-	tnl_list_foreach_safe(it, &f->groups) {
+	tnl_list_foreach_safe(it, &f->groups)
+	{
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach_safe(jt, &g->waiting)
-			fwd_conn_failed(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
+		    fwd_conn_failed(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
 		fwd_group_kill(g);
 	}
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		while (!tnl_list_empty(&t->conns)) { /* their pipes went with the pumps */
 			struct fwd_conn *c = tnl_container_of(t->conns.next, struct fwd_conn, node);

@@ -18,38 +18,38 @@
 struct fwd_group;
 
 struct fwd_session {
-	struct tnl_list node;          /* group->sessions */
+	struct tnl_list node; /* group->sessions */
 	struct fwd_group *group;
 	struct td_client *client;
 	struct td_timer idle;
 	bool ending;
-	bool one_shot;                 /* per-connection: ends with its pipe */
-	struct fwd_conn *reserved;     /* per-connection: for whom it was started */
+	bool one_shot;		   /* per-connection: ends with its pipe */
+	struct fwd_conn *reserved; /* per-connection: for whom it was started */
 	uint64_t bytes_in, bytes_out;
 };
 
 /* An accepted local connection, from accept to close. */
 struct fwd_conn {
-	struct tnl_list node;          /* group->waiting while fd >= 0 */
+	struct tnl_list node; /* group->waiting while fd >= 0 */
 	struct fwd_tunnel *tunnel;
-	struct fwd_session *session;   /* once placed */
+	struct fwd_session *session; /* once placed */
 	int fd;
 	struct td_pipe *pipe;
 	uint64_t accepted_at;
-	struct td_timer patience;      /* connect_timeout */
+	struct td_timer patience; /* connect_timeout */
 	char peer[TD_ADDR_STR];
 };
 
 struct fwd_group {
-	struct tnl_list node;          /* forwarder->groups */
+	struct tnl_list node; /* forwarder->groups */
 	struct td_forwarder *f;
 	const struct td_tunnel_config *cfg; /* of the tunnel that made it; all of the group are alike */
-	const struct td_config *owner; /* keeps cfg alive */
+	const struct td_config *owner;	    /* keeps cfg alive */
 	struct td_aws *aws;
-	int refs;                      /* tunnels */
-	bool needs_login;              /* only a person can renew the credentials */
+	int refs;	  /* tunnels */
+	bool needs_login; /* only a person can renew the credentials */
 	struct tnl_list sessions, waiting;
-	uint64_t replacing_until;      /* a session was lost: so long errors of the network do not reset who waits */
+	uint64_t replacing_until; /* a session was lost: so long errors of the network do not reset who waits */
 	bool stopping;
 	struct td_timer restart;
 	struct td_backoff backoff;
@@ -57,7 +57,7 @@ struct fwd_group {
 };
 
 struct fwd_tunnel {
-	struct tnl_list node;          /* forwarder->tunnels */
+	struct tnl_list node; /* forwarder->tunnels */
 	struct td_forwarder *f;
 	const struct td_tunnel_config *cfg;
 	const struct td_config *owner; /* keeps cfg alive */
@@ -65,24 +65,24 @@ struct fwd_tunnel {
 	struct td_listener *listeners[FWD_MAX_LISTEN];
 	struct td_addr bound[FWD_MAX_LISTEN];
 	int nlisteners;
-	unsigned connections;          /* accepted and not closed */
-	bool keep, fresh;              /* reload: stays as it is; was made by it */
-	bool room_asked;               /* for memory */
-	bool paused, closing;          /* closing: off the configuration, its connections finish */
-	struct tnl_list conns;         /* placed fwd_conn.node */
+	unsigned connections;  /* accepted and not closed */
+	bool keep, fresh;      /* reload: stays as it is; was made by it */
+	bool room_asked;       /* for memory */
+	bool paused, closing;  /* closing: off the configuration, its connections finish */
+	struct tnl_list conns; /* placed fwd_conn.node */
 	uint64_t accepted, failed, bytes_in, bytes_out;
 };
 
 struct td_forwarder {
 	struct td_loop *loop;
 	struct tnl_list tunnels, groups;
-	bool draining, ended;          /* ended: no connection is left, sessions are being ended */
+	bool draining, ended; /* ended: no connection is left, sessions are being ended */
 	struct td_timer drain_timer, terminate_timer;
 	void (*done)(void *);
 	void *done_ctx;
 	bool done_told;
-	struct tnl_list terminating;   /* TerminateSession calls under way */
-	char *state_dir;               /* NULL: none */
+	struct tnl_list terminating; /* TerminateSession calls under way */
+	char *state_dir;	     /* NULL: none */
 	struct tnl_list ledger;
 	bool ledger_dirty;
 };
@@ -90,25 +90,25 @@ struct td_forwarder {
 /* fwd_group.c */
 struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *owner, const struct td_tunnel_config *t,
 				char *why, size_t cap);
-void fwd_group_put(struct fwd_group *g);                     /* a tunnel lets go */
+void fwd_group_put(struct fwd_group *g);		       /* a tunnel lets go */
 void fwd_group_place(struct fwd_group *g, struct fwd_conn *c); /* now, or when a session is there */
-void fwd_group_serve(struct fwd_group *g);                   /* place who waits, start sessions that are wanted */
-void fwd_group_fail(struct fwd_group *g, const char *why); /* reset everyone who waits */
-void fwd_group_settle(struct fwd_group *g);                  /* free it when nobody needs it; see whether all is drained */
-void fwd_group_drop_idle(struct fwd_group *g);               /* end sessions without pipes */
-void fwd_group_kill(struct fwd_group *g);                    /* forwarder is freed: no words to anybody */
+void fwd_group_serve(struct fwd_group *g);		       /* place who waits, start sessions that are wanted */
+void fwd_group_fail(struct fwd_group *g, const char *why);     /* reset everyone who waits */
+void fwd_group_settle(struct fwd_group *g);    /* free it when nobody needs it; see whether all is drained */
+void fwd_group_drop_idle(struct fwd_group *g); /* end sessions without pipes */
+void fwd_group_kill(struct fwd_group *g);      /* forwarder is freed: no words to anybody */
 
 /* fwd_session.c */
 struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port);
-bool fwd_session_up(const struct fwd_session *s);            /* takes streams now */
+bool fwd_session_up(const struct fwd_session *s); /* takes streams now */
 size_t fwd_session_load(const struct fwd_session *s);
-void fwd_session_end(struct fwd_session *s, const char *why);/* politely; API told; destroyed from the loop */
-void fwd_session_destroy(struct fwd_session *s);             /* at once, without a word */
-const char *fwd_session_name(const struct fwd_session *s);   /* session id for logs, or NULL */
+void fwd_session_end(struct fwd_session *s, const char *why); /* politely; API told; destroyed from the loop */
+void fwd_session_destroy(struct fwd_session *s);	      /* at once, without a word */
+const char *fwd_session_name(const struct fwd_session *s);    /* session id for logs, or NULL */
 
 /* forwarder.c */
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p);
-void fwd_conn_failed(struct fwd_conn *c, const char *why);   /* RST and freed */
+void fwd_conn_failed(struct fwd_conn *c, const char *why); /* RST and freed */
 void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out);
 void fwd_terminate(struct td_forwarder *f, struct td_aws *aws, const char *session_id);
 void fwd_check_drained(struct td_forwarder *f);

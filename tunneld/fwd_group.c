@@ -37,7 +37,8 @@ static void restart_cb(void *arg)
 struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *owner, const struct td_tunnel_config *t,
 				char *why, size_t cap)
 {
-	tnl_list_foreach(it, &f->groups) {
+	tnl_list_foreach(it, &f->groups)
+	{
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		if (group_fits(g, t)) {
 			g->refs++;
@@ -93,7 +94,8 @@ void fwd_group_put(struct fwd_group *g)
 /* What StartSession is told as localPortNumber: the first TCP port of a tunnel of the group. */
 static uint16_t local_port(const struct fwd_group *g)
 {
-	tnl_list_foreach(it, &g->f->tunnels) {
+	tnl_list_foreach(it, &g->f->tunnels)
+	{
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		for (int i = 0; t->group == g && i < t->nlisteners; i++) {
 			if (t->bound[i].sa.sa_family == AF_INET)
@@ -108,9 +110,12 @@ static uint16_t local_port(const struct fwd_group *g)
 static unsigned session_limit(const struct fwd_group *g)
 {
 	switch (g->cfg->session) {
-	case TD_SESSION_SHARED: return 1;
-	case TD_SESSION_POOL: return g->cfg->pool ? g->cfg->pool : 1;
-	default: return UINT32_MAX;
+	case TD_SESSION_SHARED:
+		return 1;
+	case TD_SESSION_POOL:
+		return g->cfg->pool ? g->cfg->pool : 1;
+	default:
+		return UINT32_MAX;
 	}
 }
 
@@ -118,7 +123,8 @@ static unsigned count_sessions(const struct fwd_group *g, bool *starting)
 {
 	unsigned n = 0;
 	*starting = false;
-	tnl_list_foreach(it, &g->sessions) {
+	tnl_list_foreach(it, &g->sessions)
+	{
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (s->ending)
 			continue;
@@ -132,7 +138,8 @@ static unsigned count_sessions(const struct fwd_group *g, bool *starting)
 /* One that is resuming will take streams again. */
 static bool any_resuming(const struct fwd_group *g)
 {
-	tnl_list_foreach(it, &g->sessions) {
+	tnl_list_foreach(it, &g->sessions)
+	{
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (!s->ending && td_client_was_ready(s->client) && !fwd_session_up(s))
 			return true;
@@ -144,9 +151,11 @@ static bool any_resuming(const struct fwd_group *g)
 static struct fwd_session *least_loaded(struct fwd_group *g)
 {
 	struct fwd_session *best = NULL;
-	tnl_list_foreach(it, &g->sessions) {
+	tnl_list_foreach(it, &g->sessions)
+	{
 		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
-		if (fwd_session_up(s) && !s->ending && !s->one_shot && (!best || fwd_session_load(s) < fwd_session_load(best)))
+		if (fwd_session_up(s) && !s->ending && !s->one_shot &&
+		    (!best || fwd_session_load(s) < fwd_session_load(best)))
 			best = s;
 	}
 	return best;
@@ -178,7 +187,8 @@ static bool try_place(struct fwd_group *g, struct fwd_conn *c, bool may_start)
 
 static void serve_reserved(struct fwd_group *g)
 {
-	tnl_list_foreach_safe(it, &g->sessions) {
+	tnl_list_foreach_safe(it, &g->sessions)
+	{
 		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (s->one_shot && s->reserved && !s->ending && fwd_session_up(s)) {
 			struct fwd_conn *c = s->reserved;
@@ -197,8 +207,7 @@ void fwd_group_serve(struct fwd_group *g)
 		serve_reserved(g);
 		return;
 	}
-	tnl_list_foreach_safe(it, &g->waiting)
-		try_place(g, tnl_container_of(it, struct fwd_conn, node), true);
+	tnl_list_foreach_safe(it, &g->waiting) try_place(g, tnl_container_of(it, struct fwd_conn, node), true);
 	unsigned n = count_sessions(g, &starting);
 	bool wanted = !tnl_list_empty(&g->waiting) || (g->cfg->open_at_start && n == 0 && g->refs > 0);
 	/* When none is up because the way there is broken, one more would not come up either. */
@@ -232,7 +241,8 @@ void fwd_group_fail(struct fwd_group *g, const char *why)
 	bool starting;
 	bool resuming = any_resuming(g); /* those who wait may wait for that one, up to connect_timeout */
 	/* A pool that cannot grow still has what it has. */
-	tnl_list_foreach_safe(it, &g->waiting) {
+	tnl_list_foreach_safe(it, &g->waiting)
+	{
 		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
 		if (!try_place(g, c, false) && !resuming)
 			fwd_conn_failed(c, why);
@@ -250,7 +260,8 @@ void fwd_group_settle(struct fwd_group *g)
 
 void fwd_group_drop_idle(struct fwd_group *g)
 {
-	tnl_list_foreach_safe(it, &g->sessions) {
+	tnl_list_foreach_safe(it, &g->sessions)
+	{
 		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (fwd_session_load(s) == 0)
 			fwd_session_end(s, "no longer wanted");
@@ -261,7 +272,6 @@ void fwd_group_drop_idle(struct fwd_group *g)
 void fwd_group_kill(struct fwd_group *g)
 {
 	g->refs++;
-	tnl_list_foreach_safe(it, &g->sessions)
-		fwd_session_destroy(tnl_container_of(it, struct fwd_session, node));
+	tnl_list_foreach_safe(it, &g->sessions) fwd_session_destroy(tnl_container_of(it, struct fwd_session, node));
 	g->refs--;
 }

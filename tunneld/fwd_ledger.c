@@ -42,7 +42,8 @@ static void save(struct td_forwarder *f)
 			close(fd);
 		return;
 	}
-	tnl_list_foreach(it, &f->ledger) {
+	tnl_list_foreach(it, &f->ledger)
+	{
 		struct entry *e = tnl_container_of(it, struct entry, node);
 		fprintf(out, "%s %s\n", e->id, e->tunnel);
 	}
@@ -92,7 +93,8 @@ void fwd_ledger_add(struct td_forwarder *f, const char *session_id, const struct
 
 void fwd_ledger_del(struct td_forwarder *f, const char *session_id)
 {
-	tnl_list_foreach_safe(it, &f->ledger) {
+	tnl_list_foreach_safe(it, &f->ledger)
+	{
 		struct entry *e = tnl_container_of(it, struct entry, node);
 		if (!strcmp(e->id, session_id)) {
 			entry_free(e);
@@ -117,7 +119,8 @@ void fwd_ledger_fini(struct td_forwarder *f)
 static struct fwd_group *group_for(struct td_forwarder *f, const char *name)
 {
 	struct fwd_group *any = NULL;
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (!strcmp(t->cfg->name, name))
 			return t->group;
@@ -142,7 +145,7 @@ void fwd_ledger_sweep(struct td_forwarder *f)
 			continue;
 		*name++ = '\0';
 		struct fwd_group *g = group_for(f, name);
-		fwd_ledger_add(f, line, &(struct td_tunnel_config){ .name = name });
+		fwd_ledger_add(f, line, &(struct td_tunnel_config){.name = name});
 		if (!g)
 			continue; /* kept for a start that has a tunnel */
 		td_info(MOD, line, "ending a session that an earlier run left behind tunnel=%s", name);

@@ -49,8 +49,9 @@ void fwd_session_end(struct fwd_session *s, const char *why)
 	if (s->ending)
 		return;
 	s->ending = true;
-	td_info(MOD, fwd_session_name(s), "session ends tunnel=%s reason=\"%s\" in=%llu out=%llu resumes=%u", s->group->cfg->name, why,
-		(unsigned long long)s->bytes_in, (unsigned long long)s->bytes_out, td_client_resumes(s->client));
+	td_info(MOD, fwd_session_name(s), "session ends tunnel=%s reason=\"%s\" in=%llu out=%llu resumes=%u",
+		s->group->cfg->name, why, (unsigned long long)s->bytes_in, (unsigned long long)s->bytes_out,
+		td_client_resumes(s->client));
 	td_timer_stop(&s->idle);
 	tell_api(s);
 	td_client_end(s->client);
@@ -93,9 +94,10 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 
 	s->reserved = NULL;
 	if (wanted) {
-		bool news = c || !tnl_list_empty(&g->waiting) || strncmp(g->last_error, why, sizeof g->last_error - 1) != 0;
-		td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, MOD, fwd_session_name(s), "cannot open tunnel=%s target=%s: %s",
-		       g->cfg->name, g->cfg->target, why);
+		bool news =
+		    c || !tnl_list_empty(&g->waiting) || strncmp(g->last_error, why, sizeof g->last_error - 1) != 0;
+		td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, MOD, fwd_session_name(s),
+		       "cannot open tunnel=%s target=%s: %s", g->cfg->name, g->cfg->target, why);
 		snprintf(g->last_error, sizeof g->last_error, "%s", why);
 		g->needs_login = err == TNL_EAUTH && td_aws_cred_state(g->aws, NULL) == TD_CRED_NEEDS_LOGIN;
 		tell_api(s);
@@ -160,10 +162,10 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 	const struct td_tunnel_config *t = c->tunnel->cfg;
 	bool refused = reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED;
 	td_log(refused ? TNL_LOG_WARN : TNL_LOG_INFO, MOD, fwd_session_name(s),
-		"connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s%s\" in=%llu out=%llu",
-		reason == UINT32_MAX ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
-		reason == UINT32_MAX ? "done" : tnl_reset_text(reason), refused ? "; the agent's log says why" : "",
-		(unsigned long long)in, (unsigned long long)out);
+	       "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s%s\" in=%llu out=%llu",
+	       reason == UINT32_MAX ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
+	       reason == UINT32_MAX ? "done" : tnl_reset_text(reason), refused ? "; the agent's log says why" : "",
+	       (unsigned long long)in, (unsigned long long)out);
 	fwd_conn_closed(c, in, out);
 	if (s->ending)
 		return;
@@ -181,8 +183,13 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 }
 
 static const struct td_client_cb client_cb = {
-	.granted = on_granted, .ready = on_ready, .changed = on_changed, .failed = on_failed, .over = on_over, .ended = on_ended,
-	.pipe_closed = on_pipe_closed,
+    .granted = on_granted,
+    .ready = on_ready,
+    .changed = on_changed,
+    .failed = on_failed,
+    .over = on_over,
+    .ended = on_ended,
+    .pipe_closed = on_pipe_closed,
 };
 
 static void settings(const struct fwd_group *g, struct tnl_session_config *sc)
@@ -213,10 +220,19 @@ struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
 	s->group = g;
 	td_timer_init(&s->idle, g->f->loop, idle_over, s);
 	struct td_client_config cc = {
-		.aws = g->aws, .label = label, .target = t->target, .document = t->document, .host = t->host, .reason = t->reason,
-		.port = t->port, .local_port = local_port, .patient_until = g->replacing_until,
-		.reconnect_min_ns = t->reconnect_min_ns, .reconnect_max_ns = t->reconnect_max_ns,
-		.ping_ns = t->ping_interval_ns, .pong_ns = t->pong_timeout_ns,
+	    .aws = g->aws,
+	    .label = label,
+	    .target = t->target,
+	    .document = t->document,
+	    .host = t->host,
+	    .reason = t->reason,
+	    .port = t->port,
+	    .local_port = local_port,
+	    .patient_until = g->replacing_until,
+	    .reconnect_min_ns = t->reconnect_min_ns,
+	    .reconnect_max_ns = t->reconnect_max_ns,
+	    .ping_ns = t->ping_interval_ns,
+	    .pong_ns = t->pong_timeout_ns,
 	};
 	settings(g, &cc.session);
 	s->client = td_client_new(g->f->loop, &cc, &client_cb, s);

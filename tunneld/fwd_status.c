@@ -5,7 +5,7 @@
 
 static void status_session(struct tnl_jw *w, const struct fwd_session *s)
 {
-	struct tnl_channel_stats st = { 0 };
+	struct tnl_channel_stats st = {0};
 	struct td_pump *pump = td_client_pump(s->client);
 
 	tnl_jw_obj(w);
@@ -42,7 +42,8 @@ static const char *tunnel_state(const struct fwd_tunnel *t)
 
 	if (t->closing)
 		return "closing";
-	tnl_list_foreach(it, &g->sessions) {
+	tnl_list_foreach(it, &g->sessions)
+	{
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		state = td_client_state_name(s->client);
 		if (fwd_session_up(s))
@@ -62,7 +63,8 @@ void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json)
 	tnl_jw_bool(&w, f->draining);
 	tnl_jw_key(&w, "tunnels");
 	tnl_jw_arr(&w);
-	tnl_list_foreach(it, &f->tunnels) {
+	tnl_list_foreach(it, &f->tunnels)
+	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		tnl_jw_obj(&w);
 		tnl_jw_kv(&w, "name", t->cfg->name);
@@ -85,7 +87,7 @@ void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json)
 		tnl_jw_key(&w, "sessions");
 		tnl_jw_arr(&w);
 		tnl_list_foreach(jt, &t->group->sessions)
-			status_session(&w, tnl_container_of(jt, struct fwd_session, node));
+		    status_session(&w, tnl_container_of(jt, struct fwd_session, node));
 		tnl_jw_end_arr(&w);
 		tnl_jw_end_obj(&w);
 	}

@@ -94,7 +94,10 @@ static void on_refused(void *ctx, const char *peer, int status, const char *fiel
 }
 
 /* --- setting up ----------------------------------------------------------------- */
-static uint64_t unix_time(void *ctx) { return ((struct td_loop *)ctx)->wall_ms / 1000; }
+static uint64_t unix_time(void *ctx)
+{
+	return ((struct td_loop *)ctx)->wall_ms / 1000;
+}
 
 /* A whole PEM file; NULL: *why. */
 static char *read_pem(const char *path, const char *key, size_t *n, char *why, size_t cap)
@@ -123,7 +126,10 @@ static char *read_pem(const char *path, const char *key, size_t *n, char *why, s
 static struct tnl_tls_ctx *make_tls(struct td_loop *l, const struct td_gateway_config *c, char *why, size_t cap)
 {
 	struct tnl_tls_ctx *ctx = NULL;
-	struct tnl_tls_config t = { .server = true, .unix_time = unix_time, .time_ctx = l, .require_client_cert = c->client_ca != NULL };
+	struct tnl_tls_config t = {.server = true,
+				   .unix_time = unix_time,
+				   .time_ctx = l,
+				   .require_client_cert = c->client_ca != NULL};
 	char *cert = read_pem(c->certificate, "certificate", &t.cert_pem_len, why, cap);
 	char *key = cert ? read_pem(c->private_key, "private_key", &t.key_pem_len, why, cap) : NULL;
 	char *ca = key && c->client_ca ? read_pem(c->client_ca, "client_ca", &t.ca_pem_len, why, cap) : NULL;
@@ -161,9 +167,10 @@ static void set_public_url(struct td_gateway *g)
 	char text[TD_ADDR_STR];
 	if (!g->httpd || td_httpd_addr(g->httpd, 0, &a) != 0)
 		return;
-	bool any = a.sa.sa_family == AF_INET ? a.in.sin_addr.s_addr == 0
-		 : a.sa.sa_family == AF_INET6 ? memcmp(&a.in6.sin6_addr, &any6, sizeof(any6)) == 0 : true;
-	if (!any)                             /* else the Host header of each request says it */
+	bool any = a.sa.sa_family == AF_INET	? a.in.sin_addr.s_addr == 0
+		   : a.sa.sa_family == AF_INET6 ? memcmp(&a.in6.sin6_addr, &any6, sizeof(any6)) == 0
+						: true;
+	if (!any) /* else the Host header of each request says it */
 		snprintf(g->public_url, sizeof(g->public_url), "%s://%s", scheme, td_addr_str(&a, text));
 }
 
@@ -192,7 +199,8 @@ static int open_store(struct td_gateway *g, char *why, size_t cap)
 	} else if (c->state_dir) {
 		snprintf(spec, sizeof(spec), "sqlite:%s/sessions.db", c->state_dir);
 	} else {
-		snprintf(why, cap, "there is no place for session records: set store in [gateway] or state_dir in [tunneld]");
+		snprintf(why, cap,
+			 "there is no place for session records: set store in [gateway] or state_dir in [tunneld]");
 		return -1;
 	}
 	g->store = td_store_open(g->l, spec, why, cap);
@@ -207,9 +215,16 @@ static int open_store(struct td_gateway *g, char *why, size_t cap)
 static int start_httpd(struct td_gateway *g, char *why, size_t cap)
 {
 	const struct td_httpd_config hc = {
-		.addrs = g->cfg->gw.addrs, .naddrs = g->cfg->gw.naddrs, .tls = g->tls, .body_max = BODY_MAX,
-		.per_peer_max = g->cfg->gw.per_peer_connections, .head_timeout_ns = 10 * TD_SEC,
-		.request = on_request, .gone = on_gone, .refused = on_refused, .ctx = g,
+	    .addrs = g->cfg->gw.addrs,
+	    .naddrs = g->cfg->gw.naddrs,
+	    .tls = g->tls,
+	    .body_max = BODY_MAX,
+	    .per_peer_max = g->cfg->gw.per_peer_connections,
+	    .head_timeout_ns = 10 * TD_SEC,
+	    .request = on_request,
+	    .gone = on_gone,
+	    .refused = on_refused,
+	    .ctx = g,
 	};
 	g->httpd = td_httpd_new(g->l, &hc, why, cap);
 	return g->httpd ? 0 : -1;
@@ -245,7 +260,8 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	g->instances = tnl_map_new();
 	g->pending = tnl_map_new();
 	snprintf(why, cap, "out of memory");
-	if (!g->sessions || !g->instances || !g->pending || gw_auth_load(g, &cfg->gw, &g->keys) != 0 || gw_instances_load(g) != 0)
+	if (!g->sessions || !g->instances || !g->pending || gw_auth_load(g, &cfg->gw, &g->keys) != 0 ||
+	    gw_instances_load(g) != 0)
 		goto fail;
 	if (cfg->gw.certificate && !(g->tls = make_tls(l, &cfg->gw, why, cap)))
 		goto fail;
@@ -262,7 +278,10 @@ fail:
 	return NULL;
 }
 
-int td_gateway_addr(struct td_gateway *g, int i, struct td_addr *out) { return td_httpd_addr(g->httpd, i, out); }
+int td_gateway_addr(struct td_gateway *g, int i, struct td_addr *out)
+{
+	return td_httpd_addr(g->httpd, i, out);
+}
 
 /* --- reload ------------------------------------------------------------------------- */
 static bool same_addr(const struct td_addr *a, const struct td_addr *b)
@@ -289,7 +308,8 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	struct tnl_tls_ctx *tls = NULL;
 	struct gw_kms *kms = NULL;
 	if (!same_listen(g, &cfg->gw)) {
-		snprintf(why, cap, "listen in [gateway] cannot be changed while it runs, so nothing of the gateway was; "
+		snprintf(why, cap,
+			 "listen in [gateway] cannot be changed while it runs, so nothing of the gateway was; "
 			 "restart it (sessions resume)");
 		return -1;
 	}
@@ -314,8 +334,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	if (gw_instances_load(g) != 0)
 		td_error("gateway", NULL, "out of memory while loading instances");
 	gw_sessions_recheck(g);
-	tnl_list_foreach_safe(it, &g->active)
-		gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->active) gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
 	td_config_free((struct td_config *)(uintptr_t)old);
 	return 0;
 }
@@ -323,10 +342,9 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 /* --- drain: sessions outlive the process, so there is only to finish what is in hand --- */
 static bool in_hand(const struct td_gateway *g)
 {
-	tnl_list_foreach(it, &g->calls)
-		if (!tnl_container_of(it, struct gw_call, node)->late)
-			return true;
-	tnl_list_foreach(it, &g->active) {
+	tnl_list_foreach(it, &g->calls) if (!tnl_container_of(it, struct gw_call, node)->late) return true;
+	tnl_list_foreach(it, &g->active)
+	{
 		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		for (int i = 0; i < 2; i++)
 			if (s->ends[i].link && (s->ends[i].q.frames || td_wslink_queued(s->ends[i].link->w)))
@@ -356,7 +374,7 @@ static void on_drain(void *arg)
 	if (!tnl_list_empty(&g->links) && !g->drain_closing) {
 		g->drain_closing = now + TD_SEC;
 		tnl_list_foreach_safe(it, &g->links)
-			gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, "gateway is shutting down");
+		    gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, "gateway is shutting down");
 	}
 	if (!tnl_list_empty(&g->links) && now < g->drain_closing)
 		td_timer_at(&g->drain_timer, now + 20 * TD_MS);
@@ -385,21 +403,19 @@ void td_gateway_free(struct td_gateway *g)
 		return;
 	td_timer_stop(&g->drain_timer);
 	td_memory_off_room(gw_relay_room, g);
-	tnl_list_foreach_safe(it, &g->calls)
-		gw_call_free(tnl_container_of(it, struct gw_call, node));
-	tnl_list_foreach_safe(it, &g->links) {
+	tnl_list_foreach_safe(it, &g->calls) gw_call_free(tnl_container_of(it, struct gw_call, node));
+	tnl_list_foreach_safe(it, &g->links)
+	{
 		struct gw_link *l = tnl_container_of(it, struct gw_link, node);
 		if (l->end)
-			l->end->link = NULL;  /* no pause_publication to an end that is freed next */
+			l->end->link = NULL; /* no pause_publication to an end that is freed next */
 		l->end = NULL;
 		gw_link_free(l);
 	}
-	tnl_list_foreach_safe(it, &g->active)
-		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
-	tnl_list_foreach_safe(it, &g->history)
-		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->active) gw_session_free(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->history) gw_session_free(tnl_container_of(it, struct gw_session, by_age));
 	td_httpd_free(g->httpd);
-	td_store_close(g->store);             /* writes what is queued */
+	td_store_close(g->store); /* writes what is queued */
 	if (g->instances)
 		gw_instances_free(g);
 	tnl_map_free(g->sessions);

@@ -24,77 +24,119 @@
 #include "tunneld/roles.h"
 #include "tunneld/store.h"
 
-#define GW_TOKEN_STR 44u                      /* base64 of 32 bytes */
-#define GW_TOKENS 4u                          /* unused ones kept for each end; the oldest goes first */
-#define GW_HOLD_NS (50 * TD_MS)               /* a stock client after HandshakeComplete */
-#define GW_TOKEN_FRAME_NS (10 * TD_SEC)       /* from the upgrade to the token frame */
-#define GW_START_NS (60 * TD_SEC)             /* from StartSession to the agent's data channel */
-#define GW_AGENT_LOST_NS (30 * TD_SEC)        /* control channel up, data channel missing: the agent forgot it */
-#define GW_RESTART_NS (1 * TD_SEC)            /* the same when the agent said that it has just started */
-#define GW_RESTART_SEEN_NS (60 * TD_SEC)      /* by then a dead agent's old link has been noticed */
-#define GW_LINGER_NS (2 * TD_SEC)             /* links after channel_closed */
-#define GW_LAST_WORDS_NS (30 * TD_SEC)        /* … while the client still reads what waits for it */
-#define GW_POLL_NS (20 * TD_SEC)              /* GetMessages */
-#define GW_HISTORY_MAX 1000u                  /* ended sessions that DescribeSessions still knows */
+#define GW_TOKEN_STR 44u		 /* base64 of 32 bytes */
+#define GW_TOKENS 4u			 /* unused ones kept for each end; the oldest goes first */
+#define GW_HOLD_NS (50 * TD_MS)		 /* a stock client after HandshakeComplete */
+#define GW_TOKEN_FRAME_NS (10 * TD_SEC)	 /* from the upgrade to the token frame */
+#define GW_START_NS (60 * TD_SEC)	 /* from StartSession to the agent's data channel */
+#define GW_AGENT_LOST_NS (30 * TD_SEC)	 /* control channel up, data channel missing: the agent forgot it */
+#define GW_RESTART_NS (1 * TD_SEC)	 /* the same when the agent said that it has just started */
+#define GW_RESTART_SEEN_NS (60 * TD_SEC) /* by then a dead agent's old link has been noticed */
+#define GW_LINGER_NS (2 * TD_SEC)	 /* links after channel_closed */
+#define GW_LAST_WORDS_NS (30 * TD_SEC)	 /* … while the client still reads what waits for it */
+#define GW_POLL_NS (20 * TD_SEC)	 /* GetMessages */
+#define GW_HISTORY_MAX 1000u		 /* ended sessions that DescribeSessions still knows */
 #define GW_HISTORY_MS (30ull * 24 * 3600 * 1000)
-#define GW_ID_MAX 400u                        /* of targets, as in the configuration */
+#define GW_ID_MAX 400u /* of targets, as in the configuration */
 #define GW_SESSION_ID_MAX 128u
 #define GW_IDLE_TEXT "Your session timed out due to inactivity and has been terminated."
 
 /* --- counters (gw_status.c) -------------------------------------------------- */
 enum gw_counter {
-	GW_C_API_CALLS, GW_C_API_ERRORS, GW_C_HTTP_REFUSED, GW_C_AUTH_MISSING, GW_C_AUTH_MALFORMED, GW_C_AUTH_UNKNOWN_KEY,
-	GW_C_AUTH_SIGNATURE, GW_C_AUTH_CLOCK, GW_C_AUTH_DENIED, GW_C_TOKENS_ISSUED, GW_C_TOKENS_USED, GW_C_TOKENS_REFUSED,
-	GW_C_LINKS_OPENED, GW_C_LINKS_REPLACED, GW_C_LINKS_BROKEN, GW_C_FRAMES_REFUSED, GW_C_FRAMES_IGNORED, GW_C_FRAMES_RELAYED,
-	GW_C_BYTES_RELAYED, GW_C_READ_PAUSES, GW_C_CLIENT_HOLDS, GW_C_SESSIONS_STARTED, GW_C_SESSIONS_RESUMED,
-	GW_C_SESSIONS_RESTORED, GW_C_SESSIONS_ENDED, GW_C_IDLE_TIMEOUTS, GW_C_MAX_DURATIONS, GW_C_AGENTS_LOST, GW_C_COUNT
+	GW_C_API_CALLS,
+	GW_C_API_ERRORS,
+	GW_C_HTTP_REFUSED,
+	GW_C_AUTH_MISSING,
+	GW_C_AUTH_MALFORMED,
+	GW_C_AUTH_UNKNOWN_KEY,
+	GW_C_AUTH_SIGNATURE,
+	GW_C_AUTH_CLOCK,
+	GW_C_AUTH_DENIED,
+	GW_C_TOKENS_ISSUED,
+	GW_C_TOKENS_USED,
+	GW_C_TOKENS_REFUSED,
+	GW_C_LINKS_OPENED,
+	GW_C_LINKS_REPLACED,
+	GW_C_LINKS_BROKEN,
+	GW_C_FRAMES_REFUSED,
+	GW_C_FRAMES_IGNORED,
+	GW_C_FRAMES_RELAYED,
+	GW_C_BYTES_RELAYED,
+	GW_C_READ_PAUSES,
+	GW_C_CLIENT_HOLDS,
+	GW_C_SESSIONS_STARTED,
+	GW_C_SESSIONS_RESUMED,
+	GW_C_SESSIONS_RESTORED,
+	GW_C_SESSIONS_ENDED,
+	GW_C_IDLE_TIMEOUTS,
+	GW_C_MAX_DURATIONS,
+	GW_C_AGENTS_LOST,
+	GW_C_COUNT
 };
 
 /* --- who signed (gw_auth.c) --------------------------------------------------- */
-struct gw_principal {                         /* one access key of the configuration */
-	const struct td_user_config *user;    /* one of the two */
+struct gw_principal {			   /* one access key of the configuration */
+	const struct td_user_config *user; /* one of the two */
 	const struct td_instance_config *instance;
 	const char *secret;
 };
-struct gw_refusal { int status; const char *type; char text[300]; const char *field; };
+struct gw_refusal {
+	int status;
+	const char *type;
+	char text[300];
+	const char *field;
+};
 
 /* --- queues and ends (gw_relay.c) ---------------------------------------------- */
 struct gw_chunk;
-struct gw_queue { struct gw_chunk *first, *last; size_t bytes, held; unsigned frames; }; /* held: memory taken */
+struct gw_queue {
+	struct gw_chunk *first, *last;
+	size_t bytes, held;
+	unsigned frames;
+}; /* held: memory taken */
 
 enum gw_role { GW_CLIENT, GW_AGENT, GW_CONTROL };
-struct gw_token { uint8_t hash[32]; uint64_t expires_ms; bool bound; char client_id[TD_STORE_CLIENT_ID]; };
-struct gw_tokens { struct gw_token v[GW_TOKENS]; unsigned n; };
+struct gw_token {
+	uint8_t hash[32];
+	uint64_t expires_ms;
+	bool bound;
+	char client_id[TD_STORE_CLIENT_ID];
+};
+struct gw_tokens {
+	struct gw_token v[GW_TOKENS];
+	unsigned n;
+};
 
 struct gw_end {
 	struct gw_session *s;
-	enum gw_role role;                    /* GW_CLIENT or GW_AGENT */
-	struct gw_link *link;                 /* NULL: absent */
-	bool seen;                            /* came at least once */
-	uint64_t attached_at, absent_since;   /* monotonic; of the link, and since there is none */
-	uint64_t hold_until;                  /* monotonic; nothing is sent to it before */
-	struct gw_queue q;                    /* frames that wait for it */
+	enum gw_role role;		    /* GW_CLIENT or GW_AGENT */
+	struct gw_link *link;		    /* NULL: absent */
+	bool seen;			    /* came at least once */
+	uint64_t attached_at, absent_since; /* monotonic; of the link, and since there is none */
+	uint64_t hold_until;		    /* monotonic; nothing is sent to it before */
+	struct gw_queue q;		    /* frames that wait for it */
 	struct gw_tokens tokens;
-	char client_id[TD_STORE_CLIENT_ID]; bool client_id_set;
-	uint64_t frames, bytes;               /* relayed to it */
+	char client_id[TD_STORE_CLIENT_ID];
+	bool client_id_set;
+	uint64_t frames, bytes; /* relayed to it */
 };
 
 enum gw_session_state { GW_S_CONNECTING, GW_S_CONNECTED, GW_S_ENDED };
 struct gw_session {
 	struct td_gateway *g;
-	struct tnl_list by_instance;          /* while active */
-	struct tnl_list by_age;               /* in g->active or g->history */
-	struct gw_instance *inst;             /* NULL when ended */
+	struct tnl_list by_instance; /* while active */
+	struct tnl_list by_age;	     /* in g->active or g->history */
+	struct gw_instance *inst;    /* NULL when ended */
 	char *id, *owner, *target, *document, *parameters, *reason, *output;
-	const char *status;                   /* for the ended */
+	const char *status; /* for the ended */
 	enum gw_session_state state;
-	bool complete;                        /* agent_task_complete came */
-	bool agent_lost;                      /* the agent's link broke since the client's attached (or before a restart) */
-	bool tell_lost;                       /* the client that is attached now is still to hear of that */
+	bool complete;	 /* agent_task_complete came */
+	bool agent_lost; /* the agent's link broke since the client's attached (or before a restart) */
+	bool tell_lost;	 /* the client that is attached now is still to hear of that */
 	uint64_t started_ms, ended_ms, expires_ms; /* wall */
-	uint64_t started, expires, last_stream; /* monotonic; expires UINT64_MAX: none */
+	uint64_t started, expires, last_stream;	   /* monotonic; expires UINT64_MAX: none */
 	uint64_t ended, linger_until;
-	unsigned shell_sent;                  /* generation of the control channel that carried interactive_shell */
+	unsigned shell_sent; /* generation of the control channel that carried interactive_shell */
 	struct gw_end ends[2];
 	struct td_timer timer, hold;
 };
@@ -102,18 +144,19 @@ struct gw_session {
 /* --- links and instances (gw_channel.c) ----------------------------------------- */
 enum gw_phase { GW_L_TOKEN, GW_L_OPEN, GW_L_CLOSING };
 struct gw_link {
-	struct tnl_list node;                 /* in g->links */
+	struct tnl_list node; /* in g->links */
 	struct td_gateway *g;
 	struct td_wslink *w;
 	enum gw_phase phase;
-	enum gw_role role;                    /* GW_CONTROL: control channel */
-	struct gw_end *end;                   /* data channel that is open */
-	struct gw_instance *inst;             /* control channel that is open */
-	char *id;                             /* session or instance named by the path */
-	char *user, *instance;                /* who signed the upgrade; both NULL: nobody */
-	bool stock;                           /* User-Agent is not ours */
+	enum gw_role role;	  /* GW_CONTROL: control channel */
+	struct gw_end *end;	  /* data channel that is open */
+	struct gw_instance *inst; /* control channel that is open */
+	char *id;		  /* session or instance named by the path */
+	char *user, *instance;	  /* who signed the upgrade; both NULL: nobody */
+	bool stock;		  /* User-Agent is not ours */
 	bool paused, complained;
-	uint8_t peer[16]; uint8_t peer_len;   /* counted in g->pending until the token is verified; 0: not counted */
+	uint8_t peer[16];
+	uint8_t peer_len; /* counted in g->pending until the token is verified; 0: not counted */
 	struct td_timer timer;
 };
 
@@ -121,16 +164,17 @@ struct gw_instance {
 	struct td_gateway *g;
 	char *id;
 	const struct td_instance_config *cfg; /* NULL: no longer configured */
-	struct gw_link *link;                 /* control channel */
-	unsigned generation;                  /* of the control channel */
-	uint64_t up_since, down_since;        /* monotonic; of the control channel */
-	unsigned replaced;                    /* how often in a row while the one before was young */
-	uint64_t restarted;                   /* monotonic; the agent said that it has just started */
+	struct gw_link *link;		      /* control channel */
+	unsigned generation;		      /* of the control channel */
+	uint64_t up_since, down_since;	      /* monotonic; of the control channel */
+	unsigned replaced;		      /* how often in a row while the one before was young */
+	uint64_t restarted;		      /* monotonic; the agent said that it has just started */
 	struct gw_tokens tokens;
 	struct gw_queue q;
 	struct tnl_list sessions;
-	uint64_t ping_ms, registered_ms;      /* wall; 0: never */
-	char *agent_version, *agent_name, *platform_type, *platform_name, *platform_version, *ip_address, *computer_name;
+	uint64_t ping_ms, registered_ms; /* wall; 0: never */
+	char *agent_version, *agent_name, *platform_type, *platform_name, *platform_version, *ip_address,
+	    *computer_name;
 };
 
 struct gw_kms;
@@ -140,19 +184,20 @@ struct td_gateway {
 	struct td_httpd *httpd;
 	struct tnl_tls_ctx *tls;
 	struct td_store *store;
-	struct gw_kms *kms;                   /* NULL: no key file */
-	char kms_arn[256];                    /* key id that sessions are encrypted with; "": none */
-	char public_url[320];                 /* wss://host[:port]; "": from the Host header */
-	struct tnl_map *keys;                 /* access key id → struct gw_principal */
+	struct gw_kms *kms;		      /* NULL: no key file */
+	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
+	char public_url[320];		      /* wss://host[:port]; "": from the Host header */
+	struct tnl_map *keys;		      /* access key id → struct gw_principal */
 	struct tnl_map *instances, *sessions; /* by id */
-	struct tnl_map *pending;              /* peer address → upgrades without a verified token */
+	struct tnl_map *pending;	      /* peer address → upgrades without a verified token */
 	struct tnl_list active, history, links, calls;
 	size_t nactive, nhistory;
 	uint64_t counters[GW_C_COUNT];
 	bool draining, drain_done;
 	uint64_t drain_at, drain_closing;
 	struct td_timer drain_timer;
-	void (*drained)(void *); void *drained_ctx;
+	void (*drained)(void *);
+	void *drained_ctx;
 };
 
 /* gw_auth.c */
@@ -165,29 +210,31 @@ bool gw_auth_may_reach(const struct td_user_config *u, const char *target);
 const struct td_user_config *gw_auth_user(struct td_gateway *g, const char *name);
 
 /* gw_api.c */
-struct gw_call {                              /* one JSON call; lives until it is answered */
-	struct tnl_list node;                 /* in g->calls */
+struct gw_call {	      /* one JSON call; lives until it is answered */
+	struct tnl_list node; /* in g->calls */
 	struct td_gateway *g;
-	struct td_request *r;                 /* NULL: the caller has gone */
-	const char *op;                       /* "StartSession" */
-	const struct gw_principal *who;       /* not kept over a wait */
-	struct tnl_json *in;                  /* an object; not kept over a wait */
-	bool waiting;                         /* an operation answers later */
-	struct gw_session *s;                 /* for those that wait for the store */
+	struct td_request *r;		/* NULL: the caller has gone */
+	const char *op;			/* "StartSession" */
+	const struct gw_principal *who; /* not kept over a wait */
+	struct tnl_json *in;		/* an object; not kept over a wait */
+	bool waiting;			/* an operation answers later */
+	struct gw_session *s;		/* for those that wait for the store */
 	char *token;
 	struct td_timer timer;
-	void (*late)(struct gw_call *);       /* what ends the wait */
+	void (*late)(struct gw_call *); /* what ends the wait */
 };
 void gw_api_request(struct td_gateway *g, struct td_request *r, const char *target, size_t n);
 void gw_api_gone(struct gw_call *c);
 void gw_call_free(struct gw_call *c);
-void gw_call_ok(struct gw_call *c, struct tnl_buf *body);             /* answers and frees the call */
-void gw_call_fail(struct gw_call *c, int status, const char *type, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+void gw_call_ok(struct gw_call *c, struct tnl_buf *body); /* answers and frees the call */
+void gw_call_fail(struct gw_call *c, int status, const char *type, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 void gw_reply_refusal(struct td_gateway *g, struct td_request *r, const struct gw_refusal *why, bool xml);
 /* A string member: NULL (and answered) when it is missing while wanted, no string or too long. *ok tells. */
 const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool wanted, bool *ok);
-bool gw_call_int(struct gw_call *c, const char *key, int64_t lo, int64_t hi, int64_t dflt, int64_t *out); /* false: answered */
-bool gw_call_own_instance(struct gw_call *c, const char *id);           /* the signer is that instance, else answered */
+bool gw_call_int(struct gw_call *c, const char *key, int64_t lo, int64_t hi, int64_t dflt,
+		 int64_t *out);				      /* false: answered */
+bool gw_call_own_instance(struct gw_call *c, const char *id); /* the signer is that instance, else answered */
 
 /* operations */
 void gw_op_start_session(struct gw_call *c);
@@ -208,18 +255,18 @@ void gw_channel_upgrade(struct td_gateway *g, struct td_request *r, enum gw_role
 void gw_link_close(struct gw_link *l, uint16_t code, const char *reason); /* politely; detached from its end first */
 void gw_link_free(struct gw_link *l);
 void gw_link_complain(struct gw_link *l, const char *what, const char *field); /* once for a link */
-void gw_link_vouched(struct gw_link *l);                /* its token was verified */
+void gw_link_vouched(struct gw_link *l);				       /* its token was verified */
 void gw_link_refuse_token(struct gw_link *l, const char *field);
 
 /* gw_control.c */
 struct tnl_open;
 void gw_control_open(struct gw_link *l, const struct tnl_open *o);
 void gw_control_message(struct gw_link *l, const uint8_t *p, size_t n);
-struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id);  /* NULL: not configured */
-int gw_instances_load(struct td_gateway *g);            /* from g->cfg; keeps those that are there */
+struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id); /* NULL: not configured */
+int gw_instances_load(struct td_gateway *g);				   /* from g->cfg; keeps those that are there */
 void gw_instances_free(struct td_gateway *g);
 void gw_control_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n);
-void gw_control_start(struct gw_session *s);            /* interactive_shell, when the control channel is up */
+void gw_control_start(struct gw_session *s); /* interactive_shell, when the control channel is up */
 void gw_instance_restarted(struct gw_instance *i);
 
 /* gw_session.c */
@@ -229,25 +276,28 @@ struct gw_session *gw_session_get(struct td_gateway *g, const char *id);
 int gw_sessions_restore(struct td_gateway *g);
 void gw_session_save(struct gw_session *s, td_store_done *fn, void *ctx);
 void gw_session_end(struct gw_session *s, const char *status, const char *output);
-void gw_session_farewell(struct gw_session *s);         /* to a client that came after the end */
+void gw_session_farewell(struct gw_session *s); /* to a client that came after the end */
 void gw_session_rearm(struct gw_session *s);
 void gw_session_free(struct gw_session *s);
-void gw_session_seen(struct gw_session *s);             /* both ends came: CONNECTED */
+void gw_session_seen(struct gw_session *s); /* both ends came: CONNECTED */
 const char *gw_session_status(const struct gw_session *s);
-void gw_sessions_recheck(struct td_gateway *g);         /* after a reload: access that is gone */
-int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id /* NULL: not bound */, char out[GW_TOKEN_STR + 1]);
+void gw_sessions_recheck(struct td_gateway *g); /* after a reload: access that is gone */
+int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id /* NULL: not bound */,
+		 char out[GW_TOKEN_STR + 1]);
 /* Uses it up: 0, or *field says why not ("token", "token expiry", "ClientId"). */
-int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id, const char **field);
+int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id,
+		 const char **field);
 
 /* gw_relay.c */
 void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n);
-void gw_relay_flush(struct gw_end *e);                  /* as much as its link takes */
+void gw_relay_flush(struct gw_end *e); /* as much as its link takes */
 void gw_relay_attach(struct gw_end *e, struct gw_link *l);
-void gw_relay_detach(struct gw_end *e);                 /* its link has gone */
-void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n); /* a message of our own, behind what waits */
-void gw_relay_drop(struct gw_end *e);                   /* what waits */
-void gw_relay_pausing(struct gw_session *s);            /* pause or resume reading, by what waits */
-void gw_relay_room(void *g);                            /* process memory has room again */
+void gw_relay_detach(struct gw_end *e); /* its link has gone */
+void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p,
+		   size_t n);		     /* a message of our own, behind what waits */
+void gw_relay_drop(struct gw_end *e);	     /* what waits */
+void gw_relay_pausing(struct gw_session *s); /* pause or resume reading, by what waits */
+void gw_relay_room(void *g);		     /* process memory has room again */
 size_t gw_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n); /* out: 120 + n */
 int gw_queue_put(struct gw_queue *q, const void *p, size_t n);
 const uint8_t *gw_queue_peek(struct gw_queue *q, size_t *n);
@@ -256,11 +306,14 @@ void gw_queue_clear(struct gw_queue *q);
 
 /* gw_docs.c */
 struct gw_doc;
-struct gw_doc_prefs { const char *kms_key_id; };        /* "" none */
+struct gw_doc_prefs {
+	const char *kms_key_id;
+}; /* "" none */
 const struct gw_doc *gw_doc_find(const char *name /* NULL or "": the default one */);
 const char *gw_doc_name(const struct gw_doc *d);
 bool gw_doc_is_port(const struct gw_doc *d);
-/* Parameters of StartSession ({"name": ["value"]}, may be NULL) checked and, with defaults, written as {"name":"value"}. */
+/* Parameters of StartSession ({"name": ["value"]}, may be NULL) checked and, with defaults, written as
+ * {"name":"value"}. */
 int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct tnl_buf *out, char *why, size_t cap);
 int gw_doc_content(const struct gw_doc *d, const struct gw_doc_prefs *p, struct tnl_buf *out);
 
@@ -270,6 +323,9 @@ void gw_kms_free(struct gw_kms *k);
 const char *gw_kms_arn(const struct gw_kms *k);
 
 /* gw_status.c */
-static inline void gw_count(struct td_gateway *g, enum gw_counter c) { g->counters[c]++; }
+static inline void gw_count(struct td_gateway *g, enum gw_counter c)
+{
+	g->counters[c]++;
+}
 
 #endif

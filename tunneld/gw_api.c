@@ -11,42 +11,49 @@
 #define USERS 1u
 #define INSTANCES 2u
 
-struct op { const char *name; unsigned who; void (*fn)(struct gw_call *); };
+struct op {
+	const char *name;
+	unsigned who;
+	void (*fn)(struct gw_call *);
+};
 
 static const struct op ssm_ops[] = {
-	{ "StartSession", USERS, gw_op_start_session },
-	{ "ResumeSession", USERS, gw_op_resume_session },
-	{ "TerminateSession", USERS, gw_op_terminate_session },
-	{ "DescribeSessions", USERS, gw_op_describe_sessions },
-	{ "DescribeInstanceInformation", USERS, gw_op_describe_instances },
-	{ "UpdateInstanceInformation", INSTANCES, gw_op_update_instance },
-	{ "ListInstanceAssociations", INSTANCES, gw_op_list_associations },
-	{ "ListAssociations", INSTANCES, gw_op_list_associations },
-	{ "UpdateInstanceAssociationStatus", INSTANCES, gw_op_agent_nothing },
-	{ "UpdateAssociationStatus", INSTANCES, gw_op_agent_nothing },
-	{ "PutInventory", INSTANCES, gw_op_agent_nothing },
-	{ "PutComplianceItems", INSTANCES, gw_op_agent_nothing },
-	{ "PutConfigurePackageResult", INSTANCES, gw_op_agent_nothing },
-	{ NULL, 0, NULL },
+    {"StartSession", USERS, gw_op_start_session},
+    {"ResumeSession", USERS, gw_op_resume_session},
+    {"TerminateSession", USERS, gw_op_terminate_session},
+    {"DescribeSessions", USERS, gw_op_describe_sessions},
+    {"DescribeInstanceInformation", USERS, gw_op_describe_instances},
+    {"UpdateInstanceInformation", INSTANCES, gw_op_update_instance},
+    {"ListInstanceAssociations", INSTANCES, gw_op_list_associations},
+    {"ListAssociations", INSTANCES, gw_op_list_associations},
+    {"UpdateInstanceAssociationStatus", INSTANCES, gw_op_agent_nothing},
+    {"UpdateAssociationStatus", INSTANCES, gw_op_agent_nothing},
+    {"PutInventory", INSTANCES, gw_op_agent_nothing},
+    {"PutComplianceItems", INSTANCES, gw_op_agent_nothing},
+    {"PutConfigurePackageResult", INSTANCES, gw_op_agent_nothing},
+    {NULL, 0, NULL},
 };
 static const struct op ec2messages_ops[] = {
-	{ "GetMessages", INSTANCES, gw_op_get_messages },
-	{ "AcknowledgeMessage", INSTANCES, gw_op_agent_nothing },
-	{ "DeleteMessage", INSTANCES, gw_op_agent_nothing },
-	{ "FailMessage", INSTANCES, gw_op_agent_nothing },
-	{ "SendReply", INSTANCES, gw_op_agent_nothing },
-	{ "GetEndpoint", INSTANCES, gw_op_agent_nothing },
-	{ NULL, 0, NULL },
+    {"GetMessages", INSTANCES, gw_op_get_messages},
+    {"AcknowledgeMessage", INSTANCES, gw_op_agent_nothing},
+    {"DeleteMessage", INSTANCES, gw_op_agent_nothing},
+    {"FailMessage", INSTANCES, gw_op_agent_nothing},
+    {"SendReply", INSTANCES, gw_op_agent_nothing},
+    {"GetEndpoint", INSTANCES, gw_op_agent_nothing},
+    {NULL, 0, NULL},
 };
 static const struct op kms_ops[] = {
-	{ "GenerateDataKey", USERS, gw_op_generate_data_key },
-	{ "Decrypt", USERS | INSTANCES, gw_op_decrypt },
-	{ NULL, 0, NULL },
+    {"GenerateDataKey", USERS, gw_op_generate_data_key},
+    {"Decrypt", USERS | INSTANCES, gw_op_decrypt},
+    {NULL, 0, NULL},
 };
-static const struct service { const char *prefix, *name; const struct op *ops; } services[] = {
-	{ "AmazonSSM.", "ssm", ssm_ops },
-	{ "EC2WindowsMessageDeliveryService.", "ec2messages", ec2messages_ops },
-	{ "TrentService.", "kms", kms_ops },
+static const struct service {
+	const char *prefix, *name;
+	const struct op *ops;
+} services[] = {
+    {"AmazonSSM.", "ssm", ssm_ops},
+    {"EC2WindowsMessageDeliveryService.", "ec2messages", ec2messages_ops},
+    {"TrentService.", "kms", kms_ops},
 };
 
 /* --- answers ------------------------------------------------------------------- */
@@ -56,14 +63,14 @@ static void reply(struct td_request *r, int status, const char *type, const void
 	char id[TNL_UUID_STR];
 	tnl_uuid_new(u);
 	tnl_uuid_str(u, id);
-	const char *const headers[][2] = { { "x-amzn-RequestId", id }, { "Cache-Control", "no-store" } };
+	const char *const headers[][2] = {{"x-amzn-RequestId", id}, {"Cache-Control", "no-store"}};
 	td_request_set_user(r, NULL);
 	td_request_reply(r, status, type, headers, 2, body, n);
 }
 
 static void error_body(struct tnl_buf *b, const char *type, const char *text, bool xml)
 {
-	if (xml) {                            /* a stock agent looks for <AccessDeniedException> and for words of the text */
+	if (xml) { /* a stock agent looks for <AccessDeniedException> and for words of the text */
 		tnl_buf_printf(b, "<%s><Message>", type);
 		for (; *text; text++) {
 			if (strchr("<>&", *text))
@@ -80,7 +87,7 @@ static void error_body(struct tnl_buf *b, const char *type, const char *text, bo
 	tnl_jw_kv(&w, "__type", type);
 	tnl_jw_kv(&w, "message", text);
 	if (strcmp(type, "AccessDeniedException") == 0)
-		tnl_jw_kv(&w, "Message", text);   /* where AWS puts it for this one */
+		tnl_jw_kv(&w, "Message", text); /* where AWS puts it for this one */
 	tnl_jw_end_obj(&w);
 }
 
@@ -120,13 +127,14 @@ void gw_call_ok(struct gw_call *c, struct tnl_buf *body)
 
 void gw_call_fail(struct gw_call *c, int status, const char *type, const char *fmt, ...)
 {
-	struct gw_refusal why = { .status = status, .type = type };
+	struct gw_refusal why = {.status = status, .type = type};
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(why.text, sizeof(why.text), fmt, ap);
 	va_end(ap);
 	if (c->r) {
-		td_info("gateway", NULL, "call refused op=%s peer=%s reason=%s text=\"%s\"", c->op, td_request_peer(c->r), type, why.text);
+		td_info("gateway", NULL, "call refused op=%s peer=%s reason=%s text=\"%s\"", c->op,
+			td_request_peer(c->r), type, why.text);
 		gw_reply_refusal(c->g, c->r, &why, false);
 	}
 	c->r = NULL;
@@ -138,7 +146,7 @@ void gw_api_gone(struct gw_call *c)
 {
 	c->r = NULL;
 	if (c->late)
-		c->late(c);                   /* a long poll has nothing to wait for any more */
+		c->late(c); /* a long poll has nothing to wait for any more */
 }
 
 /* --- arguments ---------------------------------------------------------------------- */
@@ -159,13 +167,17 @@ const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool wan
 	if (!v || tnl_json_is_null(v)) {
 		if (!wanted)
 			return NULL;
-		gw_call_fail(c, 400, "ValidationException", "1 validation error detected: Value at '%s' failed to satisfy "
-			     "constraint: Member must not be null", name);
+		gw_call_fail(c, 400, "ValidationException",
+			     "1 validation error detected: Value at '%s' failed to satisfy "
+			     "constraint: Member must not be null",
+			     name);
 	} else if (!s) {
 		gw_call_fail(c, 400, "SerializationException", "%s is not a string", key);
 	} else if (strlen(s) > max || (wanted && !*s)) {
-		gw_call_fail(c, 400, "ValidationException", "1 validation error detected: Value at '%s' failed to satisfy "
-			     "constraint: Member must have length between %d and %zu", name, wanted ? 1 : 0, max);
+		gw_call_fail(c, 400, "ValidationException",
+			     "1 validation error detected: Value at '%s' failed to satisfy "
+			     "constraint: Member must have length between %d and %zu",
+			     name, wanted ? 1 : 0, max);
 	} else {
 		return s;
 	}
@@ -184,8 +196,10 @@ bool gw_call_int(struct gw_call *c, const char *key, int64_t lo, int64_t hi, int
 	if (!tnl_json_int(v, out))
 		gw_call_fail(c, 400, "SerializationException", "%s is not a number", key);
 	else if (*out < lo || *out > hi)
-		gw_call_fail(c, 400, "ValidationException", "1 validation error detected: Value at '%s' failed to satisfy "
-			     "constraint: Member must have value between %lld and %lld", name, (long long)lo, (long long)hi);
+		gw_call_fail(c, 400, "ValidationException",
+			     "1 validation error detected: Value at '%s' failed to satisfy "
+			     "constraint: Member must have value between %lld and %lld",
+			     name, (long long)lo, (long long)hi);
 	else
 		return true;
 	return false;
@@ -224,7 +238,7 @@ static const struct op *op_of(const struct service *s, const char *name)
 
 static void refuse(struct td_gateway *g, struct td_request *r, const char *type, const char *text, const char *field)
 {
-	struct gw_refusal why = { .status = 400, .type = type };
+	struct gw_refusal why = {.status = 400, .type = type};
 	snprintf(why.text, sizeof(why.text), "%s", text);
 	td_warn("gateway", NULL, "request refused peer=%s reason=%s field=\"%s\"", td_request_peer(r), type, field);
 	gw_reply_refusal(g, r, &why, false);
@@ -235,12 +249,14 @@ static void run(struct gw_call *c, const struct op *op)
 	unsigned kind = c->who->user ? USERS : INSTANCES;
 	if (!(op->who & kind)) {
 		gw_count(c->g, GW_C_AUTH_DENIED);
-		gw_call_fail(c, 400, "AccessDeniedException", "User: arn:aws:iam::000000000000:%s/%s is not authorized to perform: %s",
-			     kind == USERS ? "user" : "instance", kind == USERS ? c->who->user->name : c->who->instance->id, op->name);
+		gw_call_fail(c, 400, "AccessDeniedException",
+			     "User: arn:aws:iam::000000000000:%s/%s is not authorized to perform: %s",
+			     kind == USERS ? "user" : "instance",
+			     kind == USERS ? c->who->user->name : c->who->instance->id, op->name);
 		return;
 	}
-	td_debug("gateway", NULL, "call op=%s by=%s peer=%s", op->name, kind == USERS ? c->who->user->name : c->who->instance->id,
-		 td_request_peer(c->r));
+	td_debug("gateway", NULL, "call op=%s by=%s peer=%s", op->name,
+		 kind == USERS ? c->who->user->name : c->who->instance->id, td_request_peer(c->r));
 	op->fn(c);
 }
 
@@ -278,7 +294,7 @@ void gw_api_request(struct td_gateway *g, struct td_request *r, const char *targ
 		td_request_reply(r, 503, JSON_TYPE, NULL, 0, "{}", 2);
 		return;
 	}
-	*c = (struct gw_call){ .g = g, .r = r, .op = op->name, .who = who, .in = in };
+	*c = (struct gw_call){.g = g, .r = r, .op = op->name, .who = who, .in = in};
 	tnl_list_push_back(&g->calls, &c->node);
 	td_timer_init(&c->timer, g->l, NULL, c);
 	td_request_set_user(r, c);

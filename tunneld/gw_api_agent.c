@@ -49,9 +49,15 @@ void gw_op_update_instance(struct gw_call *c)
 	answer_raw(c, "{}");
 }
 
-void gw_op_list_associations(struct gw_call *c) { answer_raw(c, "{\"Associations\":[]}"); }
+void gw_op_list_associations(struct gw_call *c)
+{
+	answer_raw(c, "{\"Associations\":[]}");
+}
 
-void gw_op_agent_nothing(struct gw_call *c) { answer_raw(c, "{}"); }
+void gw_op_agent_nothing(struct gw_call *c)
+{
+	answer_raw(c, "{}");
+}
 
 /* --- GetMessages: a long poll that never has anything ---------------------------- */
 static void poll_answer(struct gw_call *c)
@@ -75,7 +81,10 @@ static void poll_answer(struct gw_call *c)
 	tnl_buf_fini(&b);
 }
 
-static void poll_timer(void *arg) { poll_answer(arg); }
+static void poll_timer(void *arg)
+{
+	poll_answer(arg);
+}
 
 void gw_op_get_messages(struct gw_call *c)
 {

@@ -10,7 +10,10 @@
 #define ANSWER_MAX (1024u * 1024)
 
 /* --- paging: a token says behind which key to go on -------------------------- */
-struct page { int64_t max; char after[256]; };
+struct page {
+	int64_t max;
+	char after[256];
+};
 
 static bool page_args(struct gw_call *c, int64_t lo, int64_t hi, struct page *p)
 {
@@ -57,7 +60,7 @@ static void kv_opt(struct tnl_jw *w, const char *key, const char *v)
 struct session_filter {
 	bool history;
 	const char *target, *owner, *status, *id;
-	uint64_t after_ms, before_ms;         /* 0: not set */
+	uint64_t after_ms, before_ms; /* 0: not set */
 };
 
 static bool filter_date(struct gw_call *c, const char *v, uint64_t *out)
@@ -75,7 +78,8 @@ static bool session_filters(struct gw_call *c, struct session_filter *f)
 	if (!ok)
 		return false;
 	if (strcmp(state, "Active") != 0 && strcmp(state, "History") != 0) {
-		gw_call_fail(c, 400, "ValidationException", "1 validation error detected: Value at 'state' failed to satisfy "
+		gw_call_fail(c, 400, "ValidationException",
+			     "1 validation error detected: Value at 'state' failed to satisfy "
 			     "constraint: Member must satisfy enum value set: [Active, History]");
 		return false;
 	}
@@ -155,7 +159,8 @@ static void write_session(struct tnl_jw *w, const struct gw_session *s)
 	kv_opt(w, "Reason", s->reason);
 	kv_opt(w, "Details", s->output);
 	if (s->expires_ms) {
-		snprintf(minutes, sizeof(minutes), "%llu", (unsigned long long)((s->expires_ms - s->started_ms) / 60000));
+		snprintf(minutes, sizeof(minutes), "%llu",
+			 (unsigned long long)((s->expires_ms - s->started_ms) / 60000));
 		tnl_jw_kv(w, "MaxSessionDuration", minutes);
 	}
 	tnl_jw_end_obj(w);
@@ -170,7 +175,8 @@ static struct gw_session **session_list(struct gw_call *c, const struct session_
 	*n = 0;
 	if (!v)
 		return NULL;
-	tnl_list_foreach(it, l) {
+	tnl_list_foreach(it, l)
+	{
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		if (*n < cap && session_matches(s, f, c->who->user->name))
 			v[(*n)++] = s;
@@ -181,7 +187,7 @@ static struct gw_session **session_list(struct gw_call *c, const struct session_
 
 void gw_op_describe_sessions(struct gw_call *c)
 {
-	struct session_filter f = { 0 };
+	struct session_filter f = {0};
 	struct page page;
 	if (!session_filters(c, &f) || !page_args(c, 1, 200, &page))
 		return;
@@ -224,7 +230,10 @@ void gw_op_describe_sessions(struct gw_call *c)
 }
 
 /* --- DescribeInstanceInformation ---------------------------------------------------- */
-static const char *ping_status(const struct gw_instance *i) { return i->link ? "Online" : "ConnectionLost"; }
+static const char *ping_status(const struct gw_instance *i)
+{
+	return i->link ? "Online" : "ConnectionLost";
+}
 
 static bool one_of(const struct tnl_json *values, const char *s)
 {
@@ -252,14 +261,16 @@ static const char *field_of(const struct gw_instance *i, const char *key)
 }
 
 /* Both spellings of the filters: Filters [{Key, Values}] and InstanceInformationFilterList [{key, valueSet}]. */
-static const struct { const char *list, *key, *values; } spellings[] = {
-	{ "Filters", "Key", "Values" },
-	{ "InstanceInformationFilterList", "key", "valueSet" },
+static const struct {
+	const char *list, *key, *values;
+} spellings[] = {
+    {"Filters", "Key", "Values"},
+    {"InstanceInformationFilterList", "key", "valueSet"},
 };
 
 static bool instance_filters_ok(struct gw_call *c)
 {
-	static const struct gw_instance none = { .id = (char *)"" };
+	static const struct gw_instance none = {.id = (char *)""};
 	for (size_t k = 0; k < sizeof(spellings) / sizeof(spellings[0]); k++) {
 		const struct tnl_json *list = tnl_json_get(c->in, spellings[k].list);
 		for (int i = 0; i < tnl_json_len(list); i++) {

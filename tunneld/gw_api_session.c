@@ -83,7 +83,7 @@ static void start_stored(void *ctx, int err)
 	struct gw_call *c = ctx;
 	if (!still_there(c))
 		return;
-	if (!c->r) {                          /* nobody will ever know its id */
+	if (!c->r) { /* nobody will ever know its id */
 		gw_session_end(c->s, "Terminated", "");
 		gw_call_free(c);
 		return;
@@ -118,8 +118,10 @@ static struct gw_instance *start_target(struct gw_call *c, const char *target)
 	struct td_gateway *g = c->g;
 	if (!gw_auth_may_reach(c->who->user, target)) {
 		gw_count(g, GW_C_AUTH_DENIED);
-		gw_call_fail(c, 400, "AccessDeniedException", "User: arn:aws:iam::000000000000:user/%s is not authorized to perform: "
-			     "ssm:StartSession on resource: %.100s", c->who->user->name, target);
+		gw_call_fail(c, 400, "AccessDeniedException",
+			     "User: arn:aws:iam::000000000000:user/%s is not authorized to perform: "
+			     "ssm:StartSession on resource: %.100s",
+			     c->who->user->name, target);
 		return NULL;
 	}
 	struct gw_instance *i = gw_instance_get(g, target);
@@ -160,8 +162,8 @@ void gw_op_start_session(struct gw_call *c)
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
 		goto out;
 	}
-	td_info("gateway", s->id, "session started owner=%s target=%s document=%s peer=%s", s->owner, s->target, s->document,
-		td_request_peer(c->r));
+	td_info("gateway", s->id, "session started owner=%s target=%s document=%s peer=%s", s->owner, s->target,
+		s->document, td_request_peer(c->r));
 	grant(c, s, start_stored);
 out:
 	tnl_buf_fini(&params);
@@ -200,7 +202,7 @@ void gw_op_resume_session(struct gw_call *c)
 	struct gw_session *s = own_session(c);
 	if (!s)
 		return;
-	if (s->state == GW_S_ENDED) {         /* no token: that is how a client learns it */
+	if (s->state == GW_S_ENDED) { /* no token: that is how a client learns it */
 		answer_id(c, s->id);
 		return;
 	}

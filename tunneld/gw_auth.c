@@ -28,11 +28,12 @@ int gw_auth_load(struct td_gateway *g, const struct td_gateway_config *c, struct
 	struct tnl_map *keys = tnl_map_new();
 	int rc = keys ? 0 : TNL_ENOMEM;
 	for (int i = 0; i < c->nusers && rc == 0; i++) {
-		const struct gw_principal p = { .user = &c->users[i], .secret = c->users[i].secret_access_key };
+		const struct gw_principal p = {.user = &c->users[i], .secret = c->users[i].secret_access_key};
 		rc = add_key(keys, c->users[i].access_key_id, &p);
 	}
 	for (int i = 0; i < c->ninstances && rc == 0; i++) {
-		const struct gw_principal p = { .instance = &c->instances[i], .secret = c->instances[i].secret_access_key };
+		const struct gw_principal p = {.instance = &c->instances[i],
+					       .secret = c->instances[i].secret_access_key};
 		rc = add_key(keys, c->instances[i].access_key_id, &p);
 	}
 	if (rc != 0) {
@@ -55,11 +56,13 @@ void gw_auth_free(struct tnl_map *keys)
 	tnl_map_free(keys);
 }
 
-static int refuse(struct td_gateway *g, struct td_request *r, struct gw_refusal *why, enum gw_counter c, const char *field)
+static int refuse(struct td_gateway *g, struct td_request *r, struct gw_refusal *why, enum gw_counter c,
+		  const char *field)
 {
 	gw_count(g, c);
 	why->field = field;
-	td_warn("gateway", NULL, "request refused peer=%s reason=%s field=\"%s\"", td_request_peer(r), why->type, field);
+	td_warn("gateway", NULL, "request refused peer=%s reason=%s field=\"%s\"", td_request_peer(r), why->type,
+		field);
 	return -1;
 }
 
@@ -71,7 +74,8 @@ static int refuse_text(struct gw_refusal *why, int status, const char *type, con
 	return 0;
 }
 
-static int clock_off(struct td_gateway *g, struct td_request *r, const struct tnl_sigv4_claim *c, struct gw_refusal *why)
+static int clock_off(struct td_gateway *g, struct td_request *r, const struct tnl_sigv4_claim *c,
+		     struct gw_refusal *why)
 {
 	char theirs[TNL_AMZDATE_STR], ours[TNL_AMZDATE_STR];
 	uint64_t now = g->l->wall_ms / 1000;
@@ -79,7 +83,8 @@ static int clock_off(struct td_gateway *g, struct td_request *r, const struct tn
 	tnl_amz_date(now, ours);
 	char text[160];
 	if (c->unix_s > now)
-		snprintf(text, sizeof(text), "Signature not yet current: %s is still later than %s (+ 15 min.)", theirs, ours);
+		snprintf(text, sizeof(text), "Signature not yet current: %s is still later than %s (+ 15 min.)", theirs,
+			 ours);
 	else
 		snprintf(text, sizeof(text), "Signature expired: %s is now earlier than %s (- 15 min.)", theirs, ours);
 	refuse_text(why, 400, "InvalidSignatureException", text);
@@ -101,14 +106,16 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 		return refuse(g, r, why, GW_C_AUTH_MISSING, "Authorization");
 	}
 	if (rc != 0) {
-		refuse_text(why, 400, "IncompleteSignatureException", "The request signature does not conform to AWS standards.");
+		refuse_text(why, 400, "IncompleteSignatureException",
+			    "The request signature does not conform to AWS standards.");
 		return refuse(g, r, why, GW_C_AUTH_MALFORMED, fault ? fault : "Authorization");
 	}
 	const struct gw_principal *p = tnl_map_get_str(g->keys, c.access_key_id);
 	size_t n;
 	const uint8_t *body = td_request_body(r, &n);
 	fault = "signature";
-	rc = tnl_sigv4_verify(h, body, n, &c, p ? p->secret : NULL, g->cfg->gw.region, service, g->l->wall_ms / 1000, &fault);
+	rc = tnl_sigv4_verify(h, body, n, &c, p ? p->secret : NULL, g->cfg->gw.region, service, g->l->wall_ms / 1000,
+			      &fault);
 	if (rc == 0 && p) {
 		*who = p;
 		return 0;
@@ -116,11 +123,14 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 	if (rc == TNL_EEXPIRED)
 		return clock_off(g, r, &c, why);
 	if (!p) {
-		refuse_text(why, 400, "UnrecognizedClientException", "The security token included in the request is invalid.");
+		refuse_text(why, 400, "UnrecognizedClientException",
+			    "The security token included in the request is invalid.");
 		return refuse(g, r, why, GW_C_AUTH_UNKNOWN_KEY, "access key");
 	}
-	refuse_text(why, 400, "InvalidSignatureException", "The request signature we calculated does not match the signature you "
-		    "provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.");
+	refuse_text(
+	    why, 400, "InvalidSignatureException",
+	    "The request signature we calculated does not match the signature you "
+	    "provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.");
 	return refuse(g, r, why, GW_C_AUTH_SIGNATURE, fault ? fault : "signature");
 }
 

@@ -11,12 +11,13 @@
 static void on_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n);
 static void on_writable(void *ctx);
 static void on_closed(void *ctx, int err, uint16_t code, int http_status, const char *why);
-static const struct td_wslink_cb link_cb = { .message = on_message, .writable = on_writable, .closed = on_closed };
+static const struct td_wslink_cb link_cb = {.message = on_message, .writable = on_writable, .closed = on_closed};
 
 /* --- POST: a token for an agent's channel ----------------------------------- */
-static void refuse_post(struct td_gateway *g, struct td_request *r, int status, const char *type, const char *text, const char *field)
+static void refuse_post(struct td_gateway *g, struct td_request *r, int status, const char *type, const char *text,
+			const char *field)
 {
-	struct gw_refusal why = { .status = status, .type = type };
+	struct gw_refusal why = {.status = status, .type = type};
 	snprintf(why.text, sizeof(why.text), "%s", text);
 	td_warn("gateway", NULL, "channel refused peer=%s reason=%s field=\"%s\"", td_request_peer(r), type, field);
 	gw_reply_refusal(g, r, &why, true);
@@ -52,7 +53,7 @@ static void create_data(struct td_gateway *g, struct td_request *r, const char *
 		return;
 	}
 	struct tnl_json *j = tnl_json_parse(body, n);
-	const char *client_id = tnl_json_get_str(j, "ClientId");   /* a stock agent's is empty */
+	const char *client_id = tnl_json_get_str(j, "ClientId"); /* a stock agent's is empty */
 	if (!tnl_json_is_obj(j) || (client_id && strlen(client_id) >= TD_STORE_CLIENT_ID)) {
 		refuse_post(g, r, 400, "ValidationException", "The body is not a channel request", "body");
 	} else {
@@ -164,8 +165,9 @@ void gw_channel_upgrade(struct td_gateway *g, struct td_request *r, enum gw_role
 	if (who && who->instance)
 		l->instance = tnl_strdup(who->instance->id);
 	td_timer_init(&l->timer, g->l, on_token_late, l);
-	const struct td_wslink_opts o = { .ping_ns = g->cfg->gw.ping_interval_ns, .pong_ns = g->cfg->gw.pong_timeout_ns,
-					  .max_message = TNL_WS_MAX_MESSAGE };
+	const struct td_wslink_opts o = {.ping_ns = g->cfg->gw.ping_interval_ns,
+					 .pong_ns = g->cfg->gw.pong_timeout_ns,
+					 .max_message = TNL_WS_MAX_MESSAGE};
 	tnl_list_push_back(&g->links, &l->node);
 	bool whole = l->id && (!who || l->user || l->instance);
 	if (!whole)
@@ -187,7 +189,8 @@ void gw_link_complain(struct gw_link *l, const char *what, const char *field)
 	if (l->complained)
 		return;
 	l->complained = true;
-	td_warn("gateway", l->end ? l->end->s->id : NULL, "%s peer=%s channel=%s field=\"%s\"", what, td_wslink_peer(l->w), l->id, field);
+	td_warn("gateway", l->end ? l->end->s->id : NULL, "%s peer=%s channel=%s field=\"%s\"", what,
+		td_wslink_peer(l->w), l->id, field);
 }
 
 static void detach(struct gw_link *l)
@@ -216,7 +219,7 @@ void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 	l->phase = GW_L_CLOSING;
 	td_timer_stop(&l->timer);
 	detach(l);
-	td_wslink_pause(l->w, false);         /* its answer to the close frame must be read */
+	td_wslink_pause(l->w, false); /* its answer to the close frame must be read */
 	td_wslink_close(l->w, code, reason);
 }
 
@@ -242,11 +245,11 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 	bool peers_fault = err == TNL_EPROTO || err == TNL_ETOOBIG || err == TNL_ESYNTAX;
 	if (peers_fault) {
 		gw_count(g, GW_C_FRAMES_REFUSED);
-		td_warn("gateway", session, "link refused peer=%s channel=%s code=%u field=\"%s\"", td_wslink_peer(l->w), l->id, code,
-			why ? why : "");
+		td_warn("gateway", session, "link refused peer=%s channel=%s code=%u field=\"%s\"",
+			td_wslink_peer(l->w), l->id, code, why ? why : "");
 	} else {
-		td_debug("gateway", session, "link closed peer=%s channel=%s code=%u err=%s", td_wslink_peer(l->w), l->id, code,
-			 tnl_err_name(err));
+		td_debug("gateway", session, "link closed peer=%s channel=%s code=%u err=%s", td_wslink_peer(l->w),
+			 l->id, code, tnl_err_name(err));
 	}
 	if (l->phase == GW_L_OPEN)
 		gw_count(g, GW_C_LINKS_BROKEN);
@@ -280,7 +283,8 @@ void gw_link_refuse_token(struct gw_link *l, const char *field)
 }
 
 /* Whose end of the session this link can be: 0, or *field. */
-static int open_data_check(const struct gw_link *l, const struct gw_session *s, const struct tnl_open *o, const char **field)
+static int open_data_check(const struct gw_link *l, const struct gw_session *s, const struct tnl_open *o,
+			   const char **field)
 {
 	*field = "session";
 	if (!s || (s->state == GW_S_ENDED && l->role == GW_AGENT))
@@ -288,7 +292,8 @@ static int open_data_check(const struct gw_link *l, const struct gw_session *s, 
 	*field = "instance";
 	if (l->role == GW_AGENT && strcmp(l->instance, s->target) != 0)
 		return TNL_EAUTH;
-	if (l->role == GW_AGENT && o->client_instance_id && *o->client_instance_id && strcmp(o->client_instance_id, s->target) != 0)
+	if (l->role == GW_AGENT && o->client_instance_id && *o->client_instance_id &&
+	    strcmp(o->client_instance_id, s->target) != 0)
 		return TNL_EAUTH;
 	*field = "owner";
 	if (l->user && strcmp(l->user, s->owner) != 0)
@@ -312,12 +317,12 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 	struct gw_end *e = &s->ends[l->role];
 	unsigned tokens = e->tokens.n;
 	if (gw_token_use(g, &e->tokens, o->token, client_id, &field) != 0) {
-		if (e->tokens.n != tokens)    /* spent by this attempt */
+		if (e->tokens.n != tokens) /* spent by this attempt */
 			gw_session_save(s, NULL, NULL);
 		gw_link_refuse_token(l, field);
 		return;
 	}
-	if (l->role == GW_CLIENT && !e->client_id_set) {   /* from here on no other client can have this session */
+	if (l->role == GW_CLIENT && !e->client_id_set) { /* from here on no other client can have this session */
 		snprintf(e->client_id, sizeof(e->client_id), "%s", client_id);
 		e->client_id_set = true;
 		for (unsigned k = 0; k < e->tokens.n; k++) {
@@ -328,15 +333,16 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 	struct gw_link *old = e->link;
 	if (old) {
 		gw_count(g, GW_C_LINKS_REPLACED);
-		if (l->role == GW_AGENT)      /* lost before we noticed */
+		if (l->role == GW_AGENT) /* lost before we noticed */
 			s->agent_lost = s->tell_lost = true;
 		e->link = NULL;
 		old->end = NULL;
 		gw_link_free(old);
 	}
 	if (s->state == GW_S_ENDED)
-		gw_relay_drop(e);             /* the end is all that it is told */
-	td_debug("gateway", s->id, "%s attached peer=%s", l->role == GW_CLIENT ? "client" : "agent", td_wslink_peer(l->w));
+		gw_relay_drop(e); /* the end is all that it is told */
+	td_debug("gateway", s->id, "%s attached peer=%s", l->role == GW_CLIENT ? "client" : "agent",
+		 td_wslink_peer(l->w));
 	gw_link_vouched(l);
 	gw_relay_attach(e, l);
 	if (s->state == GW_S_ENDED)
@@ -348,7 +354,7 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 
 static void first_frame(struct gw_link *l, enum tnl_ws_op op, const uint8_t *p, size_t n)
 {
-	struct tnl_open o = { 0 };
+	struct tnl_open o = {0};
 	const char *fault = "token frame";
 	if (op != TNL_WS_TEXT) {
 		gw_link_complain(l, "first frame is not the token frame", "opcode");

@@ -79,8 +79,10 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 	if (old) {
 		i->replaced = g->l->now - i->up_since < TWINS_WITHIN ? i->replaced + 1 : 0;
 		if (i->replaced % 100 == 3) /* one agent that comes back does not do that */
-			td_warn("gateway", NULL, "instance connects again and again: has another agent the same instance_id? "
-				"instance=%s peer=%s replaces=%s", i->id, td_wslink_peer(l->w), td_wslink_peer(old->w));
+			td_warn("gateway", NULL,
+				"instance connects again and again: has another agent the same instance_id? "
+				"instance=%s peer=%s replaces=%s",
+				i->id, td_wslink_peer(l->w), td_wslink_peer(old->w));
 		i->link = NULL;
 		old->inst = NULL;
 		gw_count(g, GW_C_LINKS_REPLACED);
@@ -102,7 +104,8 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 	l->phase = GW_L_OPEN;
 	td_info("gateway", NULL, "instance connected instance=%s peer=%s version=%s", i->id, td_wslink_peer(l->w),
 		o->agent_version ? o->agent_version : "?");
-	tnl_list_foreach_safe(it, &i->sessions) {
+	tnl_list_foreach_safe(it, &i->sessions)
+	{
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_instance);
 		if (!s->ends[GW_AGENT].seen)
 			gw_control_start(s);
@@ -120,7 +123,8 @@ void gw_control_send(struct gw_instance *i, enum tnl_mtype t, const void *p, siz
 	size_t len = gw_encode(i->g, out, t, p, n);
 	if (i->q.frames || td_wslink_send(i->link->w, TNL_WS_BINARY, out, len) != 0) {
 		if (i->q.bytes + len > i->g->cfg->gw.relay_memory || gw_queue_put(&i->q, out, len) != 0)
-			gw_link_close(i->link, 1013, "control channel does not read"); /* it comes back and is told anew */
+			gw_link_close(i->link, 1013,
+				      "control channel does not read"); /* it comes back and is told anew */
 	}
 	tnl_free(out);
 }
@@ -134,8 +138,7 @@ struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id)
 void gw_instance_restarted(struct gw_instance *i)
 {
 	i->restarted = i->g->l->now;
-	tnl_list_foreach_safe(it, &i->sessions)
-		gw_session_rearm(tnl_container_of(it, struct gw_session, by_instance));
+	tnl_list_foreach_safe(it, &i->sessions) gw_session_rearm(tnl_container_of(it, struct gw_session, by_instance));
 }
 
 void gw_control_start(struct gw_session *s)
@@ -146,7 +149,7 @@ void gw_control_start(struct gw_session *s)
 	if (!i || !i->link || !d || s->shell_sent == i->generation)
 		return;
 	bool encrypt = gw_doc_is_port(d) ? g->cfg->gw.encrypt_ports : g->cfg->gw.encrypt_shells;
-	const struct gw_doc_prefs prefs = { .kms_key_id = encrypt ? g->kms_arn : "" };
+	const struct gw_doc_prefs prefs = {.kms_key_id = encrypt ? g->kms_arn : ""};
 	char owner[256];
 	struct tnl_buf content, msg;
 	tnl_buf_init(&content, 32 * 1024);
@@ -190,7 +193,7 @@ static void task_complete(struct gw_link *l, const struct tnl_msg *m)
 void gw_control_message(struct gw_link *l, const uint8_t *p, size_t n)
 {
 	struct tnl_msg m;
-	struct tnl_msg_fault fault = { NULL };
+	struct tnl_msg_fault fault = {NULL};
 	int rc = tnl_msg_decode(p, n, &m, &fault);
 	if (rc != 0 && rc != TNL_ETYPE) {
 		gw_link_complain(l, "malformed control message", fault.field ? fault.field : "length");
@@ -200,5 +203,5 @@ void gw_control_message(struct gw_link *l, const uint8_t *p, size_t n)
 	if (rc == 0 && m.type == TNL_MT_TASK_COMPLETE)
 		task_complete(l, &m);
 	else
-		gw_count(l->g, GW_C_FRAMES_IGNORED);  /* telemetry, job replies, what is newer than we are */
+		gw_count(l->g, GW_C_FRAMES_IGNORED); /* telemetry, job replies, what is newer than we are */
 }

@@ -8,33 +8,64 @@ enum check { CHECK_PORT, CHECK_LOCAL_PORT, CHECK_HOST, CHECK_TEXT };
 #define DOC_PARAMS 3
 #define COMMAND_MAX 8192u
 
-struct param { const char *name, *description, *dflt; enum check check; }; /* dflt NULL: must be given */
+struct param {
+	const char *name, *description, *dflt;
+	enum check check;
+}; /* dflt NULL: must be given */
 struct gw_doc {
 	const char *name, *description, *type;
 	struct param params[DOC_PARAMS];
-	const char *properties;               /* ready JSON; NULL: none */
-	bool inputs;                          /* has the preferences of shells */
+	const char *properties; /* ready JSON; NULL: none */
+	bool inputs;		/* has the preferences of shells */
 };
 
-#define PORT_PARAM { "portNumber", "Port number of the server on the instance", "80", CHECK_PORT }
-#define LOCAL_PARAM { "localPortNumber", "Port number on the client; 0: any", "0", CHECK_LOCAL_PORT }
-#define COMMAND_PARAM { "command", "The command to run on the instance", NULL, CHECK_TEXT }
+#define PORT_PARAM                                                                                                     \
+	{                                                                                                              \
+		"portNumber", "Port number of the server on the instance", "80", CHECK_PORT                            \
+	}
+#define LOCAL_PARAM                                                                                                    \
+	{                                                                                                              \
+		"localPortNumber", "Port number on the client; 0: any", "0", CHECK_LOCAL_PORT                          \
+	}
+#define COMMAND_PARAM                                                                                                  \
+	{                                                                                                              \
+		"command", "The command to run on the instance", NULL, CHECK_TEXT                                      \
+	}
 #define ON_EVERY_SYSTEM(config) "{\"linux\":" config ",\"macos\":" config ",\"windows\":" config "}"
 
 static const struct gw_doc docs[] = {
-	{ "SSM-SessionManagerRunShell", "Shell on the instance", "Standard_Stream", { { 0 } }, NULL, true },
-	{ "AWS-StartPortForwardingSession", "Forward a port of the instance", "Port", { PORT_PARAM, LOCAL_PARAM },
-	  "{\"portNumber\":\"{{ portNumber }}\",\"type\":\"LocalPortForwarding\",\"localPortNumber\":\"{{ localPortNumber }}\"}", false },
-	{ "AWS-StartPortForwardingSessionToRemoteHost", "Forward a port of a host behind the instance", "Port",
-	  { { "host", "Name or address of the host", "localhost", CHECK_HOST }, PORT_PARAM, LOCAL_PARAM },
-	  "{\"host\":\"{{ host }}\",\"portNumber\":\"{{ portNumber }}\",\"type\":\"LocalPortForwarding\","
-	  "\"localPortNumber\":\"{{ localPortNumber }}\"}", false },
-	{ "AWS-StartSSHSession", "One byte stream to the SSH server of the instance", "Port",
-	  { { "portNumber", "Port number of the SSH server", "22", CHECK_PORT } }, "{\"portNumber\":\"{{ portNumber }}\"}", false },
-	{ "AWS-StartInteractiveCommand", "Run one command on a terminal", "InteractiveCommands", { COMMAND_PARAM },
-	  ON_EVERY_SYSTEM("{\"commands\":\"{{ command }}\",\"runAsElevated\":false}"), true },
-	{ "AWS-StartNonInteractiveCommand", "Run one command without a terminal", "NonInteractiveCommands", { COMMAND_PARAM },
-	  ON_EVERY_SYSTEM("{\"commands\":\"{{ command }}\",\"runAsElevated\":false,\"separateOutputStream\":true}"), true },
+    {"SSM-SessionManagerRunShell", "Shell on the instance", "Standard_Stream", {{0}}, NULL, true},
+    {"AWS-StartPortForwardingSession",
+     "Forward a port of the instance",
+     "Port",
+     {PORT_PARAM, LOCAL_PARAM},
+     "{\"portNumber\":\"{{ portNumber }}\",\"type\":\"LocalPortForwarding\",\"localPortNumber\":\"{{ localPortNumber }}\"}",
+     false},
+    {"AWS-StartPortForwardingSessionToRemoteHost",
+     "Forward a port of a host behind the instance",
+     "Port",
+     {{"host", "Name or address of the host", "localhost", CHECK_HOST}, PORT_PARAM, LOCAL_PARAM},
+     "{\"host\":\"{{ host }}\",\"portNumber\":\"{{ portNumber }}\",\"type\":\"LocalPortForwarding\","
+     "\"localPortNumber\":\"{{ localPortNumber }}\"}",
+     false},
+    {"AWS-StartSSHSession",
+     "One byte stream to the SSH server of the instance",
+     "Port",
+     {{"portNumber", "Port number of the SSH server", "22", CHECK_PORT}},
+     "{\"portNumber\":\"{{ portNumber }}\"}",
+     false},
+    {"AWS-StartInteractiveCommand",
+     "Run one command on a terminal",
+     "InteractiveCommands",
+     {COMMAND_PARAM},
+     ON_EVERY_SYSTEM("{\"commands\":\"{{ command }}\",\"runAsElevated\":false}"),
+     true},
+    {"AWS-StartNonInteractiveCommand",
+     "Run one command without a terminal",
+     "NonInteractiveCommands",
+     {COMMAND_PARAM},
+     ON_EVERY_SYSTEM("{\"commands\":\"{{ command }}\",\"runAsElevated\":false,\"separateOutputStream\":true}"),
+     true},
 };
 
 const struct gw_doc *gw_doc_find(const char *name)
@@ -47,9 +78,15 @@ const struct gw_doc *gw_doc_find(const char *name)
 	return NULL;
 }
 
-const char *gw_doc_name(const struct gw_doc *d) { return d->name; }
+const char *gw_doc_name(const struct gw_doc *d)
+{
+	return d->name;
+}
 
-bool gw_doc_is_port(const struct gw_doc *d) { return strcmp(d->type, "Port") == 0; }
+bool gw_doc_is_port(const struct gw_doc *d)
+{
+	return strcmp(d->type, "Port") == 0;
+}
 
 /* Decimal, no sign, no leading zero, lo..65535. */
 static bool port_ok(const char *s, unsigned lo)
@@ -78,10 +115,14 @@ static bool host_ok(const char *s)
 static bool value_ok(enum check c, const char *v)
 {
 	switch (c) {
-	case CHECK_PORT: return port_ok(v, 1);
-	case CHECK_LOCAL_PORT: return port_ok(v, 0);
-	case CHECK_HOST: return host_ok(v);
-	case CHECK_TEXT: return *v && strlen(v) <= COMMAND_MAX;
+	case CHECK_PORT:
+		return port_ok(v, 1);
+	case CHECK_LOCAL_PORT:
+		return port_ok(v, 0);
+	case CHECK_HOST:
+		return host_ok(v);
+	case CHECK_TEXT:
+		return *v && strlen(v) <= COMMAND_MAX;
 	}
 	return false;
 }
@@ -115,7 +156,8 @@ int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct 
 	for (int i = 0; i < tnl_json_len(in); i++) {
 		const char *name = tnl_json_key(tnl_json_at(in, i));
 		if (!name || !param_find(d, name)) {
-			snprintf(why, cap, "Parameter \"%.64s\" is not defined in document %s", name ? name : "", d->name);
+			snprintf(why, cap, "Parameter \"%.64s\" is not defined in document %s", name ? name : "",
+				 d->name);
 			return TNL_EINVAL;
 		}
 	}
@@ -136,7 +178,8 @@ int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct 
 			return TNL_EINVAL;
 		}
 		if (!value_ok(p->check, v)) {
-			snprintf(why, cap, "Parameter \"%s\" has a value that document %s does not allow", p->name, d->name);
+			snprintf(why, cap, "Parameter \"%s\" has a value that document %s does not allow", p->name,
+				 d->name);
 			return TNL_EINVAL;
 		}
 		tnl_jw_kv(&w, p->name, v);

@@ -19,7 +19,10 @@
 #define DATA_KEY_MAX 1024u
 #define BLOB_MAX (1 + SALT + DATA_KEY_MAX + 16)
 
-struct gw_kms { uint8_t key[32]; char arn[256]; };
+struct gw_kms {
+	uint8_t key[32];
+	char arn[256];
+};
 
 /* --- the key file ------------------------------------------------------------ */
 static int read_private(const char *path, char *buf, size_t cap, char *why, size_t wcap)
@@ -67,8 +70,10 @@ struct gw_kms *gw_kms_load(const char *path, const char *key_id, const char *reg
 	struct gw_kms *k = tnl_calloc(1, sizeof(*k));
 	int n = k ? read_private(path, buf, sizeof(buf), why, cap) : -1;
 	if (n >= 0 && parse_key(buf, (size_t)n, k->key) != 0) {
-		snprintf(why, cap, "kms_key_file %s: wants 32 bytes, 64 hexadecimal digits or their base64; make one with: "
-			 "openssl rand -hex 32", path);
+		snprintf(why, cap,
+			 "kms_key_file %s: wants 32 bytes, 64 hexadecimal digits or their base64; make one with: "
+			 "openssl rand -hex 32",
+			 path);
 		n = -1;
 	}
 	tnl_wipe(buf, sizeof(buf));
@@ -85,7 +90,8 @@ struct gw_kms *gw_kms_load(const char *path, const char *key_id, const char *reg
 	tnl_hmac_sha256(k->key, sizeof(k->key), "tunneld key id", 14, id);
 	tnl_uuid_v4(id, id);
 	tnl_uuid_str(id, text);
-	snprintf(k->arn, sizeof(k->arn), "arn:aws:kms:%s:000000000000:key/%s", region && *region ? region : "local", text);
+	snprintf(k->arn, sizeof(k->arn), "arn:aws:kms:%s:000000000000:key/%s", region && *region ? region : "local",
+		 text);
 	return k;
 }
 
@@ -95,12 +101,20 @@ void gw_kms_free(struct gw_kms *k)
 		tnl_free_wiped(k, sizeof(*k));
 }
 
-const char *gw_kms_arn(const struct gw_kms *k) { return k ? k->arn : ""; }
+const char *gw_kms_arn(const struct gw_kms *k)
+{
+	return k ? k->arn : "";
+}
 
 /* --- the encryption context ----------------------------------------------------- */
-struct pair { const char *k, *v; };
+struct pair {
+	const char *k, *v;
+};
 
-static int pair_cmp(const void *a, const void *b) { return strcmp(((const struct pair *)a)->k, ((const struct pair *)b)->k); }
+static int pair_cmp(const void *a, const void *b)
+{
+	return strcmp(((const struct pair *)a)->k, ((const struct pair *)b)->k);
+}
 
 /* Sorted, each string with its length in front: one form for one context. */
 static int canonical_context(const struct tnl_json *ctx, struct tnl_buf *out)
@@ -111,7 +125,7 @@ static int canonical_context(const struct tnl_json *ctx, struct tnl_buf *out)
 		return TNL_ESYNTAX;
 	for (int i = 0; i < n; i++) {
 		const struct tnl_json *m = tnl_json_at(ctx, i);
-		pairs[i] = (struct pair){ tnl_json_key(m), tnl_json_str(m) };
+		pairs[i] = (struct pair){tnl_json_key(m), tnl_json_str(m)};
 		if (!pairs[i].k || !pairs[i].v)
 			return TNL_ESYNTAX;
 	}
@@ -143,7 +157,8 @@ static struct tnl_gcm *blob_cipher(const struct gw_kms *k, const uint8_t salt[SA
 /* Session keys only: users for sessions of their own, instances for sessions to themselves. */
 static bool context_allowed(struct gw_call *c, const struct tnl_json *ctx)
 {
-	const char *session = tnl_json_get_str(ctx, "aws:ssm:SessionId"), *target = tnl_json_get_str(ctx, "aws:ssm:TargetId");
+	const char *session = tnl_json_get_str(ctx, "aws:ssm:SessionId"),
+		   *target = tnl_json_get_str(ctx, "aws:ssm:TargetId");
 	const struct gw_session *s = session ? gw_session_get(c->g, session) : NULL;
 	if (!s || !target || s->state == GW_S_ENDED || strcmp(s->target, target) != 0)
 		return false;
@@ -182,7 +197,8 @@ static int check_call(struct gw_call *c, bool key_wanted, struct tnl_buf *aad)
 	}
 	if (!context_allowed(c, ctx)) {
 		gw_count(c->g, GW_C_AUTH_DENIED);
-		gw_call_fail(c, 400, "AccessDeniedException", "Not authorized to perform: kms:%s on this resource", c->op);
+		gw_call_fail(c, 400, "AccessDeniedException", "Not authorized to perform: kms:%s on this resource",
+			     c->op);
 		return -1;
 	}
 	return 0;
@@ -196,7 +212,7 @@ static void put_b64(struct tnl_jw *w, const char *key, const uint8_t *p, size_t 
 	tnl_wipe(text, sizeof(text));
 }
 
-static const uint8_t zero_nonce[12];          /* each blob has a key of its own */
+static const uint8_t zero_nonce[12]; /* each blob has a key of its own */
 
 static void answer(struct gw_call *c, const uint8_t *plain, size_t n, const uint8_t *blob, size_t bn)
 {
@@ -246,7 +262,9 @@ void gw_op_generate_data_key(struct gw_call *c)
 	blob[0] = BLOB_VERSION;
 	tnl_random(blob + 1, SALT);
 	struct tnl_gcm *g = blob_cipher(c->g->kms, blob + 1);
-	int rc = g ? tnl_gcm_seal(g, zero_nonce, plain, (size_t)n, tnl_buf_data(&aad), tnl_buf_len(&aad), blob + 1 + SALT) : TNL_ENOMEM;
+	int rc =
+	    g ? tnl_gcm_seal(g, zero_nonce, plain, (size_t)n, tnl_buf_data(&aad), tnl_buf_len(&aad), blob + 1 + SALT)
+	      : TNL_ENOMEM;
 	tnl_gcm_free(g);
 	if (rc != 0)
 		gw_call_fail(c, 500, "KMSInternalException", "The key could not be made");
@@ -274,11 +292,13 @@ void gw_op_decrypt(struct gw_call *c)
 	if (n > (int)overhead && blob[0] == BLOB_VERSION) {
 		struct tnl_gcm *g = blob_cipher(c->g->kms, blob + 1);
 		if (g)
-			rc = tnl_gcm_open(g, zero_nonce, blob + 1 + SALT, (size_t)n - 1 - SALT, tnl_buf_data(&aad), tnl_buf_len(&aad), plain);
+			rc = tnl_gcm_open(g, zero_nonce, blob + 1 + SALT, (size_t)n - 1 - SALT, tnl_buf_data(&aad),
+					  tnl_buf_len(&aad), plain);
 		tnl_gcm_free(g);
 	}
 	if (rc != 0)
-		gw_call_fail(c, 400, "InvalidCiphertextException", "The ciphertext does not belong to this key and context");
+		gw_call_fail(c, 400, "InvalidCiphertextException",
+			     "The ciphertext does not belong to this key and context");
 	else
 		answer(c, plain, (size_t)n - overhead, NULL, 0);
 	tnl_wipe(plain, sizeof(plain));

@@ -15,7 +15,7 @@
 struct gw_chunk {
 	struct gw_chunk *next;
 	size_t rd, wr, cap;
-	uint8_t data[];                       /* 4-byte length, frame, … */
+	uint8_t data[]; /* 4-byte length, frame, … */
 };
 
 int gw_queue_put(struct gw_queue *q, const void *p, size_t n)
@@ -26,7 +26,7 @@ int gw_queue_put(struct gw_queue *q, const void *p, size_t n)
 		c = tnl_malloc(sizeof(*c) + cap);
 		if (!c)
 			return TNL_ENOMEM;
-		*c = (struct gw_chunk){ .cap = cap };
+		*c = (struct gw_chunk){.cap = cap};
 		if (q->last)
 			q->last->next = c;
 		else
@@ -77,11 +77,14 @@ void gw_queue_clear(struct gw_queue *q)
 {
 	while (q->first)
 		drop_first(q);
-	*q = (struct gw_queue){ 0 };
+	*q = (struct gw_queue){0};
 }
 
 /* --- back-pressure ----------------------------------------------------------- */
-static struct gw_end *other(struct gw_end *e) { return &e->s->ends[e->role == GW_CLIENT ? GW_AGENT : GW_CLIENT]; }
+static struct gw_end *other(struct gw_end *e)
+{
+	return &e->s->ends[e->role == GW_CLIENT ? GW_AGENT : GW_CLIENT];
+}
 
 /* The link of `from` is read while what it sent and what still waits stays under the limit. */
 static void pausing(struct gw_end *from)
@@ -111,8 +114,7 @@ void gw_relay_pausing(struct gw_session *s)
 void gw_relay_room(void *arg)
 {
 	struct td_gateway *g = arg;
-	tnl_list_foreach_safe(it, &g->active)
-		gw_relay_pausing(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->active) gw_relay_pausing(tnl_container_of(it, struct gw_session, by_age));
 }
 
 /* --- sending --------------------------------------------------------------------- */
@@ -120,7 +122,8 @@ void gw_relay_room(void *arg)
 static void maybe_hold(struct gw_end *to, const uint8_t *p, size_t n)
 {
 	static const char type[] = "output_stream_data";
-	if (to->role != GW_CLIENT || !to->link->stock || n < TNL_MSG_HDR || tnl_get_be32(p + 112) != TNL_PT_HANDSHAKE_COMPLETE)
+	if (to->role != GW_CLIENT || !to->link->stock || n < TNL_MSG_HDR ||
+	    tnl_get_be32(p + 112) != TNL_PT_HANDSHAKE_COMPLETE)
 		return;
 	if (memcmp(p + 4, type, sizeof(type) - 1) != 0)
 		return;
@@ -130,7 +133,10 @@ static void maybe_hold(struct gw_end *to, const uint8_t *p, size_t n)
 	gw_count(g, GW_C_CLIENT_HOLDS);
 }
 
-static bool held_back(const struct gw_end *e) { return e->hold_until > e->s->g->l->now; }
+static bool held_back(const struct gw_end *e)
+{
+	return e->hold_until > e->s->g->l->now;
+}
 
 static int send_now(struct gw_end *to, const uint8_t *p, size_t n)
 {
@@ -160,7 +166,7 @@ static void forward(struct gw_end *to, const uint8_t *p, size_t n)
 {
 	if (to->link && !to->q.frames && !held_back(to) && send_now(to, p, n) == 0)
 		return;
-	if (gw_queue_put(&to->q, p, n) != 0) {  /* as if the network had lost it: the ends send it again */
+	if (gw_queue_put(&to->q, p, n) != 0) { /* as if the network had lost it: the ends send it again */
 		gw_count(to->s->g, GW_C_FRAMES_IGNORED);
 		return;
 	}
@@ -169,7 +175,7 @@ static void forward(struct gw_end *to, const uint8_t *p, size_t n)
 
 size_t gw_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n)
 {
-	struct tnl_msg m = { .type = t, .schema = 1, .created_ms = g->l->wall_ms, .payload = p, .plen = (uint32_t)n };
+	struct tnl_msg m = {.type = t, .schema = 1, .created_ms = g->l->wall_ms, .payload = p, .plen = (uint32_t)n};
 	tnl_uuid_new(m.id);
 	return tnl_msg_encode(out, &m);
 }
@@ -228,7 +234,7 @@ void gw_relay_attach(struct gw_end *e, struct gw_link *l)
 	bool both = o->link && s->state != GW_S_ENDED;
 	if (both)
 		tell_lost(s, e->role == GW_CLIENT);
-	gw_relay_flush(e);                    /* what waited for it */
+	gw_relay_flush(e); /* what waited for it */
 	if (both) {
 		publication(e, TNL_MT_START_PUBLICATION, false);
 		publication(o, TNL_MT_START_PUBLICATION, false);
@@ -272,7 +278,7 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 	struct gw_end *from = l->end;
 	struct gw_session *s = from->s;
 	struct tnl_msg m;
-	struct tnl_msg_fault fault = { NULL };
+	struct tnl_msg_fault fault = {NULL};
 	int rc = tnl_msg_peek(p, n, &m, &fault);
 	if (rc != 0 && rc != TNL_ETYPE) {
 		gw_link_complain(l, "malformed message", fault.field ? fault.field : "length");
@@ -288,7 +294,7 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 		forward(other(from), p, n);
 	} else if (rc == 0 && m.type == TNL_MT_SESSION_STATE && !client) {
 		session_state(l, &m);
-	} else {                              /* nothing else has any business on a data channel */
+	} else { /* nothing else has any business on a data channel */
 		gw_link_complain(l, "message of a type that this end does not send", "MessageType");
 	}
 }

@@ -18,7 +18,7 @@ int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_i
 	tnl_random(raw, sizeof(raw));
 	tnl_b64(raw, sizeof(raw), out);
 	tnl_wipe(raw, sizeof(raw));
-	if (t->n == GW_TOKENS) {              /* the oldest gives way */
+	if (t->n == GW_TOKENS) { /* the oldest gives way */
 		memmove(&t->v[0], &t->v[1], (GW_TOKENS - 1) * sizeof(t->v[0]));
 		t->n--;
 	}
@@ -34,7 +34,8 @@ int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_i
 	return 0;
 }
 
-int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id, const char **field)
+int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id,
+		 const char **field)
 {
 	uint8_t hash[32];
 	unsigned found = GW_TOKENS;
@@ -48,7 +49,7 @@ int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, c
 	}
 	struct gw_token k = t->v[found];
 	memmove(&t->v[found], &t->v[found + 1], (t->n - found - 1) * sizeof(t->v[0]));
-	t->n--;                               /* whatever follows: it can never be used again */
+	t->n--; /* whatever follows: it can never be used again */
 	if (k.expires_ms <= g->l->wall_ms) {
 		*field = "token expiry";
 		return TNL_EEXPIRED;
@@ -87,10 +88,20 @@ static void add_tokens(struct td_store_session *r, const struct gw_end *e)
 void gw_session_save(struct gw_session *s, td_store_done *fn, void *ctx)
 {
 	struct td_store_session r = {
-		.id = s->id, .owner = s->owner, .target = s->target, .document = s->document, .parameters = s->parameters,
-		.reason = s->reason, .client_id = s->ends[GW_CLIENT].client_id, .output = s->output,
-		.started_ms = s->started_ms, .ended_ms = s->ended_ms, .expires_ms = s->expires_ms,
-		.status = s->state == GW_S_ENDED ? s->status : s->state == GW_S_CONNECTED ? "Connected" : "Connecting",
+	    .id = s->id,
+	    .owner = s->owner,
+	    .target = s->target,
+	    .document = s->document,
+	    .parameters = s->parameters,
+	    .reason = s->reason,
+	    .client_id = s->ends[GW_CLIENT].client_id,
+	    .output = s->output,
+	    .started_ms = s->started_ms,
+	    .ended_ms = s->ended_ms,
+	    .expires_ms = s->expires_ms,
+	    .status = s->state == GW_S_ENDED	   ? s->status
+		      : s->state == GW_S_CONNECTED ? "Connected"
+						   : "Connecting",
 	};
 	add_tokens(&r, &s->ends[GW_CLIENT]);
 	add_tokens(&r, &s->ends[GW_AGENT]);
@@ -123,8 +134,8 @@ static struct gw_session *session_alloc(struct td_gateway *g, const char *id)
 	return s;
 }
 
-static bool fill(struct gw_session *s, const char *owner, const char *target, const char *document, const char *parameters,
-		 const char *reason)
+static bool fill(struct gw_session *s, const char *owner, const char *target, const char *document,
+		 const char *parameters, const char *reason)
 {
 	s->owner = tnl_strdup(owner);
 	s->target = tnl_strdup(target);
@@ -142,7 +153,10 @@ static void activate(struct gw_session *s, struct gw_instance *i)
 	s->g->nactive++;
 }
 
-struct gw_session *gw_session_get(struct td_gateway *g, const char *id) { return tnl_map_get_str(g->sessions, id); }
+struct gw_session *gw_session_get(struct td_gateway *g, const char *id)
+{
+	return tnl_map_get_str(g->sessions, id);
+}
 
 struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,
 				  const char *document, const char *parameters, const char *reason)
@@ -152,7 +166,8 @@ struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_con
 	size_t n = 0;
 	for (; n < 64 && u->name[n]; n++) {
 		char c = u->name[n];
-		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._@-", c);
+		bool plain =
+		    (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._@-", c);
 		id[n] = plain ? c : '-';
 	}
 	tnl_random(rnd, sizeof(rnd));
@@ -229,9 +244,10 @@ static void restore_one(void *ctx, const struct td_store_session *r)
 	s->state = strcmp(r->status, "Connected") == 0 ? GW_S_CONNECTED : GW_S_CONNECTING;
 	s->ends[GW_CLIENT].seen = s->ends[GW_AGENT].seen = s->agent_lost = s->state == GW_S_CONNECTED;
 	if (s->expires_ms)
-		s->expires = s->expires_ms > g->l->wall_ms ? g->l->now + (s->expires_ms - g->l->wall_ms) * TD_MS : g->l->now;
+		s->expires =
+		    s->expires_ms > g->l->wall_ms ? g->l->now + (s->expires_ms - g->l->wall_ms) * TD_MS : g->l->now;
 	struct gw_instance *i = gw_instance_get(g, s->target);
-	if (!i) {                             /* its section has gone from the configuration */
+	if (!i) { /* its section has gone from the configuration */
 		s->state = GW_S_ENDED;
 		s->status = "Terminated";
 		s->ended_ms = g->l->wall_ms;
@@ -275,8 +291,11 @@ static int write_closed(struct gw_session *s, struct tnl_buf *b)
 	char id[TNL_UUID_STR];
 	tnl_uuid_new(u);
 	tnl_uuid_str(u, id);
-	struct tnl_channel_closed c = { .message_id = id, .session_id = s->id, .destination_id = s->id, .output = s->output,
-					.created_ms = s->g->l->wall_ms };
+	struct tnl_channel_closed c = {.message_id = id,
+				       .session_id = s->id,
+				       .destination_id = s->id,
+				       .output = s->output,
+				       .created_ms = s->g->l->wall_ms};
 	tnl_buf_init(b, 64 * 1024);
 	return tnl_channel_closed_write(b, &c);
 }
@@ -307,15 +326,15 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 		return;
 	struct td_gateway *g = s->g;
 	struct gw_instance *inst = s->inst;
-	td_info("gateway", s->id, "session ended status=%s owner=%s target=%s output=\"%s\"", status, s->owner, s->target,
-		output ? output : "");
+	td_info("gateway", s->id, "session ended status=%s owner=%s target=%s output=\"%s\"", status, s->owner,
+		s->target, output ? output : "");
 	s->state = GW_S_ENDED;
 	s->status = status;
 	s->ended_ms = g->l->wall_ms;
 	s->ended = g->l->now;
 	tnl_free(s->output);
 	s->output = tnl_strdup(output ? output : "");
-	s->ends[GW_AGENT].tokens.n = 0;       /* a client's stay: whoever still comes with one hears why */
+	s->ends[GW_AGENT].tokens.n = 0; /* a client's stay: whoever still comes with one hears why */
 	tnl_list_remove(&s->by_instance);
 	s->inst = NULL;
 	tnl_list_remove(&s->by_age);
@@ -323,7 +342,7 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	g->nactive--;
 	g->nhistory++;
 	gw_count(g, GW_C_SESSIONS_ENDED);
-	gw_relay_drop(&s->ends[GW_AGENT]);    /* nobody reads that any more; the client still gets what waits for it */
+	gw_relay_drop(&s->ends[GW_AGENT]); /* nobody reads that any more; the client still gets what waits for it */
 	if (!s->ends[GW_CLIENT].link)
 		gw_relay_drop(&s->ends[GW_CLIENT]);
 	send_closed(s, inst);
@@ -352,7 +371,8 @@ void gw_session_free(struct gw_session *s)
 			gw_link_free(l);
 		gw_relay_drop(&s->ends[i]);
 	}
-	tnl_list_foreach(it, &g->calls) {
+	tnl_list_foreach(it, &g->calls)
+	{
 		struct gw_call *c = tnl_container_of(it, struct gw_call, node);
 		if (c->s == s)
 			c->s = NULL;
@@ -387,7 +407,8 @@ void gw_session_seen(struct gw_session *s)
 
 void gw_sessions_recheck(struct td_gateway *g)
 {
-	tnl_list_foreach_safe(it, &g->active) {
+	tnl_list_foreach_safe(it, &g->active)
+	{
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		const struct td_user_config *u = gw_auth_user(g, s->owner);
 		if (!u || !gw_auth_may_reach(u, s->target) || !s->inst->cfg)
@@ -396,7 +417,10 @@ void gw_sessions_recheck(struct td_gateway *g)
 }
 
 /* --- the timer ------------------------------------------------------------------ */
-static uint64_t min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t min64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
 
 static uint64_t idle_deadline(const struct gw_session *s)
 {
@@ -459,7 +483,7 @@ static void on_linger(struct gw_session *s)
 {
 	uint64_t now = s->g->l->now;
 	if (s->ends[GW_CLIENT].link && s->ends[GW_CLIENT].q.frames && now < s->ended + GW_LAST_WORDS_NS) {
-		s->linger_until = now + GW_LINGER_NS;   /* it is still reading what came before the end */
+		s->linger_until = now + GW_LINGER_NS; /* it is still reading what came before the end */
 		return;
 	}
 	for (int i = 0; i < 2; i++) {
@@ -493,8 +517,9 @@ static void on_timer(void *arg)
 		gw_session_end(s, "Terminated", GW_IDLE_TEXT);
 	} else if (agent_deadline(s) <= now) {
 		gw_count(g, GW_C_AGENTS_LOST);
-		gw_session_end(s, "Failed", s->ends[GW_AGENT].seen ? "The agent on the target no longer knows this session."
-			       : "The agent on the target did not open the session.");
+		gw_session_end(s, "Failed",
+			       s->ends[GW_AGENT].seen ? "The agent on the target no longer knows this session."
+						      : "The agent on the target did not open the session.");
 	} else {
 		gw_session_rearm(s);
 	}

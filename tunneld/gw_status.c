@@ -3,20 +3,37 @@
 #include "lib/alloc.h"
 #include <string.h>
 
-#define STATUS_SESSIONS 1000                  /* listed one by one; the rest is only counted */
+#define STATUS_SESSIONS 1000 /* listed one by one; the rest is only counted */
 
 static const char *const counter_names[GW_C_COUNT] = {
-	[GW_C_API_CALLS] = "api_calls", [GW_C_API_ERRORS] = "api_errors", [GW_C_HTTP_REFUSED] = "http_refused",
-	[GW_C_AUTH_MISSING] = "auth_missing", [GW_C_AUTH_MALFORMED] = "auth_malformed",
-	[GW_C_AUTH_UNKNOWN_KEY] = "auth_unknown_key", [GW_C_AUTH_SIGNATURE] = "auth_signature", [GW_C_AUTH_CLOCK] = "auth_clock",
-	[GW_C_AUTH_DENIED] = "auth_denied", [GW_C_TOKENS_ISSUED] = "tokens_issued", [GW_C_TOKENS_USED] = "tokens_used",
-	[GW_C_TOKENS_REFUSED] = "tokens_refused", [GW_C_LINKS_OPENED] = "links_opened", [GW_C_LINKS_REPLACED] = "links_replaced",
-	[GW_C_LINKS_BROKEN] = "links_broken", [GW_C_FRAMES_REFUSED] = "frames_refused", [GW_C_FRAMES_IGNORED] = "frames_ignored",
-	[GW_C_FRAMES_RELAYED] = "frames_relayed", [GW_C_BYTES_RELAYED] = "bytes_relayed", [GW_C_READ_PAUSES] = "read_pauses",
-	[GW_C_CLIENT_HOLDS] = "client_holds", [GW_C_SESSIONS_STARTED] = "sessions_started",
-	[GW_C_SESSIONS_RESUMED] = "sessions_resumed", [GW_C_SESSIONS_RESTORED] = "sessions_restored",
-	[GW_C_SESSIONS_ENDED] = "sessions_ended", [GW_C_IDLE_TIMEOUTS] = "idle_timeouts", [GW_C_MAX_DURATIONS] = "max_durations",
-	[GW_C_AGENTS_LOST] = "agents_lost",
+    [GW_C_API_CALLS] = "api_calls",
+    [GW_C_API_ERRORS] = "api_errors",
+    [GW_C_HTTP_REFUSED] = "http_refused",
+    [GW_C_AUTH_MISSING] = "auth_missing",
+    [GW_C_AUTH_MALFORMED] = "auth_malformed",
+    [GW_C_AUTH_UNKNOWN_KEY] = "auth_unknown_key",
+    [GW_C_AUTH_SIGNATURE] = "auth_signature",
+    [GW_C_AUTH_CLOCK] = "auth_clock",
+    [GW_C_AUTH_DENIED] = "auth_denied",
+    [GW_C_TOKENS_ISSUED] = "tokens_issued",
+    [GW_C_TOKENS_USED] = "tokens_used",
+    [GW_C_TOKENS_REFUSED] = "tokens_refused",
+    [GW_C_LINKS_OPENED] = "links_opened",
+    [GW_C_LINKS_REPLACED] = "links_replaced",
+    [GW_C_LINKS_BROKEN] = "links_broken",
+    [GW_C_FRAMES_REFUSED] = "frames_refused",
+    [GW_C_FRAMES_IGNORED] = "frames_ignored",
+    [GW_C_FRAMES_RELAYED] = "frames_relayed",
+    [GW_C_BYTES_RELAYED] = "bytes_relayed",
+    [GW_C_READ_PAUSES] = "read_pauses",
+    [GW_C_CLIENT_HOLDS] = "client_holds",
+    [GW_C_SESSIONS_STARTED] = "sessions_started",
+    [GW_C_SESSIONS_RESUMED] = "sessions_resumed",
+    [GW_C_SESSIONS_RESTORED] = "sessions_restored",
+    [GW_C_SESSIONS_ENDED] = "sessions_ended",
+    [GW_C_IDLE_TIMEOUTS] = "idle_timeouts",
+    [GW_C_MAX_DURATIONS] = "max_durations",
+    [GW_C_AGENTS_LOST] = "agents_lost",
 };
 
 static void kv_bool(struct tnl_jw *w, const char *key, bool v)
@@ -28,8 +45,7 @@ static void kv_bool(struct tnl_jw *w, const char *key, bool v)
 static int64_t links(struct td_gateway *g)
 {
 	int64_t n = 0;
-	tnl_list_foreach(it, &g->links)
-		n++;
+	tnl_list_foreach(it, &g->links) n++;
 	return n;
 }
 
@@ -88,7 +104,8 @@ static void sessions(struct td_gateway *g, struct tnl_jw *w)
 	tnl_jw_kvi(w, "sessions_history", (int64_t)g->nhistory);
 	tnl_jw_key(w, "sessions");
 	tnl_jw_arr(w);
-	tnl_list_foreach(it, &g->active) {
+	tnl_list_foreach(it, &g->active)
+	{
 		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		if (left-- == 0)
 			break;

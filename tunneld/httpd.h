@@ -6,13 +6,15 @@
 #include "lib/http.h"
 #include "tunneld/wslink.h"
 
-struct td_httpd; struct td_request;
+struct td_httpd;
+struct td_request;
 struct td_httpd_config {
-	const struct td_addr *addrs; int naddrs; /* copied; unix sockets too */
-	struct tnl_tls_ctx *tls;                 /* NULL: plain; a reference is taken */
-	size_t body_max;                         /* 64 KiB */
-	unsigned per_peer_max;                   /* connections per address; 0: 256 */
-	uint64_t head_timeout_ns;                /* 10 s */
+	const struct td_addr *addrs;
+	int naddrs;		  /* copied; unix sockets too */
+	struct tnl_tls_ctx *tls;  /* NULL: plain; a reference is taken */
+	size_t body_max;	  /* 64 KiB */
+	unsigned per_peer_max;	  /* connections per address; 0: 256 */
+	uint64_t head_timeout_ns; /* 10 s */
 	/* A whole request. Answer with td_request_reply or td_request_upgrade, now or later. */
 	void (*request)(void *ctx, struct td_request *r);
 	/* The peer went away before the answer: drop the pointer. */
@@ -25,7 +27,8 @@ struct td_httpd_config {
 struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *c, char *why, size_t cap);
 void td_httpd_free(struct td_httpd *h);
 void td_httpd_stop_listening(struct td_httpd *h);
-void td_httpd_set_tls(struct td_httpd *h, struct tnl_tls_ctx *tls); /* for connections from now on; a reference is taken */
+void td_httpd_set_tls(struct td_httpd *h,
+		      struct tnl_tls_ctx *tls); /* for connections from now on; a reference is taken */
 int td_httpd_addr(const struct td_httpd *h, int i, struct td_addr *out);
 size_t td_httpd_connections(const struct td_httpd *h);
 
@@ -33,13 +36,16 @@ const struct tnl_http_head *td_request_head(const struct td_request *r);
 const uint8_t *td_request_body(const struct td_request *r, size_t *n);
 const char *td_request_peer(const struct td_request *r);
 const struct td_addr *td_request_peer_addr(const struct td_request *r);
-void td_request_set_user(struct td_request *r, void *u); void *td_request_user(const struct td_request *r);
+void td_request_set_user(struct td_request *r, void *u);
+void *td_request_user(const struct td_request *r);
 /* Ends the request: r is not to be used after it. content_type NULL: none. Connection: close is added when `close`
  * was asked for by the peer or the server is stopping. */
-void td_request_reply(struct td_request *r, int status, const char *content_type, const char *const (*headers)[2], size_t n,
-		      const void *body, size_t len);
-bool td_request_is_upgrade(const struct td_request *r);   /* a valid WebSocket upgrade (version 13, key) */
-/* Answers 101 and turns the connection into a link. r is not to be used after it. NULL: no memory, connection dropped. */
-struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslink_opts *o, const struct td_wslink_cb *cb, void *ctx);
+void td_request_reply(struct td_request *r, int status, const char *content_type, const char *const (*headers)[2],
+		      size_t n, const void *body, size_t len);
+bool td_request_is_upgrade(const struct td_request *r); /* a valid WebSocket upgrade (version 13, key) */
+/* Answers 101 and turns the connection into a link. r is not to be used after it. NULL: no memory, connection dropped.
+ */
+struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslink_opts *o,
+				     const struct td_wslink_cb *cb, void *ctx);
 
 #endif

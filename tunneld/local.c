@@ -294,8 +294,9 @@ static void local_status(void *ctx, struct tnl_buf *b)
 	tnl_jw_kv(&w, "endpoint", *o->endpoint ? o->endpoint : NULL);
 	tnl_jw_kv(&w, "target", o->d.cfg->agent.instance_id);
 	if (!o->own_roles) {
-		static const char *const names[][2] = {
-		    {"ca_file", "ca.pem"}, {"credentials_file", "credentials"}, {"config_file", "config"}};
+		static const char *const names[][2] = {{"ca_file", "ca.pem"},
+						       {"credentials_file", "credentials"},
+						       {"config_file", "config"}};
 		for (int i = 0; i < 3; i++) {
 			char *path = td_state_file(&o->d.state, names[i][1]);
 			tnl_jw_kv(&w, names[i][0], path);

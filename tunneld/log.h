@@ -9,10 +9,14 @@ enum td_log_format { TD_LOG_TEXT, TD_LOG_JSON };
 void td_log_setup(enum tnl_log_level max, enum td_log_format f); /* also installs the library's sink */
 /* session may be NULL. fmt gives a sentence, then key=value pairs. */
 void td_log(enum tnl_log_level level, const char *module, const char *session, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+    __attribute__((format(printf, 4, 5)));
 #define td_error(mod, ses, ...) td_log(TNL_LOG_ERROR, mod, ses, __VA_ARGS__)
 #define td_warn(mod, ses, ...) td_log(TNL_LOG_WARN, mod, ses, __VA_ARGS__)
 #define td_info(mod, ses, ...) td_log(TNL_LOG_INFO, mod, ses, __VA_ARGS__)
-#define td_debug(mod, ses, ...) do { if (tnl_log_on(TNL_LOG_DEBUG)) td_log(TNL_LOG_DEBUG, mod, ses, __VA_ARGS__); } while (0)
+#define td_debug(mod, ses, ...)                                                                                        \
+	do {                                                                                                           \
+		if (tnl_log_on(TNL_LOG_DEBUG))                                                                         \
+			td_log(TNL_LOG_DEBUG, mod, ses, __VA_ARGS__);                                                  \
+	} while (0)
 
 #endif

@@ -15,8 +15,8 @@ struct td_deferred;
 struct td_wake;
 struct td_loop {
 	struct ev_loop *ev;
-	uint64_t now;     /* CLOCK_MONOTONIC ns, sampled once per turn */
-	uint64_t wall_ms; /* CLOCK_REALTIME ms, sampled with it */
+	uint64_t now;	    /* CLOCK_MONOTONIC ns, sampled once per turn */
+	uint64_t wall_ms;   /* CLOCK_REALTIME ms, sampled with it */
 	struct td_dns *dns; /* c-ares resolver, made on first use */
 	/* private below */
 	struct td_deferred *deferred;
@@ -25,9 +25,9 @@ struct td_loop {
 	ev_prepare prepare;
 	ev_idle idle;
 };
-struct td_loop *td_loop_new(void); /* also sets SIGPIPE to ignored */
+struct td_loop *td_loop_new(void);    /* also sets SIGPIPE to ignored */
 void td_loop_free(struct td_loop *l); /* runs what is deferred first */
-void td_loop_run(struct td_loop *l); /* until td_loop_stop */
+void td_loop_run(struct td_loop *l);  /* until td_loop_stop */
 void td_loop_stop(struct td_loop *l);
 void td_loop_update(struct td_loop *l); /* sample the clocks now */
 /* fn(arg) runs after the current callbacks have returned (before the loop sleeps), in

@@ -58,7 +58,7 @@ static int sink_of(const struct td_pipe *p, uint32_t ptype)
 /* write(2) that never blocks: a descriptor of somebody else may be without O_NONBLOCK. */
 static ssize_t sink_write(const struct td_pipe *p, int fd, const uint8_t *b, size_t n)
 {
-	struct pollfd pfd = { fd, POLLOUT, 0 };
+	struct pollfd pfd = {fd, POLLOUT, 0};
 
 	if (p->own_fds || (fcntl(fd, F_GETFL) & O_NONBLOCK))
 		return write(fd, b, n);
@@ -66,7 +66,8 @@ static ssize_t sink_write(const struct td_pipe *p, int fd, const uint8_t *b, siz
 		errno = EAGAIN;
 		return -1;
 	}
-	return write(fd, b, n < BLOCKING_CHUNK ? n : BLOCKING_CHUNK); /* a writable pipe takes as much without waiting */
+	return write(fd, b,
+		     n < BLOCKING_CHUNK ? n : BLOCKING_CHUNK); /* a writable pipe takes as much without waiting */
 }
 
 static void watch_sink(struct td_pipe *p, int fd)
@@ -132,7 +133,8 @@ static void drain_kept(struct td_pipe *p)
 
 	ev_io_stop(p->pump->loop->ev, &p->wr);
 	while (p->st && !p->dying && (n = tnl_stream_peek(p->st, &b)) > 0) {
-		tnl_stream_consume(p->st, sink_put(p, sink_of(p, tnl_stream_kept_ptype(p->st)), b, n), p->pump->loop->now);
+		tnl_stream_consume(p->st, sink_put(p, sink_of(p, tnl_stream_kept_ptype(p->st)), b, n),
+				   p->pump->loop->now);
 		if (ev_is_active(&p->wr))
 			return;
 	}
@@ -173,7 +175,7 @@ static void source_ended(struct td_pipe *p, bool second)
 
 static ssize_t source_read(const struct td_pipe *p, bool second, uint8_t *b, size_t cap)
 {
-	struct pollfd pfd = { p->in_fd, POLLIN, 0 };
+	struct pollfd pfd = {p->in_fd, POLLIN, 0};
 	if (second)
 		return read(p->src2_fd, b, cap);
 	if (p->blocking && poll(&pfd, 1, 0) != 1) {

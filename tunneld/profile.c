@@ -15,7 +15,7 @@ struct section {
 	struct prop *props; /* the latest first */
 	enum td_profile_kind kind;
 	enum td_profile_file file;
-	bool prefixed;      /* [profile default] wins over [default] */
+	bool prefixed; /* [profile default] wins over [default] */
 	char name[];
 };
 
@@ -25,9 +25,9 @@ struct td_profiles {
 
 struct parser {
 	struct td_profiles *p;
-	struct section *section;   /* NULL: none yet, or one that is none of our business */
-	struct prop *parent;       /* the property that an indented line belongs to */
-	size_t indent;             /* of the parent */
+	struct section *section; /* NULL: none yet, or one that is none of our business */
+	struct prop *parent;	 /* the property that an indented line belongs to */
+	size_t indent;		 /* of the parent */
 	bool any_section, nested;
 	enum td_profile_file file;
 	const char *name;
@@ -271,7 +271,8 @@ static int property_line(struct parser *x, const char *s, size_t n, size_t inden
 		return append(x, x->parent, s, n);
 	eq = memchr(s, '=', n);
 	if (!eq)
-		return wrong(x, indented ? "KEY = VALUE is wanted in a nested setting" : "KEY = VALUE or [SECTION] is wanted");
+		return wrong(x, indented ? "KEY = VALUE is wanted in a nested setting"
+					 : "KEY = VALUE or [SECTION] is wanted");
 	klen = (size_t)(eq - s);
 	value = eq + 1;
 	vlen = n - klen - 1;

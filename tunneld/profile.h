@@ -13,13 +13,14 @@ enum td_profile_file { TD_CONFIG_FILE, TD_CREDENTIALS_FILE };
 #define TD_PROFILE_FILE_MAX (1u << 20)
 
 struct td_profiles;
-struct td_profiles *td_profiles_new(void);              /* NULL: no memory */
-void td_profiles_free(struct td_profiles *p);           /* wipes the values */
+struct td_profiles *td_profiles_new(void);    /* NULL: no memory */
+void td_profiles_free(struct td_profiles *p); /* wipes the values */
 /* Adds the text of one file. name: for errors. 0, TNL_ENOMEM, or TNL_ESYNTAX and *why = "NAME:LINE: what is wrong". */
 int td_profiles_parse(struct td_profiles *p, const char *text, size_t n, enum td_profile_file file, const char *name,
 		      char *why, size_t cap) TNL_MUST_USE;
 bool td_profiles_has(const struct td_profiles *p, enum td_profile_kind kind, const char *section);
 /* Borrowed until free; NULL: not set. An empty value counts as not set. Keys in lower case. */
-const char *td_profiles_get(const struct td_profiles *p, enum td_profile_kind kind, const char *section, const char *key);
+const char *td_profiles_get(const struct td_profiles *p, enum td_profile_kind kind, const char *section,
+			    const char *key);
 
 #endif

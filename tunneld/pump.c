@@ -83,7 +83,8 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 		td_pipe_peer_reset(pipe, reason);
 		return;
 	}
-	tnl_list_foreach(it, &p->events) {
+	tnl_list_foreach(it, &p->events)
+	{
 		struct event *e = tnl_container_of(it, struct event, node);
 		if (e->kind == EV_OPEN && e->st == st) { /* the owner never heard of it */
 			e->kind = EV_CANCELLED;
@@ -99,7 +100,8 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 bool td_pump_forget_(struct td_pump *p, const struct tnl_stream *st)
 {
 	bool found = false;
-	tnl_list_foreach_safe(it, &p->events) {
+	tnl_list_foreach_safe(it, &p->events)
+	{
 		struct event *e = tnl_container_of(it, struct event, node);
 		if (e->st == st) {
 			event_free(e);
@@ -171,9 +173,17 @@ static void on_closed(void *ctx, int err, const char *text)
 }
 
 static const struct tnl_session_cb session_cb = {
-	.on_ready = on_ready, .on_open = on_open, .on_data = on_data, .on_eof = on_eof, .on_reset = on_reset,
-	.on_size = on_size, .on_exit_code = on_exit_code, .on_flag = on_flag, .on_publication = on_publication,
-	.on_kms = on_kms, .on_closed = on_closed,
+    .on_ready = on_ready,
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_eof = on_eof,
+    .on_reset = on_reset,
+    .on_size = on_size,
+    .on_exit_code = on_exit_code,
+    .on_flag = on_flag,
+    .on_publication = on_publication,
+    .on_kms = on_kms,
+    .on_closed = on_closed,
 };
 
 static void tell(struct td_pump *p, struct event *e)
@@ -211,11 +221,14 @@ static void tell(struct td_pump *p, struct event *e)
 		break;
 	case EV_KMS:
 		if (cb->kms)
-			cb->kms(p->ctx, &(struct tnl_kms_request){ .generate = e->a, .key_id = e->text,
-				.challenge = e->challenge, .ciphertext = e->blob, .ciphertext_len = e->blob_len });
+			cb->kms(p->ctx, &(struct tnl_kms_request){.generate = e->a,
+								  .key_id = e->text,
+								  .challenge = e->challenge,
+								  .ciphertext = e->blob,
+								  .ciphertext_len = e->blob_len});
 		else
-			tnl_session_kms_result(p->session, TNL_EREFUSED, NULL, 0, NULL, 0, "encryption not possible here",
-					       p->loop->now);
+			tnl_session_kms_result(p->session, TNL_EREFUSED, NULL, 0, NULL, 0,
+					       "encryption not possible here", p->loop->now);
 		break;
 	case EV_CLOSED:
 		if (cb->closed)
@@ -261,7 +274,10 @@ static void link_closed(void *ctx, int err, uint16_t code, int http_status, cons
 }
 
 static const struct td_wslink_cb link_cb = {
-	.message = link_message, .batch_end = link_batch_end, .writable = link_batch_end, .closed = link_closed,
+    .message = link_message,
+    .batch_end = link_batch_end,
+    .writable = link_batch_end,
+    .closed = link_closed,
 };
 
 void td_pump_attach(struct td_pump *p, struct td_wslink *w)
@@ -367,8 +383,8 @@ static bool move_out(struct td_pump *p)
 			r = td_wslink_send(p->link, TNL_WS_BINARY, b, n);
 			if (r < 0) {
 				/* Cannot happen while room() keeps its word; the channel sends it again. */
-				td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=%s", n,
-					tnl_err_name(r));
+				td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=%s",
+					n, tnl_err_name(r));
 				return false;
 			}
 			continue;
@@ -513,8 +529,7 @@ void td_pump_free(struct td_pump *p)
 	td_timer_stop(&p->timer);
 	if (p->room_asked)
 		td_memory_off_room(memory_room, p);
-	tnl_list_foreach_safe(it, &p->pipes)
-		td_pipe_destroy(tnl_container_of(it, struct td_pipe, node), true);
+	tnl_list_foreach_safe(it, &p->pipes) td_pipe_destroy(tnl_container_of(it, struct td_pipe, node), true);
 	while (!tnl_list_empty(&p->events))
 		event_free(tnl_container_of(p->events.next, struct event, node));
 	if (p->link) {

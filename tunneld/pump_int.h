@@ -11,37 +11,42 @@ struct td_pump {
 	void *ctx;
 	struct td_wslink *link;
 	struct td_timer timer;
-	struct tnl_list pipes;   /* td_pipe.node */
+	struct tnl_list pipes;	   /* td_pipe.node */
 	struct tnl_list unsettled; /* td_pipe.unsettled: something ended, look at it after the session returned */
-	struct tnl_list events;  /* what the session reported, told to the owner after it returned */
+	struct tnl_list events;	   /* what the session reported, told to the owner after it returned */
 	size_t npipes;
-	size_t memory_told;      /* what td_memory knows of this session */
-	unsigned fed, sent;      /* messages of the run that is going on */
+	size_t memory_told; /* what td_memory knows of this session */
+	unsigned fed, sent; /* messages of the run that is going on */
 	size_t fed_bytes;
-	bool sent_ack;           /* the last one was an ack */
-	int depth;               /* > 0: inside the session or a callback */
+	bool sent_ack; /* the last one was an ack */
+	int depth;     /* > 0: inside the session or a callback */
 	bool kicked, dead, room_asked;
-	bool link_lost; int lost_err; uint16_t lost_code; char lost_why[160];
+	bool link_lost;
+	int lost_err;
+	uint16_t lost_code;
+	char lost_why[160];
 };
 
 struct td_pipe {
 	struct tnl_list node, unsettled;
 	struct td_pump *pump;
-	struct tnl_stream *st;      /* NULL once the stream is over (lingering) */
-	int in_fd, out_fd, err_fd;  /* err_fd: where StdErr goes; -1: to out_fd */
-	int src2_fd;                /* second source, goes out as StdErr; -1 none */
+	struct tnl_stream *st;	   /* NULL once the stream is over (lingering) */
+	int in_fd, out_fd, err_fd; /* err_fd: where StdErr goes; -1: to out_fd */
+	int src2_fd;		   /* second source, goes out as StdErr; -1 none */
 	bool own_fds, socket;
-	bool blocking;              /* in_fd is not O_NONBLOCK and not ours to change: ask before each read */
-	bool end_sink; int sink_flags; /* td_pipe_end_sink */
+	bool blocking; /* in_fd is not O_NONBLOCK and not ours to change: ask before each read */
+	bool end_sink;
+	int sink_flags; /* td_pipe_end_sink */
 	const char *at_eof;
-	ev_io rd, wr, rd2;          /* wr watches the sink of what is kept */
-	bool rd_ready, rd2_ready;   /* a source has something (its watcher rests meanwhile) */
-	bool turn2;                 /* whose turn it is when both have */
-	bool rd_eof, rd2_eof;       /* local source has ended */
-	bool wr_shut;               /* local sink has been shut */
-	bool peer_eof, peer_full;   /* peer ended its direction / both */
+	ev_io rd, wr, rd2;	  /* wr watches the sink of what is kept */
+	bool rd_ready, rd2_ready; /* a source has something (its watcher rests meanwhile) */
+	bool turn2;		  /* whose turn it is when both have */
+	bool rd_eof, rd2_eof;	  /* local source has ended */
+	bool wr_shut;		  /* local sink has been shut */
+	bool peer_eof, peer_full; /* peer ended its direction / both */
 	bool drained_told;
-	bool dying; uint32_t reason;/* to be finished from the pump */
+	bool dying;
+	uint32_t reason; /* to be finished from the pump */
 	bool lingering;
 	struct td_timer linger;
 	uint64_t in, out;

@@ -6,7 +6,9 @@
 #include "tunneld/config.h"
 #include "tunneld/loop.h"
 
-struct td_forwarder; struct td_agent; struct td_gateway;
+struct td_forwarder;
+struct td_agent;
+struct td_gateway;
 
 /* Binds every listener first. NULL: *why holds the reason(s). A reference to cfg is kept as long as it is
  * needed: the caller may free its own at once (td_config_free). */
@@ -16,12 +18,12 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, char *why, size_t cap);
 /* Stop listening, let connections finish, terminate sessions, then done(ctx). A second call cuts everything. */
 void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done)(void *), void *ctx);
-void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json);   /* one JSON object */
+void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json);		       /* one JSON object */
 int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr *out); /* bound addresses */
 void td_forwarder_free(struct td_forwarder *f);
 
 struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap);
-bool td_agent_connected(const struct td_agent *a);      /* control channel is up */
+bool td_agent_connected(const struct td_agent *a); /* control channel is up */
 int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, size_t cap);
 void td_agent_drain(struct td_agent *a, uint64_t timeout_ns, void (*done)(void *), void *ctx);
 void td_agent_status(struct td_agent *a, struct tnl_buf *json);

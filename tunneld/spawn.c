@@ -35,7 +35,7 @@ struct identity {
 	uid_t uid;
 	gid_t gid;
 	char name[64], home[256], shell[256];
-	bool change;           /* we are root and are to become somebody */
+	bool change; /* we are root and are to become somebody */
 };
 
 static bool find_user(const char *user, struct identity *id, char *why, size_t cap)
@@ -71,7 +71,10 @@ static void child_environment(const struct identity *id, bool terminal)
 	setenv("USER", id->name, 1);
 	setenv("LOGNAME", id->name, 1);
 	setenv("SHELL", id->shell, 1);
-	setenv("PATH", id->uid == 0 ? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" : "/usr/local/bin:/usr/bin:/bin", 1);
+	setenv("PATH",
+	       id->uid == 0 ? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+			    : "/usr/local/bin:/usr/bin:/bin",
+	       1);
 	if (terminal)
 		setenv("TERM", "xterm-256color", 1);
 	if (kept)
@@ -112,7 +115,8 @@ static _Noreturn void child_main(const struct td_spawn *s, const struct identity
 
 static pid_t fork_on_pty(const struct td_spawn *s, const struct identity *id, struct td_child_fds *fds)
 {
-	struct winsize w = { .ws_col = (unsigned short)(s->cols ? s->cols : 80), .ws_row = (unsigned short)(s->rows ? s->rows : 24) };
+	struct winsize w = {.ws_col = (unsigned short)(s->cols ? s->cols : 80),
+			    .ws_row = (unsigned short)(s->rows ? s->rows : 24)};
 	pid_t pid = forkpty(&fds->out, NULL, NULL, &w);
 	if (pid == 0)
 		child_main(s, id);
@@ -121,7 +125,7 @@ static pid_t fork_on_pty(const struct td_spawn *s, const struct identity *id, st
 
 static pid_t fork_on_pipes(const struct td_spawn *s, const struct identity *id, struct td_child_fds *fds)
 {
-	int out[2] = { -1, -1 }, err[2] = { -1, -1 };
+	int out[2] = {-1, -1}, err[2] = {-1, -1};
 
 	if (pipe2(out, O_CLOEXEC) != 0 || (!s->join_errors && pipe2(err, O_CLOEXEC) != 0))
 		goto fail;

@@ -7,15 +7,15 @@
 
 struct td_child;
 struct td_spawn {
-	const char *user;      /* whom it runs as */
-	const char *command;   /* for the shell's -c; NULL: a login shell */
-	bool terminal;         /* pty; else /dev/null, and a pipe each for output and errors */
-	bool join_errors;      /* without a terminal: errors go into the output */
+	const char *user;    /* whom it runs as */
+	const char *command; /* for the shell's -c; NULL: a login shell */
+	bool terminal;	     /* pty; else /dev/null, and a pipe each for output and errors */
+	bool join_errors;    /* without a terminal: errors go into the output */
 	unsigned cols, rows;
 };
 struct td_child_fds {
-	int out;               /* pty master (both ways), or the read end of its output; yours */
-	int err;               /* read end of its errors, or -1; yours */
+	int out; /* pty master (both ways), or the read end of its output; yours */
+	int err; /* read end of its errors, or -1; yours */
 };
 /* exited(ctx, code) comes from the loop, once: 0–255, 128 + signal when killed. NULL: failed, *why. */
 struct td_child *td_spawn(struct td_loop *l, const struct td_spawn *s, struct td_child_fds *fds,

@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 struct td_state {
-	char *dir;      /* absolute, of this role and configuration */
+	char *dir; /* absolute, of this role and configuration */
 	int lock_fd;
 };
 /* The root: `configured`, else $STATE_DIRECTORY, $XDG_STATE_HOME/tunneld, ~/.local/state/tunneld. Heap (tnl_free);
@@ -14,7 +14,8 @@ char *td_state_root(const char *configured);
 /* "forwarder-1f2e3d4c5b6a": role and a digest of the configuration's path; only the role without a path. */
 void td_state_name(const char *role, const char *config_path, char *out, size_t cap);
 /* Makes and locks it. 0, or a negative TNL_E… and *why, with the cure. */
-int td_state_open(struct td_state *s, const char *configured, const char *role, const char *config_path, char *why, size_t cap);
+int td_state_open(struct td_state *s, const char *configured, const char *role, const char *config_path, char *why,
+		  size_t cap);
 void td_state_close(struct td_state *s);
 char *td_state_file(const struct td_state *s, const char *name); /* DIR/NAME, heap (tnl_free) */
 /* A whole small file, 0600, in place at once (written beside it and renamed). 0 or TNL_EIO. */

@@ -9,7 +9,7 @@ struct td_store {
 	void *impl;
 };
 
-static const struct td_store_ops *const stores[] = { &td_store_sqlite };
+static const struct td_store_ops *const stores[] = {&td_store_sqlite};
 
 struct td_store *td_store_open(struct td_loop *l, const char *spec, char *why, size_t cap)
 {
@@ -42,9 +42,15 @@ void td_store_put(struct td_store *s, const struct td_store_session *r, td_store
 	s->ops->put(s->impl, r, fn, ctx);
 }
 
-void td_store_del(struct td_store *s, const char *id) { s->ops->del(s->impl, id); }
+void td_store_del(struct td_store *s, const char *id)
+{
+	s->ops->del(s->impl, id);
+}
 
-void td_store_stats(struct td_store *s, struct td_store_stats *out) { s->ops->stats(s->impl, out); }
+void td_store_stats(struct td_store *s, struct td_store_stats *out)
+{
+	s->ops->stats(s->impl, out);
+}
 
 void td_store_close(struct td_store *s)
 {

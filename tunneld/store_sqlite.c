@@ -20,7 +20,18 @@
 
 #define SCHEMA_VERSION 1
 
-enum { COL_ID, COL_OWNER, COL_TARGET, COL_DOCUMENT, COL_PARAMETERS, COL_REASON, COL_CLIENT_ID, COL_STATUS, COL_OUTPUT, NTEXT };
+enum {
+	COL_ID,
+	COL_OWNER,
+	COL_TARGET,
+	COL_DOCUMENT,
+	COL_PARAMETERS,
+	COL_REASON,
+	COL_CLIENT_ID,
+	COL_STATUS,
+	COL_OUTPUT,
+	NTEXT
+};
 
 struct op {
 	struct op *next;
@@ -34,7 +45,9 @@ struct op {
 	int err;
 };
 
-struct queue { struct op *first, *last; };
+struct queue {
+	struct op *first, *last;
+};
 
 struct sqlite {
 	struct td_loop *l;
@@ -43,7 +56,7 @@ struct sqlite {
 	ev_async done_watcher;
 	pthread_t thread;
 	bool running;
-	bool complained;                      /* on the loop: one line for a run of failures */
+	bool complained; /* on the loop: one line for a run of failures */
 	pthread_mutex_t mu;
 	pthread_cond_t cond;
 	/* under mu */
@@ -156,13 +169,13 @@ static void *worker(void *arg)
 		while (!s->todo.first && !s->stop)
 			pthread_cond_wait(&s->cond, &s->mu);
 		struct queue q = s->todo;
-		s->todo = (struct queue){ NULL, NULL };
+		s->todo = (struct queue){NULL, NULL};
 		bool stop = s->stop;
 		pthread_mutex_unlock(&s->mu);
 		if (q.first)
 			write_batch(s, &q);
 		if (stop)
-			return NULL;      /* push() is not called any more: the queue was empty or is written */
+			return NULL; /* push() is not called any more: the queue was empty or is written */
 		ev_async_send(s->l->ev, &s->done_watcher);
 	}
 }
@@ -174,14 +187,15 @@ static void on_done(struct ev_loop *ev, ev_async *w, int revents)
 	char fault[sizeof(s->fault)];
 	pthread_mutex_lock(&s->mu);
 	struct queue q = s->done;
-	s->done = (struct queue){ NULL, NULL };
+	s->done = (struct queue){NULL, NULL};
 	memcpy(fault, s->fault, sizeof(fault));
 	pthread_mutex_unlock(&s->mu);
 	while (q.first) {
 		struct op *o = q.first;
 		q.first = o->next;
 		if (o->err && !s->complained)
-			td_error("store", o->text[COL_ID], "session record not written, it will not survive a restart error=\"%s\"", fault);
+			td_error("store", o->text[COL_ID],
+				 "session record not written, it will not survive a restart error=\"%s\"", fault);
 		s->complained = o->err != 0;
 		if (o->fn)
 			o->fn(o->ctx, o->err);
@@ -201,8 +215,8 @@ static void push(struct sqlite *s, struct op *o)
 static void sqlite_put(void *impl, const struct td_store_session *r, td_store_done *fn, void *ctx)
 {
 	struct op *o = tnl_calloc(1, sizeof(*o));
-	const char *const text[NTEXT] = { r->id, r->owner, r->target, r->document, r->parameters, r->reason,
-					  r->client_id, r->status, r->output };
+	const char *const text[NTEXT] = {r->id,	    r->owner,	  r->target, r->document, r->parameters,
+					 r->reason, r->client_id, r->status, r->output};
 	for (int i = 0; o && i < NTEXT; i++) {
 		if (text[i] && !(o->text[i] = tnl_strdup(text[i]))) {
 			op_free(o);
@@ -239,7 +253,7 @@ static void sqlite_stats(void *impl, struct td_store_stats *out)
 {
 	struct sqlite *s = impl;
 	pthread_mutex_lock(&s->mu);
-	*out = (struct td_store_stats){ s->queued, s->written, s->failed };
+	*out = (struct td_store_stats){s->queued, s->written, s->failed};
 	pthread_mutex_unlock(&s->mu);
 }
 
@@ -255,7 +269,8 @@ static void load_tokens(struct sqlite *s, sqlite3_stmt *st, struct td_store_sess
 		t->role = (uint8_t)sqlite3_column_int(st, 1);
 		t->expires_ms = (uint64_t)sqlite3_column_int64(st, 2);
 		t->bound = sqlite3_column_type(st, 3) != SQLITE_NULL;
-		snprintf(t->client_id, sizeof(t->client_id), "%s", t->bound ? (const char *)sqlite3_column_text(st, 3) : "");
+		snprintf(t->client_id, sizeof(t->client_id), "%s",
+			 t->bound ? (const char *)sqlite3_column_text(st, 3) : "");
 		r->ntokens++;
 	}
 	sqlite3_reset(st);
@@ -265,14 +280,17 @@ static int sqlite_load(void *impl, void (*each)(void *, const struct td_store_se
 {
 	struct sqlite *s = impl;
 	sqlite3_stmt *st = NULL, *tokens = NULL;
-	int rc = sqlite3_prepare_v2(s->db, "SELECT id,owner,target,document,parameters,reason,client_id,status,output,"
-				    "started_ms,ended_ms,expires_ms FROM session ORDER BY started_ms, id", -1, &st, NULL);
+	int rc = sqlite3_prepare_v2(s->db,
+				    "SELECT id,owner,target,document,parameters,reason,client_id,status,output,"
+				    "started_ms,ended_ms,expires_ms FROM session ORDER BY started_ms, id",
+				    -1, &st, NULL);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_prepare_v2(s->db, "SELECT hash,role,expires_ms,client_id FROM token WHERE session=?", -1, &tokens, NULL);
+		rc = sqlite3_prepare_v2(s->db, "SELECT hash,role,expires_ms,client_id FROM token WHERE session=?", -1,
+					&tokens, NULL);
 	while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		struct td_store_session r = { 0 };
-		const char **text[NTEXT] = { &r.id, &r.owner, &r.target, &r.document, &r.parameters, &r.reason,
-					     &r.client_id, &r.status, &r.output };
+		struct td_store_session r = {0};
+		const char **text[NTEXT] = {&r.id,     &r.owner,     &r.target, &r.document, &r.parameters,
+					    &r.reason, &r.client_id, &r.status, &r.output};
 		for (int i = 0; i < NTEXT; i++)
 			*text[i] = (const char *)sqlite3_column_text(st, i);
 		r.started_ms = (uint64_t)sqlite3_column_int64(st, NTEXT);
@@ -291,12 +309,12 @@ static int sqlite_load(void *impl, void (*each)(void *, const struct td_store_se
 
 /* --- opening ----------------------------------------------------------------------- */
 static const char schema[] =
-	"CREATE TABLE IF NOT EXISTS session(id TEXT PRIMARY KEY, owner TEXT NOT NULL, target TEXT NOT NULL,"
-	" document TEXT NOT NULL, parameters TEXT NOT NULL, reason TEXT NOT NULL, client_id TEXT NOT NULL,"
-	" status TEXT NOT NULL, output TEXT NOT NULL, started_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL,"
-	" expires_ms INTEGER NOT NULL) WITHOUT ROWID;"
-	"CREATE TABLE IF NOT EXISTS token(session TEXT NOT NULL, hash BLOB NOT NULL, role INTEGER NOT NULL,"
-	" expires_ms INTEGER NOT NULL, client_id TEXT, PRIMARY KEY(session, hash)) WITHOUT ROWID;";
+    "CREATE TABLE IF NOT EXISTS session(id TEXT PRIMARY KEY, owner TEXT NOT NULL, target TEXT NOT NULL,"
+    " document TEXT NOT NULL, parameters TEXT NOT NULL, reason TEXT NOT NULL, client_id TEXT NOT NULL,"
+    " status TEXT NOT NULL, output TEXT NOT NULL, started_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL,"
+    " expires_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS token(session TEXT NOT NULL, hash BLOB NOT NULL, role INTEGER NOT NULL,"
+    " expires_ms INTEGER NOT NULL, client_id TEXT, PRIMARY KEY(session, hash)) WITHOUT ROWID;";
 
 static int user_version(sqlite3 *db)
 {
@@ -311,8 +329,10 @@ static int user_version(sqlite3 *db)
 static int prepare(struct sqlite *s)
 {
 	/* The exclusive lock keeps a second gateway off the same records; the kernel drops it with the process. */
-	int rc = sqlite3_exec(s->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-			      "PRAGMA wal_autocheckpoint=256;", NULL, NULL, NULL);
+	int rc = sqlite3_exec(s->db,
+			      "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+			      "PRAGMA wal_autocheckpoint=256;",
+			      NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(s->db, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
@@ -325,14 +345,18 @@ static int prepare(struct sqlite *s)
 	rc = sqlite3_exec(s->db, schema, NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
-	const struct { sqlite3_stmt **st; const char *sql; } stmts[] = {
-		{ &s->put, "INSERT INTO session(id,owner,target,document,parameters,reason,client_id,status,output,started_ms,"
-			   "ended_ms,expires_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
-			   "client_id=excluded.client_id,status=excluded.status,output=excluded.output,"
-			   "ended_ms=excluded.ended_ms,expires_ms=excluded.expires_ms" },
-		{ &s->put_token, "INSERT OR REPLACE INTO token(session,hash,role,expires_ms,client_id) VALUES(?,?,?,?,?)" },
-		{ &s->del, "DELETE FROM session WHERE id=?" },
-		{ &s->del_tokens, "DELETE FROM token WHERE session=?" },
+	const struct {
+		sqlite3_stmt **st;
+		const char *sql;
+	} stmts[] = {
+	    {&s->put,
+	     "INSERT INTO session(id,owner,target,document,parameters,reason,client_id,status,output,started_ms,"
+	     "ended_ms,expires_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+	     "client_id=excluded.client_id,status=excluded.status,output=excluded.output,"
+	     "ended_ms=excluded.ended_ms,expires_ms=excluded.expires_ms"},
+	    {&s->put_token, "INSERT OR REPLACE INTO token(session,hash,role,expires_ms,client_id) VALUES(?,?,?,?,?)"},
+	    {&s->del, "DELETE FROM session WHERE id=?"},
+	    {&s->del_tokens, "DELETE FROM token WHERE session=?"},
 	};
 	for (size_t i = 0; rc == SQLITE_OK && i < sizeof(stmts) / sizeof(stmts[0]); i++)
 		rc = sqlite3_prepare_v2(s->db, stmts[i].sql, -1, stmts[i].st, NULL);
@@ -343,7 +367,7 @@ static int start_worker(struct sqlite *s)
 {
 	sigset_t all, old;
 	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);       /* signals belong to the loop's thread */
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the loop's thread */
 	int rc = pthread_create(&s->thread, NULL, worker, s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	s->running = rc == 0;
@@ -405,12 +429,15 @@ static void *sqlite_open_(struct td_loop *l, const char *path, char *why, size_t
 	if (rc == SQLITE_OK && start_worker(s) == 0)
 		return s;
 	if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED)
-		snprintf(why, cap, "store %s: another gateway uses it; stop that one or give this one a store of its own", path);
+		snprintf(why, cap,
+			 "store %s: another gateway uses it; stop that one or give this one a store of its own", path);
 	else if (rc == SQLITE_MISMATCH)
-		snprintf(why, cap, "store %s: written by another version of tunneld; move it away to start afresh", path);
+		snprintf(why, cap, "store %s: written by another version of tunneld; move it away to start afresh",
+			 path);
 	else if (rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT)
-		snprintf(why, cap, "store %s: %s; move it away to start afresh (sessions that are open now are then lost)",
-			 path, sqlite3_errmsg(s->db));
+		snprintf(why, cap,
+			 "store %s: %s; move it away to start afresh (sessions that are open now are then lost)", path,
+			 sqlite3_errmsg(s->db));
 	else
 		snprintf(why, cap, "store %s: %s", path, rc == SQLITE_OK ? "no thread" : sqlite3_errmsg(s->db));
 	sqlite_close_(s);
@@ -418,5 +445,5 @@ static void *sqlite_open_(struct td_loop *l, const char *path, char *why, size_t
 }
 
 const struct td_store_ops td_store_sqlite = {
-	"sqlite:", sqlite_open_, sqlite_load, sqlite_put, sqlite_del, sqlite_stats, sqlite_close_,
+    "sqlite:", sqlite_open_, sqlite_load, sqlite_put, sqlite_del, sqlite_stats, sqlite_close_,
 };

@@ -25,7 +25,7 @@ static void fatal(int signum)
 
 bool td_term_raw(int fd)
 {
-	static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 	static bool registered;
 	struct termios raw;
 

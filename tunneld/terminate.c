@@ -50,8 +50,8 @@ struct td_terminate *td_terminate_start(struct td_aws *aws, const char *session_
 	tnl_jw_kv(&w, "SessionId", session_id);
 	tnl_jw_end_obj(&w);
 	if (t->session_id)
-		t->call = td_aws_json(aws, "ssm", "AmazonSSM.TerminateSession", (const char *)tnl_buf_data(&b), tnl_buf_len(&b), 2,
-				      on_reply, t);
+		t->call = td_aws_json(aws, "ssm", "AmazonSSM.TerminateSession", (const char *)tnl_buf_data(&b),
+				      tnl_buf_len(&b), 2, on_reply, t);
 	tnl_buf_fini(&b);
 	if (!t->call) {
 		terminate_free(t);

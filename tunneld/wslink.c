@@ -313,8 +313,10 @@ static void on_idle(void *ctx)
 		tnl_ws_trim(w->ws);
 }
 
-static const struct td_conn_cb open_cb = {
-    .readable = on_readable, .writable = on_writable, .idle = on_idle, .closed = on_closed};
+static const struct td_conn_cb open_cb = {.readable = on_readable,
+					  .writable = on_writable,
+					  .idle = on_idle,
+					  .closed = on_closed};
 
 static void pump_now(void *arg)
 {

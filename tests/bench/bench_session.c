@@ -46,8 +46,16 @@ static void on_kms(void *ctx, const struct tnl_kms_request *k)
 	tnl_session_kms_result(ctx, 0, key, 64, (const uint8_t *)"c", k->generate ? 1 : 0, NULL, now);
 }
 
-static void on_kms_client(void *ctx, const struct tnl_kms_request *k) { (void)ctx; on_kms(ends[0], k); }
-static void on_kms_agent(void *ctx, const struct tnl_kms_request *k) { (void)ctx; on_kms(ends[1], k); }
+static void on_kms_client(void *ctx, const struct tnl_kms_request *k)
+{
+	(void)ctx;
+	on_kms(ends[0], k);
+}
+static void on_kms_agent(void *ctx, const struct tnl_kms_request *k)
+{
+	(void)ctx;
+	on_kms(ends[1], k);
+}
 
 static unsigned move(int from, unsigned most)
 {
@@ -72,10 +80,17 @@ int main(int argc, char **argv)
 	struct tnl_session_cb cb[2] = {{.on_data = on_data, .on_kms = on_kms_client},
 				       {.on_open = on_open, .on_data = on_data, .on_kms = on_kms_agent}};
 	for (int i = 0; i < 2; i++) {
-		struct tnl_session_config c = {.agent = i == 1, .session_id = "bench", .memory_max = 16u << 20,
-			.stream_window = 1u << 20, .max_payload = payload, .offer_capabilities = true, .session_type = "Port",
-			.properties_json = "{\"type\":\"LocalPortForwarding\"}", .kms_key_id = encrypted && i ? "key" : NULL,
-			.wall_ms = wall, .cb = &cb[i]};
+		struct tnl_session_config c = {.agent = i == 1,
+					       .session_id = "bench",
+					       .memory_max = 16u << 20,
+					       .stream_window = 1u << 20,
+					       .max_payload = payload,
+					       .offer_capabilities = true,
+					       .session_type = "Port",
+					       .properties_json = "{\"type\":\"LocalPortForwarding\"}",
+					       .kms_key_id = encrypted && i ? "key" : NULL,
+					       .wall_ms = wall,
+					       .cb = &cb[i]};
 		ends[i] = tnl_session_new(&c, now);
 	}
 	now = 1000000000;
@@ -105,8 +120,9 @@ int main(int argc, char **argv)
 		}
 	}
 	double s = (double)(clock_ns() - began) / 1e9;
-	printf("%zu bytes%s: %.0f MB/s, %.0f ns a message, %.0f bytes a message\n", payload, encrypted ? ", encrypted" : "",
-	       (double)got / 1e6 / s, s * 1e9 / (double)messages, (double)got / (double)messages);
+	printf("%zu bytes%s: %.0f MB/s, %.0f ns a message, %.0f bytes a message\n", payload,
+	       encrypted ? ", encrypted" : "", (double)got / 1e6 / s, s * 1e9 / (double)messages,
+	       (double)got / (double)messages);
 	tnl_session_free(ends[0]);
 	tnl_session_free(ends[1]);
 	return 0;

@@ -16,7 +16,7 @@ static struct fake {
 	struct td_httpd *h;
 	char url[64];
 	int calls;
-	char last[8][3000];   /* "METHOD target\nbody" of the latest calls, newest last */
+	char last[8][3000]; /* "METHOD target\nbody" of the latest calls, newest last */
 	char auth[8][600];
 	char bearer[400], imds_token[400];
 	void (*handle)(struct td_request *r, const char *method, const char *target, const char *body);
@@ -24,16 +24,42 @@ static struct fake {
 
 T_UNUSED static void clean_env(void)
 {
-	static const char *const names[] = {
-		"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE",
-		"AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SSM",
-		"AWS_ENDPOINT_URL_SSMMESSAGES", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_SSO",
-		"AWS_ENDPOINT_URL_SSO_OIDC", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
-		"AWS_SESSION_TOKEN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
-		"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-		"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-		"AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "AWS_USE_FIPS_ENDPOINT",
-		"AWS_USE_DUALSTACK_ENDPOINT", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"};
+	static const char *const names[] = {"AWS_PROFILE",
+					    "AWS_DEFAULT_PROFILE",
+					    "AWS_REGION",
+					    "AWS_DEFAULT_REGION",
+					    "AWS_CONFIG_FILE",
+					    "AWS_SHARED_CREDENTIALS_FILE",
+					    "AWS_CA_BUNDLE",
+					    "SSL_CERT_FILE",
+					    "AWS_ENDPOINT_URL",
+					    "AWS_ENDPOINT_URL_SSM",
+					    "AWS_ENDPOINT_URL_SSMMESSAGES",
+					    "AWS_ENDPOINT_URL_KMS",
+					    "AWS_ENDPOINT_URL_STS",
+					    "AWS_ENDPOINT_URL_SSO",
+					    "AWS_ENDPOINT_URL_SSO_OIDC",
+					    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+					    "AWS_ACCESS_KEY_ID",
+					    "AWS_SECRET_ACCESS_KEY",
+					    "AWS_SESSION_TOKEN",
+					    "AWS_WEB_IDENTITY_TOKEN_FILE",
+					    "AWS_ROLE_ARN",
+					    "AWS_ROLE_SESSION_NAME",
+					    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+					    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+					    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+					    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+					    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+					    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+					    "AWS_USE_FIPS_ENDPOINT",
+					    "AWS_USE_DUALSTACK_ENDPOINT",
+					    "HTTPS_PROXY",
+					    "https_proxy",
+					    "HTTP_PROXY",
+					    "http_proxy",
+					    "NO_PROXY",
+					    "no_proxy"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		unsetenv(names[i]);
@@ -69,7 +95,8 @@ T_UNUSED static void remove_file(const char *name)
 	unlink(path);
 }
 
-T_UNUSED static void reply_json(struct td_request *r, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+T_UNUSED static void reply_json(struct td_request *r, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void reply_json(struct td_request *r, int status, const char *fmt, ...)
 {
 	char body[4000];

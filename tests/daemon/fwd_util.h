@@ -20,15 +20,21 @@ static struct world {
 	struct td_forwarder *f;
 	struct td_listener *l;
 	uint16_t target_port;
-	int target[MAX_T], targets;      /* accepted at the target */
+	int target[MAX_T], targets; /* accepted at the target */
 } W;
 
-#define until_in(cond, ms) do { td_loop_update(T); uint64_t end_ = T->now + (ms) * TD_MS; \
-		while (!(cond) && T->now < end_) turn(); \
-		if (!(cond)) fail_msg("line %d: waited in vain for: %s", __LINE__, #cond); } while (0)
+#define until_in(cond, ms)                                                                                             \
+	do {                                                                                                           \
+		td_loop_update(T);                                                                                     \
+		uint64_t end_ = T->now + (ms)*TD_MS;                                                                   \
+		while (!(cond) && T->now < end_)                                                                       \
+			turn();                                                                                        \
+		if (!(cond))                                                                                           \
+			fail_msg("line %d: waited in vain for: %s", __LINE__, #cond);                                  \
+	} while (0)
 #define until_(cond) until_in(cond, 8000)
 
-static void no_op(void *arg) { }
+static void no_op(void *arg) {}
 static void turn(void)
 {
 	struct td_timer t;
@@ -101,10 +107,12 @@ static struct td_config *config(const char *text, unsigned role)
 static void gateway_up(void)
 {
 	char text[600], why[300];
-	snprintf(text, sizeof text,
-		 "[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\nstore = sqlite:sessions.db\n"
-		 "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = s1\ntargets = i-*\n"
-		 "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = s2\n", W.port);
+	snprintf(
+	    text, sizeof text,
+	    "[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\nstore = sqlite:sessions.db\n"
+	    "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = s1\ntargets = i-*\n"
+	    "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = s2\n",
+	    W.port);
 	struct td_config *c = config(text, TD_ROLE_GATEWAY);
 	W.g = td_gateway_new(T, c, why, sizeof why);
 	if (!W.g)
@@ -124,9 +132,11 @@ static void gateway_gone(void)
 static void agent_up(void)
 {
 	char text[500], why[300];
-	snprintf(text, sizeof text,
-		 "[agent]\ninstance_id = i-1\nregion = eu-west-1\nssmmessages_endpoint = https://127.0.0.1:%d\nca_file = ca.pem\n"
-		 "access_key_id = AKIDI1\nsecret_access_key = s2\nreconnect_min = 10ms\nreconnect_max = 40ms\n", W.port);
+	snprintf(
+	    text, sizeof text,
+	    "[agent]\ninstance_id = i-1\nregion = eu-west-1\nssmmessages_endpoint = https://127.0.0.1:%d\nca_file = ca.pem\n"
+	    "access_key_id = AKIDI1\nsecret_access_key = s2\nreconnect_min = 10ms\nreconnect_max = 40ms\n",
+	    W.port);
 	struct td_config *c = config(text, TD_ROLE_AGENT);
 	W.a = td_agent_new(T, c, why, sizeof why);
 	if (!W.a)
@@ -142,7 +152,8 @@ static struct td_config *fwd_config(const char *tunnels)
 	tnl_buf_init(&b, 8000);
 	tnl_buf_printf(&b,
 		       "[aws]\nregion = eu-west-1\nssm_endpoint = https://127.0.0.1:%d\nca_file = ca.pem\n"
-		       "access_key_id = AKIDOPS\nsecret_access_key = s1\n", W.port);
+		       "access_key_id = AKIDOPS\nsecret_access_key = s1\n",
+		       W.port);
 	for (const char *p = tunnels; *p; p++) {
 		tnl_buf_putc(&b, *p);
 		if (*p == ']')
@@ -249,7 +260,9 @@ static uint16_t port_of(int tunnel)
 
 static int connect_to(uint16_t port)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons(port),
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (connect(fd, (struct sockaddr *)&a, sizeof a) != 0) {
 		close(fd);
@@ -351,6 +364,9 @@ static int64_t of_tunnel(int tunnel, const char *key)
 	return v;
 }
 
-static void is_done(void *ctx) { W.done++; }
+static void is_done(void *ctx)
+{
+	W.done++;
+}
 
 #endif

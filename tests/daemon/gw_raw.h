@@ -4,12 +4,23 @@
 #include "tests/daemon/gw_util.h"
 #include "tunneld/http_sign.h"
 
-struct raw { struct td_conn *c; bool ready, closed; size_t n; uint8_t in[65536]; uint64_t frame_at[16]; int frames; size_t parsed; };
+struct raw {
+	struct td_conn *c;
+	bool ready, closed;
+	size_t n;
+	uint8_t in[65536];
+	uint64_t frame_at[16];
+	int frames;
+	size_t parsed;
+};
 
-static void raw_ready(void *ctx) { ((struct raw *)ctx)->ready = true; }
+static void raw_ready(void *ctx)
+{
+	((struct raw *)ctx)->ready = true;
+}
 static void raw_frames(struct raw *r)
 {
-	for (;;) {                            /* server frames, after the head: not masked */
+	for (;;) { /* server frames, after the head: not masked */
 		const uint8_t *p = r->in + r->parsed;
 		size_t left = r->n - r->parsed, h = 2, len;
 		if (left < 2)
@@ -43,7 +54,7 @@ static void raw_readable(void *ctx)
 	}
 	raw_frames(r);
 }
-static void raw_writable(void *ctx) { }
+static void raw_writable(void *ctx) {}
 static void raw_closed(void *ctx, int err, const char *why)
 {
 	struct raw *r = ctx;
@@ -51,14 +62,20 @@ static void raw_closed(void *ctx, int err, const char *why)
 	td_conn_free(r->c);
 	r->c = NULL;
 }
-static const struct td_conn_cb raw_cb = { .ready = raw_ready, .readable = raw_readable, .writable = raw_writable, .closed = raw_closed };
+static const struct td_conn_cb raw_cb = {.ready = raw_ready,
+					 .readable = raw_readable,
+					 .writable = raw_writable,
+					 .closed = raw_closed};
 
-static void raw_send(struct raw *r, const void *p, size_t n) { assert_int_equal(td_conn_write(r->c, p, n), n); }
+static void raw_send(struct raw *r, const void *p, size_t n)
+{
+	assert_int_equal(td_conn_write(r->c, p, n), n);
+}
 
 /* A masked client frame (mask 0, as good as any). */
 static void raw_frame(struct raw *r, int op, const void *p, size_t n)
 {
-	uint8_t h[8] = { (uint8_t)(0x80 | op), (uint8_t)(0x80 | (n < 126 ? n : 126)) };
+	uint8_t h[8] = {(uint8_t)(0x80 | op), (uint8_t)(0x80 | (n < 126 ? n : 126))};
 	size_t hn = 2;
 	if (n >= 126) {
 		tnl_put_be16(h + 2, (uint16_t)n);
@@ -74,23 +91,27 @@ static void raw_upgrade(struct raw *r, const struct tnl_sigv4_keys *k, const cha
 {
 	char head[1600], url[300], date[40] = "", *auth = (char *)"";
 	const char *fault;
-	struct tnl_url u = { 0 };
-	struct td_signed sig = { 0 };
+	struct tnl_url u = {0};
+	struct td_signed sig = {0};
 	if (k) {
 		snprintf(url, sizeof(url), "wss://127.0.0.1:%d%s", T.port, path);
 		assert_int_equal(tnl_url_parse(url, &u, &fault), 0);
-		assert_int_equal(td_http_sign(&sig, "GET", &u, NULL, 0, NULL, 0, k, "eu-west-1", "ssmmessages", T.l->wall_ms / 1000), 0);
+		assert_int_equal(td_http_sign(&sig, "GET", &u, NULL, 0, NULL, 0, k, "eu-west-1", "ssmmessages",
+					      T.l->wall_ms / 1000),
+				 0);
 		snprintf(date, sizeof(date), "X-Amz-Date: %s\r\n", sig.date);
 		auth = (char *)tnl_buf_str(&sig.authorization);
 	}
-	const struct td_dial_opts o = { .host = "127.0.0.1", .port = (uint16_t)T.port, .tls = T.tls };
+	const struct td_dial_opts o = {.host = "127.0.0.1", .port = (uint16_t)T.port, .tls = T.tls};
 	memset(r, 0, sizeof(*r));
 	r->c = td_conn_dial(T.l, &o, &raw_cb, r);
 	wait_for(r->ready);
-	int n = snprintf(head, sizeof(head), "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUser-Agent: %s\r\nConnection: Upgrade\r\n"
-			 "%s%s%s%s"
-			 "Sec-WebSocket-Key: QC6h4bVPtNXSWPHeGScLvA==\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n",
-			 path, T.port, agent, date, k ? "Authorization: " : "", auth, k ? "\r\n" : "");
+	int n = snprintf(
+	    head, sizeof(head),
+	    "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUser-Agent: %s\r\nConnection: Upgrade\r\n"
+	    "%s%s%s%s"
+	    "Sec-WebSocket-Key: QC6h4bVPtNXSWPHeGScLvA==\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n",
+	    path, T.port, agent, date, k ? "Authorization: " : "", auth, k ? "\r\n" : "");
 	if (k)
 		td_signed_fini(&sig);
 	raw_send(r, head, (size_t)n);

@@ -31,30 +31,32 @@ struct gwt {
 	struct td_loop *l;
 	struct td_config *cfg;
 	struct td_gateway *g;
-	struct tnl_tls_ctx *tls;              /* of the clients */
+	struct tnl_tls_ctx *tls; /* of the clients */
 	char dir[64], base[64], extra[1024];
 	int port, descriptors;
 };
 static struct gwt T;
 
-static const struct tnl_sigv4_keys OPS = { "AKIDOPS", "ops-secret", NULL }, DEV = { "AKIDDEV", "dev-secret", NULL },
-				   I1 = { "AKIDI1", "i1-secret", NULL }, I2 = { "AKIDI2", "i2-secret", NULL };
+static const struct tnl_sigv4_keys OPS = {"AKIDOPS", "ops-secret", NULL}, DEV = {"AKIDDEV", "dev-secret", NULL},
+				   I1 = {"AKIDI1", "i1-secret", NULL}, I2 = {"AKIDI2", "i2-secret", NULL};
 
 /* --- the loop ---------------------------------------------------------------- */
-#define wait_for(cond) do { \
-	td_loop_update(T.l); \
-	uint64_t give_up_ = T.l->now + GIVE_UP_NS; \
-	while (!(cond)) { \
-		turn(); \
-		if (T.l->now > give_up_) \
-			fail_msg("waited in vain for: %s", #cond); \
-	} } while (0)
+#define wait_for(cond)                                                                                                 \
+	do {                                                                                                           \
+		td_loop_update(T.l);                                                                                   \
+		uint64_t give_up_ = T.l->now + GIVE_UP_NS;                                                             \
+		while (!(cond)) {                                                                                      \
+			turn();                                                                                        \
+			if (T.l->now > give_up_)                                                                       \
+				fail_msg("waited in vain for: %s", #cond);                                             \
+		}                                                                                                      \
+	} while (0)
 
-static void nothing(void *arg) { }
+static void nothing(void *arg) {}
 
 static void turn(void)
 {
-	static struct td_timer t;             /* so that a turn always ends */
+	static struct td_timer t; /* so that a turn always ends */
 	td_timer_init(&t, T.l, nothing, NULL);
 	td_timer_in(&t, 100 * TD_MS);
 	ev_run(T.l->ev, EVRUN_ONCE);
@@ -85,14 +87,16 @@ static void write_file(const char *name, const char *text)
 static struct td_config *config(const char *sections)
 {
 	char text[4096];
-	snprintf(text, sizeof(text),
-		 "[tunneld]\nlog_level = warn\n[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\n"
-		 "store = sqlite:sessions.db\n%s\n%s", T.port, T.extra,
-		 sections ? sections :
-		 "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = ops-secret\ntargets = i-*\n"
-		 "[user dev]\naccess_key_id = AKIDDEV\nsecret_access_key = dev-secret\ntargets = i-2*\n"
-		 "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = i1-secret\n"
-		 "[instance i-2]\naccess_key_id = AKIDI2\nsecret_access_key = i2-secret\n");
+	snprintf(
+	    text, sizeof(text),
+	    "[tunneld]\nlog_level = warn\n[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\n"
+	    "store = sqlite:sessions.db\n%s\n%s",
+	    T.port, T.extra,
+	    sections ? sections
+		     : "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = ops-secret\ntargets = i-*\n"
+		       "[user dev]\naccess_key_id = AKIDDEV\nsecret_access_key = dev-secret\ntargets = i-2*\n"
+		       "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = i1-secret\n"
+		       "[instance i-2]\naccess_key_id = AKIDI2\nsecret_access_key = i2-secret\n");
 	struct td_config *c = td_config_parse(text, "test.ini", T.dir, TD_ROLE_GATEWAY | TD_ROLE_FILES, stderr);
 	assert_non_null(c);
 	return c;
@@ -119,7 +123,10 @@ static void gateway_stop(void)
 	T.cfg = NULL;
 }
 
-static uint64_t test_time(void *ctx) { return T.l->wall_ms / 1000; }
+static uint64_t test_time(void *ctx)
+{
+	return T.l->wall_ms / 1000;
+}
 
 static int open_descriptors(void)
 {
@@ -145,7 +152,7 @@ static void test_begin(const char *extra)
 	assert_int_equal(tnl_x509_make("gw", "127.0.0.1", ca, ca_key, now - 3600, now + 86400, &cert, &key), 0);
 	write_file("gw.pem", cert);
 	write_file("gw.key", key);
-	const struct tnl_tls_config tc = { .ca_pem = ca, .ca_pem_len = strlen(ca), .unix_time = test_time };
+	const struct tnl_tls_config tc = {.ca_pem = ca, .ca_pem_len = strlen(ca), .unix_time = test_time};
 	T.tls = tnl_tls_ctx_new(&tc, why, sizeof(why));
 	assert_non_null(T.tls);
 	tnl_free(ca);
@@ -161,7 +168,7 @@ static int test_end(void **state)
 	char cmd[128];
 	if (T.g)
 		gateway_stop();
-	assert_true(td_memory_used() == 0);   /* nothing that was relayed is still held */
+	assert_true(td_memory_used() == 0); /* nothing that was relayed is still held */
 	tnl_tls_ctx_free(T.tls);
 	td_memory_loop(NULL);
 	td_loop_free(T.l);
@@ -195,8 +202,13 @@ static long status_of(const char *path)
 }
 
 /* --- calls -------------------------------------------------------------------------- */
-struct reply { bool done; int err, status; char body[8192], type[96], request_id[64]; struct tnl_json *json; };
-static struct reply R;                        /* the last one */
+struct reply {
+	bool done;
+	int err, status;
+	char body[8192], type[96], request_id[64];
+	struct tnl_json *json;
+};
+static struct reply R; /* the last one */
 
 static void on_reply(void *ctx, const struct td_http_response *r)
 {
@@ -221,14 +233,16 @@ static void reply_clear(struct reply *r)
 	memset(r, 0, sizeof(*r));
 }
 
-static void call_begin(struct reply *r, const struct tnl_sigv4_keys *k, const char *service, const char *target, const char *body)
+static void call_begin(struct reply *r, const struct tnl_sigv4_keys *k, const char *service, const char *target,
+		       const char *body)
 {
-	const char *const h[][2] = { { "Content-Type", "application/x-amz-json-1.1" }, { "X-Amz-Target", target } };
-	const struct td_http_opts o = { .tls = T.tls };
+	const char *const h[][2] = {{"Content-Type", "application/x-amz-json-1.1"}, {"X-Amz-Target", target}};
+	const struct td_http_opts o = {.tls = T.tls};
 	char url[80];
 	snprintf(url, sizeof(url), "%s/", T.base);
 	reply_clear(r);
-	assert_non_null(td_http_signed(T.l, "POST", url, h, 2, body, strlen(body), k, "eu-west-1", service, &o, on_reply, r));
+	assert_non_null(
+	    td_http_signed(T.l, "POST", url, h, 2, body, strlen(body), k, "eu-west-1", service, &o, on_reply, r));
 }
 
 static int call(const struct tnl_sigv4_keys *k, const char *service, const char *target, const char *body)
@@ -247,20 +261,23 @@ static int ssm(const struct tnl_sigv4_keys *k, const char *op, const char *body)
 	return call(k, "ssm", target, body);
 }
 
-#define refused_as(k, op, body, error) do { \
-	assert_int_equal(ssm(k, op, body), 400); \
-	assert_string_equal(R.type, error); } while (0)
+#define refused_as(k, op, body, error)                                                                                 \
+	do {                                                                                                           \
+		assert_int_equal(ssm(k, op, body), 400);                                                               \
+		assert_string_equal(R.type, error);                                                                    \
+	} while (0)
 
 /* POST of a channel: status, and the token or "". */
 static int post_channel(const struct tnl_sigv4_keys *k, const char *path, const char *body, char token[64])
 {
-	const char *const h[][2] = { { "Content-Type", "application/json" } };
-	const struct td_http_opts o = { .tls = T.tls };
+	const char *const h[][2] = {{"Content-Type", "application/json"}};
+	const struct td_http_opts o = {.tls = T.tls};
 	char url[400], *t = NULL;
 	snprintf(url, sizeof(url), "%s%s", T.base, path);
 	reply_clear(&R);
 	if (k)
-		assert_non_null(td_http_signed(T.l, "POST", url, h, 1, body, strlen(body), k, "eu-west-1", "ssmmessages", &o, on_reply, &R));
+		assert_non_null(td_http_signed(T.l, "POST", url, h, 1, body, strlen(body), k, "eu-west-1",
+					       "ssmmessages", &o, on_reply, &R));
 	else
 		assert_non_null(td_http_request(T.l, "POST", url, h, 1, body, strlen(body), &o, on_reply, &R));
 	wait_for(R.done);
@@ -275,29 +292,39 @@ static int post_channel(const struct tnl_sigv4_keys *k, const char *path, const 
 }
 
 /* --- links ----------------------------------------------------------------------------- */
-struct frame { enum tnl_mtype type; uint32_t ptype; int64_t seq; size_t n; uint64_t at; char text[2048]; };
+struct frame {
+	enum tnl_mtype type;
+	uint32_t ptype;
+	int64_t seq;
+	size_t n;
+	uint64_t at;
+	char text[2048];
+};
 struct end {
 	struct td_wslink *w;
 	bool open, closed;
 	int http_status;
 	uint16_t code;
-	int n;                                /* frames that came; the first 64 are kept */
+	int n; /* frames that came; the first 64 are kept */
 	uint64_t bytes;
 	struct frame f[64];
-	struct tnl_sha256 sum;                /* over the payloads of stream messages */
+	struct tnl_sha256 sum; /* over the payloads of stream messages */
 };
 
-static void end_open(void *ctx) { ((struct end *)ctx)->open = true; }
+static void end_open(void *ctx)
+{
+	((struct end *)ctx)->open = true;
+}
 static void end_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 {
 	struct end *e = ctx;
 	struct tnl_msg m;
 	int rc = tnl_msg_decode(p, n, &m, NULL);
 	assert_int_equal(op, TNL_WS_BINARY);
-	assert_int_equal(rc, 0);              /* digest and all: the relay changes nothing */
+	assert_int_equal(rc, 0); /* digest and all: the relay changes nothing */
 	if (e->n < 64) {
 		struct frame *f = &e->f[e->n];
-		*f = (struct frame){ .type = m.type, .ptype = m.ptype, .seq = m.seq, .n = m.plen, .at = T.l->now };
+		*f = (struct frame){.type = m.type, .ptype = m.ptype, .seq = m.seq, .n = m.plen, .at = T.l->now};
 		snprintf(f->text, sizeof(f->text), "%.*s", (int)m.plen, (const char *)m.payload);
 	}
 	e->n++;
@@ -306,7 +333,7 @@ static void end_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 		tnl_sha256_update(&e->sum, m.payload, m.plen);
 	}
 }
-static void end_writable(void *ctx) { }
+static void end_writable(void *ctx) {}
 static void end_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
 {
 	struct end *e = ctx;
@@ -316,7 +343,10 @@ static void end_closed(void *ctx, int err, uint16_t code, int http_status, const
 	td_wslink_free(e->w);
 	e->w = NULL;
 }
-static const struct td_wslink_cb end_cb = { .open = end_open, .message = end_message, .writable = end_writable, .closed = end_closed };
+static const struct td_wslink_cb end_cb = {.open = end_open,
+					   .message = end_message,
+					   .writable = end_writable,
+					   .closed = end_closed};
 
 static void end_reset(struct end *e)
 {
@@ -329,7 +359,7 @@ static void end_reset(struct end *e)
 static void dial(struct end *e, const struct tnl_sigv4_keys *k, const char *path)
 {
 	char url[400];
-	const struct td_wslink_opts o = { .tls = T.tls, .keys = k, .region = "eu-west-1", .service = "ssmmessages" };
+	const struct td_wslink_opts o = {.tls = T.tls, .keys = k, .region = "eu-west-1", .service = "ssmmessages"};
 	snprintf(url, sizeof(url), "wss%.50s%.300s", T.base + 5, path);
 	end_reset(e);
 	e->w = td_wslink_dial(T.l, url, &o, &end_cb, e);
@@ -353,23 +383,30 @@ static void open_client(struct end *e, const char *session, const char *token, c
 	snprintf(path, sizeof(path), "/v1/data-channel/%s?role=publish_subscribe", session);
 	dial(e, NULL, path);
 	assert_true(e->open);
-	const struct tnl_open o = { .request_id = RID, .token = (char *)token, .client_id = (char *)client_id,
-				    .client_version = (char *)"1.2.764.0" };
+	const struct tnl_open o = {.request_id = RID,
+				   .token = (char *)token,
+				   .client_id = (char *)client_id,
+				   .client_version = (char *)"1.2.764.0"};
 	send_open(e, &o);
 }
 
-static void open_agent_token(struct end *e, const struct tnl_sigv4_keys *k, const char *session, const char *token, const char *client_id)
+static void open_agent_token(struct end *e, const struct tnl_sigv4_keys *k, const char *session, const char *token,
+			     const char *client_id)
 {
 	char path[200];
 	snprintf(path, sizeof(path), "/v1/data-channel/%s?role=publish_subscribe", session);
 	dial(e, k, path);
 	assert_true(e->open);
-	const struct tnl_open o = { .request_id = RID, .token = (char *)token, .client_id = (char *)client_id,
-				    .client_instance_id = (char *)"i-1" }; /* whoever signs: the claim alone must not do */
+	const struct tnl_open o = {.request_id = RID,
+				   .token = (char *)token,
+				   .client_id = (char *)client_id,
+				   .client_instance_id =
+				       (char *)"i-1"}; /* whoever signs: the claim alone must not do */
 	send_open(e, &o);
 }
 
-static const char create_body[] = "{\"MessageSchemaVersion\":\"1.0\",\"RequestId\":\"200604f7-a5e3-4600-940f-7e56e8b1d6e1\",\"ClientId\":\"\"}";
+static const char create_body[] =
+    "{\"MessageSchemaVersion\":\"1.0\",\"RequestId\":\"200604f7-a5e3-4600-940f-7e56e8b1d6e1\",\"ClientId\":\"\"}";
 
 static void open_agent(struct end *e, const struct tnl_sigv4_keys *k, const char *session)
 {
@@ -388,13 +425,19 @@ static void open_control(struct end *e, const struct tnl_sigv4_keys *k, const ch
 	strcat(path, "?role=subscribe&stream=input");
 	dial(e, k, path);
 	assert_true(e->open);
-	const struct tnl_open o = { .request_id = RID, .token = token, .agent_version = (char *)"3.3.0.0", .platform_type = (char *)"linux" };
+	const struct tnl_open o = {.request_id = RID,
+				   .token = token,
+				   .agent_version = (char *)"3.3.0.0",
+				   .platform_type = (char *)"linux"};
 	send_open(e, &o);
 	wait_for(status_of("counters/tokens_used") == before + 1);
 }
 
 /* --- sessions --------------------------------------------------------------------------- */
-struct ses { char id[150], token[64]; struct end client, agent; };
+struct ses {
+	char id[150], token[64];
+	struct end client, agent;
+};
 
 static void grant(struct ses *s)
 {
@@ -406,8 +449,10 @@ static void grant(struct ses *s)
 static inline void session_start(struct ses *s, const char *target)
 {
 	char body[200];
-	snprintf(body, sizeof(body), "{\"Target\":\"%s\",\"DocumentName\":\"AWS-StartPortForwardingSession\","
-		 "\"Parameters\":{\"portNumber\":[\"5432\"],\"localPortNumber\":[\"0\"]}}", target);
+	snprintf(body, sizeof(body),
+		 "{\"Target\":\"%s\",\"DocumentName\":\"AWS-StartPortForwardingSession\","
+		 "\"Parameters\":{\"portNumber\":[\"5432\"],\"localPortNumber\":[\"0\"]}}",
+		 target);
 	memset(s, 0, sizeof(*s));
 	ssm(&OPS, "StartSession", body);
 	grant(s);
@@ -442,7 +487,13 @@ static inline void session_done(struct ses *s)
 static int send_msg(struct end *e, enum tnl_mtype t, uint32_t ptype, int64_t seq, const void *p, size_t n)
 {
 	uint8_t *out = malloc(TNL_MSG_HDR + n);
-	struct tnl_msg m = { .type = t, .schema = 1, .created_ms = 1795338608809ull, .seq = seq, .ptype = ptype, .payload = p, .plen = (uint32_t)n };
+	struct tnl_msg m = {.type = t,
+			    .schema = 1,
+			    .created_ms = 1795338608809ull,
+			    .seq = seq,
+			    .ptype = ptype,
+			    .payload = p,
+			    .plen = (uint32_t)n};
 	tnl_uuid_new(m.id);
 	size_t len = tnl_msg_encode(out, &m);
 	int rc = td_wslink_send(e->w, TNL_WS_BINARY, out, len);

@@ -35,7 +35,7 @@ static struct world {
 /* A connection over loopback: what the pump gets, and the program's end. */
 static void tcp_pair(int *ours, int *theirs, bool tiny)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof a;
 	int size = 2048, l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -64,10 +64,23 @@ static void give_up(struct side *s)
 	s->pump = NULL;
 }
 
-static void on_ready(void *ctx, const struct tnl_session_info *info) { ((struct side *)ctx)->ready++; }
-static void on_cancelled(void *ctx, struct tnl_stream *st) { ((struct side *)ctx)->cancelled++; W.held = NULL; }
-static void on_drained(void *ctx, struct td_pipe *p, void *user) { ((struct side *)ctx)->drained++; }
-static void on_exit_code(void *ctx, int code) { W.exit_code = code; }
+static void on_ready(void *ctx, const struct tnl_session_info *info)
+{
+	((struct side *)ctx)->ready++;
+}
+static void on_cancelled(void *ctx, struct tnl_stream *st)
+{
+	((struct side *)ctx)->cancelled++;
+	W.held = NULL;
+}
+static void on_drained(void *ctx, struct td_pipe *p, void *user)
+{
+	((struct side *)ctx)->drained++;
+}
+static void on_exit_code(void *ctx, int code)
+{
+	W.exit_code = code;
+}
 
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
@@ -114,8 +127,14 @@ static void on_lost(void *ctx, int err, uint16_t code, const char *why)
 }
 
 static const struct td_pump_cb pump_cb = {
-	.ready = on_ready, .open = on_open, .cancelled = on_cancelled, .closed = on_closed, .drained = on_drained,
-	.pipe_closed = on_pipe_closed, .lost = on_lost, .exit_code = on_exit_code,
+    .ready = on_ready,
+    .open = on_open,
+    .cancelled = on_cancelled,
+    .closed = on_closed,
+    .drained = on_drained,
+    .pipe_closed = on_pipe_closed,
+    .lost = on_lost,
+    .exit_code = on_exit_code,
 };
 
 /* --- the link ------------------------------------------------------------------ */
@@ -132,26 +151,31 @@ static void dial_closed(void *ctx, int err, uint16_t code, int status, const cha
 	fail_msg("dial: %s", why);
 }
 
-static const struct td_wslink_cb dial_cb = { .open = dial_open, .closed = dial_closed }, no_cb = { .open = NULL };
+static const struct td_wslink_cb dial_cb = {.open = dial_open, .closed = dial_closed}, no_cb = {.open = NULL};
 
 static void link_up(void)
 {
-	const struct td_wslink_opts o = { .timeout_ns = 5 * TD_SEC };
+	const struct td_wslink_opts o = {.timeout_ns = 5 * TD_SEC};
 	W.c.dialed = td_wslink_dial(T, W.url, &o, &dial_cb, NULL);
 	assert_non_null(W.c.dialed);
 }
 
 static void on_request(void *ctx, struct td_request *r)
 {
-	struct td_wslink_opts o = { 0 };
+	struct td_wslink_opts o = {0};
 	td_pump_attach(W.a.pump, td_request_upgrade(r, &o, &no_cb, NULL));
 }
 
 static void session_cfg(struct tnl_session_config *c, bool agent)
 {
-	*c = (struct tnl_session_config){ .agent = agent, .session_id = "s-1", .memory_max = W.memory ? W.memory : 2 << 20,
-		.stream_window = 256 << 10,
-		.max_payload = 16384, .offer_capabilities = true, .fin_quiet_ns = 50 * TD_MS, .resend_max = 3000 };
+	*c = (struct tnl_session_config){.agent = agent,
+					 .session_id = "s-1",
+					 .memory_max = W.memory ? W.memory : 2 << 20,
+					 .stream_window = 256 << 10,
+					 .max_payload = 16384,
+					 .offer_capabilities = true,
+					 .fin_quiet_ns = 50 * TD_MS,
+					 .resend_max = 3000};
 	if (agent) {
 		c->session_type = W.type;
 		c->properties_json = "{\"portNumber\":\"1\",\"type\":\"LocalPortForwarding\"}";
@@ -193,7 +217,7 @@ static int set_up(void **state)
 	W.fds = t_open_fds();
 	td_memory_limit(96u << 20);
 	a = t_addr("127.0.0.1:0");
-	struct td_httpd_config c = { .addrs = &a, .naddrs = 1, .request = on_request };
+	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .request = on_request};
 	W.h = td_httpd_new(T, &c, why, sizeof why);
 	assert_non_null(W.h);
 	td_httpd_addr(W.h, 0, &a);
@@ -218,7 +242,10 @@ static int tear_down(void **state)
 
 /* --- moving bytes ----------------------------------------------------------------- */
 
-static uint8_t pattern(uint64_t at) { return (uint8_t)(at * 31 + (at >> 8) * 7 + (at >> 16)); }
+static uint8_t pattern(uint64_t at)
+{
+	return (uint8_t)(at * 31 + (at >> 8) * 7 + (at >> 16));
+}
 
 struct flow {
 	int from, to;
@@ -281,7 +308,14 @@ static int end_of(int fd)
 	return -1;
 }
 
-#define until_(cond) do { for (int i_ = 0; !(cond) && i_ < 25000; i_++) { t_turns(1); usleep(200); } \
-		if (!(cond)) fail_msg("waited in vain for: %s", #cond); } while (0)
+#define until_(cond)                                                                                                   \
+	do {                                                                                                           \
+		for (int i_ = 0; !(cond) && i_ < 25000; i_++) {                                                        \
+			t_turns(1);                                                                                    \
+			usleep(200);                                                                                   \
+		}                                                                                                      \
+		if (!(cond))                                                                                           \
+			fail_msg("waited in vain for: %s", #cond);                                                     \
+	} while (0)
 
 #endif

@@ -99,8 +99,9 @@ T_UNUSED static void t_tls(struct tnl_tls_ctx **server, struct tnl_tls_ctx **cli
 	char *ca, *cakey, *cert, *key, why[256] = "";
 	uint64_t now = t_time(NULL);
 	assert_int_equal(tnl_x509_make("test CA", "", NULL, NULL, now - 3600, now + 86400, &ca, &cakey), 0);
-	assert_int_equal(
-	    tnl_x509_make("localhost", "localhost,127.0.0.1", ca, cakey, now - 3600, now + 86400, &cert, &key), 0);
+	assert_int_equal(tnl_x509_make("localhost", "localhost,127.0.0.1", ca, cakey, now - 3600, now + 86400, &cert,
+				       &key),
+			 0);
 	struct tnl_tls_config sc = {.server = true,
 				    .cert_pem = cert,
 				    .cert_pem_len = strlen(cert),

@@ -50,11 +50,30 @@ static void without_allow_loopback_only(void **state)
 static void metadata_and_kin_are_always_denied(void **state)
 {
 	static const char *const bad[] = {
-		"0.0.0.0", "0.1.2.3", "::", "169.254.169.254", "169.254.0.1", "fe80::1", "febf::1", "fd00:ec2::254", "fd00:ec2::23",
-		"224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1",
-		/* the same in other clothes */
-		"::ffff:169.254.169.254", "::ffff:0.0.0.0", "::169.254.169.254", "::ffff:0:a9fe:a9fe",
-		"2002:a9fe:a9fe::1", "64:ff9b::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "2002::", "64:ff9b::", "2002:e000:1::",
+	    "0.0.0.0",
+	    "0.1.2.3",
+	    "::",
+	    "169.254.169.254",
+	    "169.254.0.1",
+	    "fe80::1",
+	    "febf::1",
+	    "fd00:ec2::254",
+	    "fd00:ec2::23",
+	    "224.0.0.1",
+	    "239.255.255.255",
+	    "255.255.255.255",
+	    "ff02::1",
+	    /* the same in other clothes */
+	    "::ffff:169.254.169.254",
+	    "::ffff:0.0.0.0",
+	    "::169.254.169.254",
+	    "::ffff:0:a9fe:a9fe",
+	    "2002:a9fe:a9fe::1",
+	    "64:ff9b::a9fe:a9fe",
+	    "64:ff9b:1:a9fe:a9:fe00::",
+	    "2002::",
+	    "64:ff9b::",
+	    "2002:e000:1::",
 	};
 
 	for (int with = 0; with < 3; with++) {
@@ -146,19 +165,19 @@ static void filter_skips_what_is_denied(void **state)
 	assert_string_equal(td_addr_str(&a[1], text), "[2001:db8::1]:80");
 	assert_int_equal(td_access_filter(&cfg->agent.allow, &cfg->agent.deny, "b.test", a, 2, &first), 0);
 	assert_int_equal(first, TD_ACCESS_NOT_ALLOWED);
-	struct td_addr u = { .un = { .sun_family = AF_UNIX } };
+	struct td_addr u = {.un = {.sun_family = AF_UNIX}};
 	assert_int_equal(td_access_check(&cfg->agent.allow, &cfg->agent.deny, "a.example", &u), TD_ACCESS_DENIED);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(without_allow_loopback_only),
-		cmocka_unit_test(metadata_and_kin_are_always_denied),
-		cmocka_unit_test(names_match_what_was_asked_for),
-		cmocka_unit_test(addresses_match_what_was_resolved),
-		cmocka_unit_test(deny_wins),
-		cmocka_unit_test(filter_skips_what_is_denied),
+	    cmocka_unit_test(without_allow_loopback_only),
+	    cmocka_unit_test(metadata_and_kin_are_always_denied),
+	    cmocka_unit_test(names_match_what_was_asked_for),
+	    cmocka_unit_test(addresses_match_what_was_resolved),
+	    cmocka_unit_test(deny_wins),
+	    cmocka_unit_test(filter_skips_what_is_denied),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	if (cfg)

@@ -51,8 +51,14 @@ static void c_ready(void *ctx, const struct tnl_session_info *i)
 	C.ready++;
 }
 
-static void c_closed(void *ctx, int err, const char *text) { C.closed++; }
-static void c_lost(void *ctx, int err, uint16_t code, const char *why) { G.data = NULL; }
+static void c_closed(void *ctx, int err, const char *text)
+{
+	C.closed++;
+}
+static void c_lost(void *ctx, int err, uint16_t code, const char *why)
+{
+	G.data = NULL;
+}
 
 static void c_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
@@ -61,13 +67,16 @@ static void c_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t rea
 }
 
 static const struct td_pump_cb client_cb = {
-	.ready = c_ready, .closed = c_closed, .lost = c_lost, .pipe_closed = c_pipe_closed,
+    .ready = c_ready,
+    .closed = c_closed,
+    .lost = c_lost,
+    .pipe_closed = c_pipe_closed,
 };
 
 static void send_frame(struct td_wslink *w, enum tnl_mtype t, const void *p, size_t n)
 {
 	uint8_t out[8192];
-	struct tnl_msg m = { .type = t, .schema = 1, .created_ms = T->wall_ms, .payload = p, .plen = (uint32_t)n };
+	struct tnl_msg m = {.type = t, .schema = 1, .created_ms = T->wall_ms, .payload = p, .plen = (uint32_t)n};
 
 	memset(m.id, 7, sizeof m.id);
 	assert_true(n + TNL_MSG_HDR <= sizeof out);
@@ -120,16 +129,20 @@ static void control_closed(void *ctx, int err, uint16_t code, int status, const 
 	G.control_lost++;
 }
 
-static const struct td_wslink_cb control_cb = { .message = control_message, .closed = control_closed };
+static const struct td_wslink_cb control_cb = {.message = control_message, .closed = control_closed};
 
 static void data_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 {
 	assert_int_equal(op, TNL_WS_TEXT);
 	snprintf(G.token_frame, sizeof G.token_frame, "%.*s", (int)n, (char *)p);
 	if (!C.pump) {
-		struct tnl_session_config sc = { .session_id = "s-1", .version = C.version, .memory_max = 4 << 20,
-						 .stream_window = 1 << 20, .max_payload = 32768, .offer_capabilities = !C.version,
-						 .fin_quiet_ns = 50 * TD_MS };
+		struct tnl_session_config sc = {.session_id = "s-1",
+						.version = C.version,
+						.memory_max = 4 << 20,
+						.stream_window = 1 << 20,
+						.max_payload = 32768,
+						.offer_capabilities = !C.version,
+						.fin_quiet_ns = 50 * TD_MS};
 		C.pump = td_pump_new(T, &sc, &client_cb, NULL);
 		assert_non_null(C.pump);
 	}
@@ -143,7 +156,7 @@ static void data_closed(void *ctx, int err, uint16_t code, int status, const cha
 	G.data = NULL;
 }
 
-static const struct td_wslink_cb data_cb = { .message = data_message, .closed = data_closed };
+static const struct td_wslink_cb data_cb = {.message = data_message, .closed = data_closed};
 
 static bool target_is(const struct tnl_http_head *h, const char *s)
 {
@@ -152,7 +165,8 @@ static bool target_is(const struct tnl_http_head *h, const char *s)
 
 static void on_post(struct td_request *r, const struct tnl_http_head *h)
 {
-	static const char xml[] = "<r><MessageSchemaVersion>1.0</MessageSchemaVersion><TokenValue>tok&amp;en</TokenValue></r>";
+	static const char xml[] =
+	    "<r><MessageSchemaVersion>1.0</MessageSchemaVersion><TokenValue>tok&amp;en</TokenValue></r>";
 	size_t n;
 	const uint8_t *body = td_request_body(r, &n);
 
@@ -183,7 +197,7 @@ static void on_post(struct td_request *r, const struct tnl_http_head *h)
 static void on_request(void *ctx, struct td_request *r)
 {
 	const struct tnl_http_head *h = td_request_head(r);
-	struct td_wslink_opts o = { .ping_ns = 30 * TD_SEC, .pong_ns = 10 * TD_SEC, .max_message = 262144 };
+	struct td_wslink_opts o = {.ping_ns = 30 * TD_SEC, .pong_ns = 10 * TD_SEC, .max_message = 262144};
 
 	if (!td_request_is_upgrade(r)) {
 		on_post(r, h);
@@ -229,7 +243,8 @@ static void agent_up(const char *more)
 	char text[1024], why[256] = "";
 
 	snprintf(text, sizeof text,
-		 "[agent]\ninstance_id = " ID "\nregion = eu-west-1\nssmmessages_endpoint = %s\naccess_key_id = AKIDTESTTESTTEST\n"
+		 "[agent]\ninstance_id = " ID
+		 "\nregion = eu-west-1\nssmmessages_endpoint = %s\naccess_key_id = AKIDTESTTESTTEST\n"
 		 "secret_access_key = secret\nreconnect_min = 5ms\nreconnect_max = 40ms\n%s",
 		 G.url, more);
 	cfg = td_config_parse(text, "test.ini", dir, TD_ROLE_AGENT, stderr);
@@ -265,12 +280,12 @@ static int set_up(void **state)
 	strcpy(dir, "/tmp/tunneld-test-agent-XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	a = t_addr("127.0.0.1:0");
-	struct td_httpd_config c = { .addrs = &a, .naddrs = 1, .request = on_request };
+	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .request = on_request};
 	G.h = td_httpd_new(T, &c, why, sizeof why);
 	assert_non_null(G.h);
 	td_httpd_addr(G.h, 0, &G.addr);
 	snprintf(G.url, sizeof G.url, "http://%s", td_addr_str(&G.addr, name));
-	S = (struct target){ .fd = -1 };
+	S = (struct target){.fd = -1};
 	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof why);
 	assert_non_null(S.l);
 	td_listener_addr(S.l, &a);
@@ -308,7 +323,8 @@ static void start_session(const char *id, const char *type, const char *properti
 	char content[512], parameters[64];
 
 	tnl_buf_init(&b, 8000);
-	snprintf(content, sizeof content, "{\"schemaVersion\":\"1.0\",\"sessionType\":\"%s\",\"properties\":%s}", type, properties);
+	snprintf(content, sizeof content, "{\"schemaVersion\":\"1.0\",\"sessionType\":\"%s\",\"properties\":%s}", type,
+		 properties);
 	snprintf(parameters, sizeof parameters, "{\"portNumber\":\"%u\"}", S.port);
 	assert_int_equal(tnl_start_write(&b, id, "Doc", content, parameters, "arn:o", ""), 0);
 	send_frame(G.control, TNL_MT_INTERACTIVE_SHELL, tnl_buf_data(&b), tnl_buf_len(&b));
@@ -487,7 +503,7 @@ static void what_cannot_be_served_is_refused(void **state)
 
 static void channel_closed_on_the_control_channel(void **state)
 {
-	struct tnl_channel_closed c = { .session_id = (char *)"s-1", .output = (char *)"Your session timed out" };
+	struct tnl_channel_closed c = {.session_id = (char *)"s-1", .output = (char *)"Your session timed out"};
 	struct tnl_buf b;
 
 	agent_up("");
@@ -666,7 +682,7 @@ static void single_stream_that_cannot_connect_fails(void **state)
 /* Its version decides alone: what it sends is raw, so the target sees the very bytes that our client's mux makes. */
 static void an_old_client_gets_basic_mode(void **state)
 {
-	static const uint8_t smux_syn[8] = { 1, 0, 0, 0, 3, 0, 0, 0 };
+	static const uint8_t smux_syn[8] = {1, 0, 0, 0, 3, 0, 0, 0};
 	char got[64];
 
 	C.version = "1.1.23.0";
@@ -815,7 +831,8 @@ static void reload_changes_the_rules_and_keeps_the_session(void **state)
 	int fd = open_stream();
 	echo_through(fd, "one");
 	snprintf(text, sizeof text,
-		 "[agent]\ninstance_id = " ID "\nregion = eu-west-1\nssmmessages_endpoint = %s\naccess_key_id = AKIDTESTTESTTEST\n"
+		 "[agent]\ninstance_id = " ID
+		 "\nregion = eu-west-1\nssmmessages_endpoint = %s\naccess_key_id = AKIDTESTTESTTEST\n"
 		 "secret_access_key = secret\nreconnect_min = 5ms\nreconnect_max = 40ms\nallow = 192.0.2.1:*\n",
 		 G.url);
 	struct td_config *next = td_config_parse(text, "test.ini", dir, TD_ROLE_AGENT, stderr);
@@ -837,26 +854,26 @@ static void reload_changes_the_rules_and_keeps_the_session(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(comes_up_without_information_service),
-		TEST(introduces_itself_in_short_then_in_full),
-		TEST(a_session_from_start_to_confirmed_end),
-		TEST(an_end_is_told_three_times),
-		TEST(what_cannot_be_served_is_refused),
-		TEST(channel_closed_on_the_control_channel),
-		TEST(the_data_channel_is_resumed),
-		TEST(the_control_channel_comes_back),
-		TEST(bad_messages_are_dropped),
-		TEST(denied_and_unreachable_targets),
-		TEST(a_refused_connection_resets_its_stream_only),
-		TEST(single_stream_ends_with_its_connection),
-		TEST(single_stream_that_cannot_connect_fails),
-		TEST(an_old_client_gets_basic_mode),
-		TEST(drain_with_nothing_to_do),
-		TEST(drain_without_a_gateway),
-		TEST(drain_waits_for_connections),
-		TEST(drain_is_cut_at_the_deadline_or_by_a_second_call),
-		TEST(sessions_of_a_crash_are_reported_by_the_next_start),
-		TEST(reload_changes_the_rules_and_keeps_the_session),
+	    TEST(comes_up_without_information_service),
+	    TEST(introduces_itself_in_short_then_in_full),
+	    TEST(a_session_from_start_to_confirmed_end),
+	    TEST(an_end_is_told_three_times),
+	    TEST(what_cannot_be_served_is_refused),
+	    TEST(channel_closed_on_the_control_channel),
+	    TEST(the_data_channel_is_resumed),
+	    TEST(the_control_channel_comes_back),
+	    TEST(bad_messages_are_dropped),
+	    TEST(denied_and_unreachable_targets),
+	    TEST(a_refused_connection_resets_its_stream_only),
+	    TEST(single_stream_ends_with_its_connection),
+	    TEST(single_stream_that_cannot_connect_fails),
+	    TEST(an_old_client_gets_basic_mode),
+	    TEST(drain_with_nothing_to_do),
+	    TEST(drain_without_a_gateway),
+	    TEST(drain_waits_for_connections),
+	    TEST(drain_is_cut_at_the_deadline_or_by_a_second_call),
+	    TEST(sessions_of_a_crash_are_reported_by_the_next_start),
+	    TEST(reload_changes_the_rules_and_keeps_the_session),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

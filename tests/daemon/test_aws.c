@@ -45,24 +45,26 @@ static void test_partitions(void **state)
 		int fips, dual;
 		const char *want;
 	} cases[] = {
-		{"eu-west-1", "ssm", 0, 0, "https://ssm.eu-west-1.amazonaws.com"},
-		{"eu-west-1", "ssmmessages", 0, 0, "https://ssmmessages.eu-west-1.amazonaws.com"},
-		{"eu-west-1", "kms", 0, 0, "https://kms.eu-west-1.amazonaws.com"},
-		{"eu-west-1", "sts", 0, 0, "https://sts.eu-west-1.amazonaws.com"},
-		{"us-east-1", "ssm", 1, 0, "https://ssm-fips.us-east-1.amazonaws.com"},
-		{"us-east-1", "ssm", 0, 1, "https://ssm.us-east-1.api.aws"},
-		{"us-east-1", "kms", 1, 1, "https://kms-fips.us-east-1.api.aws"},
-		{"cn-north-1", "ssm", 0, 0, "https://ssm.cn-north-1.amazonaws.com.cn"},
-		{"cn-north-1", "ssmmessages", 0, 1, "https://ssmmessages.cn-north-1.api.amazonwebservices.com.cn"},
-		{"us-gov-west-1", "ssm", 0, 0, "https://ssm.us-gov-west-1.amazonaws.com"},
-		{"us-gov-west-1", "ssm", 1, 0, "https://ssm.us-gov-west-1.amazonaws.com"},
-		{"us-gov-west-1", "kms", 1, 0, "https://kms-fips.us-gov-west-1.amazonaws.com"},
-		{"us-iso-east-1", "ssm", 0, 0, "https://ssm.us-iso-east-1.c2s.ic.gov"},
-		{"us-isob-east-1", "sts", 0, 0, "https://sts.us-isob-east-1.sc2s.sgov.gov"},
+	    {"eu-west-1", "ssm", 0, 0, "https://ssm.eu-west-1.amazonaws.com"},
+	    {"eu-west-1", "ssmmessages", 0, 0, "https://ssmmessages.eu-west-1.amazonaws.com"},
+	    {"eu-west-1", "kms", 0, 0, "https://kms.eu-west-1.amazonaws.com"},
+	    {"eu-west-1", "sts", 0, 0, "https://sts.eu-west-1.amazonaws.com"},
+	    {"us-east-1", "ssm", 1, 0, "https://ssm-fips.us-east-1.amazonaws.com"},
+	    {"us-east-1", "ssm", 0, 1, "https://ssm.us-east-1.api.aws"},
+	    {"us-east-1", "kms", 1, 1, "https://kms-fips.us-east-1.api.aws"},
+	    {"cn-north-1", "ssm", 0, 0, "https://ssm.cn-north-1.amazonaws.com.cn"},
+	    {"cn-north-1", "ssmmessages", 0, 1, "https://ssmmessages.cn-north-1.api.amazonwebservices.com.cn"},
+	    {"us-gov-west-1", "ssm", 0, 0, "https://ssm.us-gov-west-1.amazonaws.com"},
+	    {"us-gov-west-1", "ssm", 1, 0, "https://ssm.us-gov-west-1.amazonaws.com"},
+	    {"us-gov-west-1", "kms", 1, 0, "https://kms-fips.us-gov-west-1.amazonaws.com"},
+	    {"us-iso-east-1", "ssm", 0, 0, "https://ssm.us-iso-east-1.c2s.ic.gov"},
+	    {"us-isob-east-1", "sts", 0, 0, "https://sts.us-isob-east-1.sc2s.sgov.gov"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct td_aws_config c = {.region = S(cases[i].region), .use_fips = cases[i].fips, .use_dualstack = cases[i].dual};
+		struct td_aws_config c = {.region = S(cases[i].region),
+					  .use_fips = cases[i].fips,
+					  .use_dualstack = cases[i].dual};
 
 		endpoint_is(&c, cases[i].service, cases[i].want);
 	}
@@ -79,7 +81,8 @@ static void test_region_from_around(void **state)
 	setenv("AWS_DEFAULT_REGION", "eu-west-2", 1);
 	endpoint_is(NULL, "ssm", "https://ssm.eu-west-2.amazonaws.com");
 	unsetenv("AWS_DEFAULT_REGION");
-	write_file(".aws/config", "[default]\nregion = eu-west-3\nuse_fips_endpoint = true\n[profile x]\nregion = eu south\n");
+	write_file(".aws/config",
+		   "[default]\nregion = eu-west-3\nuse_fips_endpoint = true\n[profile x]\nregion = eu south\n");
 	endpoint_is(NULL, "ssm", "https://ssm-fips.eu-west-3.amazonaws.com");
 	setenv("AWS_USE_FIPS_ENDPOINT", "false", 1);
 	setenv("AWS_USE_DUALSTACK_ENDPOINT", "true", 1);
@@ -137,9 +140,12 @@ static void test_is_amazon(void **state)
 	static const struct {
 		const char *url;
 		bool amazon;
-	} cases[] = {{"https://ssm.eu-west-1.amazonaws.com", true},	{"https://ssm.cn-north-1.amazonaws.com.cn", true},
-		     {"https://ssm.eu-west-1.api.aws", true},		{"https://gw.example:8443", false},
-		     {"https://amazonaws.com.evil.example", false},	{"https://evilamazonaws.com", false},
+	} cases[] = {{"https://ssm.eu-west-1.amazonaws.com", true},
+		     {"https://ssm.cn-north-1.amazonaws.com.cn", true},
+		     {"https://ssm.eu-west-1.api.aws", true},
+		     {"https://gw.example:8443", false},
+		     {"https://amazonaws.com.evil.example", false},
+		     {"https://evilamazonaws.com", false},
 		     {"https://vpce-1.ssm.eu-west-1.vpce.amazonaws.com", true}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -158,31 +164,32 @@ static void test_stream_url(void **state)
 		const char *url;
 		bool ok;
 	} cases[] = {
-		{"wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/s-1?role=publish_subscribe&cell-number=AAE", true},
-		{"wss://SSMMESSAGES.eu-west-1.amazonaws.com/v1/x", true},
-		{"wss://ssmmessages-fips.eu-west-1.amazonaws.com/v1/x", true},
-		{"wss://ssmmessages.eu-west-1.api.aws/v1/x", true},
-		{"wss://vpce-0a1b.ssmmessages.eu-west-1.vpce.amazonaws.com/v1/x", true},
-		{"ws://ssmmessages.eu-west-1.amazonaws.com/v1/x", false},
-		{"https://ssmmessages.eu-west-1.amazonaws.com/v1/x", false},
-		{"wss://ssmmessages.us-east-1.amazonaws.com/v1/x", false},
-		{"wss://bucket.s3.eu-west-1.amazonaws.com/v1/x", false},
-		{"wss://balancer.eu-west-1.elb.amazonaws.com/v1/x", false},
-		{"wss://ssmmessages.eu-west-1.amazonaws.com.evil.example/v1/x", false},
-		{"wss://evil.example/ssmmessages.eu-west-1.amazonaws.com", false},
-		{"wss://ssmmessages.eu-west-1.amazonaws.com@evil.example/v1/x", false},
-		{"wss://ssmmessages.eu-west-1.amazonaws.com:443@evil.example/", false},
-		{"wss://user@ssmmessages.eu-west-1.amazonaws.com/", false},
-		{"wss://vpce.amazonaws.com/", false},
-		{"wss://gw.example:9000/v1/data-channel/x", true},
-		{"wss://Gw.Example/v1", true},
-		{"wss://a.gw.example/v1", false},
-		{"wss://one.example/v1", true},
-		{"wss://x.two.example/v1", true},
-		{"wss://two.example/v1", false},
-		{"wss://", false},
-		{"", false},
-		{"wss://ssmmessages.eu-west-1.amazonaws.com\\@evil.example/", false},
+	    {"wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/s-1?role=publish_subscribe&cell-number=AAE",
+	     true},
+	    {"wss://SSMMESSAGES.eu-west-1.amazonaws.com/v1/x", true},
+	    {"wss://ssmmessages-fips.eu-west-1.amazonaws.com/v1/x", true},
+	    {"wss://ssmmessages.eu-west-1.api.aws/v1/x", true},
+	    {"wss://vpce-0a1b.ssmmessages.eu-west-1.vpce.amazonaws.com/v1/x", true},
+	    {"ws://ssmmessages.eu-west-1.amazonaws.com/v1/x", false},
+	    {"https://ssmmessages.eu-west-1.amazonaws.com/v1/x", false},
+	    {"wss://ssmmessages.us-east-1.amazonaws.com/v1/x", false},
+	    {"wss://bucket.s3.eu-west-1.amazonaws.com/v1/x", false},
+	    {"wss://balancer.eu-west-1.elb.amazonaws.com/v1/x", false},
+	    {"wss://ssmmessages.eu-west-1.amazonaws.com.evil.example/v1/x", false},
+	    {"wss://evil.example/ssmmessages.eu-west-1.amazonaws.com", false},
+	    {"wss://ssmmessages.eu-west-1.amazonaws.com@evil.example/v1/x", false},
+	    {"wss://ssmmessages.eu-west-1.amazonaws.com:443@evil.example/", false},
+	    {"wss://user@ssmmessages.eu-west-1.amazonaws.com/", false},
+	    {"wss://vpce.amazonaws.com/", false},
+	    {"wss://gw.example:9000/v1/data-channel/x", true},
+	    {"wss://Gw.Example/v1", true},
+	    {"wss://a.gw.example/v1", false},
+	    {"wss://one.example/v1", true},
+	    {"wss://x.two.example/v1", true},
+	    {"wss://two.example/v1", false},
+	    {"wss://", false},
+	    {"", false},
+	    {"wss://ssmmessages.eu-west-1.amazonaws.com\\@evil.example/", false},
 	};
 	char *hosts[] = {S("one.example"), S("*.two.example")};
 	struct td_aws *a = aws_new(CONF(.ssm_endpoint = S("https://gw.example:8443"), .stream_hosts = {hosts, 2}));
@@ -304,13 +311,16 @@ static void test_tls_files(void **state)
 	char empty[100];
 	snprintf(empty, sizeof(empty), "%s/empty.pem", HOME);
 	expect_refused(CONF(.ca_file = empty), "there is no CA certificate in it");
-	expect_refused(CONF(.ca_file = path, .client_certificate = path), "client_certificate is set without client_key");
+	expect_refused(CONF(.ca_file = path, .client_certificate = path),
+		       "client_certificate is set without client_key");
 	chmod(keypath, 0644);
-	expect_refused(CONF(.ca_file = path, .client_certificate = path, .client_key = keypath), "can be read by others: run chmod 600");
+	expect_refused(CONF(.ca_file = path, .client_certificate = path, .client_key = keypath),
+		       "can be read by others: run chmod 600");
 	chmod(keypath, 0600);
 	td_aws_free(aws_new(CONF(.ca_file = path, .client_certificate = path, .client_key = keypath)));
 	chmod(path, 0600);
-	expect_refused(CONF(.ca_file = path, .client_certificate = path, .client_key = path), "private key cannot be read");
+	expect_refused(CONF(.ca_file = path, .client_certificate = path, .client_key = path),
+		       "private key cannot be read");
 	tnl_free(ca);
 	tnl_free(cakey);
 }
@@ -360,14 +370,16 @@ static void on_reply(void *ctx, const struct td_aws_reply *r)
 	R.cred = r->cred;
 	snprintf(R.type, sizeof(R.type), "%s", r->type);
 	snprintf(R.text, sizeof(R.text), "%s", r->text ? r->text : "");
-	snprintf(R.value, sizeof(R.value), "%s", tnl_json_get_str(r->json, "Value") ? tnl_json_get_str(r->json, "Value") : "");
+	snprintf(R.value, sizeof(R.value), "%s",
+		 tnl_json_get_str(r->json, "Value") ? tnl_json_get_str(r->json, "Value") : "");
 }
 
 static void call(struct td_aws *a, int attempts)
 {
 	memset(&R, 0, sizeof(R));
 	F.calls = 0;
-	assert_non_null(td_aws_json(a, "ssm", "AmazonSSM.StartSession", "{\"Target\":\"i-1\"}", 16, attempts, on_reply, NULL));
+	assert_non_null(
+	    td_aws_json(a, "ssm", "AmazonSSM.StartSession", "{\"Target\":\"i-1\"}", 16, attempts, on_reply, NULL));
 	assert_int_equal(R.done, 0);
 	assert_true(t_until(&R.done, 20000));
 	t_turns(3);
@@ -471,7 +483,9 @@ static void test_refused_keys(void **state)
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EAUTH);
 	assert_int_equal(R.cred, TD_CRED_ERROR);
-	assert_string_equal(R.text, "the access key of the configuration is not known: check access_key_id, and that the key is active");
+	assert_string_equal(
+	    R.text,
+	    "the access key of the configuration is not known: check access_key_id, and that the key is active");
 	assert_int_equal(F.calls, 2); /* once more with what a new search gave */
 	next_type = "InvalidSignatureException";
 	call(a, 3);
@@ -499,7 +513,9 @@ static void test_expired_keys_are_fetched_again(void **state)
 {
 	struct td_aws *a;
 
-	write_file(".aws/credentials", "[default]\naws_access_key_id = AKID\naws_secret_access_key = the-secret\naws_session_token = old\n");
+	write_file(
+	    ".aws/credentials",
+	    "[default]\naws_access_key_id = AKID\naws_secret_access_key = the-secret\naws_session_token = old\n");
 	td_aws_free(api_open());
 	a = aws_new(NULL);
 	call(a, 1);
@@ -539,7 +555,9 @@ static void test_expired_keys_are_waited_for(void **state)
 	struct td_aws *a;
 	const char *why;
 
-	write_file(".aws/credentials", "[default]\naws_access_key_id = AKID\naws_secret_access_key = the-secret\naws_session_token = old\n");
+	write_file(
+	    ".aws/credentials",
+	    "[default]\naws_access_key_id = AKID\naws_secret_access_key = the-secret\naws_session_token = old\n");
 	td_aws_free(api_open());
 	a = aws_new(NULL);
 	next_type = "ExpiredTokenException";
@@ -634,7 +652,8 @@ static void clock_case(int64_t off, const char *want)
 	gmtime_r(&t, &tm);
 	strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
 	snprintf(answer, sizeof(answer),
-		 "HTTP/1.1 400 Bad Request\r\nDate: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", date, strlen(body), body);
+		 "HTTP/1.1 400 Bad Request\r\nDate: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", date,
+		 strlen(body), body);
 	raw_open(answer);
 	setenv("AWS_ENDPOINT_URL_SSM", RAW.url, 1);
 	a = aws_new(CONF(KEYS));
@@ -661,7 +680,8 @@ static void xml_case(const char *body, int err, const char *type, const char *te
 	char answer[800];
 	struct td_aws *a;
 
-	snprintf(answer, sizeof(answer), "HTTP/1.1 403 Forbidden\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", strlen(body), body);
+	snprintf(answer, sizeof(answer), "HTTP/1.1 403 Forbidden\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+		 strlen(body), body);
 	raw_open(answer);
 	setenv("AWS_ENDPOINT_URL_SSM", RAW.url, 1);
 	a = aws_new(CONF(KEYS));
@@ -676,9 +696,10 @@ static void xml_case(const char *body, int err, const char *type, const char *te
 
 static void test_xml_refusals(void **state)
 {
-	xml_case("<AccessDeniedException><Message>not yours</Message></AccessDeniedException>", TNL_EREFUSED, "AccessDeniedException", "not yours");
-	xml_case("<InvalidSignatureException><Message>no</Message></InvalidSignatureException>", TNL_EAUTH, "InvalidSignatureException",
-		 "check the secret access key");
+	xml_case("<AccessDeniedException><Message>not yours</Message></AccessDeniedException>", TNL_EREFUSED,
+		 "AccessDeniedException", "not yours");
+	xml_case("<InvalidSignatureException><Message>no</Message></InvalidSignatureException>", TNL_EAUTH,
+		 "InvalidSignatureException", "check the secret access key");
 	xml_case("<html><body>no</body></html>", TNL_EREFUSED, "", "");
 	xml_case("<Oops><Message>cut", TNL_EREFUSED, "", "");
 	xml_case("<<Message>x</Message>", TNL_EREFUSED, "", "");
@@ -699,7 +720,8 @@ static void test_proxy_refuses(void **state)
 	assert_int_equal(R.err, TNL_EUNREACH);
 	assert_non_null(strstr(RAW.seen, "CONNECT ssm.invalid:443 HTTP/1.1"));
 	assert_non_null(strstr(RAW.seen, "Proxy-Authorization: Basic bWU6aHVzaA=="));
-	if (!strstr(R.text, "refused ssm.invalid:443: 407") || !strstr(R.text, "user or password of the proxy is wrong"))
+	if (!strstr(R.text, "refused ssm.invalid:443: 407") ||
+	    !strstr(R.text, "user or password of the proxy is wrong"))
 		fail_msg("%s", R.text);
 	assert_null(strstr(R.text, "hush"));
 	td_aws_free(a);
@@ -715,8 +737,9 @@ static void test_start_session_body(void **state)
 
 	tnl_buf_init(&b, 4096);
 	assert_int_equal(td_start_session_body(&b, "i-1", NULL, NULL, 5432, 15432, NULL, NULL), 0);
-	assert_string_equal(tnl_buf_str(&b), "{\"Target\":\"i-1\",\"DocumentName\":\"AWS-StartPortForwardingSession\","
-					     "\"Parameters\":{\"portNumber\":[\"5432\"],\"localPortNumber\":[\"15432\"]}}");
+	assert_string_equal(tnl_buf_str(&b),
+			    "{\"Target\":\"i-1\",\"DocumentName\":\"AWS-StartPortForwardingSession\","
+			    "\"Parameters\":{\"portNumber\":[\"5432\"],\"localPortNumber\":[\"15432\"]}}");
 	tnl_buf_reset(&b);
 	assert_int_equal(td_start_session_body(&b, "i-1", NULL, "db", 5432, 0, "why", NULL), 0);
 	assert_non_null(strstr(tnl_buf_str(&b), "AWS-StartPortForwardingSessionToRemoteHost"));
@@ -757,11 +780,28 @@ int main(void)
 {
 #define T_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T_CASE(test_partitions),   T_CASE(test_region_from_around), T_CASE(test_endpoint_overrides), T_CASE(test_companions),
-		T_CASE(test_is_amazon),	   T_CASE(test_stream_url),	    T_CASE(test_presigned),	      T_CASE(test_proxy_from_around),
-		T_CASE(test_tls_files),	   T_CASE(test_equal_blocks_are_shared), T_CASE(test_call),	      T_CASE(test_call_errors),
-		T_CASE(test_no_credentials), T_CASE(test_refused_keys),	    T_CASE(test_expired_keys_are_fetched_again), T_CASE(test_expired_keys_are_waited_for), T_CASE(test_cancel),
-		T_CASE(test_xml_refusals), T_CASE(test_clock_off),	   T_CASE(test_proxy_refuses),	    T_CASE(test_start_session_body),  T_CASE(test_grant),
+	    T_CASE(test_partitions),
+	    T_CASE(test_region_from_around),
+	    T_CASE(test_endpoint_overrides),
+	    T_CASE(test_companions),
+	    T_CASE(test_is_amazon),
+	    T_CASE(test_stream_url),
+	    T_CASE(test_presigned),
+	    T_CASE(test_proxy_from_around),
+	    T_CASE(test_tls_files),
+	    T_CASE(test_equal_blocks_are_shared),
+	    T_CASE(test_call),
+	    T_CASE(test_call_errors),
+	    T_CASE(test_no_credentials),
+	    T_CASE(test_refused_keys),
+	    T_CASE(test_expired_keys_are_fetched_again),
+	    T_CASE(test_expired_keys_are_waited_for),
+	    T_CASE(test_cancel),
+	    T_CASE(test_xml_refusals),
+	    T_CASE(test_clock_off),
+	    T_CASE(test_proxy_refuses),
+	    T_CASE(test_start_session_body),
+	    T_CASE(test_grant),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

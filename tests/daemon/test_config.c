@@ -316,9 +316,11 @@ static void test_conflicts(void **s)
 
 static void test_shell_user(void **s)
 {
-	expect("[agent]\ninstance_id = i-1\nregion = eu-west-1\nshell = yes\nshell_user = no-such.user\nmax_streams = x\n", 0,
-	       "warning: t.ini:5: shell_user: there is no user no-such.user on this machine\n"
-	       "t.ini:6: max_streams = x: wants a number\n");
+	expect(
+	    "[agent]\ninstance_id = i-1\nregion = eu-west-1\nshell = yes\nshell_user = no-such.user\nmax_streams = x\n",
+	    0,
+	    "warning: t.ini:5: shell_user: there is no user no-such.user on this machine\n"
+	    "t.ini:6: max_streams = x: wants a number\n");
 }
 
 /* Quotes would be sent as part of a key or a name: said, but not refused, and without the value. */
@@ -335,12 +337,14 @@ static void test_quotes(void **s)
 
 static void test_equality(void **s)
 {
-	static const char *const extra[] = {
-	    "reason = x\n",	   "host = h\n",	 "port = 3\n",
-	    "session = pool 3\n",  "open = start\n",	 "keepalive = no\n",
-	    "idle_timeout = 5s\n", "message_rate = 0\n", "message_rate = 5\n",
-	    "region = x\n",	   "use_fips = no\n",	 "secret_access_key = b\naccess_key_id = b\n",
-	    "stream_hosts = a\n",  "max_payload = 1K\n", "session_memory = 1M\n"};
+	static const char *const extra[] = {"reason = x\n",	    "host = h\n",
+					    "port = 3\n",	    "session = pool 3\n",
+					    "open = start\n",	    "keepalive = no\n",
+					    "idle_timeout = 5s\n",  "message_rate = 0\n",
+					    "message_rate = 5\n",   "region = x\n",
+					    "use_fips = no\n",	    "secret_access_key = b\naccess_key_id = b\n",
+					    "stream_hosts = a\n",   "max_payload = 1K\n",
+					    "session_memory = 1M\n"};
 	static const char base[] = "[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\n";
 	char text[1000];
 	snprintf(text, sizeof text, "%sport = 2\n", base);
@@ -566,7 +570,8 @@ int main(void)
 	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
 	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
 	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_quotes), cmocka_unit_test(test_shell_user),
+	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts),
+	    cmocka_unit_test(test_quotes),	   cmocka_unit_test(test_shell_user),
 	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_files),	   cmocka_unit_test(test_nul),
 	    cmocka_unit_test(test_no_leak),	   cmocka_unit_test(test_find),

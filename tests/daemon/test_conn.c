@@ -101,8 +101,10 @@ static void on_closed(void *ctx, int err, const char *why)
 	e->c = NULL;
 }
 
-static const struct td_conn_cb cb = {
-    .ready = on_ready, .readable = on_readable, .writable = on_writable, .closed = on_closed};
+static const struct td_conn_cb cb = {.ready = on_ready,
+				     .readable = on_readable,
+				     .writable = on_writable,
+				     .closed = on_closed};
 
 struct server {
 	struct td_listener *l;
@@ -329,8 +331,10 @@ static void handshake_failures(void **state)
 	memset(&e, 0, sizeof e);
 	t_open();
 	serve(&s, true);
-	struct td_dial_opts o = {
-	    .host = "127.0.0.1", .port = td_addr_port(&s.addr), .tls = client_tls, .tls_name = "aws.example"};
+	struct td_dial_opts o = {.host = "127.0.0.1",
+				 .port = td_addr_port(&s.addr),
+				 .tls = client_tls,
+				 .tls_name = "aws.example"};
 	e.c = td_conn_dial(T, &o, &cb, &e);
 	assert_true(t_until(&e.closed, 5000));
 	assert_int_equal(e.err, TNL_ECERT);
@@ -424,8 +428,10 @@ static void proxy_gone(void *ctx, int err, const char *why)
 	p->in = p->out = NULL;
 }
 
-static const struct td_conn_cb out_cb = {
-    .ready = out_ready, .readable = out_readable, .writable = out_writable, .closed = proxy_gone};
+static const struct td_conn_cb out_cb = {.ready = out_ready,
+					 .readable = out_readable,
+					 .writable = out_writable,
+					 .closed = proxy_gone};
 
 static void in_readable(void *ctx)
 {

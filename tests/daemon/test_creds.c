@@ -44,10 +44,12 @@ static void test_configuration_first(void **state)
 
 static void test_files(void **state)
 {
-	write_file(".aws/config", "[default]\nregion = eu-west-1\naws_access_key_id = CONFFILE\naws_secret_access_key = c\n"
-				  "[profile ops]\naws_access_key_id = OPS\naws_secret_access_key = ops-secret\n");
+	write_file(".aws/config",
+		   "[default]\nregion = eu-west-1\naws_access_key_id = CONFFILE\naws_secret_access_key = c\n"
+		   "[profile ops]\naws_access_key_id = OPS\naws_secret_access_key = ops-secret\n");
 	expect_keys(NULL, "CONFFILE", "c", "");
-	write_file(".aws/credentials", "[default]\naws_access_key_id = CREDFILE\naws_secret_access_key = d\naws_session_token = t\n");
+	write_file(".aws/credentials",
+		   "[default]\naws_access_key_id = CREDFILE\naws_secret_access_key = d\naws_session_token = t\n");
 	expect_keys(NULL, "CREDFILE", "d", "t");
 	setenv("AWS_PROFILE", "ops", 1);
 	expect_keys(NULL, "OPS", "ops-secret", "");
@@ -114,24 +116,27 @@ static void sts(struct td_request *r, const char *method, const char *target, co
 		id = "FIRST", secret = "FIRST-secret", next = "SECOND";
 	}
 	if (!id || !signed_with(r, id, secret, "sts"))
-		reply_json(r, 403, "{\"Error\":{\"Code\":\"AccessDenied\",\"Message\":\"not you\",\"Type\":\"Sender\"}}");
+		reply_json(r, 403,
+			   "{\"Error\":{\"Code\":\"AccessDenied\",\"Message\":\"not you\",\"Type\":\"Sender\"}}");
 	else
-		reply_json(r, 200,
-			   "{\"AssumeRoleResponse\":{\"AssumeRoleResult\":{\"Credentials\":{\"AccessKeyId\":\"%s\",\"SecretAccessKey\":"
-			   "\"%s-secret\",\"SessionToken\":\"%s-token\",\"Expiration\":%llu.0}}}}",
-			   next, next, next, (unsigned long long)(T->wall_ms / 1000 + 3600));
+		reply_json(
+		    r, 200,
+		    "{\"AssumeRoleResponse\":{\"AssumeRoleResult\":{\"Credentials\":{\"AccessKeyId\":\"%s\",\"SecretAccessKey\":"
+		    "\"%s-secret\",\"SessionToken\":\"%s-token\",\"Expiration\":%llu.0}}}}",
+		    next, next, next, (unsigned long long)(T->wall_ms / 1000 + 3600));
 }
 
 static void role_files(void)
 {
 	write_file(".aws/credentials", "[base]\naws_access_key_id = BASE\naws_secret_access_key = base-secret\n");
-	write_file(".aws/config", "[profile first]\nrole_arn = arn:aws:iam::1:role/First\nsource_profile = base\n"
-				  "[profile second]\nrole_arn = arn:aws:iam::1:role/Second\nsource_profile = first\n"
-				  "external_id = x/y\nrole_session_name = me@home\nduration_seconds = 1800\n"
-				  "[profile refused]\nrole_arn = arn:aws:iam::1:role/Third\nsource_profile = base\n"
-				  "[profile env]\nrole_arn = arn:aws:iam::1:role/First\ncredential_source = Environment\n"
-				  "[profile self]\nrole_arn = arn:aws:iam::1:role/First\nsource_profile = self\n"
-				  "aws_access_key_id = BASE\naws_secret_access_key = base-secret\n");
+	write_file(".aws/config",
+		   "[profile first]\nrole_arn = arn:aws:iam::1:role/First\nsource_profile = base\n"
+		   "[profile second]\nrole_arn = arn:aws:iam::1:role/Second\nsource_profile = first\n"
+		   "external_id = x/y\nrole_session_name = me@home\nduration_seconds = 1800\n"
+		   "[profile refused]\nrole_arn = arn:aws:iam::1:role/Third\nsource_profile = base\n"
+		   "[profile env]\nrole_arn = arn:aws:iam::1:role/First\ncredential_source = Environment\n"
+		   "[profile self]\nrole_arn = arn:aws:iam::1:role/First\nsource_profile = self\n"
+		   "aws_access_key_id = BASE\naws_secret_access_key = base-secret\n");
 	setenv("AWS_ENDPOINT_URL_STS", F.url, 1);
 	F.handle = sts;
 	roles_asked = 0;
@@ -148,8 +153,9 @@ static void test_role_chain(void **state)
 	setenv("AWS_ACCESS_KEY_ID", "BASE", 1);
 	setenv("AWS_SECRET_ACCESS_KEY", "base-secret", 1);
 	expect_keys(CONF(.profile = S("env")), "FIRST", "FIRST-secret", "FIRST-token");
-	expect_none(CONF(.profile = S("refused")), TD_CRED_ERROR,
-		    "role arn:aws:iam::1:role/Third cannot be assumed (AccessDenied: not you): check role_arn and the role's trust policy");
+	expect_none(
+	    CONF(.profile = S("refused")), TD_CRED_ERROR,
+	    "role arn:aws:iam::1:role/Third cannot be assumed (AccessDenied: not you): check role_arn and the role's trust policy");
 }
 
 static void test_role_mistakes(void **state)
@@ -157,18 +163,19 @@ static void test_role_mistakes(void **state)
 	static const struct {
 		const char *text, *why;
 	} bad[] = {
-		{"role_arn = r\n", "neither source_profile nor credential_source"},
-		{"role_arn = r\nsource_profile = a\ncredential_source = Environment\n", "remove one"},
-		{"role_arn = r\nsource_profile = gone\n", "source_profile gone, which does not exist"},
-		{"role_arn = r\nsource_profile = p\n", "is its own source_profile, but has no keys"},
-		{"role_arn = r\nsource_profile = q\n[profile q]\nrole_arn = r\nsource_profile = p\n", "comes back to itself"},
-		{"role_arn = r\nsource_profile = q\n[profile q]\nregion = x\n", "profile q has no credentials"},
-		{"role_arn = r\ncredential_source = Pocket\n", "credential_source is Pocket"},
-		{"role_arn = r\ncredential_source = Environment\n", "there are no credentials in it"},
-		{"role_arn = r\nsource_profile = p\nduration_seconds = 60\n", "duration_seconds is 60, but 900 to 43200"},
-		{"sso_session = corp\nsso_account_id = 1\nsso_role_name = r\n", "there is no [sso-session corp]"},
-		{"sso_start_url = https://x\nsso_region = r\nsso_role_name = r\n", "lacks sso_account_id"},
-		{"aws_secret_access_key = x\n", "only one of"},
+	    {"role_arn = r\n", "neither source_profile nor credential_source"},
+	    {"role_arn = r\nsource_profile = a\ncredential_source = Environment\n", "remove one"},
+	    {"role_arn = r\nsource_profile = gone\n", "source_profile gone, which does not exist"},
+	    {"role_arn = r\nsource_profile = p\n", "is its own source_profile, but has no keys"},
+	    {"role_arn = r\nsource_profile = q\n[profile q]\nrole_arn = r\nsource_profile = p\n",
+	     "comes back to itself"},
+	    {"role_arn = r\nsource_profile = q\n[profile q]\nregion = x\n", "profile q has no credentials"},
+	    {"role_arn = r\ncredential_source = Pocket\n", "credential_source is Pocket"},
+	    {"role_arn = r\ncredential_source = Environment\n", "there are no credentials in it"},
+	    {"role_arn = r\nsource_profile = p\nduration_seconds = 60\n", "duration_seconds is 60, but 900 to 43200"},
+	    {"sso_session = corp\nsso_account_id = 1\nsso_role_name = r\n", "there is no [sso-session corp]"},
+	    {"sso_start_url = https://x\nsso_region = r\nsso_role_name = r\n", "lacks sso_account_id"},
+	    {"aws_secret_access_key = x\n", "only one of"},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -199,11 +206,16 @@ static void web(struct td_request *r, const char *method, const char *target, co
 
 	assert_null(tnl_http_get(h, "authorization", NULL));
 	assert_true(tnl_http_has_token(h, "accept", "application/json"));
-	assert_non_null(strstr(body, "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2FWeb"
-				     "&RoleSessionName=pod&WebIdentityToken=ey.J%2B.sig"));
-	reply_json(r, 200,
-		   "{\"AssumeRoleWithWebIdentityResponse\":{\"AssumeRoleWithWebIdentityResult\":{\"Credentials\":{" CREDS("WEB") ","
-		   "\"SessionToken\":\"t\",\"Expiration\":\"%s\"}}}}", iso(3600));
+	assert_non_null(
+	    strstr(body,
+		   "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2FWeb"
+		   "&RoleSessionName=pod&WebIdentityToken=ey.J%2B.sig"));
+	reply_json(
+	    r, 200,
+	    "{\"AssumeRoleWithWebIdentityResponse\":{\"AssumeRoleWithWebIdentityResult\":{\"Credentials\":{" CREDS(
+		"WEB") ","
+		       "\"SessionToken\":\"t\",\"Expiration\":\"%s\"}}}}",
+	    iso(3600));
 }
 
 static void test_web_identity(void **state)
@@ -221,8 +233,10 @@ static void test_web_identity(void **state)
 	expect_keys(NULL, "WEB", "WEB-secret", "t");
 	/* in a profile */
 	unsetenv("AWS_WEB_IDENTITY_TOKEN_FILE");
-	write_file(".aws/config", "[default]\nrole_arn = arn:aws:iam::1:role/Web\nrole_session_name = pod\nweb_identity_token_file = %s\n",
-		   path);
+	write_file(
+	    ".aws/config",
+	    "[default]\nrole_arn = arn:aws:iam::1:role/Web\nrole_session_name = pod\nweb_identity_token_file = %s\n",
+	    path);
 	expect_keys(NULL, "WEB", "WEB-secret", "t");
 	remove_file("token");
 	expect_none(NULL, TD_CRED_ERROR, "the web identity token");
@@ -291,7 +305,8 @@ static void container(struct td_request *r, const char *method, const char *targ
 	if (strcmp(target, "/creds?id=1") != 0 || strcmp(auth, "Bearer abc") != 0)
 		reply_json(r, 400, "{}");
 	else
-		reply_json(r, 200, "{" CREDS("TASK") ",\"Token\":\"tt\",\"Expiration\":\"%s\",\"RoleArn\":\"x\"}", iso(3600));
+		reply_json(r, 200, "{" CREDS("TASK") ",\"Token\":\"tt\",\"Expiration\":\"%s\",\"RoleArn\":\"x\"}",
+			   iso(3600));
 }
 
 static void test_container(void **state)
@@ -326,7 +341,8 @@ static void instance(struct td_request *r, const char *method, const char *targe
 	} else if (strcmp(target, "/latest/meta-data/iam/security-credentials/") == 0) {
 		td_request_reply(r, 200, "text/plain", NULL, 0, "TheRole\n", 8);
 	} else if (strcmp(target, "/latest/meta-data/iam/security-credentials/TheRole") == 0) {
-		reply_json(r, 200, "{\"Code\":\"Success\"," CREDS("INST") ",\"Token\":\"it\",\"Expiration\":\"%s\"}", iso(3600));
+		reply_json(r, 200, "{\"Code\":\"Success\"," CREDS("INST") ",\"Token\":\"it\",\"Expiration\":\"%s\"}",
+			   iso(3600));
 	} else {
 		td_request_reply(r, 404, "text/plain", NULL, 0, "", 0);
 	}
@@ -366,14 +382,18 @@ static void sso(struct td_request *r, const char *method, const char *target, co
 		if (refuse_refresh)
 			reply_json(r, 400, "{\"error\":\"invalid_grant\"}");
 		else
-			reply_json(r, 200, "{\"accessToken\":\"fresh\",\"expiresIn\":3600,\"refreshToken\":\"refresh-2\",\"tokenType\":\"Bearer\"}");
+			reply_json(
+			    r, 200,
+			    "{\"accessToken\":\"fresh\",\"expiresIn\":3600,\"refreshToken\":\"refresh-2\",\"tokenType\":\"Bearer\"}");
 		return;
 	}
 	assert_string_equal(target, "/federation/credentials?role_name=Admin%20x&account_id=123456789012");
 	if (strcmp(F.bearer, "good") == 0 || strcmp(F.bearer, "fresh") == 0)
-		reply_json(r, 200,
-			   "{\"roleCredentials\":{\"accessKeyId\":\"SSO\",\"secretAccessKey\":\"sso-secret\",\"sessionToken\":\"st\","
-			   "\"expiration\":%llu}}", (unsigned long long)T->wall_ms + 3600000);
+		reply_json(
+		    r, 200,
+		    "{\"roleCredentials\":{\"accessKeyId\":\"SSO\",\"secretAccessKey\":\"sso-secret\",\"sessionToken\":\"st\","
+		    "\"expiration\":%llu}}",
+		    (unsigned long long)T->wall_ms + 3600000);
 	else if (strcmp(F.bearer, "forbidden") == 0)
 		reply_json(r, 403, "{\"message\":\"No access\"}");
 	else
@@ -409,12 +429,14 @@ static void test_sso(void **state)
 	write_file(SSO_FILE, "{\"accessToken\":\"revoked\",\"expiresAt\":\"%s\"}", iso(3600));
 	expect_none(NULL, TD_CRED_NEEDS_LOGIN, "was ended: run: aws sso login --profile work");
 	write_file(SSO_FILE, "{\"accessToken\":\"forbidden\",\"expiresAt\":\"%s\"}", iso(3600));
-	expect_none(NULL, TD_CRED_ERROR, "SSO refuses role Admin x in account 123456789012 (403 No access): check sso_role_name");
+	expect_none(NULL, TD_CRED_ERROR,
+		    "SSO refuses role Admin x in account 123456789012 (403 No access): check sso_role_name");
 	write_file(SSO_FILE, "not json");
 	expect_none(NULL, TD_CRED_NEEDS_LOGIN, "has not begun");
 	/* the older form: the file is named after the start URL */
 	setenv("AWS_PROFILE", "old", 1);
-	write_file(".aws/sso/cache/a51746d4aa793ae07b25e90c3a5db96fc7832bd7.json", "{\"accessToken\":\"good\",\"expiresAt\":\"%s\"}", iso(900));
+	write_file(".aws/sso/cache/a51746d4aa793ae07b25e90c3a5db96fc7832bd7.json",
+		   "{\"accessToken\":\"good\",\"expiresAt\":\"%s\"}", iso(900));
 	expect_keys(NULL, "SSO", "sso-secret", "st");
 }
 
@@ -425,10 +447,11 @@ static void test_sso_refresh(void **state)
 	FILE *f;
 
 	sso_files();
-	write_file(SSO_FILE,
-		   "{\"startUrl\":\"https://corp.awsapps.com/start\",\"region\":\"eu-central-1\",\"accessToken\":\"stale\",\"expiresAt\":\"%s\","
-		   "\"clientId\":\"client\",\"clientSecret\":\"client-secret\",\"registrationExpiresAt\":\"%s\",\"refreshToken\":\"refresh-me\"}",
-		   iso(-10), iso(86400));
+	write_file(
+	    SSO_FILE,
+	    "{\"startUrl\":\"https://corp.awsapps.com/start\",\"region\":\"eu-central-1\",\"accessToken\":\"stale\",\"expiresAt\":\"%s\","
+	    "\"clientId\":\"client\",\"clientSecret\":\"client-secret\",\"registrationExpiresAt\":\"%s\",\"refreshToken\":\"refresh-me\"}",
+	    iso(-10), iso(86400));
 	expect_keys(NULL, "SSO", "sso-secret", "st");
 	assert_int_equal(refreshes, 1);
 	/* kept for the aws command, as private as it was */
@@ -445,14 +468,18 @@ static void test_sso_refresh(void **state)
 	assert_int_equal(refreshes, 1);
 	/* a refresh that is refused */
 	refuse_refresh = true;
-	write_file(SSO_FILE,
-		   "{\"accessToken\":\"stale\",\"expiresAt\":\"%s\",\"clientId\":\"client\",\"clientSecret\":\"client-secret\","
-		   "\"registrationExpiresAt\":\"%s\",\"refreshToken\":\"refresh-me\"}", iso(-10), iso(86400));
+	write_file(
+	    SSO_FILE,
+	    "{\"accessToken\":\"stale\",\"expiresAt\":\"%s\",\"clientId\":\"client\",\"clientSecret\":\"client-secret\","
+	    "\"registrationExpiresAt\":\"%s\",\"refreshToken\":\"refresh-me\"}",
+	    iso(-10), iso(86400));
 	expect_none(NULL, TD_CRED_NEEDS_LOGIN, "run: aws sso login --profile work");
 	/* still good for a while: used, although it could not be renewed */
-	write_file(SSO_FILE,
-		   "{\"accessToken\":\"good\",\"expiresAt\":\"%s\",\"clientId\":\"client\",\"clientSecret\":\"client-secret\","
-		   "\"registrationExpiresAt\":\"%s\",\"refreshToken\":\"refresh-me\"}", iso(120), iso(86400));
+	write_file(
+	    SSO_FILE,
+	    "{\"accessToken\":\"good\",\"expiresAt\":\"%s\",\"clientId\":\"client\",\"clientSecret\":\"client-secret\","
+	    "\"registrationExpiresAt\":\"%s\",\"refreshToken\":\"refresh-me\"}",
+	    iso(120), iso(86400));
 	expect_keys(NULL, "SSO", "sso-secret", "st");
 }
 
@@ -486,9 +513,10 @@ static void test_login_is_noticed(void **state)
  * {"DurationSeconds": 3600, "ExternalId": "a\"b", "RoleArn": …, "SerialNumber": …}, made with Python's json. */
 static void test_mfa(void **state)
 {
-	write_file(".aws/config", "[profile ops]\nrole_arn = arn:aws:iam::123456789012:role/Ops\nsource_profile = base\n"
-				  "mfa_serial = arn:aws:iam::123456789012:mfa/me\nduration_seconds = 3600\nexternal_id = a\"b\n"
-				  "[profile base]\naws_access_key_id = B\naws_secret_access_key = b\n");
+	write_file(".aws/config",
+		   "[profile ops]\nrole_arn = arn:aws:iam::123456789012:role/Ops\nsource_profile = base\n"
+		   "mfa_serial = arn:aws:iam::123456789012:mfa/me\nduration_seconds = 3600\nexternal_id = a\"b\n"
+		   "[profile base]\naws_access_key_id = B\naws_secret_access_key = b\n");
 	expect_none(CONF(.profile = S("ops")), TD_CRED_NEEDS_LOGIN,
 		    "profile ops wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile ops");
 	write_file(".aws/cli/cache/c34b5200d16e7c1ce805d24bbac6ae8fe194d367.json",
@@ -506,9 +534,11 @@ static int life;
 
 static void short_lived(struct td_request *r, const char *method, const char *target, const char *body)
 {
-	reply_json(r, 200,
-		   "{\"AssumeRoleResponse\":{\"AssumeRoleResult\":{\"Credentials\":{\"AccessKeyId\":\"K%d\",\"SecretAccessKey\":\"s\","
-		   "\"SessionToken\":\"t\",\"Expiration\":\"%s\"}}}}", F.calls, iso(life));
+	reply_json(
+	    r, 200,
+	    "{\"AssumeRoleResponse\":{\"AssumeRoleResult\":{\"Credentials\":{\"AccessKeyId\":\"K%d\",\"SecretAccessKey\":\"s\","
+	    "\"SessionToken\":\"t\",\"Expiration\":\"%s\"}}}}",
+	    F.calls, iso(life));
 }
 
 static void test_kept_and_renewed(void **state)
@@ -534,7 +564,8 @@ static void test_kept_and_renewed(void **state)
 	assert_string_equal(G.id, "K1");
 	td_aws_free(a);
 	life = -5;
-	expect_none(CONF(.profile = S("first")), TD_CRED_ERROR, "came with an end in the past: check this machine's clock");
+	expect_none(CONF(.profile = S("first")), TD_CRED_ERROR,
+		    "came with an end in the past: check this machine's clock");
 }
 
 static void test_renewed_behind_the_back(void **state)
@@ -596,12 +627,24 @@ int main(void)
 {
 #define T_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T_CASE(test_configuration_first), T_CASE(test_files),		  T_CASE(test_file_mistakes),
-		T_CASE(test_role_chain),	  T_CASE(test_role_mistakes),	  T_CASE(test_sts_down_is_tried_again),
-		T_CASE(test_web_identity),	  T_CASE(test_process),		  T_CASE(test_process_does_not_block),
-		T_CASE(test_container),		  T_CASE(test_instance),	  T_CASE(test_sso),
-		T_CASE(test_sso_refresh),	  T_CASE(test_login_is_noticed),  T_CASE(test_mfa),
-		T_CASE(test_kept_and_renewed),	  T_CASE(test_renewed_behind_the_back), T_CASE(test_one_search_for_many),
+	    T_CASE(test_configuration_first),
+	    T_CASE(test_files),
+	    T_CASE(test_file_mistakes),
+	    T_CASE(test_role_chain),
+	    T_CASE(test_role_mistakes),
+	    T_CASE(test_sts_down_is_tried_again),
+	    T_CASE(test_web_identity),
+	    T_CASE(test_process),
+	    T_CASE(test_process_does_not_block),
+	    T_CASE(test_container),
+	    T_CASE(test_instance),
+	    T_CASE(test_sso),
+	    T_CASE(test_sso_refresh),
+	    T_CASE(test_login_is_noticed),
+	    T_CASE(test_mfa),
+	    T_CASE(test_kept_and_renewed),
+	    T_CASE(test_renewed_behind_the_back),
+	    T_CASE(test_one_search_for_many),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

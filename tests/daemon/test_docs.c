@@ -35,7 +35,8 @@ static int check(const char *doc, const char *in, const char *want)
 
 static void test_accepted(void **state)
 {
-	check(PF, "{\"portNumber\":[\"5432\"],\"localPortNumber\":[\"15432\"]}", "{\"portNumber\":\"5432\",\"localPortNumber\":\"15432\"}");
+	check(PF, "{\"portNumber\":[\"5432\"],\"localPortNumber\":[\"15432\"]}",
+	      "{\"portNumber\":\"5432\",\"localPortNumber\":\"15432\"}");
 	check(PF, NULL, "{\"portNumber\":\"80\",\"localPortNumber\":\"0\"}");
 	check(RH, "{\"host\":[\"db.internal\"],\"portNumber\":[\"1\"]}",
 	      "{\"host\":\"db.internal\",\"portNumber\":\"1\",\"localPortNumber\":\"0\"}");
@@ -44,19 +45,22 @@ static void test_accepted(void **state)
 	check(SSH, "{}", "{\"portNumber\":\"22\"}");
 	check(SHELL, NULL, "{}");
 	check(NULL, NULL, "{}");
-	check(IC, "{\"command\":[\"ls -l \\\"a b\\\" | wc; $HOME\"]}", "{\"command\":\"ls -l \\\"a b\\\" | wc; $HOME\"}");
+	check(IC, "{\"command\":[\"ls -l \\\"a b\\\" | wc; $HOME\"]}",
+	      "{\"command\":\"ls -l \\\"a b\\\" | wc; $HOME\"}");
 }
 
 static void test_refused(void **state)
 {
-	static const char *const ports[] = { "", "0", "65536", "-1", "+1", "080", "8 0", "eighty", "80x", "100000", "\xc2\xb2" };
+	static const char *const ports[] = {"",	   "0",	     "65536", "-1",	"+1",	   "080",
+					    "8 0", "eighty", "80x",   "100000", "\xc2\xb2"};
 	char in[100];
 	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
 		snprintf(in, sizeof(in), "{\"portNumber\":[\"%s\"]}", ports[i]);
 		check(PF, in, NULL);
 		check(SSH, in, NULL);
 	}
-	static const char *const hosts[] = { "", " ", "a b", "a;b", "$(id)", "{{ portNumber }}", "a,b", "-x", "a`b", "a|b", "a'b" };
+	static const char *const hosts[] = {"",	   " ",	 "a b", "a;b", "$(id)", "{{ portNumber }}",
+					    "a,b", "-x", "a`b", "a|b", "a'b"};
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
 		snprintf(in, sizeof(in), "{\"host\":[\"%s\"]}", hosts[i]);
 		check(RH, in, NULL);
@@ -78,7 +82,7 @@ static struct tnl_json *content(const char *doc, const char *key)
 {
 	struct tnl_buf b;
 	tnl_buf_init(&b, 32 * 1024);
-	const struct gw_doc_prefs p = { key };
+	const struct gw_doc_prefs p = {key};
 	assert_int_equal(gw_doc_content(gw_doc_find(doc), &p, &b), 0);
 	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
 	assert_non_null(j);
@@ -97,8 +101,12 @@ static void same_json(const struct tnl_json *v, const char *want)
 
 static void test_content(void **state)
 {
-	static const char *const types[][2] = { { PF, "Port" }, { RH, "Port" }, { SSH, "Port" }, { SHELL, "Standard_Stream" },
-						{ IC, "InteractiveCommands" }, { NIC, "NonInteractiveCommands" } };
+	static const char *const types[][2] = {{PF, "Port"},
+					       {RH, "Port"},
+					       {SSH, "Port"},
+					       {SHELL, "Standard_Stream"},
+					       {IC, "InteractiveCommands"},
+					       {NIC, "NonInteractiveCommands"}};
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		struct tnl_json *j = content(types[i][0], "");
 		assert_string_equal(tnl_json_get_str(j, "schemaVersion"), "1.0");
@@ -107,11 +115,13 @@ static void test_content(void **state)
 		tnl_json_free(j);
 	}
 	struct tnl_json *j = content(PF, "");
-	same_json(tnl_json_get(j, "properties"), "{\"portNumber\":\"{{ portNumber }}\",\"type\":\"LocalPortForwarding\","
+	same_json(tnl_json_get(j, "properties"),
+		  "{\"portNumber\":\"{{ portNumber }}\",\"type\":\"LocalPortForwarding\","
 		  "\"localPortNumber\":\"{{ localPortNumber }}\"}");
-	assert_string_equal(tnl_json_get_str(tnl_json_get(tnl_json_get(j, "parameters"), "portNumber"), "default"), "80");
+	assert_string_equal(tnl_json_get_str(tnl_json_get(tnl_json_get(j, "parameters"), "portNumber"), "default"),
+			    "80");
 	tnl_json_free(j);
-	j = content(SSH, "");                 /* no type: one byte stream */
+	j = content(SSH, ""); /* no type: one byte stream */
 	same_json(tnl_json_get(j, "properties"), "{\"portNumber\":\"{{ portNumber }}\"}");
 	tnl_json_free(j);
 	j = content(NIC, "");
@@ -124,9 +134,11 @@ static void test_content(void **state)
 static void test_inputs(void **state)
 {
 	struct tnl_json *j = content(SHELL, "");
-	same_json(tnl_json_get(j, "inputs"), "{\"s3BucketName\":\"\",\"s3KeyPrefix\":\"\",\"s3EncryptionEnabled\":true,"
-		  "\"cloudWatchLogGroupName\":\"\",\"cloudWatchEncryptionEnabled\":true,\"cloudWatchStreamingEnabled\":false,"
-		  "\"kmsKeyId\":\"\",\"runAsEnabled\":false,\"runAsDefaultUser\":\"\",\"shellProfile\":{\"windows\":\"\",\"linux\":\"\"}}");
+	same_json(
+	    tnl_json_get(j, "inputs"),
+	    "{\"s3BucketName\":\"\",\"s3KeyPrefix\":\"\",\"s3EncryptionEnabled\":true,"
+	    "\"cloudWatchLogGroupName\":\"\",\"cloudWatchEncryptionEnabled\":true,\"cloudWatchStreamingEnabled\":false,"
+	    "\"kmsKeyId\":\"\",\"runAsEnabled\":false,\"runAsDefaultUser\":\"\",\"shellProfile\":{\"windows\":\"\",\"linux\":\"\"}}");
 	assert_null(tnl_json_get(j, "properties"));
 	tnl_json_free(j);
 	j = content(SHELL, "arn:k");
@@ -140,8 +152,10 @@ static void test_inputs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accepted), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_content), cmocka_unit_test(test_inputs),
+	    cmocka_unit_test(test_accepted),
+	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_content),
+	    cmocka_unit_test(test_inputs),
 	};
 	return cmocka_run_group_tests_name("documents", tests, NULL, NULL);
 }

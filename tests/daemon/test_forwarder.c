@@ -84,7 +84,7 @@ static void a_pool_grows_while_busy_and_places_on_the_least_loaded(void **state)
 {
 	int fd[6];
 	forwarder_up(ONE "session = pool 2\nidle_timeout = 1s\n");
-	const char *const want[] = { "1", "1 1", "2 1", "2 2", "3 2", "3 3" };
+	const char *const want[] = {"1", "1 1", "2 1", "2 2", "3 2", "3 3"};
 	for (int i = 0; i < 6; i++) {
 		fd[i] = served(0);
 		assert_string_equal(loads(0), want[i]);
@@ -228,7 +228,8 @@ static void reload_leaves_alone_what_is_unchanged(void **state)
 	int a = served(0), b = served(1);
 	uint16_t p1 = port_of(0), p2 = port_of(1);
 	for (int i = 0; i < 40; i++) { /* many: each configuration goes when nobody needs it */
-		snprintf(text, sizeof text, ONE "[tunnel two]\nlisten = 127.0.0.1:%d\nmax_connections = %d\n", p2, i + 1);
+		snprintf(text, sizeof text, ONE "[tunnel two]\nlisten = 127.0.0.1:%d\nmax_connections = %d\n", p2,
+			 i + 1);
 		assert_int_equal(reload(text), 0);
 	}
 	assert_int_equal(port_of(0), p1);
@@ -252,12 +253,15 @@ static void reload_leaves_alone_what_is_unchanged(void **state)
 static void reload_that_cannot_bind_goes_back(void **state)
 {
 	char text[600];
-	forwarder_up(ONE "[tunnel two]\nlisten = 127.0.0.1:0\n[tunnel three]\nlisten = 127.0.0.1:0\nmax_connections = 1\n");
+	forwarder_up(ONE
+		     "[tunnel two]\nlisten = 127.0.0.1:0\n[tunnel three]\nlisten = 127.0.0.1:0\nmax_connections = 1\n");
 	uint16_t p2 = port_of(1);
 	int a = served(2), a_t = W.targets - 1;
 	uint16_t taken = W.target_port, p3 = port_of(2);
-	snprintf(text, sizeof text, ONE "[tunnel new]\nlisten = 127.0.0.1:0\n[tunnel two]\nlisten = 127.0.0.1:%d\n"
-		 "[tunnel three]\nlisten = 127.0.0.1:%d\nmax_connections = 1\n", taken, p3);
+	snprintf(text, sizeof text,
+		 ONE "[tunnel new]\nlisten = 127.0.0.1:0\n[tunnel two]\nlisten = 127.0.0.1:%d\n"
+		     "[tunnel three]\nlisten = 127.0.0.1:%d\nmax_connections = 1\n",
+		 taken, p3);
 	assert_int_equal(reload(text), -1);
 	assert_int_equal(connect_to(p2), -1); /* port 0 is another one now, but it listens */
 	close(served(0));
@@ -374,7 +378,7 @@ static void freed_with_everything_under_way(void **state)
 	for_ms(2);
 	forwarder_gone();
 	td_loop_clocks(T, T->now, T->now + 1000 * TD_SEC); /* the machine has slept: the agent alone hears of it */
-	for_ms(300); /* answers that come now find nobody */
+	for_ms(300);					   /* answers that come now find nobody */
 	assert_int_equal(end_of(c, 100), -ECONNRESET);
 	assert_int_equal(end_of(d, 100), -ECONNRESET);
 	close(b);
@@ -387,26 +391,26 @@ static void freed_with_everything_under_way(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(an_unreachable_gateway_resets_at_once),
-		TEST(a_target_that_is_not_there_resets_at_once),
-		TEST(tunnels_alike_share_one_session),
-		TEST(per_connection_each_has_its_own_and_ends_with_it),
-		TEST(a_pool_grows_while_busy_and_places_on_the_least_loaded),
-		TEST(beyond_max_connections_they_wait_in_the_backlog),
-		TEST(full_memory_stops_accepting),
-		TEST(memory_that_is_full_when_max_connections_no_longer_counts),
-		TEST(connections_wait_while_a_session_resumes),
-		TEST(they_wait_no_longer_than_connect_timeout),
-		TEST(a_session_that_is_gone_is_replaced_for_those_who_wait),
-		TEST(open_at_start_comes_back_by_itself),
-		TEST(reload_leaves_alone_what_is_unchanged),
-		TEST(reload_that_cannot_bind_goes_back),
-		TEST(drain_with_nothing_to_do_is_quick),
-		TEST(drain_lets_connections_finish),
-		TEST(drain_is_cut_at_its_deadline_or_by_a_second_call),
-		TEST(a_session_that_is_granted_too_late_is_ended),
-		TEST(a_crash_leaves_a_ledger_that_the_next_start_sweeps),
-		TEST(freed_with_everything_under_way),
+	    TEST(an_unreachable_gateway_resets_at_once),
+	    TEST(a_target_that_is_not_there_resets_at_once),
+	    TEST(tunnels_alike_share_one_session),
+	    TEST(per_connection_each_has_its_own_and_ends_with_it),
+	    TEST(a_pool_grows_while_busy_and_places_on_the_least_loaded),
+	    TEST(beyond_max_connections_they_wait_in_the_backlog),
+	    TEST(full_memory_stops_accepting),
+	    TEST(memory_that_is_full_when_max_connections_no_longer_counts),
+	    TEST(connections_wait_while_a_session_resumes),
+	    TEST(they_wait_no_longer_than_connect_timeout),
+	    TEST(a_session_that_is_gone_is_replaced_for_those_who_wait),
+	    TEST(open_at_start_comes_back_by_itself),
+	    TEST(reload_leaves_alone_what_is_unchanged),
+	    TEST(reload_that_cannot_bind_goes_back),
+	    TEST(drain_with_nothing_to_do_is_quick),
+	    TEST(drain_lets_connections_finish),
+	    TEST(drain_is_cut_at_its_deadline_or_by_a_second_call),
+	    TEST(a_session_that_is_granted_too_late_is_ended),
+	    TEST(a_crash_leaves_a_ledger_that_the_next_start_sweeps),
+	    TEST(freed_with_everything_under_way),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,11 @@ static int begin(void **state)
 }
 
 /* --- signatures --------------------------------------------------------------- */
-struct odd { const char *key, *secret, *region, *service, *host; int64_t skew; bool flip, tamper, unsigned_header; };
+struct odd {
+	const char *key, *secret, *region, *service, *host;
+	int64_t skew;
+	bool flip, tamper, unsigned_header;
+};
 
 /* StartSession signed by hand, with one thing wrong. */
 static void odd_call(const struct odd *o, const char *body)
@@ -19,23 +23,36 @@ static void odd_call(const struct odd *o, const char *body)
 	snprintf(host, sizeof(host), "127.0.0.1:%d", T.port);
 	snprintf(url, sizeof(url), "%s/", T.base);
 	tnl_amz_date(now, date);
-#define HDR(n, v) { n, v, strlen(n), strlen(v) }
-	const struct tnl_sigv4_header h[] = { HDR("Host", o->host ? o->host : host), HDR("X-Amz-Date", date),
-					      HDR("X-Amz-Target", "AmazonSSM.DescribeSessions") };
-	const struct tnl_sigv4_request q = { .method = "POST", .path = "/", .path_len = 1, .query = "", .headers = h,
-					     .nheaders = o->unsigned_header ? 2 : 3, .body = body, .body_len = strlen(body),
-					     .double_encode_path = true };
-	const struct tnl_sigv4_keys k = { o->key ? o->key : "AKIDOPS", o->secret ? o->secret : "ops-secret", NULL };
+#define HDR(n, v)                                                                                                      \
+	{                                                                                                              \
+		n, v, strlen(n), strlen(v)                                                                             \
+	}
+	const struct tnl_sigv4_header h[] = {HDR("Host", o->host ? o->host : host), HDR("X-Amz-Date", date),
+					     HDR("X-Amz-Target", "AmazonSSM.DescribeSessions")};
+	const struct tnl_sigv4_request q = {.method = "POST",
+					    .path = "/",
+					    .path_len = 1,
+					    .query = "",
+					    .headers = h,
+					    .nheaders = o->unsigned_header ? 2 : 3,
+					    .body = body,
+					    .body_len = strlen(body),
+					    .double_encode_path = true};
+	const struct tnl_sigv4_keys k = {o->key ? o->key : "AKIDOPS", o->secret ? o->secret : "ops-secret", NULL};
 	tnl_buf_init(&auth, 4096);
-	assert_int_equal(tnl_sigv4_sign(&q, &k, o->region ? o->region : "eu-west-1", o->service ? o->service : "ssm", now, &auth), 0);
+	assert_int_equal(tnl_sigv4_sign(&q, &k, o->region ? o->region : "eu-west-1", o->service ? o->service : "ssm",
+					now, &auth),
+			 0);
 	char value[1024];
 	snprintf(value, sizeof(value), "%s", tnl_buf_str(&auth));
 	tnl_buf_fini(&auth);
 	char *last = &value[strlen(value) - 1];
 	if (o->flip)
 		*last = *last == '0' ? '1' : '0';
-	const char *const headers[][2] = { { "X-Amz-Date", date }, { "X-Amz-Target", "AmazonSSM.DescribeSessions" }, { "Authorization", value } };
-	const struct td_http_opts opts = { .tls = T.tls };
+	const char *const headers[][2] = {{"X-Amz-Date", date},
+					  {"X-Amz-Target", "AmazonSSM.DescribeSessions"},
+					  {"Authorization", value}};
+	const struct td_http_opts opts = {.tls = T.tls};
 	const char *sent = o->tamper ? "{\"State\":\"Active\" }" : body;
 	reply_clear(&R);
 	assert_non_null(td_http_request(T.l, "POST", url, headers, 3, sent, strlen(sent), &opts, on_reply, &R));
@@ -56,28 +73,30 @@ static void odd_refused(const struct odd *o, const char *type, const char *count
 
 static void test_signatures(void **state)
 {
-	odd_call(&(struct odd){ 0 }, "{\"State\":\"Active\"}");
+	odd_call(&(struct odd){0}, "{\"State\":\"Active\"}");
 	assert_int_equal(R.status, 200);
-	odd_call(&(struct odd){ .skew = -890 }, "{\"State\":\"Active\"}");
+	odd_call(&(struct odd){.skew = -890}, "{\"State\":\"Active\"}");
 	assert_int_equal(R.status, 200);
-	odd_call(&(struct odd){ .region = "us-east-1" }, "{\"State\":\"Active\"}");   /* no region configured: any */
+	odd_call(&(struct odd){.region = "us-east-1"}, "{\"State\":\"Active\"}"); /* no region configured: any */
 	assert_int_equal(R.status, 200);
-	odd_refused(&(struct odd){ .flip = true }, "InvalidSignatureException", "auth_signature");
-	odd_refused(&(struct odd){ .tamper = true }, "InvalidSignatureException", "auth_signature");
-	odd_refused(&(struct odd){ .secret = "other" }, "InvalidSignatureException", "auth_signature");
-	odd_refused(&(struct odd){ .key = "AKIDNOBODY" }, "UnrecognizedClientException", "auth_unknown_key");
-	odd_refused(&(struct odd){ .skew = -930 }, "InvalidSignatureException", "auth_clock");
-	odd_refused(&(struct odd){ .skew = 930 }, "InvalidSignatureException", "auth_clock");
+	odd_refused(&(struct odd){.flip = true}, "InvalidSignatureException", "auth_signature");
+	odd_refused(&(struct odd){.tamper = true}, "InvalidSignatureException", "auth_signature");
+	odd_refused(&(struct odd){.secret = "other"}, "InvalidSignatureException", "auth_signature");
+	odd_refused(&(struct odd){.key = "AKIDNOBODY"}, "UnrecognizedClientException", "auth_unknown_key");
+	odd_refused(&(struct odd){.skew = -930}, "InvalidSignatureException", "auth_clock");
+	odd_refused(&(struct odd){.skew = 930}, "InvalidSignatureException", "auth_clock");
 	assert_non_null(strstr(R.body, "not yet current"));
-	odd_refused(&(struct odd){ .service = "ssmmessages" }, "InvalidSignatureException", "auth_signature");
-	odd_refused(&(struct odd){ .host = "elsewhere" }, "InvalidSignatureException", "auth_signature");
-	odd_refused(&(struct odd){ .unsigned_header = true }, "InvalidSignatureException", "auth_signature");
+	odd_refused(&(struct odd){.service = "ssmmessages"}, "InvalidSignatureException", "auth_signature");
+	odd_refused(&(struct odd){.host = "elsewhere"}, "InvalidSignatureException", "auth_signature");
+	odd_refused(&(struct odd){.unsigned_header = true}, "InvalidSignatureException", "auth_signature");
 }
 
 static void plain_call(const char *target, const char *authorization)
 {
-	const char *const h[][2] = { { "X-Amz-Target", target }, { "X-Amz-Date", "20261122T091008Z" }, { "Authorization", authorization } };
-	const struct td_http_opts o = { .tls = T.tls };
+	const char *const h[][2] = {{"X-Amz-Target", target},
+				    {"X-Amz-Date", "20261122T091008Z"},
+				    {"Authorization", authorization}};
+	const struct td_http_opts o = {.tls = T.tls};
 	char url[80];
 	snprintf(url, sizeof(url), "%s/", T.base);
 	reply_clear(&R);
@@ -106,14 +125,14 @@ static int begin_region(void **state)
 
 static void test_region(void **state)
 {
-	odd_call(&(struct odd){ 0 }, "{\"State\":\"Active\"}");
+	odd_call(&(struct odd){0}, "{\"State\":\"Active\"}");
 	assert_int_equal(R.status, 200);
-	odd_refused(&(struct odd){ .region = "us-east-1" }, "InvalidSignatureException", "auth_signature");
+	odd_refused(&(struct odd){.region = "us-east-1"}, "InvalidSignatureException", "auth_signature");
 }
 
 static int http_status(const char *method, const char *path)
 {
-	const struct td_http_opts o = { .tls = T.tls };
+	const struct td_http_opts o = {.tls = T.tls};
 	char url[200];
 	snprintf(url, sizeof(url), "%s%s", T.base, path);
 	reply_clear(&R);
@@ -146,11 +165,13 @@ static void test_operations(void **state)
 	refused_as(&OPS, "DescribeSessions", "{\"State\":1}", "SerializationException");
 	refused_as(&OPS, "DescribeSessions", "{\"State\":\"Active\",\"MaxResults\":0}", "ValidationException");
 	refused_as(&OPS, "DescribeSessions", "{\"State\":\"Active\",\"NextToken\":\"?\"}", "InvalidNextToken");
-	refused_as(&OPS, "DescribeSessions", "{\"State\":\"Active\",\"Filters\":[{\"key\":\"Colour\",\"value\":\"x\"}]}", "InvalidFilterKey");
+	refused_as(&OPS, "DescribeSessions",
+		   "{\"State\":\"Active\",\"Filters\":[{\"key\":\"Colour\",\"value\":\"x\"}]}", "InvalidFilterKey");
 	refused_as(&I1, "StartSession", "{\"Target\":\"i-1\"}", "AccessDeniedException");
 	refused_as(&OPS, "UpdateInstanceInformation", "{\"InstanceId\":\"i-1\"}", "AccessDeniedException");
 	refused_as(&I2, "UpdateInstanceInformation", "{\"InstanceId\":\"i-1\"}", "AccessDeniedException");
-	assert_int_equal(ssm(&I1, "UpdateInstanceInformation", "{\"InstanceId\":\"i-1\",\"AgentVersion\":\"3.3.0.0\"}"), 200);
+	assert_int_equal(ssm(&I1, "UpdateInstanceInformation", "{\"InstanceId\":\"i-1\",\"AgentVersion\":\"3.3.0.0\"}"),
+			 200);
 	assert_string_equal(R.body, "{}");
 	assert_int_equal(ssm(&I1, "ListInstanceAssociations", "{\"InstanceId\":\"i-1\",\"MaxResults\":20}"), 200);
 	assert_string_equal(R.body, "{\"Associations\":[]}");
@@ -159,20 +180,24 @@ static void test_operations(void **state)
 
 static void test_start_refusals(void **state)
 {
-	struct end control = { 0 };
+	struct end control = {0};
 	refused_as(&OPS, "StartSession", "{}", "ValidationException");
 	refused_as(&OPS, "StartSession", "{\"Target\":\"i-1\"}", "TargetNotConnected");
-	refused_as(&OPS, "StartSession", "{\"Target\":\"i-999\"}", "TargetNotConnected");      /* unknown: the same answer */
+	refused_as(&OPS, "StartSession", "{\"Target\":\"i-999\"}", "TargetNotConnected"); /* unknown: the same answer */
 	refused_as(&OPS, "StartSession", "{\"Target\":\"mi-1\"}", "AccessDeniedException");
 	refused_as(&DEV, "StartSession", "{\"Target\":\"i-1\"}", "AccessDeniedException");
-	refused_as(&DEV, "StartSession", "{\"Target\":\"i-1999\"}", "AccessDeniedException");  /* there or not: the same */
+	refused_as(&DEV, "StartSession", "{\"Target\":\"i-1999\"}",
+		   "AccessDeniedException"); /* there or not: the same */
 	open_control(&control, &I1, "i-1");
 	refused_as(&DEV, "StartSession", "{\"Target\":\"i-1\"}", "AccessDeniedException");
-	refused_as(&OPS, "StartSession", "{\"Target\":\"i-1\",\"DocumentName\":\"AWS-RunShellScript\"}", "InvalidDocument");
-	refused_as(&OPS, "StartSession", "{\"Target\":\"i-1\",\"DocumentName\":\"AWS-StartSSHSession\",\"Parameters\":{\"portNumber\":[\"x\"]}}",
-		   "InvalidParameters");
+	refused_as(&OPS, "StartSession", "{\"Target\":\"i-1\",\"DocumentName\":\"AWS-RunShellScript\"}",
+		   "InvalidDocument");
+	refused_as(
+	    &OPS, "StartSession",
+	    "{\"Target\":\"i-1\",\"DocumentName\":\"AWS-StartSSHSession\",\"Parameters\":{\"portNumber\":[\"x\"]}}",
+	    "InvalidParameters");
 	assert_int_equal(status_of("sessions_active"), 0);
-	assert_int_equal(control.n, 0);       /* nothing of this reached the agent */
+	assert_int_equal(control.n, 0); /* nothing of this reached the agent */
 	end_reset(&control);
 	wait_for(!status_of("instances/0/connected"));
 	refused_as(&OPS, "StartSession", "{\"Target\":\"i-1\"}", "TargetNotConnected");
@@ -180,7 +205,7 @@ static void test_start_refusals(void **state)
 
 static void test_start(void **state)
 {
-	struct end control = { 0 };
+	struct end control = {0};
 	struct ses s;
 	open_control(&control, &I1, "i-1");
 	session_start(&s, "i-1");
@@ -208,7 +233,7 @@ static void test_start(void **state)
 /* Another's session and one that is not there: the same answer for each call. */
 static void test_ownership(void **state)
 {
-	struct end control = { 0 };
+	struct end control = {0};
 	struct ses s;
 	char body[200], nobody[200];
 	open_control(&control, &I1, "i-1");
@@ -224,21 +249,21 @@ static void test_ownership(void **state)
 	session_resume(&s);
 	assert_int_equal(ssm(&OPS, "TerminateSession", body), 200);
 	assert_string_equal(tnl_json_get_str(R.json, "SessionId"), s.id);
-	assert_int_equal(ssm(&OPS, "TerminateSession", body), 200);     /* once more: the same */
+	assert_int_equal(ssm(&OPS, "TerminateSession", body), 200); /* once more: the same */
 	assert_int_equal(ssm(&OPS, "ResumeSession", body), 200);
-	assert_null(tnl_json_get(R.json, "TokenValue"));                /* over */
+	assert_null(tnl_json_get(R.json, "TokenValue")); /* over */
 	char path[200], token[64];
 	snprintf(path, sizeof(path), "/v1/data-channel/%s", s.id);
 	assert_int_equal(post_channel(&I1, path, create_body, token), 400);
 	assert_non_null(strstr(R.body, "Session is already terminated"));
-	wait_for(control.n == 2);             /* told on the control channel: it had no data channel */
+	wait_for(control.n == 2); /* told on the control channel: it had no data channel */
 	assert_int_equal(control.f[1].type, TNL_MT_CHANNEL_CLOSED);
 	end_reset(&control);
 }
 
 static void test_describe_sessions(void **state)
 {
-	struct end control = { 0 };
+	struct end control = {0};
 	struct ses s[5];
 	char body[300], next[200];
 	open_control(&control, &I1, "i-1");
@@ -262,25 +287,31 @@ static void test_describe_sessions(void **state)
 	assert_int_equal(seen, 31);
 	snprintf(body, sizeof(body), "{\"SessionId\":\"%s\"}", s[2].id);
 	ssm(&OPS, "TerminateSession", body);
-	snprintf(body, sizeof(body), "{\"State\":\"History\",\"Filters\":[{\"key\":\"SessionId\",\"value\":\"%s\"}]}", s[2].id);
+	snprintf(body, sizeof(body), "{\"State\":\"History\",\"Filters\":[{\"key\":\"SessionId\",\"value\":\"%s\"}]}",
+		 s[2].id);
 	assert_int_equal(ssm(&OPS, "DescribeSessions", body), 200);
 	const struct tnl_json *e = tnl_json_at(tnl_json_get(R.json, "Sessions"), 0);
 	assert_string_equal(tnl_json_get_str(e, "Status"), "Terminated");
 	assert_string_equal(tnl_json_get_str(e, "Owner"), "arn:aws:iam::000000000000:user/ops");
 	assert_string_equal(tnl_json_get_str(e, "DocumentName"), "AWS-StartPortForwardingSession");
 	assert_non_null(tnl_json_get(e, "EndDate"));
-	assert_int_equal(ssm(&OPS, "DescribeSessions", "{\"State\":\"Active\",\"Filters\":[{\"key\":\"Target\",\"value\":\"i-2\"}]}"), 200);
+	assert_int_equal(ssm(&OPS, "DescribeSessions",
+			     "{\"State\":\"Active\",\"Filters\":[{\"key\":\"Target\",\"value\":\"i-2\"}]}"),
+			 200);
 	assert_int_equal(tnl_json_len(tnl_json_get(R.json, "Sessions")), 0);
 	end_reset(&control);
 }
 
 static void test_describe_instances(void **state)
 {
-	struct end control = { 0 };
+	struct end control = {0};
 	assert_int_equal(ssm(&OPS, "DescribeInstanceInformation", "{}"), 200);
 	assert_string_equal(R.body, "{\"InstanceInformationList\":[]}");
-	assert_int_equal(ssm(&I1, "UpdateInstanceInformation", "{\"InstanceId\":\"i-1\",\"AgentVersion\":\"3.3.1.0\",\"PlatformType\":\"Linux\","
-			     "\"AgentStatus\":\"Active\",\"PlatformName\":\"Debian\",\"IPAddress\":\"10.0.0.1\",\"ComputerName\":\"box\"}"), 200);
+	assert_int_equal(
+	    ssm(&I1, "UpdateInstanceInformation",
+		"{\"InstanceId\":\"i-1\",\"AgentVersion\":\"3.3.1.0\",\"PlatformType\":\"Linux\","
+		"\"AgentStatus\":\"Active\",\"PlatformName\":\"Debian\",\"IPAddress\":\"10.0.0.1\",\"ComputerName\":\"box\"}"),
+	    200);
 	open_control(&control, &I2, "i-2");
 	assert_int_equal(ssm(&OPS, "DescribeInstanceInformation", "{}"), 200);
 	const struct tnl_json *l = tnl_json_get(R.json, "InstanceInformationList");
@@ -289,36 +320,40 @@ static void test_describe_instances(void **state)
 	assert_string_equal(tnl_json_get_str(tnl_json_at(l, 0), "PlatformName"), "Debian");
 	assert_string_equal(tnl_json_get_str(tnl_json_at(l, 1), "PingStatus"), "Online");
 	assert_string_equal(tnl_json_get_str(tnl_json_at(l, 1), "AgentVersion"), "3.3.0.0");
-	assert_int_equal(ssm(&DEV, "DescribeInstanceInformation", "{}"), 200);          /* only what it may reach */
+	assert_int_equal(ssm(&DEV, "DescribeInstanceInformation", "{}"), 200); /* only what it may reach */
 	assert_int_equal(tnl_json_len(tnl_json_get(R.json, "InstanceInformationList")), 1);
-	assert_int_equal(ssm(&OPS, "DescribeInstanceInformation", "{\"Filters\":[{\"Key\":\"PingStatus\",\"Values\":[\"Online\"]}]}"), 200);
+	assert_int_equal(ssm(&OPS, "DescribeInstanceInformation",
+			     "{\"Filters\":[{\"Key\":\"PingStatus\",\"Values\":[\"Online\"]}]}"),
+			 200);
 	assert_int_equal(tnl_json_len(tnl_json_get(R.json, "InstanceInformationList")), 1);
-	refused_as(&OPS, "DescribeInstanceInformation", "{\"Filters\":[{\"Key\":\"Colour\",\"Values\":[\"x\"]}]}", "InvalidFilterKey");
+	refused_as(&OPS, "DescribeInstanceInformation", "{\"Filters\":[{\"Key\":\"Colour\",\"Values\":[\"x\"]}]}",
+		   "InvalidFilterKey");
 	end_reset(&control);
 }
 
 /* --- the long poll: answered late, and dropped with its caller ---------------------- */
 static void test_long_poll(void **state)
 {
-	struct reply a = { 0 };
+	struct reply a = {0};
 	const char *body = "{\"Destination\":\"i-1\",\"MessagesRequestId\":\"r-1\",\"VisibilityTimeoutInSeconds\":10}";
 	call_begin(&a, &I1, "ec2messages", "EC2WindowsMessageDeliveryService.GetMessages", body);
-	const char *const h[][2] = { { "X-Amz-Target", "EC2WindowsMessageDeliveryService.GetMessages" } };
-	const struct td_http_opts o = { .tls = T.tls };
-	struct reply b = { 0 };
+	const char *const h[][2] = {{"X-Amz-Target", "EC2WindowsMessageDeliveryService.GetMessages"}};
+	const struct td_http_opts o = {.tls = T.tls};
+	struct reply b = {0};
 	char url[80];
 	snprintf(url, sizeof(url), "%s/", T.base);
-	struct td_httpc *gone = td_http_signed(T.l, "POST", url, h, 1, body, strlen(body), &I1, "eu-west-1", "ec2messages", &o, on_reply, &b);
+	struct td_httpc *gone = td_http_signed(T.l, "POST", url, h, 1, body, strlen(body), &I1, "eu-west-1",
+					       "ec2messages", &o, on_reply, &b);
 	wait_for(status_of("connections") == 2 && status_of("counters/api_calls") == 2);
 	td_httpc_cancel(gone);
 	wait_for(status_of("connections") == 1);
 	assert_false(a.done);
 	turns_for(300 * TD_MS);
-	assert_false(a.done);                 /* the rest of its 20 s is not waited for here */
+	assert_false(a.done); /* the rest of its 20 s is not waited for here */
 	reply_clear(&a);
 	assert_int_equal(call(&I2, "ec2messages", "EC2WindowsMessageDeliveryService.GetMessages", body), 400);
 	assert_string_equal(R.type, "AccessDeniedException");
-	gateway_stop();                       /* with a poll in hand */
+	gateway_stop(); /* with a poll in hand */
 	turns_for(50 * TD_MS);
 	reply_clear(&a);
 }
@@ -328,7 +363,7 @@ static void test_reload(void **state)
 {
 	char why[300];
 	struct ses s;
-	struct end c1 = { 0 }, c2 = { 0 };
+	struct end c1 = {0}, c2 = {0};
 	open_control(&c1, &I1, "i-1");
 	open_control(&c2, &I2, "i-2");
 	session_up(&s);
@@ -337,23 +372,25 @@ static void test_reload(void **state)
 	td_config_free(T.cfg);
 	T.cfg = same;
 	assert_int_equal(send_msg(&s.client, TNL_MT_INPUT, TNL_PT_OUTPUT, 0, "x", 1), 0);
-	wait_for(s.agent.n == 1);             /* nothing was touched */
-	struct td_config *less = config("[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = ops-secret\ntargets = i-1\n"
-					"[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = new-secret\n");
+	wait_for(s.agent.n == 1); /* nothing was touched */
+	struct td_config *less =
+	    config("[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = ops-secret\ntargets = i-1\n"
+		   "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = new-secret\n");
 	assert_int_equal(td_gateway_reload(T.g, less, why, sizeof(why)), 0);
 	td_config_free(T.cfg);
 	T.cfg = less;
-	wait_for(c2.closed);                  /* that instance is no longer known */
+	wait_for(c2.closed); /* that instance is no longer known */
 	refused_as(&DEV, "DescribeSessions", "{\"State\":\"Active\"}", "UnrecognizedClientException");
 	refused_as(&I1, "ListInstanceAssociations", "{}", "InvalidSignatureException");
 	assert_int_equal(status_of("sessions_active"), 1);
-	struct td_config *none = config("[user dev]\naccess_key_id = AKIDDEV\nsecret_access_key = dev-secret\ntargets = i-1\n"
-					"[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = i1-secret\n");
+	struct td_config *none =
+	    config("[user dev]\naccess_key_id = AKIDDEV\nsecret_access_key = dev-secret\ntargets = i-1\n"
+		   "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = i1-secret\n");
 	assert_int_equal(td_gateway_reload(T.g, none, why, sizeof(why)), 0);
 	td_config_free(T.cfg);
 	T.cfg = none;
 	wait_for(s.client.n == 1);
-	assert_int_equal(s.client.f[0].type, TNL_MT_CHANNEL_CLOSED);    /* its owner is gone */
+	assert_int_equal(s.client.f[0].type, TNL_MT_CHANNEL_CLOSED); /* its owner is gone */
 	T.port++;
 	struct td_config *moved = config(NULL);
 	assert_int_equal(td_gateway_reload(T.g, moved, why, sizeof(why)), -1);
@@ -365,18 +402,18 @@ static void test_reload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_signatures, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_unsigned, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_region, begin_region, test_end),
-		cmocka_unit_test_setup_teardown(test_routes, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_operations, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_start_refusals, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_start, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_ownership, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_describe_sessions, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_describe_instances, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_long_poll, begin, test_end),
-		cmocka_unit_test_setup_teardown(test_reload, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_signatures, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_unsigned, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_region, begin_region, test_end),
+	    cmocka_unit_test_setup_teardown(test_routes, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_operations, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_start_refusals, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_start, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_ownership, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_describe_sessions, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_describe_instances, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_long_poll, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_reload, begin, test_end),
 	};
 	return cmocka_run_group_tests_name("gateway", tests, NULL, NULL);
 }

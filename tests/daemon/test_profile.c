@@ -80,7 +80,9 @@ static void test_sections_and_values(void **state)
 static void test_credentials_file_wins(void **state)
 {
 	good(TD_CREDENTIALS_FILE, "[default]\naws_access_key_id = FROMCRED\n[ops]\naws_access_key_id = OPSCRED\n");
-	good(TD_CONFIG_FILE, "[default]\naws_access_key_id = FROMCONF\nregion = r1\n[profile ops]\naws_access_key_id = X\nregion = r2\n");
+	good(
+	    TD_CONFIG_FILE,
+	    "[default]\naws_access_key_id = FROMCONF\nregion = r1\n[profile ops]\naws_access_key_id = X\nregion = r2\n");
 	expect("default", "aws_access_key_id", "FROMCRED");
 	expect("default", "region", "r1");
 	expect("ops", "aws_access_key_id", "OPSCRED");
@@ -135,14 +137,14 @@ static void test_mistakes_have_their_line(void **state)
 	static const struct {
 		const char *text, *why;
 	} bad[] = {
-		{"region = x\n", "file:1: a setting stands before the first [section]"},
-		{"\n\n[default\nregion = x\n", "file:3: a section's header must end in ]"},
-		{"[default] x\n", "file:1: there is text behind the section's header"},
-		{"[]\n", "file:1: the section has no name"},
-		{"[profile \"\"]\n", "file:1: the section has no name"},
-		{"[default]\nregion\n", "file:2: KEY = VALUE or [SECTION] is wanted"},
-		{"[default]\n# c\n= x\n", "file:3: there is no name before the ="},
-		{"[services x]\nssm =\n  endpoint_url\n", "file:3: KEY = VALUE is wanted in a nested setting"},
+	    {"region = x\n", "file:1: a setting stands before the first [section]"},
+	    {"\n\n[default\nregion = x\n", "file:3: a section's header must end in ]"},
+	    {"[default] x\n", "file:1: there is text behind the section's header"},
+	    {"[]\n", "file:1: the section has no name"},
+	    {"[profile \"\"]\n", "file:1: the section has no name"},
+	    {"[default]\nregion\n", "file:2: KEY = VALUE or [SECTION] is wanted"},
+	    {"[default]\n# c\n= x\n", "file:3: there is no name before the ="},
+	    {"[services x]\nssm =\n  endpoint_url\n", "file:3: KEY = VALUE is wanted in a nested setting"},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -153,10 +155,12 @@ static void test_mistakes_have_their_line(void **state)
 	}
 	/* NUL bytes, and a file that is no such file */
 	char why[200] = "", *big;
-	assert_int_equal(td_profiles_parse(P, "[default]\na = b\0c\n", 18, TD_CONFIG_FILE, "file", why, sizeof(why)), TNL_ESYNTAX);
+	assert_int_equal(td_profiles_parse(P, "[default]\na = b\0c\n", 18, TD_CONFIG_FILE, "file", why, sizeof(why)),
+			 TNL_ESYNTAX);
 	assert_string_equal(why, "file:2: there is a NUL byte in it");
 	big = calloc(1, TD_PROFILE_FILE_MAX + 1);
-	assert_int_equal(td_profiles_parse(P, big, TD_PROFILE_FILE_MAX + 1, TD_CONFIG_FILE, "file", why, sizeof(why)), TNL_ESYNTAX);
+	assert_int_equal(td_profiles_parse(P, big, TD_PROFILE_FILE_MAX + 1, TD_CONFIG_FILE, "file", why, sizeof(why)),
+			 TNL_ESYNTAX);
 	free(big);
 }
 
@@ -183,10 +187,14 @@ int main(void)
 {
 #define T_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T_CASE(test_sections_and_values),   T_CASE(test_credentials_file_wins),
-		T_CASE(test_profile_default_wins_over_default), T_CASE(test_later_wins_and_sections_join),
-		T_CASE(test_nested_and_continued),  T_CASE(test_indented_file),
-		T_CASE(test_mistakes_have_their_line), T_CASE(test_without_memory),
+	    T_CASE(test_sections_and_values),
+	    T_CASE(test_credentials_file_wins),
+	    T_CASE(test_profile_default_wins_over_default),
+	    T_CASE(test_later_wins_and_sections_join),
+	    T_CASE(test_nested_and_continued),
+	    T_CASE(test_indented_file),
+	    T_CASE(test_mistakes_have_their_line),
+	    T_CASE(test_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

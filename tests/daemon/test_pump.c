@@ -8,7 +8,7 @@ static void bytes_both_ways_through_tiny_buffers(void **state)
 	W.tiny = true;
 	pumps_up();
 	int fd = open_stream();
-	struct flow f[2] = { { fd, W.target, 700000, 0, 0, 0 }, { W.target, fd, 700000, 0, 0, 0 } };
+	struct flow f[2] = {{fd, W.target, 700000, 0, 0, 0}, {W.target, fd, 700000, 0, 0, 0}};
 	flow_all(f, 2);
 	close(fd);
 	assert_int_equal(end_of(W.target), 0);
@@ -21,7 +21,7 @@ static void each_direction_ends_on_its_own(void **state)
 			pumps_up();
 		int fd = open_stream(), closed = W.c.pipes_closed;
 		int one = target_first ? W.target : fd, two = target_first ? fd : W.target;
-		struct flow a = { one, two, 50000, 0, 0, 0 }, b = { two, one, 300000, 0, 0, 0 };
+		struct flow a = {one, two, 50000, 0, 0, 0}, b = {two, one, 300000, 0, 0, 0};
 		flow_all(&a, 1);
 		shutdown(one, SHUT_WR);
 		assert_int_equal(end_of(two), 0);
@@ -64,7 +64,7 @@ static void nothing_is_lost_with_the_link(void **state)
 	W.reconnect = true;
 	pumps_up();
 	int fd = open_stream();
-	struct flow f[2] = { { fd, W.target, 2000000, 0, 0, 0 }, { W.target, fd, 2000000, 0, 0, 0 } };
+	struct flow f[2] = {{fd, W.target, 2000000, 0, 0, 0}, {W.target, fd, 2000000, 0, 0, 0}};
 	for (int cut = 1; cut <= 6; cut++) {
 		while (f[0].got < (uint64_t)cut * 280000 || f[1].got < (uint64_t)cut * 280000)
 			step(f, 2);
@@ -186,7 +186,7 @@ static void bytes_and_end_that_came_before_the_dial_was_done(void **state)
 	W.hold = true;
 	pumps_up();
 	int fd = open_stream();
-	struct flow f = { fd, -1, 5000, 0, 0, 0 };
+	struct flow f = {fd, -1, 5000, 0, 0, 0};
 	while (f.sent < f.total)
 		step(&f, 1);
 	shutdown(fd, SHUT_WR);
@@ -212,11 +212,11 @@ static void blocking_output_without_a_reader_stops_only_itself(void **state)
 	assert_int_equal(pipe(in) | pipe(out), 0);
 	assert_non_null(td_pipe_fds(W.c.pump, in[0], out[1], -1, NULL, &err));
 	assert_true(t_until(&W.opened, 5000));
-	struct flow f = { W.target, -1, 1000000, 0, 0, 0 };
+	struct flow f = {W.target, -1, 1000000, 0, 0, 0};
 	for (int i = 0; i < 300; i++)
 		step(&f, 1); /* an alarm ends us if a write blocks */
 	int other = open_stream();
-	struct flow g = { W.target, other, 1000, 0, 0, 0 };
+	struct flow g = {W.target, other, 1000, 0, 0, 0};
 	flow_all(&g, 1);
 	fcntl(out[0], F_SETFL, O_NONBLOCK);
 	f.to = out[0];
@@ -284,14 +284,16 @@ static void a_slow_reader_of_errors_gets_them_all(void **state)
 	W.type = "NonInteractiveCommands";
 	W.hold = true;
 	pumps_up();
-	assert_int_equal(pipe(out) | pipe2(err_src, O_NONBLOCK) | pipe2(got_out, O_NONBLOCK) | pipe2(got_err, O_NONBLOCK) | pipe(in), 0);
+	assert_int_equal(pipe(out) | pipe2(err_src, O_NONBLOCK) | pipe2(got_out, O_NONBLOCK) |
+			     pipe2(got_err, O_NONBLOCK) | pipe(in),
+			 0);
 	fcntl(out[0], F_SETFL, O_NONBLOCK);
 	assert_non_null(td_pipe_fds(W.c.pump, in[0], got_out[1], got_err[1], NULL, &err));
 	assert_true(t_until(&W.opened, 5000));
 	struct td_pipe *p = td_pipe_agent_pair(W.a.pump, W.held, out[0], open("/dev/null", O_WRONLY), NULL);
 	assert_non_null(p);
 	assert_int_equal(td_pipe_add_stderr(p, err_src[0]), 0);
-	struct flow f = { err_src[1], -1, 3000000, 0, 0, 0 };
+	struct flow f = {err_src[1], -1, 3000000, 0, 0, 0};
 	for (int i = 0; i < 1500; i++)
 		step(&f, 1);
 	assert_true(f.sent < f.total); /* it has stopped, and waits without turning */
@@ -315,7 +317,7 @@ static void a_slow_reader_of_errors_gets_them_all(void **state)
 	until_(W.exit_code == 7);
 	td_pump_free(W.c.pump);
 	W.c.pump = NULL;
-	int all[] = { in[0], in[1], got_out[0], got_out[1], got_err[0], got_err[1] };
+	int all[] = {in[0], in[1], got_out[0], got_out[1], got_err[0], got_err[1]};
 	for (int i = 0; i < 6; i++)
 		close(all[i]);
 }
@@ -333,7 +335,7 @@ static void at_the_memory_limit_reading_stops_and_goes_on(void **state)
 	W.memory = 16 << 20;
 	pumps_up();
 	for (int i = 0; i < N; i++) {
-		f[i] = (struct flow){ open_stream(), -1, 400000, 0, 0, 0 };
+		f[i] = (struct flow){open_stream(), -1, 400000, 0, 0, 0};
 		target[i] = W.target;
 	}
 	W.target = -1;
@@ -362,21 +364,21 @@ static void at_the_memory_limit_reading_stops_and_goes_on(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(bytes_both_ways_through_tiny_buffers),
-		TEST(each_direction_ends_on_its_own),
-		TEST(a_reset_crosses_as_a_reset),
-		TEST(nothing_is_lost_with_the_link),
-		TEST(the_end_of_a_session_resets_its_streams_first),
-		TEST(owners_free_the_pump_in_its_callbacks),
-		TEST(owner_frees_the_pump_when_told_of_the_end),
-		TEST(a_program_that_gives_up_cancels_the_dial),
-		TEST(a_dial_that_ends_while_its_cancellation_is_queued),
-		TEST(bytes_and_end_that_came_before_the_dial_was_done),
-		TEST(blocking_output_without_a_reader_stops_only_itself),
-		TEST(whoever_reads_the_output_sees_its_end),
-		TEST(output_whose_reader_has_gone_is_a_reset),
-		TEST(a_slow_reader_of_errors_gets_them_all),
-		TEST(at_the_memory_limit_reading_stops_and_goes_on),
+	    TEST(bytes_both_ways_through_tiny_buffers),
+	    TEST(each_direction_ends_on_its_own),
+	    TEST(a_reset_crosses_as_a_reset),
+	    TEST(nothing_is_lost_with_the_link),
+	    TEST(the_end_of_a_session_resets_its_streams_first),
+	    TEST(owners_free_the_pump_in_its_callbacks),
+	    TEST(owner_frees_the_pump_when_told_of_the_end),
+	    TEST(a_program_that_gives_up_cancels_the_dial),
+	    TEST(a_dial_that_ends_while_its_cancellation_is_queued),
+	    TEST(bytes_and_end_that_came_before_the_dial_was_done),
+	    TEST(blocking_output_without_a_reader_stops_only_itself),
+	    TEST(whoever_reads_the_output_sees_its_end),
+	    TEST(output_whose_reader_has_gone_is_a_reset),
+	    TEST(a_slow_reader_of_errors_gets_them_all),
+	    TEST(at_the_memory_limit_reading_stops_and_goes_on),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,7 +64,13 @@ static void put_and_wait(struct td_store *s, const struct td_store_session *r)
 }
 
 /* --- what is in it ---------------------------------------------------------- */
-struct seen { int n; char ids[64][40]; char status[64][20]; struct td_store_session last; char text[9][100]; };
+struct seen {
+	int n;
+	char ids[64][40];
+	char status[64][20];
+	struct td_store_session last;
+	char text[9][100];
+};
 static void on_each(void *ctx, const struct td_store_session *r)
 {
 	struct seen *s = ctx;
@@ -72,7 +78,8 @@ static void on_each(void *ctx, const struct td_store_session *r)
 	snprintf(s->status[s->n], sizeof(s->status[0]), "%s", r->status);
 	s->n++;
 	s->last = *r;
-	const char *t[9] = { r->id, r->owner, r->target, r->document, r->parameters, r->reason, r->client_id, r->status, r->output };
+	const char *t[9] = {r->id,     r->owner,     r->target, r->document, r->parameters,
+			    r->reason, r->client_id, r->status, r->output};
 	for (int i = 0; i < 9; i++)
 		snprintf(s->text[i], sizeof(s->text[0]), "%s", t[i]);
 }
@@ -88,9 +95,17 @@ static void reopen(struct td_store **s)
 
 static struct td_store_session record(const char *id)
 {
-	struct td_store_session r = { .id = id, .owner = "ops", .target = "i-1", .document = "Doc", .parameters = "{\"a\":\"b\"}",
-				      .reason = "it's \"why\"", .client_id = "c-1", .status = "Connected", .output = "",
-				      .started_ms = 1795338608809ull, .expires_ms = 1795338609999ull };
+	struct td_store_session r = {.id = id,
+				     .owner = "ops",
+				     .target = "i-1",
+				     .document = "Doc",
+				     .parameters = "{\"a\":\"b\"}",
+				     .reason = "it's \"why\"",
+				     .client_id = "c-1",
+				     .status = "Connected",
+				     .output = "",
+				     .started_ms = 1795338608809ull,
+				     .expires_ms = 1795338609999ull};
 	return r;
 }
 
@@ -104,14 +119,15 @@ static void test_round_trip(void **state)
 	r.tokens[0].expires_ms = 42;
 	tnl_sha256("y", 1, r.tokens[1].hash);
 	r.tokens[1].role = 1;
-	r.tokens[1].bound = true;             /* bound to the empty ClientId of a stock agent: not the same as unbound */
+	r.tokens[1].bound = true; /* bound to the empty ClientId of a stock agent: not the same as unbound */
 	put_and_wait(s, &r);
 	reopen(&s);
 	assert_int_equal(seen.n, 1);
-	const char *want[9] = { "ops-1", "ops", "i-1", "Doc", "{\"a\":\"b\"}", "it's \"why\"", "c-1", "Connected", "" };
+	const char *want[9] = {"ops-1", "ops", "i-1", "Doc", "{\"a\":\"b\"}", "it's \"why\"", "c-1", "Connected", ""};
 	for (int i = 0; i < 9; i++)
 		assert_string_equal(seen.text[i], want[i]);
-	assert_true(seen.last.started_ms == r.started_ms && seen.last.expires_ms == r.expires_ms && seen.last.ended_ms == 0);
+	assert_true(seen.last.started_ms == r.started_ms && seen.last.expires_ms == r.expires_ms &&
+		    seen.last.ended_ms == 0);
 	assert_int_equal(seen.last.ntokens, 2);
 	for (unsigned i = 0; i < 2; i++) {
 		int k = seen.last.tokens[i].role;
@@ -138,10 +154,10 @@ static void test_order_update_delete(void **state)
 	struct td_store_session r = record("s-07");
 	r.status = "Terminated";
 	r.ended_ms = 7;
-	td_store_put(s, &r, NULL, NULL);      /* later writes of one record win, and its tokens go */
+	td_store_put(s, &r, NULL, NULL); /* later writes of one record win, and its tokens go */
 	td_store_del(s, "s-03");
 	td_loop_run(loop);
-	reopen(&s);                           /* closing writes what is still queued */
+	reopen(&s); /* closing writes what is still queued */
 	assert_int_equal(seen.n, 39);
 	for (int i = 0; i < 39; i++) {
 		assert_string_equal(seen.ids[i], ids[i < 3 ? i : i + 1]);
@@ -157,7 +173,7 @@ static void test_close_writes_the_queue(void **state)
 	td_store_put(s, &r, on_done, NULL);
 	answers = 0;
 	reopen(&s);
-	assert_int_equal(answers, 0);         /* no callback out of a closed store */
+	assert_int_equal(answers, 0); /* no callback out of a closed store */
 	assert_int_equal(seen.n, 1);
 	td_store_close(s);
 }
@@ -227,11 +243,11 @@ static void test_failed_write(void **state)
 	static char big[600 * 1000];
 	memset(big, 'x', sizeof(big) - 1);
 	r.parameters = big;
-	struct rlimit old, small = { 128 * 1024, 128 * 1024 };
+	struct rlimit old, small = {128 * 1024, 128 * 1024};
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	signal(SIGXFSZ, SIG_IGN);
-	setrlimit(RLIMIT_FSIZE, &small);      /* as if the disk were full */
+	setrlimit(RLIMIT_FSIZE, &small); /* as if the disk were full */
 	answers = 0;
 	wanted = 1;
 	td_store_put(s, &r, on_done, NULL);
@@ -251,13 +267,13 @@ static void test_failed_write(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_order_update_delete, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_close_writes_the_queue, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_private_and_exclusive, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bad_files, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_failed_write, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_order_update_delete, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_close_writes_the_queue, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_private_and_exclusive, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_bad_files, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_failed_write, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }

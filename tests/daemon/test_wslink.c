@@ -149,8 +149,10 @@ static void c_closed(void *ctx, int err, uint16_t code, int http, const char *wh
 	c->w = NULL;
 }
 
-static const struct td_wslink_cb c_cb = {
-    .open = c_open, .message = c_message, .writable = c_writable, .closed = c_closed};
+static const struct td_wslink_cb c_cb = {.open = c_open,
+					 .message = c_message,
+					 .writable = c_writable,
+					 .closed = c_closed};
 
 static void dial(struct client *c, const char *url, struct td_wslink_opts *o)
 {
@@ -178,8 +180,10 @@ static void echo(void **state)
 			t_open();
 			serve(&s, ECHO, tls);
 			struct tnl_sigv4_keys k = {.access_key_id = "AKID", .secret_access_key = "s"};
-			struct td_wslink_opts o = {
-			    .tls = client_tls, .keys = tls ? &k : NULL, .region = "r", .service = "ssmmessages"};
+			struct td_wslink_opts o = {.tls = client_tls,
+						   .keys = tls ? &k : NULL,
+						   .region = "r",
+						   .service = "ssmmessages"};
 			/* the echo answers inside message(): it must never find the link full */
 			if (c.total > 200 * 1024)
 				c.total = 200 * 1024 / c.chunk * c.chunk;

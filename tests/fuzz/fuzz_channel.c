@@ -126,8 +126,10 @@ static void forge(struct world *w, struct end *e)
 		seq = INT64_MAX - seq;
 	char text[TNL_ACK_MAX];
 	struct tnl_ack a = {.type = TNL_MT_OUTPUT, .seq = seq};
-	struct tnl_msg m = {
-	    .type = (enum tnl_mtype)(next(w) % TNL_MT_COUNT), .seq = seq, .payload = (const uint8_t *)"abc", .plen = 3};
+	struct tnl_msg m = {.type = (enum tnl_mtype)(next(w) % TNL_MT_COUNT),
+			    .seq = seq,
+			    .payload = (const uint8_t *)"abc",
+			    .plen = 3};
 	if (m.type == TNL_MT_ACK) {
 		m.payload = (const uint8_t *)text;
 		m.plen = (uint32_t)tnl_ack_write(text, &a);

@@ -21,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	size_t len = tnl_msg_encode(out, &m);
 	int rc = tnl_msg_decode(out, len, &again, &fault);
 	int publication = m.type == TNL_MT_START_PUBLICATION || m.type == TNL_MT_PAUSE_PUBLICATION;
-	if (!publication && (rc != peek || again.seq != m.seq || again.plen != m.plen || memcmp(again.id, m.id, 16) != 0))
+	if (!publication &&
+	    (rc != peek || again.seq != m.seq || again.plen != m.plen || memcmp(again.id, m.id, 16) != 0))
 		abort();
 	if (!publication && !peek && memcmp(out + 36, p + 36, 44) != 0)
 		abort();

@@ -3,7 +3,8 @@
 #include "tests/fuzz/session_rig.h"
 
 static const char *const types[] = {"Port", "Port", "Standard_Stream", "NonInteractiveCommands"};
-static const char *const props[] = {"{\"type\":\"LocalPortForwarding\"}", "{}", NULL, "{\"separateOutputStream\":\"true\"}"};
+static const char *const props[] = {"{\"type\":\"LocalPortForwarding\"}", "{}", NULL,
+				    "{\"separateOutputStream\":\"true\"}"};
 
 static struct tnl_stream *nth(struct rig *r, unsigned n)
 {
@@ -101,10 +102,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			rig_stream(&r, arg, p, step);
 			break;
 		case 2: /* out of order, or again */
-			rig_message(&r, r.agent ? TNL_MT_INPUT : TNL_MT_OUTPUT, r.seq + (int8_t)arg, TNL_PT_OUTPUT, p, step);
+			rig_message(&r, r.agent ? TNL_MT_INPUT : TNL_MT_OUTPUT, r.seq + (int8_t)arg, TNL_PT_OUTPUT, p,
+				    step);
 			break;
 		case 3: /* any message type */
-			rig_message(&r, (enum tnl_mtype)(arg % TNL_MT_COUNT), (int8_t)(op >> 3), TNL_PT_OUTPUT, p, step);
+			rig_message(&r, (enum tnl_mtype)(arg % TNL_MT_COUNT), (int8_t)(op >> 3), TNL_PT_OUTPUT, p,
+				    step);
 			break;
 		case 4:
 			rig_ack(&r, (int8_t)arg);

@@ -28,14 +28,19 @@ static void sign_and_verify(const struct tnl_http_head *h, const uint8_t *body, 
 	struct tnl_sigv4_header headers[TNL_HTTP_MAX_HEADERS + 1];
 	const char *mark = memchr(h->target, '?', h->target_len);
 	char method[32];
-	struct tnl_sigv4_request r = {.method = method, .headers = headers, .body = body, .body_len = body_len,
-				      .double_encode_path = true, .normalize_path = true};
+	struct tnl_sigv4_request r = {.method = method,
+				      .headers = headers,
+				      .body = body,
+				      .body_len = body_len,
+				      .double_encode_path = true,
+				      .normalize_path = true};
 	struct tnl_sigv4_claim c;
 	struct tnl_buf auth;
 	const char *fault;
 	size_t names = 0, host = 0;
 
-	if (h->method_len >= sizeof(method) || has(h->target, h->target_len, "%") || has(h->target, h->target_len, "X-Amz"))
+	if (h->method_len >= sizeof(method) || has(h->target, h->target_len, "%") ||
+	    has(h->target, h->target_len, "X-Amz"))
 		return; /* a query that is pre-signed already, in some spelling */
 	memcpy(method, h->method, h->method_len);
 	method[h->method_len] = 0;
@@ -57,16 +62,22 @@ static void sign_and_verify(const struct tnl_http_head *h, const uint8_t *body, 
 	}
 	if (!host || mine.nheaders + 2 > TNL_HTTP_MAX_HEADERS || names > 1900)
 		return;
-	mine.headers[mine.nheaders++] = (struct tnl_http_header){.name = "X-Amz-Date", .nlen = 10, .value = "20150830T123600Z", .vlen = 16};
+	mine.headers[mine.nheaders++] =
+	    (struct tnl_http_header){.name = "X-Amz-Date", .nlen = 10, .value = "20150830T123600Z", .vlen = 16};
 	for (size_t i = 0; i < mine.nheaders; i++)
-		headers[r.nheaders++] = (struct tnl_sigv4_header){.name = mine.headers[i].name, .nlen = mine.headers[i].nlen,
-								  .value = mine.headers[i].value, .vlen = mine.headers[i].vlen};
+		headers[r.nheaders++] = (struct tnl_sigv4_header){.name = mine.headers[i].name,
+								  .nlen = mine.headers[i].nlen,
+								  .value = mine.headers[i].value,
+								  .vlen = mine.headers[i].vlen};
 	tnl_buf_init(&auth, 65536);
 	if (tnl_sigv4_sign(&r, &keys, "eu-west-1", "ssm", NOW, &auth) == 0) {
-		mine.headers[mine.nheaders++] = (struct tnl_http_header){.name = "Authorization", .nlen = 13,
-				.value = (const char *)tnl_buf_data(&auth), .vlen = tnl_buf_len(&auth)};
+		mine.headers[mine.nheaders++] = (struct tnl_http_header){.name = "Authorization",
+									 .nlen = 13,
+									 .value = (const char *)tnl_buf_data(&auth),
+									 .vlen = tnl_buf_len(&auth)};
 		if (tnl_sigv4_claim_parse(&mine, &c, &fault) != 0 ||
-		    tnl_sigv4_verify(&mine, body, body_len, &c, keys.secret_access_key, "eu-west-1", "ssm", NOW, &fault) != 0)
+		    tnl_sigv4_verify(&mine, body, body_len, &c, keys.secret_access_key, "eu-west-1", "ssm", NOW,
+				     &fault) != 0)
 			abort();
 	}
 	tnl_buf_fini(&auth);

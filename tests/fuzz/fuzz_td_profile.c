@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 
 	if (!x)
 		return 0;
-	rc = td_profiles_parse(x, (const char *)p + 1, n - 1, p[0] & 1 ? TD_CREDENTIALS_FILE : TD_CONFIG_FILE, "f", why, sizeof(why));
+	rc = td_profiles_parse(x, (const char *)p + 1, n - 1, p[0] & 1 ? TD_CREDENTIALS_FILE : TD_CONFIG_FILE, "f", why,
+			       sizeof(why));
 	if (rc && strncmp(why, "f:", 2) != 0)
 		abort();
 	td_profiles_get(x, TD_PROFILE, "default", "region");

@@ -20,8 +20,12 @@ static void init(void)
 	if (tnl_x509_make("ca", NULL, NULL, NULL, 1799999999, 1800009999, &ca, &ca_key) ||
 	    tnl_x509_make("leaf", "localhost", ca, ca_key, 1799999999, 1800009999, &cert, &key))
 		abort();
-	struct tnl_tls_config s = {.server = true, .cert_pem = cert, .cert_pem_len = strlen(cert), .key_pem = key,
-				   .key_pem_len = strlen(key), .unix_time = now_s};
+	struct tnl_tls_config s = {.server = true,
+				   .cert_pem = cert,
+				   .cert_pem_len = strlen(cert),
+				   .key_pem = key,
+				   .key_pem_len = strlen(key),
+				   .unix_time = now_s};
 	struct tnl_tls_config c = {.ca_pem = ca, .ca_pem_len = strlen(ca), .unix_time = now_s};
 	server = tnl_tls_ctx_new(&s, err, sizeof(err));
 	client = tnl_tls_ctx_new(&c, err, sizeof(err));

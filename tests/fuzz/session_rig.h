@@ -86,8 +86,12 @@ static void rig_closed(void *ctx, int err, const char *text)
 	r->closed = true;
 }
 
-static const struct tnl_session_cb rig_cb = {.on_open = rig_open, .on_data = rig_data, .on_eof = rig_eof,
-	.on_reset = rig_reset, .on_kms = rig_kms, .on_closed = rig_closed};
+static const struct tnl_session_cb rig_cb = {.on_open = rig_open,
+					     .on_data = rig_data,
+					     .on_eof = rig_eof,
+					     .on_reset = rig_reset,
+					     .on_kms = rig_kms,
+					     .on_closed = rig_closed};
 
 static void rig_drain(struct rig *r)
 {
@@ -103,7 +107,12 @@ static void rig_drain(struct rig *r)
 
 static void rig_message(struct rig *r, enum tnl_mtype type, int64_t seq, uint32_t ptype, const void *p, size_t n)
 {
-	struct tnl_msg m = {.type = type, .schema = 1, .created_ms = 1764000000000, .seq = seq, .ptype = ptype, .payload = p,
+	struct tnl_msg m = {.type = type,
+			    .schema = 1,
+			    .created_ms = 1764000000000,
+			    .seq = seq,
+			    .ptype = ptype,
+			    .payload = p,
 			    .plen = (uint32_t)n};
 	if (n > RIG_MESSAGE)
 		return;
@@ -130,16 +139,16 @@ static void rig_ack(struct rig *r, int64_t seq)
 static void rig_handshake(struct rig *r, bool own)
 {
 	static const char *const text[] = {
-		"{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-		"{\"SessionType\":\"Port\",\"Properties\":{\"type\":\"LocalPortForwarding\"}}}]}",
-		"{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-		"{\"SessionType\":\"Port\",\"Properties\":{\"type\":\"LocalPortForwarding\"}}},"
-		"{\"ActionType\":\"TunneldCapabilities\",\"ActionParameters\":" RIG_CAPS "}]}",
-		"{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
-		"\"ActionResult\":null,\"Error\":\"\"}],\"Errors\":null}",
-		"{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
-		"\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,"
-		"\"ActionResult\":" RIG_CAPS ",\"Error\":\"\"}],\"Errors\":null}",
+	    "{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
+	    "{\"SessionType\":\"Port\",\"Properties\":{\"type\":\"LocalPortForwarding\"}}}]}",
+	    "{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
+	    "{\"SessionType\":\"Port\",\"Properties\":{\"type\":\"LocalPortForwarding\"}}},"
+	    "{\"ActionType\":\"TunneldCapabilities\",\"ActionParameters\":" RIG_CAPS "}]}",
+	    "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
+	    "\"ActionResult\":null,\"Error\":\"\"}],\"Errors\":null}",
+	    "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
+	    "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,"
+	    "\"ActionResult\":" RIG_CAPS ",\"Error\":\"\"}],\"Errors\":null}",
 	};
 	rig_drain(r);
 	if (r->agent) {
@@ -161,10 +170,21 @@ static void rig_handshake(struct rig *r, bool own)
 
 static void rig_init(struct rig *r, bool agent, const char *type, const char *props, bool kms, bool skip)
 {
-	struct tnl_session_config c = {.agent = agent, .session_id = "fuzz", .memory_max = RIG_MEMORY, .stream_window = 1u << 20,
-		.max_payload = 32768, .half_close_timeout_ns = 600 * RIG_SEC, .fin_quiet_ns = 2 * RIG_SEC,
-		.keepalive_ns = 60 * RIG_SEC, .offer_capabilities = true, .session_type = type, .properties_json = props,
-		.kms_key_id = kms ? "key" : NULL, .skip_handshake = skip, .cb = &rig_cb, .ctx = r};
+	struct tnl_session_config c = {.agent = agent,
+				       .session_id = "fuzz",
+				       .memory_max = RIG_MEMORY,
+				       .stream_window = 1u << 20,
+				       .max_payload = 32768,
+				       .half_close_timeout_ns = 600 * RIG_SEC,
+				       .fin_quiet_ns = 2 * RIG_SEC,
+				       .keepalive_ns = 60 * RIG_SEC,
+				       .offer_capabilities = true,
+				       .session_type = type,
+				       .properties_json = props,
+				       .kms_key_id = kms ? "key" : NULL,
+				       .skip_handshake = skip,
+				       .cb = &rig_cb,
+				       .ctx = r};
 	memset(r, 0, sizeof *r);
 	r->now = 1000 * RIG_SEC;
 	r->agent = agent;

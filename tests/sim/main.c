@@ -6,9 +6,11 @@
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: sim --seeds A-B        run these seeds; prints those that fail\n"
-			"       sim --seed N [-v]      replay one\n"
-			"       sim --soak 7d [--seed N]  virtual days (d), hours (h) or minutes (m) with a resume every hour\n");
+	fprintf(
+	    stderr,
+	    "usage: sim --seeds A-B        run these seeds; prints those that fail\n"
+	    "       sim --seed N [-v]      replay one\n"
+	    "       sim --soak 7d [--seed N]  virtual days (d), hours (h) or minutes (m) with a resume every hour\n");
 	return 2;
 }
 
@@ -17,10 +19,14 @@ static uint64_t duration(const char *s)
 	char *end;
 	uint64_t n = strtoull(s, &end, 10);
 	switch (*end) {
-	case 'd': return n * 24 * 3600 * SEC;
-	case 'h': return n * 3600 * SEC;
-	case 'm': return n * 60 * SEC;
-	default: return 0;
+	case 'd':
+		return n * 24 * 3600 * SEC;
+	case 'h':
+		return n * 3600 * SEC;
+	case 'm':
+		return n * 60 * SEC;
+	default:
+		return 0;
 	}
 }
 

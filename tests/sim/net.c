@@ -50,7 +50,10 @@ bool net_pop(struct world *w, struct event *e)
 	return true;
 }
 
-uint64_t net_next(const struct world *w) { return w->nheap ? w->heap[0].at : NEVER; }
+uint64_t net_next(const struct world *w)
+{
+	return w->nheap ? w->heap[0].at : NEVER;
+}
 
 void net_fini(struct world *w)
 {
@@ -70,7 +73,8 @@ bool net_room(const struct world *w, int from)
 
 static void deliver_later(struct world *w, int to, uint64_t at, const uint8_t *p, size_t n, bool corrupt)
 {
-	struct event e = {.at = at, .kind = EV_MESSAGE, .to = to, .epoch = w->node[to].epoch, .n = n, .data = malloc(n)};
+	struct event e = {
+	    .at = at, .kind = EV_MESSAGE, .to = to, .epoch = w->node[to].epoch, .n = n, .data = malloc(n)};
 	if (!e.data)
 		abort();
 	memcpy(e.data, p, n);

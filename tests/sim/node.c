@@ -5,7 +5,10 @@
 
 static const uint8_t session_key[64] = "simulator-key-agent-to-client-..simulator-key-client-to-agent-.";
 
-static struct flow *flow_of(struct tnl_stream *st) { return tnl_stream_user(st); }
+static struct flow *flow_of(struct tnl_stream *st)
+{
+	return tnl_stream_user(st);
+}
 
 static void check_open(struct node *n, const char *what)
 {
@@ -29,8 +32,7 @@ static struct flow *match(struct node *n, struct tnl_stream *st)
 		return n->opened < w->plan.nstreams ? &w->flow[n->opened] : NULL;
 	for (int i = 0; i < w->plan.nstreams; i++) {
 		struct side *c = &w->flow[i].side[0];
-		if (c->opened && !w->flow[i].side[1].opened &&
-		    tnl_stream_id(st) == c->take_id)
+		if (c->opened && !w->flow[i].side[1].opened && tnl_stream_id(st) == c->take_id)
 			return &w->flow[i];
 	}
 	return NULL;
@@ -115,8 +117,8 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 	    n->w->plan.mode != SIM_SINGLE)
 		f->broken = true;
 	if (!f->broken && reason != TNL_RESET_SESSION)
-		world_fail(n->w, "flow %d: reset (%s) that nobody asked for at node %d", f->index, tnl_reset_text(reason),
-			   n->which);
+		world_fail(n->w, "flow %d: reset (%s) that nobody asked for at node %d", f->index,
+			   tnl_reset_text(reason), n->which);
 	f->side[n->which].saw_reset = true;
 }
 
@@ -142,8 +144,13 @@ static uint64_t wall(void *ctx)
 	return UINT64_C(1764000000000) + n->w->now / MS;
 }
 
-static const struct tnl_session_cb node_cb = {.on_ready = on_ready, .on_open = on_open, .on_data = on_data,
-	.on_eof = on_eof, .on_reset = on_reset, .on_kms = on_kms, .on_closed = on_closed};
+static const struct tnl_session_cb node_cb = {.on_ready = on_ready,
+					      .on_open = on_open,
+					      .on_data = on_data,
+					      .on_eof = on_eof,
+					      .on_reset = on_reset,
+					      .on_kms = on_kms,
+					      .on_closed = on_closed};
 
 void node_start(struct world *w, int which)
 {
@@ -151,24 +158,26 @@ void node_start(struct world *w, int which)
 	struct plan *p = &w->plan;
 	bool single = p->mode == SIM_SINGLE || p->mode == SIM_SINGLE_STOCK;
 	struct tnl_session_config c = {
-		.agent = which == 1,
-		.session_id = "sim",
-		.memory_max = p->memory_max,
-		.stream_window = p->window,
-		.max_payload = p->max_payload,
-		.message_rate = p->message_rate,
-		.half_close_timeout_ns = 3600 * SEC,
-		.fin_quiet_ns = 2 * SEC,
-		.keepalive_ns = rng_chance(&w->rng, 300) ? 5 * SEC : 0,
-		.handshake_timeout_ns = 300 * SEC,
-		.offer_capabilities = p->mode == SIM_OWN || p->mode == SIM_SINGLE,
-		.session_type = "Port",
-		.properties_json = single ? "{\"portNumber\":\"22\"}" : "{\"type\":\"LocalPortForwarding\"}",
-		.kms_key_id = p->encrypted && which == 1 ? "key" : NULL,
-		.version = p->mode != SIM_BASIC ? NULL : which ? "2.3.800.0" : "1.1.0.0",
-		.wall_ms = wall,
-		.cb = &node_cb,
-		.ctx = n,
+	    .agent = which == 1,
+	    .session_id = "sim",
+	    .memory_max = p->memory_max,
+	    .stream_window = p->window,
+	    .max_payload = p->max_payload,
+	    .message_rate = p->message_rate,
+	    .half_close_timeout_ns = 3600 * SEC,
+	    .fin_quiet_ns = 2 * SEC,
+	    .keepalive_ns = rng_chance(&w->rng, 300) ? 5 * SEC : 0,
+	    .handshake_timeout_ns = 300 * SEC,
+	    .offer_capabilities = p->mode == SIM_OWN || p->mode == SIM_SINGLE,
+	    .session_type = "Port",
+	    .properties_json = single ? "{\"portNumber\":\"22\"}" : "{\"type\":\"LocalPortForwarding\"}",
+	    .kms_key_id = p->encrypted && which == 1 ? "key" : NULL,
+	    .version = p->mode != SIM_BASIC ? NULL
+		       : which		    ? "2.3.800.0"
+					    : "1.1.0.0",
+	    .wall_ms = wall,
+	    .cb = &node_cb,
+	    .ctx = n,
 	};
 	n->w = w;
 	n->which = which;

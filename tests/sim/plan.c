@@ -9,9 +9,18 @@ uint64_t rng_next(struct rng *r)
 	return z ^ (z >> 31);
 }
 
-uint64_t rng_below(struct rng *r, uint64_t n) { return n ? rng_next(r) % n : 0; }
-bool rng_chance(struct rng *r, unsigned permille) { return rng_below(r, 1000) < permille; }
-uint64_t rng_between(struct rng *r, uint64_t a, uint64_t b) { return a + rng_below(r, b - a + 1); }
+uint64_t rng_below(struct rng *r, uint64_t n)
+{
+	return n ? rng_next(r) % n : 0;
+}
+bool rng_chance(struct rng *r, unsigned permille)
+{
+	return rng_below(r, 1000) < permille;
+}
+uint64_t rng_between(struct rng *r, uint64_t a, uint64_t b)
+{
+	return a + rng_below(r, b - a + 1);
+}
 
 uint64_t rng_log(struct rng *r, uint64_t a, uint64_t b)
 {
@@ -35,7 +44,8 @@ const char *mode_name(enum sim_mode m)
 
 uint8_t pattern(const struct world *w, const struct flow *f, int dir, uint64_t off)
 {
-	uint64_t x = off * 0x9e3779b1u + (off >> 8) * 0x85ebca6bu + (uint64_t)f->index * 77 + (uint64_t)dir * 131 + w->seed;
+	uint64_t x =
+	    off * 0x9e3779b1u + (off >> 8) * 0x85ebca6bu + (uint64_t)f->index * 77 + (uint64_t)dir * 131 + w->seed;
 	return (uint8_t)(x >> 5 ^ x >> 13);
 }
 

@@ -13,9 +13,11 @@
 #define MAX_STREAMS 24
 
 /* --- random numbers ------------------------------------------------------------ */
-struct rng { uint64_t x; };
+struct rng {
+	uint64_t x;
+};
 uint64_t rng_next(struct rng *r);
-uint64_t rng_below(struct rng *r, uint64_t n);           /* 0 … n-1 */
+uint64_t rng_below(struct rng *r, uint64_t n); /* 0 … n-1 */
 bool rng_chance(struct rng *r, unsigned permille);
 uint64_t rng_between(struct rng *r, uint64_t a, uint64_t b);
 uint64_t rng_log(struct rng *r, uint64_t a, uint64_t b); /* evenly by order of magnitude */
@@ -26,45 +28,45 @@ struct plan {
 	enum sim_mode mode;
 	bool encrypted;
 	size_t memory_max, window, max_payload;
-	unsigned drop, dup, reorder, corrupt;  /* permille */
-	uint64_t delay, jitter, rate;          /* ns, ns, bytes/s */
+	unsigned drop, dup, reorder, corrupt; /* permille */
+	uint64_t delay, jitter, rate;	      /* ns, ns, bytes/s */
 	unsigned message_rate;
 	int nstreams, cuts, pauses;
-	uint64_t busy_until;                   /* faults and stalls happen before */
+	uint64_t busy_until; /* faults and stalls happen before */
 	bool end_by_abort;
 };
 
 /* One stream, both ends. */
-struct way {                                   /* one direction */
+struct way { /* one direction */
 	uint64_t total, sent, received;
 	size_t write_max;
-	uint64_t pause_every, pause_ns;        /* a writer that trickles */
+	uint64_t pause_every, pause_ns; /* a writer that trickles */
 	uint64_t next_write;
 	bool eof;
 };
 struct side {
 	struct tnl_stream *st;
 	bool opened, gone, shut, saw_reset, saw_eof, stalled, dial_failed;
-	uint32_t take_id;                      /* client: the id it got */
-	size_t take_max;                       /* bytes that on_data takes in one call; 0 while stalled */
-	uint64_t reset_at;                     /* bytes received at which it resets the stream; NEVER: not */
+	uint32_t take_id;  /* client: the id it got */
+	size_t take_max;   /* bytes that on_data takes in one call; 0 while stalled */
+	uint64_t reset_at; /* bytes received at which it resets the stream; NEVER: not */
 };
 struct flow {
 	int index;
 	uint64_t open_at, dial_ns;
-	bool broken;                           /* somebody resets it: need not arrive whole */
+	bool broken; /* somebody resets it: need not arrive whole */
 	struct side side[2];
-	struct way way[2];                     /* [0] client → agent */
+	struct way way[2]; /* [0] client → agent */
 };
 
-struct node {                                  /* one end */
+struct node { /* one end */
 	struct world *w;
-	int which;                             /* 0 client, 1 agent */
+	int which; /* 0 client, 1 agent */
 	struct tnl_session *s;
 	bool ready, closed, up;
-	int close_err, opened;                 /* agent: streams seen */
-	unsigned epoch;                        /* of its link: what was under way to an older one is lost */
-	uint64_t link_free;                    /* when its rate-limited link has sent what it took */
+	int close_err, opened; /* agent: streams seen */
+	unsigned epoch;	       /* of its link: what was under way to an older one is lost */
+	uint64_t link_free;    /* when its rate-limited link has sent what it took */
 };
 
 enum ev_kind { EV_MESSAGE, EV_CUT, EV_UP, EV_PAUSE, EV_OPEN, EV_DIALED, EV_STALL, EV_WRITE, EV_WAKE };
@@ -78,7 +80,7 @@ struct event {
 };
 
 struct world {
-	struct rng rng;                        /* the plan and the network */
+	struct rng rng; /* the plan and the network */
 	struct plan plan;
 	uint64_t seed, now, order;
 	int verbose;

@@ -25,12 +25,16 @@ struct soak_end {
 	bool closed;
 };
 
-struct packet { uint64_t at; size_t n; uint8_t *p; };
+struct packet {
+	uint64_t at;
+	size_t n;
+	uint8_t *p;
+};
 
 struct soak {
 	uint64_t now, hours, streams, bytes;
 	struct soak_end end[2];
-	struct packet *q[2];       /* to [i], in order */
+	struct packet *q[2]; /* to [i], in order */
 	size_t head[2], tail[2], cap[2];
 	struct rng rng;
 	bool up;
@@ -89,18 +93,31 @@ static void on_closed(void *ctx, int err, const char *text)
 	snprintf(e->k->fail, sizeof e->k->fail, "node %d closed: %s %.80s", e->which, tnl_err_name(err), text);
 }
 
-static uint64_t wall(void *ctx) { return UINT64_C(1764000000000) + ((struct soak_end *)ctx)->k->now / MS; }
+static uint64_t wall(void *ctx)
+{
+	return UINT64_C(1764000000000) + ((struct soak_end *)ctx)->k->now / MS;
+}
 
-static const struct tnl_session_cb soak_cb = {.on_open = on_open, .on_data = on_data, .on_eof = on_eof,
-	.on_reset = on_reset, .on_closed = on_closed};
+static const struct tnl_session_cb soak_cb = {
+    .on_open = on_open, .on_data = on_data, .on_eof = on_eof, .on_reset = on_reset, .on_closed = on_closed};
 
 static void make_end(struct soak *k, int which)
 {
 	struct soak_end *e = &k->end[which];
-	struct tnl_session_config c = {.agent = which == 1, .session_id = "soak", .memory_max = 4u << 20,
-		.stream_window = 1u << 20, .max_payload = 32768, .half_close_timeout_ns = 600 * SEC, .fin_quiet_ns = 2 * SEC,
-		.keepalive_ns = 400 * SEC, .offer_capabilities = true, .session_type = "Port",
-		.properties_json = "{\"type\":\"LocalPortForwarding\"}", .wall_ms = wall, .cb = &soak_cb, .ctx = e};
+	struct tnl_session_config c = {.agent = which == 1,
+				       .session_id = "soak",
+				       .memory_max = 4u << 20,
+				       .stream_window = 1u << 20,
+				       .max_payload = 32768,
+				       .half_close_timeout_ns = 600 * SEC,
+				       .fin_quiet_ns = 2 * SEC,
+				       .keepalive_ns = 400 * SEC,
+				       .offer_capabilities = true,
+				       .session_type = "Port",
+				       .properties_json = "{\"type\":\"LocalPortForwarding\"}",
+				       .wall_ms = wall,
+				       .cb = &soak_cb,
+				       .ctx = e};
 	e->k = k;
 	e->which = which;
 	e->s = tnl_session_new(&c, k->now);
@@ -307,9 +324,10 @@ bool soak_run(uint64_t seed, uint64_t ns, int verbose)
 			       tnl_session_memory(k->end[1].s));
 	}
 	bool ok = !k->fail[0];
-	printf("soak of %llu virtual hours, seed %llu: %llu streams, %llu bytes, most memory %zu%s%s; %d passed, %d failed\n",
-	       (unsigned long long)k->hours, (unsigned long long)seed, (unsigned long long)k->streams,
-	       (unsigned long long)k->bytes, k->most, ok ? "" : ": ", k->fail, ok, !ok);
+	printf(
+	    "soak of %llu virtual hours, seed %llu: %llu streams, %llu bytes, most memory %zu%s%s; %d passed, %d failed\n",
+	    (unsigned long long)k->hours, (unsigned long long)seed, (unsigned long long)k->streams,
+	    (unsigned long long)k->bytes, k->most, ok ? "" : ": ", k->fail, ok, !ok);
 	tnl_session_free(k->end[0].s);
 	tnl_session_free(k->end[1].s);
 	for (int i = 0; i < 2; i++) {

@@ -85,8 +85,10 @@ static void publication(struct world *w, int to, bool pause)
 		return;
 	tnl_buf_init(&b, 200);
 	if (tnl_publication_write(&b, "sim") == 0) {
-		struct tnl_msg msg = {.type = pause ? TNL_MT_PAUSE_PUBLICATION : TNL_MT_START_PUBLICATION, .schema = 1,
-				      .created_ms = 1764000000000, .payload = tnl_buf_data(&b),
+		struct tnl_msg msg = {.type = pause ? TNL_MT_PAUSE_PUBLICATION : TNL_MT_START_PUBLICATION,
+				      .schema = 1,
+				      .created_ms = 1764000000000,
+				      .payload = tnl_buf_data(&b),
 				      .plen = (uint32_t)tnl_buf_len(&b)};
 		size_t n = tnl_msg_encode(m, &msg);
 		if (tnl_session_feed(w->node[to].s, m, n, w->now))
@@ -235,8 +237,11 @@ static void finish(struct world *w)
 	tnl_buf_init(&b, 1024);
 	if (tnl_channel_closed_write(&b, &cc))
 		world_fail(w, "no memory");
-	struct tnl_msg msg = {.type = TNL_MT_CHANNEL_CLOSED, .schema = 1, .created_ms = 1764000000000,
-			      .payload = tnl_buf_data(&b), .plen = (uint32_t)tnl_buf_len(&b)};
+	struct tnl_msg msg = {.type = TNL_MT_CHANNEL_CLOSED,
+			      .schema = 1,
+			      .created_ms = 1764000000000,
+			      .payload = tnl_buf_data(&b),
+			      .plen = (uint32_t)tnl_buf_len(&b)};
 	size_t n = tnl_msg_encode(m, &msg);
 	tnl_buf_fini(&b);
 	for (int k = 0; k < 2; k++) {
@@ -258,21 +263,24 @@ static void finish(struct world *w)
 static void describe(const struct world *w)
 {
 	const struct plan *p = &w->plan;
-	printf("  mode=%s encrypted=%d memory=%zu window=%zu payload=%zu drop=%u dup=%u reorder=%u corrupt=%u delay=%.1fms "
-	       "jitter=%.1fms rate=%llu streams=%d cuts=%d pauses=%d busy=%.1fs\n",
-	       mode_name(p->mode), p->encrypted, p->memory_max, p->window, p->max_payload, p->drop, p->dup, p->reorder,
-	       p->corrupt, (double)p->delay / 1e6, (double)p->jitter / 1e6, (unsigned long long)p->rate, p->nstreams,
-	       p->cuts, p->pauses, (double)p->busy_until / 1e9);
+	printf(
+	    "  mode=%s encrypted=%d memory=%zu window=%zu payload=%zu drop=%u dup=%u reorder=%u corrupt=%u delay=%.1fms "
+	    "jitter=%.1fms rate=%llu streams=%d cuts=%d pauses=%d busy=%.1fs\n",
+	    mode_name(p->mode), p->encrypted, p->memory_max, p->window, p->max_payload, p->drop, p->dup, p->reorder,
+	    p->corrupt, (double)p->delay / 1e6, (double)p->jitter / 1e6, (unsigned long long)p->rate, p->nstreams,
+	    p->cuts, p->pauses, (double)p->busy_until / 1e9);
 	for (int k = 0; k < 2 && w->fail[0]; k++) {
 		struct tnl_channel_stats st;
 		if (!w->node[k].s)
 			continue;
 		tnl_channel_stats(tnl_session_channel(w->node[k].s), &st);
-		printf("  node %d: sent %llu resent %llu received %llu dup %llu reordered %llu full %llu; cwnd %zu inflight %zu/%zu "
-		       "reorder %zu memory %zu rto %.1fms\n", k, (unsigned long long)st.sent, (unsigned long long)st.resent,
-		       (unsigned long long)st.received, (unsigned long long)st.duplicates, (unsigned long long)st.reordered,
-		       (unsigned long long)st.dropped_full, st.cwnd, st.inflight_bytes, st.inflight_msgs, st.reorder_msgs,
-		       st.memory, (double)st.rto_ns / 1e6);
+		printf(
+		    "  node %d: sent %llu resent %llu received %llu dup %llu reordered %llu full %llu; cwnd %zu inflight %zu/%zu "
+		    "reorder %zu memory %zu rto %.1fms\n",
+		    k, (unsigned long long)st.sent, (unsigned long long)st.resent, (unsigned long long)st.received,
+		    (unsigned long long)st.duplicates, (unsigned long long)st.reordered,
+		    (unsigned long long)st.dropped_full, st.cwnd, st.inflight_bytes, st.inflight_msgs, st.reorder_msgs,
+		    st.memory, (double)st.rto_ns / 1e6);
 	}
 	for (int i = 0; i < p->nstreams && w->fail[0]; i++) {
 		const struct flow *f = &w->flow[i];
@@ -287,7 +295,8 @@ static void describe(const struct world *w)
 
 static void failed(struct world *w)
 {
-	printf("seed %llu FAILED at %.6f s: %s\n", (unsigned long long)w->seed, (double)(w->now - START) / 1e9, w->fail);
+	printf("seed %llu FAILED at %.6f s: %s\n", (unsigned long long)w->seed, (double)(w->now - START) / 1e9,
+	       w->fail);
 	describe(w);
 }
 

@@ -71,7 +71,7 @@ static void fail(const char *what)
 static void set_address(const char *dev, const char *addr)
 {
 	struct ifreq r;
-	struct sockaddr_in sin = { .sin_family = AF_INET };
+	struct sockaddr_in sin = {.sin_family = AF_INET};
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	memset(&r, 0, sizeof r);
@@ -194,14 +194,15 @@ static void command(char *line, int client_ns, int server_ns)
 		if (setns(server_ns, CLONE_NEWNET))
 			fail("setns");
 	}
-	printf("ok %llu %llu %llu\n", (unsigned long long)passed, (unsigned long long)lost, (unsigned long long)overflowed);
+	printf("ok %llu %llu %llu\n", (unsigned long long)passed, (unsigned long long)lost,
+	       (unsigned long long)overflowed);
 }
 
 int main(int argc, char **argv)
 {
 	int cns, sns;
 	char line[128];
-	struct direction d[2] = { { 0 } };
+	struct direction d[2] = {{0}};
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	seed = argc > 1 ? strtoull(argv[1], NULL, 10) * 0x9e3779b97f4a7c15u + 1 : 1;
@@ -221,8 +222,8 @@ int main(int argc, char **argv)
 			uint64_t t = give(&d[i], now);
 			next = t < next ? t : next;
 		}
-		struct pollfd p[3] = { { a, POLLIN, 0 }, { b, POLLIN, 0 }, { 0, POLLIN, 0 } };
-		struct timespec ts = { 1, 0 };
+		struct pollfd p[3] = {{a, POLLIN, 0}, {b, POLLIN, 0}, {0, POLLIN, 0}};
+		struct timespec ts = {1, 0};
 		if (next != UINT64_MAX) {
 			uint64_t left = next > now ? next - now : 0;
 			ts.tv_sec = (time_t)(left / 1000000000u);

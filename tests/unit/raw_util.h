@@ -8,12 +8,17 @@
 struct raw {
 	struct tnl_channel *ch;
 	uint64_t now;
-	struct end e;        /* the session under test */
+	struct end e; /* the session under test */
 	int n;
-	struct { uint32_t ptype; uint64_t flags; char *p; size_t len; } got[512];
-	struct tnl_buf out;  /* Output payloads one after the other */
-	int states;          /* agent_session_state messages */
-	bool deaf;           /* sends no acks */
+	struct {
+		uint32_t ptype;
+		uint64_t flags;
+		char *p;
+		size_t len;
+	} got[512];
+	struct tnl_buf out; /* Output payloads one after the other */
+	int states;	    /* agent_session_state messages */
+	bool deaf;	    /* sends no acks */
 };
 
 static inline int raw_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
@@ -47,8 +52,11 @@ static inline void raw_init(struct raw *r, struct tnl_session_config *c)
 	c->ctx = &r->e;
 	r->e.s = tnl_session_new(c, r->now);
 	struct tnl_channel_config cc = {
-		.send_type = c->agent ? TNL_MT_INPUT : TNL_MT_OUTPUT, .recv_type = c->agent ? TNL_MT_OUTPUT : TNL_MT_INPUT,
-		.memory_max = 16u << 20, .deliver = raw_deliver, .ctx = r,
+	    .send_type = c->agent ? TNL_MT_INPUT : TNL_MT_OUTPUT,
+	    .recv_type = c->agent ? TNL_MT_OUTPUT : TNL_MT_INPUT,
+	    .memory_max = 16u << 20,
+	    .deliver = raw_deliver,
+	    .ctx = r,
 	};
 	r->ch = tnl_channel_new(&cc, r->now);
 	assert_non_null(r->e.s);
@@ -106,7 +114,10 @@ static inline void raw_send(struct raw *r, uint32_t ptype, const void *p, size_t
 	raw_move(r);
 }
 
-static inline void raw_text(struct raw *r, uint32_t ptype, const char *s) { raw_send(r, ptype, s, strlen(s)); }
+static inline void raw_text(struct raw *r, uint32_t ptype, const char *s)
+{
+	raw_send(r, ptype, s, strlen(s));
+}
 
 static inline size_t raw_frame(uint8_t *p, int version, int cmd, uint32_t id, const void *data, size_t n)
 {
@@ -149,7 +160,10 @@ static inline void raw_expect_frame(struct raw *r, int version, int cmd, uint32_
 		assert_memory_equal(d, data, n);
 }
 
-static inline void raw_expect_quiet(struct raw *r) { assert_int_equal(tnl_buf_len(&r->out), 0); }
+static inline void raw_expect_quiet(struct raw *r)
+{
+	assert_int_equal(tnl_buf_len(&r->out), 0);
+}
 
 static inline void raw_advance(struct raw *r, uint64_t ns)
 {
@@ -178,23 +192,23 @@ static inline struct rec *raw_open(struct raw *r)
 	return x;
 }
 
-#define STOCK_REQUEST(version) \
-	"{\"AgentVersion\":\"" version "\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\"," \
-	"\"ActionParameters\":{\"SessionType\":\"Port\",\"Properties\":{\"localPortNumber\":\"0\"," \
+#define STOCK_REQUEST(version)                                                                                         \
+	"{\"AgentVersion\":\"" version "\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\","               \
+	"\"ActionParameters\":{\"SessionType\":\"Port\",\"Properties\":{\"localPortNumber\":\"0\","                    \
 	"\"portNumber\":\"17007\",\"type\":\"LocalPortForwarding\"}}}]}"
-#define STOCK_RESPONSE(version) \
-	"{\"ClientVersion\":\"" version "\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\"," \
+#define STOCK_RESPONSE(version)                                                                                        \
+	"{\"ClientVersion\":\"" version "\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\","              \
 	"\"ActionStatus\":1,\"ActionResult\":null,\"Error\":\"\"}],\"Errors\":null}"
 #define STOCK_COMPLETE "{\"HandshakeTimeToComplete\":12124072,\"CustomerMessage\":\"\"}"
-#define OWN_REQUEST \
-	"{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\"," \
-	"\"ActionParameters\":{\"SessionType\":\"Port\",\"Properties\":{\"type\":\"LocalPortForwarding\"}}}," \
+#define OWN_REQUEST                                                                                                    \
+	"{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\","                 \
+	"\"ActionParameters\":{\"SessionType\":\"Port\",\"Properties\":{\"type\":\"LocalPortForwarding\"}}},"          \
 	"{\"ActionType\":\"TunneldCapabilities\",\"ActionParameters\":{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2," \
 	"\"HalfClose\":true,\"Digest\":true,\"Encrypt\":true}}]}"
-#define OWN_RESPONSE \
-	"{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1," \
+#define OWN_RESPONSE                                                                                                         \
+	"{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"   \
 	"\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,\"ActionResult\":" \
-	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":true,\"Encrypt\":true}," \
+	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":true,\"Encrypt\":true},"               \
 	"\"Error\":\"\"}],\"Errors\":null}"
 
 /* The session is an agent, the raw peer a client that answers `response`. */

@@ -18,7 +18,7 @@ struct rec { /* one stream as its user sees it */
 	struct tnl_stream *st;
 	uint32_t id;
 	struct tnl_buf in, out;
-	size_t take;      /* what on_data takes at most, in one call */
+	size_t take; /* what on_data takes at most, in one call */
 	bool eof, half, reset, shut_after;
 	uint32_t reason, last_ptype;
 };
@@ -27,8 +27,8 @@ struct end {
 	struct tnl_session *s;
 	struct rec rec[64];
 	int nrec;
-	bool accept;      /* agent: connect at once */
-	bool echo;        /* agent: send back what comes */
+	bool accept; /* agent: connect at once */
+	bool echo;   /* agent: send back what comes */
 	size_t default_take;
 	int ready, closed, err, exit_code;
 	char text[256];
@@ -42,11 +42,20 @@ struct end {
 	struct tnl_buf tap; /* every message that was sent, with its length in front */
 };
 
-struct pair { struct end c, a; uint64_t now; bool up; uint64_t step; };
+struct pair {
+	struct end c, a;
+	uint64_t now;
+	bool up;
+	uint64_t step;
+};
 
 static const uint8_t pair_key[64] = "0123456789abcdef0123456789abcdefFEDCBA9876543210FEDCBA987654321";
 
-static inline void end_event(struct end *e) { if (e->closed) e->events_after_close++; }
+static inline void end_event(struct end *e)
+{
+	if (e->closed)
+		e->events_after_close++;
+}
 static inline void u_ready(void *ctx, const struct tnl_session_info *i)
 {
 	struct end *e = ctx;
@@ -108,9 +117,22 @@ static inline void u_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 	r->reset = true;
 	r->reason = reason;
 }
-static inline void u_size(void *ctx, unsigned c, unsigned w) { struct end *e = ctx; e->cols = c; e->rows = w; }
-static inline void u_exit(void *ctx, int code) { struct end *e = ctx; e->exit_code = code; }
-static inline void u_flag(void *ctx, uint32_t f) { struct end *e = ctx; e->flag = f; }
+static inline void u_size(void *ctx, unsigned c, unsigned w)
+{
+	struct end *e = ctx;
+	e->cols = c;
+	e->rows = w;
+}
+static inline void u_exit(void *ctx, int code)
+{
+	struct end *e = ctx;
+	e->exit_code = code;
+}
+static inline void u_flag(void *ctx, uint32_t f)
+{
+	struct end *e = ctx;
+	e->flag = f;
+}
 static inline void u_kms(void *ctx, const struct tnl_kms_request *k)
 {
 	struct end *e = ctx;
@@ -135,20 +157,40 @@ static inline void u_closed(void *ctx, int err, const char *text)
 	e->err = err;
 	snprintf(e->text, sizeof e->text, "%s", text);
 }
-static inline uint64_t u_wall(void *ctx) { struct end *e = ctx; return 1764000000000u + *e->now / 1000000; }
+static inline uint64_t u_wall(void *ctx)
+{
+	struct end *e = ctx;
+	return 1764000000000u + *e->now / 1000000;
+}
 
 static const struct tnl_session_cb end_cb = {
-	.on_ready = u_ready, .on_open = u_open, .on_data = u_data, .on_eof = u_eof, .on_reset = u_reset, .on_size = u_size,
-	.on_exit_code = u_exit, .on_flag = u_flag, .on_kms = u_kms, .on_closed = u_closed,
+    .on_ready = u_ready,
+    .on_open = u_open,
+    .on_data = u_data,
+    .on_eof = u_eof,
+    .on_reset = u_reset,
+    .on_size = u_size,
+    .on_exit_code = u_exit,
+    .on_flag = u_flag,
+    .on_kms = u_kms,
+    .on_closed = u_closed,
 };
 
 static inline struct tnl_session_config pair_config(bool agent)
 {
 	struct tnl_session_config c = {
-		.agent = agent, .session_id = "s-1", .memory_max = 4u << 20, .stream_window = 1u << 20, .max_payload = 32768,
-		.half_close_timeout_ns = 600 * SEC, .fin_quiet_ns = 2 * SEC, .offer_capabilities = true,
-		.session_type = "Port", .properties_json = "{\"portNumber\":\"22\",\"type\":\"LocalPortForwarding\"}",
-		.wall_ms = u_wall, .cb = &end_cb,
+	    .agent = agent,
+	    .session_id = "s-1",
+	    .memory_max = 4u << 20,
+	    .stream_window = 1u << 20,
+	    .max_payload = 32768,
+	    .half_close_timeout_ns = 600 * SEC,
+	    .fin_quiet_ns = 2 * SEC,
+	    .offer_capabilities = true,
+	    .session_type = "Port",
+	    .properties_json = "{\"portNumber\":\"22\",\"type\":\"LocalPortForwarding\"}",
+	    .wall_ms = u_wall,
+	    .cb = &end_cb,
 	};
 	return c;
 }
@@ -304,8 +346,14 @@ static inline struct rec *pair_open(struct pair *p)
 	return r;
 }
 
-static inline void rec_put(struct rec *r, const void *p, size_t n) { assert_int_equal(tnl_buf_put(&r->out, p, n), 0); }
-static inline void rec_puts(struct rec *r, const char *s) { rec_put(r, s, strlen(s)); }
+static inline void rec_put(struct rec *r, const void *p, size_t n)
+{
+	assert_int_equal(tnl_buf_put(&r->out, p, n), 0);
+}
+static inline void rec_puts(struct rec *r, const char *s)
+{
+	rec_put(r, s, strlen(s));
+}
 static inline void rec_fill(struct rec *r, size_t n, uint32_t seed)
 {
 	for (size_t i = 0; i < n; i++) {

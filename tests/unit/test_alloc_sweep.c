@@ -26,7 +26,10 @@ struct xe {
 	uint64_t *now;
 };
 
-struct variant { const char *name, *type, *props; bool own, kms, agent_first; };
+struct variant {
+	const char *name, *type, *props;
+	bool own, kms, agent_first;
+};
 
 static const uint8_t sweep_key[64] = "allocation sweep";
 
@@ -95,8 +98,13 @@ static void on_closed(void *ctx, int err, const char *text)
 	assert_int_equal(e->closed++, 0);
 }
 
-static const struct tnl_session_cb sweep_cb = {.on_ready = on_ready, .on_open = on_open, .on_data = on_data,
-	.on_eof = on_eof, .on_reset = on_reset, .on_kms = on_kms, .on_closed = on_closed};
+static const struct tnl_session_cb sweep_cb = {.on_ready = on_ready,
+					       .on_open = on_open,
+					       .on_data = on_data,
+					       .on_eof = on_eof,
+					       .on_reset = on_reset,
+					       .on_kms = on_kms,
+					       .on_closed = on_closed};
 
 static void work(struct xe *e)
 {
@@ -204,9 +212,17 @@ static long run(const struct variant *v, long fail_at, int sticky)
 {
 	struct xe c = {0}, a = {0};
 	uint64_t now = 1000 * SEC;
-	struct tnl_session_config cc = {.session_id = "sweep", .memory_max = 1u << 20, .stream_window = 65536,
-		.max_payload = 8192, .half_close_timeout_ns = 60 * SEC, .fin_quiet_ns = 2 * SEC, .keepalive_ns = 5 * SEC,
-		.offer_capabilities = v->own, .expected_type = v->type, .cb = &sweep_cb, .ctx = &c};
+	struct tnl_session_config cc = {.session_id = "sweep",
+					.memory_max = 1u << 20,
+					.stream_window = 65536,
+					.max_payload = 8192,
+					.half_close_timeout_ns = 60 * SEC,
+					.fin_quiet_ns = 2 * SEC,
+					.keepalive_ns = 5 * SEC,
+					.offer_capabilities = v->own,
+					.expected_type = v->type,
+					.cb = &sweep_cb,
+					.ctx = &c};
 	struct tnl_session_config ac = cc;
 	ac.agent = true;
 	ac.session_type = v->type;
@@ -284,10 +300,10 @@ static void single(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(own_ends),
-		cmocka_unit_test(own_encrypted),
-		cmocka_unit_test(stock_ends),
-		cmocka_unit_test(single),
+	    cmocka_unit_test(own_ends),
+	    cmocka_unit_test(own_encrypted),
+	    cmocka_unit_test(stock_ends),
+	    cmocka_unit_test(single),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

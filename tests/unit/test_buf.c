@@ -84,7 +84,7 @@ static void memory_failure_changes_nothing(void **state)
 	tnl_buf_init(&b, 10000);
 	assert_int_equal(tnl_buf_puts(&b, "kept"), 0);
 	tnl_alloc_fail_after(0, 1);
-	char big[1000] = { 0 };
+	char big[1000] = {0};
 	assert_int_equal(tnl_buf_put(&b, big, sizeof(big)), TNL_ENOMEM);
 	assert_null(tnl_buf_reserve(&b, 5000));
 	assert_null(tnl_buf_steal_str(&b));
@@ -159,13 +159,10 @@ static void log_goes_through_the_callback(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_come_out_in_order),
-		cmocka_unit_test(maximum_is_hard),
-		cmocka_unit_test(printf_of_any_length),
-		cmocka_unit_test(memory_failure_changes_nothing),
-		cmocka_unit_test(failing_allocator_counts_down),
-		cmocka_unit_test(every_error_has_a_name),
-		cmocka_unit_test(log_goes_through_the_callback),
+	    cmocka_unit_test(bytes_come_out_in_order),	     cmocka_unit_test(maximum_is_hard),
+	    cmocka_unit_test(printf_of_any_length),	     cmocka_unit_test(memory_failure_changes_nothing),
+	    cmocka_unit_test(failing_allocator_counts_down), cmocka_unit_test(every_error_has_a_name),
+	    cmocka_unit_test(log_goes_through_the_callback),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

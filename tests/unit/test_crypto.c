@@ -155,8 +155,8 @@ static int no_leaks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sha),  cmocka_unit_test(test_hmac),	 cmocka_unit_test(test_ct_eq),
-		cmocka_unit_test(test_gcm),  cmocka_unit_test(test_random_pool), cmocka_unit_test(test_uuid),
+	    cmocka_unit_test(test_sha), cmocka_unit_test(test_hmac),	    cmocka_unit_test(test_ct_eq),
+	    cmocka_unit_test(test_gcm), cmocka_unit_test(test_random_pool), cmocka_unit_test(test_uuid),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, no_leaks);

@@ -24,8 +24,13 @@ static void hex_both_ways(void **state)
 /* RFC 4648 section 10 */
 static void base64_vectors(void **state)
 {
-	static const char *const v[][2] = { { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" },
-					    { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" } };
+	static const char *const v[][2] = {{"", ""},
+					   {"f", "Zg=="},
+					   {"fo", "Zm8="},
+					   {"foo", "Zm9v"},
+					   {"foob", "Zm9vYg=="},
+					   {"fooba", "Zm9vYmE="},
+					   {"foobar", "Zm9vYmFy"}};
 	char text[16];
 	uint8_t back[16];
 
@@ -42,8 +47,8 @@ static void base64_vectors(void **state)
 
 static void base64_refuses_sloppy_text(void **state)
 {
-	static const char *const bad[] = { "Zg=",  "Zg",   "Z===", "====", "Zh==",     "Zm9=", "Zm 9", "Zm9v\n",
-					   "Zm=v", "=m9v", "Zg==Zg==", "Zm-v", "Zm_v", "\x80m9v" };
+	static const char *const bad[] = {"Zg=",    "Zg",   "Z===", "====",	"Zh==", "Zm9=", "Zm 9",
+					  "Zm9v\n", "Zm=v", "=m9v", "Zg==Zg==", "Zm-v", "Zm_v", "\x80m9v"};
 	uint8_t out[32];
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -99,12 +104,12 @@ static void dates(void **state)
 	static const struct {
 		uint64_t s;
 		const char *amz, *iso;
-	} v[] = { { 0, "19700101T000000Z", "1970-01-01T00:00:00.007Z" },
-		  { 951782400, "20000229T000000Z", "2000-02-29T00:00:00.007Z" },
-		  { 1440938160, "20150830T123600Z", "2015-08-30T12:36:00.007Z" },
-		  { 1795338608, "20261122T091008Z", "2026-11-22T09:10:08.007Z" },
-		  { 4107542399, "21000228T235959Z", "2100-02-28T23:59:59.007Z" },
-		  { 4107542400, "21000301T000000Z", "2100-03-01T00:00:00.007Z" } };
+	} v[] = {{0, "19700101T000000Z", "1970-01-01T00:00:00.007Z"},
+		 {951782400, "20000229T000000Z", "2000-02-29T00:00:00.007Z"},
+		 {1440938160, "20150830T123600Z", "2015-08-30T12:36:00.007Z"},
+		 {1795338608, "20261122T091008Z", "2026-11-22T09:10:08.007Z"},
+		 {4107542399, "21000228T235959Z", "2100-02-28T23:59:59.007Z"},
+		 {4107542400, "21000301T000000Z", "2100-03-01T00:00:00.007Z"}};
 	char amz[TNL_AMZDATE_STR], iso[TNL_ISO_STR];
 	uint64_t t;
 
@@ -130,15 +135,22 @@ static void date_spellings(void **state)
 	static const struct {
 		const char *text;
 		uint64_t ms;
-	} good[] = { { "2015-08-30T12:36:00Z", 1440938160000 },
-		     { "2015-08-30T14:36:00+02:00", 1440938160000 },
-		     { "2015-08-30T07:06:00.25-0530", 1440938160250 },
-		     { "2015-08-30t12:36:00.123456789z", 1440938160123 } };
-	static const char *const bad[] = { "", "2015-08-30", "2015-02-29T00:00:00Z", "2015-13-01T00:00:00Z",
-					   "2015-08-30T24:00:00Z", "2015-08-30T12:36:00", "2015-08-30T12:36:00.Z",
-					   "2015-08-30T12:36:00Zx", "1969-08-30T12:36:00Z", "1970-01-01T00:00:00+01:00" };
-	static const char *const bad_amz[] = { "20150830T123600", "20150832T123600Z", "20150830t123600Z",
-					       "2015083OT123600Z", "20150830T126000Z", "20151301T000000Z" };
+	} good[] = {{"2015-08-30T12:36:00Z", 1440938160000},
+		    {"2015-08-30T14:36:00+02:00", 1440938160000},
+		    {"2015-08-30T07:06:00.25-0530", 1440938160250},
+		    {"2015-08-30t12:36:00.123456789z", 1440938160123}};
+	static const char *const bad[] = {"",
+					  "2015-08-30",
+					  "2015-02-29T00:00:00Z",
+					  "2015-13-01T00:00:00Z",
+					  "2015-08-30T24:00:00Z",
+					  "2015-08-30T12:36:00",
+					  "2015-08-30T12:36:00.Z",
+					  "2015-08-30T12:36:00Zx",
+					  "1969-08-30T12:36:00Z",
+					  "1970-01-01T00:00:00+01:00"};
+	static const char *const bad_amz[] = {"20150830T123600",  "20150832T123600Z", "20150830t123600Z",
+					      "2015083OT123600Z", "20150830T126000Z", "20151301T000000Z"};
 	uint64_t t;
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -153,10 +165,26 @@ static void date_spellings(void **state)
 
 static void utf8(void **state)
 {
-	static const char *const good[] = { "", "a\n", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf",
-					    "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf" };
-	static const char *const bad[] = { "\x80", "\xc0\x80", "\xc1\xbf", "\xc2", "\xe0\x9f\xbf", "\xed\xa0\x80",
-					   "\xe1\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "a\xff" };
+	static const char *const good[] = {"",
+					   "a\n",
+					   "\xc2\x80",
+					   "\xdf\xbf",
+					   "\xe0\xa0\x80",
+					   "\xed\x9f\xbf",
+					   "\xef\xbf\xbf",
+					   "\xf0\x90\x80\x80",
+					   "\xf4\x8f\xbf\xbf"};
+	static const char *const bad[] = {"\x80",
+					  "\xc0\x80",
+					  "\xc1\xbf",
+					  "\xc2",
+					  "\xe0\x9f\xbf",
+					  "\xed\xa0\x80",
+					  "\xe1\x80",
+					  "\xf0\x8f\xbf\xbf",
+					  "\xf4\x90\x80\x80",
+					  "\xf5\x80\x80\x80",
+					  "a\xff"};
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		assert_true(tnl_utf8_valid((const uint8_t *)good[i], strlen(good[i])));
@@ -193,11 +221,16 @@ static void case_ignored(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hex_both_ways),    cmocka_unit_test(base64_vectors),
-		cmocka_unit_test(base64_refuses_sloppy_text), cmocka_unit_test(uri_encoding),
-		cmocka_unit_test(uuids),            cmocka_unit_test(dates),
-		cmocka_unit_test(date_spellings),   cmocka_unit_test(utf8),
-		cmocka_unit_test(escaping),         cmocka_unit_test(case_ignored),
+	    cmocka_unit_test(hex_both_ways),
+	    cmocka_unit_test(base64_vectors),
+	    cmocka_unit_test(base64_refuses_sloppy_text),
+	    cmocka_unit_test(uri_encoding),
+	    cmocka_unit_test(uuids),
+	    cmocka_unit_test(dates),
+	    cmocka_unit_test(date_spellings),
+	    cmocka_unit_test(utf8),
+	    cmocka_unit_test(escaping),
+	    cmocka_unit_test(case_ignored),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,8 +8,14 @@
 #define PORT_PROPS "{\"localPortNumber\":\"0\",\"portNumber\":\"17007\",\"type\":\"LocalPortForwarding\"}"
 #define KMS_KEY "arn:aws:kms:us-east-1:000000000000:key/11111111-2222-3333-4444-555555555555"
 
-static struct tnl_session_config agent(void) { return pair_config(true); }
-static struct tnl_session_config client(void) { return pair_config(false); }
+static struct tnl_session_config agent(void)
+{
+	return pair_config(true);
+}
+static struct tnl_session_config client(void)
+{
+	return pair_config(false);
+}
 
 static const char *kms_text(unsigned ptype)
 {
@@ -39,14 +45,18 @@ static void expect_text(struct tnl_buf *b, const char *want)
 static void writes_as_captured(void **state)
 {
 	struct tnl_buf b;
-	struct tnl_hs_request q = {.agent_version = (char[]){"3.3.0.0"}, .session_type = (char[]){"Port"},
+	struct tnl_hs_request q = {.agent_version = (char[]){"3.3.0.0"},
+				   .session_type = (char[]){"Port"},
 				   .properties_json = (char[]){PORT_PROPS}};
 	(void)state;
 	tnl_buf_init(&b, 65536);
 	assert_int_equal(tnl_hs_request_write(&b, &q), 0);
 	expect_text(&b, STOCK_REQUEST("3.3.0.0"));
-	struct tnl_hs_request k = {.agent_version = (char[]){"3.3.0.0"}, .session_type = (char[]){"Standard_Stream"}, .kms = true,
-				   .kms_key_id = (char[]){KMS_KEY}, .challenge = (char[]){"NatKLK6P/VU2P2N8YMuxYw=="}};
+	struct tnl_hs_request k = {.agent_version = (char[]){"3.3.0.0"},
+				   .session_type = (char[]){"Standard_Stream"},
+				   .kms = true,
+				   .kms_key_id = (char[]){KMS_KEY},
+				   .challenge = (char[]){"NatKLK6P/VU2P2N8YMuxYw=="}};
 	tnl_buf_init(&b, 65536);
 	assert_int_equal(tnl_hs_request_write(&b, &k), 0);
 	expect_text(&b, kms_text(5));
@@ -55,7 +65,8 @@ static void writes_as_captured(void **state)
 	expect_text(&b, STOCK_COMPLETE);
 	struct tnl_hs_request got;
 	const char *fault = NULL;
-	assert_int_equal(tnl_hs_request_parse(STOCK_REQUEST("3.3.0.0"), strlen(STOCK_REQUEST("3.3.0.0")), &got, &fault), 0);
+	assert_int_equal(tnl_hs_request_parse(STOCK_REQUEST("3.3.0.0"), strlen(STOCK_REQUEST("3.3.0.0")), &got, &fault),
+			 0);
 	assert_string_equal(got.session_type, "Port");
 	assert_string_equal(got.properties_json, PORT_PROPS);
 	assert_false(got.kms || got.caps.present);
@@ -97,18 +108,27 @@ static void reads_kms_as_captured(void **state)
 static void malformed_payloads(void **state)
 {
 	static const char *const requests[] = {
-		"", "{", "[]", "{}", "null", "{\"AgentVersion\":1,\"RequestedClientActions\":[]}",
-		"{\"AgentVersion\":\"1\"}", "{\"AgentVersion\":\"1\",\"RequestedClientActions\":[]}",
-		"{\"AgentVersion\":\"1\",\"RequestedClientActions\":[{}]}",
-		"{\"AgentVersion\":\"1\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\"}]}",
-		"{\"AgentVersion\":\"1\",\"RequestedClientActions\":[{\"ActionType\":\"KMSEncryption\",\"ActionParameters\":{}}]}",
+	    "",
+	    "{",
+	    "[]",
+	    "{}",
+	    "null",
+	    "{\"AgentVersion\":1,\"RequestedClientActions\":[]}",
+	    "{\"AgentVersion\":\"1\"}",
+	    "{\"AgentVersion\":\"1\",\"RequestedClientActions\":[]}",
+	    "{\"AgentVersion\":\"1\",\"RequestedClientActions\":[{}]}",
+	    "{\"AgentVersion\":\"1\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\"}]}",
+	    "{\"AgentVersion\":\"1\",\"RequestedClientActions\":[{\"ActionType\":\"KMSEncryption\",\"ActionParameters\":{}}]}",
 	};
 	static const char *const responses[] = {
-		"", "[]", "{}", "{\"ClientVersion\":\"1\",\"ProcessedClientActions\":{}}",
-		"{\"ClientVersion\":\"1\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\"}]}",
-		"{\"ClientVersion\":\"1\",\"ProcessedClientActions\":[{\"ActionType\":\"KMSEncryption\",\"ActionStatus\":1}]}",
-		"{\"ClientVersion\":\"1\",\"ProcessedClientActions\":[{\"ActionType\":\"KMSEncryption\",\"ActionStatus\":1,"
-		"\"ActionResult\":{\"KMSCipherTextKey\":\"***\"}}]}",
+	    "",
+	    "[]",
+	    "{}",
+	    "{\"ClientVersion\":\"1\",\"ProcessedClientActions\":{}}",
+	    "{\"ClientVersion\":\"1\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\"}]}",
+	    "{\"ClientVersion\":\"1\",\"ProcessedClientActions\":[{\"ActionType\":\"KMSEncryption\",\"ActionStatus\":1}]}",
+	    "{\"ClientVersion\":\"1\",\"ProcessedClientActions\":[{\"ActionType\":\"KMSEncryption\",\"ActionStatus\":1,"
+	    "\"ActionResult\":{\"KMSCipherTextKey\":\"***\"}}]}",
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
@@ -131,7 +151,8 @@ static void versions(void **state)
 	(void)state;
 	assert_true(tnl_agent_version_mux("3.0.197.0") && tnl_agent_version_mux("3.3.987.0"));
 	assert_false(tnl_agent_version_mux("3.0.196.0") || tnl_agent_version_mux("2.3.800.0"));
-	assert_false(tnl_agent_version_mux("3.3.987") || tnl_agent_version_mux("3.3.987.0.1") || tnl_agent_version_mux(""));
+	assert_false(tnl_agent_version_mux("3.3.987") || tnl_agent_version_mux("3.3.987.0.1") ||
+		     tnl_agent_version_mux(""));
 	assert_true(tnl_client_version_mux("1.1.70.0") && tnl_client_version_mux("1.2.0.0"));
 	assert_false(tnl_client_version_mux("1.1.69.9") || tnl_client_version_mux("x"));
 	assert_true(tnl_client_version_smux_keepalive("1.2.331.0") && !tnl_client_version_smux_keepalive("1.2.332.0"));
@@ -174,12 +195,14 @@ static void stock_client_and_capabilities(void **state)
 	(void)state;
 	raw_init(&r, &c);
 	raw_move(&r);
-	assert_non_null(strstr(r.got[0].p, "\"TunneldCapabilities\",\"ActionParameters\":{\"Version\":1,\"MaxPayload\":32768,"
-					   "\"Smux\":2,\"HalfClose\":true,\"Digest\":true,\"Encrypt\":true}"));
-	raw_text(&r, TNL_PT_HANDSHAKE_RESPONSE,
-		 "{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
-		 "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":0,"
-		 "\"ActionResult\":3,\"Error\":\"Unknown action\"}],\"Errors\":[\"Unknown action\"]}");
+	assert_non_null(strstr(r.got[0].p,
+			       "\"TunneldCapabilities\",\"ActionParameters\":{\"Version\":1,\"MaxPayload\":32768,"
+			       "\"Smux\":2,\"HalfClose\":true,\"Digest\":true,\"Encrypt\":true}"));
+	raw_text(
+	    &r, TNL_PT_HANDSHAKE_RESPONSE,
+	    "{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
+	    "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":0,"
+	    "\"ActionResult\":3,\"Error\":\"Unknown action\"}],\"Errors\":[\"Unknown action\"]}");
 	assert_int_equal(r.e.ready, 1);
 	assert_false(tnl_session_info(r.e.s)->own_peer);
 	raw_fini(&r);
@@ -242,15 +265,19 @@ static void agent_holds_back_after_complete(void **state)
 	raw_fini(&r);
 }
 
-struct refusal { const char *response, *text; int err; };
+struct refusal {
+	const char *response, *text;
+	int err;
+};
 
 static void agent_refusals(void **state)
 {
 	static const struct refusal cases[] = {
-		{"nonsense", "bad handshake response", TNL_ESYNTAX},
-		{"{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":2,"
-		 "\"ActionResult\":null,\"Error\":\"no such type\"}]}", "no such type", TNL_EREFUSED},
-		{"{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[]}", "SessionType", TNL_EREFUSED},
+	    {"nonsense", "bad handshake response", TNL_ESYNTAX},
+	    {"{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":2,"
+	     "\"ActionResult\":null,\"Error\":\"no such type\"}]}",
+	     "no such type", TNL_EREFUSED},
+	    {"{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[]}", "SessionType", TNL_EREFUSED},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -301,11 +328,12 @@ static void capability_subset(void **state)
 	raw_init(&r, &c);
 	raw_move(&r);
 	/* More than was offered in one place, less in others. */
-	raw_text(&r, TNL_PT_HANDSHAKE_RESPONSE,
-		 "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
-		 "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,\"ActionResult\":"
-		 "{\"Version\":9,\"MaxPayload\":65536,\"Smux\":1,\"HalfClose\":false,\"Digest\":true,\"Encrypt\":false},"
-		 "\"Error\":\"\"}],\"Errors\":null}");
+	raw_text(
+	    &r, TNL_PT_HANDSHAKE_RESPONSE,
+	    "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
+	    "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,\"ActionResult\":"
+	    "{\"Version\":9,\"MaxPayload\":65536,\"Smux\":1,\"HalfClose\":false,\"Digest\":true,\"Encrypt\":false},"
+	    "\"Error\":\"\"}],\"Errors\":null}");
 	const struct tnl_session_info *i = tnl_session_info(r.e.s);
 	assert_int_equal(r.e.ready, 1);
 	assert_true(i->own_peer && !i->half_close);
@@ -315,10 +343,11 @@ static void capability_subset(void **state)
 	/* Nonsense means no. */
 	c = agent();
 	raw_init(&r, &c);
-	raw_text(&r, TNL_PT_HANDSHAKE_RESPONSE,
-		 "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
-		 "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,\"ActionResult\":"
-		 "{\"Version\":1,\"MaxPayload\":10,\"Smux\":2},\"Error\":\"\"}],\"Errors\":null}");
+	raw_text(
+	    &r, TNL_PT_HANDSHAKE_RESPONSE,
+	    "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
+	    "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,\"ActionResult\":"
+	    "{\"Version\":1,\"MaxPayload\":10,\"Smux\":2},\"Error\":\"\"}],\"Errors\":null}");
 	assert_false(tnl_session_info(r.e.s)->own_peer);
 	raw_fini(&r);
 }
@@ -374,14 +403,22 @@ static void client_with_stock_agent(void **state)
 
 static void client_version_rules(void **state)
 {
-	static const struct { const char *request; enum tnl_session_mode mode; } cases[] = {
-		{STOCK_REQUEST("3.3.0.0"), TNL_MODE_MUX},   {STOCK_REQUEST("3.0.197.0"), TNL_MODE_MUX},
-		{STOCK_REQUEST("3.0.196.0"), TNL_MODE_BASIC}, {STOCK_REQUEST("2.3.722.0"), TNL_MODE_BASIC},
-		{STOCK_REQUEST("3.3.0"), TNL_MODE_BASIC},   {STOCK_REQUEST("3.3.0.0.0"), TNL_MODE_BASIC},
-		{"{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-		 "{\"SessionType\":\"Port\",\"Properties\":{\"portNumber\":\"22\"}}}]}", TNL_MODE_SINGLE},
-		{"{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-		 "{\"SessionType\":\"InteractiveCommands\",\"Properties\":null}}]}", TNL_MODE_SHELL},
+	static const struct {
+		const char *request;
+		enum tnl_session_mode mode;
+	} cases[] = {
+	    {STOCK_REQUEST("3.3.0.0"), TNL_MODE_MUX},
+	    {STOCK_REQUEST("3.0.197.0"), TNL_MODE_MUX},
+	    {STOCK_REQUEST("3.0.196.0"), TNL_MODE_BASIC},
+	    {STOCK_REQUEST("2.3.722.0"), TNL_MODE_BASIC},
+	    {STOCK_REQUEST("3.3.0"), TNL_MODE_BASIC},
+	    {STOCK_REQUEST("3.3.0.0.0"), TNL_MODE_BASIC},
+	    {"{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
+	     "{\"SessionType\":\"Port\",\"Properties\":{\"portNumber\":\"22\"}}}]}",
+	     TNL_MODE_SINGLE},
+	    {"{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
+	     "{\"SessionType\":\"InteractiveCommands\",\"Properties\":null}}]}",
+	     TNL_MODE_SHELL},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -396,8 +433,12 @@ static void client_version_rules(void **state)
 /* TerminateSession goes only to agents that know it, and also when the handshake hangs. */
 static void terminate_flag(void **state)
 {
-	static const struct { const char *request; bool sent; } cases[] = {
-		{STOCK_REQUEST("3.3.0.0"), true}, {STOCK_REQUEST("2.3.723.0"), true}, {STOCK_REQUEST("2.3.722.0"), false}};
+	static const struct {
+		const char *request;
+		bool sent;
+	} cases[] = {{STOCK_REQUEST("3.3.0.0"), true},
+		     {STOCK_REQUEST("2.3.723.0"), true},
+		     {STOCK_REQUEST("2.3.722.0"), false}};
 	struct raw r;
 	struct tnl_session_config c = client();
 	(void)state;
@@ -422,13 +463,15 @@ static void client_and_unknown_action(void **state)
 	struct raw r;
 	struct tnl_session_config c = client();
 	(void)state;
-	raw_client(&r, &c,
-		   "{\"AgentVersion\":\"3.9.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"Teleport\",\"ActionParameters\":[1]},"
-		   "{\"ActionType\":\"SessionType\",\"ActionParameters\":{\"SessionType\":\"Port\",\"Properties\":{}}}]}");
-	assert_string_equal(r.got[0].p,
-			    "{\"ClientVersion\":\"" TNL_CLIENT_VERSION "\",\"ProcessedClientActions\":[{\"ActionType\":\"Teleport\","
-			    "\"ActionStatus\":0,\"ActionResult\":3,\"Error\":\"\"},{\"ActionType\":\"SessionType\","
-			    "\"ActionStatus\":1,\"ActionResult\":null,\"Error\":\"\"}],\"Errors\":[\"Unsupported action type\"]}");
+	raw_client(
+	    &r, &c,
+	    "{\"AgentVersion\":\"3.9.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"Teleport\",\"ActionParameters\":[1]},"
+	    "{\"ActionType\":\"SessionType\",\"ActionParameters\":{\"SessionType\":\"Port\",\"Properties\":{}}}]}");
+	assert_string_equal(
+	    r.got[0].p,
+	    "{\"ClientVersion\":\"" TNL_CLIENT_VERSION "\",\"ProcessedClientActions\":[{\"ActionType\":\"Teleport\","
+	    "\"ActionStatus\":0,\"ActionResult\":3,\"Error\":\"\"},{\"ActionType\":\"SessionType\","
+	    "\"ActionStatus\":1,\"ActionResult\":null,\"Error\":\"\"}],\"Errors\":[\"Unsupported action type\"]}");
 	raw_fini(&r);
 }
 
@@ -439,9 +482,10 @@ static void client_refusals(void **state)
 	(void)state;
 	c.expected_type = "Port";
 	raw_init(&r, &c);
-	raw_text(&r, TNL_PT_HANDSHAKE_REQUEST,
-		 "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-		 "{\"SessionType\":\"Standard_Stream\",\"Properties\":null}}]}");
+	raw_text(
+	    &r, TNL_PT_HANDSHAKE_REQUEST,
+	    "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
+	    "{\"SessionType\":\"Standard_Stream\",\"Properties\":null}}]}");
 	assert_int_equal(r.e.err, TNL_EREFUSED);
 	assert_non_null(strstr(r.e.text, "Standard_Stream"));
 	raw_fini(&r);
@@ -462,10 +506,11 @@ static void client_refusals(void **state)
 	raw_fini(&r);
 	/* Whoever asks for a key on a port without our extensions encrypts, as stock code does with any key. */
 	raw_init(&r, &c);
-	raw_text(&r, TNL_PT_HANDSHAKE_REQUEST,
-		 "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-		 "{\"SessionType\":\"Port\",\"Properties\":{}}},{\"ActionType\":\"KMSEncryption\",\"ActionParameters\":"
-		 "{\"KMSKeyId\":\"k\"}}]}");
+	raw_text(
+	    &r, TNL_PT_HANDSHAKE_REQUEST,
+	    "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
+	    "{\"SessionType\":\"Port\",\"Properties\":{}}},{\"ActionType\":\"KMSEncryption\",\"ActionParameters\":"
+	    "{\"KMSKeyId\":\"k\"}}]}");
 	assert_int_equal(r.e.err, 0);
 	assert_int_equal(r.e.kms_calls, 1);
 	raw_fini(&r);
@@ -595,9 +640,9 @@ static void kms_failures(void **state)
 }
 
 static const char kms_response[] =
-	"{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
-	"\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"KMSEncryption\",\"ActionStatus\":1,\"ActionResult\":"
-	"{\"KMSCipherTextKey\":\"c2VhbGVkLWtleQ==\",\"KMSCipherTextHash\":null},\"Error\":\"\"}],\"Errors\":null}";
+    "{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
+    "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"KMSEncryption\",\"ActionStatus\":1,\"ActionResult\":"
+    "{\"KMSCipherTextKey\":\"c2VhbGVkLWtleQ==\",\"KMSCipherTextHash\":null},\"Error\":\"\"}],\"Errors\":null}";
 
 static void stock_client_without_acknowledgement(void **state)
 {
@@ -696,30 +741,30 @@ static void stock_client_encrypts_port(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(writes_as_captured),
-		cmocka_unit_test(reads_kms_as_captured),
-		cmocka_unit_test(malformed_payloads),
-		cmocka_unit_test(versions),
-		cmocka_unit_test(agent_with_stock_client),
-		cmocka_unit_test(stock_client_and_capabilities),
-		cmocka_unit_test(agent_waits_for_acks),
-		cmocka_unit_test(agent_holds_back_after_complete),
-		cmocka_unit_test(agent_refusals),
-		cmocka_unit_test(agent_times_out),
-		cmocka_unit_test(agent_drops_early_data),
-		cmocka_unit_test(capability_subset),
-		cmocka_unit_test(agent_with_old_client),
-		cmocka_unit_test(client_with_stock_agent),
-		cmocka_unit_test(client_version_rules),
-		cmocka_unit_test(terminate_flag),
-		cmocka_unit_test(client_and_unknown_action),
-		cmocka_unit_test(client_refusals),
-		cmocka_unit_test(client_with_captured_agent),
-		cmocka_unit_test(kms_failures),
-		cmocka_unit_test(stock_client_without_acknowledgement),
-		cmocka_unit_test(stock_client_encrypts_port),
-		cmocka_unit_test(wrong_challenge_answer),
-		cmocka_unit_test(complete_without_challenge),
+	    cmocka_unit_test(writes_as_captured),
+	    cmocka_unit_test(reads_kms_as_captured),
+	    cmocka_unit_test(malformed_payloads),
+	    cmocka_unit_test(versions),
+	    cmocka_unit_test(agent_with_stock_client),
+	    cmocka_unit_test(stock_client_and_capabilities),
+	    cmocka_unit_test(agent_waits_for_acks),
+	    cmocka_unit_test(agent_holds_back_after_complete),
+	    cmocka_unit_test(agent_refusals),
+	    cmocka_unit_test(agent_times_out),
+	    cmocka_unit_test(agent_drops_early_data),
+	    cmocka_unit_test(capability_subset),
+	    cmocka_unit_test(agent_with_old_client),
+	    cmocka_unit_test(client_with_stock_agent),
+	    cmocka_unit_test(client_version_rules),
+	    cmocka_unit_test(terminate_flag),
+	    cmocka_unit_test(client_and_unknown_action),
+	    cmocka_unit_test(client_refusals),
+	    cmocka_unit_test(client_with_captured_agent),
+	    cmocka_unit_test(kms_failures),
+	    cmocka_unit_test(stock_client_without_acknowledgement),
+	    cmocka_unit_test(stock_client_encrypts_port),
+	    cmocka_unit_test(wrong_challenge_answer),
+	    cmocka_unit_test(complete_without_challenge),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,7 +53,7 @@ static void a_response(void **state)
 	assert_int_equal(tnl_http_parse(false, (const uint8_t *)s, sizeof(s) - 1, &head), sizeof(s) - 1);
 	assert_int_equal(head.status, 101);
 	assert_int_equal(head.reason_len, 19);
-	static const char *const ok[] = { "HTTP/1.1 200\r\n\r\n", "HTTP/1.0 200 \r\n\r\n" };
+	static const char *const ok[] = {"HTTP/1.1 200\r\n\r\n", "HTTP/1.0 200 \r\n\r\n"};
 	for (size_t i = 0; i < 2; i++)
 		assert_int_equal(parse(false, ok[i], strlen(ok[i])), strlen(ok[i]));
 	assert_false(head.keep_alive);
@@ -85,44 +85,44 @@ struct refusal {
 static void refused_requests(void **state)
 {
 	static const struct refusal bad[] = {
-		{ "\r\n\r\n", "method", TNL_ESYNTAX },
-		{ " GET / HTTP/1.1\r\n", "method", TNL_ESYNTAX },
-		{ "G(T / HTTP/1.1\r\n", "method", TNL_ESYNTAX },
-		{ "GET\r\n", "method", TNL_ESYNTAX },
-		{ "GET  / HTTP/1.1\r\n", "request target", TNL_ESYNTAX },
-		{ "GET http://gw/ HTTP/1.1\r\n", "request target", TNL_ESYNTAX },
-		{ "CONNECT gw:443 HTTP/1.1\r\n", "request target", TNL_ESYNTAX },
-		{ "OPTIONS * HTTP/1.1\r\n", "request target", TNL_ESYNTAX },
-		{ "GET /a#b HTTP/1.1\r\n", "request target", TNL_ESYNTAX },
-		{ "GET /\xc3\xa4 HTTP/1.1\r\n", "request target", TNL_ESYNTAX },
-		{ "GET /\r\n", "request target", TNL_ESYNTAX },
-		{ "GET / HTTP/1.1 \r\n", "HTTP version", TNL_ESYNTAX },
-		{ "GET / http/1.1\r\n", "HTTP version", TNL_ESYNTAX },
-		{ "GET / HTTP/2.0\r\n", "HTTP version", TNL_EVERSION },
-		{ "GET / HTTP/1.2\r\n", "HTTP version", TNL_EVERSION },
-		{ "GET / HTTP/1.1\n", "LF without CR", TNL_ESYNTAX },
-		{ "GET / HTTP/1.1\r\r\n", "CR without LF", TNL_ESYNTAX },
-		{ "GET /\x01", "control character", TNL_ESYNTAX },
-		{ REQ "\r\n", "missing Host", TNL_ESYNTAX },
-		{ REQ HOST HOST, "duplicate header", TNL_ESYNTAX },
-		{ REQ "Authorization: a\r\nauthorization: a\r\n", "duplicate header", TNL_ESYNTAX },
-		{ REQ "X-Amz-Date: a\r\nx-amz-date: b\r\n", "duplicate header", TNL_ESYNTAX },
-		{ REQ "Content-Length: 1\r\nContent-Length: 1\r\n", "duplicate header", TNL_ESYNTAX },
-		{ REQ "Content-Length: 1, 1\r\n", "Content-Length", TNL_ESYNTAX },
-		{ REQ "Content-Length: +1\r\n", "Content-Length", TNL_ESYNTAX },
-		{ REQ "Content-Length: -1\r\n", "Content-Length", TNL_ESYNTAX },
-		{ REQ "Content-Length:\r\n", "Content-Length", TNL_ESYNTAX },
-		{ REQ "Content-Length: 9999999999999999999\r\n", "Content-Length", TNL_ESYNTAX },
-		{ REQ "Transfer-Encoding: chunked\r\n", "Transfer-Encoding", TNL_ESYNTAX },
-		{ REQ "A : b\r\n", "header name", TNL_ESYNTAX },
-		{ REQ ": b\r\n", "header name", TNL_ESYNTAX },
-		{ REQ "A b\r\n", "header name", TNL_ESYNTAX },
-		{ REQ "A\xc3: b\r\n", "header name", TNL_ESYNTAX },
-		{ REQ HOST " folded\r\n", "folded header", TNL_ESYNTAX },
-		{ REQ HOST "\tfolded\r\n", "folded header", TNL_ESYNTAX },
-		{ REQ "A: b\x7f", "control character", TNL_ESYNTAX },
-		{ REQ "A: b\n", "LF without CR", TNL_ESYNTAX },
-		{ REQ "A: b\rC: d\r\n", "CR without LF", TNL_ESYNTAX },
+	    {"\r\n\r\n", "method", TNL_ESYNTAX},
+	    {" GET / HTTP/1.1\r\n", "method", TNL_ESYNTAX},
+	    {"G(T / HTTP/1.1\r\n", "method", TNL_ESYNTAX},
+	    {"GET\r\n", "method", TNL_ESYNTAX},
+	    {"GET  / HTTP/1.1\r\n", "request target", TNL_ESYNTAX},
+	    {"GET http://gw/ HTTP/1.1\r\n", "request target", TNL_ESYNTAX},
+	    {"CONNECT gw:443 HTTP/1.1\r\n", "request target", TNL_ESYNTAX},
+	    {"OPTIONS * HTTP/1.1\r\n", "request target", TNL_ESYNTAX},
+	    {"GET /a#b HTTP/1.1\r\n", "request target", TNL_ESYNTAX},
+	    {"GET /\xc3\xa4 HTTP/1.1\r\n", "request target", TNL_ESYNTAX},
+	    {"GET /\r\n", "request target", TNL_ESYNTAX},
+	    {"GET / HTTP/1.1 \r\n", "HTTP version", TNL_ESYNTAX},
+	    {"GET / http/1.1\r\n", "HTTP version", TNL_ESYNTAX},
+	    {"GET / HTTP/2.0\r\n", "HTTP version", TNL_EVERSION},
+	    {"GET / HTTP/1.2\r\n", "HTTP version", TNL_EVERSION},
+	    {"GET / HTTP/1.1\n", "LF without CR", TNL_ESYNTAX},
+	    {"GET / HTTP/1.1\r\r\n", "CR without LF", TNL_ESYNTAX},
+	    {"GET /\x01", "control character", TNL_ESYNTAX},
+	    {REQ "\r\n", "missing Host", TNL_ESYNTAX},
+	    {REQ HOST HOST, "duplicate header", TNL_ESYNTAX},
+	    {REQ "Authorization: a\r\nauthorization: a\r\n", "duplicate header", TNL_ESYNTAX},
+	    {REQ "X-Amz-Date: a\r\nx-amz-date: b\r\n", "duplicate header", TNL_ESYNTAX},
+	    {REQ "Content-Length: 1\r\nContent-Length: 1\r\n", "duplicate header", TNL_ESYNTAX},
+	    {REQ "Content-Length: 1, 1\r\n", "Content-Length", TNL_ESYNTAX},
+	    {REQ "Content-Length: +1\r\n", "Content-Length", TNL_ESYNTAX},
+	    {REQ "Content-Length: -1\r\n", "Content-Length", TNL_ESYNTAX},
+	    {REQ "Content-Length:\r\n", "Content-Length", TNL_ESYNTAX},
+	    {REQ "Content-Length: 9999999999999999999\r\n", "Content-Length", TNL_ESYNTAX},
+	    {REQ "Transfer-Encoding: chunked\r\n", "Transfer-Encoding", TNL_ESYNTAX},
+	    {REQ "A : b\r\n", "header name", TNL_ESYNTAX},
+	    {REQ ": b\r\n", "header name", TNL_ESYNTAX},
+	    {REQ "A b\r\n", "header name", TNL_ESYNTAX},
+	    {REQ "A\xc3: b\r\n", "header name", TNL_ESYNTAX},
+	    {REQ HOST " folded\r\n", "folded header", TNL_ESYNTAX},
+	    {REQ HOST "\tfolded\r\n", "folded header", TNL_ESYNTAX},
+	    {REQ "A: b\x7f", "control character", TNL_ESYNTAX},
+	    {REQ "A: b\n", "LF without CR", TNL_ESYNTAX},
+	    {REQ "A: b\rC: d\r\n", "CR without LF", TNL_ESYNTAX},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -137,11 +137,17 @@ static void refused_requests(void **state)
 static void refused_responses(void **state)
 {
 	static const char *const bad[] = {
-		"HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000\r\n\r\n", "HTTP/1.1  200\r\n\r\n", "HTTP/1.1 600 x\r\n\r\n",
-		"HTTP/1.1 099 x\r\n\r\n", "HTTP/1.1\r\n\r\n", "ICY 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+	    "HTTP/1.1 20 OK\r\n\r\n",
+	    "HTTP/1.1 2000\r\n\r\n",
+	    "HTTP/1.1  200\r\n\r\n",
+	    "HTTP/1.1 600 x\r\n\r\n",
+	    "HTTP/1.1 099 x\r\n\r\n",
+	    "HTTP/1.1\r\n\r\n",
+	    "ICY 200 OK\r\n\r\n",
+	    "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+	    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+	    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+	    "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		if (parse(false, bad[i], strlen(bad[i])) != TNL_ESYNTAX)
@@ -195,15 +201,17 @@ static void bodies_at_every_split(void **state)
 	body_case("Content-Length: 0\r\n", "NEXT", "", 0);
 	body_case("Content-Length: 6\r\n", "hello", "hello", TNL_ETRUNC);
 	body_case("", "until the end", "until the end", 0);
-	body_case("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n1;x=\"y\"\r\n!\r\n00\r\nT: v\r\n\r\nNEXT", "hello!", 0);
+	body_case("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n1;x=\"y\"\r\n!\r\n00\r\nT: v\r\n\r\nNEXT", "hello!",
+		  0);
 	body_case("Transfer-Encoding: chunked\r\n", "A \r\n0123456789\r\n0\r\n\r\n", "0123456789", 0);
 	body_case("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n", "hello", TNL_ETRUNC);
 }
 
 static void bad_bodies(void **state)
 {
-	static const char *const bad[] = { "\r\n", "x\r\n", "5\nhello", "5\r\nhelloX", "5\r\nhello\r5", "-1\r\n",
-					   "1111111111111111\r\n", "0\r\n\n", "0\r\nT: v\n", "1;a\n" };
+	static const char *const bad[] = {
+	    "\r\n",    "x\r\n",	      "5\nhello", "5\r\nhelloX", "5\r\nhello\r5", "-1\r\n", "1111111111111111\r\n",
+	    "0\r\n\n", "0\r\nT: v\n", "1;a\n"};
 	struct tnl_http_body b;
 	struct tnl_buf out;
 
@@ -263,10 +271,29 @@ static void urls(void **state)
 
 static void bad_urls(void **state)
 {
-	static const char *const bad[] = { "", "gw", "ftp://gw/", "https:/gw", "https://", "https:///x", "https://gw:/", "https://gw:0/",
-					   "https://gw:65536/", "https://gw:1x/", "https://gw:-1", "https://g w/", "https://gw/a b",
-					   "https://gw/#f", "https://gw\\@evil/", "https://[::1/", "https://[::1]x/", "https://[gw]/",
-					   "https://g%77/", "https://a\x01/", "https://\xc3\xa4/", "http://u%00@h/", "http://u%zz@h/" };
+	static const char *const bad[] = {"",
+					  "gw",
+					  "ftp://gw/",
+					  "https:/gw",
+					  "https://",
+					  "https:///x",
+					  "https://gw:/",
+					  "https://gw:0/",
+					  "https://gw:65536/",
+					  "https://gw:1x/",
+					  "https://gw:-1",
+					  "https://g w/",
+					  "https://gw/a b",
+					  "https://gw/#f",
+					  "https://gw\\@evil/",
+					  "https://[::1/",
+					  "https://[::1]x/",
+					  "https://[gw]/",
+					  "https://g%77/",
+					  "https://a\x01/",
+					  "https://\xc3\xa4/",
+					  "http://u%00@h/",
+					  "http://u%zz@h/"};
 	struct tnl_url u;
 	const char *fault;
 
@@ -292,10 +319,17 @@ static void websocket_accept(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_request),        cmocka_unit_test(a_response),        cmocka_unit_test(every_split_point),
-		cmocka_unit_test(refused_requests), cmocka_unit_test(refused_responses), cmocka_unit_test(limits),
-		cmocka_unit_test(bodies_at_every_split), cmocka_unit_test(bad_bodies),   cmocka_unit_test(urls),
-		cmocka_unit_test(bad_urls),         cmocka_unit_test(websocket_accept),
+	    cmocka_unit_test(a_request),
+	    cmocka_unit_test(a_response),
+	    cmocka_unit_test(every_split_point),
+	    cmocka_unit_test(refused_requests),
+	    cmocka_unit_test(refused_responses),
+	    cmocka_unit_test(limits),
+	    cmocka_unit_test(bodies_at_every_split),
+	    cmocka_unit_test(bad_bodies),
+	    cmocka_unit_test(urls),
+	    cmocka_unit_test(bad_urls),
+	    cmocka_unit_test(websocket_accept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

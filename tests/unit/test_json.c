@@ -51,14 +51,56 @@ static void looking_up(void **state)
 static void strict_syntax(void **state)
 {
 	static const char *const bad[] = {
-		"", " ", "{", "}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "[1,]", "[1 2]", "{a:1}", "{'a':1}", "01", "1.", ".5",
-		"-", "+1", "1e", "0x1", "NaN", "Infinity", "nul", "truex", "1 2", "{} x", "\"a", "\"\\x\"", "\"\\u12\"",
-		"\"\\u0000\"", "\"a\tb\"", "\"a\nb\"", "\"\xff\"", "{\"a\":1,\"a\":2}", "{\"b\":{\"x\":1,\"x\":1}}",
-		"[{\"k\":0},{\"k\":0,\"k\":1}]", "\xef\xbb\xbf{}", "\"\\ud800\"", "[1]/**/", "\x01{}",
-		"1111111111111111111111111111111111111111111111111111111111111111111111",
+	    "",
+	    " ",
+	    "{",
+	    "}",
+	    "{\"a\"}",
+	    "{\"a\":}",
+	    "{\"a\":1,}",
+	    "[1,]",
+	    "[1 2]",
+	    "{a:1}",
+	    "{'a':1}",
+	    "01",
+	    "1.",
+	    ".5",
+	    "-",
+	    "+1",
+	    "1e",
+	    "0x1",
+	    "NaN",
+	    "Infinity",
+	    "nul",
+	    "truex",
+	    "1 2",
+	    "{} x",
+	    "\"a",
+	    "\"\\x\"",
+	    "\"\\u12\"",
+	    "\"\\u0000\"",
+	    "\"a\tb\"",
+	    "\"a\nb\"",
+	    "\"\xff\"",
+	    "{\"a\":1,\"a\":2}",
+	    "{\"b\":{\"x\":1,\"x\":1}}",
+	    "[{\"k\":0},{\"k\":0,\"k\":1}]",
+	    "\xef\xbb\xbf{}",
+	    "\"\\ud800\"",
+	    "[1]/**/",
+	    "\x01{}",
+	    "1111111111111111111111111111111111111111111111111111111111111111111111",
 	};
-	static const char *const good[] = { "{}", "[]", "\"\"", "0", "-0.5e+10", "null", "\t[ ]\r\n", "\"\\u00e4\\ud83d\\ude00\"",
-					    "{\"a\":1,\"A\":2}", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"" };
+	static const char *const good[] = {"{}",
+					   "[]",
+					   "\"\"",
+					   "0",
+					   "-0.5e+10",
+					   "null",
+					   "\t[ ]\r\n",
+					   "\"\\u00e4\\ud83d\\ude00\"",
+					   "{\"a\":1,\"A\":2}",
+					   "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""};
 	long live = tnl_alloc_live();
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -172,10 +214,12 @@ static void memory_failure(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(looking_up),      cmocka_unit_test(strict_syntax),
-		cmocka_unit_test(depth_and_duplicates_among_many),
-		cmocka_unit_test(writing),         cmocka_unit_test(printing_a_tree),
-		cmocka_unit_test(memory_failure),
+	    cmocka_unit_test(looking_up),
+	    cmocka_unit_test(strict_syntax),
+	    cmocka_unit_test(depth_and_duplicates_among_many),
+	    cmocka_unit_test(writing),
+	    cmocka_unit_test(printing_a_tree),
+	    cmocka_unit_test(memory_failure),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,8 +5,19 @@
 #define RATE 10000000u
 #define QMAX 8192
 
-struct wire { struct { uint64_t at; size_t n; uint8_t *p; } q[QMAX]; unsigned head, tail; uint64_t free_at; };
-struct link { struct pair p; struct wire w[2]; /* to the client, to the agent */ };
+struct wire {
+	struct {
+		uint64_t at;
+		size_t n;
+		uint8_t *p;
+	} q[QMAX];
+	unsigned head, tail;
+	uint64_t free_at;
+};
+struct link {
+	struct pair p;
+	struct wire w[2]; /* to the client, to the agent */
+};
 
 static void send_all(struct link *l, struct end *from, struct wire *w)
 {
@@ -123,8 +134,8 @@ static void ping_beside_bulk(void **state)
 	uint64_t busy = ping(&l, p);
 	size_t moved = tnl_buf_len(&l.p.a.rec[1].in);
 	double rate = (double)moved / ((double)(l.p.now - began) / 1e9);
-	print_message("worst of 40 pings: idle %.1f ms, beside bulk %.1f ms; bulk %.2f MB/s of 10\n", (double)idle / 1e6,
-		      (double)busy / 1e6, rate / 1e6);
+	print_message("worst of 40 pings: idle %.1f ms, beside bulk %.1f ms; bulk %.2f MB/s of 10\n",
+		      (double)idle / 1e6, (double)busy / 1e6, rate / 1e6);
 	assert_true(tnl_buf_len(&bulk->out) > 0); /* it was going on all the time */
 	assert_true(idle < 51 * MS);
 	assert_true(busy < idle + 15 * MS);

@@ -7,7 +7,7 @@ static void agrees_with_a_model(void **state)
 {
 	enum { KEYS = 500 };
 	static char values[KEYS];
-	void *model[KEYS] = { 0 };
+	void *model[KEYS] = {0};
 	struct tnl_map *m = tnl_map_new();
 	size_t count = 0;
 	uint32_t r = 7;
@@ -61,7 +61,7 @@ static void iteration_with_deletion(void **state)
 {
 	struct tnl_map *m = tnl_map_new();
 	static char values[100];
-	int seen[100] = { 0 };
+	int seen[100] = {0};
 	size_t it = 0, klen;
 	const void *key;
 	char *v;
@@ -109,10 +109,10 @@ static void memory_failure_leaves_the_map_whole(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(agrees_with_a_model),
-		cmocka_unit_test(keys_are_copied_and_bytes_count),
-		cmocka_unit_test(iteration_with_deletion),
-		cmocka_unit_test(memory_failure_leaves_the_map_whole),
+	    cmocka_unit_test(agrees_with_a_model),
+	    cmocka_unit_test(keys_are_copied_and_bytes_count),
+	    cmocka_unit_test(iteration_with_deletion),
+	    cmocka_unit_test(memory_failure_leaves_the_map_whole),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 #include "lib/message.h"
 #include <inttypes.h>
 
-static const char *const traces[] = { "port", "ssh", "shell", "kms-shell" };
+static const char *const traces[] = {"port", "ssh", "shell", "kms-shell"};
 
 struct line {
 	char type[40], id[40];
@@ -26,8 +26,10 @@ static int read_line(FILE *f, struct line *l)
 		if (!fgets(text, sizeof(text), f))
 			return 0;
 	while (text[0] != 'F');
-	int got = sscanf(text, "F %31s %39s %" SCNu32 " %" SCNu64 " %" SCNd64 " %" SCNu64 " %39s %" SCNu32 " %" SCNu32 " : %n",
-			 dir, l->type, &l->schema, &l->created, &l->seq, &l->flags, l->id, &l->ptype, &l->plen, &at);
+	int got =
+	    sscanf(text,
+		   "F %31s %39s %" SCNu32 " %" SCNu64 " %" SCNd64 " %" SCNu64 " %39s %" SCNu32 " %" SCNu32 " : %n", dir,
+		   l->type, &l->schema, &l->created, &l->seq, &l->flags, l->id, &l->ptype, &l->plen, &at);
 	assert_int_equal(got, 9);
 	size_t digits = strcspn(text + at, "\n");
 	l->n = digits / 2;
@@ -93,13 +95,13 @@ static void captured_frames(void **state)
 
 static size_t sample(uint8_t *out, const char *payload)
 {
-	struct tnl_msg m = { .type = TNL_MT_OUTPUT,
-			     .schema = 1,
-			     .created_ms = 1795338608884,
-			     .seq = 3,
-			     .ptype = TNL_PT_OUTPUT,
-			     .payload = (const uint8_t *)payload,
-			     .plen = (uint32_t)strlen(payload) };
+	struct tnl_msg m = {.type = TNL_MT_OUTPUT,
+			    .schema = 1,
+			    .created_ms = 1795338608884,
+			    .seq = 3,
+			    .ptype = TNL_PT_OUTPUT,
+			    .payload = (const uint8_t *)payload,
+			    .plen = (uint32_t)strlen(payload)};
 	for (int i = 0; i < 16; i++)
 		m.id[i] = (uint8_t)i;
 	return tnl_msg_encode(out, &m);
@@ -145,7 +147,7 @@ static void wrong_messages_are_refused_by_field(void **state)
 		refuse(p, k, TNL_ESYNTAX, k < 120 ? "length" : "PayloadLength");
 	p[n] = 'x';
 	refuse(p, n + 1, TNL_ESYNTAX, "PayloadLength");
-	static const uint32_t wild[] = { 0, 115, 117, 120, 0x7fffffff, 0x80000000, 0xffffffff };
+	static const uint32_t wild[] = {0, 115, 117, 120, 0x7fffffff, 0x80000000, 0xffffffff};
 	for (size_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
 		tnl_put_be32(p, wild[i]);
 		refuse(p, n, TNL_ESYNTAX, "HeaderLength");
@@ -210,8 +212,8 @@ static void publication_is_known_by_its_type_alone(void **state)
 
 static void ack_numbers(void **state)
 {
-	static const int64_t seqs[] = { 0, 9, 10, 99999, 9007199254740992 };
-	struct tnl_ack a = { .type = TNL_MT_INPUT }, b;
+	static const int64_t seqs[] = {0, 9, 10, 99999, 9007199254740992};
+	struct tnl_ack a = {.type = TNL_MT_INPUT}, b;
 	char text[TNL_ACK_MAX];
 
 	for (size_t i = 0; i < sizeof(seqs) / sizeof(seqs[0]); i++) {
@@ -237,17 +239,20 @@ static void ack_in_other_layouts(void **state)
 				   "\"AcknowledgedMessageId\":\"D8A97F71-d4ed-469c-810c-fd8916f2425d\",\"Extra\":[],"
 				   "\"AcknowledgedMessageType\":\"output_stream_data\"}";
 	static const char *const bad[] = {
-		"", "{}", "[]", "null",
-		"{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"x\","
-		"\"AcknowledgedMessageSequenceNumber\":0,\"IsSequentialMessage\":true}",
-		"{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
-		"fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":-1,\"IsSequentialMessage\":true}",
-		"{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
-		"fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":\"1\",\"IsSequentialMessage\":true}",
-		"{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
-		"fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":01,\"IsSequentialMessage\":true}",
-		"{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
-		"fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":99999999999999999999,\"IsSequentialMessage\":true}",
+	    "",
+	    "{}",
+	    "[]",
+	    "null",
+	    "{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"x\","
+	    "\"AcknowledgedMessageSequenceNumber\":0,\"IsSequentialMessage\":true}",
+	    "{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
+	    "fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":-1,\"IsSequentialMessage\":true}",
+	    "{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
+	    "fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":\"1\",\"IsSequentialMessage\":true}",
+	    "{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
+	    "fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":01,\"IsSequentialMessage\":true}",
+	    "{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
+	    "fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":99999999999999999999,\"IsSequentialMessage\":true}",
 	};
 	struct tnl_ack a;
 	long live = tnl_alloc_live();
@@ -264,13 +269,13 @@ static void ack_in_other_layouts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(captured_frames),
-		cmocka_unit_test(layout),
-		cmocka_unit_test(wrong_messages_are_refused_by_field),
-		cmocka_unit_test(unknown_type_is_told_apart),
-		cmocka_unit_test(publication_is_known_by_its_type_alone),
-		cmocka_unit_test(ack_numbers),
-		cmocka_unit_test(ack_in_other_layouts),
+	    cmocka_unit_test(captured_frames),
+	    cmocka_unit_test(layout),
+	    cmocka_unit_test(wrong_messages_are_refused_by_field),
+	    cmocka_unit_test(unknown_type_is_told_apart),
+	    cmocka_unit_test(publication_is_known_by_its_type_alone),
+	    cmocka_unit_test(ack_numbers),
+	    cmocka_unit_test(ack_in_other_layouts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,14 @@
 /* smux on the wire: what is accepted, dropped or fatal, ids, windows, whose turn it is. */
 #include "tests/unit/raw_util.h"
 
-static struct tnl_session_config agent(void) { return pair_config(true); }
-static struct tnl_session_config client(void) { return pair_config(false); }
+static struct tnl_session_config agent(void)
+{
+	return pair_config(true);
+}
+static struct tnl_session_config client(void)
+{
+	return pair_config(false);
+}
 
 /* §7: a frame may span messages and a message may hold many frames. */
 static void every_split(void **state)
@@ -54,25 +60,33 @@ static void one_byte_messages(void **state)
 	raw_fini(&r);
 }
 
-struct bad_case { const char *name; bool own; uint8_t head[24]; size_t n; };
+struct bad_case {
+	const char *name;
+	bool own;
+	uint8_t head[24];
+	size_t n;
+};
 
 /* Each ends the session with TNL_EPROTO: a stream of frames cannot be found again. */
 static void fatal_frames(void **state)
 {
 	static const struct bad_case cases[] = {
-		{"version 0", false, {0, 3, 0, 0, 0, 0, 0, 0}, 8},
-		{"version 2 in a version 1 session", false, {2, 3, 0, 0, 0, 0, 0, 0}, 8},
-		{"version 1 in a version 2 session", true, {1, 3, 0, 0, 0, 0, 0, 0}, 8},
-		{"cmd 6", true, {2, 6, 0, 0, 0, 0, 0, 0}, 8},
-		{"cmd 255", false, {1, 255, 0, 0, 0, 0, 0, 0}, 8},
-		{"UPD in version 1", false, {1, 4, 8, 0, 3, 0, 0, 0}, 8},
-		{"RST not agreed", false, {1, 5, 4, 0, 3, 0, 0, 0}, 8},
-		{"RST length", true, {2, 5, 5, 0, 3, 0, 0, 0}, 8},
-		{"UPD length", true, {2, 4, 4, 0, 3, 0, 0, 0}, 8},
-		{"NOP with payload", false, {1, 3, 1, 0, 0, 0, 0, 0}, 8},
-		{"SYN with payload", false, {1, 0, 1, 0, 3, 0, 0, 0}, 8},
-		{"FIN with payload", false, {1, 1, 0, 1, 3, 0, 0, 0}, 8},
-		{"UPD of more than was sent", true, {2, 0, 0, 0, 3, 0, 0, 0, 2, 4, 8, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0}, 24},
+	    {"version 0", false, {0, 3, 0, 0, 0, 0, 0, 0}, 8},
+	    {"version 2 in a version 1 session", false, {2, 3, 0, 0, 0, 0, 0, 0}, 8},
+	    {"version 1 in a version 2 session", true, {1, 3, 0, 0, 0, 0, 0, 0}, 8},
+	    {"cmd 6", true, {2, 6, 0, 0, 0, 0, 0, 0}, 8},
+	    {"cmd 255", false, {1, 255, 0, 0, 0, 0, 0, 0}, 8},
+	    {"UPD in version 1", false, {1, 4, 8, 0, 3, 0, 0, 0}, 8},
+	    {"RST not agreed", false, {1, 5, 4, 0, 3, 0, 0, 0}, 8},
+	    {"RST length", true, {2, 5, 5, 0, 3, 0, 0, 0}, 8},
+	    {"UPD length", true, {2, 4, 4, 0, 3, 0, 0, 0}, 8},
+	    {"NOP with payload", false, {1, 3, 1, 0, 0, 0, 0, 0}, 8},
+	    {"SYN with payload", false, {1, 0, 1, 0, 3, 0, 0, 0}, 8},
+	    {"FIN with payload", false, {1, 1, 0, 1, 3, 0, 0, 0}, 8},
+	    {"UPD of more than was sent",
+	     true,
+	     {2, 0, 0, 0, 3, 0, 0, 0, 2, 4, 8, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0},
+	     24},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -111,15 +125,15 @@ static void harmless_oddities(void **state)
 	struct tnl_session_config c = agent();
 	(void)state;
 	raw_agent(&r, &c, STOCK_RESPONSE("1.2.707.0"));
-	raw_smux(&r, 1, TNL_SMUX_PSH, 9, "lost", 4);   /* unknown id */
+	raw_smux(&r, 1, TNL_SMUX_PSH, 9, "lost", 4); /* unknown id */
 	raw_smux(&r, 1, TNL_SMUX_FIN, 9, NULL, 0);
-	raw_smux(&r, 1, TNL_SMUX_SYN, 0, NULL, 0);     /* the session's own id */
-	raw_smux(&r, 1, TNL_SMUX_SYN, 4, NULL, 0);     /* even ids are fine */
+	raw_smux(&r, 1, TNL_SMUX_SYN, 0, NULL, 0); /* the session's own id */
+	raw_smux(&r, 1, TNL_SMUX_SYN, 4, NULL, 0); /* even ids are fine */
 	raw_smux(&r, 1, TNL_SMUX_PSH, 4, "a", 1);
-	raw_smux(&r, 1, TNL_SMUX_SYN, 4, NULL, 0);     /* known id: ignored */
+	raw_smux(&r, 1, TNL_SMUX_SYN, 4, NULL, 0); /* known id: ignored */
 	raw_smux(&r, 1, TNL_SMUX_PSH, 4, "b", 1);
 	raw_smux(&r, 1, TNL_SMUX_FIN, 4, NULL, 0);
-	raw_smux(&r, 1, TNL_SMUX_PSH, 4, "late", 4);   /* after FIN */
+	raw_smux(&r, 1, TNL_SMUX_PSH, 4, "late", 4); /* after FIN */
 	raw_smux(&r, 1, TNL_SMUX_FIN, 4, NULL, 0);
 	assert_int_equal(r.e.closed, 0);
 	assert_int_equal(r.e.nrec, 1);
@@ -387,8 +401,11 @@ static void too_many_streams(void **state)
 	c.cb = &none;
 	r.e.s = tnl_session_new(&c, r.now);
 	tnl_channel_free(r.ch);
-	struct tnl_channel_config cc = {.send_type = TNL_MT_INPUT, .recv_type = TNL_MT_OUTPUT, .memory_max = 16u << 20,
-					.deliver = raw_deliver, .ctx = &r};
+	struct tnl_channel_config cc = {.send_type = TNL_MT_INPUT,
+					.recv_type = TNL_MT_OUTPUT,
+					.memory_max = 16u << 20,
+					.deliver = raw_deliver,
+					.ctx = &r};
 	r.ch = tnl_channel_new(&cc, r.now);
 	tnl_channel_link_up(r.ch, r.now);
 	tnl_session_link_up(r.e.s, r.now);
@@ -411,13 +428,20 @@ static void too_many_streams(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_split),		 cmocka_unit_test(one_byte_messages),
-		cmocka_unit_test(fatal_frames),		 cmocka_unit_test(window_overrun_is_fatal),
-		cmocka_unit_test(harmless_oddities),	 cmocka_unit_test(long_frame),
-		cmocka_unit_test(client_frames),	 cmocka_unit_test(window_updates),
-		cmocka_unit_test(sender_keeps_the_window), cmocka_unit_test(window_moves),
-		cmocka_unit_test(small_ones_first),	 cmocka_unit_test(shares_by_bytes),
-		cmocka_unit_test(too_many_streams),	 cmocka_unit_test(windows_are_given_back),
+	    cmocka_unit_test(every_split),
+	    cmocka_unit_test(one_byte_messages),
+	    cmocka_unit_test(fatal_frames),
+	    cmocka_unit_test(window_overrun_is_fatal),
+	    cmocka_unit_test(harmless_oddities),
+	    cmocka_unit_test(long_frame),
+	    cmocka_unit_test(client_frames),
+	    cmocka_unit_test(window_updates),
+	    cmocka_unit_test(sender_keeps_the_window),
+	    cmocka_unit_test(window_moves),
+	    cmocka_unit_test(small_ones_first),
+	    cmocka_unit_test(shares_by_bytes),
+	    cmocka_unit_test(too_many_streams),
+	    cmocka_unit_test(windows_are_given_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,8 +20,8 @@ static size_t unhex(const char *hex, uint8_t *out, size_t cap)
 
 static void captured_exchange(void **state)
 {
-	static const char *const plain[] = {"echo marker-$((40+2))\n", "$ echo marker-$((40+2))\r\nmarker-42\r\n$ ", "exit\n",
-					    "exit\r\n"};
+	static const char *const plain[] = {"echo marker-$((40+2))\n", "$ echo marker-$((40+2))\r\nmarker-42\r\n$ ",
+					    "exit\n", "exit\r\n"};
 	uint8_t key[64], b[2048], out[2048], challenge[2][64];
 	size_t outputs = 0, challenges = 0;
 	(void)state;
@@ -103,9 +103,9 @@ static void every_bit_matters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(captured_exchange),
-		cmocka_unit_test(round_trip_and_nonces),
-		cmocka_unit_test(every_bit_matters),
+	    cmocka_unit_test(captured_exchange),
+	    cmocka_unit_test(round_trip_and_nonces),
+	    cmocka_unit_test(every_bit_matters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

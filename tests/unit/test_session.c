@@ -2,8 +2,14 @@
 #include "tests/unit/raw_util.h"
 #include "lib/wire.h"
 
-static struct tnl_session_config agent(void) { return pair_config(true); }
-static struct tnl_session_config client(void) { return pair_config(false); }
+static struct tnl_session_config agent(void)
+{
+	return pair_config(true);
+}
+static struct tnl_session_config client(void)
+{
+	return pair_config(false);
+}
 
 static void ready_pair(struct pair *p, struct tnl_session_config *cc, struct tnl_session_config *ac)
 {
@@ -299,8 +305,9 @@ static void stock_agent_of_a_single_stream_loses_its_link(void **state)
 	struct raw r;
 	struct tnl_session_config c = client();
 	(void)state;
-	raw_client(&r, &c, "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\","
-			   "\"ActionParameters\":{\"SessionType\":\"Port\",\"Properties\":{\"portNumber\":\"22\"}}}]}");
+	raw_client(&r, &c,
+		   "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\","
+		   "\"ActionParameters\":{\"SessionType\":\"Port\",\"Properties\":{\"portNumber\":\"22\"}}}]}");
 	struct rec *x = raw_open(&r);
 	rec_puts(x, "SSH-2.0");
 	raw_move(&r);
@@ -646,11 +653,16 @@ static void channel_closed(struct pair *p, struct end *e, const char *output)
 {
 	uint8_t buf[1024];
 	struct tnl_buf b;
-	struct tnl_channel_closed cc = {.message_id = (char[]){"m"}, .session_id = (char[]){"s"}, .destination_id = (char[]){"d"}};
+	struct tnl_channel_closed cc = {.message_id = (char[]){"m"},
+					.session_id = (char[]){"s"},
+					.destination_id = (char[]){"d"}};
 	cc.output = (char *)(uintptr_t)output;
 	tnl_buf_init(&b, 800);
 	assert_int_equal(tnl_channel_closed_write(&b, &cc), 0);
-	struct tnl_msg m = {.type = TNL_MT_CHANNEL_CLOSED, .schema = 1, .created_ms = 1, .payload = tnl_buf_data(&b),
+	struct tnl_msg m = {.type = TNL_MT_CHANNEL_CLOSED,
+			    .schema = 1,
+			    .created_ms = 1,
+			    .payload = tnl_buf_data(&b),
 			    .plen = (uint32_t)tnl_buf_len(&b)};
 	size_t n = tnl_msg_encode(buf, &m);
 	(void)!tnl_session_feed(e->s, buf, n, p->now);
@@ -741,9 +753,10 @@ static void size_waits(void **state)
 	raw_init(&r, &c);
 	tnl_session_send_size(r.e.s, 1, 1, r.now);
 	tnl_session_send_size(r.e.s, 132, 50, r.now);
-	raw_text(&r, TNL_PT_HANDSHAKE_REQUEST,
-		 "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-		 "{\"SessionType\":\"InteractiveCommands\",\"Properties\":null}}]}");
+	raw_text(
+	    &r, TNL_PT_HANDSHAKE_REQUEST,
+	    "{\"AgentVersion\":\"3.3.0.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
+	    "{\"SessionType\":\"InteractiveCommands\",\"Properties\":null}}]}");
 	raw_advance(&r, 100 * MS);
 	assert_int_equal(r.n, 1); /* the response alone */
 	raw_text(&r, TNL_PT_HANDSHAKE_COMPLETE, STOCK_COMPLETE);
@@ -1008,8 +1021,13 @@ static void bad_messages_are_dropped(void **state)
 	struct pair p;
 	struct tnl_session_config cc = client(), ac = agent();
 	uint8_t m[400];
-	struct tnl_msg msg = {.type = TNL_MT_INPUT, .schema = 1, .created_ms = 1, .seq = 999999, .ptype = TNL_PT_OUTPUT,
-			      .payload = (const uint8_t *)"abc", .plen = 3};
+	struct tnl_msg msg = {.type = TNL_MT_INPUT,
+			      .schema = 1,
+			      .created_ms = 1,
+			      .seq = 999999,
+			      .ptype = TNL_PT_OUTPUT,
+			      .payload = (const uint8_t *)"abc",
+			      .plen = 3};
 	(void)state;
 	ready_pair(&p, &cc, &ac);
 	size_t n = tnl_msg_encode(m, &msg);
@@ -1056,40 +1074,40 @@ static void odd_payloads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(mux_echo),
-		cmocka_unit_test(half_close),
-		cmocka_unit_test(reset_with_reason),
-		cmocka_unit_test(free_is_reset),
-		cmocka_unit_test(lone_newline),
-		cmocka_unit_test(stalled_reader_v2),
-		cmocka_unit_test(stalled_reader_v1),
-		cmocka_unit_test(windows_share_memory),
-		cmocka_unit_test(fin_held_back),
-		cmocka_unit_test(stock_agent_loses_its_link),
-		cmocka_unit_test(stock_agent_of_a_single_stream_loses_its_link),
-		cmocka_unit_test(own_agent_loses_its_link),
-		cmocka_unit_test(stock_fin_after_kept_bytes),
-		cmocka_unit_test(agent_fin_to_stock),
-		cmocka_unit_test(dial_failed),
-		cmocka_unit_test(connect_error_at_client),
-		cmocka_unit_test(data_before_connected),
-		cmocka_unit_test(half_close_timeout),
-		cmocka_unit_test(keepalive),
-		cmocka_unit_test(resume),
-		cmocka_unit_test(basic),
-		cmocka_unit_test(single_own),
-		cmocka_unit_test(single_stock),
-		cmocka_unit_test(shell),
-		cmocka_unit_test(command),
-		cmocka_unit_test(closed_after_owed_data),
-		cmocka_unit_test(closed_after_dropped_data),
-		cmocka_unit_test(size_waits),
-		cmocka_unit_test(encrypted_port),
-		cmocka_unit_test(tampered_payload),
-		cmocka_unit_test(session_end),
-		cmocka_unit_test(callbacks_may_free_and_abort),
-		cmocka_unit_test(bad_messages_are_dropped),
-		cmocka_unit_test(odd_payloads),
+	    cmocka_unit_test(mux_echo),
+	    cmocka_unit_test(half_close),
+	    cmocka_unit_test(reset_with_reason),
+	    cmocka_unit_test(free_is_reset),
+	    cmocka_unit_test(lone_newline),
+	    cmocka_unit_test(stalled_reader_v2),
+	    cmocka_unit_test(stalled_reader_v1),
+	    cmocka_unit_test(windows_share_memory),
+	    cmocka_unit_test(fin_held_back),
+	    cmocka_unit_test(stock_agent_loses_its_link),
+	    cmocka_unit_test(stock_agent_of_a_single_stream_loses_its_link),
+	    cmocka_unit_test(own_agent_loses_its_link),
+	    cmocka_unit_test(stock_fin_after_kept_bytes),
+	    cmocka_unit_test(agent_fin_to_stock),
+	    cmocka_unit_test(dial_failed),
+	    cmocka_unit_test(connect_error_at_client),
+	    cmocka_unit_test(data_before_connected),
+	    cmocka_unit_test(half_close_timeout),
+	    cmocka_unit_test(keepalive),
+	    cmocka_unit_test(resume),
+	    cmocka_unit_test(basic),
+	    cmocka_unit_test(single_own),
+	    cmocka_unit_test(single_stock),
+	    cmocka_unit_test(shell),
+	    cmocka_unit_test(command),
+	    cmocka_unit_test(closed_after_owed_data),
+	    cmocka_unit_test(closed_after_dropped_data),
+	    cmocka_unit_test(size_waits),
+	    cmocka_unit_test(encrypted_port),
+	    cmocka_unit_test(tampered_payload),
+	    cmocka_unit_test(session_end),
+	    cmocka_unit_test(callbacks_may_free_and_abort),
+	    cmocka_unit_test(bad_messages_are_dropped),
+	    cmocka_unit_test(odd_payloads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,7 +143,8 @@ static void build(const struct vec *v, bool in_headers, struct built *b, struct 
 		if (v->token[0] && !v->token_after)
 			add(b, "X-Amz-Security-Token", 20, v->token);
 		if (v->sign_body)
-			add(b, "x-amz-content-sha256", 20, "9095672bbd1f56dfc5b65f3e153adc8731a4a654192329106275f4c7b24d0b6e");
+			add(b, "x-amz-content-sha256", 20,
+			    "9095672bbd1f56dfc5b65f3e153adc8731a4a654192329106275f4c7b24d0b6e");
 	}
 	*r = (struct tnl_sigv4_request){.method = v->method,
 					.path = v->target,
@@ -167,11 +168,14 @@ static void head_of(const struct vec *v, const struct built *b, const char *targ
 	h->target = target;
 	h->target_len = strlen(target);
 	for (size_t i = 0; i < b->n; i++)
-		h->headers[h->nheaders++] = (struct tnl_http_header){
-			.name = b->h[i].name, .nlen = b->h[i].nlen, .value = b->h[i].value, .vlen = b->h[i].vlen};
+		h->headers[h->nheaders++] = (struct tnl_http_header){.name = b->h[i].name,
+								     .nlen = b->h[i].nlen,
+								     .value = b->h[i].value,
+								     .vlen = b->h[i].vlen};
 }
 
-static int verify(const struct tnl_http_head *h, const void *body, size_t n, const char *secret, uint64_t now, const char **fault)
+static int verify(const struct tnl_http_head *h, const void *body, size_t n, const char *secret, uint64_t now,
+		  const char **fault)
 {
 	struct tnl_sigv4_claim c;
 	int rc = tnl_sigv4_claim_parse(h, &c, fault);
@@ -200,7 +204,9 @@ static void check_case(const struct vec *v)
 	sig = strstr(tnl_buf_str(&out), "Signature=");
 	assert_non_null(sig);
 	assert_string_equal(sig + 10, v->signature[0]);
-	assert_non_null(strstr(tnl_buf_str(&out), "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders="));
+	assert_non_null(
+	    strstr(tnl_buf_str(&out),
+		   "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders="));
 	/* and verified: the server always normalises, so the cases that are signed without it differ when
 	 * there is something to normalise */
 	add(&b, "Authorization", 13, tnl_buf_str(&out));
@@ -240,7 +246,8 @@ static void check_case(const struct vec *v)
 	rc = verify(&h, v->body, strlen(v->body), SECRET, T0 + 3599, &fault);
 	want = differs ? TNL_EAUTH : 0;
 	if (rc != want)
-		fail_msg("%s: verification of the pre-signed form gave %s (%s)", v->name, tnl_err_name(rc), fault ? fault : "");
+		fail_msg("%s: verification of the pre-signed form gave %s (%s)", v->name, tnl_err_name(rc),
+			 fault ? fault : "");
 	if (!differs)
 		assert_int_equal(verify(&h, v->body, strlen(v->body), SECRET, T0 + 3601, &fault), TNL_EEXPIRED);
 	tnl_buf_fini(&out);
@@ -628,9 +635,10 @@ static void test_everything_tampered(void **state)
 				if (bit == 5 && i < strcspn(good.lines[l], ":"))
 					continue; /* the case of a header's name is free */
 				if (req_verify(&q, SECRET, NULL, T0, &fault) == 0) {
-					/* harmless: white space at the start or end of a value and in the Authorization's
-					 * lists, and the case of the hex digits */
-					bool space = good.lines[l][i] == ' ' || q.lines[l][i] == ' ' || q.lines[l][i] == '\t';
+					/* harmless: white space at the start or end of a value and in the
+					 * Authorization's lists, and the case of the hex digits */
+					bool space =
+					    good.lines[l][i] == ' ' || q.lines[l][i] == ' ' || q.lines[l][i] == '\t';
 					bool hexcase = l == good.n - 1 && bit == 5;
 
 					if (!space && !hexcase)
@@ -651,25 +659,26 @@ static void test_malformed_claims(void **state)
 	static const struct {
 		const char *value, *fault;
 	} bad[] = {
-		{"Basic dXNlcjpwYXNz", "authorization"},
-		{"AWS4-HMAC-SHA256 ", "authorization"},
-		{"AWS4-HMAC-SHA256 Credential=A/20150830/r/s/aws4_request", "authorization"},
-		{"AWS4-HMAC-SHA256 Credential=A/20150830/r/aws4_request, SignedHeaders=host, Signature=00", "credential"},
-		{"AWS4-HMAC-SHA256 Credential=A/20150830/r/s/x/aws4_request, SignedHeaders=host, Signature=00", "credential"},
-		{"AWS4-HMAC-SHA256 Credential=/20150830/r/s/aws4_request, SignedHeaders=host, Signature=00", "credential"},
-		{"AWS4-HMAC-SHA256 Credential=A/2015083/r/s/aws4_request, SignedHeaders=host, Signature=00", "credential"},
-		{"AWS4-HMAC-SHA256 Credential=A/20150830/r/s/aws5_request, SignedHeaders=host, Signature=00", "credential"},
-		{"AWS4-HMAC-SHA256 SignedHeaders=x;host", "signed headers"},
-		{"AWS4-HMAC-SHA256 SignedHeaders=host;host", "signed headers"},
-		{"AWS4-HMAC-SHA256 SignedHeaders=host;", "signed headers"},
-		{"AWS4-HMAC-SHA256 SignedHeaders=;host", "signed headers"},
-		{"AWS4-HMAC-SHA256 SignedHeaders=Host", "signed headers"},
-		{"AWS4-HMAC-SHA256 SignedHeaders=", "signed headers"},
-		{"AWS4-HMAC-SHA256 Signature=00", "signature"},
-		{"AWS4-HMAC-SHA256 Signature="
-		 "zz000000000000000000000000000000000000000000000000000000000000zz",
-		 "signature"},
-		{"AWS4-HMAC-SHA256 Colour=red", "authorization"},
+	    {"Basic dXNlcjpwYXNz", "authorization"},
+	    {"AWS4-HMAC-SHA256 ", "authorization"},
+	    {"AWS4-HMAC-SHA256 Credential=A/20150830/r/s/aws4_request", "authorization"},
+	    {"AWS4-HMAC-SHA256 Credential=A/20150830/r/aws4_request, SignedHeaders=host, Signature=00", "credential"},
+	    {"AWS4-HMAC-SHA256 Credential=A/20150830/r/s/x/aws4_request, SignedHeaders=host, Signature=00",
+	     "credential"},
+	    {"AWS4-HMAC-SHA256 Credential=/20150830/r/s/aws4_request, SignedHeaders=host, Signature=00", "credential"},
+	    {"AWS4-HMAC-SHA256 Credential=A/2015083/r/s/aws4_request, SignedHeaders=host, Signature=00", "credential"},
+	    {"AWS4-HMAC-SHA256 Credential=A/20150830/r/s/aws5_request, SignedHeaders=host, Signature=00", "credential"},
+	    {"AWS4-HMAC-SHA256 SignedHeaders=x;host", "signed headers"},
+	    {"AWS4-HMAC-SHA256 SignedHeaders=host;host", "signed headers"},
+	    {"AWS4-HMAC-SHA256 SignedHeaders=host;", "signed headers"},
+	    {"AWS4-HMAC-SHA256 SignedHeaders=;host", "signed headers"},
+	    {"AWS4-HMAC-SHA256 SignedHeaders=Host", "signed headers"},
+	    {"AWS4-HMAC-SHA256 SignedHeaders=", "signed headers"},
+	    {"AWS4-HMAC-SHA256 Signature=00", "signature"},
+	    {"AWS4-HMAC-SHA256 Signature="
+	     "zz000000000000000000000000000000000000000000000000000000000000zz",
+	     "signature"},
+	    {"AWS4-HMAC-SHA256 Colour=red", "authorization"},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -706,7 +715,9 @@ static void test_malformed_claims(void **state)
 
 static void presigned_req(struct req *q, unsigned expires)
 {
-	struct tnl_sigv4_keys keys = {.access_key_id = "AKIDEXAMPLE", .secret_access_key = SECRET, .session_token = "to/ken+="};
+	struct tnl_sigv4_keys keys = {.access_key_id = "AKIDEXAMPLE",
+				      .secret_access_key = SECRET,
+				      .session_token = "to/ken+="};
 	struct tnl_sigv4_header h = {.name = "Host", .nlen = 4, .value = "gw.example.com:8443", .vlen = 19};
 	struct tnl_sigv4_request r = {.method = "POST",
 				      .path = "/v1/x",
@@ -801,22 +812,22 @@ static int no_leaks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cases),
-		cmocka_unit_test(test_suite_folder),
-		cmocka_unit_test(test_good_request),
-		cmocka_unit_test(test_unsigned),
-		cmocka_unit_test(test_uncovered_amz_header),
-		cmocka_unit_test(test_body),
-		cmocka_unit_test(test_scope),
-		cmocka_unit_test(test_clock),
-		cmocka_unit_test(test_unknown_or_wrong_key),
-		cmocka_unit_test(test_duplicate_query_keys),
-		cmocka_unit_test(test_path_is_encoded_once_more),
-		cmocka_unit_test(test_everything_tampered),
-		cmocka_unit_test(test_malformed_claims),
-		cmocka_unit_test(test_presigned_refusals),
-		cmocka_unit_test(test_http_date),
-		cmocka_unit_test(test_allocation_failures),
+	    cmocka_unit_test(test_cases),
+	    cmocka_unit_test(test_suite_folder),
+	    cmocka_unit_test(test_good_request),
+	    cmocka_unit_test(test_unsigned),
+	    cmocka_unit_test(test_uncovered_amz_header),
+	    cmocka_unit_test(test_body),
+	    cmocka_unit_test(test_scope),
+	    cmocka_unit_test(test_clock),
+	    cmocka_unit_test(test_unknown_or_wrong_key),
+	    cmocka_unit_test(test_duplicate_query_keys),
+	    cmocka_unit_test(test_path_is_encoded_once_more),
+	    cmocka_unit_test(test_everything_tampered),
+	    cmocka_unit_test(test_malformed_claims),
+	    cmocka_unit_test(test_presigned_refusals),
+	    cmocka_unit_test(test_http_date),
+	    cmocka_unit_test(test_allocation_failures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, no_leaks);

@@ -46,9 +46,10 @@ static int group_setup(void **state)
 {
 	now_s = NOW;
 	assert_int_equal(tnl_x509_make("test CA", NULL, NULL, NULL, NOW - 100, NOW + 100000, &ca_cert, &ca_key), 0);
-	assert_int_equal(tnl_x509_make("other CA", NULL, NULL, NULL, NOW - 100, NOW + 100000, &other_ca, &other_key), 0);
-	assert_int_equal(tnl_x509_make("leaf", "gw.example.com, *.wild.example.com,127.0.0.1,::1", ca_cert, ca_key, NOW - 100,
-				       NOW + 1000, &cert, &key),
+	assert_int_equal(tnl_x509_make("other CA", NULL, NULL, NULL, NOW - 100, NOW + 100000, &other_ca, &other_key),
+			 0);
+	assert_int_equal(tnl_x509_make("leaf", "gw.example.com, *.wild.example.com,127.0.0.1,::1", ca_cert, ca_key,
+				       NOW - 100, NOW + 1000, &cert, &key),
 			 0);
 	return 0;
 }
@@ -152,7 +153,8 @@ static void echo(struct tnl_tls *a, struct tnl_tls *b, size_t total, size_t step
 
 static void test_bytes_both_ways(void **state)
 {
-	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false), *s = make_ctx(true, cert, key, NULL, false);
+	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false),
+			   *s = make_ctx(true, cert, key, NULL, false);
 	struct pair p;
 
 	pair_open(&p, c, s, "gw.example.com", 0);
@@ -184,7 +186,8 @@ static void test_bytes_both_ways(void **state)
 
 static void test_one_byte_feeds(void **state)
 {
-	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false), *s = make_ctx(true, cert, key, NULL, false);
+	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false),
+			   *s = make_ctx(true, cert, key, NULL, false);
 	struct pair p;
 
 	pair_open(&p, c, s, "GW.example.com.", 1);
@@ -199,7 +202,8 @@ static void test_one_byte_feeds(void **state)
 
 static void test_writes_stop_at_256k(void **state)
 {
-	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false), *s = make_ctx(true, cert, key, NULL, false);
+	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false),
+			   *s = make_ctx(true, cert, key, NULL, false);
 	struct pair p;
 	uint8_t *big = test_calloc(1, 1 << 20);
 	size_t n = 0;
@@ -250,8 +254,11 @@ static void test_host_checked(void **state)
 	expect_cert(cert, key, ca_cert, "evil.example.com", TNL_ECERT, "does not name evil.example.com");
 	/* the common name is no name, also when there is no other */
 	char *bare, *bare_key;
-	assert_int_equal(tnl_x509_make("gw.example.com", NULL, ca_cert, ca_key, NOW - 100, NOW + 1000, &bare, &bare_key), 0);
-	expect_cert(bare, bare_key, ca_cert, "gw.example.com", TNL_ECERT, "does not name gw.example.com in its subjectAltName");
+	assert_int_equal(tnl_x509_make("gw.example.com", NULL, ca_cert, ca_key, NOW - 100, NOW + 1000, &bare,
+				       &bare_key),
+			 0);
+	expect_cert(bare, bare_key, ca_cert, "gw.example.com", TNL_ECERT,
+		    "does not name gw.example.com in its subjectAltName");
 	tnl_free(bare);
 	tnl_free(bare_key);
 }
@@ -336,7 +343,8 @@ static void test_client_certificate(void **state)
 
 static void test_resumption(void **state)
 {
-	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false), *s = make_ctx(true, cert, key, NULL, false);
+	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false),
+			   *s = make_ctx(true, cert, key, NULL, false);
 	struct pair p;
 
 	pair_open(&p, c, s, "gw.example.com", 0);
@@ -382,7 +390,8 @@ static void test_resumption(void **state)
 
 static void test_truncation(void **state)
 {
-	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false), *s = make_ctx(true, cert, key, NULL, false);
+	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false),
+			   *s = make_ctx(true, cert, key, NULL, false);
 	struct pair p;
 	uint8_t b[64];
 
@@ -413,7 +422,8 @@ static void test_truncation(void **state)
 
 static void test_damage(void **state)
 {
-	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false), *s = make_ctx(true, cert, key, NULL, false);
+	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false),
+			   *s = make_ctx(true, cert, key, NULL, false);
 	struct pair p;
 	size_t n, cap;
 	uint8_t b[64], *q;
@@ -530,7 +540,8 @@ static int raw_handshake(struct raw *r, struct tnl_tls *t)
 
 static void test_versions(void **state)
 {
-	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false), *s = make_ctx(true, cert, key, NULL, false);
+	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false),
+			   *s = make_ctx(true, cert, key, NULL, false);
 	struct raw r;
 	struct tnl_tls *t;
 	char b[16];
@@ -594,7 +605,8 @@ static void test_key_update(void **state)
 /* An error left behind by somebody else must not be taken for ours. */
 static void test_error_queue_is_cleared(void **state)
 {
-	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false), *s = make_ctx(true, cert, key, NULL, false);
+	struct tnl_tls_ctx *c = make_ctx(false, NULL, NULL, ca_cert, false),
+			   *s = make_ctx(true, cert, key, NULL, false);
 	struct pair p;
 	uint8_t b[4];
 
@@ -651,7 +663,8 @@ static void test_ed25519(void **state)
 	char cpem[4096] = "", kpem[1024] = "";
 
 	assert_true(EVP_PKEY_keygen_init(kc) && EVP_PKEY_keygen(kc, &k));
-	assert_true(X509_set_pubkey(x, k) && X509_set_issuer_name(x, X509_get_subject_name(x)) && X509_sign(x, k, NULL));
+	assert_true(X509_set_pubkey(x, k) && X509_set_issuer_name(x, X509_get_subject_name(x)) &&
+		    X509_sign(x, k, NULL));
 	assert_true(PEM_write_bio_X509(cb, x) && PEM_write_bio_PKCS8PrivateKey(kb, k, NULL, NULL, 0, NULL, NULL));
 	assert_true(BIO_read(cb, cpem, sizeof(cpem) - 1) > 0 && BIO_read(kb, kpem, sizeof(kpem) - 1) > 0);
 	expect_cert(cpem, kpem, cpem, "gw.example.com", 0, NULL);
@@ -672,8 +685,12 @@ static void test_without_memory(void **state)
 	for (long n = 0; n < 400 && !passed; n++) {
 		char err[200];
 		struct tnl_tls_config cc = {.ca_pem = ca_cert, .ca_pem_len = strlen(ca_cert), .unix_time = clock_cb};
-		struct tnl_tls_config sc = {.server = true, .cert_pem = cert, .cert_pem_len = strlen(cert), .key_pem = key,
-					    .key_pem_len = strlen(key), .unix_time = clock_cb};
+		struct tnl_tls_config sc = {.server = true,
+					    .cert_pem = cert,
+					    .cert_pem_len = strlen(cert),
+					    .key_pem = key,
+					    .key_pem_len = strlen(key),
+					    .unix_time = clock_cb};
 		struct tnl_tls_ctx *c, *s;
 		struct pair p = {NULL, NULL, TNL_ENOMEM, TNL_ENOMEM};
 
@@ -700,15 +717,24 @@ static void test_without_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_without_memory), cmocka_unit_test(test_bytes_both_ways),	 cmocka_unit_test(test_one_byte_feeds),
-		cmocka_unit_test(test_writes_stop_at_256k), cmocka_unit_test(test_host_checked),
-		cmocka_unit_test(test_ip_literals_checked), cmocka_unit_test(test_no_host_no_connection),
-		cmocka_unit_test(test_validity_by_given_clock), cmocka_unit_test(test_untrusted),
-		cmocka_unit_test(test_client_certificate), cmocka_unit_test(test_resumption),
-		cmocka_unit_test(test_truncation),	 cmocka_unit_test(test_damage),
-		cmocka_unit_test(test_versions),	 cmocka_unit_test(test_key_update),
-		cmocka_unit_test(test_error_queue_is_cleared), cmocka_unit_test(test_bad_files),
-		cmocka_unit_test(test_ed25519),
+	    cmocka_unit_test(test_without_memory),
+	    cmocka_unit_test(test_bytes_both_ways),
+	    cmocka_unit_test(test_one_byte_feeds),
+	    cmocka_unit_test(test_writes_stop_at_256k),
+	    cmocka_unit_test(test_host_checked),
+	    cmocka_unit_test(test_ip_literals_checked),
+	    cmocka_unit_test(test_no_host_no_connection),
+	    cmocka_unit_test(test_validity_by_given_clock),
+	    cmocka_unit_test(test_untrusted),
+	    cmocka_unit_test(test_client_certificate),
+	    cmocka_unit_test(test_resumption),
+	    cmocka_unit_test(test_truncation),
+	    cmocka_unit_test(test_damage),
+	    cmocka_unit_test(test_versions),
+	    cmocka_unit_test(test_key_update),
+	    cmocka_unit_test(test_error_queue_is_cleared),
+	    cmocka_unit_test(test_bad_files),
+	    cmocka_unit_test(test_ed25519),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

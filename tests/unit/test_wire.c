@@ -5,7 +5,7 @@
 #include "lib/message.h"
 #include "lib/wire.h"
 
-static const char *const traces[] = { "port", "ssh", "shell", "kms-shell" };
+static const char *const traces[] = {"port", "ssh", "shell", "kms-shell"};
 static struct tnl_buf out;
 
 static void same(const char *want, size_t n)
@@ -25,7 +25,8 @@ static void check_payload(const struct tnl_msg *m)
 
 	if (m->type == TNL_MT_TASK_COMPLETE) {
 		assert_int_equal(tnl_task_parse(m->payload, m->plen, &t), 0);
-		assert_int_equal(tnl_task_complete_write(&out, t.task_id, t.instance_id, t.final_status, t.output, 1), 0);
+		assert_int_equal(tnl_task_complete_write(&out, t.task_id, t.instance_id, t.final_status, t.output, 1),
+				 0);
 		same((const char *)m->payload, m->plen);
 		tnl_task_fini(&t);
 	} else if (m->type == TNL_MT_TASK_ACK) {
@@ -35,7 +36,9 @@ static void check_payload(const struct tnl_msg *m)
 		tnl_task_fini(&t);
 	} else if (m->type == TNL_MT_SESSION_STATE) {
 		struct tnl_json *j = tnl_json_parse(m->payload, m->plen);
-		assert_int_equal(tnl_state_write(&out, tnl_json_get_str(j, "SessionState"), tnl_json_get_str(j, "SessionId")), 0);
+		assert_int_equal(tnl_state_write(&out, tnl_json_get_str(j, "SessionState"),
+						 tnl_json_get_str(j, "SessionId")),
+				 0);
 		same((const char *)m->payload, m->plen);
 		tnl_json_free(j);
 	} else if (m->type == TNL_MT_INTERACTIVE_SHELL) {
@@ -157,14 +160,14 @@ static int open_rc(const char *s, const char **fault)
 static void first_frames(void **state)
 {
 	static const char *const bad[][2] = {
-		{ "", "JSON" },
-		{ "[]", "JSON" },
-		{ "{\"TokenValue\":\"t\"}", "MessageSchemaVersion" },
-		{ "{\"MessageSchemaVersion\":\"2.0\",\"TokenValue\":\"t\"}", "MessageSchemaVersion" },
-		{ "{\"MessageSchemaVersion\":\"1.0\"}", "TokenValue" },
-		{ "{\"MessageSchemaVersion\":\"1.0\",\"TokenValue\":\"\"}", "TokenValue" },
-		{ "{\"MessageSchemaVersion\":\"1.0\",\"TokenValue\":5}", "TokenValue" },
-		{ "{\"MessageSchemaVersion\":\"1.0\",\"TokenValue\":\"t\",\"ClientId\":[]}", "ClientId" },
+	    {"", "JSON"},
+	    {"[]", "JSON"},
+	    {"{\"TokenValue\":\"t\"}", "MessageSchemaVersion"},
+	    {"{\"MessageSchemaVersion\":\"2.0\",\"TokenValue\":\"t\"}", "MessageSchemaVersion"},
+	    {"{\"MessageSchemaVersion\":\"1.0\"}", "TokenValue"},
+	    {"{\"MessageSchemaVersion\":\"1.0\",\"TokenValue\":\"\"}", "TokenValue"},
+	    {"{\"MessageSchemaVersion\":\"1.0\",\"TokenValue\":5}", "TokenValue"},
+	    {"{\"MessageSchemaVersion\":\"1.0\",\"TokenValue\":\"t\",\"ClientId\":[]}", "ClientId"},
 	};
 	const char *fault;
 
@@ -173,12 +176,15 @@ static void first_frames(void **state)
 		assert_string_equal(fault, bad[i][1]);
 	}
 	/* A control channel of a stock agent: Cookie is null. */
-	assert_int_equal(open_rc("{\"MessageSchemaVersion\":\"1.0\",\"RequestId\":\"r\",\"TokenValue\":\"t\","
-				 "\"AgentVersion\":\"3.3.0.0\",\"PlatformType\":\"linux\",\"Cookie\":null,\"ClientId\":null}",
-				 &fault),
-			 0);
-	struct tnl_open ours = { .request_id = (char *)"r", .token = (char *)"t", .agent_version = (char *)"3.3.9.9",
-				 .platform_type = (char *)"linux" };
+	assert_int_equal(
+	    open_rc("{\"MessageSchemaVersion\":\"1.0\",\"RequestId\":\"r\",\"TokenValue\":\"t\","
+		    "\"AgentVersion\":\"3.3.0.0\",\"PlatformType\":\"linux\",\"Cookie\":null,\"ClientId\":null}",
+		    &fault),
+	    0);
+	struct tnl_open ours = {.request_id = (char *)"r",
+				.token = (char *)"t",
+				.agent_version = (char *)"3.3.9.9",
+				.platform_type = (char *)"linux"};
 	assert_int_equal(tnl_open_write(&out, &ours), 0);
 	static const char want[] = "{\"MessageSchemaVersion\":\"1.0\",\"RequestId\":\"r\",\"TokenValue\":\"t\","
 				   "\"AgentVersion\":\"3.3.9.9\",\"PlatformType\":\"linux\"}";
@@ -188,19 +194,37 @@ static void first_frames(void **state)
 static void creation_answers(void **state)
 {
 	static const char *const good[] = {
-		"<a><TokenValue>t&lt;&amp;&#65;&#x42;</TokenValue></a>",
-		"<?xml version=\"1.0\"?>\n<!-- c --><r xmlns='u' a=\"b\">\n <MessageSchemaVersion>1.0</MessageSchemaVersion>"
-		"<TokenValue >t<![CDATA[<&]]>AB</TokenValue >\n<x><TokenValue>inner</TokenValue></x><y/></r>\n",
+	    "<a><TokenValue>t&lt;&amp;&#65;&#x42;</TokenValue></a>",
+	    "<?xml version=\"1.0\"?>\n<!-- c --><r xmlns='u' a=\"b\">\n <MessageSchemaVersion>1.0</MessageSchemaVersion>"
+	    "<TokenValue >t<![CDATA[<&]]>AB</TokenValue >\n<x><TokenValue>inner</TokenValue></x><y/></r>\n",
 	};
 	static const char *const bad[] = {
-		"", "x", "<a/>", "<a></a>", "<TokenValue>t</TokenValue>", "<a><TokenValue></TokenValue></a>",
-		"<a><TokenValue/></a>", "<a><TokenValue>t</a></TokenValue>", "<a><TokenValue>t</TokenValue></b>",
-		"<a><TokenValue>t</TokenValue>", "<a><TokenValue>t</TokenValue></a>x", "<a><TokenValue>t</TokenValue></a><b/>",
-		"<a><TokenValue>1</TokenValue><TokenValue>2</TokenValue></a>", "<a><TokenValue>&x;</TokenValue></a>",
-		"<a><TokenValue>&#0;</TokenValue></a>", "<a><TokenValue>&#10;</TokenValue></a>", "<a><TokenValue>&#99999999;</TokenValue></a>",
-		"<!DOCTYPE a><a><TokenValue>t</TokenValue></a>", "<a b><TokenValue>t</TokenValue></a>", "<a b=c><TokenValue>t</TokenValue></a>",
-		"<a b='<'><TokenValue>t</TokenValue></a>", "<a><tokenvalue>t</tokenvalue></a>", "<a><x><TokenValue>t</TokenValue></x></a>",
-		"<a><TokenValue>t</TokenValue><!-- </a>", "{\"TokenValue\":\"t\"}", "<a><TokenValue>\xff</TokenValue></a>",
+	    "",
+	    "x",
+	    "<a/>",
+	    "<a></a>",
+	    "<TokenValue>t</TokenValue>",
+	    "<a><TokenValue></TokenValue></a>",
+	    "<a><TokenValue/></a>",
+	    "<a><TokenValue>t</a></TokenValue>",
+	    "<a><TokenValue>t</TokenValue></b>",
+	    "<a><TokenValue>t</TokenValue>",
+	    "<a><TokenValue>t</TokenValue></a>x",
+	    "<a><TokenValue>t</TokenValue></a><b/>",
+	    "<a><TokenValue>1</TokenValue><TokenValue>2</TokenValue></a>",
+	    "<a><TokenValue>&x;</TokenValue></a>",
+	    "<a><TokenValue>&#0;</TokenValue></a>",
+	    "<a><TokenValue>&#10;</TokenValue></a>",
+	    "<a><TokenValue>&#99999999;</TokenValue></a>",
+	    "<!DOCTYPE a><a><TokenValue>t</TokenValue></a>",
+	    "<a b><TokenValue>t</TokenValue></a>",
+	    "<a b=c><TokenValue>t</TokenValue></a>",
+	    "<a b='<'><TokenValue>t</TokenValue></a>",
+	    "<a><tokenvalue>t</tokenvalue></a>",
+	    "<a><x><TokenValue>t</TokenValue></x></a>",
+	    "<a><TokenValue>t</TokenValue><!-- </a>",
+	    "{\"TokenValue\":\"t\"}",
+	    "<a><TokenValue>\xff</TokenValue></a>",
 	};
 	long live = tnl_alloc_live();
 	char *token;
@@ -226,16 +250,19 @@ static void creation_answers(void **state)
 	assert_int_equal(tnl_alloc_live(), live);
 }
 
-#define DOC "{\"schemaVersion\":\"1.0\",\"sessionType\":\"Port\",\"parameters\":{\"portNumber\":{\"type\":\"String\",\"default\":\"80\"}," \
-	    "\"host\":{\"default\":\"localhost\"}},\"properties\":{\"type\":\"LocalPortForwarding\",\"portNumber\":\"{{ portNumber }}\"," \
-	    "\"host\":\"{{host}}\",\"z\":[1,true,null,\"a{{ unknown }}b{{\"],\"n\":{\"b\":\"x{{portNumber}}y\",\"a\":2}}}"
+#define DOC                                                                                                                            \
+	"{\"schemaVersion\":\"1.0\",\"sessionType\":\"Port\",\"parameters\":{\"portNumber\":{\"type\":\"String\",\"default\":\"80\"}," \
+	"\"host\":{\"default\":\"localhost\"}},\"properties\":{\"type\":\"LocalPortForwarding\",\"portNumber\":\"{{ portNumber }}\","  \
+	"\"host\":\"{{host}}\",\"z\":[1,true,null,\"a{{ unknown }}b{{\"],\"n\":{\"b\":\"x{{portNumber}}y\",\"a\":2}}}"
 
 static void start_of_a_session(void **state)
 {
 	struct tnl_start s;
 	const char *fault;
 
-	assert_int_equal(tnl_start_write(&out, "ops-0123@x.y", "AWS-Doc", DOC, "{\"portNumber\":\"5432\",\"host\":\"{{portNumber}}\"}", "arn:o", NULL), 0);
+	assert_int_equal(tnl_start_write(&out, "ops-0123@x.y", "AWS-Doc", DOC,
+					 "{\"portNumber\":\"5432\",\"host\":\"{{portNumber}}\"}", "arn:o", NULL),
+			 0);
 	assert_int_equal(tnl_start_parse(tnl_buf_data(&out), tnl_buf_len(&out), &s, &fault), 0);
 	assert_string_equal(s.session_id, "ops-0123@x.y");
 	assert_string_equal(s.document_name, "AWS-Doc");
@@ -252,9 +279,10 @@ static void start_of_a_session(void **state)
 	tnl_buf_reset(&out);
 
 	/* AWS: keys in lower case, no value given: the default. */
-	static const char lower[] = "{\"schemaVersion\":1,\"taskId\":\"x\",\"topic\":\"t\",\"content\":\"{\\\"sessionId\\\":\\\"s-1\\\","
-				    "\\\"documentContent\\\":{\\\"sessionType\\\":\\\"Standard_Stream\\\",\\\"inputs\\\":{\\\"kmsKeyId\\\":\\\"arn:k\\\"}},"
-				    "\\\"parameters\\\":{}}\"}";
+	static const char lower[] =
+	    "{\"schemaVersion\":1,\"taskId\":\"x\",\"topic\":\"t\",\"content\":\"{\\\"sessionId\\\":\\\"s-1\\\","
+	    "\\\"documentContent\\\":{\\\"sessionType\\\":\\\"Standard_Stream\\\",\\\"inputs\\\":{\\\"kmsKeyId\\\":\\\"arn:k\\\"}},"
+	    "\\\"parameters\\\":{}}\"}";
 	assert_int_equal(tnl_start_parse(lower, sizeof(lower) - 1, &s, &fault), 0);
 	assert_string_equal(s.session_type, "Standard_Stream");
 	assert_string_equal(s.kms_key_id, "arn:k");
@@ -304,7 +332,9 @@ static void bad_starts(void **state)
 	strcpy(many + n, "}}");
 	refuse_start("s", many, "properties");
 	/* Short placeholders for a long value must not blow up. */
-	n = (size_t)sprintf(many, "{\"sessionType\":\"Port\",\"parameters\":{\"p\":{\"default\":\"%020000d\"}},\"properties\":{\"l\":[0", 1);
+	n = (size_t)sprintf(
+	    many,
+	    "{\"sessionType\":\"Port\",\"parameters\":{\"p\":{\"default\":\"%020000d\"}},\"properties\":{\"l\":[0", 1);
 	for (int i = 0; i < 1000; i++)
 		n += (size_t)sprintf(many + n, ",\"{{p}}{{p}}\"");
 	strcpy(many + n, "]}}");
@@ -315,14 +345,19 @@ static void bad_starts(void **state)
 
 static void closed_and_tasks(void **state)
 {
-	struct tnl_channel_closed c = { .message_id = (char *)"m", .session_id = (char *)"s", .destination_id = (char *)"d",
-					.output = (char *)"bye\n", .created_ms = 1795338608000 }, d;
+	struct tnl_channel_closed c = {.message_id = (char *)"m",
+				       .session_id = (char *)"s",
+				       .destination_id = (char *)"d",
+				       .output = (char *)"bye\n",
+				       .created_ms = 1795338608000},
+				  d;
 	struct tnl_task t;
 
 	assert_int_equal(tnl_channel_closed_write(&out, &c), 0);
-	assert_string_equal(tnl_buf_str(&out),
-			    "{\"MessageId\":\"m\",\"CreatedDate\":\"2026-11-22T09:10:08.000Z\",\"DestinationId\":\"d\",\"SessionId\":\"s\","
-			    "\"MessageType\":\"channel_closed\",\"SchemaVersion\":1,\"Output\":\"bye\\n\"}");
+	assert_string_equal(
+	    tnl_buf_str(&out),
+	    "{\"MessageId\":\"m\",\"CreatedDate\":\"2026-11-22T09:10:08.000Z\",\"DestinationId\":\"d\",\"SessionId\":\"s\","
+	    "\"MessageType\":\"channel_closed\",\"SchemaVersion\":1,\"Output\":\"bye\\n\"}");
 	assert_int_equal(tnl_channel_closed_parse(tnl_buf_data(&out), tnl_buf_len(&out), &d), 0);
 	assert_string_equal(d.output, "bye\n");
 	assert_int_equal(d.created_ms, c.created_ms);
@@ -345,7 +380,8 @@ static void closed_and_tasks(void **state)
 
 static void versions(void **state)
 {
-	static const char *const bad[] = { "", "1.2.3", "1.2.3.4.5", "1..3.4", "1.2.3.x", "1.2.3.4 ", "v1.2.3.4", "1.2.3.", "1.2.3.1111111111" };
+	static const char *const bad[] = {"",	      "1.2.3",	  "1.2.3.4.5", "1..3.4",	  "1.2.3.x",
+					  "1.2.3.4 ", "v1.2.3.4", "1.2.3.",    "1.2.3.1111111111"};
 	bool ok;
 
 	assert_int_equal(tnl_version_cmp("1.2.764.0", "1.2.331.0", &ok), 1);
@@ -385,9 +421,9 @@ static void memory_failure(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(captured_payloads), cmocka_unit_test(first_frames), cmocka_unit_test(creation_answers),
-		cmocka_unit_test(start_of_a_session), cmocka_unit_test(bad_starts),  cmocka_unit_test(closed_and_tasks),
-		cmocka_unit_test(versions),          cmocka_unit_test(memory_failure),
+	    cmocka_unit_test(captured_payloads),  cmocka_unit_test(first_frames),   cmocka_unit_test(creation_answers),
+	    cmocka_unit_test(start_of_a_session), cmocka_unit_test(bad_starts),	    cmocka_unit_test(closed_and_tasks),
+	    cmocka_unit_test(versions),		  cmocka_unit_test(memory_failure),
 	};
 	tnl_buf_init(&out, 1 << 20);
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);

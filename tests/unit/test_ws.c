@@ -128,8 +128,8 @@ static void expect_refused(bool server, const uint8_t *p, size_t n, int err, uin
 				;
 		}
 		if (rc != err || strcmp(fault ? fault : "", fault_want) != 0)
-			fail_msg("got %s \"%s\", want %s \"%s\"", tnl_err_name(rc), fault ? fault : "", tnl_err_name(err),
-				 fault_want);
+			fail_msg("got %s \"%s\", want %s \"%s\"", tnl_err_name(rc), fault ? fault : "",
+				 tnl_err_name(err), fault_want);
 		assert_int_equal(queued_close(w), code);
 		/* it stays refused, and nothing more is sent */
 		assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), err);
@@ -257,7 +257,10 @@ static size_t sample_stream(uint8_t *b, bool mask)
 	n += frame(b + n, 0x80, mask, "\xbc\xc3\x9f", 3, 0);
 	n += frame(b + n, 0x8a, mask, "pong", 4, 0);
 	n += frame(b + n, 0x82, mask, data, 300, 0);
-	n += frame(b + n, 0x88, mask, "\x03\xe8" "Bye", 5, 0);
+	n += frame(b + n, 0x88, mask,
+		   "\x03\xe8"
+		   "Bye",
+		   5, 0);
 	return n;
 }
 
@@ -272,7 +275,8 @@ static void collect(struct tnl_ws *w, struct tnl_buf *log)
 	while ((rc = tnl_ws_next(w, &ev, 0, NULL)) == 1) {
 		tnl_sha256(ev.data, ev.len, sum);
 		tnl_hex(sum, 4, hex);
-		tnl_buf_printf(log, "%d:%zu:%s:%d ", (int)ev.op, ev.len, hex, ev.op == TNL_WS_CLOSE ? ev.close_code : 0);
+		tnl_buf_printf(log, "%d:%zu:%s:%d ", (int)ev.op, ev.len, hex,
+			       ev.op == TNL_WS_CLOSE ? ev.close_code : 0);
 	}
 	assert_int_equal(rc, TNL_EAGAIN);
 }
@@ -375,8 +379,8 @@ static void peer_msg(wslay_event_context_ptr c, const struct wslay_event_on_msg_
 	assert_int_equal(tnl_buf_put(&p->got, m->msg, m->msg_length), 0);
 }
 
-static ssize_t peer_fragment(wslay_event_context_ptr c, uint8_t *buf, size_t len, const union wslay_event_msg_source *src,
-			     int *eof, void *user)
+static ssize_t peer_fragment(wslay_event_context_ptr c, uint8_t *buf, size_t len,
+			     const union wslay_event_msg_source *src, int *eof, void *user)
 {
 	struct peer *p = user;
 	size_t n = p->frag_left < p->frag_step ? p->frag_left : p->frag_step;
@@ -397,7 +401,8 @@ static void peer_init(struct peer *p, bool server)
 							.on_msg_recv_callback = peer_msg};
 
 	memset(p, 0, sizeof(*p));
-	assert_int_equal((server ? wslay_event_context_server_init : wslay_event_context_client_init)(&p->c, &cb, p), 0);
+	assert_int_equal((server ? wslay_event_context_server_init : wslay_event_context_client_init)(&p->c, &cb, p),
+			 0);
 	tnl_buf_init(&p->in, 1 << 21);
 	tnl_buf_init(&p->out, 1 << 21);
 	tnl_buf_init(&p->got, 1 << 21);
@@ -451,7 +456,8 @@ static int from_peer(struct peer *p, struct tnl_ws *w, struct tnl_ws_event *ev, 
 
 static void oracle_round(bool server, unsigned seed)
 {
-	static const size_t sizes[] = {0, 1, 5, 124, 125, 126, 127, 1000, 1144, 4096, 16384, 65535, 65536, 70000, 262144};
+	static const size_t sizes[] = {0,    1,	   5,	  124,	 125,	126,   127,   1000,
+				       1144, 4096, 16384, 65535, 65536, 70000, 262144};
 	struct tnl_ws *w = ws_new(server);
 	struct tnl_ws_event ev;
 	struct tnl_buf copy;
@@ -688,11 +694,16 @@ static int no_leaks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mask_is_the_naive_xor), cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_too_big),		      cmocka_unit_test(test_every_split),
-		cmocka_unit_test(test_wslay_agrees),	      cmocka_unit_test(test_output_limit),
-		cmocka_unit_test(test_ping_flood_is_bounded), cmocka_unit_test(test_pings_and_timeouts),
-		cmocka_unit_test(test_long_close_reason),     cmocka_unit_test(test_without_memory),
+	    cmocka_unit_test(test_mask_is_the_naive_xor),
+	    cmocka_unit_test(test_refusals),
+	    cmocka_unit_test(test_too_big),
+	    cmocka_unit_test(test_every_split),
+	    cmocka_unit_test(test_wslay_agrees),
+	    cmocka_unit_test(test_output_limit),
+	    cmocka_unit_test(test_ping_flood_is_bounded),
+	    cmocka_unit_test(test_pings_and_timeouts),
+	    cmocka_unit_test(test_long_close_reason),
+	    cmocka_unit_test(test_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, no_leaks);
