@@ -42,7 +42,7 @@ static uint64_t max_add(struct tnl_cc_max *m, uint64_t v, uint64_t width, uint64
 
 void tnl_cc_init(struct tnl_cc *c, size_t cwnd_max, uint64_t now)
 {
-	memset(c, 0, sizeof *c);
+	memset(c, 0, sizeof(*c));
 	c->cwnd_max = cwnd_max > TNL_CC_MIN ? cwnd_max : TNL_CC_MIN;
 	c->cwnd = TNL_CC_INITIAL < c->cwnd_max ? TNL_CC_INITIAL : c->cwnd_max;
 	c->min_rtt = c->round_min_rtt = UINT64_MAX;
@@ -147,7 +147,7 @@ static void leave_startup(struct tnl_cc *c)
 	c->hold = 1;
 	c->grow = 0;
 	c->max_extra = 0;
-	memset(c->extra.slot, 0, sizeof c->extra.slot);
+	memset(c->extra.slot, 0, sizeof(c->extra.slot));
 	c->extra.best = 0;
 	if (c->rate_known)
 		set_cwnd(c, (size_t)bytes_in(c->max_rate, base_rtt(c) + queue_goal(c)));
@@ -342,7 +342,7 @@ void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_a
 
 void tnl_bucket_init(struct tnl_bucket *b, unsigned rate)
 {
-	memset(b, 0, sizeof *b);
+	memset(b, 0, sizeof(*b));
 	if (!rate)
 		return;
 	unsigned burst = rate / 20;

@@ -23,7 +23,7 @@ size_t tnl_channel_share(const struct tnl_channel *ch, size_t other)
 
 struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t now)
 {
-	struct tnl_channel *ch = tnl_calloc(1, sizeof *ch);
+	struct tnl_channel *ch = tnl_calloc(1, sizeof(*ch));
 	if (!ch)
 		return NULL;
 	ch->cfg = *c;
@@ -86,7 +86,7 @@ void tnl_channel_make_way(struct tnl_channel *ch, size_t len)
 
 size_t tnl_channel_memory(const struct tnl_channel *ch)
 {
-	return sizeof *ch + ch->pool.used + ch->pool.kept + tnl_sendq_heap(&ch->sendq) + tnl_recvq_heap(&ch->recvq) +
+	return sizeof(*ch) + ch->pool.used + ch->pool.kept + tnl_sendq_heap(&ch->sendq) + tnl_recvq_heap(&ch->recvq) +
 	       tnl_ackq_heap(&ch->ackq);
 }
 
@@ -250,7 +250,7 @@ int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const 
 static size_t write_ack(struct tnl_channel *ch, const struct tnl_ackq_entry *e)
 {
 	struct tnl_ack a = {.type = ch->cfg.recv_type, .seq = e->seq};
-	memcpy(a.id, e->id, sizeof a.id);
+	memcpy(a.id, e->id, sizeof(a.id));
 	size_t n = tnl_ack_write((char *)ch->ack + TNL_MSG_HDR, &a);
 	seal(ch, ch->ack, TNL_MT_ACK, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
 	return TNL_MSG_HDR + n;

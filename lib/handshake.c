@@ -164,7 +164,7 @@ int tnl_hs_request_parse(const void *p, size_t n, struct tnl_hs_request *r, cons
 	const char *dummy;
 	if (!fault)
 		fault = &dummy;
-	memset(r, 0, sizeof *r);
+	memset(r, 0, sizeof(*r));
 	*fault = "HandshakeRequest";
 	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
 	if (!root)
@@ -197,7 +197,7 @@ void tnl_hs_request_fini(struct tnl_hs_request *r)
 	tnl_free(r->challenge);
 	for (int i = 0; i < r->nactions; i++)
 		tnl_free(r->actions[i].name);
-	memset(r, 0, sizeof *r);
+	memset(r, 0, sizeof(*r));
 }
 
 static void processed(struct tnl_jw *w, const char *type, int status)
@@ -338,7 +338,7 @@ int tnl_hs_response_parse(const void *p, size_t n, struct tnl_hs_response *a, co
 	const char *dummy;
 	if (!fault)
 		fault = &dummy;
-	memset(a, 0, sizeof *a);
+	memset(a, 0, sizeof(*a));
 	*fault = "HandshakeResponse";
 	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
 	if (!root)
@@ -363,7 +363,7 @@ void tnl_hs_response_fini(struct tnl_hs_response *a)
 	tnl_free(a->client_version);
 	tnl_free(a->error);
 	tnl_free(a->ciphertext);
-	memset(a, 0, sizeof *a);
+	memset(a, 0, sizeof(*a));
 }
 
 int tnl_hs_complete_write(struct tnl_buf *b, uint64_t took_ns, const char *customer_message)

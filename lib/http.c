@@ -122,7 +122,7 @@ static int header_line(struct tnl_http_head *h, const char *s, size_t n)
 		end--;
 	if (is_single(s, nlen))
 		for (size_t i = 0; i < h->nheaders; i++)
-			if (h->headers[i].nlen == nlen && !strncasecmp(h->headers[i].name, s, nlen))
+			if (h->headers[i].nlen == nlen && strncasecmp(h->headers[i].name, s, nlen) == 0)
 				return bad(h, "duplicate header");
 	if (h->nheaders == TNL_HTTP_MAX_HEADERS) {
 		h->fault = "too many headers";
@@ -444,7 +444,7 @@ static int url_port(const char *s, const char *end, struct tnl_url *u)
 {
 	uint32_t v = 0;
 
-	u->port = !strcmp(u->scheme, "https") || !strcmp(u->scheme, "wss") ? 443 : 80;
+	u->port = strcmp(u->scheme, "https") == 0 || strcmp(u->scheme, "wss") == 0 ? 443 : 80;
 	if (s == end)
 		return 0;
 	if (*s++ != ':' || s == end || end - s > 5)
@@ -498,7 +498,7 @@ int tnl_url_parse(const char *s, struct tnl_url *u, const char **fault)
 
 void tnl_url_authority(const struct tnl_url *u, char *out, size_t cap)
 {
-	bool tls = !strcmp(u->scheme, "https") || !strcmp(u->scheme, "wss");
+	bool tls = strcmp(u->scheme, "https") == 0 || strcmp(u->scheme, "wss") == 0;
 	const char *l = u->ipv6 ? "[" : "", *r = u->ipv6 ? "]" : "";
 
 	if (u->port == (tls ? 443 : 80))

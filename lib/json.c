@@ -171,7 +171,7 @@ static bool unique_small(const cJSON *o)
 {
 	for (const cJSON *a = o->child; a; a = a->next)
 		for (const cJSON *b = a->next; b; b = b->next)
-			if (!strcmp(a->string, b->string))
+			if (strcmp(a->string, b->string) == 0)
 				return false;
 	return true;
 }

@@ -24,7 +24,7 @@ int tnl_kept_put(struct tnl_kept *k, const uint8_t *p, size_t n)
 		cap = cap > CHUNK_MAX ? CHUNK_MAX : cap;
 		if (cap < n - first)
 			cap = n - first;
-		c = tnl_malloc(sizeof *c + cap);
+		c = tnl_malloc(sizeof(*c) + cap);
 		if (!c)
 			return TNL_ENOMEM;
 		c->next = NULL;
@@ -43,7 +43,7 @@ int tnl_kept_put(struct tnl_kept *k, const uint8_t *p, size_t n)
 		else
 			k->first = c;
 		k->last = c;
-		k->memory += sizeof *c + c->cap;
+		k->memory += sizeof(*c) + c->cap;
 	}
 	k->len += n;
 	return 0;
@@ -63,7 +63,7 @@ static void drop_first(struct tnl_kept *k)
 	k->first = c->next;
 	if (!k->first)
 		k->last = NULL;
-	k->memory -= sizeof *c + c->cap;
+	k->memory -= sizeof(*c) + c->cap;
 	tnl_free(c);
 }
 

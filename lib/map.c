@@ -97,7 +97,7 @@ static struct slot *find(const struct tnl_map *m, uint64_t h, const void *key, s
 		struct slot *s = &m->slots[i];
 		if (!s->key)
 			return NULL;
-		if (s->key != &gone && s->hash == h && s->klen == klen && !memcmp(s->key, key, klen))
+		if (s->key != &gone && s->hash == h && s->klen == klen && memcmp(s->key, key, klen) == 0)
 			return s;
 	}
 }

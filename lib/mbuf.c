@@ -32,7 +32,7 @@ size_t tnl_mbuf_room(const struct tnl_mbuf *m)
 
 size_t tnl_mbuf_size(const struct tnl_mbuf *m)
 {
-	return sizeof *m + class_room[m->cls];
+	return sizeof(*m) + class_room[m->cls];
 }
 
 void tnl_mpool_init(struct tnl_mpool *p, size_t kept_max)
@@ -61,7 +61,7 @@ struct tnl_mbuf *tnl_mpool_get(struct tnl_mpool *p, size_t len)
 		if (p->kept < p->kept_low)
 			p->kept_low = p->kept;
 	} else {
-		m = tnl_malloc(sizeof *m + class_room[c]);
+		m = tnl_malloc(sizeof(*m) + class_room[c]);
 		if (!m)
 			return NULL;
 		m->cls = (uint8_t)c;

@@ -69,7 +69,7 @@ static enum tnl_mtype type_of(const char *s, size_t n)
 {
 	/* The three of the data path first. */
 	for (unsigned t = TNL_MT_INPUT; t < TNL_MT_COUNT; t++)
-		if (strlen(type_names[t]) == n && !memcmp(type_names[t], s, n))
+		if (strlen(type_names[t]) == n && memcmp(type_names[t], s, n) == 0)
 			return (enum tnl_mtype)t;
 	return TNL_MT_UNKNOWN;
 }

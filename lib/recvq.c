@@ -8,7 +8,7 @@
 
 void tnl_recvq_init(struct tnl_recvq *q)
 {
-	memset(q, 0, sizeof *q);
+	memset(q, 0, sizeof(*q));
 }
 
 void tnl_recvq_fini(struct tnl_recvq *q, struct tnl_mpool *pool)
@@ -40,7 +40,7 @@ static int grow(struct tnl_recvq *q, uint64_t span)
 		size *= 2;
 	if (size == q->ring_size)
 		return 0;
-	struct tnl_mbuf **ring = tnl_calloc(size, sizeof *ring);
+	struct tnl_mbuf **ring = tnl_calloc(size, sizeof(*ring));
 	if (!ring)
 		return TNL_ENOMEM;
 	for (uint32_t i = 0; i < q->ring_size; i++)
@@ -86,7 +86,7 @@ void tnl_recvq_drop(struct tnl_recvq *q, struct tnl_mpool *pool, struct tnl_mbuf
 
 void tnl_ackq_init(struct tnl_ackq *q)
 {
-	memset(q, 0, sizeof *q);
+	memset(q, 0, sizeof(*q));
 }
 
 void tnl_ackq_fini(struct tnl_ackq *q)
@@ -104,7 +104,7 @@ bool tnl_ackq_room(struct tnl_ackq *q, uint32_t n)
 		size *= 2;
 	if (size > TNL_ACKQ_MAX)
 		return false;
-	struct tnl_ackq_entry *ring = tnl_malloc(size * sizeof *ring);
+	struct tnl_ackq_entry *ring = tnl_malloc(size * sizeof(*ring));
 	if (!ring)
 		return false;
 	for (uint32_t i = 0; i < q->count; i++)

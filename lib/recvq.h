@@ -17,7 +17,7 @@ void tnl_recvq_fini(struct tnl_recvq *q, struct tnl_mpool *pool);
 void tnl_recvq_shrink(struct tnl_recvq *q); /* when empty: gives the ring back */
 static inline size_t tnl_recvq_heap(const struct tnl_recvq *q)
 {
-	return q->ring_size * sizeof *q->ring;
+	return q->ring_size * sizeof(*q->ring);
 }
 struct tnl_mbuf *tnl_recvq_find(const struct tnl_recvq *q, int64_t seq);
 /* Copies and keeps a message (expected ≤ seq < expected + cap, not kept yet): 0, TNL_ELIMIT, TNL_ENOMEM. */
@@ -39,7 +39,7 @@ void tnl_ackq_init(struct tnl_ackq *q);
 void tnl_ackq_fini(struct tnl_ackq *q);
 static inline size_t tnl_ackq_heap(const struct tnl_ackq *q)
 {
-	return q->size * sizeof *q->ring;
+	return q->size * sizeof(*q->ring);
 }
 /* False when it is full or memory is short: the message must then not count as acknowledged. */
 bool tnl_ackq_push(struct tnl_ackq *q, const uint8_t id[16], int64_t seq);

@@ -12,7 +12,7 @@ struct tnl_seal {
 
 struct tnl_seal *tnl_seal_new(const uint8_t key64[64], bool agent)
 {
-	struct tnl_seal *s = tnl_calloc(1, sizeof *s);
+	struct tnl_seal *s = tnl_calloc(1, sizeof(*s));
 	if (!s)
 		return NULL;
 	s->out = tnl_gcm_new(agent ? key64 : key64 + 32);
@@ -21,7 +21,7 @@ struct tnl_seal *tnl_seal_new(const uint8_t key64[64], bool agent)
 		tnl_seal_free(s);
 		return NULL;
 	}
-	tnl_random(s->nonce, sizeof s->nonce);
+	tnl_random(s->nonce, sizeof(s->nonce));
 	return s;
 }
 
@@ -31,7 +31,7 @@ void tnl_seal_free(struct tnl_seal *s)
 		return;
 	tnl_gcm_free(s->out);
 	tnl_gcm_free(s->in);
-	tnl_free_wiped(s, sizeof *s);
+	tnl_free_wiped(s, sizeof(*s));
 }
 
 int tnl_seal_seal(struct tnl_seal *s, uint8_t *p, size_t n)

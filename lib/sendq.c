@@ -10,7 +10,7 @@
 
 void tnl_sendq_init(struct tnl_sendq *q)
 {
-	memset(q, 0, sizeof *q);
+	memset(q, 0, sizeof(*q));
 	tnl_list_init(&q->fresh);
 	tnl_list_init(&q->flight);
 	tnl_list_init(&q->resend);
@@ -35,7 +35,7 @@ void tnl_sendq_shrink(struct tnl_sendq *q)
 
 size_t tnl_sendq_heap(const struct tnl_sendq *q)
 {
-	return q->ring_size * sizeof *q->ring;
+	return q->ring_size * sizeof(*q->ring);
 }
 
 int tnl_sendq_make_room(struct tnl_sendq *q)
@@ -47,7 +47,7 @@ int tnl_sendq_make_room(struct tnl_sendq *q)
 	if (span < q->ring_size)
 		return 0;
 	uint32_t size = q->ring_size ? 2 * q->ring_size : RING_FIRST;
-	struct tnl_mbuf **ring = tnl_calloc(size, sizeof *ring);
+	struct tnl_mbuf **ring = tnl_calloc(size, sizeof(*ring));
 	if (!ring)
 		return TNL_ENOMEM;
 	for (int64_t s = q->base; s < q->next; s++)

@@ -18,7 +18,7 @@ const char *tnl_reset_text(uint32_t reason)
 					   "too many streams",
 					   "shutting down",
 					   "the agent lost its link and may take again what it has"};
-	return reason < sizeof text / sizeof *text ? text[reason] : "unknown reason";
+	return reason < sizeof(text) / sizeof(*text) ? text[reason] : "unknown reason";
 }
 
 static int dup_opt(const char **p)
@@ -78,7 +78,7 @@ static struct tnl_channel *make_channel(struct tnl_session *s, uint64_t now)
 struct tnl_session *tnl_session_new(const struct tnl_session_config *c, uint64_t now)
 {
 	static const struct tnl_session_cb none;
-	struct tnl_session *s = tnl_calloc(1, sizeof *s);
+	struct tnl_session *s = tnl_calloc(1, sizeof(*s));
 	if (!s)
 		return NULL;
 	s->cfg = *c;
@@ -123,9 +123,9 @@ void tnl_session_free(struct tnl_session *s)
 	const char *strings[] = {s->cfg.session_id,	  s->cfg.version,	  s->cfg.expected_type,
 				 s->cfg.session_type,	  s->cfg.properties_json, s->cfg.kms_key_id,
 				 s->cfg.customer_message, s->version_text};
-	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
+	for (size_t i = 0; i < sizeof(strings) / sizeof(*strings); i++)
 		tnl_free((void *)(uintptr_t)strings[i]);
-	tnl_free_wiped(s, sizeof *s);
+	tnl_free_wiped(s, sizeof(*s));
 }
 
 const char *tnl_session_id(const struct tnl_session *s)
@@ -230,7 +230,7 @@ void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_
 	(void)now;
 	if (tnl_session_over(s))
 		return;
-	snprintf(s->why, sizeof s->why, "%s", text ? text : "");
+	snprintf(s->why, sizeof(s->why), "%s", text ? text : "");
 	s->failed = err ? err : TNL_ECLOSED;
 	tnl_session_settle(s);
 }
@@ -337,12 +337,12 @@ void tnl_session_expire(struct tnl_session *s, uint64_t now)
 		return;
 	int rc = tnl_channel_expire(s->ch, now);
 	if (rc < 0 && rc != TNL_EAGAIN && !s->failed) {
-		snprintf(s->why, sizeof s->why, "the other end stopped answering");
+		snprintf(s->why, sizeof(s->why), "the other end stopped answering");
 		s->failed = rc;
 	}
 	if (now >= s->hs_deadline && !s->failed) {
 		s->hs_deadline = TNL_NEVER;
-		snprintf(s->why, sizeof s->why, "the handshake was not finished in time: is the %s there?",
+		snprintf(s->why, sizeof(s->why), "the handshake was not finished in time: is the %s there?",
 			 s->cfg.agent ? "client" : "agent");
 		s->failed = TNL_ETIMEOUT;
 	}

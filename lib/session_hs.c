@@ -30,7 +30,7 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 
 static int refuse(struct tnl_session *s, int err, const char *why)
 {
-	snprintf(s->why, sizeof s->why, "%s", why);
+	snprintf(s->why, sizeof(s->why), "%s", why);
 	return err;
 }
 
@@ -71,7 +71,7 @@ static int settle_mode(struct tnl_session *s, bool peer_muxes)
 {
 	s->info.mode = mode_of(s->session_type, s->properties, peer_muxes);
 	if (s->info.mode == TNL_MODE_UNKNOWN) {
-		snprintf(s->why, sizeof s->why, "unknown session type %.60s", s->session_type);
+		snprintf(s->why, sizeof(s->why), "unknown session type %.60s", s->session_type);
 		return TNL_EREFUSED;
 	}
 	if (!s->cfg.require_encryption)
@@ -118,9 +118,9 @@ static int make_request(struct tnl_session *s)
 		rc = take_str(&r->properties_json, s->cfg.properties_json);
 	if (rc == 0 && s->cfg.kms_key_id) {
 		uint8_t rnd[16];
-		char text[TNL_B64_LEN(sizeof rnd) + 1];
-		tnl_random(rnd, sizeof rnd);
-		tnl_b64(rnd, sizeof rnd, text);
+		char text[TNL_B64_LEN(sizeof(rnd)) + 1];
+		tnl_random(rnd, sizeof(rnd));
+		tnl_b64(rnd, sizeof(rnd), text);
 		r->kms = true;
 		rc = take_str(&r->kms_key_id, s->cfg.kms_key_id);
 		if (rc == 0)
@@ -197,7 +197,7 @@ static int ask_kms(struct tnl_session *s, bool generate, const uint8_t *cipherte
 static int check_response(struct tnl_session *s, const struct tnl_hs_response *a)
 {
 	if (a->session_type_status != TNL_ACTION_OK || (s->req.kms && a->kms_status != TNL_ACTION_OK)) {
-		snprintf(s->why, sizeof s->why, "the client refused the handshake's %s: %s",
+		snprintf(s->why, sizeof(s->why), "the client refused the handshake's %s: %s",
 			 a->session_type_status != TNL_ACTION_OK ? "SessionType" : "KMSEncryption",
 			 a->error ? a->error : "no reason given");
 		return TNL_EREFUSED;
@@ -215,7 +215,7 @@ static int in_response(struct tnl_session *s, const struct tnl_msg *m, uint64_t 
 	const char *fault = "";
 	int rc = tnl_hs_response_parse(m->payload, m->plen, &a, &fault);
 	if (rc) {
-		snprintf(s->why, sizeof s->why, "bad handshake response: %s", fault);
+		snprintf(s->why, sizeof(s->why), "bad handshake response: %s", fault);
 		return rc;
 	}
 	rc = check_response(s, &a);
@@ -241,7 +241,7 @@ static int send_challenge(struct tnl_session *s, const uint8_t plain[TNL_HS_CHAL
 	int rc = tnl_seal_seal(s->seal, sealed, TNL_HS_CHALLENGE);
 	tnl_buf_init(&b, TNL_HS_MAX_JSON);
 	if (rc == 0)
-		rc = tnl_hs_challenge_write(&b, sealed, sizeof sealed);
+		rc = tnl_hs_challenge_write(&b, sealed, sizeof(sealed));
 	if (rc == 0)
 		rc = tnl_out_buf(s, ptype, &b, wait_ack);
 	tnl_buf_fini(&b);
@@ -251,7 +251,7 @@ static int send_challenge(struct tnl_session *s, const uint8_t plain[TNL_HS_CHAL
 static int open_challenge(struct tnl_session *s, const struct tnl_msg *m, uint8_t plain[TNL_HS_CHALLENGE])
 {
 	uint8_t sealed[TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD + 4]; /* room for what base64 rounds up */
-	int n = tnl_hs_challenge_parse(m->payload, m->plen, sealed, sizeof sealed);
+	int n = tnl_hs_challenge_parse(m->payload, m->plen, sealed, sizeof(sealed));
 	if (n != (int)(TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD))
 		return refuse(s, TNL_ESYNTAX, "bad encryption challenge");
 	if (tnl_seal_open(s->seal, sealed, (size_t)n, plain))
@@ -266,10 +266,10 @@ static int in_challenge_answer(struct tnl_session *s, const struct tnl_msg *m, u
 	int rc = open_challenge(s, m, plain);
 	if (rc)
 		return rc;
-	if (!tnl_ct_eq(plain, s->challenge, sizeof plain))
+	if (!tnl_ct_eq(plain, s->challenge, sizeof(plain)))
 		return refuse(s, TNL_ECRYPTO, "the answer to the encryption challenge is wrong");
-	tnl_wipe(s->challenge, sizeof s->challenge);
-	tnl_wipe(plain, sizeof plain);
+	tnl_wipe(s->challenge, sizeof(s->challenge));
+	tnl_wipe(plain, sizeof(plain));
 	return send_complete(s, now);
 }
 
@@ -308,7 +308,7 @@ static int in_request(struct tnl_session *s, const struct tnl_msg *m, uint64_t n
 	const char *fault = "";
 	int rc = tnl_hs_request_parse(m->payload, m->plen, &s->req, &fault);
 	if (rc) {
-		snprintf(s->why, sizeof s->why, "bad handshake request: %s", fault);
+		snprintf(s->why, sizeof(s->why), "bad handshake request: %s", fault);
 		return rc;
 	}
 	rc = take_str(&s->peer_version, s->req.agent_version);
@@ -319,7 +319,7 @@ static int in_request(struct tnl_session *s, const struct tnl_msg *m, uint64_t n
 	if (rc)
 		return rc;
 	if (s->cfg.expected_type && strcmp(s->cfg.expected_type, s->session_type) != 0) {
-		snprintf(s->why, sizeof s->why, "the agent opened a %.40s session instead of %.40s", s->session_type,
+		snprintf(s->why, sizeof(s->why), "the agent opened a %.40s session instead of %.40s", s->session_type,
 			 s->cfg.expected_type);
 		return TNL_EREFUSED;
 	}
@@ -338,7 +338,7 @@ static int in_challenge(struct tnl_session *s, const struct tnl_msg *m)
 	int rc = open_challenge(s, m, plain);
 	if (rc == 0)
 		rc = send_challenge(s, plain, TNL_PT_ENC_CHALLENGE_RESPONSE, false);
-	tnl_wipe(plain, sizeof plain);
+	tnl_wipe(plain, sizeof(plain));
 	s->challenge_acked = rc == 0;
 	return rc;
 }
@@ -381,7 +381,7 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 		return;
 	int rc = err;
 	if (err)
-		snprintf(s->why, sizeof s->why, "KMS %s failed: %s", s->cfg.agent ? "Decrypt" : "GenerateDataKey",
+		snprintf(s->why, sizeof(s->why), "KMS %s failed: %s", s->cfg.agent ? "Decrypt" : "GenerateDataKey",
 			 err_text ? err_text : tnl_err_text(err));
 	else if (plen != 64 || (!s->cfg.agent && (clen == 0 || clen > 8192)))
 		rc = refuse(s, TNL_ECRYPTO, "KMS gave a key of the wrong length");
@@ -390,7 +390,7 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 		rc = s->seal ? 0 : TNL_ENOMEM;
 	}
 	if (rc == 0 && s->cfg.agent) {
-		tnl_random(s->challenge, sizeof s->challenge);
+		tnl_random(s->challenge, sizeof(s->challenge));
 		rc = send_challenge(s, s->challenge, TNL_PT_ENC_CHALLENGE_REQUEST, true);
 		if (rc == 0)
 			set_step(s, TNL_HS_WAIT_CHALLENGE, now);
@@ -486,7 +486,7 @@ void tnl_hs_ready(struct tnl_session *s, uint64_t now)
 void tnl_hs_fini(struct tnl_session *s)
 {
 	tnl_hs_request_fini(&s->req);
-	tnl_wipe(s->challenge, sizeof s->challenge);
+	tnl_wipe(s->challenge, sizeof(s->challenge));
 	tnl_free(s->peer_version);
 	tnl_free(s->session_type);
 	tnl_free(s->properties);

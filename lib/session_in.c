@@ -59,14 +59,14 @@ static void in_exit_code(struct tnl_session *s, const uint8_t *p, size_t n)
 	static const char lead[] = "EXIT_CODE: ";
 	char text[32];
 	char *end;
-	if (s->cfg.agent || n <= sizeof lead - 1 || n >= sizeof text || memcmp(p, lead, sizeof lead - 1) != 0) {
+	if (s->cfg.agent || n <= sizeof(lead) - 1 || n >= sizeof(text) || memcmp(p, lead, sizeof(lead) - 1) != 0) {
 		s->stats.bad_payloads++;
 		return;
 	}
 	memcpy(text, p, n);
 	text[n] = '\0';
-	long code = strtol(text + sizeof lead - 1, &end, 10);
-	if (end == text + sizeof lead - 1 || code < INT32_MIN || code > INT32_MAX) {
+	long code = strtol(text + sizeof(lead) - 1, &end, 10);
+	if (end == text + sizeof(lead) - 1 || code < INT32_MIN || code > INT32_MAX) {
 		s->stats.bad_payloads++;
 		return;
 	}
@@ -146,7 +146,7 @@ static int in_data(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 	if (s->seal_data) {
 		rc = open_payload(s, &p, &n);
 		if (rc) {
-			snprintf(s->why, sizeof s->why, "an encrypted payload does not verify");
+			snprintf(s->why, sizeof(s->why), "an encrypted payload does not verify");
 			return rc;
 		}
 	}
@@ -157,7 +157,7 @@ static int in_data(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 	else if (st && !st->fin_recv && n)
 		rc = tnl_stream_data_(st, m->ptype, p, n, now);
 	if (rc == TNL_EPROTO && !s->why[0])
-		snprintf(s->why, sizeof s->why, "the peer broke the smux protocol");
+		snprintf(s->why, sizeof(s->why), "the peer broke the smux protocol");
 	return rc;
 }
 
@@ -166,12 +166,12 @@ static int shell_without_handshake(struct tnl_session *s, uint64_t now)
 {
 	const char *want = s->cfg.expected_type;
 	if (want && strcmp(want, "Standard_Stream") != 0 && strcmp(want, "InteractiveCommands") != 0) {
-		snprintf(s->why, sizeof s->why, "the agent sent output without a handshake, which a %.40s session has",
+		snprintf(s->why, sizeof(s->why), "the agent sent output without a handshake, which a %.40s session has",
 			 want);
 		return TNL_EREFUSED;
 	}
 	if (s->cfg.require_encryption) {
-		snprintf(s->why, sizeof s->why,
+		snprintf(s->why, sizeof(s->why),
 			 "the session is not encrypted (no handshake) and require_encryption is set");
 		return TNL_EREFUSED;
 	}
@@ -243,10 +243,10 @@ static void in_channel_closed(struct tnl_session *s, const struct tnl_msg *m)
 	struct tnl_channel_closed c = {0};
 	if (tnl_channel_closed_parse(m->payload, m->plen, &c)) {
 		s->stats.bad_payloads++;
-		memset(&c, 0, sizeof c);
+		memset(&c, 0, sizeof(c));
 	}
 	s->closing = true;
-	snprintf(s->why, sizeof s->why, "%s", c.output ? c.output : "");
+	snprintf(s->why, sizeof(s->why), "%s", c.output ? c.output : "");
 	tnl_channel_closed_fini(&c);
 }
 
@@ -262,7 +262,7 @@ static void stock_agent_gone(struct tnl_session *s)
 	if (s->info.mode == TNL_MODE_BASIC || s->info.mode == TNL_MODE_SINGLE) {
 		/* Nothing marks where one connection ends and the next begins: the session goes with it. */
 		if (s->mux.single && s->mux.single->last_number >= oldest) {
-			snprintf(s->why, sizeof s->why, "%s", tnl_reset_text(TNL_RESET_DOUBT));
+			snprintf(s->why, sizeof(s->why), "%s", tnl_reset_text(TNL_RESET_DOUBT));
 			s->failed = TNL_ETRUNC;
 		}
 		return;

@@ -6,7 +6,7 @@
 
 int tnl_out_put(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, bool wait_ack, bool wait_ready)
 {
-	struct tnl_outmsg *m = tnl_malloc(sizeof *m + n);
+	struct tnl_outmsg *m = tnl_malloc(sizeof(*m) + n);
 	if (!m)
 		return TNL_ENOMEM;
 	m->ptype = ptype;
@@ -29,7 +29,7 @@ int tnl_out_flag(struct tnl_session *s, uint32_t flag)
 {
 	uint8_t p[4];
 	tnl_put_be32(p, flag);
-	return tnl_out_put(s, TNL_PT_FLAG, p, sizeof p, false, true);
+	return tnl_out_put(s, TNL_PT_FLAG, p, sizeof(p), false, true);
 }
 
 void tnl_out_clear(struct tnl_session *s)
@@ -37,7 +37,7 @@ void tnl_out_clear(struct tnl_session *s)
 	while (!tnl_list_empty(&s->outq)) {
 		struct tnl_outmsg *m = tnl_container_of(s->outq.next, struct tnl_outmsg, l);
 		tnl_list_remove(&m->l);
-		tnl_free_wiped(m, sizeof *m + m->n);
+		tnl_free_wiped(m, sizeof(*m) + m->n);
 	}
 }
 
@@ -80,7 +80,7 @@ static bool flush_one(struct tnl_session *s, struct tnl_outmsg *m, uint64_t now)
 	}
 	uint32_t ptype = m->ptype;
 	tnl_list_remove(&m->l);
-	tnl_free_wiped(m, sizeof *m + m->n);
+	tnl_free_wiped(m, sizeof(*m) + m->n);
 	tnl_hs_sent(s, ptype, now);
 	return true;
 }
@@ -132,7 +132,7 @@ void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now)
 		return; /* the API call has to do */
 	tnl_put_be32(p, flag);
 	/* An end is wanted also while the handshake hangs. */
-	int rc = tnl_out_put(s, TNL_PT_FLAG, p, sizeof p, false, s->state == TNL_SS_READY);
+	int rc = tnl_out_put(s, TNL_PT_FLAG, p, sizeof(p), false, s->state == TNL_SS_READY);
 	if (rc)
 		s->failed = rc;
 }
@@ -152,7 +152,7 @@ void tnl_session_send_size(struct tnl_session *s, unsigned cols, unsigned rows, 
 			tnl_free(m);
 		}
 	}
-	int n = snprintf(text, sizeof text, "{\"cols\":%u,\"rows\":%u}", cols, rows);
+	int n = snprintf(text, sizeof(text), "{\"cols\":%u,\"rows\":%u}", cols, rows);
 	if (tnl_out_put(s, TNL_PT_SIZE, text, (size_t)n, false, true))
 		s->failed = TNL_ENOMEM;
 }
@@ -163,7 +163,7 @@ void tnl_session_send_exit_code(struct tnl_session *s, int code, uint64_t now)
 	(void)now;
 	if (tnl_session_over(s) || !s->cfg.agent)
 		return;
-	int n = snprintf(text, sizeof text, "EXIT_CODE: %d", code);
+	int n = snprintf(text, sizeof(text), "EXIT_CODE: %d", code);
 	if (tnl_out_put(s, TNL_PT_EXIT_CODE, text, (size_t)n, false, true))
 		s->failed = TNL_ENOMEM;
 }

@@ -5,7 +5,7 @@
 
 struct tnl_stream *tnl_stream_new_(struct tnl_session *s, uint64_t now)
 {
-	struct tnl_stream *st = tnl_calloc(1, sizeof *st);
+	struct tnl_stream *st = tnl_calloc(1, sizeof(*st));
 	if (!st)
 		return NULL;
 	st->s = s;

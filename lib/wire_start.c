@@ -185,7 +185,7 @@ static bool session_id_ok(const char *s)
 {
 	size_t n = s ? strlen(s) : 0;
 
-	if (!n || n > SESSION_ID_MAX || !strcmp(s, ".") || !strcmp(s, ".."))
+	if (!n || n > SESSION_ID_MAX || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if ((uint8_t)s[i] <= 0x20 || (uint8_t)s[i] >= 0x7f || strchr("/\\?#%\"<>", s[i]))

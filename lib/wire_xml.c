@@ -17,7 +17,7 @@ struct xml {
 static bool at(struct xml *x, const char *s)
 {
 	size_t n = strlen(s);
-	return (size_t)(x->end - x->p) >= n && !memcmp(x->p, s, n);
+	return (size_t)(x->end - x->p) >= n && memcmp(x->p, s, n) == 0;
 }
 
 static bool eat(struct xml *x, const char *s)
@@ -176,7 +176,7 @@ static bool element(struct xml *x, int depth, struct tnl_buf *token, int *tokens
 	size_t nlen = name(x);
 	if (!nlen || !attributes(x))
 		return false;
-	bool wanted = depth == 1 && nlen == 10 && !memcmp(nm, "TokenValue", 10);
+	bool wanted = depth == 1 && nlen == 10 && memcmp(nm, "TokenValue", 10) == 0;
 	*tokens += wanted;
 	if (eat(x, "/>"))
 		return true;

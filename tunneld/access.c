@@ -80,11 +80,11 @@ static bool embedded(const struct canon *c, struct canon *in)
 		return false;
 	if (a[0] == 0x20 && a[1] == 0x02) { /* 6to4 */
 		*in = v4(a + 2);
-	} else if (!memcmp(a, nat64, 12) || !memcmp(a, siit, 12)) {
+	} else if (memcmp(a, nat64, 12) == 0 || memcmp(a, siit, 12) == 0) {
 		*in = v4(a + 12);
-	} else if (!memcmp(a, compat, 12) && (a[12] || a[13] || a[14])) {
+	} else if (memcmp(a, compat, 12) == 0 && (a[12] || a[13] || a[14])) {
 		*in = v4(a + 12);
-	} else if (!memcmp(a, nat64_local, 6)) { /* RFC 6052 with a prefix of 48 bits, RFC 8215 */
+	} else if (memcmp(a, nat64_local, 6) == 0) { /* RFC 6052 with a prefix of 48 bits, RFC 8215 */
 		const uint8_t p[4] = {a[6], a[7], a[9], a[10]};
 		*in = v4(p);
 	} else {

@@ -15,11 +15,11 @@ const char *td_addr_str(const struct td_addr *a, char out[TD_ADDR_STR])
 	char ip[INET6_ADDRSTRLEN] = "?", scope[IF_NAMESIZE + 1] = "";
 	switch (a->len ? a->sa.sa_family : AF_UNSPEC) {
 	case AF_INET:
-		inet_ntop(AF_INET, &a->in.sin_addr, ip, sizeof ip);
+		inet_ntop(AF_INET, &a->in.sin_addr, ip, sizeof(ip));
 		snprintf(out, TD_ADDR_STR, "%s:%u", ip, ntohs(a->in.sin_port));
 		break;
 	case AF_INET6:
-		inet_ntop(AF_INET6, &a->in6.sin6_addr, ip, sizeof ip);
+		inet_ntop(AF_INET6, &a->in6.sin6_addr, ip, sizeof(ip));
 		if (a->in6.sin6_scope_id && if_indextoname(a->in6.sin6_scope_id, scope + 1))
 			scope[0] = '%';
 		snprintf(out, TD_ADDR_STR, "[%s%s]:%u", ip, scope, ntohs(a->in6.sin6_port));
@@ -36,17 +36,17 @@ const char *td_addr_str(const struct td_addr *a, char out[TD_ADDR_STR])
 
 bool td_addr_literal(const char *host, uint16_t port, struct td_addr *out)
 {
-	memset(out, 0, sizeof *out);
+	memset(out, 0, sizeof(*out));
 	if (inet_pton(AF_INET, host, &out->in.sin_addr) == 1) {
 		out->in.sin_family = AF_INET;
 		out->in.sin_port = htons(port);
-		out->len = sizeof out->in;
+		out->len = sizeof(out->in);
 		return true;
 	}
 	char ip[INET6_ADDRSTRLEN];
 	const char *pc = strchr(host, '%');
 	size_t n = pc ? (size_t)(pc - host) : strlen(host);
-	if (n >= sizeof ip)
+	if (n >= sizeof(ip))
 		return false;
 	memcpy(ip, host, n);
 	ip[n] = '\0';
@@ -59,7 +59,7 @@ bool td_addr_literal(const char *host, uint16_t port, struct td_addr *out)
 	}
 	out->in6.sin6_family = AF_INET6;
 	out->in6.sin6_port = htons(port);
-	out->len = sizeof out->in6;
+	out->len = sizeof(out->in6);
 	return true;
 }
 
@@ -84,7 +84,7 @@ bool td_have_ipv6(void)
 	if (have < 0) {
 		struct sockaddr_in6 lo = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 		int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		have = fd >= 0 && bind(fd, (struct sockaddr *)&lo, sizeof lo) == 0;
+		have = fd >= 0 && bind(fd, (struct sockaddr *)&lo, sizeof(lo)) == 0;
 		if (fd >= 0)
 			close(fd);
 	}
@@ -110,11 +110,11 @@ static int parse_unix(const char *path, struct td_addr *out, const char **fault)
 		*fault = "path of the unix socket is empty";
 		return -1;
 	}
-	if (n >= sizeof out->un.sun_path) {
+	if (n >= sizeof(out->un.sun_path)) {
 		*fault = "path of the unix socket is longer than 107 bytes";
 		return -1;
 	}
-	memset(out, 0, sizeof *out);
+	memset(out, 0, sizeof(*out));
 	out->un.sun_family = AF_UNIX;
 	memcpy(out->un.sun_path, path, n + 1);
 	out->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1);
@@ -157,7 +157,7 @@ int td_addr_parse(const char *s, struct td_addr *out, int max, const char **faul
 		s++;
 		n -= 2;
 	}
-	if (n >= sizeof host) {
+	if (n >= sizeof(host)) {
 		*fault = "address must be numeric, localhost or *";
 		return -1;
 	}
@@ -191,12 +191,12 @@ void td_fd_nonblock(int fd)
 void td_fd_nodelay(int fd)
 {
 	int on = 1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on a unix socket: fine */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* fails on a unix socket: fine */
 }
 
 void td_fd_rst_close(int fd)
 {
 	struct linger l = {.l_onoff = 1, .l_linger = 0};
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
 	close(fd);
 }

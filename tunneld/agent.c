@@ -48,7 +48,7 @@ static void agent_memory_free(void *arg)
 
 struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
 {
-	struct td_agent *a = tnl_calloc(1, sizeof *a);
+	struct td_agent *a = tnl_calloc(1, sizeof(*a));
 
 	if (!a) {
 		snprintf(why, cap, "out of memory");
@@ -121,7 +121,7 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 		return -1;
 	}
 	struct td_aws *old = a->aws;
-	bool same = aws == old && !strcmp(id, a->instance_id);
+	bool same = aws == old && strcmp(id, a->instance_id) == 0;
 	tnl_free(a->instance_id);
 	a->aws = aws;
 	a->instance_id = id;
@@ -259,7 +259,7 @@ static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 
 	tnl_jw_key(w, "counters");
 	tnl_jw_obj(w);
-	for (size_t i = 0; i < sizeof c / sizeof c[0]; i++)
+	for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++)
 		tnl_jw_kvi(w, c[i].key, (int64_t)c[i].value);
 	tnl_jw_end_obj(w);
 }

@@ -27,12 +27,12 @@ static void set_state(struct ag_control *c, enum ag_control_state st)
 static void trouble(struct td_agent *a, const char *what, const char *why)
 {
 	struct ag_control *c = &a->control;
-	bool known = !strncmp(c->last_error, why, sizeof c->last_error - 1);
+	bool known = strncmp(c->last_error, why, sizeof(c->last_error) - 1) == 0;
 
 	if (known && c->warned_at && a->loop->now - c->warned_at < WARN_EVERY)
 		return;
 	c->warned_at = a->loop->now;
-	snprintf(c->last_error, sizeof c->last_error, "%s", why);
+	snprintf(c->last_error, sizeof(c->last_error), "%s", why);
 	td_warn(AG_MOD, NULL, "control channel %s, trying again instance=%s endpoint=%s error=\"%s\"", what,
 		a->instance_id, td_aws_endpoint(a->aws, "ssmmessages"), why);
 }
@@ -133,7 +133,7 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 	struct ag_control *c = &a->control;
 	char text[200];
 
-	snprintf(text, sizeof text, "%s (close code %u)", why && *why ? why : tnl_err_text(err), code);
+	snprintf(text, sizeof(text), "%s (close code %u)", why && *why ? why : tnl_err_text(err), code);
 	td_wslink_free(c->link);
 	c->link = NULL;
 	td_backoff_up(&c->backoff, a->loop->now - c->up_at);
@@ -245,7 +245,7 @@ static int task_message(const struct ag_task *t, struct tnl_buf *frame)
 				    .created_ms = t->a->loop->wall_ms,
 				    .payload = tnl_buf_data(&payload),
 				    .plen = (uint32_t)tnl_buf_len(&payload)};
-		memcpy(m.id, t->message_id, sizeof m.id);
+		memcpy(m.id, t->message_id, sizeof(m.id));
 		uint8_t *p = tnl_buf_reserve(frame, TNL_MSG_HDR + m.plen);
 		if (p) {
 			tnl_buf_commit(frame, tnl_msg_encode(p, &m));
@@ -285,7 +285,7 @@ static void task_send(void *arg)
 
 void ag_task_add(struct td_agent *a, const char *session_id, const char *status, const char *output)
 {
-	struct ag_task *t = tnl_calloc(1, sizeof *t);
+	struct ag_task *t = tnl_calloc(1, sizeof(*t));
 
 	if (!t)
 		return;
@@ -325,7 +325,7 @@ void ag_tasks_acknowledged(struct td_agent *a, const char *message_id)
 	tnl_list_foreach_safe(it, &a->tasks)
 	{
 		struct ag_task *t = tnl_container_of(it, struct ag_task, node);
-		if (!memcmp(t->message_id, id, sizeof id)) {
+		if (memcmp(t->message_id, id, sizeof(id)) == 0) {
 			ag_ledger_del(a->ledger, t->session_id);
 			task_free(t);
 		}
@@ -335,8 +335,8 @@ void ag_tasks_acknowledged(struct td_agent *a, const char *message_id)
 
 bool ag_task_pending(const struct td_agent *a, const char *session_id)
 {
-	tnl_list_foreach(it, &a->tasks) if (!strcmp(tnl_container_of(it, struct ag_task, node)->session_id,
-						    session_id)) return true;
+	tnl_list_foreach(it, &a->tasks) if (strcmp(tnl_container_of(it, struct ag_task, node)->session_id,
+						   session_id) == 0) return true;
 	return false;
 }
 

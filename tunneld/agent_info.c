@@ -39,7 +39,7 @@ static void local_address(char *out, size_t cap)
 		    (i->ifa_flags & IFF_LOOPBACK))
 			continue;
 		struct sockaddr_in in;
-		memcpy(&in, i->ifa_addr, sizeof in);
+		memcpy(&in, i->ifa_addr, sizeof(in));
 		inet_ntop(AF_INET, &in.sin_addr, out, (socklen_t)cap);
 		break;
 	}
@@ -62,11 +62,11 @@ static void platform(struct ag_info *i)
 	char line[256];
 	FILE *f = fopen("/etc/os-release", "re");
 
-	snprintf(i->platform, sizeof i->platform, "Linux");
-	snprintf(i->version, sizeof i->version, "0");
-	while (f && fgets(line, sizeof line, f)) {
-		os_value(line, "NAME=", i->platform, sizeof i->platform);
-		os_value(line, "VERSION_ID=", i->version, sizeof i->version);
+	snprintf(i->platform, sizeof(i->platform), "Linux");
+	snprintf(i->version, sizeof(i->version), "0");
+	while (f && fgets(line, sizeof(line), f)) {
+		os_value(line, "NAME=", i->platform, sizeof(i->platform));
+		os_value(line, "VERSION_ID=", i->version, sizeof(i->version));
 	}
 	if (f)
 		fclose(f);
@@ -94,8 +94,8 @@ static void send_info(void *arg)
 
 	if (i->call)
 		return;
-	local_address(i->address, sizeof i->address);
-	if (gethostname(i->computer, sizeof i->computer - 1))
+	local_address(i->address, sizeof(i->address));
+	if (gethostname(i->computer, sizeof(i->computer) - 1))
 		i->computer[0] = '\0';
 	tnl_buf_init(&b, 4096);
 	tnl_jw_init(&w, &b);
@@ -125,7 +125,7 @@ static void send_info(void *arg)
 
 struct ag_info *ag_info_new(struct td_agent *a)
 {
-	struct ag_info *i = tnl_calloc(1, sizeof *i);
+	struct ag_info *i = tnl_calloc(1, sizeof(*i));
 
 	if (!i)
 		return NULL;

@@ -21,20 +21,20 @@ static void on_decrypted(void *ctx, const struct td_aws_reply *r)
 	s->kms = NULL;
 	if (r->err) {
 		char why[300];
-		snprintf(why, sizeof why, "kms:Decrypt: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
+		snprintf(why, sizeof(why), "kms:Decrypt: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
 			 r->text && *r->text ? ": " : "", r->text ? r->text : "");
 		failed(s, r->err, why);
 		return;
 	}
 	const char *text = tnl_json_get_str(r->json, "Plaintext");
-	int n = text ? tnl_unb64(text, strlen(text), key, sizeof key) : TNL_ESYNTAX;
+	int n = text ? tnl_unb64(text, strlen(text), key, sizeof(key)) : TNL_ESYNTAX;
 	if (n == KEY_LEN) {
 		tnl_session_kms_result(td_pump_session(s->pump), 0, key, KEY_LEN, NULL, 0, NULL, s->a->loop->now);
 		td_pump_kick(s->pump);
 	} else {
 		failed(s, TNL_ESYNTAX, "kms:Decrypt: the answer holds no key of 64 bytes");
 	}
-	tnl_wipe(key, sizeof key);
+	tnl_wipe(key, sizeof(key));
 }
 
 static int request_body(const struct ag_session *s, const struct tnl_kms_request *r, struct tnl_buf *b)

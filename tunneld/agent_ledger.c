@@ -56,9 +56,9 @@ static bool write_all(int fd, const uint8_t *p, size_t n)
 static void compact(struct ag_ledger *l)
 {
 	struct tnl_buf all;
-	char tmp[sizeof l->path + 8];
+	char tmp[sizeof(l->path) + 8];
 
-	snprintf(tmp, sizeof tmp, "%s.new", l->path);
+	snprintf(tmp, sizeof(tmp), "%s.new", l->path);
 	tnl_buf_init(&all, FILE_LIMIT);
 	tnl_list_foreach(it, &l->a->sessions)
 	    tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_session, node)->start.session_id);
@@ -137,7 +137,7 @@ static void read_back(struct ag_ledger *l)
 	size_t it = 0, n;
 
 	if (f && ids && fstat(fileno(f), &st) == 0 && st.st_size <= FILE_LIMIT)
-		while (fgets(text, sizeof text, f))
+		while (fgets(text, sizeof(text), f))
 			if (strchr(text, '\n')) { /* a torn last line is no id */
 				text[strcspn(text, "\n")] = '\0';
 				line(ids, text);
@@ -146,7 +146,7 @@ static void read_back(struct ag_ledger *l)
 		fclose(f);
 	while (ids && tnl_map_next(ids, &it, &key, &n)) {
 		char id[LINE_MAX_];
-		snprintf(id, sizeof id, "%.*s", (int)n, (const char *)key);
+		snprintf(id, sizeof(id), "%.*s", (int)n, (const char *)key);
 		td_info(AG_MOD, id, "session of the last run is reported as ended");
 		ag_task_add(l->a, id, AG_FAILED, "the agent was restarted");
 	}
@@ -157,13 +157,13 @@ struct ag_ledger *ag_ledger_new(struct td_agent *a)
 {
 	if (!a->cfg->state_dir)
 		return NULL;
-	struct ag_ledger *l = tnl_calloc(1, sizeof *l);
+	struct ag_ledger *l = tnl_calloc(1, sizeof(*l));
 	if (!l)
 		return NULL;
 	l->a = a;
 	l->fd = -1;
 	tnl_buf_init(&l->pending, 1 << 20);
-	if (snprintf(l->path, sizeof l->path, "%s/agent-sessions", a->cfg->state_dir) >= (int)sizeof l->path) {
+	if (snprintf(l->path, sizeof(l->path), "%s/agent-sessions", a->cfg->state_dir) >= (int)sizeof(l->path)) {
 		tnl_free(l);
 		return NULL;
 	}

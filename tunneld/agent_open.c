@@ -45,7 +45,7 @@ static void failed(struct ag_open *o, const char *why)
 {
 	/* `why` may lie in what cancel frees. */
 	char text[300];
-	snprintf(text, sizeof text, "%s", why);
+	snprintf(text, sizeof(text), "%s", why);
 	finish(o, &(struct ag_open_result){.why = text});
 }
 
@@ -115,9 +115,9 @@ static void link_closed(void *ctx, int err, uint16_t code, int http_status, cons
 	struct ag_open_result r = {.why = text};
 
 	if (http_status)
-		snprintf(text, sizeof text, "WebSocket refused with HTTP status %d: %s", http_status, why);
+		snprintf(text, sizeof(text), "WebSocket refused with HTTP status %d: %s", http_status, why);
 	else
-		snprintf(text, sizeof text, "WebSocket: %s", why && *why ? why : tnl_err_text(err));
+		snprintf(text, sizeof(text), "WebSocket: %s", why && *why ? why : tnl_err_text(err));
 	r.over = o->session_id && why && strstr(why, OVER_TEXT);
 	r.refused = http_status >= 400 && http_status < 500;
 	finish(o, &r);
@@ -137,7 +137,7 @@ static void dial(struct ag_open *o, const struct tnl_sigv4_keys *keys)
 		return;
 	}
 	tnl_buf_init(&url, 4096);
-	tnl_buf_puts(&url, !strcmp(u.scheme, "http") ? "ws" : "wss");
+	tnl_buf_puts(&url, strcmp(u.scheme, "http") == 0 ? "ws" : "wss");
 	tnl_buf_puts(&url, strstr(endpoint, "://"));
 	put_path(o, &url);
 	tnl_buf_puts(&url, o->session_id ? "?role=publish_subscribe" : "?role=subscribe&stream=input");
@@ -210,9 +210,9 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 		return;
 	}
 	if (!r->err && r->status == 201)
-		snprintf(text, sizeof text, "the answer holds no token");
+		snprintf(text, sizeof(text), "the answer holds no token");
 	else
-		describe(r, text, sizeof text);
+		describe(r, text, sizeof(text));
 	res.over = o->session_id && says(r, OVER_TEXT);
 	res.refused =
 	    (r->err == TNL_EREFUSED || r->err == TNL_EAUTH) && r->status >= 400 && r->status < 500 && r->status != 429;

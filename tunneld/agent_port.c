@@ -118,7 +118,7 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 		return;
 	}
 	n = n < ADDRS_MAX ? n : ADDRS_MAX;
-	memcpy(fit, addrs, (size_t)n * sizeof *fit);
+	memcpy(fit, addrs, (size_t)n * sizeof(*fit));
 	n = td_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->s->host, fit, n, &first);
 	if (!n) {
 		a->n.denied++;
@@ -141,7 +141,7 @@ static void port_open(struct ag_session *s, struct tnl_stream *st)
 		refuse_stream(s, st, TNL_RESET_LIMIT, "as many connections as max_streams allows are open");
 		return;
 	}
-	x = tnl_calloc(1, sizeof *x);
+	x = tnl_calloc(1, sizeof(*x));
 	if (!x) {
 		refuse_stream(s, st, TNL_RESET_LIMIT, "the agent is out of memory");
 		return;

@@ -34,7 +34,7 @@ struct ag_session *ag_session_find(const struct td_agent *a, const char *id)
 	tnl_list_foreach(it, &a->sessions)
 	{
 		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
-		if (!strcmp(s->start.session_id, id))
+		if (strcmp(s->start.session_id, id) == 0)
 			return s;
 	}
 	return NULL;
@@ -116,7 +116,7 @@ static void begin_end(struct ag_session *s, const char *status, const char *outp
 		return;
 	set_state(s, AG_S_ENDING);
 	s->status = status;
-	snprintf(s->output, sizeof s->output, "%s", output);
+	snprintf(s->output, sizeof(s->output), "%s", output);
 	s->end_by = s->a->loop->now + wait;
 	td_timer_stop(&s->retry);
 	td_timer_in(&s->end_timer, 0);
@@ -128,7 +128,7 @@ void ag_session_end(struct ag_session *s, const char *status, const char *fmt, .
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	begin_end(s, status, text, ACK_WAIT);
 }
@@ -316,10 +316,11 @@ static const struct td_pump_cb pump_cb = {
 
 const struct ag_plugin *ag_plugin_for(const struct td_agent *a, const struct tnl_start *start, char *why, size_t cap)
 {
-	if (!strcmp(start->session_type, "Port"))
+	if (strcmp(start->session_type, "Port") == 0)
 		return &ag_port_plugin;
-	if (!strcmp(start->session_type, "Standard_Stream") || !strcmp(start->session_type, "InteractiveCommands") ||
-	    !strcmp(start->session_type, "NonInteractiveCommands")) {
+	if (strcmp(start->session_type, "Standard_Stream") == 0 ||
+	    strcmp(start->session_type, "InteractiveCommands") == 0 ||
+	    strcmp(start->session_type, "NonInteractiveCommands") == 0) {
 		if (ag_cfg(a)->shell)
 			return &ag_shell_plugin;
 		snprintf(why, cap, "shells are off at this agent (shell = yes and shell_user turn them on)");
@@ -333,8 +334,8 @@ static bool make_pump(struct ag_session *s)
 {
 	const struct td_agent_config *c = ag_cfg(s->a);
 	const char *type = s->start.session_type;
-	bool port = !strcmp(type, "Port"),
-	     terminal = !strcmp(type, "Standard_Stream") || !strcmp(type, "InteractiveCommands");
+	bool port = strcmp(type, "Port") == 0,
+	     terminal = strcmp(type, "Standard_Stream") == 0 || strcmp(type, "InteractiveCommands") == 0;
 	struct tnl_session_config sc = {
 	    .agent = true,
 	    .session_id = s->start.session_id,
@@ -370,14 +371,14 @@ static void refuse(struct td_agent *a, const struct tnl_start *start, const char
 static struct ag_session *session_new(struct td_agent *a, const struct ag_plugin *plugin, struct tnl_start *start)
 {
 	const struct td_agent_config *c = ag_cfg(a);
-	struct ag_session *s = tnl_calloc(1, sizeof *s);
+	struct ag_session *s = tnl_calloc(1, sizeof(*s));
 
 	if (!s)
 		return NULL;
 	s->a = a;
 	s->plugin = plugin;
 	s->start = *start;
-	memset(start, 0, sizeof *start);
+	memset(start, 0, sizeof(*start));
 	s->target = tnl_strdup(a->instance_id);
 	s->started_at = a->loop->now;
 	tnl_list_init(&s->streams);
@@ -402,7 +403,7 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 		td_debug(AG_MOD, start->session_id, "session has ended already, start ignored");
 		return;
 	}
-	const struct ag_plugin *plugin = ag_plugin_for(a, start, why, sizeof why);
+	const struct ag_plugin *plugin = ag_plugin_for(a, start, why, sizeof(why));
 	if (a->draining) {
 		refuse(a, start, "the agent is stopping");
 		return;
@@ -427,7 +428,7 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 	td_info(AG_MOD, s->start.session_id, "session starts type=%s document=%s owner=%s", s->start.session_type,
 		s->start.document_name ? s->start.document_name : "",
 		s->start.session_owner ? s->start.session_owner : "");
-	if (s->plugin->init && !s->plugin->init(s, why, sizeof why))
+	if (s->plugin->init && !s->plugin->init(s, why, sizeof(why)))
 		ag_session_end(s, AG_FAILED, "%s", why);
 	else if (!make_pump(s))
 		ag_session_end(s, AG_FAILED, "the agent is out of memory");

@@ -94,7 +94,7 @@ static bool shell_init(struct ag_session *s, char *why, size_t cap)
 	struct tnl_json *j = props ? tnl_json_parse(props, strlen(props)) : NULL;
 	const struct tnl_json *os = tnl_json_iget(j, "linux");
 	const char *command = text_of(os, "commands");
-	struct ag_shell *h = tnl_calloc(1, sizeof *h);
+	struct ag_shell *h = tnl_calloc(1, sizeof(*h));
 	bool ok = h != NULL;
 
 	if (h) {
@@ -139,7 +139,7 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 		td_pump_refuse(s->pump, st, TNL_RESET_LIMIT);
 		return;
 	}
-	h->child = td_spawn(s->a->loop, &sp, &fds, on_exited, s, why, sizeof why);
+	h->child = td_spawn(s->a->loop, &sp, &fds, on_exited, s, why, sizeof(why));
 	if (!h->child) {
 		refuse(s, st, why);
 		return;

@@ -18,7 +18,7 @@ int td_usage(const struct td_command *cmd, const char *fmt, ...)
 static const struct td_arg *find_long(const struct td_arg *args, size_t n, const char *s, size_t len)
 {
 	for (size_t i = 0; i < n; i++)
-		if (args[i].name && strlen(args[i].name) == len && !memcmp(args[i].name, s, len))
+		if (args[i].name && strlen(args[i].name) == len && memcmp(args[i].name, s, len) == 0)
 			return &args[i];
 	return NULL;
 }
@@ -92,15 +92,15 @@ int td_args(const struct td_command *cmd, int argc, char **argv, const struct td
 	for (int i = 1; i < argc; i++) {
 		char *w = argv[i];
 		int r = 0;
-		if (!strcmp(w, "--help") || !strcmp(w, "-h")) {
+		if (strcmp(w, "--help") == 0 || strcmp(w, "-h") == 0) {
 			fputs(cmd->help, stdout);
 			return -1 - TD_EXIT_OK;
 		}
-		if (!strcmp(w, "--version") || !strcmp(w, "-V")) {
+		if (strcmp(w, "--version") == 0 || strcmp(w, "-V") == 0) {
 			puts("tunneld " TUNNELD_VERSION);
 			return -1 - TD_EXIT_OK;
 		}
-		if (!strcmp(w, "--")) {
+		if (strcmp(w, "--") == 0) {
 			for (i++; i < argc; i++)
 				argv[++operands] = argv[i];
 			break;

@@ -10,7 +10,7 @@ void td_session_grant_fini(struct td_session_grant *g)
 	if (g->token)
 		tnl_free_wiped(g->token, strlen(g->token));
 	tnl_free(g->stream_url);
-	memset(g, 0, sizeof *g);
+	memset(g, 0, sizeof(*g));
 }
 
 static int dup_of(const struct tnl_json *j, const char *key, char **out)
@@ -23,7 +23,7 @@ static int dup_of(const struct tnl_json *j, const char *key, char **out)
 
 int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g)
 {
-	memset(g, 0, sizeof *g);
+	memset(g, 0, sizeof(*g));
 	if (dup_of(j, "SessionId", &g->session_id) || dup_of(j, "TokenValue", &g->token) ||
 	    dup_of(j, "StreamUrl", &g->stream_url)) {
 		td_session_grant_fini(g);
@@ -59,11 +59,11 @@ int td_start_session_body(struct tnl_buf *b, const char *target, const char *doc
 		if (host)
 			one(&w, "host", host);
 		if (port) {
-			snprintf(num, sizeof num, "%u", port);
+			snprintf(num, sizeof(num), "%u", port);
 			one(&w, "portNumber", num);
 		}
-		if (port && strcmp(document, "AWS-StartSSHSession")) {
-			snprintf(num, sizeof num, "%u", local_port);
+		if (port && strcmp(document, "AWS-StartSSHSession") != 0) {
+			snprintf(num, sizeof(num), "%u", local_port);
 			one(&w, "localPortNumber", num);
 		}
 		if (command) {

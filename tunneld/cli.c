@@ -18,7 +18,7 @@ void td_cli_say(const struct td_cli *c, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	tnl_buf_init(&b, 8192);
 	tnl_escape(&b, text, strlen(text), false);
@@ -29,10 +29,10 @@ void td_cli_say(const struct td_cli *c, const char *fmt, ...)
 
 int td_cli_code(int err, const char *type)
 {
-	if (err == TNL_EAUTH || !strcmp(type, "ExpiredTokenException") ||
-	    !strcmp(type, "UnrecognizedClientException") || !strcmp(type, "InvalidSignatureException"))
+	if (err == TNL_EAUTH || strcmp(type, "ExpiredTokenException") == 0 ||
+	    strcmp(type, "UnrecognizedClientException") == 0 || strcmp(type, "InvalidSignatureException") == 0)
 		return TD_EXIT_CREDENTIALS;
-	if (!strcmp(type, "TargetNotConnected"))
+	if (strcmp(type, "TargetNotConnected") == 0)
 		return TD_EXIT_NOT_CONNECTED;
 	if (err == TNL_EREFUSED || err == TNL_ECLOSED) /* closed before it was ready: the far end does not want it */
 		return TD_EXIT_REFUSED;
@@ -41,7 +41,7 @@ int td_cli_code(int err, const char *type)
 
 int td_cli_open(struct td_cli *c, const char *command, const char *path, bool verbose)
 {
-	memset(c, 0, sizeof *c);
+	memset(c, 0, sizeof(*c));
 	c->command = command;
 	c->code = -1;
 	char *file = td_config_find(path);
@@ -64,14 +64,14 @@ int td_cli_open(struct td_cli *c, const char *command, const char *path, bool ve
 static const struct td_tunnel_config *by_name(const struct td_tunnel_config *v, int n, const char *name)
 {
 	for (int i = 0; i < n; i++)
-		if (!strcmp(v[i].name, name))
+		if (strcmp(v[i].name, name) == 0)
 			return &v[i];
 	return NULL;
 }
 
 static bool is_id(const char *s)
 {
-	return !strncmp(s, "i-", 2) || !strncmp(s, "mi-", 3) || !strncmp(s, "ecs:", 4);
+	return strncmp(s, "i-", 2) == 0 || strncmp(s, "mi-", 3) == 0 || strncmp(s, "ecs:", 4) == 0;
 }
 
 /* A target that no section names: the same keys with their defaults. */
@@ -81,7 +81,7 @@ const struct td_tunnel_config *td_cli_defaults(struct td_cli *c, const char *id)
 	for (const char *p = id; *p; p++)
 		if ((unsigned char)*p <= ' ' || *p == ';' || *p == '#')
 			return NULL;
-	if (snprintf(text, sizeof text, "[alias command-line]\ntarget = %s\n", id) >= (int)sizeof text)
+	if (snprintf(text, sizeof(text), "[alias command-line]\ntarget = %s\n", id) >= (int)sizeof(text))
 		return NULL;
 	c->made = td_config_parse(text, "command line", ".", 0, NULL);
 	return c->made && c->made->fwd.naliases ? &c->made->fwd.aliases[0] : NULL;
@@ -103,7 +103,7 @@ int td_cli_target(struct td_cli *c, const char *name)
 			   c->cfg->path ? c->cfg->path : "a configuration (none was found; name one with -c)");
 		return TD_EXIT_USAGE;
 	}
-	c->aws = td_aws_new(c->loop, aws, why, sizeof why);
+	c->aws = td_aws_new(c->loop, aws, why, sizeof(why));
 	if (!c->aws) {
 		td_cli_say(c, "%s", why);
 		return TD_EXIT_USAGE;

@@ -53,8 +53,8 @@ static bool patient(const struct td_client *c)
 
 static bool throttled(const struct td_aws_reply *r)
 {
-	return !strncmp(r->type, "Throttl", 7) || !strcmp(r->type, "TooManyRequestsException") ||
-	       !strcmp(r->type, "RequestLimitExceeded") || r->status >= 500;
+	return strncmp(r->type, "Throttl", 7) == 0 || strcmp(r->type, "TooManyRequestsException") == 0 ||
+	       strcmp(r->type, "RequestLimitExceeded") == 0 || r->status >= 500;
 }
 
 static bool check_grant(struct td_client *c)
@@ -63,7 +63,7 @@ static bool check_grant(struct td_client *c)
 	char why[300];
 
 	if (!td_aws_stream_url_ok(c->cfg.aws, c->grant.stream_url, &fault)) {
-		snprintf(why, sizeof why, "StreamUrl refused: %s (allow its host with stream_hosts)", fault);
+		snprintf(why, sizeof(why), "StreamUrl refused: %s (allow its host with stream_hosts)", fault);
 		td_client_failed_(c, TNL_EREFUSED, "", why);
 		return false;
 	}
@@ -99,14 +99,14 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 	if (r->err) {
 		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
 		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CRED_NEEDS_LOGIN;
-		bool away = network || !strcmp(r->type, "TargetNotConnected");
+		bool away = network || strcmp(r->type, "TargetNotConnected") == 0;
 		if ((away && patient(c)) || throttled(r)) {
 			td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
 				r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
 			later(c, call_start, td_backoff_next(&c->backoff));
 			return;
 		}
-		snprintf(why, sizeof why, "StartSession: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
+		snprintf(why, sizeof(why), "StartSession: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
 			 r->text && r->text[0] ? ": " : "", r->text ? r->text : "");
 		td_client_failed_(c, r->err, r->type, why);
 		return;
@@ -145,7 +145,7 @@ static void link_failed(struct td_client *c, const char *why)
 	c->link = NULL;
 	if (!c->was_linked && !patient(c)) {
 		char text[300];
-		snprintf(text, sizeof text, "data channel: %s", why);
+		snprintf(text, sizeof(text), "data channel: %s", why);
 		td_client_failed_(c, TNL_EUNREACH, "", text);
 		return;
 	}
@@ -161,8 +161,8 @@ static void link_closed(void *ctx, int err, uint16_t code, int http_status, cons
 	char text[256], status[32] = "";
 
 	if (http_status)
-		snprintf(status, sizeof status, " (HTTP status %d)", http_status);
-	snprintf(text, sizeof text, "%s%s", why && why[0] ? why : tnl_err_text(err), status);
+		snprintf(status, sizeof(status), " (HTTP status %d)", http_status);
+	snprintf(text, sizeof(text), "%s%s", why && why[0] ? why : tnl_err_text(err), status);
 	td_wslink_free(c->link);
 	link_failed(c, text);
 }
@@ -281,7 +281,7 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 
 	c->call = NULL;
 	c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CRED_NEEDS_LOGIN;
-	if (r->err == TNL_EREFUSED && !strcmp(r->type, "DoesNotExistException")) {
+	if (r->err == TNL_EREFUSED && strcmp(r->type, "DoesNotExistException") == 0) {
 		session_over(c, TNL_ECLOSED, "the session does not exist any more");
 		return;
 	}
@@ -338,7 +338,7 @@ static bool copy_command(struct td_client *c, const char *const *command)
 	size_t n = 0;
 	while (command && command[n])
 		n++;
-	char **v = tnl_calloc(n + 1, sizeof *v);
+	char **v = tnl_calloc(n + 1, sizeof(*v));
 	if (!v)
 		return false;
 	for (size_t i = 0; i < n; i++)
@@ -370,7 +370,7 @@ struct td_client *td_client_new(struct td_loop *l, const struct td_client_config
 				void *ctx)
 {
 	uint8_t u[16];
-	struct td_client *c = tnl_calloc(1, sizeof *c);
+	struct td_client *c = tnl_calloc(1, sizeof(*c));
 
 	if (!c)
 		return NULL;

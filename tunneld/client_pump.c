@@ -61,7 +61,7 @@ static void pump_closed(void *ctx, int err, const char *text)
 	}
 	if (!c->was_ready) {
 		char why[400];
-		snprintf(why, sizeof why, "session: %s", text[0] ? text : tnl_err_text(err));
+		snprintf(why, sizeof(why), "session: %s", text[0] ? text : tnl_err_text(err));
 		td_client_failed_(c, err, "", why);
 		return;
 	}
@@ -104,8 +104,8 @@ static void on_data_key(void *ctx, const struct td_aws_reply *r)
 	uint8_t plain[128], cipher[8192];
 	const char *p = r->err ? NULL : tnl_json_get_str(r->json, "Plaintext");
 	const char *e = r->err ? NULL : tnl_json_get_str(r->json, "CiphertextBlob");
-	int pn = p ? tnl_unb64(p, strlen(p), plain, sizeof plain) : -1;
-	int en = e ? tnl_unb64(e, strlen(e), cipher, sizeof cipher) : -1;
+	int pn = p ? tnl_unb64(p, strlen(p), plain, sizeof(plain)) : -1;
+	int en = e ? tnl_unb64(e, strlen(e), cipher, sizeof(cipher)) : -1;
 
 	c->kms = NULL;
 	if (pn == 64 && en > 0)
@@ -115,7 +115,7 @@ static void on_data_key(void *ctx, const struct td_aws_reply *r)
 				       r->err && r->text && r->text[0] ? r->text
 								       : "GenerateDataKey gave no 64-byte key",
 				       c->loop->now);
-	tnl_wipe(plain, sizeof plain);
+	tnl_wipe(plain, sizeof(plain));
 	td_pump_kick(c->pump);
 }
 

@@ -62,7 +62,7 @@ static bool section(const char *spec, int i, const char *target, struct tnl_buf 
 	char copy[1024], *f[4], *p = copy;
 	int n = 0;
 
-	if (snprintf(copy, sizeof copy, "%s", spec) >= (int)sizeof copy)
+	if (snprintf(copy, sizeof(copy), "%s", spec) >= (int)sizeof(copy))
 		return false;
 	while (p && n < 4) {
 		char *next = field(p, &f[n]);
@@ -80,11 +80,11 @@ static bool section(const char *spec, int i, const char *target, struct tnl_buf 
 	tnl_buf_printf(out, "[tunnel forward-%d]\ntarget = %s\nport = %s\n", i + 1, target, port);
 	if (listen[0] == '/')
 		tnl_buf_printf(out, "listen = unix:%s\n", listen);
-	else if (!*bind || !strcmp(bind, "*"))
+	else if (!*bind || strcmp(bind, "*") == 0)
 		tnl_buf_printf(out, "listen = *:%s\n", listen);
 	else
 		tnl_buf_printf(out, strchr(bind, ':') ? "listen = [%s]:%s\n" : "listen = %s:%s\n", bind, listen);
-	if (strcmp(host, "localhost") && strcmp(host, "127.0.0.1") && strcmp(host, "::1"))
+	if (strcmp(host, "localhost") != 0 && strcmp(host, "127.0.0.1") != 0 && strcmp(host, "::1") != 0)
 		tnl_buf_printf(out, "host = %s\n", host);
 	return true;
 }
@@ -158,7 +158,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	for (int i = 0; i < made->fwd.ntunnels; i++)
 		td_aws_config_inherit(&made->fwd.tunnels[i].aws, aws);
 	td_log_setup(verbose ? TNL_LOG_DEBUG : TNL_LOG_INFO, k.cli.cfg->log_format);
-	k.f = td_forwarder_new(k.cli.loop, made, why, sizeof why);
+	k.f = td_forwarder_new(k.cli.loop, made, why, sizeof(why));
 	if (!k.f) {
 		td_cli_say(&k.cli, "%s", why);
 		return TD_EXIT_RUNTIME;

@@ -83,7 +83,7 @@ static void serve_waiting(struct plugin *k)
 				return;
 			td_fd_rst_close(k->waiting[0]);
 		}
-		memmove(k->waiting, k->waiting + 1, (size_t)--k->nwaiting * sizeof k->waiting[0]);
+		memmove(k->waiting, k->waiting + 1, (size_t)--k->nwaiting * sizeof(k->waiting[0]));
 	}
 	for (int i = 0; i < k->nlisteners; i++)
 		td_listener_pause(k->listeners[i], false);
@@ -112,7 +112,7 @@ static int listen_on(struct plugin *k, const char *text, bool must)
 		td_cli_say(&k->cli, "cannot listen on %s: %s", text, fault);
 		return -1;
 	}
-	struct td_listener *l = td_listen(k->cli.loop, &a, on_accept, k, why, sizeof why);
+	struct td_listener *l = td_listen(k->cli.loop, &a, on_accept, k, why, sizeof(why));
 	if (!l) {
 		if (must)
 			line("Cannot perform start session: %s\n", why);
@@ -130,22 +130,22 @@ static void start_port(struct plugin *k)
 	char text[300], chosen[8];
 	struct td_addr a;
 
-	if (kind && !strcmp(kind, "unix")) {
-		snprintf(text, sizeof text, "unix:%s", path ? path : "");
+	if (kind && strcmp(kind, "unix") == 0) {
+		snprintf(text, sizeof(text), "unix:%s", path ? path : "");
 		if (listen_on(k, text, true) < 0) {
 			td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
 			return;
 		}
 		printf("Unix socket %s opened for sessionId %s.\n", path, session_id(k));
 	} else {
-		snprintf(text, sizeof text, "127.0.0.1:%s", port && *port ? port : "0");
+		snprintf(text, sizeof(text), "127.0.0.1:%s", port && *port ? port : "0");
 		if (listen_on(k, text, true) < 0) {
 			td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
 			return;
 		}
 		td_listener_addr(k->listeners[0], &a);
-		snprintf(chosen, sizeof chosen, "%u", ntohs(a.in.sin_port));
-		snprintf(text, sizeof text, "[::1]:%s", chosen); /* localhost is both */
+		snprintf(chosen, sizeof(chosen), "%u", ntohs(a.in.sin_port));
+		snprintf(text, sizeof(text), "[::1]:%s", chosen); /* localhost is both */
 		listen_on(k, text, false);
 		printf("Port %s opened for sessionId %s.\n", chosen, session_id(k));
 	}
@@ -346,7 +346,7 @@ static void cleanup(void *arg)
 /* The StartSession answer: from the variable that argv[1] names, which is removed at once, or argv[1] itself. */
 static int take_grant(const char *arg, struct td_session_grant *g)
 {
-	char *env = !strncmp(arg, "AWS_SSM_START_SESSION_RESPONSE", 30) ? getenv(arg) : NULL;
+	char *env = strncmp(arg, "AWS_SSM_START_SESSION_RESPONSE", 30) == 0 ? getenv(arg) : NULL;
 	const char *text = env ? env : arg;
 	struct tnl_json *j = tnl_json_parse(text, strlen(text));
 	int r = j ? td_session_grant_parse(j, g) : TNL_ESYNTAX;
@@ -382,7 +382,7 @@ static int open_aws(struct plugin *k, int argc, char **argv)
 		a.profile = argv[4];
 	if (argc > 6 && argv[6][0])
 		a.ssm_endpoint = argv[6];
-	k->cli.aws = td_aws_new(k->cli.loop, &a, why, sizeof why);
+	k->cli.aws = td_aws_new(k->cli.loop, &a, why, sizeof(why));
 	if (!k->cli.aws) {
 		line("Cannot perform start session: %s\n", why);
 		return TD_EXIT_USAGE;
@@ -399,7 +399,7 @@ int td_plugin_main(int argc, char **argv)
 		puts("\nThe Session Manager plugin was installed successfully. Use the AWS CLI to start a session.\n");
 		return TD_EXIT_OK;
 	}
-	if (argc == 2 && !strcmp(argv[1], "--version")) {
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
 		puts(TNL_CLIENT_VERSION);
 		return TD_EXIT_OK;
 	}

@@ -15,8 +15,8 @@ __attribute__((format(printf, 4, 0))) static void note(struct td_cfg_parse *p, i
 						       va_list ap)
 {
 	char text[1024];
-	vsnprintf(text, sizeof text, fmt, ap);
-	p->notes = td_cfg_grow(p->notes, (size_t)(p->nnotes + 1) * sizeof *p->notes);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	p->notes = td_cfg_grow(p->notes, (size_t)(p->nnotes + 1) * sizeof(*p->notes));
 	p->notes[p->nnotes] = (struct td_note){line, p->nnotes, warning, td_cfg_dup(text, strlen(text))};
 	p->nnotes++;
 	p->nerrors += !warning;
@@ -47,7 +47,7 @@ static int by_line(const void *a, const void *b)
 static void print_notes(struct td_cfg_parse *p, FILE *errors)
 {
 	if (p->nnotes)
-		qsort(p->notes, (size_t)p->nnotes, sizeof *p->notes, by_line);
+		qsort(p->notes, (size_t)p->nnotes, sizeof(*p->notes), by_line);
 	for (int i = 0; i < p->nnotes; i++) {
 		const struct td_note *n = &p->notes[i];
 		if (errors && n->line)
@@ -86,7 +86,7 @@ void *td_sec_base(struct td_config *c, enum td_section kind, int index, bool aws
 int td_sec_line(const struct td_sec_rec *s, const char *key)
 {
 	for (int i = 0; i < td_nopts; i++)
-		if (td_opt_in(&td_opts[i], s->kind) && !strcmp(td_opts[i].key, key))
+		if (td_opt_in(&td_opts[i], s->kind) && strcmp(td_opts[i].key, key) == 0)
 			return s->key_line[i];
 	return 0;
 }
@@ -172,10 +172,10 @@ static bool overlap(const struct td_addr *a, const struct td_addr *b)
 	case AF_INET6:
 		return a->in6.sin6_port && a->in6.sin6_port == b->in6.sin6_port &&
 		       a->in6.sin6_scope_id == b->in6.sin6_scope_id &&
-		       (!memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, 16) ||
+		       (memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, 16) == 0 ||
 			IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&b->in6.sin6_addr));
 	default:
-		return !strcmp(a->un.sun_path, b->un.sun_path);
+		return strcmp(a->un.sun_path, b->un.sun_path) == 0;
 	}
 }
 
@@ -218,7 +218,7 @@ static void check_twins(struct td_cfg_parse *p, int k)
 		const struct td_sec_rec *o = &p->secs[j];
 		if ((s->kind == TD_SEC_TUNNEL && o->kind == TD_SEC_ALIAS) ||
 		    (s->kind == TD_SEC_ALIAS && o->kind == TD_SEC_TUNNEL)) {
-			if (!strcmp(s->name, o->name))
+			if (strcmp(s->name, o->name) == 0)
 				td_cfg_error(p, s->line, "the name %s is taken already, on line %d", s->name, o->line);
 		}
 		if ((s->kind != TD_SEC_USER && s->kind != TD_SEC_INSTANCE) ||
@@ -228,7 +228,7 @@ static void check_twins(struct td_cfg_parse *p, int k)
 						       : p->c->gw.instances[s->index].access_key_id;
 		const char *b = o->kind == TD_SEC_USER ? p->c->gw.users[o->index].access_key_id
 						       : p->c->gw.instances[o->index].access_key_id;
-		if (a && b && !strcmp(a, b))
+		if (a && b && strcmp(a, b) == 0)
 			td_cfg_error(p, td_sec_line(s, "access_key_id"),
 				     "access_key_id %s is taken already, on line %d", a,
 				     td_sec_line(o, "access_key_id"));
@@ -317,7 +317,7 @@ static void defaults(struct td_cfg_parse *p)
 {
 	static const enum td_section single[] = {TD_SEC_TUNNELD, TD_SEC_AGENT, TD_SEC_GATEWAY};
 	p->c->aws.use_fips = p->c->aws.use_dualstack = p->c->agent.aws.use_fips = p->c->agent.aws.use_dualstack = -1;
-	for (size_t i = 0; i < sizeof single / sizeof *single; i++)
+	for (size_t i = 0; i < sizeof(single) / sizeof(*single); i++)
 		for (int k = 0; k < td_nopts; k++)
 			if (td_opt_in(&td_opts[k], single[i]) && td_opts[k].dflt)
 				td_value_set(p, 0, &td_opts[k], td_sec_base(p->c, single[i], 0, false),
@@ -327,7 +327,7 @@ static void defaults(struct td_cfg_parse *p)
 static struct td_config *parse(const char *text, size_t len, const char *name, const char *dir, unsigned roles,
 			       const struct stat *st, FILE *errors)
 {
-	struct td_cfg_parse p = {.c = td_cfg_alloc(sizeof *p.c),
+	struct td_cfg_parse p = {.c = td_cfg_alloc(sizeof(*p.c)),
 				 .file = name,
 				 .dir = dir,
 				 .files_are_errors = roles & TD_ROLE_FILES};

@@ -61,7 +61,7 @@ static void take_file(struct td_cfg_parse *p, const struct td_sec_rec *s, const 
 {
 	const struct td_opt *o = NULL;
 	for (int i = 0; i < td_nopts && !o; i++)
-		if (td_opt_in(&td_opts[i], s->kind) && !strcmp(td_opts[i].key, key) && s->key_line[i])
+		if (td_opt_in(&td_opts[i], s->kind) && strcmp(td_opts[i].key, key) == 0 && s->key_line[i])
 			o = &td_opts[i];
 	*out = (struct pem){0};
 	if (!o)
@@ -98,7 +98,7 @@ static void try_tls(struct td_cfg_parse *p, struct tnl_tls_config *t, const stru
 {
 	char text[256] = "";
 	t->unix_time = unix_time;
-	struct tnl_tls_ctx *ctx = tnl_tls_ctx_new(t, text, sizeof text);
+	struct tnl_tls_ctx *ctx = tnl_tls_ctx_new(t, text, sizeof(text));
 	if (!ctx)
 		td_cfg_error(p, blame->line, "%s: %s: %s", key, blame->path, text);
 	tnl_tls_ctx_free(ctx);

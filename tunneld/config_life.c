@@ -77,7 +77,7 @@ static bool same_section(enum td_section kind, const void *a, const void *b, con
 
 bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b)
 {
-	return !strcmp(a->name, b->name) && same_section(TD_SEC_TUNNEL, a, b, &a->aws, &b->aws);
+	return strcmp(a->name, b->name) == 0 && same_section(TD_SEC_TUNNEL, a, b, &a->aws, &b->aws);
 }
 
 bool td_config_same(const struct td_config *a, const struct td_config *b)
@@ -119,9 +119,9 @@ char *td_config_find(const char *arg)
 	if (env && *env)
 		return td_cfg_dup(env, strlen(env));
 	if (xdg && *xdg == '/')
-		snprintf(path, sizeof path, "%s/tunneld/tunneld.ini", xdg);
+		snprintf(path, sizeof(path), "%s/tunneld/tunneld.ini", xdg);
 	else
-		snprintf(path, sizeof path, "%s/.config/tunneld/tunneld.ini", home ? home : "");
+		snprintf(path, sizeof(path), "%s/.config/tunneld/tunneld.ini", home ? home : "");
 	if ((home || xdg) && !access(path, F_OK))
 		return td_cfg_dup(path, strlen(path));
 	if (!access("/etc/tunneld/tunneld.ini", F_OK))

@@ -145,7 +145,7 @@ const struct td_opt td_opts[] = {
 	OPT(TD_IN(INSTANCE), "secret_access_key", ID, I(secret_access_key), NULL, 0, 0, NULL, TD_F_REQUIRED | TD_F_SECRET, "secret of access_key_id"),
 };
 /* clang-format on */
-const int td_nopts = (int)(sizeof td_opts / sizeof td_opts[0]);
+const int td_nopts = (int)(sizeof(td_opts) / sizeof(td_opts[0]));
 
 const char *td_opt_type_text(const struct td_opt *o)
 {

@@ -44,7 +44,7 @@ static int new_object(struct td_config *c, enum td_section kind, const char *nam
 		bool alias = kind == TD_SEC_ALIAS;
 		void *v = alias ? c->fwd.aliases : c->fwd.tunnels;
 		int *n = alias ? &c->fwd.naliases : &c->fwd.ntunnels;
-		struct td_tunnel_config *t = append(&v, n, sizeof *t);
+		struct td_tunnel_config *t = append(&v, n, sizeof(*t));
 		*(alias ? &c->fwd.aliases : &c->fwd.tunnels) = v;
 		t->name = td_cfg_dup(name, strlen(name));
 		t->line = line;
@@ -54,7 +54,7 @@ static int new_object(struct td_config *c, enum td_section kind, const char *nam
 	}
 	case TD_SEC_USER: {
 		void *v = c->gw.users;
-		struct td_user_config *u = append(&v, &c->gw.nusers, sizeof *u);
+		struct td_user_config *u = append(&v, &c->gw.nusers, sizeof(*u));
 		c->gw.users = v;
 		u->name = td_cfg_dup(name, strlen(name));
 		u->line = line;
@@ -62,7 +62,7 @@ static int new_object(struct td_config *c, enum td_section kind, const char *nam
 	}
 	case TD_SEC_INSTANCE: {
 		void *v = c->gw.instances;
-		struct td_instance_config *u = append(&v, &c->gw.ninstances, sizeof *u);
+		struct td_instance_config *u = append(&v, &c->gw.ninstances, sizeof(*u));
 		c->gw.instances = v;
 		u->id = td_cfg_dup(name, strlen(name));
 		u->line = line;
@@ -102,12 +102,12 @@ static void open_section(struct reader *r, char *header)
 		name += strlen(name);
 	}
 	for (int k = 0; k < p->nsecs; k++)
-		if (p->secs[k].kind == (enum td_section)i && !strcmp(p->secs[k].name, name)) {
+		if (p->secs[k].kind == (enum td_section)i && strcmp(p->secs[k].name, name) == 0) {
 			td_cfg_error(p, r->line, "section [%s%s%s] is there already, on line %d", header,
 				     *name ? " " : "", name, p->secs[k].line);
 			break;
 		}
-	p->secs = td_cfg_grow(p->secs, (size_t)(p->nsecs + 1) * sizeof *p->secs);
+	p->secs = td_cfg_grow(p->secs, (size_t)(p->nsecs + 1) * sizeof(*p->secs));
 	struct td_sec_rec *s = &p->secs[p->nsecs++];
 	*s = (struct td_sec_rec){.kind = (enum td_section)i,
 				 .line = r->line,
@@ -178,7 +178,7 @@ static void unknown_key(struct td_cfg_parse *p, int line, const char *key)
 	for (int i = 0; i < td_nopts; i++) {
 		const struct td_opt *o = &td_opts[i];
 		if (!td_opt_in(o, p->cur->kind)) {
-			if (!where && !strcmp(o->key, key))
+			if (!where && strcmp(o->key, key) == 0)
 				where = td_sections[__builtin_ctz(o->in)].word;
 			continue;
 		}
@@ -202,7 +202,7 @@ static int on_key(void *user, const char *section, const char *key, const char *
 	struct td_cfg_parse *p = r->p;
 	(void)section; /* cut at 49 bytes by inih; ours is p->cur */
 	r->pending = 0;
-	if (r->long_value && !strcmp(value, "\1"))
+	if (r->long_value && strcmp(value, "\1") == 0)
 		value = r->long_value;
 	if (p->skipping)
 		return 1;
@@ -323,7 +323,7 @@ static char *next_line(char *out, int num, void *stream)
 void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len)
 {
 	struct reader r = {.p = p, .at = text, .end = text + len};
-	if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3))
+	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
 		r.at += 3;
 	(void)ini_parse_stream(next_line, &r, on_key, &r); /* its number of the first error says less than ours */
 	check_pending(&r);

@@ -23,7 +23,7 @@ static long number(const char *s, size_t n, long max)
 static const char *parse_ports(const char *s, struct td_rule *r)
 {
 	size_t n = strlen(s), lo_len = strcspn(s, "-");
-	if (!strcmp(s, "*")) {
+	if (strcmp(s, "*") == 0) {
 		r->port_lo = 1;
 		r->port_hi = 65535;
 		return NULL;
@@ -56,7 +56,7 @@ static const char *parse_cidr(char *s, bool brackets, struct td_rule *r)
 		return v6 ? "the prefix length is not a number from 0 to 128"
 			  : "the prefix length is not a number from 0 to 32";
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	if (v6 && bits >= 96 && !memcmp(r->cidr.addr, mapped, 12)) {
+	if (v6 && bits >= 96 && memcmp(r->cidr.addr, mapped, 12) == 0) {
 		memmove(r->cidr.addr, r->cidr.addr + 12, 4);
 		memset(r->cidr.addr + 4, 0, 12);
 		v6 = false;
@@ -120,7 +120,7 @@ bool td_rules_parse(struct td_cfg_parse *p, int line, const char *key, const cha
 {
 	bool ok = true;
 	out->set = true;
-	if (!*value || !strcmp(value, "none"))
+	if (!*value || strcmp(value, "none") == 0)
 		return true;
 	for (const char *s = value;;) {
 		s += strspn(s, " \t");
@@ -136,7 +136,7 @@ bool td_rules_parse(struct td_cfg_parse *p, int line, const char *key, const cha
 			td_cfg_error(p, line, "%s = %.*s: %s", key, (int)len, s, fault);
 			ok = false;
 		} else {
-			out->v = td_cfg_grow(out->v, (size_t)(out->n + 1) * sizeof *out->v);
+			out->v = td_cfg_grow(out->v, (size_t)(out->n + 1) * sizeof(*out->v));
 			out->v[out->n++] = r;
 		}
 		if (!s[n])

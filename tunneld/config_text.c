@@ -44,8 +44,8 @@ static bool is_loopback(const char *authority)
 	struct in_addr v4;
 	size_t n = strcspn(authority, ":");
 	char host[64];
-	snprintf(host, sizeof host, "%.*s", (int)n, authority);
-	return !strcmp(host, "localhost") || !strncmp(authority, "[::1]", 5) ||
+	snprintf(host, sizeof(host), "%.*s", (int)n, authority);
+	return strcmp(host, "localhost") == 0 || strncmp(authority, "[::1]", 5) == 0 ||
 	       (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
 }
 
@@ -55,14 +55,14 @@ static const char *check_url(const char *value, size_t *len)
 	while (n && value[n - 1] == '/')
 		n--;
 	*len = n;
-	bool https = !strncmp(value, "https://", 8);
+	bool https = strncmp(value, "https://", 8) == 0;
 	if (!https && strncmp(value, "http://", 7) != 0)
 		return "wants https://HOST[:PORT]";
 	const char *host = value + (https ? 8 : 7);
 	if (host > value + n)
 		return "the host is missing";
 	char copy[512];
-	if (n - (size_t)(host - value) >= sizeof copy)
+	if (n - (size_t)(host - value) >= sizeof(copy))
 		return "is too long";
 	memcpy(copy, host, n - (size_t)(host - value));
 	copy[n - (size_t)(host - value)] = '\0';
@@ -77,14 +77,16 @@ static const char *check_url(const char *value, size_t *len)
 
 static const char *check_proxy(const char *value)
 {
-	if (!strcmp(value, "none"))
+	if (strcmp(value, "none") == 0)
 		return NULL;
-	const char *s = !strncmp(value, "http://", 7) ? value + 7 : !strncmp(value, "https://", 8) ? value + 8 : NULL;
+	const char *s = strncmp(value, "http://", 7) == 0    ? value + 7
+			: strncmp(value, "https://", 8) == 0 ? value + 8
+							     : NULL;
 	if (!s)
 		return "wants http://[USER:PASSWORD@]HOST:PORT or none";
 	const char *at = strrchr(s, '@');
 	char copy[512];
-	snprintf(copy, sizeof copy, "%s", at ? at + 1 : s);
+	snprintf(copy, sizeof(copy), "%s", at ? at + 1 : s);
 	size_t n = strlen(copy);
 	if (n && copy[n - 1] == '/')
 		copy[n - 1] = '\0';
@@ -113,7 +115,7 @@ const char *td_cfg_check_text(enum td_opt_type type, const char *v, size_t *len)
 	case TD_T_PROXY:
 		return check_proxy(v);
 	case TD_T_STORE:
-		return !strncmp(v, "sqlite:", 7) && v[7] ? NULL : "wants sqlite:PATH";
+		return strncmp(v, "sqlite:", 7) == 0 && v[7] ? NULL : "wants sqlite:PATH";
 	default:
 		return NULL;
 	}

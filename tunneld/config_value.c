@@ -72,7 +72,7 @@ int td_parse_duration(const char *s, uint64_t *ns)
 		uint64_t ns;
 	} units[] = {{"ms", 1000000ull}, {"s", 1000000000ull}, {"m", 60000000000ull}, {"h", 3600000000000ull}};
 	uint64_t sum = 0, last = UINT64_MAX;
-	if (!strcmp(s, "0")) {
+	if (strcmp(s, "0") == 0) {
 		*ns = 0;
 		return 0;
 	}
@@ -83,7 +83,7 @@ int td_parse_duration(const char *s, uint64_t *ns)
 			return TNL_ESYNTAX;
 		for (i = 0; i < 4; i++) {
 			size_t n = strlen(units[i].unit);
-			if (!strncmp(s, units[i].unit, n) && !isalpha((unsigned char)s[n])) {
+			if (strncmp(s, units[i].unit, n) == 0 && !isalpha((unsigned char)s[n])) {
 				s += n;
 				break;
 			}
@@ -147,7 +147,7 @@ static bool list_parse(struct td_cfg_parse *p, int line, const char *key, const 
 			td_cfg_error(p, line, "%s: an entry of the list is empty", key);
 			ok = false;
 		} else {
-			out->v = td_cfg_grow(out->v, (size_t)(out->n + 1) * sizeof *out->v);
+			out->v = td_cfg_grow(out->v, (size_t)(out->n + 1) * sizeof(*out->v));
 			out->v[out->n++] = td_cfg_dup(s, len);
 		}
 		if (!s[n])
@@ -166,7 +166,7 @@ static bool parse_listen(struct td_cfg_parse *p, int line, const struct td_opt *
 		struct td_addr got[4];
 		const char *fault = "not an address";
 		char *s = list.v[i];
-		if (!strncmp(s, "unix:", 5) && s[5] != '/' && s[5]) {
+		if (strncmp(s, "unix:", 5) == 0 && s[5] != '/' && s[5]) {
 			char *path = td_cfg_path(p->dir, s + 5);
 			size_t len = strlen(path) + 6;
 			char *full = td_cfg_alloc(len);
@@ -181,8 +181,8 @@ static bool parse_listen(struct td_cfg_parse *p, int line, const struct td_opt *
 			ok = false;
 			continue;
 		}
-		addrs = td_cfg_grow(addrs, (size_t)(n + k) * sizeof *addrs);
-		memcpy(addrs + n, got, (size_t)k * sizeof *addrs);
+		addrs = td_cfg_grow(addrs, (size_t)(n + k) * sizeof(*addrs));
+		memcpy(addrs + n, got, (size_t)k * sizeof(*addrs));
 		n += k;
 	}
 	if (n > LISTEN_MAX) {
@@ -292,7 +292,7 @@ static int word_index(const char *words, const char *value)
 	size_t len = strlen(value);
 	for (int i = 0;; i++) {
 		size_t n = strcspn(words, "|");
-		if (n == len && !memcmp(words, value, n))
+		if (n == len && memcmp(words, value, n) == 0)
 			return i;
 		if (!words[n])
 			return -1;
@@ -304,9 +304,9 @@ static int yes_no(const char *v)
 {
 	static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false", "off", "0"};
 	for (int i = 0; i < 4; i++) {
-		if (!strcasecmp(v, yes[i]))
+		if (strcasecmp(v, yes[i]) == 0)
 			return 1;
-		if (!strcasecmp(v, no[i]))
+		if (strcasecmp(v, no[i]) == 0)
 			return 0;
 	}
 	return -1;
@@ -316,12 +316,12 @@ static bool set_session(struct td_cfg_parse *p, int line, const struct td_opt *o
 			const char *value)
 {
 	uint64_t n;
-	bool pool = !strncmp(value, "pool", 4) && (value[4] == ' ' || value[4] == '\t');
+	bool pool = strncmp(value, "pool", 4) == 0 && (value[4] == ' ' || value[4] == '\t');
 	const char *s = pool ? value + 4 + strspn(value + 4, " \t") : value;
 	t->pool = 1;
-	if (!strcmp(value, "shared")) {
+	if (strcmp(value, "shared") == 0) {
 		t->session = TD_SESSION_SHARED;
-	} else if (!strcmp(value, "per-connection")) {
+	} else if (strcmp(value, "per-connection") == 0) {
 		t->session = TD_SESSION_PER_CONNECTION;
 	} else if (pool && td_cfg_digits(&s, &n) && !*s && n >= o->lo && n <= o->hi) {
 		t->session = TD_SESSION_POOL;
@@ -464,7 +464,7 @@ bool td_value_same(const struct td_opt *o, const void *a, const void *b)
 		return *(const unsigned *)x == *(const unsigned *)y;
 	default: {
 		const char *s = *(char *const *)x, *t = *(char *const *)y;
-		return s == t || (s && t && !strcmp(s, t));
+		return s == t || (s && t && strcmp(s, t) == 0);
 	}
 	}
 }

@@ -84,7 +84,7 @@ static void on_timer(void *arg)
 
 struct td_conn *conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *ctx)
 {
-	struct td_conn *c = tnl_calloc(1, sizeof *c);
+	struct td_conn *c = tnl_calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
 	c->l = l;
@@ -109,8 +109,8 @@ void conn_set_fd(struct td_conn *c, int fd, const struct td_addr *peer)
 	td_addr_str(peer, c->peer_str);
 	if (peer->sa.sa_family != AF_UNIX) {
 		td_fd_nodelay(fd);
-		setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
-		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+		setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	}
 	ev_io_set(&c->rd, fd, EV_READ);
 	ev_io_set(&c->wr, fd, EV_WRITE);
@@ -143,7 +143,7 @@ void conn_end(struct td_conn *c, int err, const char *fmt, ...)
 	c->end = err;
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(c->why, sizeof c->why, fmt, ap);
+	vsnprintf(c->why, sizeof(c->why), fmt, ap);
 	va_end(ap);
 	conn_set_state(c, CONN_END);
 	td_timer_stop(&c->timer);
@@ -285,7 +285,7 @@ static void discard(struct td_conn *c)
 {
 	uint8_t junk[16384];
 	ssize_t r;
-	while ((r = conn_fd_read(c, junk, sizeof junk)) > 0) {
+	while ((r = conn_fd_read(c, junk, sizeof(junk))) > 0) {
 		c->discarded += (size_t)r;
 		if (c->discarded > DISCARD_MAX)
 			break;

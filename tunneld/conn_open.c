@@ -20,7 +20,7 @@ void conn_opening_free(struct td_conn *c)
 	td_resolve_cancel(op->resolve);
 	td_dial_cancel(op->dial);
 	tnl_buf_fini(&op->head);
-	tnl_free_wiped(op, sizeof *op);
+	tnl_free_wiped(op, sizeof(*op));
 }
 
 static void tell_ready(void *arg)
@@ -113,18 +113,18 @@ static void tls_failed(struct td_conn *c, struct tnl_tls *t, int err)
 static void proxy_ask(struct td_conn *c)
 {
 	struct conn_opening *op = c->op;
-	char cred[400], b64[TNL_B64_LEN(sizeof cred) + 1];
+	char cred[400], b64[TNL_B64_LEN(sizeof(cred)) + 1];
 	bool v6 = strchr(op->host, ':') != NULL;
 	char authority[300];
-	snprintf(authority, sizeof authority, v6 ? "[%s]:%u" : "%s:%u", op->host, op->port);
+	snprintf(authority, sizeof(authority), v6 ? "[%s]:%u" : "%s:%u", op->host, op->port);
 	tnl_buf_printf(&c->stage, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\n", authority, authority,
 		       TUNNELD_VERSION);
 	if (op->proxy.user[0]) {
-		int n = snprintf(cred, sizeof cred, "%s:%s", op->proxy.user, op->proxy.password);
+		int n = snprintf(cred, sizeof(cred), "%s:%s", op->proxy.user, op->proxy.password);
 		tnl_b64((const uint8_t *)cred, (size_t)n, b64);
 		tnl_buf_printf(&c->stage, "Proxy-Authorization: Basic %s\r\n", b64);
-		tnl_wipe(cred, sizeof cred);
-		tnl_wipe(b64, sizeof b64);
+		tnl_wipe(cred, sizeof(cred));
+		tnl_wipe(b64, sizeof(b64));
 	}
 	tnl_buf_puts(&c->stage, "\r\n");
 	conn_set_state(c, CONN_PROXY);
@@ -268,7 +268,7 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, const struct td_conn_cb *cb, void *ctx)
 {
 	struct td_conn *c = conn_new(l, cb, ctx);
-	struct conn_opening *op = c ? tnl_calloc(1, sizeof *op) : NULL;
+	struct conn_opening *op = c ? tnl_calloc(1, sizeof(*op)) : NULL;
 	if (!op) {
 		tnl_free(c);
 		return NULL;
@@ -276,15 +276,15 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, co
 	uint64_t timeout = o->timeout_ns ? o->timeout_ns : OPEN_TIMEOUT;
 	c->op = op;
 	tnl_buf_init(&op->head, TNL_HTTP_HEAD_MAX);
-	snprintf(op->host, sizeof op->host, "%s", o->host);
+	snprintf(op->host, sizeof(op->host), "%s", o->host);
 	op->port = o->port;
-	snprintf(c->peer_str, sizeof c->peer_str, "%.100s:%u", op->host, op->port);
+	snprintf(c->peer_str, sizeof(c->peer_str), "%.100s:%u", op->host, op->port);
 	if (o->proxy) {
 		op->has_proxy = true;
 		op->proxy = *o->proxy;
 	}
 	if (o->tls && !o->plain)
-		snprintf(op->tls_name, sizeof op->tls_name, "%s", o->tls_name ? o->tls_name : o->host);
+		snprintf(op->tls_name, sizeof(op->tls_name), "%s", o->tls_name ? o->tls_name : o->host);
 	if (o->tls)
 		c->tls_ctx = tnl_tls_ctx_ref(o->tls);
 	if (op->has_proxy && op->proxy.tls && !o->tls) {
@@ -311,7 +311,7 @@ static void accepted_begin(void *arg)
 struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
 				 const struct td_conn_cb *cb, void *ctx)
 {
-	struct td_addr peer = {.len = sizeof peer.ss};
+	struct td_addr peer = {.len = sizeof(peer.ss)};
 	struct td_conn *c = conn_new(l, cb, ctx);
 	if (!c) {
 		td_fd_rst_close(fd);

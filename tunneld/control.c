@@ -35,9 +35,9 @@ static int socket_addr(const char *dir, int dir_fd, struct td_addr *a)
 {
 	char path[512];
 	const char *fault;
-	int n = snprintf(path, sizeof path, "unix:%s/control.sock", dir);
+	int n = snprintf(path, sizeof(path), "unix:%s/control.sock", dir);
 	if (n < 0 || n > 100)
-		snprintf(path, sizeof path, "unix:/proc/self/fd/%d/control.sock", dir_fd);
+		snprintf(path, sizeof(path), "unix:/proc/self/fd/%d/control.sock", dir_fd);
 	return td_addr_parse(path, a, 1, &fault) == 1 ? 0 : -1;
 }
 
@@ -75,7 +75,7 @@ static void on_out(struct ev_loop *ev, ev_io *w, int events)
 static void answer(struct client *k)
 {
 	ev_io_stop(k->c->l->ev, &k->in);
-	if (!strcmp(k->request, "status"))
+	if (strcmp(k->request, "status") == 0)
 		k->c->status(k->c->ctx, &k->reply);
 	else
 		tnl_buf_puts(&k->reply, "{\"error\":\"unknown request\"}");
@@ -130,7 +130,7 @@ struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control
 				  size_t cap)
 {
 	struct td_addr a;
-	struct td_control *c = tnl_calloc(1, sizeof *c);
+	struct td_control *c = tnl_calloc(1, sizeof(*c));
 	if (!c) {
 		snprintf(why, cap, "out of memory");
 		return NULL;
@@ -205,7 +205,7 @@ char *td_control_ask(const char *dir, const char *request, int timeout_ms)
 	if (dir_fd >= 0 && !socket_addr(dir, dir_fd, &a))
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && !connect(fd, &a.sa, a.len)) {
-		int n = snprintf(line, sizeof line, "%s\n", request);
+		int n = snprintf(line, sizeof(line), "%s\n", request);
 		if (send(fd, line, (size_t)n, MSG_NOSIGNAL) == n)
 			reply = read_all(fd, timeout_ms);
 	}

@@ -94,7 +94,7 @@ static void on_tick(void *arg)
 	bool up = d->agent && td_agent_connected(d->agent);
 	if (up != d->told_connected && !d->draining) {
 		d->told_connected = up;
-		describe(d, text, sizeof text);
+		describe(d, text, sizeof(text));
 		td_notify("STATUS=%s", text);
 	}
 	td_timer_in(&d->tick, TD_SEC);
@@ -118,15 +118,15 @@ static bool take_config(struct td_daemon *d, struct td_config *c)
 {
 	char why[1024] = "";
 	int r = 0;
-	if (d->gw && !d->gw_cfg && td_gateway_reload(d->gw, c, why, sizeof why)) {
+	if (d->gw && !d->gw_cfg && td_gateway_reload(d->gw, c, why, sizeof(why))) {
 		td_error("main", NULL, "the gateway did not take all of the new configuration: %s", why);
 		r = -1;
 	}
-	if (d->agent && td_agent_reload(d->agent, c, why, sizeof why)) {
+	if (d->agent && td_agent_reload(d->agent, c, why, sizeof(why))) {
 		td_error("main", NULL, "the agent did not take all of the new configuration: %s", why);
 		r = -1;
 	}
-	if (d->fwd && td_forwarder_reload(d->fwd, c, why, sizeof why)) {
+	if (d->fwd && td_forwarder_reload(d->fwd, c, why, sizeof(why))) {
 		td_error("main", NULL, "the forwarder did not take all of the new configuration: %s", why);
 		r = -1;
 	}
@@ -158,7 +158,7 @@ static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
 	if (said)
 		log_lines(said);
 	free(said);
-	describe(d, text, sizeof text);
+	describe(d, text, sizeof(text));
 	if (!c) {
 		td_error("main", NULL, "reload refused: the configuration is wrong, nothing was changed file=%s",
 			 d->cfg->path);
@@ -168,7 +168,7 @@ static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
 	set_state_dir(c, d->state.dir);
 	bool ok = take_config(d, c);
 	td_info("main", NULL, "%s file=%s", ok ? "reloaded" : "reloaded in part", d->cfg->path ? d->cfg->path : "");
-	describe(d, text, sizeof text);
+	describe(d, text, sizeof(text));
 	td_notify("READY=1\nSTATUS=%s", text);
 }
 
@@ -264,7 +264,7 @@ int td_daemon_init(struct td_daemon *d, const char *role, struct td_config *cfg)
 	char why[1024] = "";
 	*d = (struct td_daemon){.role = role, .cfg = cfg, .state = {.lock_fd = -1}};
 	apply(cfg);
-	if (td_state_open(&d->state, cfg->state_dir, role, cfg->path, why, sizeof why)) {
+	if (td_state_open(&d->state, cfg->state_dir, role, cfg->path, why, sizeof(why))) {
 		td_error("main", NULL, "%s", why);
 		return TD_EXIT_RUNTIME;
 	}
@@ -286,7 +286,7 @@ int td_daemon_init(struct td_daemon *d, const char *role, struct td_config *cfg)
 	ev_signal_start(d->loop->ev, &d->hup);
 	if (!cfg->control_socket)
 		return 0;
-	d->control = td_control_new(d->loop, d->state.dir, status, d, why, sizeof why);
+	d->control = td_control_new(d->loop, d->state.dir, status, d, why, sizeof(why));
 	if (!d->control)
 		td_warn("main", NULL, "no control socket: %s", why);
 	return 0;
@@ -296,11 +296,11 @@ int td_daemon_start(struct td_daemon *d, unsigned roles)
 {
 	char why[2048] = "";
 	if ((roles & TD_ROLE_GATEWAY) &&
-	    !(d->gw = td_gateway_new(d->loop, d->gw_cfg ? d->gw_cfg : d->cfg, why, sizeof why)))
+	    !(d->gw = td_gateway_new(d->loop, d->gw_cfg ? d->gw_cfg : d->cfg, why, sizeof(why))))
 		td_error("main", NULL, "the gateway cannot start: %s", why);
-	else if ((roles & TD_ROLE_AGENT) && !(d->agent = td_agent_new(d->loop, d->cfg, why, sizeof why)))
+	else if ((roles & TD_ROLE_AGENT) && !(d->agent = td_agent_new(d->loop, d->cfg, why, sizeof(why))))
 		td_error("main", NULL, "the agent cannot start: %s", why);
-	else if ((roles & TD_ROLE_FORWARDER) && !(d->fwd = td_forwarder_new(d->loop, d->cfg, why, sizeof why)))
+	else if ((roles & TD_ROLE_FORWARDER) && !(d->fwd = td_forwarder_new(d->loop, d->cfg, why, sizeof(why))))
 		td_error("main", NULL, "the forwarder cannot start: %s", why);
 	else
 		return 0;
@@ -310,7 +310,7 @@ int td_daemon_start(struct td_daemon *d, unsigned roles)
 void td_daemon_ready(struct td_daemon *d)
 {
 	char text[256];
-	describe(d, text, sizeof text);
+	describe(d, text, sizeof(text));
 	td_info("main", NULL, "ready role=%s pid=%ld version=%s", d->role, (long)getpid(), TUNNELD_VERSION);
 	td_notify("READY=1\nMAINPID=%ld\nSTATUS=%s", (long)getpid(), text);
 	if (d->agent && td_notify_wanted())

@@ -76,13 +76,13 @@ static void note_failure(struct td_dial *d, int i, int err)
 	if (d->err == TNL_EREFUSED)
 		return;
 	d->err = err == ECONNREFUSED ? TNL_EREFUSED : err == ETIMEDOUT ? TNL_ETIMEOUT : TNL_EUNREACH;
-	snprintf(d->why, sizeof d->why, "%s: %s", td_addr_str(&d->addrs[i], name), strerror(err));
+	snprintf(d->why, sizeof(d->why), "%s: %s", td_addr_str(&d->addrs[i], name), strerror(err));
 }
 
 /* A dialed port of our own range can meet itself (simultaneous open): nobody listens there. */
 static bool met_itself(int fd)
 {
-	struct td_addr a = {.len = sizeof a.ss}, b = {.len = sizeof b.ss};
+	struct td_addr a = {.len = sizeof(a.ss)}, b = {.len = sizeof(b.ss)};
 	if (getsockname(fd, &a.sa, &a.len) != 0 || getpeername(fd, &b.sa, &b.len) != 0)
 		return false;
 	return a.sa.sa_family != AF_UNIX && a.len == b.len && memcmp(&a.ss, &b.ss, a.len) == 0;
@@ -106,7 +106,7 @@ static void on_connected(struct ev_loop *ev, ev_io *w, int events)
 	struct attempt *t = w->data;
 	struct td_dial *d = t->d;
 	int err = 0, i = (int)(t - d->tries);
-	socklen_t len = sizeof err;
+	socklen_t len = sizeof(err);
 	if (d->over || d->fd >= 0)
 		return;
 	if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
@@ -182,14 +182,14 @@ static void on_timer(void *arg)
 		return;
 	}
 	d->err = TNL_ETIMEOUT;
-	snprintf(d->why, sizeof d->why, "%s: no answer in time", td_addr_str(&d->addrs[0], name));
+	snprintf(d->why, sizeof(d->why), "%s: no answer in time", td_addr_str(&d->addrs[0], name));
 	deliver(d);
 }
 
 struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
 			      td_dial_fn *fn, void *ctx)
 {
-	struct td_dial *d = tnl_calloc(1, sizeof *d);
+	struct td_dial *d = tnl_calloc(1, sizeof(*d));
 	if (!d)
 		return NULL;
 	d->l = l;
@@ -200,7 +200,7 @@ struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, in
 	for (int i = 0; i < d->n; i++)
 		d->addrs[i] = addrs[i];
 	d->err = TNL_EUNREACH;
-	snprintf(d->why, sizeof d->why, "no address to connect to");
+	snprintf(d->why, sizeof(d->why), "no address to connect to");
 	d->deadline = l->now + timeout_ns;
 	td_timer_init(&d->timer, l, on_timer, d);
 	step(d);

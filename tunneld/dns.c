@@ -105,7 +105,7 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
 		return;
 	}
 	if (!f) {
-		f = tnl_calloc(1, sizeof *f);
+		f = tnl_calloc(1, sizeof(*f));
 		if (!f)
 			return; /* the question then runs into its time-out */
 		f->c = c;
@@ -123,7 +123,7 @@ static struct channel *channel_new(struct td_loop *l)
 	if (!ready && ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
 		return NULL;
 	ready = true;
-	struct channel *c = tnl_calloc(1, sizeof *c);
+	struct channel *c = tnl_calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
 	c->l = l;
@@ -205,9 +205,9 @@ static void finish(struct td_resolve *r)
 static void add_addr(struct td_resolve *r, const struct sockaddr *sa, socklen_t len)
 {
 	struct td_addr *a = &r->addrs[r->n];
-	if (r->n == MAX_ADDRS || len > sizeof a->ss || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
+	if (r->n == MAX_ADDRS || len > sizeof(a->ss) || (sa->sa_family != AF_INET && sa->sa_family != AF_INET6))
 		return;
-	memset(a, 0, sizeof *a);
+	memset(a, 0, sizeof(*a));
 	memcpy(&a->ss, sa, len);
 	a->len = len;
 	td_addr_set_port(a, r->port);
@@ -226,7 +226,7 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 	}
 	if (r->n == 0) {
 		r->err = status == ARES_ETIMEOUT ? TNL_ETIMEOUT : TNL_ENOTFOUND;
-		snprintf(r->why, sizeof r->why, "cannot resolve %s: %s", r->host,
+		snprintf(r->why, sizeof(r->why), "cannot resolve %s: %s", r->host,
 			 status == ARES_SUCCESS ? "it has no address" : ares_strerror(status));
 	}
 	if (--c->asked == 0 && c->old)
@@ -242,7 +242,7 @@ static void on_request_timeout(void *arg)
 	struct td_resolve *r = arg;
 	r->err = TNL_ETIMEOUT;
 	r->n = 0;
-	snprintf(r->why, sizeof r->why, "cannot resolve %s: no answer in time", r->host);
+	snprintf(r->why, sizeof(r->why), "cannot resolve %s: no answer in time", r->host);
 	finish(r);
 }
 
@@ -261,7 +261,7 @@ static void ask(struct td_resolve *r)
 	struct channel *c = channel_current(r->l);
 	if (!c) {
 		r->err = TNL_ENOTFOUND;
-		snprintf(r->why, sizeof r->why, "cannot resolve %s: no resolver", r->host);
+		snprintf(r->why, sizeof(r->why), "cannot resolve %s: no resolver", r->host);
 		finish(r);
 		return;
 	}
@@ -276,12 +276,12 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 {
 	struct td_addr a;
 	if (!l->dns) {
-		l->dns = tnl_calloc(1, sizeof *l->dns);
+		l->dns = tnl_calloc(1, sizeof(*l->dns));
 		if (!l->dns)
 			return NULL;
 		tnl_list_init(&l->dns->requests);
 	}
-	struct td_resolve *r = tnl_calloc(1, sizeof *r);
+	struct td_resolve *r = tnl_calloc(1, sizeof(*r));
 	if (!r)
 		return NULL;
 	r->l = l;
@@ -293,7 +293,7 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 	size_t n = strlen(host);
 	if (n == 0 || n > 253) {
 		r->err = TNL_ENOTFOUND;
-		snprintf(r->why, sizeof r->why, "a host name has 1 to 253 characters, this one %zu", n);
+		snprintf(r->why, sizeof(r->why), "a host name has 1 to 253 characters, this one %zu", n);
 		finish(r);
 		return r;
 	}

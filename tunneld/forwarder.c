@@ -124,7 +124,7 @@ static void patience_over(void *arg)
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct fwd_tunnel *t = ctx;
-	struct fwd_conn *c = tnl_calloc(1, sizeof *c);
+	struct fwd_conn *c = tnl_calloc(1, sizeof(*c));
 
 	if (!c) {
 		td_fd_rst_close(fd);
@@ -156,7 +156,7 @@ static int start_listening(struct fwd_tunnel *t, char *why, size_t cap)
 {
 	for (int i = 0; i < t->cfg->naddrs && i < FWD_MAX_LISTEN; i++) {
 		char text[160];
-		struct td_listener *l = td_listen(t->f->loop, &t->cfg->addrs[i], on_accept, t, text, sizeof text);
+		struct td_listener *l = td_listen(t->f->loop, &t->cfg->addrs[i], on_accept, t, text, sizeof(text));
 		if (!l) {
 			snprintf(why, cap, "tunnel %s: %s", t->cfg->name, text);
 			stop_listening(t);
@@ -181,7 +181,7 @@ static void announce(const struct fwd_tunnel *t)
 static struct fwd_tunnel *tunnel_new(struct td_forwarder *f, const struct td_config *cfg,
 				     const struct td_tunnel_config *tc, char *why, size_t cap)
 {
-	struct fwd_tunnel *t = tnl_calloc(1, sizeof *t);
+	struct fwd_tunnel *t = tnl_calloc(1, sizeof(*t));
 	char text[300] = "out of memory";
 
 	if (!t) {
@@ -192,7 +192,7 @@ static struct fwd_tunnel *tunnel_new(struct td_forwarder *f, const struct td_con
 	t->cfg = tc;
 	tnl_list_init(&t->node);
 	tnl_list_init(&t->conns);
-	t->group = fwd_group_get(f, cfg, tc, text, sizeof text);
+	t->group = fwd_group_get(f, cfg, tc, text, sizeof(text));
 	if (!t->group) {
 		snprintf(why, cap, "tunnel %s: %s", tc->name, text);
 		tnl_free(t);
@@ -238,7 +238,7 @@ static void drop_all_tunnels(struct td_forwarder *f)
 
 struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
 {
-	struct td_forwarder *f = tnl_calloc(1, sizeof *f);
+	struct td_forwarder *f = tnl_calloc(1, sizeof(*f));
 
 	if (!f) {
 		snprintf(why, cap, "out of memory");
@@ -277,7 +277,7 @@ static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name)
 	tnl_list_foreach(it, &f->tunnels)
 	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (!t->closing && !strcmp(t->cfg->name, name))
+		if (!t->closing && strcmp(t->cfg->name, name) == 0)
 			return t;
 	}
 	return NULL;
@@ -294,7 +294,7 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 		t->keep = t->closing;
 		t->fresh = false;
 		for (int i = 0; i < cfg->fwd.ntunnels && !t->keep; i++)
-			t->keep = !strcmp(t->cfg->name, cfg->fwd.tunnels[i].name) &&
+			t->keep = strcmp(t->cfg->name, cfg->fwd.tunnels[i].name) == 0 &&
 				  td_tunnel_same(t->cfg, &cfg->fwd.tunnels[i]);
 		if (!t->keep)
 			stop_listening(t);
@@ -320,7 +320,7 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 		{
 			struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 			char text[200];
-			if (!t->keep && !t->closing && start_listening(t, text, sizeof text) < 0)
+			if (!t->keep && !t->closing && start_listening(t, text, sizeof(text)) < 0)
 				td_error(MOD, NULL, "%s", text);
 			t->keep = true;
 		}
@@ -385,7 +385,7 @@ static void on_terminated(void *ctx, const char *session_id, bool ok)
 
 void fwd_terminate(struct td_forwarder *f, struct td_aws *aws, const char *session_id)
 {
-	struct ending *e = tnl_calloc(1, sizeof *e);
+	struct ending *e = tnl_calloc(1, sizeof(*e));
 
 	if (!e)
 		return;

@@ -10,7 +10,7 @@
 
 static bool str_same(const char *a, const char *b)
 {
-	return a == b || (a && b && !strcmp(a, b));
+	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
 static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config *t)
@@ -45,7 +45,7 @@ struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *
 			return g;
 		}
 	}
-	struct fwd_group *g = tnl_calloc(1, sizeof *g);
+	struct fwd_group *g = tnl_calloc(1, sizeof(*g));
 	if (!g)
 		return NULL;
 	g->f = f;

@@ -28,7 +28,7 @@ static void save(struct td_forwarder *f)
 {
 	char path[1024], tmp[1024];
 
-	if (!path_of(f, "", path, sizeof path) || !path_of(f, ".new", tmp, sizeof tmp))
+	if (!path_of(f, "", path, sizeof(path)) || !path_of(f, ".new", tmp, sizeof(tmp)))
 		return;
 	if (tnl_list_empty(&f->ledger)) {
 		unlink(path);
@@ -77,7 +77,7 @@ static void entry_free(struct entry *e)
 
 void fwd_ledger_add(struct td_forwarder *f, const char *session_id, const struct td_tunnel_config *t)
 {
-	struct entry *e = tnl_calloc(1, sizeof *e);
+	struct entry *e = tnl_calloc(1, sizeof(*e));
 	if (!e)
 		return;
 	tnl_list_init(&e->node);
@@ -96,7 +96,7 @@ void fwd_ledger_del(struct td_forwarder *f, const char *session_id)
 	tnl_list_foreach_safe(it, &f->ledger)
 	{
 		struct entry *e = tnl_container_of(it, struct entry, node);
-		if (!strcmp(e->id, session_id)) {
+		if (strcmp(e->id, session_id) == 0) {
 			entry_free(e);
 			changed(f);
 			return;
@@ -122,7 +122,7 @@ static struct fwd_group *group_for(struct td_forwarder *f, const char *name)
 	tnl_list_foreach(it, &f->tunnels)
 	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (!strcmp(t->cfg->name, name))
+		if (strcmp(t->cfg->name, name) == 0)
 			return t->group;
 		any = t->group;
 	}
@@ -133,12 +133,12 @@ void fwd_ledger_sweep(struct td_forwarder *f)
 {
 	char path[1024], line[1024];
 
-	if (!path_of(f, "", path, sizeof path))
+	if (!path_of(f, "", path, sizeof(path)))
 		return;
 	FILE *in = fopen(path, "re");
 	if (!in)
 		return;
-	while (fgets(line, sizeof line, in)) {
+	while (fgets(line, sizeof(line), in)) {
 		line[strcspn(line, "\n")] = '\0';
 		char *name = strchr(line, ' ');
 		if (!name || name == line)

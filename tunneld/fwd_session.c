@@ -95,10 +95,10 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 	s->reserved = NULL;
 	if (wanted) {
 		bool news =
-		    c || !tnl_list_empty(&g->waiting) || strncmp(g->last_error, why, sizeof g->last_error - 1) != 0;
+		    c || !tnl_list_empty(&g->waiting) || strncmp(g->last_error, why, sizeof(g->last_error) - 1) != 0;
 		td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, MOD, fwd_session_name(s),
 		       "cannot open tunnel=%s target=%s: %s", g->cfg->name, g->cfg->target, why);
-		snprintf(g->last_error, sizeof g->last_error, "%s", why);
+		snprintf(g->last_error, sizeof(g->last_error), "%s", why);
 		g->needs_login = err == TNL_EAUTH && td_aws_cred_state(g->aws, NULL) == TD_CRED_NEEDS_LOGIN;
 		tell_api(s);
 	}
@@ -212,11 +212,11 @@ struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
 {
 	const struct td_tunnel_config *t = g->cfg;
 	char label[160];
-	struct fwd_session *s = tnl_calloc(1, sizeof *s);
+	struct fwd_session *s = tnl_calloc(1, sizeof(*s));
 
 	if (!s)
 		return NULL;
-	snprintf(label, sizeof label, "tunnel=%s", t->name);
+	snprintf(label, sizeof(label), "tunnel=%s", t->name);
 	s->group = g;
 	td_timer_init(&s->idle, g->f->loop, idle_over, s);
 	struct td_client_config cc = {

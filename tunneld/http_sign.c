@@ -19,7 +19,7 @@ int td_http_sign(struct td_signed *out, const char *method, const struct tnl_url
 	tnl_buf_init(&out->authorization, 8192);
 	if (n > MAX_SIGNED - 3)
 		return TNL_ELIMIT;
-	tnl_url_authority(u, host, sizeof host);
+	tnl_url_authority(u, host, sizeof(host));
 	tnl_amz_date(unix_s, out->date);
 	h[nh++] = header("host", host);
 	h[nh++] = header("x-amz-date", out->date);

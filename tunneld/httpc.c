@@ -69,7 +69,7 @@ static void deliver(struct td_httpc *h)
 static void fail(struct td_httpc *h, int err, const char *why)
 {
 	h->err = err;
-	snprintf(h->why, sizeof h->why, "%s", why);
+	snprintf(h->why, sizeof(h->why), "%s", why);
 	deliver(h);
 }
 
@@ -82,7 +82,7 @@ static void on_timeout(void *arg)
 {
 	struct td_httpc *h = arg;
 	char why[384];
-	snprintf(why, sizeof why, "%s did not answer in time", h->name);
+	snprintf(why, sizeof(why), "%s did not answer in time", h->name);
 	fail(h, TNL_ETIMEOUT, why);
 }
 
@@ -97,7 +97,7 @@ static void feed_body(struct td_httpc *h, const uint8_t *p, size_t n)
 	int r = tnl_http_body_feed(&h->dec, p, n, &h->body);
 	if (r < 0) {
 		char why[384];
-		snprintf(why, sizeof why, "answer of %s: %s", h->name,
+		snprintf(why, sizeof(why), "answer of %s: %s", h->name,
 			 r == TNL_ETOOBIG ? "body is too long" : tnl_err_text(r));
 		fail(h, r, why);
 	} else if (h->dec.done) {
@@ -114,7 +114,7 @@ static bool take_head(struct td_httpc *h)
 			return false;
 		if (n < 0) {
 			char why[384];
-			snprintf(why, sizeof why, "answer of %s is not proper HTTP: %s", h->name,
+			snprintf(why, sizeof(why), "answer of %s is not proper HTTP: %s", h->name,
 				 h->head.fault ? h->head.fault : tnl_err_text(n));
 			fail(h, n, why);
 			return false;
@@ -151,7 +151,7 @@ static void on_readable(void *ctx)
 	}
 	while (!h->over) {
 		uint8_t chunk[16384];
-		ssize_t n = td_conn_read(h->conn, chunk, sizeof chunk);
+		ssize_t n = td_conn_read(h->conn, chunk, sizeof(chunk));
 		if (n <= 0)
 			return;
 		feed_body(h, chunk, (size_t)n);
@@ -177,9 +177,9 @@ static void on_closed(void *ctx, int err, const char *why)
 		return;
 	}
 	if (err == TNL_EEOF)
-		snprintf(text, sizeof text, "%s closed the connection before the answer was complete", h->name);
+		snprintf(text, sizeof(text), "%s closed the connection before the answer was complete", h->name);
 	else
-		snprintf(text, sizeof text, "%s", why);
+		snprintf(text, sizeof(text), "%s", why);
 	fail(h, err == TNL_EEOF ? TNL_ETRUNC : err, text);
 }
 
@@ -205,9 +205,9 @@ static int dial_unix(struct td_httpc *h, const char *path, uint64_t timeout)
 	struct td_addr a;
 	char spec[160];
 	const char *fault = "";
-	snprintf(spec, sizeof spec, "unix:%s", path);
+	snprintf(spec, sizeof(spec), "unix:%s", path);
 	if (strlen(path) > 150 || td_addr_parse(spec, &a, 1, &fault) != 1) {
-		snprintf(h->why, sizeof h->why, "socket %.200s: %s", path, fault);
+		snprintf(h->why, sizeof(h->why), "socket %.200s: %s", path, fault);
 		return TNL_EINVAL;
 	}
 	h->dial = td_dial_start(h->l, &a, 1, timeout, on_unix_dialed, h);
@@ -219,7 +219,7 @@ static int build_request(struct td_httpc *h, const char *method, const struct tn
 {
 	char host[300];
 	struct tnl_buf *b = &h->req;
-	tnl_url_authority(u, host, sizeof host);
+	tnl_url_authority(u, host, sizeof(host));
 	tnl_buf_printf(b, "%s %.*s%s%.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\nConnection: close\r\n",
 		       method, (int)u->path_len, u->path, u->query_len ? "?" : "", (int)u->query_len, u->query, host,
 		       TUNNELD_VERSION);
@@ -243,11 +243,11 @@ static int start(struct td_httpc *h, const char *method, const char *url, const 
 	const char *fault = "";
 	int rc = tnl_url_parse(url, &u, &fault);
 	if (rc || strncmp(u.scheme, "http", 4) != 0) {
-		snprintf(h->why, sizeof h->why, "not an http or https URL: %s", rc ? fault : "scheme");
+		snprintf(h->why, sizeof(h->why), "not an http or https URL: %s", rc ? fault : "scheme");
 		return TNL_EINVAL;
 	}
 	uint64_t timeout = o->timeout_ns ? o->timeout_ns : DEFAULT_TIMEOUT;
-	tnl_url_authority(&u, h->name, sizeof h->name);
+	tnl_url_authority(&u, h->name, sizeof(h->name));
 	h->head_request = strcmp(method, "HEAD") == 0;
 	rc = build_request(h, method, &u, headers, n, body, len);
 	if (rc)
@@ -257,7 +257,7 @@ static int start(struct td_httpc *h, const char *method, const char *url, const 
 		return dial_unix(h, o->unix_path, timeout);
 	bool tls = strcmp(u.scheme, "https") == 0;
 	if (tls && !o->tls) {
-		snprintf(h->why, sizeof h->why, "no TLS settings for %s", h->name);
+		snprintf(h->why, sizeof(h->why), "no TLS settings for %s", h->name);
 		return TNL_EINVAL;
 	}
 	struct td_dial_opts d = {
@@ -270,7 +270,7 @@ struct td_httpc *td_http_request(struct td_loop *l, const char *method, const ch
 				 const char *const (*headers)[2], size_t n, const void *body, size_t len,
 				 const struct td_http_opts *o, td_http_fn *fn, void *ctx)
 {
-	struct td_httpc *h = tnl_calloc(1, sizeof *h);
+	struct td_httpc *h = tnl_calloc(1, sizeof(*h));
 	if (!h)
 		return NULL;
 	h->l = l;
@@ -284,7 +284,7 @@ struct td_httpc *td_http_request(struct td_loop *l, const char *method, const ch
 	if (rc) {
 		h->err = rc;
 		if (!h->why[0])
-			snprintf(h->why, sizeof h->why, "%s", tnl_err_text(rc));
+			snprintf(h->why, sizeof(h->why), "%s", tnl_err_text(rc));
 		td_loop_defer(l, fail_later, h);
 	}
 	return h;

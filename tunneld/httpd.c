@@ -113,7 +113,7 @@ static void refuse(struct hconn *c, int status, const char *field)
 {
 	char body[160];
 	struct td_httpd *h = c->h;
-	int n = snprintf(body, sizeof body, "{\"message\":\"%s\"}\n", field);
+	int n = snprintf(body, sizeof(body), "{\"message\":\"%s\"}\n", field);
 	if (h->cfg.refused)
 		h->cfg.refused(h->cfg.ctx, td_conn_peer(c->conn), status, field);
 	if (c->freed)
@@ -225,7 +225,7 @@ static void parse_head(struct hconn *c)
 	struct tnl_buf *in = &c->in;
 	const char *field = NULL;
 	if (!c->req) {
-		c->req = tnl_calloc(1, sizeof *c->req);
+		c->req = tnl_calloc(1, sizeof(*c->req));
 		if (!c->req) {
 			hconn_free(c);
 			return;
@@ -237,7 +237,7 @@ static void parse_head(struct hconn *c)
 		return;
 	if (n < 0) {
 		char text[120];
-		snprintf(text, sizeof text, "head: %s", c->req->head.fault ? c->req->head.fault : tnl_err_text(n));
+		snprintf(text, sizeof(text), "head: %s", c->req->head.fault ? c->req->head.fault : tnl_err_text(n));
 		refuse(c, head_status(n, c->req, in), text);
 		return;
 	}
@@ -259,7 +259,7 @@ static void take_body(struct hconn *c)
 	if (tnl_buf_len(&c->in) < r->head_len + r->body_len) {
 		if (!c->continued && tnl_http_get(&r->head, "expect", NULL) && r->head.minor) {
 			static const char go[] = "HTTP/1.1 100 Continue\r\n\r\n";
-			td_conn_write(c->conn, go, sizeof go - 1);
+			td_conn_write(c->conn, go, sizeof(go) - 1);
 		}
 		c->continued = true;
 		return;
@@ -345,7 +345,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 		td_fd_rst_close(fd);
 		return;
 	}
-	c = tnl_calloc(1, sizeof *c);
+	c = tnl_calloc(1, sizeof(*c));
 	uint64_t limit = h->cfg.head_timeout_ns ? h->cfg.head_timeout_ns : HEAD_TIMEOUT;
 	struct td_conn *conn = c ? td_conn_accepted(h->l, fd, h->cfg.tls, limit, &conn_cb, c) : NULL;
 	if (!conn) {
@@ -370,7 +370,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 
 struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *cfg, char *why, size_t cap)
 {
-	struct td_httpd *h = tnl_calloc(1, sizeof *h);
+	struct td_httpd *h = tnl_calloc(1, sizeof(*h));
 	if (h) {
 		h->l = l;
 		h->cfg = *cfg;
@@ -379,7 +379,7 @@ struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *c
 			tnl_tls_ctx_ref(cfg->tls);
 		tnl_list_init(&h->conns);
 		h->peers = tnl_map_new();
-		h->listeners = tnl_calloc((size_t)cfg->naddrs + 1, sizeof *h->listeners);
+		h->listeners = tnl_calloc((size_t)cfg->naddrs + 1, sizeof(*h->listeners));
 	}
 	if (!h || !h->peers || !h->listeners) {
 		snprintf(why, cap, "out of memory");

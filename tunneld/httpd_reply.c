@@ -41,7 +41,7 @@ static const char *reason(int status)
 	    {503, "Service Unavailable"},
 	    {505, "HTTP Version Not Supported"},
 	};
-	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		if (table[i].status == status)
 			return table[i].text;
 	}
@@ -151,7 +151,7 @@ bool td_request_is_upgrade(const struct td_request *r)
 	const char *version = tnl_http_get(h, "sec-websocket-version", &vn);
 	return h->method_len == 3 && memcmp(h->method, "GET", 3) == 0 && h->minor == 1 && h->content_length <= 0 &&
 	       tnl_http_has_token(h, "upgrade", "websocket") && tnl_http_has_token(h, "connection", "upgrade") && key &&
-	       n == 24 && tnl_unb64(key, n, raw, sizeof raw) == 16 && version && vn == 2 &&
+	       n == 24 && tnl_unb64(key, n, raw, sizeof(raw)) == 16 && version && vn == 2 &&
 	       memcmp(version, "13", 2) == 0;
 }
 
@@ -165,7 +165,7 @@ struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslin
 	size_t klen;
 	const char *key = tnl_http_get(&r->head, "sec-websocket-key", &klen);
 	tnl_ws_accept_key(key ? key : "", key ? klen : 0, accept);
-	int n = snprintf(head, sizeof head,
+	int n = snprintf(head, sizeof(head),
 			 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 			 "Sec-WebSocket-Accept: %s\r\n\r\n",
 			 accept);

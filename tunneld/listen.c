@@ -74,7 +74,7 @@ static void on_accept(struct ev_loop *ev, ev_io *w, int events)
 {
 	struct td_listener *s = w->data;
 	for (int i = 0; i < ACCEPTS_PER_TURN && !s->paused && !s->freed; i++) {
-		struct td_addr peer = {.len = sizeof peer.ss};
+		struct td_addr peer = {.len = sizeof(peer.ss)};
 		int fd = accept4(s->fd, &peer.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0) {
 			int err = errno;
@@ -125,9 +125,9 @@ static int open_socket(const struct td_addr *a)
 	int on = 1, fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (a->sa.sa_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
 	int r = a->sa.sa_family == AF_UNIX ? bind_unix(fd, a) : bind(fd, &a->sa, a->len);
 	if (r == 0 && listen(fd, SOMAXCONN) == 0)
 		return fd;
@@ -142,7 +142,7 @@ struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_acc
 {
 	char name[TD_ADDR_STR];
 	struct stat st;
-	struct td_listener *s = tnl_calloc(1, sizeof *s);
+	struct td_listener *s = tnl_calloc(1, sizeof(*s));
 	if (!s) {
 		snprintf(why, cap, "out of memory");
 		return NULL;
@@ -168,7 +168,7 @@ struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_acc
 			s->ino = st.st_ino;
 		}
 	} else {
-		s->addr.len = sizeof s->addr.ss;
+		s->addr.len = sizeof(s->addr.ss);
 		getsockname(s->fd, &s->addr.sa, &s->addr.len);
 	}
 	s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -82,7 +82,7 @@ static int make_certificates(struct local *o)
 		td_error("local", NULL, "cannot make certificates");
 		goto out;
 	}
-	snprintf(until, sizeof until, "%llu\n", (unsigned long long)end);
+	snprintf(until, sizeof(until), "%llu\n", (unsigned long long)end);
 	r = put_file(o, "ca.pem", ca) || put_file(o, "gateway.pem", cert) || put_file(o, "gateway.key", key) ||
 		    put_file(o, "valid-until", until)
 		? -1
@@ -108,9 +108,9 @@ static int make_keys(struct local *o)
 	random_text(o->user_secret, 40, "", mixed);
 	random_text(o->agent_id, 20, "AKID", upper);
 	random_text(o->agent_secret, 40, "", mixed);
-	snprintf(text, sizeof text, "%s %s %s %s\n", o->user_id, o->user_secret, o->agent_id, o->agent_secret);
+	snprintf(text, sizeof(text), "%s %s %s %s\n", o->user_id, o->user_secret, o->agent_id, o->agent_secret);
 	int r = put_file(o, "keys", text);
-	tnl_wipe(text, sizeof text);
+	tnl_wipe(text, sizeof(text));
 	return r;
 }
 
@@ -124,10 +124,10 @@ static int prepare(struct local *o)
 	int r = fresh ? 0 : make_certificates(o);
 	if (!keys || sscanf(keys, "%31s %63s %31s %63s", o->user_id, o->user_secret, o->agent_id, o->agent_secret) != 4)
 		r |= make_keys(o);
-	snprintf(text, sizeof text, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", o->user_id,
+	snprintf(text, sizeof(text), "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", o->user_id,
 		 o->user_secret);
 	r |= put_file(o, "credentials", text);
-	tnl_wipe(text, sizeof text);
+	tnl_wipe(text, sizeof(text));
 	r |= put_file(o, "config", "[default]\nregion = " LOCAL_REGION "\n");
 	if (keys)
 		tnl_wipe(keys, strlen(keys));
@@ -158,13 +158,13 @@ static struct td_config *parse(struct local *o, const char *text, unsigned roles
 static struct td_config *gateway_config(struct local *o, unsigned port)
 {
 	char text[1024];
-	snprintf(text, sizeof text,
+	snprintf(text, sizeof(text),
 		 "[gateway]\nlisten = 127.0.0.1:%u\ncertificate = gateway.pem\nprivate_key = gateway.key\n"
 		 "[user local]\naccess_key_id = %s\nsecret_access_key = %s\ntargets = *\n"
 		 "[instance " LOCAL_INSTANCE "]\naccess_key_id = %s\nsecret_access_key = %s\n",
 		 port, o->user_id, o->user_secret, o->agent_id, o->agent_secret);
 	struct td_config *c = parse(o, text, TD_ROLE_GATEWAY, stderr);
-	tnl_wipe(text, sizeof text);
+	tnl_wipe(text, sizeof(text));
 	return c;
 }
 
@@ -265,14 +265,14 @@ static int start_gateway(struct local *o)
 		o->d.gw_cfg = gateway_config(o, i ? 0 : last);
 		if (!o->d.gw_cfg)
 			return TD_EXIT_RUNTIME;
-		o->d.gw = td_gateway_new(o->d.loop, o->d.gw_cfg, why, sizeof why);
+		o->d.gw = td_gateway_new(o->d.loop, o->d.gw_cfg, why, sizeof(why));
 	}
 	if (!o->d.gw || td_gateway_addr(o->d.gw, 0, &a)) {
 		td_error("local", NULL, "the gateway cannot start: %s", why);
 		return TD_EXIT_RUNTIME;
 	}
-	snprintf(o->endpoint, sizeof o->endpoint, "https://%s", td_addr_str(&a, text));
-	snprintf(text, sizeof text, "%u\n", (unsigned)ntohs(a.in.sin_port));
+	snprintf(o->endpoint, sizeof(o->endpoint), "https://%s", td_addr_str(&a, text));
+	snprintf(text, sizeof(text), "%u\n", (unsigned)ntohs(a.in.sin_port));
 	return put_file(o, "port", text) ? TD_EXIT_RUNTIME : 0;
 }
 
@@ -315,7 +315,7 @@ static void local_status(void *ctx, struct tnl_buf *b)
 		for (int k = 0; !td_forwarder_addr(o->d.fwd, i, k, &a); k++)
 			tnl_jw_str(&w, td_addr_str(&a, text));
 		tnl_jw_end_arr(&w);
-		tunnel_goal(&o->d.cfg->fwd.tunnels[i], goal, sizeof goal);
+		tunnel_goal(&o->d.cfg->fwd.tunnels[i], goal, sizeof(goal));
 		tnl_jw_kv(&w, "to", goal);
 		tnl_jw_end_obj(&w);
 	}
@@ -333,7 +333,7 @@ static void print_ready(struct local *o)
 	for (int i = 0; o->d.fwd && i < c->fwd.ntunnels; i++) {
 		struct td_addr a;
 		char text[TD_ADDR_STR], goal[300];
-		tunnel_goal(&c->fwd.tunnels[i], goal, sizeof goal);
+		tunnel_goal(&c->fwd.tunnels[i], goal, sizeof(goal));
 		for (int k = 0; !td_forwarder_addr(o->d.fwd, i, k, &a); k++)
 			fprintf(stderr, "  tunnel   %s -> %s (%s)\n", td_addr_str(&a, text), goal,
 				c->fwd.tunnels[i].name);
@@ -406,7 +406,7 @@ static bool split_target(struct local *o)
 		s++;
 		n -= 2;
 	}
-	if (!n || n >= sizeof o->target_host || *end || end == colon + 1 || port < 1 || port > 65535 ||
+	if (!n || n >= sizeof(o->target_host) || *end || end == colon + 1 || port < 1 || port > 65535 ||
 	    (!brackets && memchr(s, ':', n)) || strpbrk(o->target, " \t\r\n;,"))
 		return false;
 	memcpy(o->target_host, s, n);
@@ -431,17 +431,17 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 		return td_usage(cmd, "--listen wants --target HOST:PORT");
 	if (o.target && o.file)
 		return td_usage(cmd, "--target and -c exclude each other");
-	if (o.level && strcmp(o.level, "error") && strcmp(o.level, "warn") && strcmp(o.level, "info") &&
-	    strcmp(o.level, "debug"))
+	if (o.level && strcmp(o.level, "error") != 0 && strcmp(o.level, "warn") != 0 && strcmp(o.level, "info") != 0 &&
+	    strcmp(o.level, "debug") != 0)
 		return td_usage(cmd, "--log-level %s: wants error, warn, info or debug", o.level);
 	td_process_setup();
 	/* Read before anything else, so that a mistake in the file costs nothing; the state directory may stand in it.
 	 */
 	char text[256];
-	snprintf(text, sizeof text, "[tunneld]\nlog_level = %s\n%s%s\n", o.level ? o.level : "warn",
+	snprintf(text, sizeof(text), "[tunneld]\nlog_level = %s\n%s%s\n", o.level ? o.level : "warn",
 		 o.listen ? "[tunnel local]\nlisten = " : "", o.listen ? o.listen : "");
 	if (o.listen)
-		snprintf(text + strlen(text), sizeof text - strlen(text), "target = x\nport = 1\n");
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "target = x\nport = 1\n");
 	struct td_config *first =
 	    o.file ? load_file(&o, stderr) : td_config_parse(text, "tunneld local", NULL, 0, stderr);
 	if (!first)
@@ -457,7 +457,7 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 	if (o.wait.l)
 		td_timer_stop(&o.wait);
 	td_daemon_fini(&o.d);
-	tnl_wipe(&o, sizeof o);
+	tnl_wipe(&o, sizeof(o));
 	return code;
 }
 

@@ -67,7 +67,7 @@ static void put_escaped(struct line *l, const char *s, bool json)
 			puts_(l, *p == '\n' ? "\\n" : *p == '\t' ? "\\t" : "\\r");
 		} else {
 			/* JSON has no \x: a stray byte shows as the character of the same number. */
-			snprintf(hex, sizeof hex, json ? "\\u%04x" : "\\x%02x", *p);
+			snprintf(hex, sizeof(hex), json ? "\\u%04x" : "\\x%02x", *p);
 			puts_(l, hex);
 		}
 		p += n ? n : 1;
@@ -83,8 +83,8 @@ static void put_time(struct line *l)
 	char text[40];
 	clock_gettime(CLOCK_REALTIME, &ts);
 	gmtime_r(&ts.tv_sec, &tm);
-	size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(text + n, sizeof text - n, ".%03dZ", (int)(ts.tv_nsec / 1000000));
+	size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	n += (size_t)snprintf(text + n, sizeof(text) - n, ".%03dZ", (int)(ts.tv_nsec / 1000000));
 	put(l, text, n);
 }
 
@@ -141,7 +141,7 @@ void td_log(enum tnl_log_level level, const char *module, const char *session, c
 	char text[TEXT_CAP];
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	emit(level, module, session, text);
 	errno = saved;

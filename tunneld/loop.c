@@ -38,7 +38,7 @@ struct td_wake {
 static _Noreturn void no_memory(void)
 {
 	static const char text[] = "tunneld: out of memory in the event loop\n";
-	ssize_t r = write(STDERR_FILENO, text, sizeof text - 1);
+	ssize_t r = write(STDERR_FILENO, text, sizeof(text) - 1);
 	(void)r;
 	abort();
 }
@@ -47,7 +47,7 @@ static void calls_push(struct call **v, size_t *n, size_t *cap, struct call c)
 {
 	if (*n == *cap) {
 		size_t want = *cap ? *cap * 2 : 32;
-		struct call *p = tnl_realloc(*v, want * sizeof *p);
+		struct call *p = tnl_realloc(*v, want * sizeof(*p));
 		if (!p)
 			no_memory();
 		*v = p;
@@ -141,8 +141,8 @@ static void on_idle(struct ev_loop *ev, ev_idle *w, int events) {}
 
 struct td_loop *td_loop_new(void)
 {
-	struct td_loop *l = tnl_calloc(1, sizeof *l);
-	struct td_deferred *d = tnl_calloc(1, sizeof *d);
+	struct td_loop *l = tnl_calloc(1, sizeof(*l));
+	struct td_deferred *d = tnl_calloc(1, sizeof(*d));
 	struct ev_loop *ev = ev_loop_new(EVFLAG_AUTO);
 	if (!l || !d || !ev) {
 		if (ev)
@@ -231,7 +231,7 @@ static void on_clock_set(struct ev_loop *ev, ev_io *io, int events)
 {
 	struct td_wake *w = io->data;
 	uint64_t n;
-	ssize_t r = read(w->fd, &n, sizeof n);
+	ssize_t r = read(w->fd, &n, sizeof(n));
 	if (r < 0 && errno == ECANCELED)
 		wake_arm(w);
 }
@@ -239,7 +239,7 @@ static void on_clock_set(struct ev_loop *ev, ev_io *io, int events)
 void td_loop_on_wake(struct td_loop *l, void (*fn)(void *), void *arg)
 {
 	if (!l->wake) {
-		l->wake = tnl_calloc(1, sizeof *l->wake);
+		l->wake = tnl_calloc(1, sizeof(*l->wake));
 		if (!l->wake)
 			no_memory();
 		l->wake->fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -259,7 +259,7 @@ void td_loop_off_wake(struct td_loop *l, void (*fn)(void *), void *arg)
 	struct td_wake *w = l->wake;
 	for (size_t i = 0; w && i < w->n; i++) {
 		if (w->v[i].fn == fn && w->v[i].arg == arg) {
-			memmove(&w->v[i], &w->v[i + 1], (w->n - i - 1) * sizeof w->v[0]);
+			memmove(&w->v[i], &w->v[i + 1], (w->n - i - 1) * sizeof(w->v[0]));
 			w->n--;
 			return;
 		}
@@ -291,7 +291,7 @@ static void on_timer(struct ev_loop *ev, ev_timer *w, int events)
 
 void td_timer_init(struct td_timer *t, struct td_loop *l, void (*fn)(void *), void *arg)
 {
-	memset(t, 0, sizeof *t);
+	memset(t, 0, sizeof(*t));
 	ev_init(&t->w, on_timer);
 	t->w.data = t;
 	t->l = l;
@@ -336,7 +336,7 @@ void td_backoff_init(struct td_backoff *b, uint64_t first_ns, uint64_t max_ns)
 uint64_t td_backoff_next(struct td_backoff *b)
 {
 	uint64_t r, hi = b->cur > b->max / 2 ? b->max : 2 * b->cur;
-	tnl_random(&r, sizeof r);
+	tnl_random(&r, sizeof(r));
 	b->cur = hi;
 	return b->first + r % (hi - b->first + 1);
 }

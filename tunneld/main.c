@@ -123,7 +123,7 @@ static void print_help(void)
 	      "of the configuration.\n"
 	      "\n",
 	      stdout);
-	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
 		printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);
 	fputs("\n" COMMON "      --options       list every key of the configuration\n" RUNNING "\n"
 	      "More: tunneld COMMAND --help, man 8 tunneld, man 5 tunneld.ini\n",
@@ -135,7 +135,7 @@ static void print_options(void)
 	struct td_option o;
 	const char *last = "";
 	for (int i = 0; td_option_at(i, &o); i++) {
-		if (strcmp(o.section, last))
+		if (strcmp(o.section, last) != 0)
 			printf("%s[%s]\n", i ? "\n" : "", o.section);
 		last = o.section;
 		printf("%-22s %-14s %-10s %s\n", o.key, o.type, *o.dflt ? o.dflt : "-", o.help);
@@ -145,11 +145,11 @@ static void print_options(void)
 static int run_command(int argc, char **argv)
 {
 	const char *slash = strrchr(argv[0], '/');
-	if (!strcmp(slash ? slash + 1 : argv[0], "session-manager-plugin"))
+	if (strcmp(slash ? slash + 1 : argv[0], "session-manager-plugin") == 0)
 		return td_plugin_main(argc, argv);
 	if (argc < 2 || argv[1][0] == '-') {
 		for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-			bool help = !strcmp(argv[i], "--help") || !strcmp(argv[i], "-h");
+			bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
 			if (!help && strcmp(argv[i], "--options") != 0)
 				continue;
 			help ? print_help() : print_options();
@@ -157,8 +157,8 @@ static int run_command(int argc, char **argv)
 		}
 		return td_cmd_forwarder.run(&td_cmd_forwarder, argc, argv);
 	}
-	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-		if (!strcmp(commands[i]->name, argv[1]))
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		if (strcmp(commands[i]->name, argv[1]) == 0)
 			return commands[i]->run(commands[i], argc - 1, argv + 1);
 	return td_usage(&td_cmd_forwarder, "unknown command %s", argv[1]);
 }

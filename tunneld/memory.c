@@ -78,7 +78,7 @@ void td_memory_on_room(void (*fn)(void *), void *arg)
 {
 	if (mem.n == mem.cap) {
 		size_t want = mem.cap ? 2 * mem.cap : 16;
-		struct waiter *p = tnl_realloc(mem.v, want * sizeof *p);
+		struct waiter *p = tnl_realloc(mem.v, want * sizeof(*p));
 		if (!p)
 			abort();
 		mem.v = p;
@@ -91,7 +91,7 @@ void td_memory_off_room(void (*fn)(void *), void *arg)
 {
 	for (size_t i = 0; i < mem.n; i++) {
 		if (mem.v[i].fn == fn && mem.v[i].arg == arg) {
-			memmove(&mem.v[i], &mem.v[i + 1], (mem.n - i - 1) * sizeof mem.v[0]);
+			memmove(&mem.v[i], &mem.v[i + 1], (mem.n - i - 1) * sizeof(mem.v[0]));
 			if (--mem.n == 0) {
 				tnl_free(mem.v);
 				mem.v = NULL;

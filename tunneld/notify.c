@@ -20,7 +20,7 @@ static bool send_text(const char *text)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	const char *path = getenv("NOTIFY_SOCKET");
-	if (!td_notify_wanted() || strlen(path) >= sizeof a.sun_path)
+	if (!td_notify_wanted() || strlen(path) >= sizeof(a.sun_path))
 		return false;
 	strcpy(a.sun_path, path);
 	if (path[0] == '@')
@@ -39,7 +39,7 @@ bool td_notify(const char *fmt, ...)
 	char text[1024];
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	return send_text(text);
 }

@@ -245,7 +245,7 @@ static void on_readable(EV_P_ ev_io *w, int revents)
 	ev_io_stop(p->pump->loop->ev, &p->rd);
 	if (p->lingering) {
 		uint8_t waste[16384];
-		ssize_t n = read(p->in_fd, waste, sizeof waste);
+		ssize_t n = read(p->in_fd, waste, sizeof(waste));
 		if (n > 0 || (n < 0 && is_again(errno))) {
 			ev_io_start(p->pump->loop->ev, &p->rd);
 			return;
@@ -420,11 +420,11 @@ void td_pipe_abort(struct td_pipe *p, uint32_t reason)
 
 static struct td_pipe *pipe_new(struct td_pump *pump, int in_fd, int out_fd, int err_fd, bool own, void *user)
 {
-	struct td_pipe *p = tnl_calloc(1, sizeof *p);
+	struct td_pipe *p = tnl_calloc(1, sizeof(*p));
 	if (!p)
 		return NULL;
 	int type;
-	socklen_t len = sizeof type;
+	socklen_t len = sizeof(type);
 	p->pump = pump;
 	p->in_fd = in_fd;
 	p->out_fd = out_fd;

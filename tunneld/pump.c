@@ -29,7 +29,7 @@ struct event {
 
 static struct event *event_new(struct td_pump *p, enum event_kind kind)
 {
-	struct event *e = tnl_calloc(1, sizeof *e);
+	struct event *e = tnl_calloc(1, sizeof(*e));
 	if (!e) {
 		/* Out of memory for a note of some 100 bytes: the session cannot go on in a known state. */
 		td_error("pump", tnl_session_id(p->session), "out of memory, session event lost");
@@ -268,7 +268,7 @@ static void link_closed(void *ctx, int err, uint16_t code, int http_status, cons
 	p->link_lost = true;
 	p->lost_err = err;
 	p->lost_code = code;
-	strncpy(p->lost_why, why ? why : "", sizeof p->lost_why - 1);
+	strncpy(p->lost_why, why ? why : "", sizeof(p->lost_why) - 1);
 	tnl_session_link_down(p->session, p->loop->now);
 	td_pump_kick(p);
 }
@@ -350,7 +350,7 @@ static bool may_keep(void *ctx)
 static bool is_ack(const uint8_t *b, size_t n)
 {
 	static const char type[] = "acknowledge ";
-	return n > TNL_MSG_HDR && memcmp(b + 4, type, sizeof type - 1) == 0;
+	return n > TNL_MSG_HDR && memcmp(b + 4, type, sizeof(type) - 1) == 0;
 }
 
 /* The ack of one small message waits a moment for the answer to that message: a
@@ -498,7 +498,7 @@ static uint64_t wall_ms(void *ctx)
 
 struct td_pump *td_pump_new(struct td_loop *l, struct tnl_session_config *sc, const struct td_pump_cb *cb, void *ctx)
 {
-	struct td_pump *p = tnl_calloc(1, sizeof *p);
+	struct td_pump *p = tnl_calloc(1, sizeof(*p));
 	if (!p)
 		return NULL;
 	p->loop = l;

@@ -55,9 +55,9 @@ static bool find_user(const char *user, struct identity *id, char *why, size_t c
 	id->uid = p->pw_uid;
 	id->gid = p->pw_gid;
 	id->change = geteuid() == 0;
-	snprintf(id->name, sizeof id->name, "%s", p->pw_name);
-	snprintf(id->home, sizeof id->home, "%s", p->pw_dir && *p->pw_dir ? p->pw_dir : "/");
-	snprintf(id->shell, sizeof id->shell, "%s", p->pw_shell && *p->pw_shell ? p->pw_shell : "/bin/sh");
+	snprintf(id->name, sizeof(id->name), "%s", p->pw_name);
+	snprintf(id->home, sizeof(id->home), "%s", p->pw_dir && *p->pw_dir ? p->pw_dir : "/");
+	snprintf(id->shell, sizeof(id->shell), "%s", p->pw_shell && *p->pw_shell ? p->pw_shell : "/bin/sh");
 	return true;
 }
 
@@ -104,7 +104,7 @@ static _Noreturn void child_main(const struct td_spawn *s, const struct identity
 	child_environment(id, s->terminal);
 	if (chdir(id->home) != 0 && chdir("/") != 0)
 		_exit(126);
-	snprintf(argv0, sizeof argv0, "-%s", base ? base + 1 : id->shell); /* a leading dash: a login shell */
+	snprintf(argv0, sizeof(argv0), "-%s", base ? base + 1 : id->shell); /* a leading dash: a login shell */
 	if (s->command)
 		execl("/bin/sh", "sh", "-c", s->command, (char *)NULL);
 	else
@@ -196,7 +196,7 @@ struct td_child *td_spawn(struct td_loop *l, const struct td_spawn *s, struct td
 	fds->out = fds->err = -1;
 	if (!find_user(s->user, &id, why, cap))
 		return NULL;
-	c = tnl_calloc(1, sizeof *c);
+	c = tnl_calloc(1, sizeof(*c));
 	if (!c) {
 		snprintf(why, cap, "the agent is out of memory");
 		return NULL;

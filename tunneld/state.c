@@ -95,7 +95,7 @@ static int take_lock(struct td_state *s, const char *config_path, char *why, siz
 	if (s->lock_fd < 0) {
 		snprintf(why, cap, "cannot open %s: %s", path, strerror(errno));
 	} else if (flock(s->lock_fd, LOCK_EX | LOCK_NB)) {
-		ssize_t n = read(s->lock_fd, pid, sizeof pid - 1);
+		ssize_t n = read(s->lock_fd, pid, sizeof(pid) - 1);
 		pid[n > 0 ? n : 0] = '\0';
 		pid[strcspn(pid, "\n")] = '\0';
 		snprintf(why, cap,
@@ -105,7 +105,7 @@ static int take_lock(struct td_state *s, const char *config_path, char *why, siz
 			 config_path ? config_path : "");
 		err = TNL_EBUSY;
 	} else {
-		int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+		int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
 		err = ftruncate(s->lock_fd, 0) || pwrite(s->lock_fd, pid, (size_t)n, 0) != n ? TNL_EIO : 0;
 		if (err)
 			snprintf(why, cap, "cannot write %s: %s", path, strerror(errno));
@@ -125,7 +125,7 @@ int td_state_open(struct td_state *s, const char *configured, const char *role, 
 			 "there is no home for the state directory; set state_dir in [tunneld] or $STATE_DIRECTORY");
 		return err;
 	}
-	td_state_name(role, config_path, name, sizeof name);
+	td_state_name(role, config_path, name, sizeof(name));
 	s->dir = join(root, name);
 	if (s->dir && !(err = make_private(root, why, cap)) && !(err = make_private(s->dir, why, cap)))
 		err = take_lock(s, config_path, why, cap);

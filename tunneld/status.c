@@ -126,7 +126,7 @@ static void show_all(const char *root, struct asked *a)
 	for (int i = 0; i < n; i++) {
 		size_t k = a->role ? strlen(a->role) : 0;
 		if (list[i]->d_name[0] != '.' &&
-		    (!k || (!strncmp(list[i]->d_name, a->role, k) && strchr("-", list[i]->d_name[k]))))
+		    (!k || (strncmp(list[i]->d_name, a->role, k) == 0 && strchr("-", list[i]->d_name[k]))))
 			show(root, list[i]->d_name, a);
 		free(list[i]);
 	}
@@ -158,7 +158,7 @@ static void show_roles(const char *root, const char *file, struct asked *a)
 	for (int i = 0; full && i < 4; i++) {
 		if (a->role && strcmp(a->role, roles[i]) != 0)
 			continue;
-		td_state_name(roles[i], full, name, sizeof name);
+		td_state_name(roles[i], full, name, sizeof(name));
 		show(root, name, a);
 	}
 	free(full);
@@ -174,7 +174,7 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 	if (n < 0)
 		return -1 - n;
 	for (int i = 0; n && i < 4; i++)
-		if (!strcmp(argv[1], roles[i]))
+		if (strcmp(argv[1], roles[i]) == 0)
 			a.role = roles[i];
 	if (n && !a.role)
 		return td_usage(cmd, "%s is no role; there are forwarder, agent, gateway and local", argv[1]);

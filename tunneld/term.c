@@ -39,7 +39,7 @@ bool td_term_raw(int fd)
 	if (!registered) {
 		registered = true;
 		atexit(td_term_restore);
-		for (unsigned i = 0; i < sizeof signals / sizeof *signals; i++)
+		for (unsigned i = 0; i < sizeof(signals) / sizeof(*signals); i++)
 			signal(signals[i], fatal);
 	}
 	return true;

@@ -22,7 +22,7 @@ static void terminate_free(struct td_terminate *t)
 static void on_reply(void *ctx, const struct td_aws_reply *r)
 {
 	struct td_terminate *t = ctx;
-	bool ok = !r->err || !strcmp(r->type, "DoesNotExistException");
+	bool ok = !r->err || strcmp(r->type, "DoesNotExistException") == 0;
 
 	if (!ok)
 		td_warn("client", t->session_id, "TerminateSession failed error=%s text=\"%s\"",
@@ -35,7 +35,7 @@ static void on_reply(void *ctx, const struct td_aws_reply *r)
 struct td_terminate *td_terminate_start(struct td_aws *aws, const char *session_id,
 					void (*done)(void *ctx, const char *session_id, bool ok), void *ctx)
 {
-	struct td_terminate *t = tnl_calloc(1, sizeof *t);
+	struct td_terminate *t = tnl_calloc(1, sizeof(*t));
 	struct tnl_buf b;
 	struct tnl_jw w;
 

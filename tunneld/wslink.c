@@ -51,7 +51,7 @@ void wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, co
 	td_timer_stop(&w->timer);
 	td_timer_stop(&w->linger);
 	va_start(ap, fmt);
-	vsnprintf(why, sizeof why, fmt, ap);
+	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
 	w->err = err;
 	w->code = code;
@@ -224,7 +224,7 @@ static void on_fault(struct td_wslink *w, int err, const char *fault)
 static void on_close_frame(struct td_wslink *w, const struct tnl_ws_event *ev)
 {
 	char reason[128];
-	snprintf(reason, sizeof reason, "%.*s", (int)(ev->len < 123 ? ev->len : 123),
+	snprintf(reason, sizeof(reason), "%.*s", (int)(ev->len < 123 ? ev->len : 123),
 		 ev->data ? (const char *)ev->data : "");
 	last_words(w);
 	wslink_end(w, TNL_EEOF, ev->close_code, 0, "closed by %s: %u %s", td_conn_peer(w->conn), ev->close_code,
@@ -354,7 +354,7 @@ void td_wslink_pause(struct td_wslink *w, bool paused)
 
 struct td_wslink *wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, void *ctx)
 {
-	struct td_wslink *w = tnl_calloc(1, sizeof *w);
+	struct td_wslink *w = tnl_calloc(1, sizeof(*w));
 	if (!w)
 		return NULL;
 	w->l = l;

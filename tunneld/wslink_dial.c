@@ -121,7 +121,7 @@ static void on_readable(void *ctx)
 		struct wslink_upgrade *u = w->up;
 		if (u->refused) {
 			uint8_t chunk[2048];
-			ssize_t k = td_conn_read(w->conn, chunk, sizeof chunk);
+			ssize_t k = td_conn_read(w->conn, chunk, sizeof(chunk));
 			if (k <= 0)
 				return;
 			feed_refusal(w, chunk, (size_t)k);
@@ -173,9 +173,9 @@ static int build(struct td_wslink *w, const struct tnl_url *url, const struct td
 	struct tnl_buf *b = &u->req;
 	uint8_t rnd[16];
 	char host[300];
-	tnl_random(rnd, sizeof rnd);
-	tnl_b64(rnd, sizeof rnd, u->key);
-	tnl_url_authority(url, host, sizeof host);
+	tnl_random(rnd, sizeof(rnd));
+	tnl_b64(rnd, sizeof(rnd), u->key);
+	tnl_url_authority(url, host, sizeof(host));
 	tnl_buf_printf(b,
 		       "GET %.*s%s%.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\nUpgrade: websocket\r\n"
 		       "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n",
@@ -210,7 +210,7 @@ static int begin(struct td_wslink *w, const char *url, const struct td_wslink_op
 		wslink_end(w, TNL_EINVAL, 1006, 0, "not a ws or wss URL: %s", r && fault ? fault : "scheme");
 		return 0;
 	}
-	tnl_url_authority(&p, u->name, sizeof u->name);
+	tnl_url_authority(&p, u->name, sizeof(u->name));
 	if (tls && !o->tls) {
 		wslink_end(w, TNL_EINVAL, 1006, 0, "no TLS settings for %s", u->name);
 		return 0;
@@ -232,7 +232,7 @@ struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struc
 	struct td_wslink *w = wslink_new(l, cb, ctx);
 	if (!w)
 		return NULL;
-	w->up = tnl_calloc(1, sizeof *w->up);
+	w->up = tnl_calloc(1, sizeof(*w->up));
 	if (!w->up) {
 		td_wslink_free(w);
 		return NULL;

@@ -55,7 +55,7 @@ static void for_ms(unsigned ms)
 static void write_file(const char *name, const char *text)
 {
 	char path[128];
-	snprintf(path, sizeof path, "%s/%s", W.dir, name);
+	snprintf(path, sizeof(path), "%s/%s", W.dir, name);
 	FILE *f = fopen(path, "w");
 	fputs(text, f);
 	fclose(f);
@@ -65,7 +65,7 @@ static void write_file(const char *name, const char *text)
 static bool file_there(const char *name)
 {
 	char path[128];
-	snprintf(path, sizeof path, "%s/%s", W.dir, name);
+	snprintf(path, sizeof(path), "%s/%s", W.dir, name);
 	return access(path, F_OK) == 0;
 }
 
@@ -74,7 +74,7 @@ static bool file_there(const char *name)
 static void log_begin(void)
 {
 	char path[128];
-	snprintf(path, sizeof path, "%s/log", W.dir);
+	snprintf(path, sizeof(path), "%s/log", W.dir);
 	W.log_fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	W.stderr_fd = fcntl(2, F_DUPFD_CLOEXEC, 3);
 	dup2(W.log_fd, 2);
@@ -85,7 +85,7 @@ static bool log_has(const char *one, const char *two)
 {
 	static char text[65536];
 	bool found = false;
-	ssize_t n = pread(W.log_fd, text, sizeof text - 1, 0);
+	ssize_t n = pread(W.log_fd, text, sizeof(text) - 1, 0);
 	dup2(W.stderr_fd, 2);
 	close(W.stderr_fd);
 	close(W.log_fd);
@@ -108,13 +108,13 @@ static void gateway_up(void)
 {
 	char text[600], why[300];
 	snprintf(
-	    text, sizeof text,
+	    text, sizeof(text),
 	    "[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\nstore = sqlite:sessions.db\n"
 	    "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = s1\ntargets = i-*\n"
 	    "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = s2\n",
 	    W.port);
 	struct td_config *c = config(text, TD_ROLE_GATEWAY);
-	W.g = td_gateway_new(T, c, why, sizeof why);
+	W.g = td_gateway_new(T, c, why, sizeof(why));
 	if (!W.g)
 		fail_msg("%s", why);
 	td_config_free(c); /* the role holds its own reference */
@@ -133,12 +133,12 @@ static void agent_up(void)
 {
 	char text[500], why[300];
 	snprintf(
-	    text, sizeof text,
+	    text, sizeof(text),
 	    "[agent]\ninstance_id = i-1\nregion = eu-west-1\nssmmessages_endpoint = https://127.0.0.1:%d\nca_file = ca.pem\n"
 	    "access_key_id = AKIDI1\nsecret_access_key = s2\nreconnect_min = 10ms\nreconnect_max = 40ms\n",
 	    W.port);
 	struct td_config *c = config(text, TD_ROLE_AGENT);
-	W.a = td_agent_new(T, c, why, sizeof why);
+	W.a = td_agent_new(T, c, why, sizeof(why));
 	if (!W.a)
 		fail_msg("%s", why);
 	td_config_free(c);
@@ -170,7 +170,7 @@ static void forwarder_up(const char *tunnels)
 {
 	char why[300];
 	struct td_config *c = fwd_config(tunnels);
-	W.f = td_forwarder_new(T, c, why, sizeof why);
+	W.f = td_forwarder_new(T, c, why, sizeof(why));
 	if (!W.f)
 		fail_msg("%s", why);
 	td_config_free(c);
@@ -180,7 +180,7 @@ static int reload(const char *tunnels)
 {
 	char why[300] = "";
 	struct td_config *c = fwd_config(tunnels);
-	int r = td_forwarder_reload(W.f, c, why, sizeof why);
+	int r = td_forwarder_reload(W.f, c, why, sizeof(why));
 	td_config_free(c);
 	return r;
 }
@@ -204,7 +204,7 @@ static int set_up(void **state)
 	int fds = t_open_fds();
 	t_open();
 	td_log_setup(getenv("TEST_DEBUG") ? TNL_LOG_DEBUG : TNL_LOG_WARN, TD_LOG_TEXT);
-	memset(&W, 0, sizeof W);
+	memset(&W, 0, sizeof(W));
 	W.fds = fds;
 	strcpy(W.dir, "/tmp/tunneld-test-fwd-XXXXXX");
 	assert_non_null(mkdtemp(W.dir));
@@ -220,7 +220,7 @@ static int set_up(void **state)
 	tnl_free(key);
 	td_memory_limit(96u << 20);
 	struct td_addr a = t_addr("127.0.0.1:0");
-	W.l = td_listen(T, &a, on_target, NULL, why, sizeof why);
+	W.l = td_listen(T, &a, on_target, NULL, why, sizeof(why));
 	td_listener_addr(W.l, &a);
 	W.target_port = td_addr_port(&a);
 	gateway_up();
@@ -245,7 +245,7 @@ static int tear_down(void **state)
 	assert_int_equal(td_memory_used(), 0);
 	t_close();
 	assert_int_equal(t_open_fds(), W.fds);
-	snprintf(cmd, sizeof cmd, "rm -rf %s", W.dir);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", W.dir);
 	return system(cmd);
 }
 
@@ -264,7 +264,7 @@ static int connect_to(uint16_t port)
 				.sin_port = htons(port),
 				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (connect(fd, (struct sockaddr *)&a, sizeof a) != 0) {
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
 		close(fd);
 		return -1;
 	}
@@ -290,7 +290,7 @@ static int end_of(int fd, unsigned ms)
 {
 	char b[64];
 	int r;
-	while ((r = hear(fd, b, sizeof b, ms)) > 0)
+	while ((r = hear(fd, b, sizeof(b), ms)) > 0)
 		;
 	return r;
 }
@@ -301,10 +301,10 @@ static void talk(int fd, int t)
 	char b[8] = "";
 	assert_int_equal(write(fd, "ping", 4), 4);
 	until_(W.targets > t);
-	assert_int_equal(hear(W.target[t], b, sizeof b, 8000), 4);
+	assert_int_equal(hear(W.target[t], b, sizeof(b), 8000), 4);
 	assert_memory_equal(b, "ping", 4);
 	assert_int_equal(write(W.target[t], "pong", 4), 4);
-	assert_int_equal(hear(fd, b, sizeof b, 8000), 4);
+	assert_int_equal(hear(fd, b, sizeof(b), 8000), 4);
 	assert_memory_equal(b, "pong", 4);
 }
 
@@ -344,7 +344,7 @@ static const char *loads(int tunnel)
 	const struct tnl_json *s = tnl_json_get(tnl_json_at(tnl_json_get(j, "tunnels"), tunnel), "sessions");
 	for (int i = 0; tnl_json_at(s, i); i++) {
 		tnl_json_int(tnl_json_get(tnl_json_at(s, i), "streams"), &v);
-		snprintf(out + strlen(out), sizeof out - strlen(out), "%s%d", i ? " " : "", (int)v);
+		snprintf(out + strlen(out), sizeof(out) - strlen(out), "%s%d", i ? " " : "", (int)v);
 	}
 	tnl_json_free(j);
 	tnl_buf_fini(&b);

@@ -36,20 +36,20 @@ static struct world {
 static void tcp_pair(int *ours, int *theirs, bool tiny)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t n = sizeof a;
+	socklen_t n = sizeof(a);
 	int size = 2048, l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (tiny) {
-		setsockopt(l, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-		setsockopt(l, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+		setsockopt(l, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+		setsockopt(l, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	}
-	assert_int_equal(bind(l, (struct sockaddr *)&a, sizeof a), 0);
+	assert_int_equal(bind(l, (struct sockaddr *)&a, sizeof(a)), 0);
 	assert_int_equal(listen(l, 1), 0);
 	assert_int_equal(getsockname(l, (struct sockaddr *)&a, &n), 0);
 	*theirs = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (tiny) {
-		setsockopt(*theirs, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-		setsockopt(*theirs, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+		setsockopt(*theirs, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+		setsockopt(*theirs, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	}
 	assert_int_equal(connect(*theirs, (struct sockaddr *)&a, n), 0);
 	*ours = accept4(l, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -97,7 +97,7 @@ static void on_closed(void *ctx, int err, const char *text)
 {
 	struct side *s = ctx;
 	s->closed++;
-	snprintf(s->text, sizeof s->text, "%s", text);
+	snprintf(s->text, sizeof(s->text), "%s", text);
 	if (s->free_in_closed)
 		give_up(s);
 }
@@ -210,7 +210,7 @@ static int set_up(void **state)
 	struct td_addr a;
 	char why[128], name[TD_ADDR_STR];
 	t_open();
-	memset(&W, 0, sizeof W);
+	memset(&W, 0, sizeof(W));
 	W.target = -1;
 	W.exit_code = -1;
 	W.type = "Port";
@@ -218,10 +218,10 @@ static int set_up(void **state)
 	td_memory_limit(96u << 20);
 	a = t_addr("127.0.0.1:0");
 	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .request = on_request};
-	W.h = td_httpd_new(T, &c, why, sizeof why);
+	W.h = td_httpd_new(T, &c, why, sizeof(why));
 	assert_non_null(W.h);
 	td_httpd_addr(W.h, 0, &a);
-	snprintf(W.url, sizeof W.url, "ws://%s/x", td_addr_str(&a, name));
+	snprintf(W.url, sizeof(W.url), "ws://%s/x", td_addr_str(&a, name));
 	return 0;
 }
 
@@ -259,14 +259,14 @@ static bool flow_step(struct flow *f)
 	uint8_t b[8192];
 	bool moved = false;
 	if (f->from >= 0 && f->sent < f->total) {
-		size_t n = f->total - f->sent < sizeof b ? (size_t)(f->total - f->sent) : sizeof b;
+		size_t n = f->total - f->sent < sizeof(b) ? (size_t)(f->total - f->sent) : sizeof(b);
 		for (size_t i = 0; i < n; i++)
 			b[i] = pattern(f->sent + i);
 		ssize_t w = write(f->from, b, n);
 		moved = w > 0;
 		f->sent += w > 0 ? (uint64_t)w : 0;
 	}
-	ssize_t r = f->to >= 0 ? read(f->to, b, sizeof b) : -1;
+	ssize_t r = f->to >= 0 ? read(f->to, b, sizeof(b)) : -1;
 	for (ssize_t i = 0; i < r; i++)
 		if (b[i] != pattern(f->got + (uint64_t)i))
 			fail_msg("byte %llu is wrong", (unsigned long long)(f->got + (uint64_t)i));
@@ -298,7 +298,7 @@ static int end_of(int fd)
 {
 	char b[4096];
 	for (int i = 0; i < 25000; i++) {
-		ssize_t n = read(fd, b, sizeof b);
+		ssize_t n = read(fd, b, sizeof(b));
 		if (n == 0 || (n < 0 && errno != EAGAIN))
 			return n ? errno : 0;
 		t_turns(1);

@@ -108,11 +108,11 @@ T_UNUSED static void t_tls(struct tnl_tls_ctx **server, struct tnl_tls_ctx **cli
 				    .key_pem = key,
 				    .key_pem_len = strlen(key),
 				    .unix_time = t_time};
-	*server = tnl_tls_ctx_new(&sc, why, sizeof why);
+	*server = tnl_tls_ctx_new(&sc, why, sizeof(why));
 	if (!*server)
 		fail_msg("%s", why);
 	struct tnl_tls_config cc = {.ca_pem = ca, .ca_pem_len = strlen(ca), .unix_time = t_time};
-	*client = tnl_tls_ctx_new(&cc, why, sizeof why);
+	*client = tnl_tls_ctx_new(&cc, why, sizeof(why));
 	if (!*client)
 		fail_msg("%s", why);
 	tnl_free(ca);

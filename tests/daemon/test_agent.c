@@ -78,8 +78,8 @@ static void send_frame(struct td_wslink *w, enum tnl_mtype t, const void *p, siz
 	uint8_t out[8192];
 	struct tnl_msg m = {.type = t, .schema = 1, .created_ms = T->wall_ms, .payload = p, .plen = (uint32_t)n};
 
-	memset(m.id, 7, sizeof m.id);
-	assert_true(n + TNL_MSG_HDR <= sizeof out);
+	memset(m.id, 7, sizeof(m.id));
+	assert_true(n + TNL_MSG_HDR <= sizeof(out));
 	assert_int_equal(td_wslink_send(w, TNL_WS_BINARY, out, tnl_msg_encode(out, &m)), 0);
 }
 
@@ -113,7 +113,7 @@ static void control_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 	struct tnl_msg m;
 
 	if (op == TNL_WS_TEXT) {
-		snprintf(G.token_frame, sizeof G.token_frame, "%.*s", (int)n, (char *)p);
+		snprintf(G.token_frame, sizeof(G.token_frame), "%.*s", (int)n, (char *)p);
 		G.control_up++;
 		return;
 	}
@@ -134,7 +134,7 @@ static const struct td_wslink_cb control_cb = {.message = control_message, .clos
 static void data_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 {
 	assert_int_equal(op, TNL_WS_TEXT);
-	snprintf(G.token_frame, sizeof G.token_frame, "%.*s", (int)n, (char *)p);
+	snprintf(G.token_frame, sizeof(G.token_frame), "%.*s", (int)n, (char *)p);
 	if (!C.pump) {
 		struct tnl_session_config sc = {.session_id = "s-1",
 						.version = C.version,
@@ -160,7 +160,7 @@ static const struct td_wslink_cb data_cb = {.message = data_message, .closed = d
 
 static bool target_is(const struct tnl_http_head *h, const char *s)
 {
-	return h->target_len == strlen(s) && !memcmp(h->target, s, h->target_len);
+	return h->target_len == strlen(s) && memcmp(h->target, s, h->target_len) == 0;
 }
 
 static void on_post(struct td_request *r, const struct tnl_http_head *h)
@@ -191,7 +191,7 @@ static void on_post(struct td_request *r, const struct tnl_http_head *h)
 	if (!control && G.create_status != 201)
 		td_request_reply(r, G.create_status, "application/xml", NULL, 0, G.create_body, strlen(G.create_body));
 	else
-		td_request_reply(r, 201, "application/xml", NULL, 0, xml, sizeof xml - 1);
+		td_request_reply(r, 201, "application/xml", NULL, 0, xml, sizeof(xml) - 1);
 }
 
 static void on_request(void *ctx, struct td_request *r)
@@ -242,7 +242,7 @@ static void agent_up(const char *more)
 {
 	char text[1024], why[256] = "";
 
-	snprintf(text, sizeof text,
+	snprintf(text, sizeof(text),
 		 "[agent]\ninstance_id = " ID
 		 "\nregion = eu-west-1\nssmmessages_endpoint = %s\naccess_key_id = AKIDTESTTESTTEST\n"
 		 "secret_access_key = secret\nreconnect_min = 5ms\nreconnect_max = 40ms\n%s",
@@ -250,7 +250,7 @@ static void agent_up(const char *more)
 	cfg = td_config_parse(text, "test.ini", dir, TD_ROLE_AGENT, stderr);
 	assert_non_null(cfg);
 	cfg->state_dir = tnl_strdup(dir);
-	A = td_agent_new(T, cfg, why, sizeof why);
+	A = td_agent_new(T, cfg, why, sizeof(why));
 	if (!A)
 		fail_msg("%s", why);
 	G.control_up = 0;
@@ -272,8 +272,8 @@ static int set_up(void **state)
 	char why[256] = "", name[TD_ADDR_STR];
 
 	t_open();
-	memset(&G, 0, sizeof G);
-	memset(&C, 0, sizeof C);
+	memset(&G, 0, sizeof(G));
+	memset(&C, 0, sizeof(C));
 	G.info_status = 200;
 	G.create_status = 201;
 	G.ack_tasks = true;
@@ -281,12 +281,12 @@ static int set_up(void **state)
 	assert_non_null(mkdtemp(dir));
 	a = t_addr("127.0.0.1:0");
 	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .request = on_request};
-	G.h = td_httpd_new(T, &c, why, sizeof why);
+	G.h = td_httpd_new(T, &c, why, sizeof(why));
 	assert_non_null(G.h);
 	td_httpd_addr(G.h, 0, &G.addr);
-	snprintf(G.url, sizeof G.url, "http://%s", td_addr_str(&G.addr, name));
+	snprintf(G.url, sizeof(G.url), "http://%s", td_addr_str(&G.addr, name));
 	S = (struct target){.fd = -1};
-	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof why);
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
 	assert_non_null(S.l);
 	td_listener_addr(S.l, &a);
 	S.port = td_addr_port(&a);
@@ -311,7 +311,7 @@ static int tear_down(void **state)
 		close(S.fd);
 	t_turns(3);
 	t_close();
-	snprintf(path, sizeof path, "%s/agent-sessions", dir);
+	snprintf(path, sizeof(path), "%s/agent-sessions", dir);
 	unlink(path);
 	assert_int_equal(rmdir(dir), 0);
 	return 0;
@@ -323,9 +323,9 @@ static void start_session(const char *id, const char *type, const char *properti
 	char content[512], parameters[64];
 
 	tnl_buf_init(&b, 8000);
-	snprintf(content, sizeof content, "{\"schemaVersion\":\"1.0\",\"sessionType\":\"%s\",\"properties\":%s}", type,
+	snprintf(content, sizeof(content), "{\"schemaVersion\":\"1.0\",\"sessionType\":\"%s\",\"properties\":%s}", type,
 		 properties);
-	snprintf(parameters, sizeof parameters, "{\"portNumber\":\"%u\"}", S.port);
+	snprintf(parameters, sizeof(parameters), "{\"portNumber\":\"%u\"}", S.port);
 	assert_int_equal(tnl_start_write(&b, id, "Doc", content, parameters, "arn:o", ""), 0);
 	send_frame(G.control, TNL_MT_INTERACTIVE_SHELL, tnl_buf_data(&b), tnl_buf_len(&b));
 	tnl_buf_fini(&b);
@@ -378,10 +378,10 @@ static void echo_through(int fd, const char *text)
 	assert_int_equal(write(fd, text, n), n);
 	if (S.fd < 0)
 		assert_true(t_until(&S.accepted, 5000));
-	assert_int_equal(read_some(S.fd, got, sizeof got), n);
+	assert_int_equal(read_some(S.fd, got, sizeof(got)), n);
 	assert_memory_equal(got, text, n);
 	assert_int_equal(write(S.fd, "back", 4), 4);
-	assert_int_equal(read_some(fd, got, sizeof got), 4);
+	assert_int_equal(read_some(fd, got, sizeof(got)), 4);
 }
 
 static void wait_task(int n, const char *id, const char *status)
@@ -517,7 +517,7 @@ static void channel_closed_on_the_control_channel(void **state)
 	wait_task(1, "s-1", "Success");
 	assert_string_equal(G.task_output[0], "Your session timed out");
 	char c1[8];
-	assert_true(read_some(S.fd, c1, sizeof c1) <= 0); /* the target's connection has gone with it */
+	assert_true(read_some(S.fd, c1, sizeof(c1)) <= 0); /* the target's connection has gone with it */
 	close(fd);
 }
 
@@ -534,7 +534,7 @@ static void the_data_channel_is_resumed(void **state)
 		assert_int_equal(write(fd, "lost?", 5), 5);
 		assert_true(t_until(&G.data_up, 5000));
 		char got[16];
-		assert_int_equal(read_some(S.fd, got, sizeof got), 5);
+		assert_int_equal(read_some(S.fd, got, sizeof(got)), 5);
 		echo_through(fd, "two");
 	}
 	assert_int_equal(G.creates, 4);
@@ -585,9 +585,9 @@ static void bad_messages_are_dropped(void **state)
 	uint8_t junk[300];
 
 	agent_up("");
-	for (size_t i = 0; i < sizeof junk; i++)
+	for (size_t i = 0; i < sizeof(junk); i++)
 		junk[i] = (uint8_t)(i * 37);
-	for (size_t n = 0; n < sizeof junk; n += 23)
+	for (size_t n = 0; n < sizeof(junk); n += 23)
 		td_wslink_send(G.control, TNL_WS_BINARY, junk, n);
 	td_wslink_send(G.control, TNL_WS_TEXT, "text", 4);
 	send_frame(G.control, TNL_MT_INTERACTIVE_SHELL, "{}", 2);
@@ -610,7 +610,7 @@ static void denied_and_unreachable_targets(void **state)
 	int fd = open_stream();
 	assert_true(t_until(&C.pipes_closed, 5000));
 	assert_int_equal(C.reason, TNL_RESET_DENIED);
-	assert_true(read_some(fd, got, sizeof got) <= 0);
+	assert_true(read_some(fd, got, sizeof(got)) <= 0);
 	assert_int_equal(counter("denied"), 1);
 	assert_int_equal(counter("connections"), 0);
 	assert_int_equal(G.tasks, 0); /* the session goes on */
@@ -631,7 +631,7 @@ static void a_refused_connection_resets_its_stream_only(void **state)
 	assert_int_equal(C.reason, TNL_RESET_CONNECT);
 	echo_through(good, "two");
 	char why[128];
-	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof why);
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
 	assert_non_null(S.l);
 	C.pipes_closed = 0;
 	int kept = S.fd;
@@ -658,7 +658,7 @@ static void single_stream_ends_with_its_connection(void **state)
 	echo_through(fd, "SSH-2.0");
 	shutdown(fd, SHUT_WR);
 	char got[8];
-	assert_int_equal(read_some(S.fd, got, sizeof got), 0);
+	assert_int_equal(read_some(S.fd, got, sizeof(got)), 0);
 	close(S.fd);
 	S.fd = -1;
 	wait_task(1, "s-1", "Success");
@@ -675,7 +675,7 @@ static void single_stream_that_cannot_connect_fails(void **state)
 	start_session("s-1", "Port", SINGLE);
 	wait_task(1, "s-1", "Failed");
 	assert_non_null(strstr(G.task_output[0], "cannot connect to localhost port"));
-	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof why);
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
 	assert_non_null(S.l);
 }
 
@@ -690,7 +690,7 @@ static void an_old_client_gets_basic_mode(void **state)
 	session_up(MUX);
 	int fd = open_stream();
 	assert_true(t_until(&S.accepted, 5000));
-	assert_true(read_some(S.fd, got, sizeof got) >= 8);
+	assert_true(read_some(S.fd, got, sizeof(got)) >= 8);
 	assert_memory_equal(got, smux_syn, 8);
 	close(fd);
 	/* A failed dial ends it: there is no stream id to answer on. */
@@ -705,7 +705,7 @@ static void an_old_client_gets_basic_mode(void **state)
 	assert_non_null(strstr(G.task_output[0], "cannot connect"));
 	close(fd);
 	char why[128];
-	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof why);
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
 	assert_non_null(S.l);
 }
 
@@ -793,7 +793,7 @@ static void drain_is_cut_at_the_deadline_or_by_a_second_call(void **state)
 		G.data = NULL;
 		close(fd);
 		char path[128];
-		snprintf(path, sizeof path, "%s/agent-sessions", dir);
+		snprintf(path, sizeof(path), "%s/agent-sessions", dir);
 		unlink(path);
 	}
 }
@@ -830,7 +830,7 @@ static void reload_changes_the_rules_and_keeps_the_session(void **state)
 	session_up(MUX);
 	int fd = open_stream();
 	echo_through(fd, "one");
-	snprintf(text, sizeof text,
+	snprintf(text, sizeof(text),
 		 "[agent]\ninstance_id = " ID
 		 "\nregion = eu-west-1\nssmmessages_endpoint = %s\naccess_key_id = AKIDTESTTESTTEST\n"
 		 "secret_access_key = secret\nreconnect_min = 5ms\nreconnect_max = 40ms\nallow = 192.0.2.1:*\n",
@@ -838,7 +838,7 @@ static void reload_changes_the_rules_and_keeps_the_session(void **state)
 	struct td_config *next = td_config_parse(text, "test.ini", dir, TD_ROLE_AGENT, stderr);
 	assert_non_null(next);
 	next->state_dir = tnl_strdup(dir);
-	assert_int_equal(td_agent_reload(A, next, why, sizeof why), 0);
+	assert_int_equal(td_agent_reload(A, next, why, sizeof(why)), 0);
 	td_config_free(cfg);
 	cfg = next;
 	echo_through(fd, "two");

@@ -221,16 +221,16 @@ static void test_lines(void **s)
 	char text[20000], token[3001];
 	memset(token, 'x', 3000);
 	token[3000] = '\0';
-	snprintf(text, sizeof text, "[aws]\naccess_key_id = A\nsecret_access_key = B\nsession_token = %s ; c\n" TUNNEL,
+	snprintf(text, sizeof(text), "[aws]\naccess_key_id = A\nsecret_access_key = B\nsession_token = %s ; c\n" TUNNEL,
 		 token);
 	c = parse_ok(text, TD_ROLE_FORWARDER);
 	assert_string_equal(c->fwd.tunnels[0].aws.session_token, token);
 	td_config_free(c);
 
 	char big[9000];
-	memset(big, 'y', sizeof big - 1);
-	big[sizeof big - 1] = '\0';
-	snprintf(text, sizeof text, "[aws]\nprofile = %s\n%s\n[%.200s]\n%.150s = 1\n", big, token, big, big);
+	memset(big, 'y', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	snprintf(text, sizeof(text), "[aws]\nprofile = %s\n%s\n[%.200s]\n%.150s = 1\n", big, token, big, big);
 	c = parse_said(text, 0, &said);
 	assert_null(c);
 	assert_non_null(strstr(said, "t.ini:2: the line is longer than 8192 bytes\n"));
@@ -295,7 +295,7 @@ static void test_many_addresses(void **s)
 	char text[1000] = "[tunnel a]\ntarget = i-1\nport = 2\nlisten = 127.0.0.1:1", want[100];
 	for (int i = 2; i <= 17; i++)
 		sprintf(text + strlen(text), ", 127.0.0.1:%d", i);
-	snprintf(want, sizeof want, "t.ini:4: listen: more than 16 addresses\n");
+	snprintf(want, sizeof(want), "t.ini:4: listen: more than 16 addresses\n");
 	expect(text, 0, want);
 	text[strlen(text) - strlen(", 127.0.0.1:17")] = '\0';
 	td_config_free(parse_ok(text, 0));
@@ -347,22 +347,23 @@ static void test_equality(void **s)
 					    "session_memory = 1M\n"};
 	static const char base[] = "[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\n";
 	char text[1000];
-	snprintf(text, sizeof text, "%sport = 2\n", base);
+	snprintf(text, sizeof(text), "%sport = 2\n", base);
 	struct td_config *a = parse_ok(text, 0);
 	/* The same things, said otherwise. */
-	snprintf(text, sizeof text,
+	snprintf(text, sizeof(text),
 		 "# c\n\n%sport: 2 ; x\nidle_timeout = 20m\nsession=shared\n[tunneld]\nmemory_limit = 98304K\n", base);
 	struct td_config *b = parse_ok(text, 0);
 	assert_true(td_config_same(a, b) && td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]));
 	td_config_free(b);
-	for (size_t i = 0; i < sizeof extra / sizeof *extra; i++) {
-		snprintf(text, sizeof text, "%s%s%s", base, strncmp(extra[i], "port", 4) ? "port = 2\n" : "", extra[i]);
+	for (size_t i = 0; i < sizeof(extra) / sizeof(*extra); i++) {
+		snprintf(text, sizeof(text), "%s%s%s", base, strncmp(extra[i], "port", 4) ? "port = 2\n" : "",
+			 extra[i]);
 		b = parse_ok(text, 0);
 		if (td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]) || td_config_same(a, b))
 			fail_msg("no difference seen: %s", extra[i]);
 		td_config_free(b);
 	}
-	snprintf(text, sizeof text, "%sport = 2\n[tunneld]\nlog_level = debug\n", base);
+	snprintf(text, sizeof(text), "%sport = 2\n[tunneld]\nlog_level = debug\n", base);
 	b = parse_ok(text, 0);
 	assert_true(!td_config_same(a, b) && td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]));
 	td_config_free(b);
@@ -397,11 +398,11 @@ static void test_units(void **s)
 					  "+1s",
 					  "0x1s"};
 	uint64_t v;
-	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
 		assert_int_equal(td_parse_duration(good[i].text, &v), 0);
 		assert_true(v == good[i].v);
 	}
-	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		if (!td_parse_duration(bad[i], &v))
 			fail_msg("taken: %s", bad[i]);
 	static const struct {
@@ -410,11 +411,11 @@ static void test_units(void **s)
 	} sizes[] = {{"0", 0}, {"1024", 1024}, {"64K", 65536}, {"16M", 16777216}, {"1G", 1ull << 30}};
 	static const char *const bad_sizes[] = {
 	    "", "K", "1k", "1KB", "1 K", "-1", "1.5M", "99999999999999999999", "99999999999999G", "1T"};
-	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		assert_int_equal(td_parse_size(sizes[i].text, &v), 0);
 		assert_true(v == sizes[i].v);
 	}
-	for (size_t i = 0; i < sizeof bad_sizes / sizeof *bad_sizes; i++)
+	for (size_t i = 0; i < sizeof(bad_sizes) / sizeof(*bad_sizes); i++)
 		if (!td_parse_size(bad_sizes[i], &v))
 			fail_msg("taken: %s", bad_sizes[i]);
 }
@@ -433,9 +434,9 @@ static void test_files(void **s)
 	char dir[] = "/tmp/tunneld-test-XXXXXX", path[64], cert[64], key[64], *said = NULL, want[800];
 	size_t n;
 	assert_non_null(mkdtemp(dir));
-	snprintf(path, sizeof path, "%s/g.ini", dir);
-	snprintf(cert, sizeof cert, "%s/c.pem", dir);
-	snprintf(key, sizeof key, "%s/k.pem", dir);
+	snprintf(path, sizeof(path), "%s/g.ini", dir);
+	snprintf(cert, sizeof(cert), "%s/c.pem", dir);
+	snprintf(key, sizeof(key), "%s/k.pem", dir);
 	write_file(path,
 		   "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n"
 		   "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n",
@@ -445,7 +446,7 @@ static void test_files(void **s)
 	FILE *f = open_memstream(&said, &n);
 	assert_null(td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f));
 	fclose(f);
-	snprintf(want, sizeof want,
+	snprintf(want, sizeof(want),
 		 "%s:3: certificate: cannot read %s: No such file or directory\n%s:4: private_key: cannot read %s: "
 		 "No such file or directory\n",
 		 path, cert, path, key);
@@ -462,7 +463,7 @@ static void test_files(void **s)
 	f = open_memstream(&said, &n);
 	assert_null(td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f));
 	fclose(f);
-	snprintf(want, sizeof want,
+	snprintf(want, sizeof(want),
 		 "warning: %s: others can read the secrets in this file (mode 0644); do: chmod 600 %s\n"
 		 "%s:4: private_key: others can read %s (mode 0604); do: chmod 600 %s\n",
 		 path, path, path, key, key);
@@ -477,7 +478,7 @@ static void test_files(void **s)
 		f = open_memstream(&said, &n);
 		assert_null(td_config_load(path, 0, f));
 		fclose(f);
-		snprintf(want, sizeof want, "%s:3: certificate: %s: ", path, cert);
+		snprintf(want, sizeof(want), "%s:3: certificate: %s: ", path, cert);
 		assert_non_null(strstr(said, want));
 		free(said);
 	}
@@ -494,7 +495,7 @@ static void test_files(void **s)
 	td_config_free(c);
 
 	/* Authorities and client certificates of [aws] and its kin. */
-	snprintf(want, sizeof want,
+	snprintf(want, sizeof(want),
 		 "[tunnel a]\nlisten = 127.0.0.1:0\ntarget = i-1\nport = 1\nca_file = %s\nclient_certificate = %s\n"
 		 "client_key = k.pem\n[aws]\nca_file = k.pem\n",
 		 cert, cert);
@@ -502,7 +503,7 @@ static void test_files(void **s)
 	f = open_memstream(&said, &n);
 	assert_null(td_config_load(path, 0, f));
 	fclose(f);
-	snprintf(want, sizeof want, "%s:9: ca_file: %s: ", path, key);
+	snprintf(want, sizeof(want), "%s:9: ca_file: %s: ", path, key);
 	assert_ptr_equal(strstr(said, want), said);
 	assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
 	free(said);
@@ -530,7 +531,7 @@ static void test_nul(void **s)
 	size_t n;
 	int fd = mkstemp(path);
 	static const char text[] = "[tunneld]\nlog_level = in\0fo\n";
-	assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
+	assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
 	close(fd);
 	FILE *f = open_memstream(&said, &n);
 	assert_null(td_config_load(path, 0, f));

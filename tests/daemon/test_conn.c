@@ -70,7 +70,7 @@ static void on_readable(void *ctx)
 	struct end *e = ctx;
 	uint8_t buf[20000];
 	ssize_t n;
-	while ((n = td_conn_read(e->c, buf, sizeof buf)) > 0) {
+	while ((n = td_conn_read(e->c, buf, sizeof(buf))) > 0) {
 		e->sum_in = sum(e->sum_in, buf, (size_t)n);
 		e->got += (uint64_t)n;
 		if (e->pause_every && ++e->reads % e->pause_every == 0) {
@@ -96,7 +96,7 @@ static void on_closed(void *ctx, int err, const char *why)
 	struct end *e = ctx;
 	e->closed++;
 	e->err = err;
-	snprintf(e->why, sizeof e->why, "%s", why);
+	snprintf(e->why, sizeof(e->why), "%s", why);
 	td_conn_free(e->c);
 	e->c = NULL;
 }
@@ -119,7 +119,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct server *s = ctx;
 	if (s->sndbuf)
-		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &s->sndbuf, sizeof s->sndbuf);
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &s->sndbuf, sizeof(s->sndbuf));
 	s->accepted++;
 	td_timer_init(&s->e.resume, T, on_resume, &s->e);
 	s->e.c = td_conn_accepted(T, fd, s->tls, s->timeout, &cb, &s->e);
@@ -130,9 +130,9 @@ static void serve(struct server *s, bool tls)
 {
 	struct td_addr a = t_addr("127.0.0.1:0");
 	char why[200];
-	memset(s, 0, sizeof *s);
+	memset(s, 0, sizeof(*s));
 	s->tls = tls ? server_tls : NULL;
-	s->l = td_listen(T, &a, on_accept, s, why, sizeof why);
+	s->l = td_listen(T, &a, on_accept, s, why, sizeof(why));
 	assert_non_null(s->l);
 	td_listener_addr(s->l, &s->addr);
 }
@@ -237,10 +237,10 @@ static void end_while_sending(void **state)
 	char junk[65536];
 	int small = 4096, l = socket(AF_INET, SOCK_STREAM, 0);
 	t_open();
-	setsockopt(l, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+	setsockopt(l, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	assert_int_equal(bind(l, &a.sa, a.len), 0);
 	assert_int_equal(listen(l, 1), 0);
-	getsockname(l, &s.addr.sa, &(socklen_t){sizeof s.addr.ss});
+	getsockname(l, &s.addr.sa, &(socklen_t){sizeof(s.addr.ss)});
 	dial(&e, &s, false, NULL, 0);
 	assert_true(t_until(&e.ready, 5000));
 	int fd = accept(l, NULL, NULL);
@@ -252,7 +252,7 @@ static void end_while_sending(void **state)
 	td_fd_nonblock(fd);
 	uint64_t got = 0;
 	for (int i = 0; i < 200000; i++) {
-		ssize_t n = read(fd, junk, sizeof junk);
+		ssize_t n = read(fd, junk, sizeof(junk));
 		if (n == 0)
 			break;
 		got += n > 0 ? (uint64_t)n : 0;
@@ -319,7 +319,7 @@ static void handshake_failures(void **state)
 	assert_int_equal(e.err, TNL_ETIMEOUT);
 	finish(&s, &e);
 	/* an accepted peer that says nothing */
-	memset(&e, 0, sizeof e);
+	memset(&e, 0, sizeof(e));
 	t_open();
 	serve(&s, true);
 	s.timeout = 150 * TD_MS;
@@ -328,7 +328,7 @@ static void handshake_failures(void **state)
 	assert_int_equal(s.e.err, TNL_ETIMEOUT);
 	finish(&s, &e);
 	/* another name than the certificate's */
-	memset(&e, 0, sizeof e);
+	memset(&e, 0, sizeof(e));
 	t_open();
 	serve(&s, true);
 	struct td_dial_opts o = {.host = "127.0.0.1",
@@ -343,7 +343,7 @@ static void handshake_failures(void **state)
 	assert_int_equal(s.e.ready, 0);
 	finish(&s, &e);
 	/* given up while it connects */
-	memset(&e, 0, sizeof e);
+	memset(&e, 0, sizeof(e));
 	t_open();
 	int fds = t_open_fds();
 	serve(&s, true);
@@ -381,8 +381,8 @@ struct proxy {
 static void relay(struct td_conn *from, struct td_conn *to)
 {
 	uint8_t buf[16384];
-	while (from && to && td_conn_room(to) >= sizeof buf) {
-		ssize_t n = td_conn_read(from, buf, sizeof buf);
+	while (from && to && td_conn_room(to) >= sizeof(buf)) {
+		ssize_t n = td_conn_read(from, buf, sizeof(buf));
 		if (n <= 0)
 			return;
 		assert_int_equal(td_conn_write(to, buf, (size_t)n), n);
@@ -396,7 +396,7 @@ static void out_ready(void *ctx)
 	struct proxy *p = ctx;
 	static const char ok[] = "HTTP/1.1 200 Connection established\r\nX-Proxy: test\r\n\r\n";
 	p->connected = true;
-	td_conn_write(p->in, ok, sizeof ok - 1);
+	td_conn_write(p->in, ok, sizeof(ok) - 1);
 }
 
 static void out_readable(void *ctx)
@@ -441,7 +441,7 @@ static void in_readable(void *ctx)
 		return;
 	}
 	ssize_t k;
-	while ((k = td_conn_read(p->in, p->head + p->n, sizeof p->head - 1 - p->n)) > 0)
+	while ((k = td_conn_read(p->in, p->head + p->n, sizeof(p->head) - 1 - p->n)) > 0)
 		p->n += (size_t)k;
 	p->head[p->n] = '\0';
 	if (p->out || !strstr(p->head, "\r\n\r\n"))
@@ -472,16 +472,16 @@ static void proxy_serve(struct proxy *p, struct td_proxy *spec, bool tls)
 {
 	struct td_addr a = t_addr("127.0.0.1:0");
 	char why[200];
-	memset(p, 0, sizeof *p);
+	memset(p, 0, sizeof(*p));
 	p->tls = tls ? server_tls : NULL;
-	p->l = td_listen(T, &a, proxy_accept, p, why, sizeof why);
+	p->l = td_listen(T, &a, proxy_accept, p, why, sizeof(why));
 	td_listener_addr(p->l, &p->addr);
-	memset(spec, 0, sizeof *spec);
-	snprintf(spec->host, sizeof spec->host, "127.0.0.1");
+	memset(spec, 0, sizeof(*spec));
+	snprintf(spec->host, sizeof(spec->host), "127.0.0.1");
 	spec->port = td_addr_port(&p->addr);
 	spec->tls = tls;
-	snprintf(spec->user, sizeof spec->user, "user");
-	snprintf(spec->password, sizeof spec->password, "pa:ss");
+	snprintf(spec->user, sizeof(spec->user), "user");
+	snprintf(spec->password, sizeof(spec->password), "pa:ss");
 }
 
 static void proxy_free(struct proxy *p)
@@ -531,7 +531,7 @@ static void proxy_refusals(void **state)
 	    {"HTTP/1.1 502 Bad Gateway\r\n\r\n", "502", TNL_EREFUSED},
 	    {"no proxy at all\r\n\r\n", "not HTTP", TNL_ESYNTAX},
 	};
-	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct server s;
 		struct proxy p;
 		struct td_proxy spec;
@@ -540,7 +540,7 @@ static void proxy_refusals(void **state)
 		serve(&s, true);
 		proxy_serve(&p, &spec, false);
 		p.answer = cases[i].answer;
-		snprintf(spec.password, sizeof spec.password, "wrong");
+		snprintf(spec.password, sizeof(spec.password), "wrong");
 		dial(&e, &s, true, &spec, 0);
 		assert_true(t_until(&e.closed, 5000));
 		if (e.err != cases[i].err || !strstr(e.why, cases[i].text))

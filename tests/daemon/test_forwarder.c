@@ -109,10 +109,10 @@ static void beyond_max_connections_they_wait_in_the_backlog(void **state)
 	int a = served(0), b = connect_to(port_of(0));
 	char c[8];
 	assert_int_equal(write(b, "ping", 4), 4);
-	assert_int_equal(hear(b, c, sizeof c, 150), -EAGAIN);
+	assert_int_equal(hear(b, c, sizeof(c), 150), -EAGAIN);
 	close_both(a, 0);
 	until_(W.targets == 2);
-	assert_int_equal(hear(W.target[1], c, sizeof c, 3000), 4);
+	assert_int_equal(hear(W.target[1], c, sizeof(c), 3000), 4);
 	close(b);
 }
 
@@ -190,7 +190,7 @@ static void a_session_that_is_gone_is_replaced_for_those_who_wait(void **state)
 	gateway_gone();
 	for_ms(20);
 	int b = connect_to(port_of(0));
-	snprintf(path, sizeof path, "%s/sessions.db", W.dir);
+	snprintf(path, sizeof(path), "%s/sessions.db", W.dir);
 	assert_int_equal(unlink(path), 0);
 	gateway_up();
 	assert_int_equal(end_of(a, 8000), -ECONNRESET);
@@ -206,7 +206,7 @@ static void open_at_start_comes_back_by_itself(void **state)
 	forwarder_up(ONE "open = start\n");
 	until_(gateway_sessions() == 1);
 	gateway_gone();
-	snprintf(path, sizeof path, "%s/sessions.db", W.dir);
+	snprintf(path, sizeof(path), "%s/sessions.db", W.dir);
 	assert_int_equal(unlink(path), 0);
 	gateway_up();
 	until_(gateway_sessions() == 1);
@@ -228,7 +228,7 @@ static void reload_leaves_alone_what_is_unchanged(void **state)
 	int a = served(0), b = served(1);
 	uint16_t p1 = port_of(0), p2 = port_of(1);
 	for (int i = 0; i < 40; i++) { /* many: each configuration goes when nobody needs it */
-		snprintf(text, sizeof text, ONE "[tunnel two]\nlisten = 127.0.0.1:%d\nmax_connections = %d\n", p2,
+		snprintf(text, sizeof(text), ONE "[tunnel two]\nlisten = 127.0.0.1:%d\nmax_connections = %d\n", p2,
 			 i + 1);
 		assert_int_equal(reload(text), 0);
 	}
@@ -238,7 +238,7 @@ static void reload_leaves_alone_what_is_unchanged(void **state)
 	for_ms(20);
 	int c = connect_to(p2), t = W.targets;
 	talk(c, t);
-	snprintf(one, sizeof one, "[tunnel one]\nlisten = 127.0.0.1:0\n");
+	snprintf(one, sizeof(one), "[tunnel one]\nlisten = 127.0.0.1:0\n");
 	assert_int_equal(reload(one), 0);
 	assert_int_equal(connect_to(p2), -1);
 	talk(b, 1);
@@ -258,7 +258,7 @@ static void reload_that_cannot_bind_goes_back(void **state)
 	uint16_t p2 = port_of(1);
 	int a = served(2), a_t = W.targets - 1;
 	uint16_t taken = W.target_port, p3 = port_of(2);
-	snprintf(text, sizeof text,
+	snprintf(text, sizeof(text),
 		 ONE "[tunnel new]\nlisten = 127.0.0.1:0\n[tunnel two]\nlisten = 127.0.0.1:%d\n"
 		     "[tunnel three]\nlisten = 127.0.0.1:%d\nmax_connections = 1\n",
 		 taken, p3);

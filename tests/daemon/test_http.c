@@ -26,7 +26,7 @@ static void on_request(void *ctx, struct td_request *r)
 	size_t n;
 	const uint8_t *body = td_request_body(r, &n);
 	s->requests++;
-	snprintf(s->seen, sizeof s->seen, "%.*s %.*s", (int)h->method_len, h->method, (int)h->target_len, h->target);
+	snprintf(s->seen, sizeof(s->seen), "%.*s %.*s", (int)h->method_len, h->method, (int)h->target_len, h->target);
 	if (h->target_len == 5 && memcmp(h->target, "/hold", 5) == 0) {
 		s->held = r;
 		return;
@@ -57,7 +57,7 @@ static void on_refused(void *ctx, const char *peer, int status, const char *fiel
 	assert_true(strncmp(peer, "127.0.0.1:", 10) == 0 || strncmp(peer, "unix:", 5) == 0);
 	s->refused++;
 	s->last_refused = status;
-	snprintf(s->refused_field, sizeof s->refused_field, "%s", field);
+	snprintf(s->refused_field, sizeof(s->refused_field), "%s", field);
 }
 
 static void serve_on(struct server *s, const char *at, struct tnl_tls_ctx *tls, unsigned per_peer,
@@ -74,12 +74,12 @@ static void serve_on(struct server *s, const char *at, struct tnl_tls_ctx *tls, 
 				    .gone = on_gone,
 				    .refused = on_refused,
 				    .ctx = s};
-	memset(s, 0, sizeof *s);
-	s->h = td_httpd_new(T, &c, why, sizeof why);
+	memset(s, 0, sizeof(*s));
+	s->h = td_httpd_new(T, &c, why, sizeof(why));
 	if (!s->h)
 		fail_msg("%s", why);
 	assert_int_equal(td_httpd_addr(s->h, 0, &s->addr), 0);
-	snprintf(s->url, sizeof s->url, "%s://%s", tls ? "https" : "http", td_addr_str(&s->addr, name));
+	snprintf(s->url, sizeof(s->url), "%s://%s", tls ? "https" : "http", td_addr_str(&s->addr, name));
 }
 
 static void serve(struct server *s, bool tls, unsigned per_peer, uint64_t head_timeout)
@@ -100,7 +100,7 @@ static void on_response(void *ctx, const struct td_http_response *r)
 	x->done++;
 	x->err = r->err;
 	x->status = r->status;
-	snprintf(x->why, sizeof x->why, "%s", r->why);
+	snprintf(x->why, sizeof(x->why), "%s", r->why);
 	if (r->err)
 		return;
 	x->len = r->body_len;
@@ -109,7 +109,7 @@ static void on_response(void *ctx, const struct td_http_response *r)
 	x->body[r->body_len] = '\0';
 	size_t n;
 	const char *v = tnl_http_get(r->head, "x-extra", &n);
-	snprintf(x->extra, sizeof x->extra, "%.*s", v ? (int)n : 0, v ? v : "");
+	snprintf(x->extra, sizeof(x->extra), "%.*s", v ? (int)n : 0, v ? v : "");
 	assert_null(tnl_http_get(r->head, "x-bad", NULL));
 }
 
@@ -134,7 +134,7 @@ static void exchanges(void **state)
 		serve(&s, tls, 0, 0);
 		struct td_http_opts o = {.tls = client_tls};
 		char url[100], *big = malloc(60000);
-		snprintf(url, sizeof url, "%s/echo?a=b", s.url);
+		snprintf(url, sizeof(url), "%s/echo?a=b", s.url);
 		struct result r = call("POST", url, "hello", 5, &o);
 		assert_int_equal(r.err, 0);
 		assert_int_equal(r.status, 200);
@@ -147,7 +147,7 @@ static void exchanges(void **state)
 		assert_int_equal(r.len, 60000);
 		free(r.body);
 		free(big);
-		snprintf(url, sizeof url, "%s/big", s.url);
+		snprintf(url, sizeof(url), "%s/big", s.url);
 		r = call("GET", url, NULL, 0, &o);
 		assert_int_equal(r.len, 900 * 1024);
 		free(r.body);
@@ -170,7 +170,7 @@ static void unix_socket(void **state)
 	char dir[] = "/tmp/td-http-XXXXXX", spec[64];
 	t_open();
 	assert_non_null(mkdtemp(dir));
-	snprintf(spec, sizeof spec, "unix:%s/s", dir);
+	snprintf(spec, sizeof(spec), "unix:%s/s", dir);
 	serve_on(&s, spec, NULL, 0, 0);
 	struct td_http_opts o = {.unix_path = spec + 5};
 	struct result r = call("POST", "http://localhost/status", "x", 1, &o);
@@ -190,7 +190,7 @@ static void client_failures(void **state)
 	serve(&s, false, 0, 0);
 	char url[100] = "";
 	struct td_http_opts o = {.timeout_ns = 100 * TD_MS};
-	snprintf(url, sizeof url, "%s/hold", s.url);
+	snprintf(url, sizeof(url), "%s/hold", s.url);
 	struct result r = call("GET", url, NULL, 0, &o);
 	assert_int_equal(r.err, TNL_ETIMEOUT);
 	int n = 0;
@@ -208,13 +208,13 @@ static void client_failures(void **state)
 	assert_int_equal(r.err, TNL_EINVAL); /* TLS without settings */
 	/* plain HTTP where TLS is wanted */
 	serve(&s, false, 0, 0);
-	snprintf(url, sizeof url, "https://127.0.0.1:%u/", td_addr_port(&s.addr));
+	snprintf(url, sizeof(url), "https://127.0.0.1:%u/", td_addr_port(&s.addr));
 	o.tls = client_tls;
 	r = call("GET", url, NULL, 0, &o);
 	assert_int_equal(r.err, TNL_ETLS);
 	/* cancelled: no call */
 	struct result x = {0};
-	snprintf(url, sizeof url, "%s/", s.url);
+	snprintf(url, sizeof(url), "%s/", s.url);
 	td_httpc_cancel(td_http_request(T, "GET", url, NULL, 0, NULL, 0, &o, on_response, &x));
 	t_turns(20);
 	assert_int_equal(x.done, 0);
@@ -229,7 +229,7 @@ static void wrong_name(void **state)
 	serve(&s, true, 0, 0);
 	char url[100];
 	struct td_http_opts o = {.tls = client_tls};
-	snprintf(url, sizeof url, "https://x.localhost:%u/", td_addr_port(&s.addr));
+	snprintf(url, sizeof(url), "https://x.localhost:%u/", td_addr_port(&s.addr));
 	struct result r = call("GET", url, NULL, 0, &o);
 	assert_int_equal(r.err, TNL_ECERT);
 	assert_int_equal(s.requests, 0);
@@ -249,7 +249,7 @@ struct raw {
 static void on_raw(struct ev_loop *ev, ev_io *w, int events)
 {
 	struct raw *r = w->data;
-	ssize_t k = read(r->fd, r->got + r->n, sizeof r->got - 1 - r->n);
+	ssize_t k = read(r->fd, r->got + r->n, sizeof(r->got) - 1 - r->n);
 	if (k > 0) {
 		r->n += (size_t)k;
 		r->got[r->n] = '\0';
@@ -261,7 +261,7 @@ static void on_raw(struct ev_loop *ev, ev_io *w, int events)
 
 static void raw_open(struct raw *r, const struct td_addr *a)
 {
-	memset(r, 0, sizeof *r);
+	memset(r, 0, sizeof(*r));
 	r->fd = socket(AF_INET, SOCK_STREAM, 0);
 	assert_int_equal(connect(r->fd, &a->sa, a->len), 0);
 	td_fd_nonblock(r->fd);
@@ -313,16 +313,16 @@ static void keep_alive(void **state)
 	raw_open(&r, &s.addr);
 	static const char two[] =
 	    "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
-	raw_send(&r, two, sizeof two - 1); /* in one write: answered in their order */
+	raw_send(&r, two, sizeof(two) - 1); /* in one write: answered in their order */
 	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 2), 2);
 	assert_string_equal(s.seen, "GET /b");
 	assert_null(strstr(r.got, "Connection: close"));
 	static const char head[] = "HEAD /h HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nUnIqU";
-	raw_send(&r, head, sizeof head - 1);
+	raw_send(&r, head, sizeof(head) - 1);
 	assert_int_equal(raw_wait(&r, "HTTP/1.1 200 OK", 3), 3);
 	assert_null(strstr(r.got, "UnIqU")); /* its length, without it */
 	assert_non_null(strstr(r.got, "Content-Length: 5"));
-	for (size_t i = 0; i < sizeof two - 1; i++) { /* byte by byte */
+	for (size_t i = 0; i < sizeof(two) - 1; i++) { /* byte by byte */
 		raw_send(&r, two + i, 1);
 		t_turns(2);
 	}
@@ -331,7 +331,7 @@ static void keep_alive(void **state)
 	/* a request behind one that is not yet answered */
 	static const char hold[] =
 	    "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nGET /after HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-	raw_send(&r, hold, sizeof hold - 1);
+	raw_send(&r, hold, sizeof(hold) - 1);
 	for (int i = 0; i < 100 && !s.held; i++)
 		t_turns(1);
 	assert_non_null(s.held);
@@ -347,7 +347,7 @@ static void keep_alive(void **state)
 	/* Expect: 100-continue */
 	raw_open(&r, &s.addr);
 	static const char expect[] = "POST /e HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
-	raw_send(&r, expect, sizeof expect - 1);
+	raw_send(&r, expect, sizeof(expect) - 1);
 	assert_int_equal(raw_wait(&r, "100 Continue", 1), 1);
 	raw_send(&r, "ok", 2);
 	assert_int_equal(raw_wait(&r, "200 OK", 1), 1);
@@ -359,10 +359,10 @@ static void keep_alive(void **state)
 static void refusals(void **state)
 {
 	static char long_line[20000], long_head[20000];
-	memset(long_line, 'a', sizeof long_line - 1);
+	memset(long_line, 'a', sizeof(long_line) - 1);
 	memcpy(long_line, "GET /", 5);
-	snprintf(long_head, sizeof long_head, "GET / HTTP/1.1\r\nHost: x\r\nX: ");
-	memset(long_head + strlen(long_head), 'b', sizeof long_head - 1 - strlen(long_head));
+	snprintf(long_head, sizeof(long_head), "GET / HTTP/1.1\r\nHost: x\r\nX: ");
+	memset(long_head + strlen(long_head), 'b', sizeof(long_head) - 1 - strlen(long_head));
 	static const struct {
 		const char *in;
 		int status;
@@ -392,7 +392,7 @@ static void refusals(void **state)
 	struct server s;
 	t_open();
 	serve(&s, false, 0, 0);
-	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct raw r;
 		char want[40];
 		int before = s.refused;
@@ -400,7 +400,7 @@ static void refusals(void **state)
 		raw_send(&r, cases[i].in, strlen(cases[i].in));
 		if (!t_until(&r.eof, 5000))
 			fail_msg("case %zu: no answer", i);
-		snprintf(want, sizeof want, "HTTP/1.1 %d ", cases[i].status);
+		snprintf(want, sizeof(want), "HTTP/1.1 %d ", cases[i].status);
 		if (strncmp(r.got, want, strlen(want)) != 0)
 			fail_msg("case %zu: wanted %s, got %.60s", i, want, r.got);
 		assert_non_null(strstr(r.got, "Connection: close"));
@@ -464,7 +464,7 @@ static void per_peer_limit(void **state)
 	raw_close(&r[3]);
 	raw_open(&r[3], &s.addr);
 	static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-	raw_send(&r[3], get, sizeof get - 1);
+	raw_send(&r[3], get, sizeof(get) - 1);
 	assert_int_equal(raw_wait(&r[3], "200 OK", 1), 1);
 	for (int i = 1; i < 4; i++)
 		raw_close(&r[i]);
@@ -483,7 +483,7 @@ static void full_memory(void **state)
 	td_memory_change(2000);
 	raw_open(&r[0], &s.addr);
 	raw_open(&r[1], &s.addr);
-	raw_send(&r[1], get, sizeof get - 1);
+	raw_send(&r[1], get, sizeof(get) - 1);
 	t_turns(20);
 	assert_in_range(td_httpd_connections(s.h), 0, 1); /* not accepted while memory is short … */
 	td_memory_change(-2000);
@@ -506,7 +506,7 @@ static void signed_call(void **state)
 						 {"X-Amz-Target", "AmazonSSM.X"}};
 	struct result x = {0};
 	char url[100];
-	snprintf(url, sizeof url, "%s/", s.url);
+	snprintf(url, sizeof(url), "%s/", s.url);
 	assert_non_null(
 	    td_http_signed(T, "POST", url, headers, 2, "{}", 2, &k, "eu-west-1", "ssm", &o, on_response, &x));
 	assert_true(t_until(&x.done, 20000));

@@ -27,7 +27,7 @@ static const char *caught(void)
 	dup2(saved_fd, 2);
 	close(saved_fd);
 	close(pipe_fd[1]);
-	ssize_t n = read(pipe_fd[0], got, sizeof got - 1);
+	ssize_t n = read(pipe_fd[0], got, sizeof(got) - 1);
 	close(pipe_fd[0]);
 	got[n > 0 ? n : 0] = '\0';
 	return got;
@@ -40,7 +40,7 @@ static void expect_tail(const char *line, const char *tail)
 	for (size_t i = 0; shape[i]; i++)
 		if (shape[i] == 'd' ? line[i] < '0' || line[i] > '9' : line[i] != shape[i])
 			fail_msg("time stamp: %.30s", line);
-	assert_string_equal(line + sizeof shape - 1, tail);
+	assert_string_equal(line + sizeof(shape) - 1, tail);
 }
 
 static void test_text(void **s)

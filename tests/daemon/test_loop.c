@@ -32,13 +32,13 @@ static void deferred(void **state)
 	t_turns(1);
 	assert_string_equal(o.log, "aba"); /* in their order, and what they defer after them */
 	/* a chain longer than one turn does is finished without an event to wake the loop */
-	memset(&o, 0, sizeof o);
+	memset(&o, 0, sizeof(o));
 	td_loop_defer(T, mark, &c);
 	int flag = 0;
 	assert_false(t_until(&flag, 50));
 	assert_int_equal(o.n, 31);
 	/* the last ones run when the loop is freed */
-	memset(&o, 0, sizeof o);
+	memset(&o, 0, sizeof(o));
 	b.again = 2;
 	td_loop_defer(T, mark, &b);
 	t_close();

@@ -41,14 +41,14 @@ static void parse(void **state)
 	struct td_addr a[4];
 	char s[TD_ADDR_STR];
 	const char *fault;
-	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		fault = NULL;
 		int n = td_addr_parse(good[i].in, a, 4, &fault);
 		if (n < 1)
 			fail_msg("%s: %s", good[i].in, fault);
 		assert_string_equal(td_addr_str(&a[0], s), good[i].out);
 	}
-	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		fault = NULL;
 		if (td_addr_parse(bad[i], a, 4, &fault) != -1 || !fault)
 			fail_msg("%s was taken", bad[i]);
@@ -89,8 +89,8 @@ static struct td_listener *listen_on(const char *at, struct acc *a, struct td_ad
 {
 	char why[256] = "";
 	struct td_addr addr = t_addr(at);
-	memset(a, 0, sizeof *a);
-	struct td_listener *l = td_listen(T, &addr, on_accept, a, why, sizeof why);
+	memset(a, 0, sizeof(*a));
+	struct td_listener *l = td_listen(T, &addr, on_accept, a, why, sizeof(why));
 	if (!l)
 		fail_msg("%s", why);
 	td_listener_addr(l, bound);
@@ -130,11 +130,11 @@ static void listening(void **state)
 	assert_true(t_until(&acc.n, 5000));
 	close(c);
 	/* the same port a second time */
-	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof why));
+	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof(why)));
 	assert_non_null(strstr(why, "in use"));
 	td_listener_free(l);
 	/* again at once, though connections were closed by us (TIME_WAIT) */
-	l = td_listen(T, &at, on_accept, &acc, why, sizeof why);
+	l = td_listen(T, &at, on_accept, &acc, why, sizeof(why));
 	assert_non_null(l);
 	td_listener_free(l);
 	if (td_have_ipv6()) {
@@ -157,7 +157,7 @@ static void unix_listening(void **state)
 	char dir[] = "/tmp/td-net-XXXXXX", spec[64], why[256], s[TD_ADDR_STR];
 	t_open();
 	assert_non_null(mkdtemp(dir));
-	snprintf(spec, sizeof spec, "unix:%s/s", dir);
+	snprintf(spec, sizeof(spec), "unix:%s/s", dir);
 	struct td_listener *l = listen_on(spec, &acc, &at);
 	assert_int_equal(stat(spec + 5, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
@@ -166,7 +166,7 @@ static void unix_listening(void **state)
 	assert_string_equal(td_addr_str(&acc.peer, s), spec);
 	close(c);
 	/* somebody listens there: left alone */
-	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof why));
+	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof(why)));
 	assert_int_equal(stat(spec + 5, &st), 0);
 	td_listener_free(l);
 	assert_int_equal(stat(spec + 5, &st), -1); /* taken away by whom made it */
@@ -177,7 +177,7 @@ static void unix_listening(void **state)
 	while (w < 8 && (waiting[w] = connect_to(&at)) >= 0)
 		w++;
 	assert_in_range(w, 1, 7);
-	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof why));
+	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof(why)));
 	assert_int_equal(stat(spec + 5, &st), 0);
 	while (w > 0)
 		close(waiting[--w]);
@@ -199,7 +199,7 @@ static void unix_listening(void **state)
 	/* a plain file is never removed */
 	FILE *f = fopen(spec + 5, "w");
 	fclose(f);
-	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof why));
+	assert_null(td_listen(T, &at, on_accept, &acc, why, sizeof(why)));
 	assert_int_equal(stat(spec + 5, &st), 0);
 	unlink(spec + 5);
 	rmdir(dir);
@@ -263,7 +263,7 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 	d->done++;
 	d->fd = fd;
 	d->err = err;
-	snprintf(d->why, sizeof d->why, "%s", why);
+	snprintf(d->why, sizeof(d->why), "%s", why);
 	if (peer)
 		d->peer = *peer;
 }
@@ -352,8 +352,8 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	r->err = err;
 	r->n = n;
 	if (n)
-		memcpy(r->addrs, addrs, (size_t)n * sizeof *addrs);
-	snprintf(r->why, sizeof r->why, "%s", why);
+		memcpy(r->addrs, addrs, (size_t)n * sizeof(*addrs));
+	snprintf(r->why, sizeof(r->why), "%s", why);
 }
 
 static struct resolved resolve(const char *host)

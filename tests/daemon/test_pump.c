@@ -153,8 +153,8 @@ static void a_dial_that_ends_while_its_cancellation_is_queued(void **state)
 	int ours, theirs;
 	W.hold = true;
 	for (int refuse = 0; refuse < 2; refuse++) {
-		memset(&W.c, 0, sizeof W.c);
-		memset(&W.a, 0, sizeof W.a);
+		memset(&W.c, 0, sizeof(W.c));
+		memset(&W.a, 0, sizeof(W.a));
 		pumps_up();
 		int fd = open_stream();
 		tnl_session_abort(td_pump_session(W.a.pump), TNL_ECLOSED, "", T->now);
@@ -248,8 +248,8 @@ static void whoever_reads_the_output_sees_its_end(void **state)
 	shutdown(W.target, SHUT_WR);
 	until_((fcntl(keep, F_GETFL) & O_NONBLOCK) == 0);
 	close(keep);
-	assert_int_equal(read(out[0], b, sizeof b), 3);
-	assert_int_equal(read(out[0], b, sizeof b), 0);
+	assert_int_equal(read(out[0], b, sizeof(b)), 3);
+	assert_int_equal(read(out[0], b, sizeof(b)), 0);
 	assert_int_equal(write(in[1], "last", 4), 4); /* the other direction is still there */
 	close(in[1]);
 	until_(W.c.pipes_closed == 1);

@@ -60,12 +60,12 @@ static void on_request(void *ctx, struct td_request *r)
 	const struct tnl_http_head *h = td_request_head(r);
 	size_t n;
 	const char *v = tnl_http_get(h, "user-agent", &n);
-	snprintf(s->target, sizeof s->target, "%.*s", (int)h->target_len, h->target);
-	snprintf(s->agent, sizeof s->agent, "%.*s", v ? (int)n : 0, v ? v : "");
+	snprintf(s->target, sizeof(s->target), "%.*s", (int)h->target_len, h->target);
+	snprintf(s->agent, sizeof(s->agent), "%.*s", v ? (int)n : 0, v ? v : "");
 	s->authorized = tnl_http_get(h, "authorization", NULL) && tnl_http_get(h, "x-amz-date", NULL);
 	if (s->mode == REFUSE) {
 		static const char text[] = "{\"message\":\"no such session\"}";
-		td_request_reply(r, 403, "application/json", NULL, 0, text, sizeof text - 1);
+		td_request_reply(r, 403, "application/json", NULL, 0, text, sizeof(text) - 1);
 		return;
 	}
 	assert_true(td_request_is_upgrade(r));
@@ -79,13 +79,13 @@ static void serve(struct server *s, enum server_mode mode, bool tls)
 	char why[256] = "", name[TD_ADDR_STR];
 	struct td_httpd_config c = {
 	    .addrs = &a, .naddrs = 1, .tls = tls ? server_tls : NULL, .request = on_request, .ctx = s};
-	memset(s, 0, sizeof *s);
+	memset(s, 0, sizeof(*s));
 	s->mode = mode;
-	s->h = td_httpd_new(T, &c, why, sizeof why);
+	s->h = td_httpd_new(T, &c, why, sizeof(why));
 	if (!s->h)
 		fail_msg("%s", why);
 	td_httpd_addr(s->h, 0, &a);
-	snprintf(s->url, sizeof s->url, "%s://%s/v1/data-channel/u@x.y-0?role=publish_subscribe", tls ? "wss" : "ws",
+	snprintf(s->url, sizeof(s->url), "%s://%s/v1/data-channel/u@x.y-0?role=publish_subscribe", tls ? "wss" : "ws",
 		 td_addr_str(&a, name));
 }
 
@@ -144,7 +144,7 @@ static void c_closed(void *ctx, int err, uint16_t code, int http, const char *wh
 	c->err = err;
 	c->code = code;
 	c->http = http;
-	snprintf(c->why, sizeof c->why, "%s", why);
+	snprintf(c->why, sizeof(c->why), "%s", why);
 	td_wslink_free(c->w);
 	c->w = NULL;
 }
@@ -244,7 +244,7 @@ static void close_codes(void **state)
 	assert_true(t_until(&s.closed, 5000));
 	assert_int_equal(s.err, TNL_EEOF);
 	/* the other way round */
-	memset(&c, 0, sizeof c);
+	memset(&c, 0, sizeof(c));
 	s.closed = 0;
 	dial(&c, s.url, NULL);
 	assert_true(t_until(&c.open, 5000));
@@ -254,7 +254,7 @@ static void close_codes(void **state)
 	assert_int_equal(s.code, 1001);
 	assert_true(t_until(&c.closed, 5000));
 	/* dropped without a word */
-	memset(&c, 0, sizeof c);
+	memset(&c, 0, sizeof(c));
 	dial(&c, s.url, NULL);
 	assert_true(t_until(&c.open, 5000));
 	td_wslink_free(s.w);
@@ -291,7 +291,7 @@ static void refused(void **state)
 	assert_int_equal(c.err, TNL_EREFUSED);
 	assert_int_equal(c.http, 403);
 	assert_non_null(strstr(c.why, "no such session"));
-	memset(&c, 0, sizeof c);
+	memset(&c, 0, sizeof(c));
 	dial(&c, "http://127.0.0.1/", NULL);
 	assert_true(t_until(&c.closed, 5000));
 	assert_int_equal(c.err, TNL_EINVAL);
@@ -311,7 +311,7 @@ static void fake_read(struct ev_loop *ev, ev_io *w, int events)
 {
 	struct fake *f = w->data;
 	char buf[4096];
-	ssize_t n = read(f->fd, buf, sizeof buf - 1);
+	ssize_t n = read(f->fd, buf, sizeof(buf) - 1);
 	if (n <= 0) {
 		ev_io_stop(ev, w);
 		return;
@@ -323,7 +323,7 @@ static void fake_read(struct ev_loop *ev, ev_io *w, int events)
 	char accept[29], out[400];
 	const char *at = strstr(f->answer, "%s"); /* where the accept key goes */
 	tnl_ws_accept_key(key + 19, 24, accept);
-	int len = snprintf(out, sizeof out, "%.*s%s%s", at ? (int)(at - f->answer) : 0, f->answer, at ? accept : "",
+	int len = snprintf(out, sizeof(out), "%.*s%s%s", at ? (int)(at - f->answer) : 0, f->answer, at ? accept : "",
 			   at ? at + 2 : f->answer);
 	assert_int_equal(write(f->fd, out, (size_t)len), len);
 }
@@ -342,7 +342,7 @@ static void fake_serve(struct fake *f, char url[100], const char *answer)
 	struct td_addr a = t_addr("127.0.0.1:0");
 	char why[200], name[TD_ADDR_STR];
 	f->answer = answer;
-	f->l = td_listen(T, &a, fake_accept, f, why, sizeof why);
+	f->l = td_listen(T, &a, fake_accept, f, why, sizeof(why));
 	td_listener_addr(f->l, &f->addr);
 	snprintf(url, 100, "ws://%s/", td_addr_str(&f->addr, name));
 }
@@ -372,7 +372,7 @@ static void dead_peer(void **state)
 	assert_in_range(T->now - from, 140 * TD_MS, 1000 * TD_MS);
 	fake_close(&f);
 	/* while paused no pong is missed: it may lie unread */
-	memset(&c, 0, sizeof c);
+	memset(&c, 0, sizeof(c));
 	fake_serve(&f, url, HEAD_101 "Sec-WebSocket-Accept: %s\r\n\r\n");
 	dial(&c, url, &o);
 	assert_true(t_until(&c.open, 5000));
@@ -382,7 +382,7 @@ static void dead_peer(void **state)
 	assert_true(t_until(&c.closed, 5000));
 	fake_close(&f);
 	/* a ping out of turn (after a sleep) finds out at once */
-	memset(&c, 0, sizeof c);
+	memset(&c, 0, sizeof(c));
 	o.ping_ns = 3600 * TD_SEC;
 	fake_serve(&f, url, HEAD_101 "Sec-WebSocket-Accept: %s\r\n\r\n");
 	dial(&c, url, &o);
@@ -410,7 +410,7 @@ static void bad_answers(void **state)
 	    /* a text frame with reserved bits right behind the head */
 	    {HEAD_101 "Sec-WebSocket-Accept: %s\r\n\r\n\xf1\x01x", TNL_EPROTO},
 	};
-	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct fake f = {.fd = -1};
 		struct client c = {0};
 		char url[100];
@@ -488,7 +488,7 @@ static void pause_keeps_messages(void **state)
 	assert_int_equal(c.sum, c.want);
 	finish(&s, &c);
 	/* all of it in one record, so that only the framing layer holds the rest; and no pong is missed meanwhile */
-	memset(&c, 0, sizeof c);
+	memset(&c, 0, sizeof(c));
 	c.chunk = 100;
 	c.total = 2000;
 	c.stop = 5;

@@ -105,7 +105,7 @@ static void carry(struct world *w, struct end *from, struct end *to)
 static void drop(struct end *e, unsigned i)
 {
 	free(e->q[i].p);
-	memmove(&e->q[i], &e->q[i + 1], (e->count - i - 1) * sizeof e->q[0]);
+	memmove(&e->q[i], &e->q[i + 1], (e->count - i - 1) * sizeof(e->q[0]));
 	e->count--;
 }
 

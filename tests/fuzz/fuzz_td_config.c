@@ -20,9 +20,9 @@ static void check_said(const char *said, int refused)
 	for (const char *line = said; *line;) {
 		size_t n = strcspn(line, "\n");
 		expect(line[n] == '\n');
-		int warning = !strncmp(line, "warning: ", 9);
+		int warning = strncmp(line, "warning: ", 9) == 0;
 		const char *at = line + (warning ? 9 : 0);
-		expect(!strncmp(at, "f:", 2));
+		expect(strncmp(at, "f:", 2) == 0);
 		long number = strtol(at + 2, NULL, 10);
 		expect(number >= last);
 		last = number;

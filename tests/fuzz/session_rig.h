@@ -185,7 +185,7 @@ static void rig_init(struct rig *r, bool agent, const char *type, const char *pr
 				       .skip_handshake = skip,
 				       .cb = &rig_cb,
 				       .ctx = r};
-	memset(r, 0, sizeof *r);
+	memset(r, 0, sizeof(*r));
 	r->now = 1000 * RIG_SEC;
 	r->agent = agent;
 	r->take = SIZE_MAX;

@@ -13,7 +13,7 @@ void net_push(struct world *w, const struct event *e)
 {
 	if (w->nheap == w->cap_heap) {
 		w->cap_heap = w->cap_heap ? 2 * w->cap_heap : 256;
-		w->heap = realloc(w->heap, w->cap_heap * sizeof *w->heap);
+		w->heap = realloc(w->heap, w->cap_heap * sizeof(*w->heap));
 		if (!w->heap)
 			abort();
 	}

@@ -54,7 +54,7 @@ static size_t on_data(void *ctx, struct tnl_stream *st, uint32_t ptype, const ui
 	(void)ptype;
 	for (size_t i = 0; i < n; i++)
 		if (p[i] != soak_byte(x, !e->which, x->received + i))
-			snprintf(e->k->fail, sizeof e->k->fail, "wrong byte at node %d", e->which);
+			snprintf(e->k->fail, sizeof(e->k->fail), "wrong byte at node %d", e->which);
 	x->received += n;
 	e->k->bytes += n;
 	return n;
@@ -64,7 +64,7 @@ static void on_open(void *ctx, struct tnl_stream *st)
 {
 	struct soak_end *e = ctx;
 	struct soak_stream *x = &e->one[tnl_stream_id(st) == 3 ? 0 : 1];
-	memset(x, 0, sizeof *x);
+	memset(x, 0, sizeof(*x));
 	x->st = st;
 	x->salt = tnl_stream_id(st);
 	tnl_stream_set_user(st, x);
@@ -83,14 +83,14 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 {
 	struct soak_end *e = ctx;
 	(void)st;
-	snprintf(e->k->fail, sizeof e->k->fail, "reset at node %d: %s", e->which, tnl_reset_text(reason));
+	snprintf(e->k->fail, sizeof(e->k->fail), "reset at node %d: %s", e->which, tnl_reset_text(reason));
 }
 
 static void on_closed(void *ctx, int err, const char *text)
 {
 	struct soak_end *e = ctx;
 	e->closed = true;
-	snprintf(e->k->fail, sizeof e->k->fail, "node %d closed: %s %.80s", e->which, tnl_err_name(err), text);
+	snprintf(e->k->fail, sizeof(e->k->fail), "node %d closed: %s %.80s", e->which, tnl_err_name(err), text);
 }
 
 static uint64_t wall(void *ctx)
@@ -132,12 +132,12 @@ static void carry(struct soak *k, int from)
 		int to = !from;
 		if (k->tail[to] == k->cap[to]) {
 			if (k->head[to])
-				memmove(k->q[to], k->q[to] + k->head[to], (k->tail[to] - k->head[to]) * sizeof **k->q);
+				memmove(k->q[to], k->q[to] + k->head[to], (k->tail[to] - k->head[to]) * sizeof(**k->q));
 			k->tail[to] -= k->head[to];
 			k->head[to] = 0;
 			if (k->tail[to] * 2 >= k->cap[to]) {
 				k->cap[to] = k->cap[to] ? 2 * k->cap[to] : 64;
-				k->q[to] = realloc(k->q[to], k->cap[to] * sizeof **k->q);
+				k->q[to] = realloc(k->q[to], k->cap[to] * sizeof(**k->q));
 			}
 		}
 		uint8_t *copy = malloc(n);
@@ -213,7 +213,7 @@ static void put(struct soak *k, int from, struct soak_stream *x, size_t n)
 		x->sent += cap;
 		n -= cap;
 		if (tnl_stream_commit(x->st, cap, TNL_PT_OUTPUT, k->now))
-			snprintf(k->fail, sizeof k->fail, "commit failed at node %d", e->which);
+			snprintf(k->fail, sizeof(k->fail), "commit failed at node %d", e->which);
 	}
 }
 
@@ -235,10 +235,10 @@ static struct soak_stream *opened(struct soak *k, int i)
 {
 	struct soak_stream *x = &k->end[0].one[i];
 	int err = 0;
-	memset(x, 0, sizeof *x);
+	memset(x, 0, sizeof(*x));
 	x->st = tnl_stream_open(k->end[0].s, x, k->now, &err);
 	if (!x->st) {
-		snprintf(k->fail, sizeof k->fail, "open: %s", tnl_err_name(err));
+		snprintf(k->fail, sizeof(k->fail), "open: %s", tnl_err_name(err));
 		return x;
 	}
 	k->streams++;
@@ -251,7 +251,7 @@ static void same(struct soak *k, int i)
 {
 	struct soak_stream *a = &k->end[0].one[i], *b = &k->end[1].one[i];
 	if (!k->fail[0] && (a->sent != b->received || b->sent != a->received))
-		snprintf(k->fail, sizeof k->fail, "stream %d: %llu of %llu and %llu of %llu bytes arrived", i,
+		snprintf(k->fail, sizeof(k->fail), "stream %d: %llu of %llu and %llu of %llu bytes arrived", i,
 			 (unsigned long long)b->received, (unsigned long long)a->sent, (unsigned long long)a->received,
 			 (unsigned long long)b->sent);
 }
@@ -279,7 +279,7 @@ static void hour(struct soak *k)
 	same(k, 1);
 	for (int i = 0; i < 2 && !k->fail[0]; i++) {
 		if (!tnl_stream_done(k->end[i].one[1].st))
-			snprintf(k->fail, sizeof k->fail, "stream not done at node %d", i);
+			snprintf(k->fail, sizeof(k->fail), "stream not done at node %d", i);
 		tnl_stream_free(k->end[i].one[1].st);
 	}
 	if (end > k->now)
@@ -295,7 +295,7 @@ static void seeded(void *ctx, uint8_t *p, size_t n)
 
 bool soak_run(uint64_t seed, uint64_t ns, int verbose)
 {
-	struct soak *k = calloc(1, sizeof *k);
+	struct soak *k = calloc(1, sizeof(*k));
 	struct rng r = {.x = seed + 99};
 	if (!k)
 		abort();
@@ -316,7 +316,7 @@ bool soak_run(uint64_t seed, uint64_t ns, int verbose)
 		if (k->hours == 2)
 			after_first = tnl_alloc_live();
 		if (k->hours > 2 && tnl_alloc_live() > after_first + 8)
-			snprintf(k->fail, sizeof k->fail, "%ld blocks live after hour %llu, %ld after the second",
+			snprintf(k->fail, sizeof(k->fail), "%ld blocks live after hour %llu, %ld after the second",
 				 tnl_alloc_live(), (unsigned long long)k->hours, after_first);
 		if (verbose)
 			printf("hour %llu: %llu bytes, %ld blocks, memory %zu and %zu\n", (unsigned long long)k->hours,

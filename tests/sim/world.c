@@ -17,7 +17,7 @@ void world_fail(struct world *w, const char *fmt, ...)
 	if (w->fail[0])
 		return;
 	va_start(ap, fmt);
-	vsnprintf(w->fail, sizeof w->fail, fmt, ap);
+	vsnprintf(w->fail, sizeof(w->fail), fmt, ap);
 	va_end(ap);
 }
 
@@ -302,7 +302,7 @@ static void failed(struct world *w)
 
 bool world_run(uint64_t seed, int verbose, struct world *stats)
 {
-	struct world *w = calloc(1, sizeof *w);
+	struct world *w = calloc(1, sizeof(*w));
 	struct rng random_source = {.x = seed ^ 0x5eed};
 	if (!w)
 		abort();

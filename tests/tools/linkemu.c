@@ -74,14 +74,14 @@ static void set_address(const char *dev, const char *addr)
 	struct sockaddr_in sin = {.sin_family = AF_INET};
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	memset(&r, 0, sizeof r);
+	memset(&r, 0, sizeof(r));
 	strcpy(r.ifr_name, dev);
 	inet_pton(AF_INET, addr, &sin.sin_addr);
-	memcpy(&r.ifr_addr, &sin, sizeof sin);
+	memcpy(&r.ifr_addr, &sin, sizeof(sin));
 	if (s < 0 || ioctl(s, SIOCSIFADDR, &r))
 		fail("SIOCSIFADDR");
 	inet_pton(AF_INET, "255.255.255.0", &sin.sin_addr);
-	memcpy(&r.ifr_netmask, &sin, sizeof sin);
+	memcpy(&r.ifr_netmask, &sin, sizeof(sin));
 	if (ioctl(s, SIOCSIFNETMASK, &r))
 		fail("SIOCSIFNETMASK");
 	close(s);
@@ -92,7 +92,7 @@ static void set_up(const char *dev)
 	struct ifreq r;
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	memset(&r, 0, sizeof r);
+	memset(&r, 0, sizeof(r));
 	strcpy(r.ifr_name, dev);
 	if (s < 0 || ioctl(s, SIOCGIFFLAGS, &r))
 		fail("SIOCGIFFLAGS");
@@ -114,7 +114,7 @@ static int new_end(const char *addr, int *ns)
 	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
 	if (*ns < 0 || fd < 0)
 		fail("/dev/net/tun");
-	memset(&r, 0, sizeof r);
+	memset(&r, 0, sizeof(r));
 	strcpy(r.ifr_name, "link0");
 	r.ifr_flags = IFF_TUN | IFF_NO_PI;
 	if (ioctl(fd, TUNSETIFF, &r))
@@ -135,7 +135,7 @@ static void take(struct direction *d, uint64_t now)
 {
 	for (int i = 0; i < 64; i++) {
 		uint8_t buf[MTU + 100];
-		ssize_t n = read(d->from, buf, sizeof buf);
+		ssize_t n = read(d->from, buf, sizeof(buf));
 		if (n <= 0 || n > MTU)
 			return;
 		passed++;
@@ -177,17 +177,17 @@ static void command(char *line, int client_ns, int server_ns)
 	char verb[16] = "", arg[64] = "";
 	sscanf(line, "%15s %63s", verb, arg);
 	uint64_t v = strtoull(arg, NULL, 10);
-	if (!strcmp(verb, "delay"))
+	if (strcmp(verb, "delay") == 0)
 		delay_ns = (uint64_t)(strtod(arg, NULL) * 1e6);
-	else if (!strcmp(verb, "rate"))
+	else if (strcmp(verb, "rate") == 0)
 		rate = v;
-	else if (!strcmp(verb, "queue"))
+	else if (strcmp(verb, "queue") == 0)
 		queue_max = v;
-	else if (!strcmp(verb, "loss"))
+	else if (strcmp(verb, "loss") == 0)
 		loss = (unsigned)v;
-	else if (!strcmp(verb, "up") || !strcmp(verb, "down"))
+	else if (strcmp(verb, "up") == 0 || strcmp(verb, "down") == 0)
 		down = verb[0] == 'd';
-	else if (!strcmp(verb, "addr")) {
+	else if (strcmp(verb, "addr") == 0) {
 		if (setns(client_ns, CLONE_NEWNET))
 			fail("setns");
 		set_address("link0", arg);
@@ -235,7 +235,7 @@ int main(int argc, char **argv)
 		take(&d[0], now);
 		take(&d[1], now);
 		if (p[2].revents) {
-			ssize_t n = read(0, line, sizeof line - 1);
+			ssize_t n = read(0, line, sizeof(line) - 1);
 			if (n <= 0)
 				return 0;
 			line[n] = 0;

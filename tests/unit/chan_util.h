@@ -58,7 +58,7 @@ static int cu_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 /* agent: sends output; else client: sends input */
 static void cu_open(struct end *e, bool agent, size_t memory_max, unsigned rate, unsigned resend_max, bool stock)
 {
-	memset(e, 0, sizeof *e);
+	memset(e, 0, sizeof(*e));
 	e->live = tnl_alloc_live();
 	e->room = UINT_MAX;
 	e->last = -1;

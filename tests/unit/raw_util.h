@@ -41,7 +41,7 @@ out:
 /* c: of the session under test; the raw peer takes the other role. */
 static inline void raw_init(struct raw *r, struct tnl_session_config *c)
 {
-	memset(r, 0, sizeof *r);
+	memset(r, 0, sizeof(*r));
 	r->now = 1000 * SEC;
 	r->e.now = &r->now;
 	r->e.accept = true;

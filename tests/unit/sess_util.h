@@ -67,7 +67,7 @@ static inline struct rec *end_rec(struct end *e, struct tnl_stream *st)
 {
 	assert_true(e->nrec < 64);
 	struct rec *r = &e->rec[e->nrec++];
-	memset(r, 0, sizeof *r);
+	memset(r, 0, sizeof(*r));
 	r->st = st;
 	r->take = e->default_take;
 	tnl_buf_init(&r->in, 64u << 20);
@@ -137,7 +137,7 @@ static inline void u_kms(void *ctx, const struct tnl_kms_request *k)
 {
 	struct end *e = ctx;
 	e->kms_calls++;
-	snprintf(e->kms_challenge, sizeof e->kms_challenge, "%s", k->challenge ? k->challenge : "");
+	snprintf(e->kms_challenge, sizeof(e->kms_challenge), "%s", k->challenge ? k->challenge : "");
 	if (e->no_kms_answer)
 		return;
 	if (k->generate) {
@@ -155,7 +155,7 @@ static inline void u_closed(void *ctx, int err, const char *text)
 	assert_int_equal(e->closed, 0);
 	e->closed++;
 	e->err = err;
-	snprintf(e->text, sizeof e->text, "%s", text);
+	snprintf(e->text, sizeof(e->text), "%s", text);
 }
 static inline uint64_t u_wall(void *ctx)
 {
@@ -197,7 +197,7 @@ static inline struct tnl_session_config pair_config(bool agent)
 
 static inline void pair_init(struct pair *p, struct tnl_session_config *cc, struct tnl_session_config *ac)
 {
-	memset(p, 0, sizeof *p);
+	memset(p, 0, sizeof(*p));
 	p->now = 1000 * SEC;
 	p->step = 20000;
 	struct end *ends[2] = {&p->c, &p->a};

@@ -50,7 +50,7 @@ static void pipe_put(struct pipe_model *p, const uint8_t *d, size_t n, uint64_t 
 {
 	if (p->count == p->size) {
 		size_t size = p->size ? 2 * p->size : 1024;
-		struct packet *q = malloc(size * sizeof *q);
+		struct packet *q = malloc(size * sizeof(*q));
 		for (size_t i = 0; i < p->count; i++)
 			q[i] = p->q[(p->head + i) % p->size];
 		free(p->q);
@@ -135,7 +135,7 @@ static void transmit(struct world *w, struct end *e, struct pipe_model *p)
 
 static void world_open(struct world *w, double rate, uint64_t one_way)
 {
-	memset(w, 0, sizeof *w);
+	memset(w, 0, sizeof(*w));
 	cu_open(&w->a, true, 0, 0, 0, false);
 	cu_open(&w->b, false, 0, 0, 0, false);
 	w->b.tap = ping_seen;
@@ -465,7 +465,7 @@ static void no_second_has_more_messages_than_the_limit(void **state)
 	for (unsigned i = 0; i < 6; i++) {
 		struct tnl_bucket b;
 		tnl_bucket_init(&b, rates[i]);
-		uint64_t *sent = calloc(5 * rates[i] + 8, sizeof *sent), n = 0;
+		uint64_t *sent = calloc(5 * rates[i] + 8, sizeof(*sent)), n = 0;
 		for (uint64_t now = 5 * SEC; now < 9 * SEC;) {
 			unsigned left = tnl_bucket_left(&b, now);
 			assert_true(left != UINT_MAX);

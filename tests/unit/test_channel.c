@@ -152,11 +152,11 @@ static void a_resend_is_the_same_bytes(void **state)
 	size_t n;
 	uint8_t first[620];
 	assert_int_equal(tnl_channel_pull(e.ch, 0, &p, &n), 1);
-	assert_int_equal(n, sizeof first);
+	assert_int_equal(n, sizeof(first));
 	memcpy(first, p, n);
 	assert_int_equal(tnl_channel_expire(e.ch, 200 * MS), 0);
 	assert_int_equal(tnl_channel_pull(e.ch, 200 * MS, &p, &n), 1);
-	assert_int_equal(n, sizeof first);
+	assert_int_equal(n, sizeof(first));
 	assert_memory_equal(p, first, n);
 	assert_int_equal(stats(&e).resent, 1);
 	done(&e);

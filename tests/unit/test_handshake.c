@@ -20,11 +20,11 @@ static struct tnl_session_config client(void)
 static const char *kms_text(unsigned ptype)
 {
 	static char text[2048];
-	for (size_t i = 0; i < sizeof kms_messages / sizeof *kms_messages; i++) {
+	for (size_t i = 0; i < sizeof(kms_messages) / sizeof(*kms_messages); i++) {
 		if (kms_messages[i].ptype != ptype)
 			continue;
 		size_t n = strlen(kms_messages[i].hex);
-		assert_true(n / 2 < sizeof text);
+		assert_true(n / 2 < sizeof(text));
 		assert_int_equal(tnl_unhex(kms_messages[i].hex, n, (uint8_t *)text), 0);
 		text[n / 2] = '\0';
 		return text;
@@ -131,16 +131,16 @@ static void malformed_payloads(void **state)
 	    "\"ActionResult\":{\"KMSCipherTextKey\":\"***\"}}]}",
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+	for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++) {
 		struct tnl_hs_request q;
 		assert_int_equal(tnl_hs_request_parse(requests[i], strlen(requests[i]), &q, NULL), TNL_ESYNTAX);
 	}
-	for (size_t i = 0; i < sizeof responses / sizeof *responses; i++) {
+	for (size_t i = 0; i < sizeof(responses) / sizeof(*responses); i++) {
 		struct tnl_hs_response a;
 		assert_int_equal(tnl_hs_response_parse(responses[i], strlen(responses[i]), &a, NULL), TNL_ESYNTAX);
 	}
 	uint8_t out[92];
-	assert_int_equal(tnl_hs_challenge_parse("{}", 2, out, sizeof out), TNL_ESYNTAX);
+	assert_int_equal(tnl_hs_challenge_parse("{}", 2, out, sizeof(out)), TNL_ESYNTAX);
 	char *msg;
 	assert_int_equal(tnl_hs_complete_parse("x", 1, &msg), TNL_ESYNTAX);
 	assert_int_equal(tnl_alloc_live(), 0);
@@ -280,7 +280,7 @@ static void agent_refusals(void **state)
 	    {"{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[]}", "SessionType", TNL_EREFUSED},
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct raw r;
 		struct tnl_session_config c = agent();
 		raw_init(&r, &c);
@@ -421,7 +421,7 @@ static void client_version_rules(void **state)
 	     TNL_MODE_SHELL},
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct raw r;
 		struct tnl_session_config c = client();
 		raw_client(&r, &c, cases[i].request);
@@ -568,11 +568,11 @@ static void client_with_captured_agent(void **state)
 	assert_int_equal(r.got[1].ptype, TNL_PT_ENC_CHALLENGE_RESPONSE);
 	memcpy(key, captured_key, 64);
 	struct tnl_seal *stock = tnl_seal_new(key, true), *self = tnl_seal_new(key, false);
-	int n = tnl_hs_challenge_parse(r.got[1].p, r.got[1].len, b, sizeof b);
+	int n = tnl_hs_challenge_parse(r.got[1].p, r.got[1].len, b, sizeof(b));
 	assert_int_equal(n, 92);
 	assert_int_equal(tnl_seal_open(stock, b, 92, back), 0);
 	const char *t = kms_text(8);
-	assert_int_equal(tnl_hs_challenge_parse(t, strlen(t), b, sizeof b), 92);
+	assert_int_equal(tnl_hs_challenge_parse(t, strlen(t), b, sizeof(b)), 92);
 	assert_int_equal(tnl_seal_open(self, b, 92, plain), 0);
 	assert_memory_equal(plain, back, 64);
 	raw_text(&r, TNL_PT_HANDSHAKE_COMPLETE, kms_text(7));
@@ -580,7 +580,7 @@ static void client_with_captured_agent(void **state)
 	assert_true(tnl_session_info(r.e.s)->encrypted);
 	assert_string_equal(tnl_session_info(r.e.s)->customer_message, "This session is encrypted using AWS KMS.");
 	/* The agent's captured output, in our session. */
-	for (size_t i = 0; i < sizeof kms_messages / sizeof *kms_messages; i++) {
+	for (size_t i = 0; i < sizeof(kms_messages) / sizeof(*kms_messages); i++) {
 		if (kms_messages[i].ptype != 1 || !kms_messages[i].from_agent)
 			continue;
 		size_t len = strlen(kms_messages[i].hex) / 2;
@@ -681,7 +681,7 @@ static void wrong_challenge_answer(void **state)
 	struct tnl_seal *self = tnl_seal_new(pair_key, false);
 	assert_int_equal(tnl_seal_seal(self, sealed, TNL_HS_CHALLENGE), 0);
 	tnl_buf_init(&text, 1024);
-	assert_int_equal(tnl_hs_challenge_write(&text, sealed, sizeof sealed), 0);
+	assert_int_equal(tnl_hs_challenge_write(&text, sealed, sizeof(sealed)), 0);
 	raw_send(&r, TNL_PT_ENC_CHALLENGE_RESPONSE, tnl_buf_data(&text), tnl_buf_len(&text));
 	assert_int_equal(r.e.err, TNL_ECRYPTO);
 	assert_int_equal(r.e.ready, 0);
@@ -718,7 +718,7 @@ static void stock_client_encrypts_port(void **state)
 	raw_init(&r, &c);
 	raw_text(&r, TNL_PT_HANDSHAKE_RESPONSE, kms_response);
 	struct tnl_seal *self = tnl_seal_new(pair_key, false);
-	assert_int_equal(tnl_hs_challenge_parse(r.got[1].p, r.got[1].len, b, sizeof b), 92);
+	assert_int_equal(tnl_hs_challenge_parse(r.got[1].p, r.got[1].len, b, sizeof(b)), 92);
 	assert_int_equal(tnl_seal_open(self, b, 92, plain), 0);
 	memcpy(sealed + TNL_SEAL_NONCE, plain, 64);
 	assert_int_equal(tnl_seal_seal(self, sealed, 64), 0);

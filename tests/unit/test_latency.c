@@ -117,7 +117,7 @@ static void ping_beside_bulk(void **state)
 	struct tnl_session_config cc = pair_config(false), ac = pair_config(true);
 	struct tnl_session_cb cb = end_cb;
 	(void)state;
-	memset(&l, 0, sizeof l);
+	memset(&l, 0, sizeof(l));
 	cb.on_data = echo_only_first;
 	ac.cb = &cb;
 	cc.memory_max = ac.memory_max = 16u << 20;
@@ -152,7 +152,7 @@ static void both_ways(void **state)
 	static struct link l;
 	struct tnl_session_config cc = pair_config(false), ac = pair_config(true);
 	(void)state;
-	memset(&l, 0, sizeof l);
+	memset(&l, 0, sizeof(l));
 	cc.memory_max = ac.memory_max = 16u << 20;
 	pair_init(&l.p, &cc, &ac);
 	tnl_session_link_up(l.p.c.s, l.p.now);

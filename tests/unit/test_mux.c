@@ -89,7 +89,7 @@ static void fatal_frames(void **state)
 	     24},
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct raw r;
 		struct tnl_session_config c = agent();
 		raw_agent(&r, &c, cases[i].own ? OWN_RESPONSE : STOCK_RESPONSE("1.2.707.0"));
@@ -150,7 +150,7 @@ static void long_frame(void **state)
 	uint8_t *b = malloc(TNL_SMUX_HDR + 65535);
 	struct rec want;
 	(void)state;
-	memset(&want, 0, sizeof want);
+	memset(&want, 0, sizeof(want));
 	tnl_buf_init(&want.out, 65535);
 	rec_fill(&want, 65535, 3);
 	raw_agent(&r, &c, STOCK_RESPONSE("1.2.707.0"));
@@ -415,7 +415,7 @@ static void too_many_streams(void **state)
 	for (uint32_t id = 3; id < 2 * 17000; id += 2 * 128) {
 		for (uint32_t k = 0; k < 128; k++)
 			raw_frame(b + 8 * k, 2, TNL_SMUX_SYN, id + 2 * k, NULL, 0);
-		raw_send(&r, TNL_PT_OUTPUT, b, sizeof b);
+		raw_send(&r, TNL_PT_OUTPUT, b, sizeof(b));
 		for (int i = 0; i < r.n; i++)
 			free(r.got[i].p);
 		r.n = 0;

@@ -36,7 +36,7 @@ static void samples_follow_the_table(void **state)
 	};
 	struct tnl_rto r;
 	tnl_rto_init(&r);
-	for (unsigned i = 0; i < sizeof t / sizeof *t; i++) {
+	for (unsigned i = 0; i < sizeof(t) / sizeof(*t); i++) {
 		tnl_rto_sample(&r, t[i].r * US);
 		assert_int_equal(r.srtt / US, t[i].rtt);
 		assert_int_equal(r.rttvar / US, t[i].var);

@@ -25,13 +25,13 @@ static void captured_exchange(void **state)
 	uint8_t key[64], b[2048], out[2048], challenge[2][64];
 	size_t outputs = 0, challenges = 0;
 	(void)state;
-	assert_int_equal(unhex(kms_key_hex, key, sizeof key), 64);
+	assert_int_equal(unhex(kms_key_hex, key, sizeof(key)), 64);
 	struct tnl_seal *agent = tnl_seal_new(key, true), *client = tnl_seal_new(key, false);
-	for (size_t i = 0; i < sizeof kms_messages / sizeof *kms_messages; i++) {
-		size_t n = unhex(kms_messages[i].hex, b, sizeof b);
+	for (size_t i = 0; i < sizeof(kms_messages) / sizeof(*kms_messages); i++) {
+		size_t n = unhex(kms_messages[i].hex, b, sizeof(b));
 		struct tnl_seal *reader = kms_messages[i].from_agent ? client : agent;
 		if (kms_messages[i].ptype == 8 || kms_messages[i].ptype == 9) {
-			int got = tnl_hs_challenge_parse(b, n, out, sizeof out);
+			int got = tnl_hs_challenge_parse(b, n, out, sizeof(out));
 			assert_int_equal(got, 64 + TNL_SEAL_OVERHEAD);
 			assert_int_equal(tnl_seal_open(reader, out, (size_t)got, challenge[challenges++]), 0);
 		} else if (kms_messages[i].ptype == 1) {
@@ -86,16 +86,16 @@ static void every_bit_matters(void **state)
 	uint8_t key[64] = {7}, b[40 + TNL_SEAL_OVERHEAD], out[40];
 	(void)state;
 	struct tnl_seal *agent = tnl_seal_new(key, true), *client = tnl_seal_new(key, false);
-	memset(b, 'x', sizeof b);
+	memset(b, 'x', sizeof(b));
 	assert_int_equal(tnl_seal_seal(agent, b, 40), 0);
-	for (size_t i = 0; i < 8 * sizeof b; i++) {
+	for (size_t i = 0; i < 8 * sizeof(b); i++) {
 		b[i / 8] ^= (uint8_t)(1 << (i % 8));
-		assert_int_equal(tnl_seal_open(client, b, sizeof b, out), TNL_ECRYPTO);
+		assert_int_equal(tnl_seal_open(client, b, sizeof(b), out), TNL_ECRYPTO);
 		b[i / 8] ^= (uint8_t)(1 << (i % 8));
 	}
-	for (size_t n = 0; n < sizeof b; n++)
+	for (size_t n = 0; n < sizeof(b); n++)
 		assert_int_equal(tnl_seal_open(client, b, n, out), TNL_ECRYPTO);
-	assert_int_equal(tnl_seal_open(client, b, sizeof b, out), 0);
+	assert_int_equal(tnl_seal_open(client, b, sizeof(b), out), 0);
 	tnl_seal_free(agent);
 	tnl_seal_free(client);
 }

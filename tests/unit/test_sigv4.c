@@ -78,33 +78,33 @@ static struct vec *load_vectors(size_t *count)
 			continue;
 		*value++ = 0;
 		unescape(text, sizeof(text), value);
-		if (!strcmp(line, "case")) {
+		if (strcmp(line, "case") == 0) {
 			assert_true(*count < 64);
 			v = &all[(*count)++];
 			put(v->name, sizeof(v->name), text);
-		} else if (!strcmp(line, "request")) {
+		} else if (strcmp(line, "request") == 0) {
 			set_request(v, text);
-		} else if (!strcmp(line, "header")) {
+		} else if (strcmp(line, "header") == 0) {
 			put(v->headers[v->nheaders++], sizeof(v->headers[0]), text);
-		} else if (!strcmp(line, "body")) {
+		} else if (strcmp(line, "body") == 0) {
 			put(v->body, sizeof(v->body), text);
-		} else if (!strcmp(line, "normalize")) {
+		} else if (strcmp(line, "normalize") == 0) {
 			v->normalize = true;
-		} else if (!strcmp(line, "sign-body")) {
+		} else if (strcmp(line, "sign-body") == 0) {
 			v->sign_body = true;
-		} else if (!strcmp(line, "token")) {
+		} else if (strcmp(line, "token") == 0) {
 			put(v->token, sizeof(v->token), text);
-		} else if (!strcmp(line, "token-after")) {
+		} else if (strcmp(line, "token-after") == 0) {
 			v->token_after = true;
-		} else if (!strcmp(line, "header-canonical")) {
+		} else if (strcmp(line, "header-canonical") == 0) {
 			put(v->canonical[0], sizeof(v->canonical[0]), text);
-		} else if (!strcmp(line, "query-canonical")) {
+		} else if (strcmp(line, "query-canonical") == 0) {
 			put(v->canonical[1], sizeof(v->canonical[1]), text);
-		} else if (!strcmp(line, "header-signature")) {
+		} else if (strcmp(line, "header-signature") == 0) {
 			put(v->signature[0], sizeof(v->signature[0]), text);
-		} else if (!strcmp(line, "query-signature")) {
+		} else if (strcmp(line, "query-signature") == 0) {
 			put(v->signature[1], sizeof(v->signature[1]), text);
-		} else if (!strcmp(line, "presigned")) {
+		} else if (strcmp(line, "presigned") == 0) {
 			put(v->presigned, sizeof(v->presigned), text);
 		} else {
 			fail_msg("unknown field %s", line);
