@@ -41,11 +41,12 @@ LIB_LIBS := -lwslay -lcjson $(SSL_LIBS)
 LIBS := -lev -lcares -linih -lsqlite3 $(LIB_LIBS) -lutil -lpthread -lm
 
 LIB_SRC := $(sort $(wildcard lib/*.c))
-TD_SRC := $(sort $(wildcard tunneld/*.c))
+TD_SRC := $(sort $(wildcard tunneld/*.c tunneld/*/*.c))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 TD_OBJ := $(TD_SRC:%.c=$(BUILD)/obj/%.o)
 LIB := $(BUILD)/libtunneld.a
 # Everything of the daemon but main(): an archive, so that a test links the parts that it needs and no others.
+# `q`: rooms have files of the same name.
 TD_PARTS := $(BUILD)/libparts.a
 
 all: $(BUILD)/tunneld
@@ -75,7 +76,7 @@ $(LIB): $(LIB_OBJ)
 
 $(TD_PARTS): $(filter-out $(BUILD)/obj/tunneld/main.o,$(TD_OBJ))
 	@rm -f $@
-	$(Q)ar rcs $@ $^
+	$(Q)ar qcs $@ $^
 
 $(BUILD)/tunneld: $(TD_OBJ) $(LIB)
 	$(say) "  LD  $@"

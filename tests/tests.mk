@@ -1,8 +1,8 @@
 # Tests.  tests/unit/test_*.c: one cmocka program each against the library;
-# tests/daemon/test_*.c: the same against the daemon's parts; the rest are scripts.
+# tests/daemon/ROOM/test_*.c: the same against the daemon's parts; the rest are scripts.
 UNIT := $(patsubst tests/unit/%.c,%,$(sort $(wildcard tests/unit/test_*.c)))
 UNIT_BIN := $(UNIT:%=$(BUILD)/tests/unit/%)
-DUNIT := $(patsubst tests/daemon/%.c,%,$(sort $(wildcard tests/daemon/test_*.c)))
+DUNIT := $(patsubst tests/daemon/%.c,%,$(sort $(wildcard tests/daemon/test_*.c tests/daemon/*/test_*.c)))
 DUNIT_BIN := $(DUNIT:%=$(BUILD)/tests/daemon/%)
 
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(LIB)

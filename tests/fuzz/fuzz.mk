@@ -43,5 +43,5 @@ fuzz-replay:
 	@$(MAKE) --no-print-directory SANITIZE=1 fuzz-replay
 endif
 
--include $(wildcard $(BUILD)/fuzz/lib/*.d $(BUILD)/fuzz/tunneld/*.d $(BUILD)/fuzz/tests/fuzz/*.d $(BUILD)/obj/tests/fuzz/*.d)
+-include $(wildcard $(BUILD)/fuzz/lib/*.d $(BUILD)/fuzz/tunneld/*.d $(BUILD)/fuzz/tunneld/*/*.d $(BUILD)/fuzz/tests/fuzz/*.d $(BUILD)/obj/tests/fuzz/*.d)
 .PHONY: fuzz fuzz-replay
