@@ -2,8 +2,8 @@
 #include "tunneld/agent_int.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/log.h"
+#include "tunneld/base/memory.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #include "tunneld/agent_int.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>

@@ -8,7 +8,7 @@
 
 #include "lib/alloc.h"
 #include "lib/map.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>

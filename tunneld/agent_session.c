@@ -2,7 +2,7 @@
 #include "tunneld/agent_int.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
 #include "tunneld/spawn.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <fcntl.h>
 #include <poll.h>

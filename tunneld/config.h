@@ -2,7 +2,7 @@
  * mistake reported as file:line: text.  This header is what the roles read. */
 #ifndef TD_CONFIG_H
 #define TD_CONFIG_H
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 #include "tunneld/net.h"
 #include <stdbool.h>
 #include <stdint.h>

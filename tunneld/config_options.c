@@ -1,7 +1,7 @@
 /* The option table: section, key, type, default, bounds and help in one place.
  * Parsing, defaults, `tunneld --options` and the test of the manual page use it. */
 #include "tunneld/config_int.h"
-#include "tunneld/loop.h"
+#include "tunneld/base/loop.h"
 #include <string.h>
 
 #define MS TD_MS

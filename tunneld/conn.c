@@ -1,7 +1,7 @@
 #include "tunneld/conn_int.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>

@@ -1,6 +1,6 @@
 #include "tunneld/control.h"
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

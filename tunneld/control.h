@@ -3,7 +3,7 @@
 #ifndef TD_CONTROL_H
 #define TD_CONTROL_H
 #include "lib/buf.h"
-#include "tunneld/loop.h"
+#include "tunneld/base/loop.h"
 #include "tunneld/net.h"
 
 struct td_control;

@@ -1,7 +1,7 @@
 #include "tunneld/daemon.h"
 #include "lib/alloc.h"
 #include "lib/json.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/notify.h"
 #include <errno.h>
 #include <signal.h>

@@ -3,7 +3,7 @@
 #include "lib/alloc.h"
 #include "lib/err.h"
 #include "lib/list.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 #include "tunneld/net.h"
 
 #include <ares.h>

@@ -3,8 +3,8 @@
 
 #include "lib/alloc.h"
 #include "lib/json.h"
-#include "tunneld/log.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/log.h"
+#include "tunneld/base/memory.h"
 
 #include <stdio.h>
 #include <string.h>

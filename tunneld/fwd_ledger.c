@@ -4,7 +4,7 @@
 #include "tunneld/fwd.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>

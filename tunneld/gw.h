@@ -19,8 +19,8 @@
 #include "lib/map.h"
 #include "lib/message.h"
 #include "tunneld/httpd.h"
-#include "tunneld/log.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/log.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/roles.h"
 #include "tunneld/store.h"
 

@@ -1,5 +1,5 @@
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 #include "tunneld/net.h"
 
 #include <errno.h>

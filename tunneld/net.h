@@ -2,7 +2,7 @@
  * name resolution (c-ares).  All non-blocking, all CLOEXEC. */
 #ifndef TD_NET_H
 #define TD_NET_H
-#include "tunneld/loop.h"
+#include "tunneld/base/loop.h"
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -9,7 +9,7 @@
 #include "tunneld/pump_int.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>

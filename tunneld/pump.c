@@ -1,8 +1,8 @@
 #include "tunneld/pump_int.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/log.h"
+#include "tunneld/base/memory.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
 #define TD_ROLES_H
 #include "lib/buf.h"
 #include "tunneld/config.h"
-#include "tunneld/loop.h"
+#include "tunneld/base/loop.h"
 
 struct td_forwarder;
 struct td_agent;

@@ -2,7 +2,7 @@
  * The child has nothing of ours: no descriptors, signals, environment or groups. */
 #ifndef TD_SPAWN_H
 #define TD_SPAWN_H
-#include "tunneld/loop.h"
+#include "tunneld/base/loop.h"
 #include <sys/types.h>
 
 struct td_child;

@@ -3,7 +3,7 @@
  * nothing that is in flight is stored, of tokens only the SHA-256. */
 #ifndef TD_STORE_H
 #define TD_STORE_H
-#include "tunneld/loop.h"
+#include "tunneld/base/loop.h"
 
 #define TD_STORE_TOKENS 8u
 #define TD_STORE_CLIENT_ID 65u

@@ -8,7 +8,7 @@
 #include "lib/buf.h"
 #include "lib/enc.h"
 #include "lib/err.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

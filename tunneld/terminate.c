@@ -2,7 +2,7 @@
 #include "tunneld/client.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <string.h>
 

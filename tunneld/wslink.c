@@ -1,7 +1,7 @@
 #include "tunneld/wslink_int.h"
 
 #include "lib/alloc.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>

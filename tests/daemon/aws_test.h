@@ -1,7 +1,7 @@
 /* A fake of the AWS services on loopback, an environment without surprises, and a home folder. */
 #ifndef AWS_TEST_H
 #define AWS_TEST_H
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/sigv4.h"

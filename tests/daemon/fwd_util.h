@@ -1,9 +1,9 @@
 /* Gateway, agent and forwarder in this process, on one loop; the target's connections are the test's. */
 #ifndef FWD_UTIL_H
 #define FWD_UTIL_H
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 #include "lib/json.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/roles.h"
 
 #include <errno.h>

@@ -10,7 +10,7 @@
 #include "lib/tls.h"
 #include "lib/wire.h"
 #include "tunneld/httpc.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/roles.h"
 #include "tunneld/wslink.h"
 #include <fcntl.h>

@@ -2,9 +2,9 @@
  * loopback connections of the test. */
 #ifndef PUMP_UTIL_H
 #define PUMP_UTIL_H
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 #include "tunneld/httpd.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/pump.h"
 
 #include <errno.h>

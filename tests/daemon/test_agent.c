@@ -1,5 +1,5 @@
 /* The agent against a gateway made for the test: control channel, start, end, resume, refusals, drain, restart. */
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 #include "lib/enc.h"
 #include "lib/wire.h"
 #include "tunneld/httpd.h"

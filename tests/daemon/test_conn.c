@@ -1,5 +1,5 @@
 /* Connections: bulk both ways at once with small kernel buffers, pausing, closing, proxies, failures on the way up. */
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 #include "tunneld/conn.h"
 
 #include <errno.h>

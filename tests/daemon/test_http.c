@@ -1,8 +1,8 @@
 /* HTTP client against HTTP server: exchanges, keep-alive, every refusal with its status, limits, time-outs. */
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 #include "tunneld/httpc.h"
 #include "tunneld/httpd.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/memory.h"
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -1,5 +1,5 @@
 /* Addresses, listeners, dialing and name resolution. */
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 
 #include <errno.h>
 #include <sys/resource.h>

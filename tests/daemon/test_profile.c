@@ -1,5 +1,5 @@
 /* The shared configuration files of the AWS SDKs: what is read, what wins, and each mistake with its line. */
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 #include "tunneld/profile.h"
 
 static struct td_profiles *P;

@@ -1,5 +1,5 @@
 /* WebSocket links: echo over TLS, back-pressure, close codes, dead peers, refused upgrades, frees inside callbacks. */
-#include "tests/daemon/td_test.h"
+#include "tests/daemon/base/td_test.h"
 #include "tunneld/httpd.h"
 #include "tunneld/wslink.h"
 

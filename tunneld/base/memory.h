@@ -1,7 +1,7 @@
 /* Process-wide account of buffered bytes (process_memory): at the limit reading
  * and accepting stop, nothing is dropped.  Sessions and relays report changes. */
-#ifndef TD_MEMORY_H
-#define TD_MEMORY_H
+#ifndef TD_BASE_MEMORY_H
+#define TD_BASE_MEMORY_H
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -19,7 +19,7 @@
 
 #include "lib/alloc.h"
 #include "lib/tls.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 #include "tunneld/net.h"
 
 #define T_UNUSED __attribute__((unused))

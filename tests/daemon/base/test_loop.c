@@ -1,6 +1,6 @@
 /* The loop: timers, deferred calls, waking from a suspend, back-off; and the memory account. */
-#include "tests/daemon/td_test.h"
-#include "tunneld/memory.h"
+#include "tests/daemon/base/td_test.h"
+#include "tunneld/base/memory.h"
 
 struct order {
 	char log[64];

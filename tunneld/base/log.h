@@ -1,8 +1,8 @@
 /* Log lines on stderr: text or JSON; level, module, session, key=value.
  * Values from peers go through TD_S()-style escaping inside td_log itself:
  * control characters of the finished line are escaped.  Never a secret. */
-#ifndef TD_LOG_H
-#define TD_LOG_H
+#ifndef TD_BASE_LOG_H
+#define TD_BASE_LOG_H
 #include "lib/log.h"
 
 enum td_log_format { TD_LOG_TEXT, TD_LOG_JSON };

@@ -1,6 +1,6 @@
 /* Log lines: shape in both formats, levels, what peers may not do to a terminal or a log file. */
 #include "lib/json.h"
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 #include <fcntl.h>
 #include <stdarg.h>
 #include <setjmp.h>

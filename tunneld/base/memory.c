@@ -1,7 +1,7 @@
-#include "tunneld/memory.h"
+#include "tunneld/base/memory.h"
 
 #include "lib/alloc.h"
-#include "tunneld/loop.h"
+#include "tunneld/base/loop.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-#include "tunneld/loop.h"
+#include "tunneld/base/loop.h"
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"
-#include "tunneld/memory.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/net.h"
 
 #include <errno.h>

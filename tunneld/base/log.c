@@ -1,5 +1,5 @@
 /* Log lines on stderr, one write(2) each. */
-#include "tunneld/log.h"
+#include "tunneld/base/log.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>

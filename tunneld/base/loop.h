@@ -1,7 +1,7 @@
 /* The event loop: libev underneath, one `now` per turn, cheap timers, deferred
  * calls.  No global state: several roles share one loop in `tunneld local`. */
-#ifndef TD_LOOP_H
-#define TD_LOOP_H
+#ifndef TD_BASE_LOOP_H
+#define TD_BASE_LOOP_H
 #include <ev.h>
 #include <stdbool.h>
 #include <stddef.h>
