@@ -5,7 +5,7 @@
 #include "lib/sigv4.h"
 #include "lib/wire.h"
 #include "tunneld/config.h"
-#include "tunneld/httpc.h"
+#include "tunneld/net/http_client.h"
 
 /* --- environment of one [aws] block: resolved region, endpoints, TLS, proxy --- */
 struct td_aws; /* reference counted; shared by equal configurations */

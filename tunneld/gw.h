@@ -18,7 +18,7 @@
 #include "lib/list.h"
 #include "lib/map.h"
 #include "lib/message.h"
-#include "tunneld/httpd.h"
+#include "tunneld/net/http_server.h"
 #include "tunneld/base/log.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/roles.h"

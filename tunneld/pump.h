@@ -10,7 +10,7 @@
 #ifndef TD_PUMP_H
 #define TD_PUMP_H
 #include "lib/session.h"
-#include "tunneld/wslink.h"
+#include "tunneld/net/wslink.h"
 
 struct td_pump;
 struct td_pipe; /* local descriptor(s) joined to one stream; owns both */

@@ -1,7 +1,7 @@
 #include "tunneld/spawn.h"
 
 #include "lib/alloc.h"
-#include "tunneld/net.h"
+#include "tunneld/net/net.h"
 
 #include <errno.h>
 #include <fcntl.h>

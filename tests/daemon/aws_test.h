@@ -6,7 +6,7 @@
 #include "lib/json.h"
 #include "lib/sigv4.h"
 #include "tunneld/aws.h"
-#include "tunneld/httpd.h"
+#include "tunneld/net/http_server.h"
 #include <sys/stat.h>
 
 static char HOME[64];

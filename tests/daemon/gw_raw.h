@@ -2,7 +2,7 @@
 #ifndef GW_RAW_H
 #define GW_RAW_H
 #include "tests/daemon/gw_util.h"
-#include "tunneld/http_sign.h"
+#include "tunneld/net/http_sign.h"
 
 struct raw {
 	struct td_conn *c;

@@ -9,10 +9,10 @@
 #include "lib/message.h"
 #include "lib/tls.h"
 #include "lib/wire.h"
-#include "tunneld/httpc.h"
+#include "tunneld/net/http_client.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/roles.h"
-#include "tunneld/wslink.h"
+#include "tunneld/net/wslink.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
 #ifndef PUMP_UTIL_H
 #define PUMP_UTIL_H
 #include "tests/daemon/base/td_test.h"
-#include "tunneld/httpd.h"
+#include "tunneld/net/http_server.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/pump.h"
 

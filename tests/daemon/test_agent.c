@@ -2,7 +2,7 @@
 #include "tests/daemon/base/td_test.h"
 #include "lib/enc.h"
 #include "lib/wire.h"
-#include "tunneld/httpd.h"
+#include "tunneld/net/http_server.h"
 #include "tunneld/pump.h"
 #include "tunneld/roles.h"
 

@@ -1,7 +1,7 @@
 /* The environment of an [aws] block: endpoints, proxies, trust, StreamUrl; and signed calls with their verdicts. */
 #include "tests/daemon/aws_test.h"
 #include "lib/crypto.h"
-#include "tunneld/conn.h"
+#include "tunneld/net/conn.h"
 
 #define CONF(...) (&(struct td_aws_config){.use_fips = -1, .use_dualstack = -1, __VA_ARGS__})
 #define S(text) ((char *)(uintptr_t)(text))

@@ -3,7 +3,7 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "tunneld/base/memory.h"
-#include "tunneld/net.h"
+#include "tunneld/net/net.h"
 
 #include <errno.h>
 #include <malloc.h>

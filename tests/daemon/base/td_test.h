@@ -20,7 +20,7 @@
 #include "lib/alloc.h"
 #include "lib/tls.h"
 #include "tunneld/base/log.h"
-#include "tunneld/net.h"
+#include "tunneld/net/net.h"
 
 #define T_UNUSED __attribute__((unused))
 

@@ -1,7 +1,7 @@
 /* Inside of td_wslink, shared by wslink.c (an open link) and wslink_dial.c (getting there). */
-#ifndef TD_WSLINK_INT_H
-#define TD_WSLINK_INT_H
-#include "tunneld/wslink.h"
+#ifndef TD_NET_WSLINK_INTERNAL_H
+#define TD_NET_WSLINK_INTERNAL_H
+#include "tunneld/net/wslink.h"
 
 #define WSLINK_WHY 2048
 

@@ -1,10 +1,10 @@
 /* A WebSocket over a td_conn, client (dial + upgrade) or server (adopted after the
  * upgrade).  Pings and pong time-outs by itself; back-pressure by room()/pause. */
-#ifndef TD_WSLINK_H
-#define TD_WSLINK_H
+#ifndef TD_NET_WSLINK_H
+#define TD_NET_WSLINK_H
 #include "lib/sigv4.h"
 #include "lib/ws.h"
-#include "tunneld/conn.h"
+#include "tunneld/net/conn.h"
 
 struct td_wslink;
 /* code: of the close frame; 1006 when there was none. err: TNL_EEOF after a close frame (either side's). */

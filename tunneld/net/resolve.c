@@ -4,7 +4,7 @@
 #include "lib/err.h"
 #include "lib/list.h"
 #include "tunneld/base/log.h"
-#include "tunneld/net.h"
+#include "tunneld/net/net.h"
 
 #include <ares.h>
 #include <stdio.h>

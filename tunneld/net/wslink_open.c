@@ -1,10 +1,10 @@
 /* The client's way to an open link: connect, GET upgrade (signed or not), check the answer. */
-#include "tunneld/wslink_int.h"
+#include "tunneld/net/wslink_internal.h"
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
-#include "tunneld/http_sign.h"
+#include "tunneld/net/http_sign.h"
 
 #include <stdio.h>
 #include <string.h>

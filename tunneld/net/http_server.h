@@ -1,10 +1,10 @@
 /* HTTP/1.1 server on a listener: strict heads within 10 s and 16 KiB, bodies by
  * Content-Length up to body_max, keep-alive, WebSocket upgrades handed over.
  * Connections per peer address are limited, before anybody is authenticated. */
-#ifndef TD_HTTPD_H
-#define TD_HTTPD_H
+#ifndef TD_NET_HTTP_SERVER_H
+#define TD_NET_HTTP_SERVER_H
 #include "lib/http.h"
-#include "tunneld/wslink.h"
+#include "tunneld/net/wslink.h"
 
 struct td_httpd;
 struct td_request;

@@ -1,4 +1,4 @@
-#include "tunneld/httpd_int.h"
+#include "tunneld/net/http_server_internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

@@ -1,6 +1,6 @@
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
-#include "tunneld/net.h"
+#include "tunneld/net/net.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "tunneld/conn_int.h"
+#include "tunneld/net/conn_internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

@@ -1,4 +1,4 @@
-#include "tunneld/http_sign.h"
+#include "tunneld/net/http_sign.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SigV4 headers for one request of ours, shared by the HTTP client and the WebSocket upgrade. */
-#ifndef TD_HTTP_SIGN_H
-#define TD_HTTP_SIGN_H
+#ifndef TD_NET_HTTP_SIGN_H
+#define TD_NET_HTTP_SIGN_H
 #include "lib/buf.h"
 #include "lib/enc.h"
 #include "lib/http.h"

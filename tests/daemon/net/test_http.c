@@ -1,7 +1,7 @@
 /* HTTP client against HTTP server: exchanges, keep-alive, every refusal with its status, limits, time-outs. */
 #include "tests/daemon/base/td_test.h"
-#include "tunneld/httpc.h"
-#include "tunneld/httpd.h"
+#include "tunneld/net/http_client.h"
+#include "tunneld/net/http_server.h"
 #include "tunneld/base/memory.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
  * tried when the one before failed, or beside it after a quarter of a second. */
 #include "lib/alloc.h"
 #include "lib/err.h"
-#include "tunneld/net.h"
+#include "tunneld/net/net.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "tunneld/net.h"
+#include "tunneld/net/net.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 /* A byte stream over TCP, with or without TLS (and through an HTTP CONNECT proxy):
  * client (dialed) or server (accepted).  Back-pressure by room()/pause. */
-#ifndef TD_CONN_H
-#define TD_CONN_H
+#ifndef TD_NET_CONN_H
+#define TD_NET_CONN_H
 #include "lib/tls.h"
-#include "tunneld/net.h"
+#include "tunneld/net/net.h"
 #include <sys/types.h>
 
 struct td_conn;

@@ -1,7 +1,7 @@
 /* WebSocket links: echo over TLS, back-pressure, close codes, dead peers, refused upgrades, frees inside callbacks. */
 #include "tests/daemon/base/td_test.h"
-#include "tunneld/httpd.h"
-#include "tunneld/wslink.h"
+#include "tunneld/net/http_server.h"
+#include "tunneld/net/wslink.h"
 
 #include <sys/socket.h>
 

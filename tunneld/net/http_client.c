@@ -1,7 +1,7 @@
-#include "tunneld/httpc.h"
+#include "tunneld/net/http_client.h"
 
 #include "lib/alloc.h"
-#include "tunneld/http_sign.h"
+#include "tunneld/net/http_sign.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "tunneld/wslink_int.h"
+#include "tunneld/net/wslink_internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

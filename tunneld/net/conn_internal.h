@@ -1,8 +1,8 @@
 /* Inside of td_conn, shared by conn.c (an open connection) and conn_open.c (getting there). */
-#ifndef TD_CONN_INT_H
-#define TD_CONN_INT_H
+#ifndef TD_NET_CONN_INTERNAL_H
+#define TD_NET_CONN_INTERNAL_H
 #include "lib/buf.h"
-#include "tunneld/conn.h"
+#include "tunneld/net/conn.h"
 
 /*   RESOLVE → CONNECT → [PROXY_TLS] → [PROXY] → [TLS] → OPEN → CLOSING → (closed told)
  *   accepted:                                   [TLS] → OPEN

@@ -1,5 +1,5 @@
 /* From a name to an open connection: resolve, connect, CONNECT through a proxy, TLS. */
-#include "tunneld/conn_int.h"
+#include "tunneld/net/conn_internal.h"
 
 #include "lib/alloc.h"
 #include "lib/enc.h"

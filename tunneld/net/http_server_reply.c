@@ -1,5 +1,5 @@
 /* Answers and upgrades. */
-#include "tunneld/httpd_int.h"
+#include "tunneld/net/http_server_internal.h"
 
 #include "lib/alloc.h"
 #include "lib/enc.h"

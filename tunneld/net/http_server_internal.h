@@ -1,10 +1,10 @@
 /* Inside of td_httpd, shared by httpd.c (connections and requests) and httpd_reply.c (answers). */
-#ifndef TD_HTTPD_INT_H
-#define TD_HTTPD_INT_H
+#ifndef TD_NET_HTTP_SERVER_INTERNAL_H
+#define TD_NET_HTTP_SERVER_INTERNAL_H
 #include "lib/buf.h"
 #include "lib/list.h"
 #include "lib/map.h"
-#include "tunneld/httpd.h"
+#include "tunneld/net/http_server.h"
 
 /*   HEAD → BODY → BUSY (the role has the request) → REPLY (answer goes out) → HEAD …
  *   any → DRAIN (answer goes out, then close) → gone */

@@ -1,6 +1,6 @@
 /* Connections: bulk both ways at once with small kernel buffers, pausing, closing, proxies, failures on the way up. */
 #include "tests/daemon/base/td_test.h"
-#include "tunneld/conn.h"
+#include "tunneld/net/conn.h"
 
 #include <errno.h>
 #include <sys/socket.h>

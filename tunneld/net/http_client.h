@@ -1,9 +1,9 @@
 /* HTTP client: one request, one response. Requests are signed by the caller's hook. */
-#ifndef TD_HTTPC_H
-#define TD_HTTPC_H
+#ifndef TD_NET_HTTP_CLIENT_H
+#define TD_NET_HTTP_CLIENT_H
 #include "lib/http.h"
 #include "lib/sigv4.h"
-#include "tunneld/conn.h"
+#include "tunneld/net/conn.h"
 
 struct td_http_opts {
 	struct tnl_tls_ctx *tls; /* for https */
