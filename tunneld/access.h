@@ -8,7 +8,7 @@
  *          without `allow`: loopback only */
 #ifndef TD_ACCESS_H
 #define TD_ACCESS_H
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 
 enum td_access { TD_ACCESS_OK, TD_ACCESS_DENIED, TD_ACCESS_NOT_ALLOWED };
 

@@ -1,5 +1,5 @@
 #include "tunneld/cmd.h"
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #define TD_AWS_H
 #include "lib/sigv4.h"
 #include "lib/wire.h"
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 #include "tunneld/net/http_client.h"
 
 /* --- environment of one [aws] block: resolved region, endpoints, TLS, proxy --- */

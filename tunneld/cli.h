@@ -4,7 +4,7 @@
 #define TD_CLI_H
 #include "tunneld/client.h"
 #include "tunneld/cmd.h"
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 
 struct td_cli {
 	const char *command; /* "connect", for messages */

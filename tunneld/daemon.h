@@ -2,7 +2,7 @@
  * signals, reload, drain.  Used by the daemon's commands and by `local`. */
 #ifndef TD_DAEMON_H
 #define TD_DAEMON_H
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 #include "tunneld/control.h"
 #include "tunneld/roles.h"
 #include "tunneld/state.h"

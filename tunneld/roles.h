@@ -3,7 +3,7 @@
 #ifndef TD_ROLES_H
 #define TD_ROLES_H
 #include "lib/buf.h"
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 #include "tunneld/base/loop.h"
 
 struct td_forwarder;

@@ -3,7 +3,7 @@
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "tunneld/cmd.h"
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 #include "tunneld/control.h"
 #include "tunneld/state.h"
 #include <dirent.h>

@@ -1,6 +1,6 @@
 /* The configuration: any text is either taken or refused with lines in order, and says the same when read again. */
 #include "lib/alloc.h"
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 #include <stdlib.h>
 #include <string.h>
 

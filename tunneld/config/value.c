@@ -1,7 +1,7 @@
 /* One value of the configuration: text → typed field, and back to nothing. */
 #include "lib/alloc.h"
 #include "lib/err.h"
-#include "tunneld/config_int.h"
+#include "tunneld/config/internal.h"
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>

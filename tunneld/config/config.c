@@ -1,7 +1,7 @@
 /* Loading a configuration: file → sections → what they owe each other. */
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 #include "lib/alloc.h"
-#include "tunneld/config_int.h"
+#include "tunneld/config/internal.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

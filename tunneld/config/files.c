@@ -1,7 +1,7 @@
 /* Files that the configuration names: are they there, private, and what they should be? */
 #include "lib/alloc.h"
 #include "lib/tls.h"
-#include "tunneld/config_int.h"
+#include "tunneld/config/internal.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>

@@ -1,7 +1,7 @@
 /* Between the config_*.c files only. */
-#ifndef TD_CONFIG_INT_H
-#define TD_CONFIG_INT_H
-#include "tunneld/config.h"
+#ifndef TD_CONFIG_INTERNAL_H
+#define TD_CONFIG_INTERNAL_H
+#include "tunneld/config/config.h"
 #include <stddef.h>
 
 enum td_section {

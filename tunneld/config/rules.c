@@ -1,6 +1,6 @@
 /* allow and deny: HOST:PORT, HOST:LOW-HIGH, HOST:*, CIDR:PORT, [IPV6/BITS]:PORT. */
 #include "lib/alloc.h"
-#include "tunneld/config_int.h"
+#include "tunneld/config/internal.h"
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <stdlib.h>

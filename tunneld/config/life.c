@@ -1,6 +1,6 @@
 /* Finding, comparing and freeing configurations. */
 #include "lib/alloc.h"
-#include "tunneld/config_int.h"
+#include "tunneld/config/internal.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 /* Configuration: every mistake with its line, the sample files, defaults, inheritance, equality, files. */
 #include "lib/alloc.h"
 #include "lib/tls.h"
-#include "tunneld/config.h"
+#include "tunneld/config/config.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>

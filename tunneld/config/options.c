@@ -1,6 +1,6 @@
 /* The option table: section, key, type, default, bounds and help in one place.
  * Parsing, defaults, `tunneld --options` and the test of the manual page use it. */
-#include "tunneld/config_int.h"
+#include "tunneld/config/internal.h"
 #include "tunneld/base/loop.h"
 #include <string.h>
 

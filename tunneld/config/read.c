@@ -3,7 +3,7 @@
  * lines to the key before, and cuts what is longer than 199 bytes. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
-#include "tunneld/config_int.h"
+#include "tunneld/config/internal.h"
 #include <ctype.h>
 #include <ini.h>
 #include <string.h>

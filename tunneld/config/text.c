@@ -1,5 +1,5 @@
 /* Text of the configuration that has a shape: URLs, hosts, names. */
-#include "tunneld/config_int.h"
+#include "tunneld/config/internal.h"
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
