@@ -11,7 +11,7 @@
 #include "lib/enc.h"
 #include "lib/list.h"
 #include "tunneld/access.h"
-#include "tunneld/aws.h"
+#include "tunneld/aws/aws.h"
 #include "tunneld/pump.h"
 #include "tunneld/roles.h"
 

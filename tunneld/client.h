@@ -8,7 +8,7 @@
  * Streams are made with td_pipe_client / td_pipe_fds on td_client_pump(). */
 #ifndef TD_CLIENT_H
 #define TD_CLIENT_H
-#include "tunneld/aws.h"
+#include "tunneld/aws/aws.h"
 #include "tunneld/pump.h"
 
 enum td_client_state {

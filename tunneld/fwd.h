@@ -8,7 +8,7 @@
 #define TD_FWD_H
 #include "lib/enc.h"
 #include "lib/list.h"
-#include "tunneld/aws.h"
+#include "tunneld/aws/aws.h"
 #include "tunneld/client.h"
 #include "tunneld/pump.h"
 #include "tunneld/roles.h"

@@ -1,6 +1,6 @@
 /* The shared configuration files: no crash, no leak, and a refusal names its line. */
 #include "lib/alloc.h"
-#include "tunneld/profile.h"
+#include "tunneld/aws/profile.h"
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Credentials that the platform hands out near by: the container's endpoint and IMDSv2. */
 #include "lib/alloc.h"
-#include "tunneld/creds_run.h"
+#include "tunneld/aws/credentials_internal.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

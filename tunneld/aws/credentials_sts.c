@@ -1,7 +1,7 @@
 /* The security token service: AssumeRole and AssumeRoleWithWebIdentity. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
-#include "tunneld/creds_run.h"
+#include "tunneld/aws/credentials_internal.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* IAM Identity Center: the token that `aws sso login` left, refreshed when it can be, for keys of a role. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
-#include "tunneld/creds_run.h"
+#include "tunneld/aws/credentials_internal.h"
 #include "tunneld/state.h"
 #include <stdio.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  * [sso-session NAME] and [services NAME] in the one, [NAME] in the other. What stands in the
  * credentials file wins. Nested settings ("ssm =" and an indented "endpoint_url = …") are read
  * as "ssm.endpoint_url". */
-#ifndef TD_PROFILE_H
-#define TD_PROFILE_H
+#ifndef TD_AWS_PROFILE_H
+#define TD_AWS_PROFILE_H
 #include "lib/err.h"
 #include <stdbool.h>
 #include <stddef.h>

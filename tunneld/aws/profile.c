@@ -1,4 +1,4 @@
-#include "tunneld/profile.h"
+#include "tunneld/aws/profile.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include <stdio.h>

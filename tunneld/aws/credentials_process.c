@@ -1,6 +1,6 @@
 /* credential_process: a command of the user's whose output is read without ever waiting for it. */
 #include "lib/alloc.h"
-#include "tunneld/creds_run.h"
+#include "tunneld/aws/credentials_internal.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* The credential chain: each source, their order, roles on top of each other, refreshing, logging in, and every
  * mistake with one line that names the cause and the cure. */
-#include "tests/daemon/aws_test.h"
+#include "tests/daemon/aws/aws_test.h"
 
 #define CREDS(id) "\"AccessKeyId\":\"" id "\",\"SecretAccessKey\":\"" id "-secret\""
 

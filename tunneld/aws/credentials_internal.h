@@ -1,7 +1,7 @@
 /* Private to tunneld/creds_*.c: one run that carries out a plan, step by step. */
-#ifndef TD_CREDS_RUN_H
-#define TD_CREDS_RUN_H
-#include "tunneld/aws_int.h"
+#ifndef TD_AWS_CREDENTIALS_INTERNAL_H
+#define TD_AWS_CREDENTIALS_INTERNAL_H
+#include "tunneld/aws/internal.h"
 
 struct td_process;
 struct td_cred_run {

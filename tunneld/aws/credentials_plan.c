@@ -2,7 +2,7 @@
  * identity, the profile (roles, SSO, keys, a process), the container, the instance. Only files
  * and the environment are read here; nothing is asked over the network. */
 #include "lib/alloc.h"
-#include "tunneld/aws_int.h"
+#include "tunneld/aws/internal.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

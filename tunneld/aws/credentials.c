@@ -1,6 +1,6 @@
 /* The keys of one environment: kept, renewed ahead of their end, asked for by whoever signs. */
 #include "lib/alloc.h"
-#include "tunneld/aws_int.h"
+#include "tunneld/aws/internal.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -5,7 +5,7 @@
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/sigv4.h"
-#include "tunneld/aws.h"
+#include "tunneld/aws/aws.h"
 #include "tunneld/net/http_server.h"
 #include <sys/stat.h>
 

@@ -1,6 +1,6 @@
 /* Bodies and answers of the session calls. */
 #include "lib/alloc.h"
-#include "tunneld/aws.h"
+#include "tunneld/aws/aws.h"
 #include <stdio.h>
 #include <string.h>
 

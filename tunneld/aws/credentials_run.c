@@ -2,7 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
-#include "tunneld/creds_run.h"
+#include "tunneld/aws/credentials_internal.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

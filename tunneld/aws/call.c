@@ -1,6 +1,6 @@
 /* Signed calls: keys, one request, the verdict, and another try where one helps. */
 #include "lib/alloc.h"
-#include "tunneld/aws_int.h"
+#include "tunneld/aws/internal.h"
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* The shared configuration files of the AWS SDKs: what is read, what wins, and each mistake with its line. */
 #include "tests/daemon/base/td_test.h"
-#include "tunneld/profile.h"
+#include "tunneld/aws/profile.h"
 
 static struct td_profiles *P;
 

@@ -1,5 +1,5 @@
 /* The environment of an [aws] block: endpoints, proxies, trust, StreamUrl; and signed calls with their verdicts. */
-#include "tests/daemon/aws_test.h"
+#include "tests/daemon/aws/aws_test.h"
 #include "lib/crypto.h"
 #include "tunneld/net/conn.h"
 

@@ -1,7 +1,7 @@
 /* Where the services are: partitions, regions, overrides; and which StreamUrl may have a token. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
-#include "tunneld/aws_int.h"
+#include "tunneld/aws/internal.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>

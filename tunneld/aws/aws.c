@@ -1,5 +1,5 @@
 /* The environment of one [aws] block: profile, region, TLS. Equal blocks share one object. */
-#include "tunneld/aws_int.h"
+#include "tunneld/aws/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include <errno.h>

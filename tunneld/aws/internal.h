@@ -1,9 +1,9 @@
 /* Inside of the AWS client: environment, endpoints, credentials. */
-#ifndef TD_AWS_INT_H
-#define TD_AWS_INT_H
+#ifndef TD_AWS_INTERNAL_H
+#define TD_AWS_INTERNAL_H
 #include "lib/list.h"
-#include "tunneld/aws.h"
-#include "tunneld/profile.h"
+#include "tunneld/aws/aws.h"
+#include "tunneld/aws/profile.h"
 
 enum td_service { TD_SSM, TD_SSMMESSAGES, TD_KMS, TD_STS, TD_SSO, TD_SSO_OIDC, TD_SERVICES_N };
 
