@@ -12,7 +12,7 @@
 #include "lib/list.h"
 #include "tunneld/access.h"
 #include "tunneld/aws/aws.h"
-#include "tunneld/pump.h"
+#include "tunneld/pump/pump.h"
 #include "tunneld/roles.h"
 
 #define AG_MOD "agent"

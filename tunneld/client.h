@@ -9,7 +9,7 @@
 #ifndef TD_CLIENT_H
 #define TD_CLIENT_H
 #include "tunneld/aws/aws.h"
-#include "tunneld/pump.h"
+#include "tunneld/pump/pump.h"
 
 enum td_client_state {
 	TD_CLIENT_STARTING,

@@ -10,7 +10,7 @@
 #include "lib/list.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/client.h"
-#include "tunneld/pump.h"
+#include "tunneld/pump/pump.h"
 #include "tunneld/roles.h"
 
 #define FWD_MAX_LISTEN 16

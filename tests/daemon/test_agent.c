@@ -3,7 +3,7 @@
 #include "lib/enc.h"
 #include "lib/wire.h"
 #include "tunneld/net/http_server.h"
-#include "tunneld/pump.h"
+#include "tunneld/pump/pump.h"
 #include "tunneld/roles.h"
 
 #include <dirent.h>

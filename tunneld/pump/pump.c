@@ -1,4 +1,4 @@
-#include "tunneld/pump_int.h"
+#include "tunneld/pump/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

@@ -6,7 +6,7 @@
  * A peer without half-close ends both directions at once: then what the local program
  * still sends is read and thrown away for a while, since closing with unread bytes
  * would send a RST that can destroy the reply on its way to the program. */
-#include "tunneld/pump_int.h"
+#include "tunneld/pump/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

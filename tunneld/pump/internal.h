@@ -1,8 +1,8 @@
 /* Shared by pump.c and pipe.c only. */
-#ifndef TD_PUMP_INT_H
-#define TD_PUMP_INT_H
+#ifndef TD_PUMP_INTERNAL_H
+#define TD_PUMP_INTERNAL_H
 #include "lib/list.h"
-#include "tunneld/pump.h"
+#include "tunneld/pump/pump.h"
 
 struct td_pump {
 	struct td_loop *loop;

@@ -1,5 +1,5 @@
 /* Pumps and pipes on a real loop: bytes, ends, resets, lost links, memory, and owners that free things in callbacks. */
-#include "tests/daemon/pump_util.h"
+#include "tests/daemon/pump/pump_util.h"
 
 #include <poll.h>
 

@@ -5,7 +5,7 @@
 #include "tests/daemon/base/td_test.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/base/memory.h"
-#include "tunneld/pump.h"
+#include "tunneld/pump/pump.h"
 
 #include <errno.h>
 #include <sys/socket.h>
