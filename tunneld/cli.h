@@ -2,7 +2,7 @@
  * configuration and target, one session, signals, the orderly end, the exit code. */
 #ifndef TD_CLI_H
 #define TD_CLI_H
-#include "tunneld/client.h"
+#include "tunneld/client/client.h"
 #include "tunneld/cmd.h"
 #include "tunneld/config/config.h"
 

@@ -9,7 +9,7 @@
 #include "lib/enc.h"
 #include "lib/list.h"
 #include "tunneld/aws/aws.h"
-#include "tunneld/client.h"
+#include "tunneld/client/client.h"
 #include "tunneld/pump/pump.h"
 #include "tunneld/roles.h"
 

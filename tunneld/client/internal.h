@@ -1,8 +1,8 @@
 /* Shared by client.c and client_pump.c only. */
-#ifndef TD_CLIENT_INT_H
-#define TD_CLIENT_INT_H
+#ifndef TD_CLIENT_INTERNAL_H
+#define TD_CLIENT_INTERNAL_H
 #include "lib/enc.h"
-#include "tunneld/client.h"
+#include "tunneld/client/client.h"
 
 #define MOD "client"
 

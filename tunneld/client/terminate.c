@@ -1,5 +1,5 @@
 /* TerminateSession on its own. */
-#include "tunneld/client.h"
+#include "tunneld/client/client.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

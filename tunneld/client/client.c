@@ -1,4 +1,4 @@
-#include "tunneld/client_int.h"
+#include "tunneld/client/internal.h"
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"

@@ -1,5 +1,5 @@
 /* What a client does on its session's events: ready, lost, closed, keys wanted. */
-#include "tunneld/client_int.h"
+#include "tunneld/client/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
