@@ -1,5 +1,5 @@
 /* What operators see of the forwarder. */
-#include "tunneld/fwd.h"
+#include "tunneld/forwarder/internal.h"
 
 #include "lib/json.h"
 

@@ -4,8 +4,8 @@
  *
  * A group is what tunnels with the same target, host, port, document, AWS block and
  * session policy share. It holds the sessions and the connections that wait for one. */
-#ifndef TD_FWD_H
-#define TD_FWD_H
+#ifndef TD_FORWARDER_INTERNAL_H
+#define TD_FORWARDER_INTERNAL_H
 #include "lib/enc.h"
 #include "lib/list.h"
 #include "tunneld/aws/aws.h"

@@ -1,7 +1,7 @@
 /* The ids of open sessions, in a file of the state directory: what a crash left
  * behind is terminated by the next start.  One line each: SESSION-ID TUNNEL-NAME.
  * The whole file is written anew at each change (it is short) and renamed into place. */
-#include "tunneld/fwd.h"
+#include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

@@ -1,5 +1,5 @@
 /* A session of the forwarder: a td_client that belongs to a group. */
-#include "tunneld/fwd.h"
+#include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

@@ -1,5 +1,5 @@
 /* The forwarder role: tunnels and their listeners, reload, drain, status. */
-#include "tunneld/fwd.h"
+#include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
 #include "lib/json.h"

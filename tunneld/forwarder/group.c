@@ -1,5 +1,5 @@
 /* Which connection goes to which session, and when a session is started. */
-#include "tunneld/fwd.h"
+#include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
