@@ -4,7 +4,7 @@
  *
  * "+ID" when one starts, "-ID" when its end is confirmed; written anew when it has
  * grown.  One write for all changes of a turn. */
-#include "tunneld/agent_int.h"
+#include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
 #include "lib/map.h"

@@ -1,4 +1,4 @@
-#include "tunneld/access.h"
+#include "tunneld/agent/access.h"
 
 #include <ctype.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* The agent's half of the key exchange: KMS decrypts what the client had made. */
-#include "tunneld/agent_int.h"
+#include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
 

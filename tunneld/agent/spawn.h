@@ -1,7 +1,7 @@
 /* Child processes of shell sessions: on a terminal of their own, or with pipes.
  * The child has nothing of ours: no descriptors, signals, environment or groups. */
-#ifndef TD_SPAWN_H
-#define TD_SPAWN_H
+#ifndef TD_AGENT_SPAWN_H
+#define TD_AGENT_SPAWN_H
 #include "tunneld/base/loop.h"
 #include <sys/types.h>
 

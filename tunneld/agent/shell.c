@@ -3,8 +3,8 @@
  *
  *   open → spawn → pipe (pty or output) [+ errors]
  *   the process has exited and its last output is sent → exit code → end of the session */
-#include "tunneld/agent_int.h"
-#include "tunneld/spawn.h"
+#include "tunneld/agent/internal.h"
+#include "tunneld/agent/spawn.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

@@ -1,5 +1,5 @@
 #include "tests/unit/check.h"
-#include "tunneld/access.h"
+#include "tunneld/agent/access.h"
 
 static struct td_config *cfg;
 

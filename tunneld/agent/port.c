@@ -4,7 +4,7 @@
  *
  * Streams never wait for one another. In basic and single-stream mode there is one
  * at a time, and a dial that fails ends the session. */
-#include "tunneld/agent_int.h"
+#include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

@@ -1,5 +1,5 @@
 /* How both kinds of channel come up: POST, credentials, WebSocket, token frame. */
-#include "tunneld/agent_int.h"
+#include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"

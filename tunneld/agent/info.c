@@ -1,7 +1,7 @@
 /* UpdateInstanceInformation: once in its short form, which says that this process has
  * just started and knows of no session, then in full at once and every five minutes.
  * The service shows by it that the target is there; nothing here depends on its answer. */
-#include "tunneld/agent_int.h"
+#include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

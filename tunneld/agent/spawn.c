@@ -1,4 +1,4 @@
-#include "tunneld/spawn.h"
+#include "tunneld/agent/spawn.h"
 
 #include "lib/alloc.h"
 #include "tunneld/net/net.h"

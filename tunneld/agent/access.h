@@ -6,8 +6,8 @@
  *          fe80::/10, fd00:ec2::/32 (metadata and kin), multicast, broadcast
  *   allow  a name pattern matches the requested host, or an address rule the address → yes
  *          without `allow`: loopback only */
-#ifndef TD_ACCESS_H
-#define TD_ACCESS_H
+#ifndef TD_AGENT_ACCESS_H
+#define TD_AGENT_ACCESS_H
 #include "tunneld/config/config.h"
 
 enum td_access { TD_ACCESS_OK, TD_ACCESS_DENIED, TD_ACCESS_NOT_ALLOWED };

@@ -1,5 +1,5 @@
 /* The control channel: how the agent hears of sessions and reports their end. */
-#include "tunneld/agent_int.h"
+#include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"

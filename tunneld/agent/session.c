@@ -1,5 +1,5 @@
 /* One session of the agent: data channel, for ever resumed, and its end. */
-#include "tunneld/agent_int.h"
+#include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"

@@ -6,11 +6,11 @@
  *   session:  new → opening → up → (lost) waiting → opening → up …
  *                                  any → ending (≤ 2 s for acks) → gone, its ag_task remains
  */
-#ifndef TD_AGENT_INT_H
-#define TD_AGENT_INT_H
+#ifndef TD_AGENT_INTERNAL_H
+#define TD_AGENT_INTERNAL_H
 #include "lib/enc.h"
 #include "lib/list.h"
-#include "tunneld/access.h"
+#include "tunneld/agent/access.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/pump/pump.h"
 #include "tunneld/roles.h"

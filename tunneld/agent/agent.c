@@ -1,5 +1,5 @@
 /* The agent role as a whole: set up, reload, drain, status. */
-#include "tunneld/agent_int.h"
+#include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
