@@ -1,6 +1,6 @@
 /* Session records, their tokens and their one timer.  What is here outlives
  * links, and through the store the process. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

@@ -1,5 +1,5 @@
 /* The gateway role: setting up, routing requests, reload, drain. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include <errno.h>

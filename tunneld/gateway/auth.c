@@ -1,6 +1,6 @@
 /* Who signed a request: SigV4 of users and instances against the keys of the
  * configuration.  An unknown key costs the same work as a wrong signature. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/sigv4.h"

@@ -1,6 +1,6 @@
 /* DescribeSessions and DescribeInstanceInformation: filters, paging, and only
  * what the caller owns or may reach. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Which store a specification names; the rest is its own. */
-#include "tunneld/store.h"
+#include "tunneld/gateway/store.h"
 #include "lib/alloc.h"
 #include <stdio.h>
 #include <string.h>

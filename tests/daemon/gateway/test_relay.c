@@ -1,7 +1,7 @@
 /* The gateway's channels: tokens, the relay both ways, back-pressure, ends that
  * come and go, how sessions end, and what survives a restart. */
-#include "tests/daemon/gw_util.h"
-#include "tests/daemon/gw_raw.h"
+#include "tests/daemon/gateway/gw_util.h"
+#include "tests/daemon/gateway/gw_raw.h"
 #include <sqlite3.h>
 
 static struct end control;

@@ -1,8 +1,8 @@
 /* Session records of the gateway that outlive its process, behind one small
  * interface.  Writes are queued, kept in order and done off the event loop;
  * nothing that is in flight is stored, of tokens only the SHA-256. */
-#ifndef TD_STORE_H
-#define TD_STORE_H
+#ifndef TD_GATEWAY_STORE_H
+#define TD_GATEWAY_STORE_H
 #include "tunneld/base/loop.h"
 
 #define TD_STORE_TOKENS 8u

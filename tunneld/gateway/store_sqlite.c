@@ -3,7 +3,7 @@
  * hands the results back to the loop.  WAL with synchronous=NORMAL: what was
  * committed survives the death of the process, a power cut may take the last
  * moments. */
-#include "tunneld/store.h"
+#include "tunneld/gateway/store.h"
 #include "lib/alloc.h"
 #include "lib/buf.h"
 #include "lib/enc.h"

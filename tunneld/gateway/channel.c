@@ -1,6 +1,6 @@
 /* Channels: the signed POSTs that give a token, the upgrades, the first frame
  * that spends the token. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

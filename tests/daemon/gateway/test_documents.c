@@ -1,6 +1,6 @@
 /* The document table: what an agent receives for each document, and which
  * parameters are refused. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* The instances of the configuration and their control channels. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

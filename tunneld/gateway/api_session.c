@@ -1,5 +1,5 @@
 /* StartSession, ResumeSession, TerminateSession. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include <stdio.h>

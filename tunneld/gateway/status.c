@@ -1,5 +1,5 @@
 /* What operators see of the gateway. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include <string.h>
 

@@ -2,7 +2,7 @@
  * A blob is  version 1 | salt 32 | AES-256-GCM(data key) | tag 16 ; its key is
  * HMAC-SHA256(file key, label + salt), so that no nonce is ever used twice, and
  * the encryption context is authenticated with it. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

@@ -1,6 +1,6 @@
 /* The documents that a session can be started with: parameters, their checks,
  * and the DocumentContent that the agent receives (docs/protocol.md "Documents"). */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -12,8 +12,8 @@
  *                            └──────────────── end ──────────────────────────────┘
  * Its links come and go without changing it.  A client that comes with its token
  * after the end is told how it ended, and nothing else. */
-#ifndef TD_GW_H
-#define TD_GW_H
+#ifndef TD_GATEWAY_INTERNAL_H
+#define TD_GATEWAY_INTERNAL_H
 #include "lib/json.h"
 #include "lib/list.h"
 #include "lib/map.h"
@@ -22,7 +22,7 @@
 #include "tunneld/base/log.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/roles.h"
-#include "tunneld/store.h"
+#include "tunneld/gateway/store.h"
 
 #define GW_TOKEN_STR 44u		 /* base64 of 32 bytes */
 #define GW_TOKENS 4u			 /* unused ones kept for each end; the oldest goes first */

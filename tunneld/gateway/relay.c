@@ -2,7 +2,7 @@
  * 120-byte header is looked at, the payload passes as it is.  A frame goes
  * straight into the other link when that has room; else it waits in a bounded
  * queue, and when that is full the sender's link is not read any more. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

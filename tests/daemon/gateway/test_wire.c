@@ -1,7 +1,7 @@
 /* The gateway against peers that are not ours: a stock client, broken WebSocket
  * frames, too many of everything; and the two key calls. */
-#include "tests/daemon/gw_util.h"
-#include "tests/daemon/gw_raw.h"
+#include "tests/daemon/gateway/gw_util.h"
+#include "tests/daemon/gateway/gw_raw.h"
 
 static struct end control;
 static int begin_with(const char *extra)

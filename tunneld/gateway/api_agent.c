@@ -1,6 +1,6 @@
 /* What an agent calls beside its channels.  There is no Run Command and no
  * State Manager here: the answers say that there is nothing to do. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* A peer of bytes: TLS and nothing else, for what our own WebSocket client would not send. */
 #ifndef GW_RAW_H
 #define GW_RAW_H
-#include "tests/daemon/gw_util.h"
+#include "tests/daemon/gateway/gw_util.h"
 #include "tunneld/net/http_sign.h"
 
 struct raw {

@@ -1,5 +1,5 @@
 /* The gateway's API: who may call what, and what each call answers. */
-#include "tests/daemon/gw_util.h"
+#include "tests/daemon/gateway/gw_util.h"
 
 static int begin(void **state)
 {

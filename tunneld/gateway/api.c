@@ -1,5 +1,5 @@
 /* JSON 1.1 calls: which operation, who asks, answers and errors as AWS gives them. */
-#include "tunneld/gw.h"
+#include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

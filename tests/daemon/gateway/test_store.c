@@ -1,6 +1,6 @@
 /* The session store: what was answered as written is there after a restart,
  * in order, and nobody else can use or read the file meanwhile. */
-#include "tunneld/store.h"
+#include "tunneld/gateway/store.h"
 #include "lib/crypto.h"
 #include "lib/err.h"
 #include <setjmp.h>
