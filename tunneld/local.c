@@ -6,7 +6,7 @@
 #include "lib/json.h"
 #include "lib/tls.h"
 #include "tunneld/cmd.h"
-#include "tunneld/daemon.h"
+#include "tunneld/process/daemon.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Commands and their help. */
 #include "lib/alloc.h"
 #include "tunneld/cmd.h"
-#include "tunneld/daemon.h"
+#include "tunneld/process/daemon.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

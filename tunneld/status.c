@@ -4,8 +4,8 @@
 #include "lib/json.h"
 #include "tunneld/cmd.h"
 #include "tunneld/config/config.h"
-#include "tunneld/control.h"
-#include "tunneld/state.h"
+#include "tunneld/process/control.h"
+#include "tunneld/process/state.h"
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>

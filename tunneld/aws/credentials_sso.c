@@ -2,7 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "tunneld/aws/credentials_internal.h"
-#include "tunneld/state.h"
+#include "tunneld/process/state.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "tunneld/notify.h"
+#include "tunneld/process/notify.h"
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

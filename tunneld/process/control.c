@@ -1,4 +1,4 @@
-#include "tunneld/control.h"
+#include "tunneld/process/control.h"
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
 #include <errno.h>

@@ -1,8 +1,8 @@
-#include "tunneld/daemon.h"
+#include "tunneld/process/daemon.h"
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "tunneld/base/memory.h"
-#include "tunneld/notify.h"
+#include "tunneld/process/notify.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>

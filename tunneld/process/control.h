@@ -1,7 +1,7 @@
 /* The control socket: DIR/control.sock, 0600. One line in ("status"), one JSON
  * object out, end. */
-#ifndef TD_CONTROL_H
-#define TD_CONTROL_H
+#ifndef TD_PROCESS_CONTROL_H
+#define TD_PROCESS_CONTROL_H
 #include "lib/buf.h"
 #include "tunneld/base/loop.h"
 #include "tunneld/net/net.h"

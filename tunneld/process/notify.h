@@ -1,6 +1,6 @@
 /* sd_notify(3) without libsystemd: state lines to $NOTIFY_SOCKET, nothing without it. */
-#ifndef TD_NOTIFY_H
-#define TD_NOTIFY_H
+#ifndef TD_PROCESS_NOTIFY_H
+#define TD_PROCESS_NOTIFY_H
 #include <stdbool.h>
 
 bool td_notify_wanted(void);

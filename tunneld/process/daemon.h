@@ -1,11 +1,11 @@
 /* One process with one or several roles: state directory, control socket,
  * signals, reload, drain.  Used by the daemon's commands and by `local`. */
-#ifndef TD_DAEMON_H
-#define TD_DAEMON_H
+#ifndef TD_PROCESS_DAEMON_H
+#define TD_PROCESS_DAEMON_H
 #include "tunneld/config/config.h"
-#include "tunneld/control.h"
+#include "tunneld/process/control.h"
 #include "tunneld/roles.h"
-#include "tunneld/state.h"
+#include "tunneld/process/state.h"
 
 struct td_daemon {
 	struct td_loop *loop;

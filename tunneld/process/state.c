@@ -1,4 +1,4 @@
-#include "tunneld/state.h"
+#include "tunneld/process/state.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

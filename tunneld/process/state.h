@@ -1,7 +1,7 @@
 /* The state directory: 0700, a sub-folder per role and configuration, each
  * locked by the process that uses it. */
-#ifndef TD_STATE_H
-#define TD_STATE_H
+#ifndef TD_PROCESS_STATE_H
+#define TD_PROCESS_STATE_H
 #include <stddef.h>
 
 struct td_state {
