@@ -1,6 +1,6 @@
 /* Commands and their help. */
 #include "lib/alloc.h"
-#include "tunneld/cmd.h"
+#include "tunneld/command/command.h"
 #include "tunneld/process/daemon.h"
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "tunneld/cli.h"
+#include "tunneld/command/foreground.h"
 
 #include "lib/alloc.h"
 #include "lib/enc.h"

@@ -5,7 +5,7 @@
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/tls.h"
-#include "tunneld/cmd.h"
+#include "tunneld/command/command.h"
 #include "tunneld/process/daemon.h"
 #include <stdio.h>
 #include <stdlib.h>

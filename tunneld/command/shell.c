@@ -1,6 +1,6 @@
 /* tunneld shell TARGET [-- COMMAND…]: a terminal on the target. */
-#include "tunneld/cli.h"
-#include "tunneld/term.h"
+#include "tunneld/command/foreground.h"
+#include "tunneld/command/term.h"
 
 #include "lib/alloc.h"
 

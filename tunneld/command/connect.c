@@ -1,6 +1,6 @@
 /* tunneld connect HOST [PORT]: stdin and stdout joined to a port of the target, for
  * OpenSSH's ProxyCommand.  stdout carries only bytes; everything else goes to stderr. */
-#include "tunneld/cli.h"
+#include "tunneld/command/foreground.h"
 
 #include <fcntl.h>
 #include <poll.h>

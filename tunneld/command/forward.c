@@ -1,5 +1,5 @@
 /* tunneld forward -L … TARGET: the forwarder without a file. */
-#include "tunneld/cli.h"
+#include "tunneld/command/foreground.h"
 
 #include "lib/alloc.h"
 #include "tunneld/roles.h"

@@ -1,6 +1,6 @@
 /* Sub-commands: their table, their options, their exit codes (TD_EXIT_… in config.h). */
-#ifndef TD_CMD_H
-#define TD_CMD_H
+#ifndef TD_COMMAND_H
+#define TD_COMMAND_H
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -1,9 +1,9 @@
 /* What the foreground commands share (connect, forward, shell, plugin): finding
  * configuration and target, one session, signals, the orderly end, the exit code. */
-#ifndef TD_CLI_H
-#define TD_CLI_H
+#ifndef TD_COMMAND_FOREGROUND_H
+#define TD_COMMAND_FOREGROUND_H
 #include "tunneld/client/client.h"
-#include "tunneld/cmd.h"
+#include "tunneld/command/command.h"
 #include "tunneld/config/config.h"
 
 struct td_cli {

@@ -8,8 +8,8 @@
  * A session that came about ends with 0 whatever ran in it, like the stock program: the
  * aws command takes any other code for a crash.  Only a session that fails or is lost
  * ends with a code that says so. */
-#include "tunneld/cli.h"
-#include "tunneld/term.h"
+#include "tunneld/command/foreground.h"
+#include "tunneld/command/term.h"
 
 #include "lib/alloc.h"
 #include "lib/enc.h"

@@ -1,4 +1,4 @@
-#include "tunneld/cmd.h"
+#include "tunneld/command/command.h"
 #include "tunneld/config/config.h"
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "tunneld/term.h"
+#include "tunneld/command/term.h"
 
 #include <signal.h>
 #include <stdlib.h>

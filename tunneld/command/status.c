@@ -2,7 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/json.h"
-#include "tunneld/cmd.h"
+#include "tunneld/command/command.h"
 #include "tunneld/config/config.h"
 #include "tunneld/process/control.h"
 #include "tunneld/process/state.h"

@@ -1,6 +1,6 @@
 /* The local terminal: raw mode that is undone on every way out, size. */
-#ifndef TD_TERM_H
-#define TD_TERM_H
+#ifndef TD_COMMAND_TERM_H
+#define TD_COMMAND_TERM_H
 #include <stdbool.h>
 
 /* Puts the terminal of fd into raw mode; restored by td_term_restore, at exit() and when the process is
