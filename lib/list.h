@@ -16,7 +16,7 @@ static inline bool tnl_list_empty(const struct tnl_list *l)
 {
 	return l->next == l;
 }
-static inline void tnl_list_insert_(struct tnl_list *at, struct tnl_list *n)
+static inline void tnl_list_insert_before(struct tnl_list *at, struct tnl_list *n)
 {
 	n->prev = at->prev;
 	n->next = at;
@@ -25,11 +25,11 @@ static inline void tnl_list_insert_(struct tnl_list *at, struct tnl_list *n)
 }
 static inline void tnl_list_push_back(struct tnl_list *l, struct tnl_list *n)
 {
-	tnl_list_insert_(l, n);
+	tnl_list_insert_before(l, n);
 }
 static inline void tnl_list_push_front(struct tnl_list *l, struct tnl_list *n)
 {
-	tnl_list_insert_(l->next, n);
+	tnl_list_insert_before(l->next, n);
 }
 /* Unlinks and re-initialises n; safe on an initialised node that is in no list. */
 static inline void tnl_list_remove(struct tnl_list *n)
@@ -37,6 +37,17 @@ static inline void tnl_list_remove(struct tnl_list *n)
 	n->prev->next = n->next;
 	n->next->prev = n->prev;
 	tnl_list_init(n);
+}
+/* Moves everything from `from` to the end of l. */
+static inline void tnl_list_splice_back(struct tnl_list *l, struct tnl_list *from)
+{
+	if (tnl_list_empty(from))
+		return;
+	from->next->prev = l->prev;
+	l->prev->next = from->next;
+	from->prev->next = l;
+	l->prev = from->prev;
+	tnl_list_init(from);
 }
 #define tnl_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define tnl_list_foreach(it, l) for (struct tnl_list *it = (l)->next; it != (l); it = it->next)

@@ -13,7 +13,7 @@
 #include "tunneld/agent/access.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/pump/pump.h"
-#include "tunneld/roles.h"
+#include "tunneld/agent/agent.h"
 
 #define AG_MOD "agent"
 #define AG_SUCCESS "Success"

@@ -2,8 +2,6 @@
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"
-#include "tunneld/base/memory.h"
-#include "tunneld/net/net.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -15,19 +13,21 @@
 #include <unistd.h>
 
 #define SLEEP_SLACK (2 * TD_SEC)
-/* Deferred calls may defer more (a write defers a flush): that much is done before looking at sockets again. */
-#define DEFER_ROUNDS 8
+/* What runs soon may ask for more (a write asks for a flush): that much is done before looking at sockets again. */
+#define SOON_ROUNDS 8
 
-struct call {
+struct call { /* of td_loop_defer and td_loop_at_free */
+	struct td_soon soon;
+	struct tnl_list node;
 	void (*fn)(void *);
 	void *arg;
 };
-struct td_deferred {
-	struct call *v, *spare;
-	size_t n, cap, spare_cap;
+struct waker {
+	void (*fn)(void *);
+	void *arg;
 };
 struct td_wake {
-	struct call *v;
+	struct waker *v;
 	size_t n, cap;
 	int fd; /* becomes readable when the clock jumps, as at the end of a suspend */
 	ev_io io;
@@ -41,19 +41,6 @@ static _Noreturn void no_memory(void)
 	ssize_t r = write(STDERR_FILENO, text, sizeof(text) - 1);
 	(void)r;
 	abort();
-}
-
-static void calls_push(struct call **v, size_t *n, size_t *cap, struct call c)
-{
-	if (*n == *cap) {
-		size_t want = *cap ? *cap * 2 : 32;
-		struct call *p = tnl_realloc(*v, want * sizeof(*p));
-		if (!p)
-			no_memory();
-		*v = p;
-		*cap = want;
-	}
-	(*v)[(*n)++] = c;
 }
 
 static uint64_t clock_ns(clockid_t id)
@@ -105,36 +92,102 @@ static void on_check(struct ev_loop *ev, ev_check *w, int events)
 	sample(w->data);
 }
 
-static bool run_deferred(struct td_loop *l)
+/* --- later, once ------------------------------------------------------------ */
+
+void td_soon_init(struct td_soon *s, struct td_loop *l, void (*fn)(void *), void *arg)
 {
-	struct td_deferred *d = l->deferred;
-	struct call *v = d->v;
-	size_t n = d->n, cap = d->cap;
-	if (n == 0)
+	*s = (struct td_soon){.l = l, .fn = fn, .arg = arg};
+	tnl_list_init(&s->node);
+}
+
+void td_soon_do(struct td_soon *s)
+{
+	if (s->pending)
+		return;
+	s->pending = true;
+	tnl_list_push_back(&s->l->soon, &s->node);
+}
+
+void td_soon_cancel(struct td_soon *s)
+{
+	if (!s->pending)
+		return;
+	s->pending = false;
+	tnl_list_remove(&s->node);
+}
+
+/* One round: what was asked for up to now.  What that asks for in turn waits for the next. */
+static bool run_soon(struct td_loop *l)
+{
+	struct tnl_list round;
+	if (tnl_list_empty(&l->soon))
 		return false;
-	d->v = d->spare;
-	d->cap = d->spare_cap;
-	d->n = 0;
-	d->spare = NULL;
-	d->spare_cap = 0;
-	for (size_t i = 0; i < n; i++)
-		v[i].fn(v[i].arg);
-	tnl_free(d->spare);
-	d->spare = v;
-	d->spare_cap = cap;
+	tnl_list_init(&round);
+	tnl_list_splice_back(&round, &l->soon);
+	while (!tnl_list_empty(&round)) {
+		struct td_soon *s = tnl_container_of(round.next, struct td_soon, node);
+		td_soon_cancel(s);
+		s->fn(s->arg);
+	}
 	return true;
+}
+
+static struct call *call_new(void (*fn)(void *), void *arg)
+{
+	struct call *c = tnl_calloc(1, sizeof(*c));
+	if (!c)
+		no_memory();
+	c->fn = fn;
+	c->arg = arg;
+	return c;
+}
+
+static void run_call(void *arg)
+{
+	struct call c = *(struct call *)arg;
+	tnl_free(arg);
+	c.fn(c.arg);
+}
+
+void td_loop_defer(struct td_loop *l, void (*fn)(void *), void *arg)
+{
+	struct call *c = call_new(fn, arg);
+	td_soon_init(&c->soon, l, run_call, c);
+	td_soon_do(&c->soon);
+}
+
+void td_loop_free_later(struct td_loop *l, void *p)
+{
+	if (p)
+		td_loop_defer(l, tnl_free, p);
+}
+
+void td_loop_at_free(struct td_loop *l, void (*fn)(void *), void *arg)
+{
+	tnl_list_push_front(&l->at_free, &call_new(fn, arg)->node);
+}
+
+static void run_at_free(struct td_loop *l)
+{
+	while (!tnl_list_empty(&l->at_free)) {
+		struct call *c = tnl_container_of(l->at_free.next, struct call, node);
+		tnl_list_remove(&c->node);
+		run_call(c);
+		while (run_soon(l))
+			;
+	}
 }
 
 static void on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
 {
 	struct td_loop *l = w->data;
-	for (int i = 0; i < DEFER_ROUNDS && run_deferred(l); i++)
+	for (int i = 0; i < SOON_ROUNDS && run_soon(l); i++)
 		;
 	/* An active idle watcher keeps the loop from sleeping while work is left. */
-	if (l->deferred->n)
-		ev_idle_start(ev, &l->idle);
-	else
+	if (tnl_list_empty(&l->soon))
 		ev_idle_stop(ev, &l->idle);
+	else
+		ev_idle_start(ev, &l->idle);
 }
 
 static void on_idle(struct ev_loop *ev, ev_idle *w, int events) {}
@@ -142,20 +195,19 @@ static void on_idle(struct ev_loop *ev, ev_idle *w, int events) {}
 struct td_loop *td_loop_new(void)
 {
 	struct td_loop *l = tnl_calloc(1, sizeof(*l));
-	struct td_deferred *d = tnl_calloc(1, sizeof(*d));
 	struct ev_loop *ev = ev_loop_new(EVFLAG_AUTO);
-	if (!l || !d || !ev) {
+	if (!l || !ev) {
 		if (ev)
 			ev_loop_destroy(ev);
 		tnl_free(l);
-		tnl_free(d);
 		return NULL;
 	}
 	signal(SIGPIPE, SIG_IGN);
 	/* Buffers of connections that went quiet go back to the system, whatever lies around them on the heap. */
 	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 	l->ev = ev;
-	l->deferred = d;
+	tnl_list_init(&l->soon);
+	tnl_list_init(&l->at_free);
 	ev_check_init(&l->check, on_check);
 	ev_set_priority(&l->check, EV_MAXPRI); /* the clock first, then the sockets */
 	l->check.data = l;
@@ -166,7 +218,6 @@ struct td_loop *td_loop_new(void)
 	ev_idle_init(&l->idle, on_idle);
 	ev_set_priority(&l->idle, EV_MINPRI);
 	td_loop_update(l);
-	td_memory_loop(l);
 	return l;
 }
 
@@ -174,13 +225,9 @@ void td_loop_free(struct td_loop *l)
 {
 	if (!l)
 		return;
-	while (run_deferred(l))
+	while (run_soon(l))
 		;
-	if (l->dns)
-		td_dns_free(l);
-	while (run_deferred(l))
-		;
-	td_memory_loop(NULL);
+	run_at_free(l);
 	if (l->wake) {
 		if (l->wake->fd >= 0) {
 			ev_io_stop(l->ev, &l->wake->io);
@@ -193,9 +240,6 @@ void td_loop_free(struct td_loop *l)
 	ev_prepare_stop(l->ev, &l->prepare);
 	ev_idle_stop(l->ev, &l->idle);
 	ev_loop_destroy(l->ev);
-	tnl_free(l->deferred->v);
-	tnl_free(l->deferred->spare);
-	tnl_free(l->deferred);
 	tnl_free(l);
 }
 
@@ -208,12 +252,6 @@ void td_loop_run(struct td_loop *l)
 void td_loop_stop(struct td_loop *l)
 {
 	ev_break(l->ev, EVBREAK_ALL);
-}
-
-void td_loop_defer(struct td_loop *l, void (*fn)(void *), void *arg)
-{
-	struct td_deferred *d = l->deferred;
-	calls_push(&d->v, &d->n, &d->cap, (struct call){fn, arg});
 }
 
 /* --- waking from a suspend ------------------------------------------------ */
@@ -251,7 +289,16 @@ void td_loop_on_wake(struct td_loop *l, void (*fn)(void *), void *arg)
 		}
 		td_loop_clocks(l, clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_BOOTTIME));
 	}
-	calls_push(&l->wake->v, &l->wake->n, &l->wake->cap, (struct call){fn, arg});
+	struct td_wake *w = l->wake;
+	if (w->n == w->cap) {
+		size_t want = w->cap ? w->cap * 2 : 8;
+		struct waker *p = tnl_realloc(w->v, want * sizeof(*p));
+		if (!p)
+			no_memory();
+		w->v = p;
+		w->cap = want;
+	}
+	w->v[w->n++] = (struct waker){fn, arg};
 }
 
 void td_loop_off_wake(struct td_loop *l, void (*fn)(void *), void *arg)

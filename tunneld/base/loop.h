@@ -1,7 +1,9 @@
-/* The event loop: libev underneath, one `now` per turn, cheap timers, deferred
- * calls.  No global state: several roles share one loop in `tunneld local`. */
+/* The event loop: libev underneath, one `now` per turn, cheap timers, "later, once".  No state beside the loop's own:
+ * several roles share one loop in `tunneld local`, and a process may have several loops. */
 #ifndef TD_BASE_LOOP_H
 #define TD_BASE_LOOP_H
+#include "lib/list.h"
+
 #include <ev.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,7 +13,6 @@
 #define TD_SEC 1000000000ull
 
 struct td_dns;
-struct td_deferred;
 struct td_wake;
 struct td_loop {
 	struct ev_loop *ev;
@@ -19,7 +20,8 @@ struct td_loop {
 	uint64_t wall_ms;   /* CLOCK_REALTIME ms, sampled with it */
 	struct td_dns *dns; /* c-ares resolver, made on first use */
 	/* private below */
-	struct td_deferred *deferred;
+	struct tnl_list soon; /* what td_soon_do asked for, in order */
+	struct tnl_list at_free;
 	struct td_wake *wake;
 	ev_check check;
 	ev_prepare prepare;
@@ -30,9 +32,27 @@ void td_loop_free(struct td_loop *l); /* runs what is deferred first */
 void td_loop_run(struct td_loop *l);  /* until td_loop_stop */
 void td_loop_stop(struct td_loop *l);
 void td_loop_update(struct td_loop *l); /* sample the clocks now */
-/* fn(arg) runs after the current callbacks have returned (before the loop sleeps), in
- * the order of the calls: what was deferred before a deferred free runs before it. */
+
+/* Later, once: fn(arg) runs after the current callbacks have returned, before the loop sleeps, in the order of the
+ * calls; asked for again before it ran, it still runs once.  A member of the object that it works on, which cancels it
+ * when it goes; inside fn it is no longer pending and may be asked for again.  This is how a lower object calls one
+ * above it, and how nothing is freed inside a callback that may return into it. */
+struct td_soon {
+	struct tnl_list node;
+	struct td_loop *l; /* NULL: never initialised, cancel is fine */
+	void (*fn)(void *);
+	void *arg;
+	bool pending;
+};
+void td_soon_init(struct td_soon *s, struct td_loop *l, void (*fn)(void *), void *arg);
+void td_soon_do(struct td_soon *s);
+void td_soon_cancel(struct td_soon *s);
+/* The same once, without a member to hold it, so that it cannot be cancelled: fn must find its arg alive. */
 void td_loop_defer(struct td_loop *l, void (*fn)(void *), void *arg);
+/* tnl_free(p) behind everything that was asked for before; p may be in use until the current callbacks return. */
+void td_loop_free_later(struct td_loop *l, void *p);
+/* fn(arg) runs in td_loop_free, the last that was asked for first, before the descriptors of the loop are closed. */
+void td_loop_at_free(struct td_loop *l, void (*fn)(void *), void *arg);
 /* Called (once per resume) when CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC by more than 2 s: the machine slept. */
 void td_loop_on_wake(struct td_loop *l, void (*fn)(void *), void *arg);
 void td_loop_off_wake(struct td_loop *l, void (*fn)(void *), void *arg);

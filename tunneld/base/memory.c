@@ -1,22 +1,11 @@
 #include "tunneld/base/memory.h"
 
-#include "lib/alloc.h"
-#include "tunneld/base/loop.h"
-
-#include <stdlib.h>
-#include <string.h>
-
 static struct {
 	uint64_t limit;
 	int64_t used;
-	bool was_full, queued;
-	struct td_loop *l;
-	struct waiter {
-		void (*fn)(void *);
-		void *arg;
-	} * v;
-	size_t n, cap;
-} mem = {.limit = 96u << 20};
+	bool was_full; /* since the waiters last heard of room */
+	struct tnl_list waiters;
+} mem = {.limit = 96u << 20, .waiters = {&mem.waiters, &mem.waiters}};
 
 void td_memory_limit(uint64_t bytes)
 {
@@ -24,28 +13,18 @@ void td_memory_limit(uint64_t bytes)
 	td_memory_change(0);
 }
 
-void td_memory_loop(struct td_loop *l)
-{
-	mem.l = l;
-	mem.queued = false;
-}
-
-static bool low(void)
+static bool has_room(void)
 {
 	return td_memory_used() <= mem.limit - mem.limit / 8;
 }
 
-static void tell(void *arg)
+static void tell_waiter(void *arg)
 {
-	mem.queued = false;
-	if (!low())
-		return;
-	mem.was_full = false;
-	/* A waiter may take itself or others off: go by index, downwards. */
-	for (size_t i = mem.n; i-- > 0;) {
-		if (i < mem.n)
-			mem.v[i].fn(mem.v[i].arg);
-	}
+	struct td_memory_waiter *w = arg;
+	if (has_room())
+		w->fn(w->arg);
+	else
+		mem.was_full = true; /* those before it took what there was: once more when there is room again */
 }
 
 void td_memory_change(int64_t delta)
@@ -53,9 +32,10 @@ void td_memory_change(int64_t delta)
 	mem.used += delta;
 	if (td_memory_full()) {
 		mem.was_full = true;
-	} else if (mem.was_full && !mem.queued && mem.l && low()) {
-		mem.queued = true;
-		td_loop_defer(mem.l, tell, NULL);
+	} else if (mem.was_full && has_room()) {
+		mem.was_full = false;
+		tnl_list_foreach(it, &mem.waiters)
+		    td_soon_do(&tnl_container_of(it, struct td_memory_waiter, node)->soon);
 	}
 }
 
@@ -74,30 +54,21 @@ bool td_memory_full(void)
 	return td_memory_used() > mem.limit;
 }
 
-void td_memory_on_room(void (*fn)(void *), void *arg)
+void td_memory_on_room(struct td_memory_waiter *w, struct td_loop *l, void (*fn)(void *), void *arg)
 {
-	if (mem.n == mem.cap) {
-		size_t want = mem.cap ? 2 * mem.cap : 16;
-		struct waiter *p = tnl_realloc(mem.v, want * sizeof(*p));
-		if (!p)
-			abort();
-		mem.v = p;
-		mem.cap = want;
-	}
-	mem.v[mem.n++] = (struct waiter){fn, arg};
+	if (w->fn)
+		return;
+	w->fn = fn;
+	w->arg = arg;
+	td_soon_init(&w->soon, l, tell_waiter, w);
+	tnl_list_push_front(&mem.waiters, &w->node);
 }
 
-void td_memory_off_room(void (*fn)(void *), void *arg)
+void td_memory_off_room(struct td_memory_waiter *w)
 {
-	for (size_t i = 0; i < mem.n; i++) {
-		if (mem.v[i].fn == fn && mem.v[i].arg == arg) {
-			memmove(&mem.v[i], &mem.v[i + 1], (mem.n - i - 1) * sizeof(mem.v[0]));
-			if (--mem.n == 0) {
-				tnl_free(mem.v);
-				mem.v = NULL;
-				mem.cap = 0;
-			}
-			return;
-		}
-	}
+	if (!w->fn)
+		return;
+	td_soon_cancel(&w->soon);
+	tnl_list_remove(&w->node);
+	w->fn = NULL;
 }

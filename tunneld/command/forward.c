@@ -2,7 +2,7 @@
 #include "tunneld/command/foreground.h"
 
 #include "lib/alloc.h"
-#include "tunneld/roles.h"
+#include "tunneld/forwarder/forwarder.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,6 @@
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "tunneld/base/log.h"
-#include "tunneld/base/memory.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,10 +19,8 @@ static void memory_room(void *arg);
 static void update_pause(struct fwd_tunnel *t)
 {
 	bool pause = t->connections >= t->cfg->max_connections || td_memory_full();
-	if (td_memory_full() && !t->room_asked) { /* whatever else it is paused for */
-		t->room_asked = true;
-		td_memory_on_room(memory_room, t);
-	}
+	if (td_memory_full()) /* whatever else it is paused for */
+		td_memory_on_room(&t->room, t->f->loop, memory_room, t);
 	if (pause == t->paused)
 		return;
 	t->paused = pause;
@@ -33,17 +30,11 @@ static void update_pause(struct fwd_tunnel *t)
 		td_listener_pause(t->listeners[i], pause);
 }
 
-static void forget_room(struct fwd_tunnel *t)
-{
-	if (t->room_asked)
-		td_memory_off_room(memory_room, t);
-	t->room_asked = false;
-}
-
 static void memory_room(void *arg)
 {
-	forget_room(arg);
-	update_pause(arg);
+	struct fwd_tunnel *t = arg;
+	td_memory_off_room(&t->room);
+	update_pause(t);
 }
 
 static void tunnel_free(void *arg)
@@ -59,7 +50,7 @@ static void tunnel_unref_if_over(struct fwd_tunnel *t)
 		return;
 	struct fwd_group *g = t->group;
 	struct td_forwarder *f = t->f;
-	forget_room(t);
+	td_memory_off_room(&t->room);
 	tnl_list_remove(&t->node);
 	if (g)
 		fwd_group_put(g);

@@ -8,10 +8,11 @@
 #define TD_FORWARDER_INTERNAL_H
 #include "lib/enc.h"
 #include "lib/list.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/client/client.h"
 #include "tunneld/pump/pump.h"
-#include "tunneld/roles.h"
+#include "tunneld/forwarder/forwarder.h"
 
 #define FWD_MAX_LISTEN 16
 
@@ -65,9 +66,9 @@ struct fwd_tunnel {
 	struct td_listener *listeners[FWD_MAX_LISTEN];
 	struct td_addr bound[FWD_MAX_LISTEN];
 	int nlisteners;
-	unsigned connections;  /* accepted and not closed */
-	bool keep, fresh;      /* reload: stays as it is; was made by it */
-	bool room_asked;       /* for memory */
+	unsigned connections; /* accepted and not closed */
+	bool keep, fresh;     /* reload: stays as it is; was made by it */
+	struct td_memory_waiter room;
 	bool paused, closing;  /* closing: off the configuration, its connections finish */
 	struct tnl_list conns; /* placed fwd_conn.node */
 	uint64_t accepted, failed, bytes_in, bytes_out;

@@ -255,7 +255,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	tnl_list_init(&g->links);
 	tnl_list_init(&g->calls);
 	td_timer_init(&g->drain_timer, l, NULL, g);
-	td_memory_on_room(gw_relay_room, g);
+	td_memory_on_room(&g->room, g->l, gw_relay_room, g);
 	g->sessions = tnl_map_new();
 	g->instances = tnl_map_new();
 	g->pending = tnl_map_new();
@@ -402,7 +402,7 @@ void td_gateway_free(struct td_gateway *g)
 	if (!g)
 		return;
 	td_timer_stop(&g->drain_timer);
-	td_memory_off_room(gw_relay_room, g);
+	td_memory_off_room(&g->room);
 	tnl_list_foreach_safe(it, &g->calls) gw_call_free(tnl_container_of(it, struct gw_call, node));
 	tnl_list_foreach_safe(it, &g->links)
 	{

@@ -21,7 +21,7 @@
 #include "tunneld/net/http_server.h"
 #include "tunneld/base/log.h"
 #include "tunneld/base/memory.h"
-#include "tunneld/roles.h"
+#include "tunneld/gateway/gateway.h"
 #include "tunneld/gateway/store.h"
 
 #define GW_TOKEN_STR 44u		 /* base64 of 32 bytes */
@@ -184,6 +184,7 @@ struct td_gateway {
 	struct td_httpd *httpd;
 	struct tnl_tls_ctx *tls;
 	struct td_store *store;
+	struct td_memory_waiter room;
 	struct gw_kms *kms;		      /* NULL: no key file */
 	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
 	char public_url[320];		      /* wss://host[:port]; "": from the Host header */

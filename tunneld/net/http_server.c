@@ -2,7 +2,6 @@
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
-#include "tunneld/base/memory.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -391,7 +390,7 @@ struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *c
 			goto fail;
 		h->nlisteners++;
 	}
-	td_memory_on_room(on_room, h);
+	td_memory_on_room(&h->room, l, on_room, h);
 	return h;
 fail:
 	td_httpd_free(h);
@@ -425,7 +424,7 @@ void td_httpd_free(struct td_httpd *h)
 	if (!h || h->freed)
 		return;
 	h->freed = true;
-	td_memory_off_room(on_room, h);
+	td_memory_off_room(&h->room);
 	for (int i = 0; i < h->nlisteners; i++)
 		td_listener_free(h->listeners[i]);
 	h->nlisteners = 0;

@@ -4,6 +4,7 @@
 #include "lib/buf.h"
 #include "lib/list.h"
 #include "lib/map.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/net/http_server.h"
 
 /*   HEAD → BODY → BUSY (the role has the request) → REPLY (answer goes out) → HEAD …
@@ -36,6 +37,7 @@ struct td_httpd {
 	struct td_listener **listeners;
 	int nlisteners;
 	struct tnl_list conns;
+	struct td_memory_waiter room;
 	struct tnl_map *peers; /* address → how many connections */
 	size_t count;
 	bool stopping, freed;

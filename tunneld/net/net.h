@@ -36,7 +36,6 @@ typedef void td_resolve_fn(void *ctx, int err /* 0, TNL_ENOTFOUND, TNL_ETIMEOUT 
 /* Literals and localhost answer at once but still through the callback, deferred. */
 struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_t port, td_resolve_fn *fn, void *ctx);
 void td_resolve_cancel(struct td_resolve *r);
-void td_dns_free(struct td_loop *l); /* called by td_loop_free; unanswered requests are dropped without a call */
 
 /* --- dialing addresses that are already resolved --- */
 struct td_dial;

@@ -272,6 +272,26 @@ static void ask(struct td_resolve *r)
 	channel_timer(c);
 }
 
+/* Unanswered requests are dropped without a call. */
+static void dns_free(void *arg)
+{
+	struct td_loop *l = arg;
+	struct td_dns *d = l->dns;
+	l->dns = NULL;
+	/* Destroying a channel answers each of its questions; nobody wants to hear. Old channels go with their last
+	 * one. */
+	tnl_list_foreach(it, &d->requests) tnl_container_of(it, struct td_resolve, node)->fn = NULL;
+	channel_retire(d);
+	while (!tnl_list_empty(&d->requests)) {
+		struct td_resolve *r = tnl_container_of(d->requests.next, struct td_resolve, node);
+		if (r->c)
+			ares_cancel(r->c->ares); /* removes its requests through on_answer */
+		else
+			request_free(r);
+	}
+	tnl_free(d);
+}
+
 struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_t port, td_resolve_fn *fn, void *ctx)
 {
 	struct td_addr a;
@@ -280,6 +300,7 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 		if (!l->dns)
 			return NULL;
 		tnl_list_init(&l->dns->requests);
+		td_loop_at_free(l, dns_free, l);
 	}
 	struct td_resolve *r = tnl_calloc(1, sizeof(*r));
 	if (!r)
@@ -322,22 +343,4 @@ void td_resolve_cancel(struct td_resolve *r)
 	td_timer_stop(&r->timer);
 	if (!r->c && !r->queued)
 		request_free(r); /* else by deliver() or with the answer */
-}
-
-void td_dns_free(struct td_loop *l)
-{
-	struct td_dns *d = l->dns;
-	l->dns = NULL;
-	/* Destroying a channel answers each of its questions; nobody wants to hear. Old channels go with their last
-	 * one. */
-	tnl_list_foreach(it, &d->requests) tnl_container_of(it, struct td_resolve, node)->fn = NULL;
-	channel_retire(d);
-	while (!tnl_list_empty(&d->requests)) {
-		struct td_resolve *r = tnl_container_of(d->requests.next, struct td_resolve, node);
-		if (r->c)
-			ares_cancel(r->c->ares); /* removes its requests through on_answer */
-		else
-			request_free(r);
-	}
-	tnl_free(d);
 }

@@ -4,7 +4,9 @@
 #define TD_PROCESS_DAEMON_H
 #include "tunneld/config/config.h"
 #include "tunneld/process/control.h"
-#include "tunneld/roles.h"
+#include "tunneld/forwarder/forwarder.h"
+#include "tunneld/agent/agent.h"
+#include "tunneld/gateway/gateway.h"
 #include "tunneld/process/state.h"
 
 struct td_daemon {

@@ -2,6 +2,7 @@
 #ifndef TD_PUMP_INTERNAL_H
 #define TD_PUMP_INTERNAL_H
 #include "lib/list.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/pump/pump.h"
 
 struct td_pump {
@@ -20,7 +21,8 @@ struct td_pump {
 	size_t fed_bytes;
 	bool sent_ack; /* the last one was an ack */
 	int depth;     /* > 0: inside the session or a callback */
-	bool kicked, dead, room_asked;
+	struct td_memory_waiter room;
+	bool kicked, dead;
 	bool link_lost;
 	int lost_err;
 	uint16_t lost_code;

@@ -2,7 +2,6 @@
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
-#include "tunneld/base/memory.h"
 
 #include <string.h>
 
@@ -322,8 +321,7 @@ static void account(struct td_pump *p)
 static void memory_room(void *arg)
 {
 	struct td_pump *p = arg;
-	p->room_asked = false;
-	td_memory_off_room(memory_room, p);
+	td_memory_off_room(&p->room);
 	tnl_session_retry(p->session);
 	td_pump_kick(p);
 }
@@ -335,10 +333,7 @@ static bool memory_ok(struct td_pump *p)
 	account(p); /* one run may read a lot: the limit holds within it */
 	if (!td_memory_full() || p->memory_told < SESSION_LEAST)
 		return true;
-	if (!p->room_asked) {
-		p->room_asked = true;
-		td_memory_on_room(memory_room, p);
-	}
+	td_memory_on_room(&p->room, p->loop, memory_room, p);
 	return false;
 }
 
@@ -527,8 +522,7 @@ void td_pump_free(struct td_pump *p)
 		return;
 	p->dead = true;
 	td_timer_stop(&p->timer);
-	if (p->room_asked)
-		td_memory_off_room(memory_room, p);
+	td_memory_off_room(&p->room);
 	tnl_list_foreach_safe(it, &p->pipes) td_pipe_destroy(tnl_container_of(it, struct td_pipe, node), true);
 	while (!tnl_list_empty(&p->events))
 		event_free(tnl_container_of(p->events.next, struct event, node));

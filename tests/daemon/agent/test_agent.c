@@ -4,7 +4,7 @@
 #include "lib/wire.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/pump/pump.h"
-#include "tunneld/roles.h"
+#include "tunneld/agent/agent.h"
 
 #include <dirent.h>
 #include <errno.h>

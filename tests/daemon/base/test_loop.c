@@ -1,5 +1,6 @@
 /* The loop: timers, deferred calls, waking from a suspend, back-off; and the memory account. */
 #include "tests/daemon/base/td_test.h"
+#include "lib/alloc.h"
 #include "tunneld/base/memory.h"
 
 struct order {
@@ -43,6 +44,70 @@ static void deferred(void **state)
 	td_loop_defer(T, mark, &b);
 	t_close();
 	assert_string_equal(o.log, "bbb");
+}
+
+static void log_c(void *arg)
+{
+	O->log[O->n++] = *(const char *)arg;
+}
+
+static struct td_soon *victim;
+
+static void cancel_victim(void *arg)
+{
+	log_c(arg);
+	td_soon_cancel(victim);
+}
+
+static void soon(void **state)
+{
+	struct order o = {0};
+	struct td_soon a = {0}, b, c;
+	O = &o;
+	t_open();
+	td_soon_cancel(&a); /* never initialised: fine */
+	td_soon_init(&a, T, log_c, (char[]){"a"});
+	td_soon_init(&b, T, log_c, (char[]){"b"});
+	td_soon_init(&c, T, cancel_victim, (char[]){"c"});
+	td_soon_do(&b);
+	td_soon_do(&a);
+	td_soon_do(&b); /* once, at its first place */
+	assert_int_equal(o.n, 0);
+	t_turns(1);
+	assert_string_equal(o.log, "ba");
+	/* cancelled, also by what runs before it in the same round */
+	memset(&o, 0, sizeof(o));
+	td_soon_do(&a);
+	td_soon_cancel(&a);
+	td_soon_do(&c);
+	td_soon_do(&b);
+	victim = &b;
+	t_turns(2);
+	assert_string_equal(o.log, "c");
+	/* after a cancel it can be asked for again; together with td_loop_defer in the order of the calls */
+	struct mark m = {'m', 0};
+	memset(&o, 0, sizeof(o));
+	td_soon_do(&b);
+	td_loop_defer(T, mark, &m);
+	td_soon_do(&a);
+	t_turns(1);
+	assert_string_equal(o.log, "bma");
+	t_close();
+}
+
+static void at_free(void **state)
+{
+	struct order o = {0};
+	O = &o;
+	t_open();
+	td_loop_at_free(T, log_c, (char[]){"1"});
+	td_loop_at_free(T, log_c, (char[]){"2"});
+	td_loop_free_later(T, NULL);
+	char *p = tnl_strdup("x");
+	td_loop_defer(T, log_c, p); /* still there: what was asked for before runs before */
+	td_loop_free_later(T, p);
+	t_close();
+	assert_string_equal(o.log, "x21");
 }
 
 static int fired;
@@ -183,49 +248,85 @@ static void backoff(void **state)
 	assert_int_equal(td_backoff_next(&b), 1);
 }
 
+struct room {
+	struct td_memory_waiter w;
+	int told;
+	int64_t takes;
+};
+
 static void on_room(void *arg)
 {
-	(*(int *)arg)++;
+	struct room *r = arg;
+	r->told++;
+	td_memory_change(r->takes);
 }
 
 static void memory(void **state)
 {
-	int a = 0, b = 0;
+	struct room a = {0}, b = {0};
 	t_open();
+	struct td_loop *other = td_loop_new();
 	td_memory_limit(800);
-	td_memory_on_room(on_room, &a);
-	td_memory_on_room(on_room, &b);
+	td_memory_off_room(&a.w); /* never on: fine */
+	td_memory_on_room(&a.w, T, on_room, &a);
+	td_memory_on_room(&b.w, other, on_room, &b);
 	td_memory_change(800);
 	assert_false(td_memory_full());
 	td_memory_change(1);
 	assert_true(td_memory_full());
 	td_memory_change(-50); /* below the limit, not below 7/8 of it */
 	t_turns(2);
-	assert_int_equal(a, 0);
+	assert_int_equal(a.told, 0);
 	td_memory_change(-60);
-	assert_int_equal(a, 0); /* not inside the call */
+	assert_int_equal(a.told, 0); /* not inside the call */
 	t_turns(2);
-	assert_int_equal(a + b, 2);
+	assert_int_equal(a.told, 1);
+	assert_int_equal(b.told, 0); /* each on its own loop */
+	ev_run(other->ev, EVRUN_NOWAIT);
+	assert_int_equal(b.told, 1);
 	td_memory_change(-100); /* told once */
 	t_turns(2);
-	assert_int_equal(a + b, 2);
-	td_memory_off_room(on_room, &b);
+	ev_run(other->ev, EVRUN_NOWAIT);
+	assert_int_equal(a.told + b.told, 2);
+	/* what the first takes the second does not find, and hears of it later */
+	td_memory_off_room(&b.w);
+	td_memory_on_room(&b.w, T, on_room, &b);
+	td_memory_change(1000);
+	b.takes = 750;
+	td_memory_change(-(int64_t)td_memory_used());
+	t_turns(2);
+	assert_int_equal(b.told, 2);
+	assert_int_equal(a.told, 1);
+	b.takes = 0;
+	td_memory_change(-700);
+	t_turns(2);
+	assert_int_equal(a.told, 2);
+	/* taken off while it waits to be told */
 	td_memory_change(1000);
 	td_memory_change(-1000);
+	td_memory_off_room(&b.w);
 	t_turns(2);
-	assert_int_equal(a, 2);
-	assert_int_equal(b, 1);
-	td_memory_off_room(on_room, &a);
+	assert_int_equal(a.told, 3);
+	assert_int_equal(b.told, 3);
+	td_memory_off_room(&a.w);
+	td_memory_off_room(&a.w);
 	td_memory_change(-(int64_t)td_memory_used());
 	td_memory_limit(96u << 20);
+	td_loop_free(other);
 	t_close();
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(deferred), cmocka_unit_test(timers),  cmocka_unit_test(runs_until_stopped),
-	    cmocka_unit_test(waking),	cmocka_unit_test(backoff), cmocka_unit_test(memory),
+	    cmocka_unit_test(deferred),
+	    cmocka_unit_test(soon),
+	    cmocka_unit_test(at_free),
+	    cmocka_unit_test(timers),
+	    cmocka_unit_test(runs_until_stopped),
+	    cmocka_unit_test(waking),
+	    cmocka_unit_test(backoff),
+	    cmocka_unit_test(memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,9 @@
 #include "tests/daemon/base/td_test.h"
 #include "lib/json.h"
 #include "tunneld/base/memory.h"
-#include "tunneld/roles.h"
+#include "tunneld/forwarder/forwarder.h"
+#include "tunneld/agent/agent.h"
+#include "tunneld/gateway/gateway.h"
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -11,7 +11,7 @@
 #include "lib/wire.h"
 #include "tunneld/net/http_client.h"
 #include "tunneld/base/memory.h"
-#include "tunneld/roles.h"
+#include "tunneld/gateway/gateway.h"
 #include "tunneld/net/wslink.h"
 #include <fcntl.h>
 #include <setjmp.h>
@@ -145,7 +145,6 @@ static void test_begin(const char *extra)
 	snprintf(T.dir, sizeof(T.dir), "/tmp/tunneld-gw-XXXXXX");
 	assert_non_null(mkdtemp(T.dir));
 	T.l = td_loop_new();
-	td_memory_loop(T.l);
 	td_memory_limit(96u << 20);
 	uint64_t now = T.l->wall_ms / 1000;
 	assert_int_equal(tnl_x509_make("CA", NULL, NULL, NULL, now - 3600, now + 86400, &ca, &ca_key), 0);
@@ -170,7 +169,6 @@ static int test_end(void **state)
 		gateway_stop();
 	assert_true(td_memory_used() == 0); /* nothing that was relayed is still held */
 	tnl_tls_ctx_free(T.tls);
-	td_memory_loop(NULL);
 	td_loop_free(T.l);
 	assert_int_equal(open_descriptors(), T.descriptors);
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", T.dir);

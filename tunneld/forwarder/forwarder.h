@@ -1,0 +1,22 @@
+/* The forwarder as an object on a loop: listeners, groups of sessions, the connections that they carry. */
+#ifndef TD_FORWARDER_H
+#define TD_FORWARDER_H
+#include "lib/buf.h"
+#include "tunneld/base/loop.h"
+#include "tunneld/config/config.h"
+
+struct td_forwarder;
+
+/* Binds every listener first. NULL: *why holds the reason(s). A reference to cfg is kept as long as it is
+ * needed: the caller may free its own at once (td_config_free). */
+struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap);
+/* New configuration (already checked): unchanged tunnels are not touched, others stopped/started.
+ * -1: something could not be bound, old state kept as far as possible; *why. cfg then replaces the old one. */
+int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, char *why, size_t cap);
+/* Stop listening, let connections finish, terminate sessions, then done(ctx). A second call cuts everything. */
+void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done)(void *), void *ctx);
+void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json);		       /* one JSON object */
+int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr *out); /* bound addresses */
+void td_forwarder_free(struct td_forwarder *f);
+
+#endif
