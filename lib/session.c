@@ -1,6 +1,7 @@
 #include "lib/session.h"
 #include "lib/alloc.h"
 #include "lib/log.h"
+#include "lib/num.h"
 #include "lib/session_int.h"
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +19,15 @@ const char *tnl_reset_text(uint32_t reason)
 					   "too many streams",
 					   "shutting down",
 					   "the agent lost its link and may take again what it has"};
-	return reason < sizeof(text) / sizeof(*text) ? text[reason] : "unknown reason";
+	return reason < TNL_COUNT(text) ? text[reason] : "unknown reason";
+}
+
+const char *tnl_session_mode_name(enum tnl_session_mode mode)
+{
+	static const char *const name[] = {
+	    [TNL_MODE_UNKNOWN] = "unknown", [TNL_MODE_MUX] = "mux",	[TNL_MODE_BASIC] = "basic",
+	    [TNL_MODE_SINGLE] = "single",   [TNL_MODE_SHELL] = "shell", [TNL_MODE_COMMAND] = "command"};
+	return (unsigned)mode < TNL_COUNT(name) ? name[mode] : "unknown";
 }
 
 static int dup_opt(const char **p)
@@ -123,7 +132,7 @@ void tnl_session_free(struct tnl_session *s)
 	const char *strings[] = {s->cfg.session_id,	  s->cfg.version,	  s->cfg.expected_type,
 				 s->cfg.session_type,	  s->cfg.properties_json, s->cfg.kms_key_id,
 				 s->cfg.customer_message, s->version_text};
-	for (size_t i = 0; i < sizeof(strings) / sizeof(*strings); i++)
+	for (size_t i = 0; i < TNL_COUNT(strings); i++)
 		tnl_free((void *)(uintptr_t)strings[i]);
 	tnl_free_wiped(s, sizeof(*s));
 }
@@ -147,6 +156,16 @@ struct tnl_channel *tnl_session_channel(struct tnl_session *s)
 const struct tnl_session_stats *tnl_session_stats(const struct tnl_session *s)
 {
 	return &s->stats;
+}
+void tnl_session_stats_each(const struct tnl_session_stats *st, void (*fn)(void *ctx, const char *name, uint64_t value),
+			    void *ctx)
+{
+	fn(ctx, "bad_messages", st->bad_messages);
+	fn(ctx, "unknown_messages", st->unknown_messages);
+	fn(ctx, "bad_payloads", st->bad_payloads);
+	fn(ctx, "unknown_payloads", st->unknown_payloads);
+	fn(ctx, "unknown_frames", st->unknown_frames);
+	fn(ctx, "early_data", st->early_data);
 }
 size_t tnl_session_streams(const struct tnl_session *s)
 {

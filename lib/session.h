@@ -35,6 +35,8 @@ enum tnl_session_mode {
 	TNL_MODE_COMMAND /* NonInteractiveCommands */
 };
 
+const char *tnl_session_mode_name(enum tnl_session_mode mode); /* "mux", …: in logs and status */
+
 enum tnl_session_state { TNL_SS_NEW, TNL_SS_HANDSHAKE, TNL_SS_READY, TNL_SS_CLOSED };
 
 /* Reasons on RST frames (cmd 5) and in on_stream_reset. */
@@ -169,8 +171,11 @@ size_t tnl_session_streams(const struct tnl_session *s);
 struct tnl_session_stats {
 	uint64_t bad_messages, unknown_messages, bad_payloads, unknown_payloads, unknown_frames, early_data;
 };
-const struct tnl_session_stats *tnl_session_stats(
-    const struct tnl_session *s); /* what was dropped; the channel has its own */
+/* What was dropped; the channel has counters of its own. */
+const struct tnl_session_stats *tnl_session_stats(const struct tnl_session *s);
+/* Calls fn for each counter, always in the same order, with its name ("bad_messages", …) for status and logs. */
+void tnl_session_stats_each(const struct tnl_session_stats *st, void (*fn)(void *ctx, const char *name, uint64_t value),
+			    void *ctx);
 
 /* --- streams ----------------------------------------------------------------- */
 /* Client: opens a stream (SYN goes out with the first pull). BASIC and SINGLE: one at a time,

@@ -477,9 +477,9 @@ void tnl_hs_ready(struct tnl_session *s, uint64_t now)
 	if (s->info.mode == TNL_MODE_MUX && s->keepalive_ns)
 		s->keepalive_at = now + s->keepalive_ns;
 	tnl_log(TNL_LOG_DEBUG, "session",
-		"session=%s ready type=%s mode=%d peer=%.40s own_peer=%d encrypted=%d smux=%d payload=%zu",
-		s->cfg.session_id, s->info.session_type, s->info.mode, s->info.peer_version, s->info.own_peer,
-		s->info.encrypted, s->info.smux_version, s->info.max_payload);
+		"session=%s ready type=%s mode=%s peer=%.40s own_peer=%d encrypted=%d smux=%d payload=%zu",
+		s->cfg.session_id, s->info.session_type, tnl_session_mode_name(s->info.mode), s->info.peer_version,
+		s->info.own_peer, s->info.encrypted, s->info.smux_version, s->info.max_payload);
 	start_streams(s, now);
 }
 

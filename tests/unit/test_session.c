@@ -1,5 +1,6 @@
 /* Sessions as their users see them: modes, half-close, reset, back-pressure, the end. */
 #include "tests/unit/raw_util.h"
+#include "lib/num.h"
 #include "lib/wire.h"
 
 static struct tnl_session_config agent(void)
@@ -1071,6 +1072,51 @@ static void odd_payloads(void **state)
 	raw_fini(&r);
 }
 
+struct counted {
+	const char *name[32];
+	uint64_t sum;
+	unsigned n;
+};
+
+static void count_one(void *ctx, const char *name, uint64_t value)
+{
+	struct counted *c = ctx;
+	for (unsigned i = 0; i < c->n; i++)
+		assert_string_not_equal(name, c->name[i]);
+	assert_true(c->n < TNL_COUNT(c->name));
+	c->name[c->n++] = name;
+	c->sum += value << (8 * c->n - 8);
+}
+
+/* Each counter once and in its place: a new one that is forgotten in the list makes the number of them wrong. */
+static void counters_have_names(void **state)
+{
+	struct counted c = {.n = 0};
+	struct tnl_session_stats st = {.bad_messages = 1,
+				       .unknown_messages = 2,
+				       .bad_payloads = 3,
+				       .unknown_payloads = 4,
+				       .unknown_frames = 5,
+				       .early_data = 6};
+	(void)state;
+	tnl_session_stats_each(&st, count_one, &c);
+	assert_int_equal(c.n, sizeof(st) / sizeof(uint64_t));
+	assert_int_equal(c.sum, 0x060504030201);
+	assert_string_equal(c.name[4], "unknown_frames");
+}
+
+static void modes_have_names(void **state)
+{
+	(void)state;
+	assert_string_equal(tnl_session_mode_name(TNL_MODE_UNKNOWN), "unknown");
+	assert_string_equal(tnl_session_mode_name(TNL_MODE_MUX), "mux");
+	assert_string_equal(tnl_session_mode_name(TNL_MODE_BASIC), "basic");
+	assert_string_equal(tnl_session_mode_name(TNL_MODE_SINGLE), "single");
+	assert_string_equal(tnl_session_mode_name(TNL_MODE_SHELL), "shell");
+	assert_string_equal(tnl_session_mode_name(TNL_MODE_COMMAND), "command");
+	assert_string_equal(tnl_session_mode_name((enum tnl_session_mode)(TNL_MODE_COMMAND + 1)), "unknown");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1108,6 +1154,8 @@ int main(void)
 	    cmocka_unit_test(callbacks_may_free_and_abort),
 	    cmocka_unit_test(bad_messages_are_dropped),
 	    cmocka_unit_test(odd_payloads),
+	    cmocka_unit_test(counters_have_names),
+	    cmocka_unit_test(modes_have_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

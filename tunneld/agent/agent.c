@@ -208,7 +208,6 @@ void td_agent_drain(struct td_agent *a, uint64_t timeout_ns, void (*done)(void *
 
 static void put_session(struct tnl_jw *w, const struct ag_session *s)
 {
-	static const char *const modes[] = {"unknown", "mux", "basic", "single", "shell", "command"};
 	struct tnl_channel_stats st = {0};
 	struct tnl_session *ses = s->pump ? td_pump_session(s->pump) : NULL;
 
@@ -219,7 +218,7 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 	tnl_jw_kv(w, "type", s->start.session_type);
 	tnl_jw_kv(w, "owner", s->start.session_owner);
 	tnl_jw_kv(w, "state", ag_state_name(s));
-	tnl_jw_kv(w, "mode", modes[s->mode]);
+	tnl_jw_kv(w, "mode", tnl_session_mode_name(s->mode));
 	tnl_jw_kv(w, "host", s->host);
 	tnl_jw_kvi(w, "port", s->port);
 	tnl_jw_kvi(w, "streams", ses ? (int64_t)tnl_session_streams(ses) : 0);

@@ -220,15 +220,15 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 
 static void pump_ready(void *ctx, const struct tnl_session_info *info)
 {
-	static const char *const modes[] = {"unknown", "mux", "basic", "single", "shell", "command"};
 	struct ag_session *s = ctx;
 
 	s->mode = info->mode;
 	td_info(
 	    AG_MOD, s->start.session_id,
 	    "session ready mode=%s client_version=%s own_peer=%d smux=%d max_payload=%zu half_close=%d encrypted=%d ms=%llu",
-	    modes[info->mode], info->peer_version, info->own_peer, info->smux_version, info->max_payload,
-	    info->half_close, info->encrypted, (unsigned long long)((s->a->loop->now - s->started_at) / TD_MS));
+	    tnl_session_mode_name(info->mode), info->peer_version, info->own_peer, info->smux_version,
+	    info->max_payload, info->half_close, info->encrypted,
+	    (unsigned long long)((s->a->loop->now - s->started_at) / TD_MS));
 	if (s->state != AG_S_ENDING && s->plugin->ready)
 		s->plugin->ready(s);
 }

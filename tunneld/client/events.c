@@ -19,12 +19,11 @@ void td_client_ended_(void *arg)
 
 static void pump_ready(void *ctx, const struct tnl_session_info *info)
 {
-	static const char *const modes[] = {"unknown", "mux", "basic", "single", "shell", "command"};
 	struct td_client *c = ctx;
 
 	td_info(MOD, c->grant.session_id,
 		"session ready %s mode=%s peer_version=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu",
-		c->cfg.label, modes[info->mode], info->peer_version, info->own_peer, info->smux_version,
+		c->cfg.label, tnl_session_mode_name(info->mode), info->peer_version, info->own_peer, info->smux_version,
 		info->max_payload, info->encrypted, (unsigned long long)((c->loop->now - c->started_at) / TD_MS));
 	if (info->customer_message && info->customer_message[0])
 		td_info(MOD, c->grant.session_id, "message from the far end text=\"%s\"", info->customer_message);
