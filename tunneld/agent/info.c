@@ -4,6 +4,7 @@
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/file.h"
 #include "tunneld/base/log.h"
 
 #include <arpa/inet.h>
@@ -15,6 +16,7 @@
 
 #define EVERY (300 * TD_SEC)
 #define AFTER_FAILURE (30 * TD_SEC)
+#define OS_RELEASE_MAX 65536u
 
 struct ag_info {
 	struct td_agent *a;
@@ -59,17 +61,16 @@ static void os_value(const char *line, const char *key, char *out, size_t cap)
 
 static void platform(struct ag_info *i)
 {
-	char line[256];
-	FILE *f = fopen("/etc/os-release", "re");
+	size_t n;
+	char *text = td_file_read("/etc/os-release", OS_RELEASE_MAX, 0, &n, NULL), *rest = text, *line;
 
 	snprintf(i->platform, sizeof(i->platform), "Linux");
 	snprintf(i->version, sizeof(i->version), "0");
-	while (f && fgets(line, sizeof(line), f)) {
+	while ((line = strsep(&rest, "\n")) != NULL) {
 		os_value(line, "NAME=", i->platform, sizeof(i->platform));
 		os_value(line, "VERSION_ID=", i->version, sizeof(i->version));
 	}
-	if (f)
-		fclose(f);
+	tnl_free(text);
 }
 
 static void on_answer(void *ctx, const struct td_aws_reply *r)

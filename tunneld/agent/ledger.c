@@ -8,13 +8,13 @@
 
 #include "lib/alloc.h"
 #include "lib/map.h"
+#include "tunneld/base/file.h"
 #include "tunneld/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define COMPACT_AT (64u * 1024)
@@ -38,10 +38,12 @@ static void trouble(struct ag_ledger *l, const char *what)
 	l->broken = true;
 }
 
-static bool write_all(int fd, const uint8_t *p, size_t n)
+static bool append(struct ag_ledger *l, const struct tnl_buf *b)
 {
+	const uint8_t *p = tnl_buf_data(b);
+	size_t n = tnl_buf_len(b);
 	while (n) {
-		ssize_t w = write(fd, p, n);
+		ssize_t w = write(l->fd, p, n);
 		if (w < 0 && errno == EINTR)
 			continue;
 		if (w <= 0)
@@ -56,17 +58,16 @@ static bool write_all(int fd, const uint8_t *p, size_t n)
 static void compact(struct ag_ledger *l)
 {
 	struct tnl_buf all;
-	char tmp[sizeof(l->path) + 8];
 
-	snprintf(tmp, sizeof(tmp), "%s.new", l->path);
 	tnl_buf_init(&all, FILE_LIMIT);
 	tnl_list_foreach(it, &l->a->sessions)
 	    tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_session, node)->start.session_id);
 	tnl_list_foreach(it, &l->a->tasks)
 	    tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_task, node)->session_id);
-	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
-	if (fd >= 0 && !all.failed && write_all(fd, tnl_buf_data(&all), tnl_buf_len(&all)) &&
-	    rename(tmp, l->path) == 0) {
+	int fd = -1;
+	if (!all.failed && td_file_write(l->path, tnl_buf_data(&all), tnl_buf_len(&all), 0) == 0)
+		fd = open(l->path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (fd >= 0) {
 		if (l->fd >= 0)
 			close(l->fd);
 		l->fd = fd;
@@ -74,8 +75,6 @@ static void compact(struct ag_ledger *l)
 		l->broken = false;
 	} else {
 		trouble(l, "write");
-		if (fd >= 0)
-			close(fd);
 	}
 	tnl_buf_fini(&all);
 }
@@ -90,7 +89,7 @@ static void flush(void *arg)
 	l->size += tnl_buf_len(&l->pending);
 	if (l->fd < 0 || l->size > COMPACT_AT || l->pending.failed) {
 		compact(l);
-	} else if (!write_all(l->fd, tnl_buf_data(&l->pending), tnl_buf_len(&l->pending))) {
+	} else if (!append(l, &l->pending)) {
 		trouble(l, "write");
 	}
 	tnl_buf_reset(&l->pending);
@@ -129,21 +128,15 @@ static void line(struct tnl_map *open_ids, const char *s)
 /* What the last process left: each is reported as failed as soon as there is a control channel. */
 static void read_back(struct ag_ledger *l)
 {
-	char text[LINE_MAX_];
 	struct tnl_map *ids = tnl_map_new();
-	FILE *f = fopen(l->path, "re");
-	struct stat st;
-	const void *key;
 	size_t it = 0, n;
+	char *text = td_file_read(l->path, FILE_LIMIT, 0, &n, NULL), *rest = text, *s;
+	const void *key;
 
-	if (f && ids && fstat(fileno(f), &st) == 0 && st.st_size <= FILE_LIMIT)
-		while (fgets(text, sizeof(text), f))
-			if (strchr(text, '\n')) { /* a torn last line is no id */
-				text[strcspn(text, "\n")] = '\0';
-				line(ids, text);
-			}
-	if (f)
-		fclose(f);
+	while (ids && (s = strsep(&rest, "\n")) != NULL && rest) /* a torn last line is no id */
+		if (strlen(s) < LINE_MAX_ - 1)
+			line(ids, s);
+	tnl_free(text);
 	while (ids && tnl_map_next(ids, &it, &key, &n)) {
 		char id[LINE_MAX_];
 		snprintf(id, sizeof(id), "%.*s", (int)n, (const char *)key);

@@ -2,13 +2,12 @@
 #include "tunneld/aws/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "tunneld/base/file.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define FILE_MAX (8u << 20)
 
@@ -28,52 +27,6 @@ const char *td_env(const char *name)
 bool td_truth(const char *s)
 {
 	return s && (tnl_ieq(s, "true") || tnl_ieq(s, "yes") || strcmp(s, "1") == 0);
-}
-
-char *td_aws_slurp(const char *path, size_t max, size_t *n)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), saved;
-	struct stat st;
-	size_t size, got = 0;
-	char *p = NULL;
-
-	if (fd < 0)
-		return NULL;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (size_t)st.st_size > max) {
-		saved = S_ISDIR(st.st_mode) ? EISDIR : EFBIG;
-		goto fail;
-	}
-	size = (size_t)st.st_size;
-	p = tnl_malloc(size + 1);
-	saved = ENOMEM;
-	while (p && got < size) {
-		ssize_t k = read(fd, p + got, size - got);
-
-		if (k < 0) {
-			saved = errno;
-			goto fail;
-		}
-		if (k == 0)
-			break;
-		got += (size_t)k;
-	}
-	if (!p)
-		goto fail;
-	close(fd);
-	p[got] = 0;
-	*n = got;
-	return p;
-fail:
-	close(fd);
-	tnl_free(p);
-	errno = saved;
-	return NULL;
-}
-
-void td_aws_free_text(char *p, size_t n)
-{
-	if (p)
-		tnl_free_wiped(p, n);
 }
 
 char *td_aws_file(const char *env, const char *under_home)
@@ -98,7 +51,7 @@ char *td_aws_file(const char *env, const char *under_home)
 static int add_file(struct td_profiles *p, enum td_profile_file kind, char *path, char *why, size_t cap)
 {
 	size_t n = 0;
-	char *text = path ? td_aws_slurp(path, TD_PROFILE_FILE_MAX, &n) : NULL;
+	char *text = path ? td_file_read(path, TD_PROFILE_FILE_MAX, 0, &n, NULL) : NULL;
 	int rc = 0;
 
 	if (text)
@@ -107,7 +60,7 @@ static int add_file(struct td_profiles *p, enum td_profile_file kind, char *path
 		snprintf(why, cap, "%s: cannot be read: %s", path, strerror(errno));
 		rc = TNL_EIO;
 	}
-	td_aws_free_text(text, n);
+	tnl_free_wiped(text, n);
 	tnl_free(path);
 	return rc;
 }
@@ -177,7 +130,7 @@ static int make_tls(struct td_aws *a, const struct td_profiles *p, char *why, si
 	char *ca = NULL, *cert = NULL, *key = NULL, text[200] = "";
 	int rc = TNL_ECONF;
 
-	ca = td_aws_slurp(path, FILE_MAX, &tc.ca_pem_len);
+	ca = td_file_read(path, FILE_MAX, 0, &tc.ca_pem_len, NULL);
 	if (!ca) {
 		snprintf(why, cap, "%s: cannot read %s: %s", what, path, strerror(errno));
 		return rc;
@@ -187,13 +140,13 @@ static int make_tls(struct td_aws *a, const struct td_profiles *p, char *why, si
 			snprintf(why, cap, "client_certificate is set without client_key");
 			goto out;
 		}
-		cert = td_aws_slurp(a->conf.client_certificate, FILE_MAX, &tc.cert_pem_len);
+		cert = td_file_read(a->conf.client_certificate, FILE_MAX, 0, &tc.cert_pem_len, NULL);
 		if (!cert) {
 			snprintf(why, cap, "client_certificate: cannot read %s: %s", a->conf.client_certificate,
 				 strerror(errno));
 			goto out;
 		}
-		key = td_aws_slurp(a->conf.client_key, FILE_MAX, &tc.key_pem_len);
+		key = td_file_read(a->conf.client_key, FILE_MAX, 0, &tc.key_pem_len, NULL);
 		if (!key) {
 			snprintf(why, cap, "client_key: cannot read %s: %s", a->conf.client_key, strerror(errno));
 			goto out;
@@ -211,9 +164,9 @@ static int make_tls(struct td_aws *a, const struct td_profiles *p, char *why, si
 		snprintf(why, cap, "TLS (%s %s%s%s): %s", what, path, cert ? ", client_certificate " : "",
 			 cert ? a->conf.client_certificate : "", text);
 out:
-	td_aws_free_text(ca, 0);
-	td_aws_free_text(cert, 0);
-	td_aws_free_text(key, tc.key_pem_len);
+	tnl_free_wiped(ca, 0);
+	tnl_free_wiped(cert, 0);
+	tnl_free_wiped(key, tc.key_pem_len);
 	return rc;
 }
 

@@ -1,6 +1,7 @@
 /* Credentials that the platform hands out near by: the container's endpoint and IMDSv2. */
 #include "lib/alloc.h"
 #include "tunneld/aws/credentials_internal.h"
+#include "tunneld/base/file.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +43,7 @@ static void ask_container(struct td_cred_run *r)
 	size_t n = 0;
 
 	if (p->container_token_file) {
-		text = td_aws_slurp(p->container_token_file, 65536, &n);
+		text = td_file_read(p->container_token_file, 65536, 0, &n, NULL);
 		if (!text) {
 			td_run_fail(r, TD_CRED_ERROR,
 				    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE %.200s cannot be read: %s",
@@ -58,7 +59,7 @@ static void ask_container(struct td_cred_run *r)
 		q.n = headers[0][1] ? 1 : 0;
 		td_run_request(r, &q);
 	}
-	td_aws_free_text(text, n);
+	tnl_free_wiped(text, n);
 }
 
 void td_run_container(struct td_cred_run *r)

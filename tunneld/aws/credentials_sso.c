@@ -2,7 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "tunneld/aws/credentials_internal.h"
-#include "tunneld/process/state.h"
+#include "tunneld/base/file.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -33,10 +33,10 @@ static bool load_cache(struct td_cred_run *r)
 	tnl_json_free(r->sso);
 	r->sso = NULL;
 	r->sso_path = td_home_file(".aws/sso/cache", r->plan.sso_session ? r->plan.sso_session : r->plan.sso_start_url);
-	text = r->sso_path ? td_aws_slurp(r->sso_path, 65536, &n) : NULL;
+	text = r->sso_path ? td_file_read(r->sso_path, 65536, 0, &n, NULL) : NULL;
 	if (text)
 		r->sso = tnl_json_parse(text, n);
-	td_aws_free_text(text, n);
+	tnl_free_wiped(text, n);
 	return r->sso && tnl_json_get_str(r->sso, "accessToken");
 }
 
@@ -133,7 +133,7 @@ static int save(struct td_cred_run *r, const struct tnl_json *fresh, int64_t sec
 			rc = 0;
 		}
 		/* Not being able to write it costs others a refresh, us nothing. */
-		if (td_state_write(r->sso_path, tnl_buf_data(&b), tnl_buf_len(&b)) != 0)
+		if (td_file_write(r->sso_path, tnl_buf_data(&b), tnl_buf_len(&b), TD_FILE_SYNC) != 0)
 			td_warn("aws", NULL, "the refreshed SSO token cannot be kept file=\"%s\"", r->sso_path);
 	}
 	tnl_buf_fini_wiped(&b);

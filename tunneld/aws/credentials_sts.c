@@ -2,6 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "tunneld/aws/credentials_internal.h"
+#include "tunneld/base/file.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -148,7 +149,7 @@ static void from_cli_cache(struct td_cred_run *r, const struct td_assume *role)
 	json_member(&b, "SerialNumber", role->mfa_serial);
 	tnl_buf_putc(&b, '}');
 	path = b.failed || !tnl_buf_str(&b) ? NULL : td_home_file(".aws/cli/cache", tnl_buf_str(&b));
-	if (path && (text = td_aws_slurp(path, 65536, &n)) != NULL)
+	if (path && (text = td_file_read(path, 65536, 0, &n, NULL)) != NULL)
 		j = tnl_json_parse(text, n);
 	if (j && td_run_keys(r, tnl_json_get(j, "Credentials"), "SessionToken") == 0 &&
 	    r->cur.expires_s > td_run_now(r) + 60)
@@ -159,7 +160,7 @@ static void from_cli_cache(struct td_cred_run *r, const struct td_assume *role)
 		    "needs login: profile %.80s wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile %.80s",
 		    role->profile, role->profile);
 	tnl_json_free(j);
-	td_aws_free_text(text, n);
+	tnl_free_wiped(text, n);
 	tnl_free(path);
 	tnl_buf_fini(&b);
 }
@@ -182,7 +183,7 @@ static void got_web(struct td_cred_run *r, const struct td_http_response *h)
 static void ask_web(struct td_cred_run *r)
 {
 	size_t n = 0;
-	char *token = td_aws_slurp(r->plan.token_file, 65536, &n);
+	char *token = td_file_read(r->plan.token_file, 65536, 0, &n, NULL);
 	struct tnl_buf b;
 
 	if (!token) {
@@ -197,7 +198,7 @@ static void ask_web(struct td_cred_run *r)
 	session_name(&b, r, r->plan.web.session_name);
 	number(&b, "DurationSeconds", r->plan.web.duration_s);
 	param(&b, "WebIdentityToken", token);
-	td_aws_free_text(token, n);
+	tnl_free_wiped(token, n);
 	post(r, &b, false);
 	tnl_buf_fini_wiped(&b);
 }

@@ -92,9 +92,7 @@ struct td_aws {
 };
 
 /* --- small helpers --- */
-char *td_aws_slurp(const char *path, size_t max, size_t *n); /* heap, NUL-terminated; NULL and errno */
-void td_aws_free_text(char *p, size_t n);		     /* of slurp; wipes */
-const char *td_env(const char *name);			     /* NULL when not set or empty */
+const char *td_env(const char *name); /* NULL when not set or empty */
 bool td_truth(const char *s);
 /* AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE, or ~/.aws/…; heap. */
 char *td_aws_file(const char *env, const char *under_home);

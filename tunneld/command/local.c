@@ -5,6 +5,7 @@
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/tls.h"
+#include "tunneld/base/file.h"
 #include "tunneld/command/command.h"
 #include "tunneld/process/daemon.h"
 #include <stdio.h>
@@ -49,7 +50,7 @@ static void random_text(char *out, size_t n, const char *prefix, const char *alp
 static int put_file(struct local *o, const char *name, const char *text)
 {
 	char *path = td_state_file(&o->d.state, name);
-	int err = path ? td_state_write(path, text, strlen(text)) : TNL_ENOMEM;
+	int err = path ? td_file_write(path, text, strlen(text), TD_FILE_SYNC) : TNL_ENOMEM;
 	if (err)
 		td_error("local", NULL, "cannot write %s", path ? path : name);
 	tnl_free(path);
@@ -58,7 +59,8 @@ static int put_file(struct local *o, const char *name, const char *text)
 
 static char *get_file(struct local *o, const char *name)
 {
-	char *path = td_state_file(&o->d.state, name), *text = path ? td_state_read(path, 4096) : NULL;
+	size_t n;
+	char *path = td_state_file(&o->d.state, name), *text = path ? td_file_read(path, 4096, 0, &n, NULL) : NULL;
 	tnl_free(path);
 	return text;
 }

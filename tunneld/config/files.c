@@ -1,14 +1,13 @@
 /* Files that the configuration names: are they there, private, and what they should be? */
 #include "lib/alloc.h"
 #include "lib/tls.h"
+#include "tunneld/base/file.h"
 #include "tunneld/config/internal.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { FILE_MAX_BYTES = 1 << 20 };
 
@@ -20,32 +19,12 @@ bool td_cfg_others_can_read(const struct stat *st)
 
 char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	char *text = NULL;
-	*why = NULL;
-	*len = 0;
-	if (fd < 0 || fstat(fd, st)) {
-		*why = strerror(errno);
-	} else if (!S_ISREG(st->st_mode) && !S_ISFIFO(st->st_mode)) {
-		*why = S_ISDIR(st->st_mode) ? "is a directory" : "is not a file";
-	} else {
-		/* A pipe (-c <(…)) is waited for; opening one that nobody writes to is not. */
-		fcntl(fd, F_SETFL, 0);
-		text = td_cfg_alloc(FILE_MAX_BYTES + 2);
-		ssize_t n = 0;
-		while (*len <= FILE_MAX_BYTES && (n = read(fd, text + *len, FILE_MAX_BYTES + 1 - *len)) > 0)
-			*len += (size_t)n;
-		if (n < 0)
-			*why = strerror(errno);
-		else if (*len > FILE_MAX_BYTES)
-			*why = "is larger than 1 MiB";
-	}
-	if (fd >= 0)
-		close(fd);
-	if (*why && text) {
-		tnl_free_wiped(text, *len);
-		text = NULL;
-	}
+	char *text = td_file_read(path, FILE_MAX_BYTES, TD_FILE_PIPE, len, st);
+	*why = text		  ? NULL
+	       : errno == EISDIR  ? "is a directory"
+	       : errno == ENOTSUP ? "is not a file"
+	       : errno == EFBIG	  ? "is larger than 1 MiB"
+				  : strerror(errno);
 	return text;
 }
 

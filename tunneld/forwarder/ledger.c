@@ -4,51 +4,47 @@
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/file.h"
 #include "tunneld/base/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #define MOD "forwarder"
+#define FILE_LIMIT (16u << 20)
 
 struct entry {
 	struct tnl_list node;
 	char *id, *tunnel;
 };
 
-static bool path_of(const struct td_forwarder *f, const char *suffix, char *out, size_t cap)
+static bool path_of(const struct td_forwarder *f, char *out, size_t cap)
 {
-	return f->state_dir && snprintf(out, cap, "%s/sessions%s", f->state_dir, suffix) < (int)cap;
+	return f->state_dir && snprintf(out, cap, "%s/sessions", f->state_dir) < (int)cap;
 }
 
 static void save(struct td_forwarder *f)
 {
-	char path[1024], tmp[1024];
+	char path[1024];
+	struct tnl_buf all;
 
-	if (!path_of(f, "", path, sizeof(path)) || !path_of(f, ".new", tmp, sizeof(tmp)))
+	if (!path_of(f, path, sizeof(path)))
 		return;
 	if (tnl_list_empty(&f->ledger)) {
 		unlink(path);
 		return;
 	}
-	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
-	if (!out) {
-		td_warn(MOD, NULL, "cannot write %s: %s; a crash would leave sessions behind", tmp, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
+	tnl_buf_init(&all, FILE_LIMIT);
 	tnl_list_foreach(it, &f->ledger)
 	{
 		struct entry *e = tnl_container_of(it, struct entry, node);
-		fprintf(out, "%s %s\n", e->id, e->tunnel);
+		tnl_buf_printf(&all, "%s %s\n", e->id, e->tunnel);
 	}
-	if (fclose(out) != 0 || rename(tmp, path) != 0)
-		td_warn(MOD, NULL, "cannot write %s: %s", path, strerror(errno));
+	if (all.failed || td_file_write(path, tnl_buf_data(&all), tnl_buf_len(&all), 0) != 0)
+		td_warn(MOD, NULL, "cannot write %s: %s; a crash would leave sessions behind", path, strerror(errno));
+	tnl_buf_fini(&all);
 }
 
 static void later_save(void *arg)
@@ -131,15 +127,13 @@ static struct fwd_group *group_for(struct td_forwarder *f, const char *name)
 
 void fwd_ledger_sweep(struct td_forwarder *f)
 {
-	char path[1024], line[1024];
+	char path[1024], *line;
+	size_t n;
 
-	if (!path_of(f, "", path, sizeof(path)))
+	if (!path_of(f, path, sizeof(path)))
 		return;
-	FILE *in = fopen(path, "re");
-	if (!in)
-		return;
-	while (fgets(line, sizeof(line), in)) {
-		line[strcspn(line, "\n")] = '\0';
+	char *text = td_file_read(path, FILE_LIMIT, 0, &n, NULL), *rest = text;
+	while ((line = strsep(&rest, "\n")) != NULL) {
 		char *name = strchr(line, ' ');
 		if (!name || name == line)
 			continue;
@@ -151,5 +145,5 @@ void fwd_ledger_sweep(struct td_forwarder *f)
 		td_info(MOD, line, "ending a session that an earlier run left behind tunnel=%s", name);
 		fwd_terminate(f, g->aws, line);
 	}
-	fclose(in);
+	tnl_free(text);
 }

@@ -2,11 +2,10 @@
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "tunneld/base/file.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define PEM_MAX (256u * 1024)
@@ -102,24 +101,9 @@ static uint64_t unix_time(void *ctx)
 /* A whole PEM file; NULL: *why. */
 static char *read_pem(const char *path, const char *key, size_t *n, char *why, size_t cap)
 {
-	struct tnl_buf b;
-	ssize_t got = -1;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	tnl_buf_init(&b, PEM_MAX);
-	while (fd >= 0) {
-		uint8_t *p = tnl_buf_reserve(&b, 4096);
-		got = p ? read(fd, p, 4096) : -1;
-		if (got <= 0)
-			break;
-		tnl_buf_commit(&b, (size_t)got);
-	}
-	if (got < 0)
-		snprintf(why, cap, "%s %s: %s", key, path, fd < 0 || errno ? strerror(errno) : "too large");
-	if (fd >= 0)
-		close(fd);
-	*n = tnl_buf_len(&b);
-	char *text = got < 0 ? NULL : tnl_buf_steal_str(&b);
-	tnl_buf_fini_wiped(&b);
+	char *text = td_file_read(path, PEM_MAX, 0, n, NULL);
+	if (!text)
+		snprintf(why, cap, "%s %s: %s", key, path, errno == EFBIG ? "too large" : strerror(errno));
 	return text;
 }
 

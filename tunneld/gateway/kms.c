@@ -6,14 +6,14 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
+#include "tunneld/base/file.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#define KEY_FILE_MAX 4096u
 #define BLOB_VERSION 1
 #define SALT 32u
 #define DATA_KEY_MAX 1024u
@@ -25,29 +25,18 @@ struct gw_kms {
 };
 
 /* --- the key file ------------------------------------------------------------ */
-static int read_private(const char *path, char *buf, size_t cap, char *why, size_t wcap)
+static char *read_private(const char *path, size_t *n, char *why, size_t cap)
 {
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) != 0) {
-		snprintf(why, wcap, "kms_key_file %s: %s", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return -1;
+	char *text = td_file_read(path, KEY_FILE_MAX, 0, n, &st);
+	if (!text) {
+		snprintf(why, cap, "kms_key_file %s: %s", path, strerror(errno));
+	} else if (st.st_mode & 077) {
+		snprintf(why, cap, "kms_key_file %s: others can read it; chmod 600 it", path);
+		tnl_free_wiped(text, *n);
+		text = NULL;
 	}
-	if (st.st_mode & 077) {
-		snprintf(why, wcap, "kms_key_file %s: others can read it; chmod 600 it", path);
-		close(fd);
-		return -1;
-	}
-	ssize_t n = read(fd, buf, cap - 1);
-	close(fd);
-	if (n < 0) {
-		snprintf(why, wcap, "kms_key_file %s: %s", path, strerror(errno));
-		return -1;
-	}
-	buf[n] = 0;
-	return (int)n;
+	return text;
 }
 
 /* 32 raw bytes, 64 hexadecimal digits or base64 of 32 bytes. */
@@ -66,18 +55,17 @@ static int parse_key(const char *buf, size_t n, uint8_t key[32])
 
 struct gw_kms *gw_kms_load(const char *path, const char *key_id, const char *region, char *why, size_t cap)
 {
-	char buf[256];
+	size_t n = 0;
 	struct gw_kms *k = tnl_calloc(1, sizeof(*k));
-	int n = k ? read_private(path, buf, sizeof(buf), why, cap) : -1;
-	if (n >= 0 && parse_key(buf, (size_t)n, k->key) != 0) {
+	char *text = k ? read_private(path, &n, why, cap) : NULL;
+	bool good = text && parse_key(text, n, k->key) == 0;
+	if (text && !good)
 		snprintf(why, cap,
 			 "kms_key_file %s: wants 32 bytes, 64 hexadecimal digits or their base64; make one with: "
 			 "openssl rand -hex 32",
 			 path);
-		n = -1;
-	}
-	tnl_wipe(buf, sizeof(buf));
-	if (n < 0) {
+	tnl_free_wiped(text, n);
+	if (!good) {
 		gw_kms_free(k);
 		return NULL;
 	}
@@ -86,12 +74,12 @@ struct gw_kms *gw_kms_load(const char *path, const char *key_id, const char *reg
 		return k;
 	}
 	uint8_t id[32];
-	char text[TNL_UUID_STR];
+	char uuid[TNL_UUID_STR];
 	tnl_hmac_sha256(k->key, sizeof(k->key), "tunneld key id", 14, id);
 	tnl_uuid_v4(id, id);
-	tnl_uuid_str(id, text);
+	tnl_uuid_str(id, uuid);
 	snprintf(k->arn, sizeof(k->arn), "arn:aws:kms:%s:000000000000:key/%s", region && *region ? region : "local",
-		 text);
+		 uuid);
 	return k;
 }
 

@@ -147,38 +147,3 @@ char *td_state_file(const struct td_state *s, const char *name)
 {
 	return join(s->dir, name);
 }
-
-int td_state_write(const char *path, const void *p, size_t n)
-{
-	size_t cap = strlen(path) + 16;
-	char *tmp = tnl_malloc(cap);
-	int err = TNL_EIO;
-	if (!tmp)
-		return TNL_ENOMEM;
-	snprintf(tmp, cap, "%s.XXXXXX", path);
-	int fd = mkostemp(tmp, O_CLOEXEC);
-	if (fd >= 0) {
-		if (write(fd, p, n) == (ssize_t)n && !fsync(fd) && !rename(tmp, path))
-			err = 0;
-		close(fd);
-		if (err)
-			unlink(tmp);
-	}
-	tnl_free(tmp);
-	return err;
-}
-
-char *td_state_read(const char *path, size_t cap)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return NULL;
-	char *p = tnl_calloc(1, cap);
-	ssize_t n = p ? read(fd, p, cap - 1) : -1;
-	close(fd);
-	if (n < 0) {
-		tnl_free(p);
-		return NULL;
-	}
-	return p;
-}

@@ -18,9 +18,5 @@ int td_state_open(struct td_state *s, const char *configured, const char *role, 
 		  size_t cap);
 void td_state_close(struct td_state *s);
 char *td_state_file(const struct td_state *s, const char *name); /* DIR/NAME, heap (tnl_free) */
-/* A whole small file, 0600, in place at once (written beside it and renamed). 0 or TNL_EIO. */
-int td_state_write(const char *path, const void *p, size_t n);
-/* Reads it, at most cap - 1 bytes, NUL-terminated, heap (tnl_free); NULL: not there. */
-char *td_state_read(const char *path, size_t cap);
 
 #endif
