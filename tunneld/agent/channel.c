@@ -21,7 +21,7 @@ void ag_open_cancel(struct ag_open *o)
 	if (o->call)
 		td_aws_call_cancel(o->call);
 	if (o->creds)
-		td_creds_cancel(o->creds);
+		td_credentials_cancel(o->creds);
 	if (o->link)
 		td_wslink_free(o->link);
 	o->call = NULL;
@@ -161,7 +161,7 @@ static void dial(struct ag_open *o, const struct tnl_sigv4_keys *keys)
 
 /* --- create call ------------------------------------------------------------------- */
 
-static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_cred_state st, const char *why)
+static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_credentials_state st, const char *why)
 {
 	struct ag_open *o = ctx;
 
@@ -202,7 +202,7 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 
 	o->call = NULL;
 	if (!r->err && r->status == 201 && !tnl_create_reply_parse(r->body, r->body_len, &o->token)) {
-		struct td_creds_req *req = td_aws_creds(o->aws, false, on_keys, o);
+		struct td_credentials_request *req = td_credentials_ask(o->aws, false, on_keys, o);
 		if (!req)
 			failed(o, "out of memory");
 		else

@@ -37,7 +37,7 @@ struct ag_open {
 	struct td_aws *aws;	/* a reference while it is going on */
 	const char *session_id; /* NULL: control channel */
 	struct td_aws_call *call;
-	struct td_creds_req *creds;
+	struct td_credentials_request *creds;
 	struct td_wslink *link;
 	char *token;
 	bool busy;

@@ -324,7 +324,7 @@ struct td_aws *td_aws_new(struct td_loop *l, const struct td_aws_config *c, char
 	a->loop = l;
 	a->conf_key = key;
 	tnl_list_init(&a->node);
-	td_creds_init(a);
+	td_credentials_init(a);
 	if (copy_config(&a->conf, c) != 0 || fill(a, why, cap) != 0) {
 		td_aws_free(a);
 		return NULL;
@@ -344,7 +344,7 @@ void td_aws_free(struct td_aws *a)
 	if (!a || --a->refs > 0)
 		return;
 	tnl_list_remove(&a->node);
-	td_creds_fini(a);
+	td_credentials_fini(a);
 	tnl_tls_ctx_free(a->tls);
 	free_config(&a->conf);
 	wiped(a->conf_key);

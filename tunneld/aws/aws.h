@@ -24,24 +24,33 @@ bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault)
 bool td_url_presigned(const char *url);
 
 /* --- credentials --- */
-enum td_cred_state { TD_CRED_OK, TD_CRED_PENDING, TD_CRED_NONE, TD_CRED_NEEDS_LOGIN, TD_CRED_ERROR };
-/* fn gets keys valid during the call (copy), or NULL and one line: cause and cure. Never called inside td_aws_creds. */
-typedef void td_creds_fn(void *ctx, const struct tnl_sigv4_keys *keys, enum td_cred_state st, const char *why);
-struct td_creds_req;
-struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds_fn *fn,
-				  void *ctx); /* cached; refreshed ahead of expiry */
-void td_creds_cancel(struct td_creds_req *r);
+enum td_credentials_state {
+	TD_CREDENTIALS_OK,
+	TD_CREDENTIALS_PENDING,
+	TD_CREDENTIALS_NONE,
+	TD_CREDENTIALS_NEEDS_LOGIN,
+	TD_CREDENTIALS_ERROR
+};
+/* fn gets keys valid during the call (copy), or NULL and one line: cause and cure. Never called inside
+ * td_credentials_ask. */
+typedef void td_credentials_fn(void *ctx, const struct tnl_sigv4_keys *keys, enum td_credentials_state st,
+			       const char *why);
+struct td_credentials_request;
+struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force_refresh, td_credentials_fn *fn,
+						  void *ctx); /* cached; refreshed ahead of expiry */
+void td_credentials_cancel(struct td_credentials_request *r);
 /* What the last search gave, for status; PENDING before the first. *why: one line, "" when OK. While a person is
  * wanted (NEEDS_LOGIN) it looks again by itself, every 2 to 60 s. */
-enum td_cred_state td_aws_cred_state(const struct td_aws *a, const char **why);
+enum td_credentials_state td_credentials_state(const struct td_aws *a, const char **why);
 
 /* --- signed calls --- */
 struct td_aws_reply {
 	int err; /* 0; TNL_EAUTH (credentials), TNL_EUNREACH/TNL_ETIMEOUT (network, after retries), TNL_EREFUSED (API
 		    error) */
-	char type[96];		 /* "TargetNotConnected", … without prefix */
-	enum td_cred_state cred; /* with TNL_EAUTH: NEEDS_LOGIN when only a person can help, else NONE or ERROR */
-	const char *text;	 /* for people, raw from the peer: escape */
+	char type[96]; /* "TargetNotConnected", … without prefix */
+	enum td_credentials_state
+	    cred;	  /* with TNL_EAUTH: NEEDS_LOGIN when only a person can help, else NONE or ERROR */
+	const char *text; /* for people, raw from the peer: escape */
 	int status;
 	const struct tnl_json *json; /* parsed body (borrowed) or NULL (XML bodies) */
 	const uint8_t *body;

@@ -16,7 +16,7 @@ struct td_aws_call {
 	int attempts;
 	bool refreshed; /* once is enough */
 	bool done;
-	struct td_creds_req *creds;
+	struct td_credentials_request *creds;
 	struct td_httpc *http;
 	struct td_timer retry;
 	struct td_backoff backoff;
@@ -26,7 +26,7 @@ struct td_aws_call {
 	void *ctx;
 };
 
-static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_cred_state st, const char *why);
+static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentials_state st, const char *why);
 
 static void call_free(void *arg)
 {
@@ -50,7 +50,7 @@ void td_aws_call_cancel(struct td_aws_call *c)
 {
 	if (!c)
 		return;
-	td_creds_cancel(c->creds);
+	td_credentials_cancel(c->creds);
 	td_httpc_cancel(c->http);
 	c->creds = NULL;
 	c->http = NULL;
@@ -66,7 +66,7 @@ static void answer(struct td_aws_call *c, const struct td_aws_reply *r)
 
 static void ask_keys(struct td_aws_call *c, bool force)
 {
-	c->creds = td_aws_creds(c->aws, force, on_keys, c);
+	c->creds = td_credentials_ask(c->aws, force, on_keys, c);
 	if (!c->creds)
 		answer(c, &(struct td_aws_reply){.err = TNL_ENOMEM, .text = "out of memory"});
 }
@@ -154,15 +154,15 @@ static const char *say(struct td_aws_call *c, const char *fmt, ...)
 static void judge_auth(struct td_aws_call *c, const struct tnl_http_head *h, struct td_aws_reply *r)
 {
 	int64_t off = clock_ahead(c, h), abs = off < 0 ? -off : off;
-	const char *from = td_creds_source(c->aws);
+	const char *from = td_credentials_origin(c->aws);
 
-	r->cred = TD_CRED_ERROR;
+	r->cred = TD_CREDENTIALS_ERROR;
 	if (bad_signature(r->type) && abs > CLOCK_OFF_S) {
 		r->text = say(c, "this machine's clock is %lld %s %s: set it (timedatectl set-ntp true)",
 			      (long long)(abs < 120 ? abs : abs / 60), abs < 120 ? "seconds" : "minutes",
 			      off > 0 ? "fast" : "slow");
 	} else if (expired(r->type)) {
-		r->cred = TD_CRED_NEEDS_LOGIN;
+		r->cred = TD_CREDENTIALS_NEEDS_LOGIN;
 		r->text = say(c, "the credentials of %s have expired: renew them there", from);
 	} else if (unknown_key(r->type)) {
 		r->text =
@@ -242,7 +242,7 @@ static void on_http(void *ctx, const struct td_http_response *h)
 	} else if (!again && !c->refreshed && (expired(r.type) || unknown_key(r.type))) {
 		c->refreshed = true; /* keys that were renewed or exchanged behind our back */
 		if (expired(r.type))
-			td_creds_refused(c->aws, c->key_id);
+			td_credentials_refused(c->aws, c->key_id);
 		ask_keys(c, true);
 	} else {
 		answer(c, &r);
@@ -252,7 +252,7 @@ static void on_http(void *ctx, const struct td_http_response *h)
 
 /* --- the request ------------------------------------------------------------------------ */
 
-static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_cred_state st, const char *why)
+static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentials_state st, const char *why)
 {
 	struct td_aws_call *c = ctx;
 	const char *h[2][2] = {{"Content-Type", c->target[0] ? "application/x-amz-json-1.1" : "application/json"},
@@ -305,7 +305,7 @@ static struct td_aws_call *call_new(struct td_aws *a, const char *service, const
 	c->ctx = ctx;
 	td_timer_init(&c->retry, a->loop, try_again, c);
 	td_backoff_init(&c->backoff, 100 * TD_MS, 5 * TD_SEC);
-	c->creds = td_aws_creds(a, false, on_keys, c);
+	c->creds = td_credentials_ask(a, false, on_keys, c);
 	if (!c->creds) {
 		call_free(c);
 		return NULL;

@@ -10,10 +10,10 @@
 #define RECHECK_MAX 60u
 #define IDLE (3600 * TD_SEC) /* nobody asked for so long: renewed when somebody does */
 
-struct td_creds_req {
+struct td_credentials_request {
 	struct tnl_list node;
 	struct td_aws *a;
-	td_creds_fn *fn;
+	td_credentials_fn *fn;
 	void *ctx;
 	bool cancelled;
 };
@@ -38,34 +38,34 @@ static void on_refresh(void *arg)
 		start_run(a);
 }
 
-void td_creds_init(struct td_aws *a)
+void td_credentials_init(struct td_aws *a)
 {
 	tnl_list_init(&a->waiting);
-	a->state = TD_CRED_PENDING;
+	a->state = TD_CREDENTIALS_PENDING;
 	td_timer_init(&a->refresh, a->loop, on_refresh, a);
 }
 
-void td_creds_fini(struct td_aws *a)
+void td_credentials_fini(struct td_aws *a)
 {
 	td_timer_stop(&a->refresh);
-	td_cred_run_cancel(a->run);
+	td_credentials_run_cancel(a->run);
 	a->run = NULL;
 	td_keys_fini(&a->keys);
 }
 
-const char *td_creds_source(const struct td_aws *a)
+const char *td_credentials_origin(const struct td_aws *a)
 {
 	return a->source[0] ? a->source : "the configuration";
 }
 
-enum td_cred_state td_aws_cred_state(const struct td_aws *a, const char **why)
+enum td_credentials_state td_credentials_state(const struct td_aws *a, const char **why)
 {
 	if (why)
-		*why = a->state == TD_CRED_OK ? "" : a->why;
+		*why = a->state == TD_CREDENTIALS_OK ? "" : a->why;
 	return a->state;
 }
 
-void td_creds_refused(struct td_aws *a, const char *id)
+void td_credentials_refused(struct td_aws *a, const char *id)
 {
 	snprintf(a->refused, sizeof(a->refused), "%s", id);
 	if (a->keys.id && strcmp(a->keys.id, id) == 0)
@@ -74,7 +74,7 @@ void td_creds_refused(struct td_aws *a, const char *id)
 
 /* --- answering ----------------------------------------------------------------------- */
 
-static void req_free(struct td_creds_req *q)
+static void req_free(struct td_credentials_request *q)
 {
 	struct td_aws *a = q->a;
 
@@ -96,13 +96,13 @@ static void answer_all(void *arg)
 		tnl_list_remove(&a->waiting);
 	}
 	while (!tnl_list_empty(&now)) {
-		struct td_creds_req *q = tnl_container_of(now.next, struct td_creds_req, node);
+		struct td_credentials_request *q = tnl_container_of(now.next, struct td_credentials_request, node);
 		struct tnl_sigv4_keys k = {a->keys.id, a->keys.secret, a->keys.token};
 		bool have = usable(a);
 
 		tnl_list_remove(&q->node);
 		if (!q->cancelled)
-			q->fn(q->ctx, have ? &k : NULL, have ? TD_CRED_OK : a->state, have ? NULL : a->why);
+			q->fn(q->ctx, have ? &k : NULL, have ? TD_CREDENTIALS_OK : a->state, have ? NULL : a->why);
 		req_free(q);
 	}
 	td_aws_free(a);
@@ -134,18 +134,19 @@ static void plan_refresh(struct td_aws *a)
 	td_timer_in(&a->refresh, (left > 5 ? left : 5) * TD_SEC);
 }
 
-static void no_keys(struct td_aws *a, enum td_cred_state st, const char *why);
+static void no_keys(struct td_aws *a, enum td_credentials_state st, const char *why);
 
 static void have_keys(struct td_aws *a, struct td_keys *keys)
 {
-	bool back = a->state == TD_CRED_NEEDS_LOGIN;
+	bool back = a->state == TD_CREDENTIALS_NEEDS_LOGIN;
 	uint64_t now = now_s(a), left = keys->expires_s > now ? keys->expires_s - now : 0;
 
 	if (a->refused[0] && strcmp(keys->id, a->refused) == 0) {
 		char why[400];
 
-		snprintf(why, sizeof(why), "the credentials of %s have expired: renew them there", td_creds_source(a));
-		no_keys(a, TD_CRED_NEEDS_LOGIN, why);
+		snprintf(why, sizeof(why), "the credentials of %s have expired: renew them there",
+			 td_credentials_origin(a));
+		no_keys(a, TD_CREDENTIALS_NEEDS_LOGIN, why);
 		return;
 	}
 	if (keys->expires_s && !left) {
@@ -153,15 +154,15 @@ static void have_keys(struct td_aws *a, struct td_keys *keys)
 
 		snprintf(why, sizeof(why),
 			 "the credentials of %s came with an end in the past: check this machine's clock",
-			 td_creds_source(a));
-		no_keys(a, TD_CRED_ERROR, why);
+			 td_credentials_origin(a));
+		no_keys(a, TD_CREDENTIALS_ERROR, why);
 		return;
 	}
 	a->margin = left / 4 < MUST_S ? left / 4 : MUST_S;
 	td_keys_fini(&a->keys);
 	a->keys = *keys;
 	memset(keys, 0, sizeof(*keys));
-	a->state = TD_CRED_OK;
+	a->state = TD_CREDENTIALS_OK;
 	a->why[0] = 0;
 	a->refused[0] = 0;
 	a->recheck = 0;
@@ -173,7 +174,7 @@ static void have_keys(struct td_aws *a, struct td_keys *keys)
 	plan_refresh(a);
 }
 
-static void no_keys(struct td_aws *a, enum td_cred_state st, const char *why)
+static void no_keys(struct td_aws *a, enum td_credentials_state st, const char *why)
 {
 	bool news = a->state != st || strcmp(a->why, why) != 0;
 
@@ -188,13 +189,13 @@ static void no_keys(struct td_aws *a, enum td_cred_state st, const char *why)
 	a->state = st;
 	if (news)
 		td_warn("aws", NULL, "%s", a->why);
-	if (st != TD_CRED_NEEDS_LOGIN)
+	if (st != TD_CREDENTIALS_NEEDS_LOGIN)
 		return;
 	a->recheck = !a->recheck ? RECHECK_FIRST : a->recheck * 2 < RECHECK_MAX ? a->recheck * 2 : RECHECK_MAX;
 	td_timer_in(&a->refresh, a->recheck * TD_SEC);
 }
 
-static void on_run(void *ctx, struct td_keys *keys, enum td_cred_state st, const char *why, const char *source)
+static void on_run(void *ctx, struct td_keys *keys, enum td_credentials_state st, const char *why, const char *source)
 {
 	struct td_aws *a = ctx;
 
@@ -213,16 +214,17 @@ static void start_run(struct td_aws *a)
 {
 	if (a->run)
 		return;
-	a->run = td_cred_run_start(a, on_run, a);
+	a->run = td_credentials_run_start(a, on_run, a);
 	if (!a->run) {
-		no_keys(a, TD_CRED_ERROR, "out of memory");
+		no_keys(a, TD_CREDENTIALS_ERROR, "out of memory");
 		answer_soon(a);
 	}
 }
 
-struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds_fn *fn, void *ctx)
+struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force_refresh, td_credentials_fn *fn,
+						  void *ctx)
 {
-	struct td_creds_req *q = tnl_calloc(1, sizeof(*q));
+	struct td_credentials_request *q = tnl_calloc(1, sizeof(*q));
 
 	if (!q)
 		return NULL;
@@ -242,7 +244,7 @@ struct td_creds_req *td_aws_creds(struct td_aws *a, bool force_refresh, td_creds
 	return q;
 }
 
-void td_creds_cancel(struct td_creds_req *q)
+void td_credentials_cancel(struct td_credentials_request *q)
 {
 	if (!q)
 		return;

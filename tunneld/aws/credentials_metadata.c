@@ -6,38 +6,40 @@
 #include <stdio.h>
 #include <string.h>
 
-static void keys_from(struct td_cred_run *r, const struct td_http_response *h)
+static void keys_from(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	struct tnl_json *j = tnl_json_parse(h->body, h->body_len);
 	const char *code = tnl_json_str(tnl_json_iget(j, "Code"));
 
 	if (code && strcmp(code, "Success") != 0)
-		td_run_fail(r, TD_CRED_ERROR, "%s has no credentials: %.100s", r->what, code);
-	else if (td_run_keys(r, j, "Token") != 0)
-		td_run_fail(r, TD_CRED_ERROR, "%s answered without usable credentials", r->what);
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s has no credentials: %.100s", r->what, code);
+	else if (td_credentials_run_keys(r, j, "Token") != 0)
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s answered without usable credentials", r->what);
 	else
-		td_run_have(r);
+		td_credentials_run_have(r);
 	tnl_json_free(j);
 }
 
 /* --- container ------------------------------------------------------------------------- */
 
-static void got_container(struct td_cred_run *r, const struct td_http_response *h)
+static void got_container(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	if (h->err)
-		td_run_fail(r, TD_CRED_ERROR, "the container's credentials endpoint cannot be reached: %s", h->why);
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"the container's credentials endpoint cannot be reached: %s", h->why);
 	else if (h->status != 200)
-		td_run_fail(r, TD_CRED_ERROR, "the container's credentials endpoint answered %d: check the task's role",
-			    h->status);
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"the container's credentials endpoint answered %d: check the task's role",
+					h->status);
 	else
 		keys_from(r, h);
 }
 
-static void ask_container(struct td_cred_run *r)
+static void ask_container(struct td_credentials_run *r)
 {
-	const struct td_cred_plan *p = &r->plan;
+	const struct td_credentials_plan *p = &r->plan;
 	const char *headers[1][2] = {{"Authorization", p->container_token}};
-	struct td_run_request q = {
+	struct td_credentials_run_request q = {
 	    .method = "GET", .url = p->container_url, .headers = headers, .timeout_ns = 5 * TD_SEC, .direct = true};
 	char *text = NULL;
 	size_t n = 0;
@@ -45,57 +47,61 @@ static void ask_container(struct td_cred_run *r)
 	if (p->container_token_file) {
 		text = td_file_read(p->container_token_file, 65536, 0, &n, NULL);
 		if (!text) {
-			td_run_fail(r, TD_CRED_ERROR,
-				    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE %.200s cannot be read: %s",
-				    p->container_token_file, strerror(errno));
+			td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+						"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE %.200s cannot be read: %s",
+						p->container_token_file, strerror(errno));
 			return;
 		}
 		text[strcspn(text, "\r\n")] = 0;
 		headers[0][1] = text;
 	}
 	if (headers[0][1] && strpbrk(headers[0][1], "\r\n"))
-		td_run_fail(r, TD_CRED_ERROR, "the container's authorization token holds a line break");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"the container's authorization token holds a line break");
 	else {
 		q.n = headers[0][1] ? 1 : 0;
-		td_run_request(r, &q);
+		td_credentials_run_request(r, &q);
 	}
 	tnl_free_wiped(text, n);
 }
 
-void td_run_container(struct td_cred_run *r)
+void td_credentials_container(struct td_credentials_run *r)
 {
-	td_run_ask(r, "the container's endpoint", 3, ask_container, got_container);
+	td_credentials_run_ask(r, "the container's endpoint", 3, ask_container, got_container);
 }
 
 /* --- instance metadata, version 2 ---------------------------------------------------------- */
 
 #define ROLES "/latest/meta-data/iam/security-credentials/"
 
-static void imds(struct td_cred_run *r, const char *method, const char *path, const char *header, const char *value)
+static void imds(struct td_credentials_run *r, const char *method, const char *path, const char *header,
+		 const char *value)
 {
 	const char *base = td_env("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
 		   *mode = td_env("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
 	const char *headers[1][2] = {{header, value}};
-	struct td_run_request q = {.method = method, .headers = headers, .n = 1, .timeout_ns = TD_SEC, .direct = true};
+	struct td_credentials_run_request q = {
+	    .method = method, .headers = headers, .n = 1, .timeout_ns = TD_SEC, .direct = true};
 	char url[512];
 
 	if (!base)
 		base = mode && strcasecmp(mode, "ipv6") == 0 ? "http://[fd00:ec2::254]" : "http://169.254.169.254";
 	snprintf(url, sizeof(url), "%.200s%s%s", base, base[strlen(base) - 1] == '/' ? "" : "/", path + 1);
 	q.url = url;
-	td_run_request(r, &q);
+	td_credentials_run_request(r, &q);
 }
 
-static void got_imds_keys(struct td_cred_run *r, const struct td_http_response *h)
+static void got_imds_keys(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	if (h->err || h->status != 200)
-		td_run_fail(r, TD_CRED_ERROR, "the instance's metadata has no credentials of role %.80s: %s",
-			    r->imds_role, h->err ? h->why : "no such role");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"the instance's metadata has no credentials of role %.80s: %s", r->imds_role,
+					h->err ? h->why : "no such role");
 	else
 		keys_from(r, h);
 }
 
-static void ask_imds_keys(struct td_cred_run *r)
+static void ask_imds_keys(struct td_credentials_run *r)
 {
 	char path[256];
 
@@ -103,57 +109,59 @@ static void ask_imds_keys(struct td_cred_run *r)
 	imds(r, "GET", path, "x-aws-ec2-metadata-token", r->imds_token);
 }
 
-static void got_imds_role(struct td_cred_run *r, const struct td_http_response *h)
+static void got_imds_role(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	size_t n = 0;
 
 	if (h->err || h->status != 200 || !h->body_len) {
-		td_run_fail(
-		    r, TD_CRED_NONE,
+		td_credentials_run_fail(
+		    r, TD_CREDENTIALS_NONE,
 		    "no credentials: this instance has no role: attach an instance profile, or set keys or a profile");
 		return;
 	}
 	while (n < h->body_len && h->body[n] != '\r' && h->body[n] != '\n')
 		n++;
 	if (n >= sizeof(r->imds_role)) {
-		td_run_fail(r, TD_CRED_ERROR, "the instance's metadata names a role that is too long");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"the instance's metadata names a role that is too long");
 		return;
 	}
 	memcpy(r->imds_role, h->body, n);
 	r->imds_role[n] = 0;
 	if (strspn(r->imds_role, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+=,.@_-") != n)
-		td_run_fail(r, TD_CRED_ERROR, "the instance's metadata names a role that is none");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "the instance's metadata names a role that is none");
 	else
-		td_run_ask(r, "the instance's metadata", 2, ask_imds_keys, got_imds_keys);
+		td_credentials_run_ask(r, "the instance's metadata", 2, ask_imds_keys, got_imds_keys);
 }
 
-static void ask_imds_role(struct td_cred_run *r)
+static void ask_imds_role(struct td_credentials_run *r)
 {
 	imds(r, "GET", ROLES, "x-aws-ec2-metadata-token", r->imds_token);
 }
 
-static void got_imds_token(struct td_cred_run *r, const struct td_http_response *h)
+static void got_imds_token(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	if (h->err || h->status != 200 || !h->body_len || h->body_len >= sizeof(r->imds_token) ||
 	    memchr(h->body, '\r', h->body_len) || memchr(h->body, '\n', h->body_len) ||
 	    memchr(h->body, 0, h->body_len)) {
-		td_run_fail(r, TD_CRED_NONE,
-			    "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
-			    "AWS_SECRET_ACCESS_KEY, or a profile (aws configure); instance metadata: %s",
-			    h->err ? "not there" : "no token");
+		td_credentials_run_fail(
+		    r, TD_CREDENTIALS_NONE,
+		    "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
+		    "AWS_SECRET_ACCESS_KEY, or a profile (aws configure); instance metadata: %s",
+		    h->err ? "not there" : "no token");
 		return;
 	}
 	memcpy(r->imds_token, h->body, h->body_len);
 	r->imds_token[h->body_len] = 0;
-	td_run_ask(r, "the instance's metadata", 2, ask_imds_role, got_imds_role);
+	td_credentials_run_ask(r, "the instance's metadata", 2, ask_imds_role, got_imds_role);
 }
 
-static void ask_imds_token(struct td_cred_run *r)
+static void ask_imds_token(struct td_credentials_run *r)
 {
 	imds(r, "PUT", "/latest/api/token", "x-aws-ec2-metadata-token-ttl-seconds", "21600");
 }
 
-void td_run_imds(struct td_cred_run *r)
+void td_credentials_imds(struct td_credentials_run *r)
 {
-	td_run_ask(r, "the instance's metadata", 2, ask_imds_token, got_imds_token);
+	td_credentials_run_ask(r, "the instance's metadata", 2, ask_imds_token, got_imds_token);
 }

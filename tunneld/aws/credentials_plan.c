@@ -10,22 +10,22 @@
 
 struct maker {
 	const struct td_aws *a;
-	struct td_cred_plan *p;
+	struct td_credentials_plan *p;
 	const char *seen[TD_ROLES_MAX + 1];
 	int nseen;
 	char *why;
 	size_t cap;
 };
 
-static enum td_cred_state wrong(struct maker *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static enum td_cred_state wrong(struct maker *m, const char *fmt, ...)
+static enum td_credentials_state wrong(struct maker *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static enum td_credentials_state wrong(struct maker *m, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(m->why, m->cap, fmt, ap);
 	va_end(ap);
-	return TD_CRED_ERROR;
+	return TD_CREDENTIALS_ERROR;
 }
 
 static const char *get(const struct maker *m, const char *profile, const char *key)
@@ -33,19 +33,19 @@ static const char *get(const struct maker *m, const char *profile, const char *k
 	return td_profiles_get(m->p->profiles, TD_PROFILE, profile, key);
 }
 
-static void source(struct td_cred_plan *p, const char *what, const char *name)
+static void source(struct td_credentials_plan *p, const char *what, const char *name)
 {
 	snprintf(p->source, sizeof(p->source), "%s%.200s", what, name);
 }
 
 /* --- without a profile ------------------------------------------------------------------- */
 
-static enum td_cred_state from_config(struct maker *m)
+static enum td_credentials_state from_config(struct maker *m)
 {
 	const struct td_aws_config *c = &m->a->conf;
 
 	if (!c->access_key_id && !c->secret_access_key)
-		return TD_CRED_NONE;
+		return TD_CREDENTIALS_NONE;
 	if (!c->access_key_id || !c->secret_access_key)
 		return wrong(
 		    m,
@@ -55,15 +55,15 @@ static enum td_cred_state from_config(struct maker *m)
 	m->p->secret = c->secret_access_key;
 	m->p->token = c->session_token;
 	source(m->p, "the configuration", "");
-	return TD_CRED_OK;
+	return TD_CREDENTIALS_OK;
 }
 
-static enum td_cred_state from_env(struct maker *m)
+static enum td_credentials_state from_env(struct maker *m)
 {
 	const char *id = td_env("AWS_ACCESS_KEY_ID"), *secret = td_env("AWS_SECRET_ACCESS_KEY");
 
 	if (!id && !secret)
-		return TD_CRED_NONE;
+		return TD_CREDENTIALS_NONE;
 	if (!id || !secret)
 		return wrong(m, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or neither");
 	m->p->base = TD_BASE_STATIC;
@@ -71,15 +71,15 @@ static enum td_cred_state from_env(struct maker *m)
 	m->p->secret = secret;
 	m->p->token = td_env("AWS_SESSION_TOKEN");
 	source(m->p, "the environment", "");
-	return TD_CRED_OK;
+	return TD_CREDENTIALS_OK;
 }
 
-static enum td_cred_state from_web_identity_env(struct maker *m)
+static enum td_credentials_state from_web_identity_env(struct maker *m)
 {
 	const char *file = td_env("AWS_WEB_IDENTITY_TOKEN_FILE");
 
 	if (!file)
-		return TD_CRED_NONE;
+		return TD_CREDENTIALS_NONE;
 	m->p->web.arn = td_env("AWS_ROLE_ARN");
 	if (!m->p->web.arn)
 		return wrong(m, "AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: set the role to assume");
@@ -87,7 +87,7 @@ static enum td_cred_state from_web_identity_env(struct maker *m)
 	m->p->token_file = file;
 	m->p->web.session_name = td_env("AWS_ROLE_SESSION_NAME");
 	source(m->p, "the web identity token of the environment", "");
-	return TD_CRED_OK;
+	return TD_CREDENTIALS_OK;
 }
 
 /* Plain http only to where a container's agent can be: loopback and the two link-local addresses. */
@@ -105,14 +105,14 @@ static bool container_url_ok(const char *url)
 		 strcmp(u.host, "fd00:ec2::23") == 0));
 }
 
-static enum td_cred_state from_container(struct maker *m)
+static enum td_credentials_state from_container(struct maker *m)
 {
 	const char *relative = td_env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
 		   *full = td_env("AWS_CONTAINER_CREDENTIALS_FULL_URI");
-	struct td_cred_plan *p = m->p;
+	struct td_credentials_plan *p = m->p;
 
 	if (!relative && !full)
-		return TD_CRED_NONE;
+		return TD_CREDENTIALS_NONE;
 	if (relative)
 		snprintf(p->container_url, sizeof(p->container_url), "http://169.254.170.2%s", relative);
 	else
@@ -125,26 +125,26 @@ static enum td_cred_state from_container(struct maker *m)
 	p->container_token_file = td_env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
 	p->container_token = td_env("AWS_CONTAINER_AUTHORIZATION_TOKEN");
 	source(p, "the container's endpoint", "");
-	return TD_CRED_OK;
+	return TD_CREDENTIALS_OK;
 }
 
-static enum td_cred_state from_instance(struct maker *m)
+static enum td_credentials_state from_instance(struct maker *m)
 {
 	if (td_truth(td_env("AWS_EC2_METADATA_DISABLED")))
-		return TD_CRED_NONE;
+		return TD_CREDENTIALS_NONE;
 	m->p->base = TD_BASE_IMDS;
 	source(m->p, "the instance's metadata", "");
-	return TD_CRED_OK;
+	return TD_CREDENTIALS_OK;
 }
 
 /* --- profiles ------------------------------------------------------------------------------ */
 
-static enum td_cred_state keys_of(struct maker *m, const char *profile)
+static enum td_credentials_state keys_of(struct maker *m, const char *profile)
 {
 	const char *id = get(m, profile, "aws_access_key_id"), *secret = get(m, profile, "aws_secret_access_key");
 
 	if (!id && !secret)
-		return TD_CRED_NONE;
+		return TD_CREDENTIALS_NONE;
 	if (!id || !secret)
 		return wrong(m, "profile %s has only one of aws_access_key_id and aws_secret_access_key: set both",
 			     profile);
@@ -152,13 +152,13 @@ static enum td_cred_state keys_of(struct maker *m, const char *profile)
 	m->p->id = id;
 	m->p->secret = secret;
 	m->p->token = get(m, profile, "aws_session_token");
-	return TD_CRED_OK;
+	return TD_CREDENTIALS_OK;
 }
 
-static enum td_cred_state sso_of(struct maker *m, const char *profile)
+static enum td_credentials_state sso_of(struct maker *m, const char *profile)
 {
 	const char *session = get(m, profile, "sso_session");
-	struct td_cred_plan *p = m->p;
+	struct td_credentials_plan *p = m->p;
 
 	p->sso_account = get(m, profile, "sso_account_id");
 	p->sso_role = get(m, profile, "sso_role_name");
@@ -166,9 +166,9 @@ static enum td_cred_state sso_of(struct maker *m, const char *profile)
 	p->sso_region = get(m, profile, "sso_region");
 	p->sso_session = session;
 	if (!session && !p->sso_start_url)
-		return TD_CRED_NONE;
+		return TD_CREDENTIALS_NONE;
 	if (session && !p->sso_account && !p->sso_role)
-		return TD_CRED_NONE; /* a bearer token for other purposes */
+		return TD_CREDENTIALS_NONE; /* a bearer token for other purposes */
 	if (session) {
 		if (!td_profiles_has(p->profiles, TD_SSO_SESSION, session))
 			return wrong(
@@ -186,21 +186,21 @@ static enum td_cred_state sso_of(struct maker *m, const char *profile)
 					       : "sso_role_name",
 			     profile);
 	p->base = TD_BASE_SSO;
-	return TD_CRED_OK;
+	return TD_CREDENTIALS_OK;
 }
 
-static enum td_cred_state process_of(struct maker *m, const char *profile)
+static enum td_credentials_state process_of(struct maker *m, const char *profile)
 {
 	m->p->command = get(m, profile, "credential_process");
 	if (!m->p->command)
-		return TD_CRED_NONE;
+		return TD_CREDENTIALS_NONE;
 	m->p->base = TD_BASE_PROCESS;
-	return TD_CRED_OK;
+	return TD_CREDENTIALS_OK;
 }
 
-static enum td_cred_state credential_source(struct maker *m, const char *profile, const char *what)
+static enum td_credentials_state credential_source(struct maker *m, const char *profile, const char *what)
 {
-	enum td_cred_state st;
+	enum td_credentials_state st;
 
 	if (strcmp(what, "Environment") == 0)
 		st = from_env(m);
@@ -213,7 +213,7 @@ static enum td_cred_state credential_source(struct maker *m, const char *profile
 		    m,
 		    "profile %s: credential_source is %.40s, but Environment, EcsContainer or Ec2InstanceMetadata is wanted",
 		    profile, what);
-	return st == TD_CRED_NONE
+	return st == TD_CREDENTIALS_NONE
 		   ? wrong(m, "profile %s: credential_source is %s, but there are no credentials in it", profile, what)
 		   : st;
 }
@@ -241,22 +241,22 @@ static bool fill_role(struct maker *m, const char *profile, struct td_assume *r)
 	return true;
 }
 
-static enum td_cred_state from_profile(struct maker *m, const char *profile);
+static enum td_credentials_state from_profile(struct maker *m, const char *profile);
 
-static enum td_cred_state role_of(struct maker *m, const char *profile)
+static enum td_credentials_state role_of(struct maker *m, const char *profile)
 {
 	const char *from = get(m, profile, "source_profile"), *what = get(m, profile, "credential_source");
 	const char *file = get(m, profile, "web_identity_token_file");
 	struct td_assume role = {0};
-	enum td_cred_state st;
+	enum td_credentials_state st;
 
 	if (!fill_role(m, profile, &role))
-		return TD_CRED_ERROR;
+		return TD_CREDENTIALS_ERROR;
 	if (file) {
 		m->p->base = TD_BASE_WEB_IDENTITY;
 		m->p->token_file = file;
 		m->p->web = role;
-		return TD_CRED_OK;
+		return TD_CREDENTIALS_OK;
 	}
 	if (from && what)
 		return wrong(m, "profile %s has source_profile and credential_source: remove one", profile);
@@ -272,21 +272,22 @@ static enum td_cred_state role_of(struct maker *m, const char *profile)
 		return credential_source(m, profile, what);
 	if (strcmp(from, profile) == 0) {
 		st = keys_of(m, profile);
-		return st == TD_CRED_NONE ? wrong(m, "profile %s is its own source_profile, but has no keys", profile)
-					  : st;
+		return st == TD_CREDENTIALS_NONE
+			   ? wrong(m, "profile %s is its own source_profile, but has no keys", profile)
+			   : st;
 	}
 	if (!td_profiles_has(m->p->profiles, TD_PROFILE, from))
 		return wrong(m, "profile %s names source_profile %s, which does not exist: check ~/.aws/config",
 			     profile, from);
 	st = from_profile(m, from);
-	return st == TD_CRED_NONE
+	return st == TD_CREDENTIALS_NONE
 		   ? wrong(m, "profile %s has no credentials (it is the source_profile of %s)", from, profile)
 		   : st;
 }
 
-static enum td_cred_state from_profile(struct maker *m, const char *profile)
+static enum td_credentials_state from_profile(struct maker *m, const char *profile)
 {
-	enum td_cred_state st;
+	enum td_credentials_state st;
 
 	for (int i = 0; i < m->nseen; i++)
 		if (strcmp(m->seen[i], profile) == 0)
@@ -297,54 +298,55 @@ static enum td_cred_state from_profile(struct maker *m, const char *profile)
 	m->p->profile = profile;
 	if (get(m, profile, "role_arn"))
 		return role_of(m, profile);
-	if ((st = sso_of(m, profile)) == TD_CRED_NONE && (st = keys_of(m, profile)) == TD_CRED_NONE)
+	if ((st = sso_of(m, profile)) == TD_CREDENTIALS_NONE && (st = keys_of(m, profile)) == TD_CREDENTIALS_NONE)
 		st = process_of(m, profile);
 	return st;
 }
 
-static enum td_cred_state from_named_profile(struct maker *m)
+static enum td_credentials_state from_named_profile(struct maker *m)
 {
 	const char *name = m->a->profile;
-	enum td_cred_state st;
+	enum td_credentials_state st;
 
 	m->p->profiles = td_aws_profiles(m->why, m->cap);
 	if (!m->p->profiles)
-		return TD_CRED_ERROR;
+		return TD_CREDENTIALS_ERROR;
 	if (!td_profiles_has(m->p->profiles, TD_PROFILE, name))
 		return m->a->profile_named
 			   ? wrong(m, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check %s", name,
 				   m->a->conf.profile ? "profile =" : "AWS_PROFILE")
-			   : TD_CRED_NONE;
+			   : TD_CREDENTIALS_NONE;
 	st = from_profile(m, name);
-	if (st == TD_CRED_OK)
+	if (st == TD_CREDENTIALS_OK)
 		source(m->p, "profile ", name);
 	return st;
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
-enum td_cred_state td_cred_plan_make(const struct td_aws *a, struct td_cred_plan *p, char *why, size_t cap)
+enum td_credentials_state td_credentials_plan_make(const struct td_aws *a, struct td_credentials_plan *p, char *why,
+						   size_t cap)
 {
 	struct maker m = {.a = a, .p = p, .why = why, .cap = cap};
-	enum td_cred_state st;
+	enum td_credentials_state st;
 
 	memset(p, 0, sizeof(*p));
 	st = from_config(&m);
 	/* A profile named in the configuration says more than the environment of the process. */
-	if (st == TD_CRED_NONE && !a->conf.profile && (st = from_env(&m)) == TD_CRED_NONE)
+	if (st == TD_CREDENTIALS_NONE && !a->conf.profile && (st = from_env(&m)) == TD_CREDENTIALS_NONE)
 		st = from_web_identity_env(&m);
-	if (st == TD_CRED_NONE)
+	if (st == TD_CREDENTIALS_NONE)
 		st = from_named_profile(&m);
-	if (st == TD_CRED_NONE && (st = from_container(&m)) == TD_CRED_NONE)
+	if (st == TD_CREDENTIALS_NONE && (st = from_container(&m)) == TD_CREDENTIALS_NONE)
 		st = from_instance(&m);
-	if (st == TD_CRED_NONE)
+	if (st == TD_CREDENTIALS_NONE)
 		snprintf(why, cap,
 			 "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
 			 "AWS_SECRET_ACCESS_KEY, or a profile (aws configure)");
 	return st;
 }
 
-void td_cred_plan_fini(struct td_cred_plan *p)
+void td_credentials_plan_fini(struct td_credentials_plan *p)
 {
 	td_profiles_free(p->profiles);
 	memset(p, 0, sizeof(*p));

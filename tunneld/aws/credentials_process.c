@@ -17,7 +17,7 @@
 extern char **environ;
 
 struct td_process {
-	struct td_cred_run *run; /* NULL: cancelled, only to be reaped */
+	struct td_credentials_run *run; /* NULL: cancelled, only to be reaped */
 	struct td_loop *loop;
 	pid_t pid;
 	int fd;
@@ -46,34 +46,35 @@ static void close_output(struct td_process *p)
 
 static void judge(struct td_process *p, int status, bool known)
 {
-	struct td_cred_run *r = p->run;
+	struct td_credentials_run *r = p->run;
 	struct tnl_json *j = NULL;
 	int64_t version;
 
 	r->process = NULL;
 	if (p->late)
-		td_run_fail(r, TD_CRED_ERROR,
-			    "credential_process of profile %.80s took longer than 60 s: run it by hand to see why",
-			    r->plan.profile);
+		td_credentials_run_fail(
+		    r, TD_CREDENTIALS_ERROR,
+		    "credential_process of profile %.80s took longer than 60 s: run it by hand to see why",
+		    r->plan.profile);
 	else if (known && status != 0)
-		td_run_fail(r, TD_CRED_ERROR,
-			    "credential_process of profile %.80s failed (%s %d): run it by hand to see why",
-			    r->plan.profile, WIFSIGNALED(status) ? "signal" : "exit code",
-			    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"credential_process of profile %.80s failed (%s %d): run it by hand to see why",
+					r->plan.profile, WIFSIGNALED(status) ? "signal" : "exit code",
+					WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	else if ((j = tnl_json_parse(tnl_buf_data(&p->out), tnl_buf_len(&p->out))) == NULL ||
 		 !tnl_json_int(tnl_json_get(j, "Version"), &version) || version != 1 ||
-		 td_run_keys(r, j, "SessionToken") != 0)
-		td_run_fail(
-		    r, TD_CRED_ERROR,
+		 td_credentials_run_keys(r, j, "SessionToken") != 0)
+		td_credentials_run_fail(
+		    r, TD_CREDENTIALS_ERROR,
 		    "credential_process of profile %.80s printed no usable credentials: JSON with Version 1, AccessKeyId and "
 		    "SecretAccessKey is wanted",
 		    r->plan.profile);
-	else if (r->cur.expires_s && r->cur.expires_s <= td_run_now(r))
-		td_run_fail(r, TD_CRED_ERROR,
-			    "credential_process of profile %.80s printed credentials that have expired",
-			    r->plan.profile);
+	else if (r->cur.expires_s && r->cur.expires_s <= td_credentials_run_now(r))
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"credential_process of profile %.80s printed credentials that have expired",
+					r->plan.profile);
 	else
-		td_run_have(r);
+		td_credentials_run_have(r);
 	tnl_json_free(j);
 }
 
@@ -159,15 +160,16 @@ static int spawn(struct td_process *p, const char *command)
 	return 0;
 }
 
-void td_run_process(struct td_cred_run *r)
+void td_credentials_process(struct td_credentials_run *r)
 {
 	struct td_process *p = tnl_calloc(1, sizeof(*p));
 	int rc = p ? spawn(p, r->plan.command) : ENOMEM;
 
 	if (rc != 0) {
 		tnl_free(p);
-		td_run_fail(r, TD_CRED_ERROR, "credential_process of profile %.80s cannot be started: %s",
-			    r->plan.profile, strerror(rc));
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"credential_process of profile %.80s cannot be started: %s", r->plan.profile,
+					strerror(rc));
 		return;
 	}
 	p->run = r;
@@ -182,7 +184,7 @@ void td_run_process(struct td_cred_run *r)
 	ev_io_start(p->loop->ev, &p->io);
 }
 
-void td_run_process_cancel(struct td_cred_run *r)
+void td_credentials_process_cancel(struct td_credentials_run *r)
 {
 	struct td_process *p = r->process;
 

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static void run_free(struct td_cred_run *r)
+static void run_free(struct td_credentials_run *r)
 {
 	td_keys_fini(&r->cur);
-	td_cred_plan_fini(&r->plan);
+	td_credentials_plan_fini(&r->plan);
 	tnl_json_free(r->sso);
 	tnl_free(r->sso_path);
 	tnl_wipe(r->imds_token, sizeof(r->imds_token));
@@ -19,21 +19,21 @@ static void run_free(struct td_cred_run *r)
 
 static void deliver(void *arg)
 {
-	struct td_cred_run *r = arg;
+	struct td_credentials_run *r = arg;
 
 	if (!r->cancelled)
-		r->fn(r->ctx, r->state == TD_CRED_OK ? &r->cur : NULL, r->state, r->why, r->plan.source);
+		r->fn(r->ctx, r->state == TD_CREDENTIALS_OK ? &r->cur : NULL, r->state, r->why, r->plan.source);
 	run_free(r);
 }
 
-static void finish(struct td_cred_run *r, enum td_cred_state st)
+static void finish(struct td_credentials_run *r, enum td_credentials_state st)
 {
 	r->state = st;
 	r->finished = true;
 	td_loop_defer(r->a->loop, deliver, r);
 }
 
-void td_run_fail(struct td_cred_run *r, enum td_cred_state st, const char *fmt, ...)
+void td_credentials_run_fail(struct td_credentials_run *r, enum td_credentials_state st, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -43,15 +43,15 @@ void td_run_fail(struct td_cred_run *r, enum td_cred_state st, const char *fmt, 
 	finish(r, st);
 }
 
-void td_run_have(struct td_cred_run *r)
+void td_credentials_run_have(struct td_credentials_run *r)
 {
 	if (r->role < 0)
-		finish(r, TD_CRED_OK);
+		finish(r, TD_CREDENTIALS_OK);
 	else
-		td_run_assume(r, &r->plan.roles[r->role--]);
+		td_credentials_assume(r, &r->plan.roles[r->role--]);
 }
 
-uint64_t td_run_now(const struct td_cred_run *r)
+uint64_t td_credentials_run_now(const struct td_credentials_run *r)
 {
 	return r->a->loop->wall_ms / 1000;
 }
@@ -110,7 +110,7 @@ static int expiration(const struct tnl_json *v, uint64_t *s)
 	return 0;
 }
 
-int td_run_keys(struct td_cred_run *r, const struct tnl_json *o, const char *token_key)
+int td_credentials_run_keys(struct td_credentials_run *r, const struct tnl_json *o, const char *token_key)
 {
 	const char *id = tnl_json_str(tnl_json_iget(o, "AccessKeyId")),
 		   *secret = tnl_json_str(tnl_json_iget(o, "SecretAccessKey"));
@@ -143,7 +143,7 @@ char *td_home_file(const char *dir, const char *name_to_hash)
 
 static void on_http(void *ctx, const struct td_http_response *h)
 {
-	struct td_cred_run *r = ctx;
+	struct td_credentials_run *r = ctx;
 
 	r->http = NULL;
 	if ((h->err || h->status >= 500 || h->status == 429) && --r->attempts > 0) {
@@ -155,13 +155,14 @@ static void on_http(void *ctx, const struct td_http_response *h)
 
 static void again(void *arg)
 {
-	struct td_cred_run *r = arg;
+	struct td_credentials_run *r = arg;
 
 	r->step(r);
 }
 
-void td_run_ask(struct td_cred_run *r, const char *what, int attempts, void (*step)(struct td_cred_run *r),
-		void (*got)(struct td_cred_run *r, const struct td_http_response *h))
+void td_credentials_run_ask(struct td_credentials_run *r, const char *what, int attempts,
+			    void (*step)(struct td_credentials_run *r),
+			    void (*got)(struct td_credentials_run *r, const struct td_http_response *h))
 {
 	r->what = what;
 	r->attempts = attempts;
@@ -170,7 +171,7 @@ void td_run_ask(struct td_cred_run *r, const char *what, int attempts, void (*st
 	step(r);
 }
 
-void td_run_request(struct td_cred_run *r, const struct td_run_request *q)
+void td_credentials_run_request(struct td_credentials_run *r, const struct td_credentials_run_request *q)
 {
 	struct td_http_opts o = {.tls = td_aws_tls(r->a),
 				 .timeout_ns = q->timeout_ns ? q->timeout_ns : 10 * TD_SEC,
@@ -179,7 +180,8 @@ void td_run_request(struct td_cred_run *r, const struct td_run_request *q)
 	struct tnl_url u;
 
 	if (tnl_url_parse(q->url, &u, &fault) != 0) {
-		td_run_fail(r, TD_CRED_ERROR, "%s: %.100s is no URL: %s", r->what, q->url, fault ? fault : "");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s: %.100s is no URL: %s", r->what, q->url,
+					fault ? fault : "");
 		return;
 	}
 	if (!q->direct)
@@ -194,44 +196,44 @@ void td_run_request(struct td_cred_run *r, const struct td_run_request *q)
 		    td_http_request(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &o, on_http, r);
 	}
 	if (!r->http)
-		td_run_fail(r, TD_CRED_ERROR, "%s: out of memory", r->what);
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s: out of memory", r->what);
 }
 
 /* --- the run -------------------------------------------------------------------------------- */
 
-static void start(struct td_cred_run *r)
+static void start(struct td_credentials_run *r)
 {
-	const struct td_cred_plan *p = &r->plan;
+	const struct td_credentials_plan *p = &r->plan;
 
 	switch (p->base) {
 	case TD_BASE_STATIC:
 		if (td_keys_set(&r->cur, p->id, p->secret, p->token, 0) != 0)
-			td_run_fail(r, TD_CRED_ERROR, "out of memory");
+			td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "out of memory");
 		else
-			td_run_have(r);
+			td_credentials_run_have(r);
 		break;
 	case TD_BASE_WEB_IDENTITY:
-		td_run_web_identity(r);
+		td_credentials_web_identity(r);
 		break;
 	case TD_BASE_SSO:
-		td_run_sso(r);
+		td_credentials_sso(r);
 		break;
 	case TD_BASE_PROCESS:
-		td_run_process(r);
+		td_credentials_process(r);
 		break;
 	case TD_BASE_CONTAINER:
-		td_run_container(r);
+		td_credentials_container(r);
 		break;
 	case TD_BASE_IMDS:
-		td_run_imds(r);
+		td_credentials_imds(r);
 		break;
 	}
 }
 
-struct td_cred_run *td_cred_run_start(struct td_aws *a, td_cred_run_fn *fn, void *ctx)
+struct td_credentials_run *td_credentials_run_start(struct td_aws *a, td_credentials_run_fn *fn, void *ctx)
 {
-	struct td_cred_run *r = tnl_calloc(1, sizeof(*r));
-	enum td_cred_state st;
+	struct td_credentials_run *r = tnl_calloc(1, sizeof(*r));
+	enum td_credentials_state st;
 
 	if (!r)
 		return NULL;
@@ -239,24 +241,24 @@ struct td_cred_run *td_cred_run_start(struct td_aws *a, td_cred_run_fn *fn, void
 	r->fn = fn;
 	r->ctx = ctx;
 	td_timer_init(&r->timer, a->loop, again, r);
-	st = td_cred_plan_make(a, &r->plan, r->why, sizeof(r->why));
+	st = td_credentials_plan_make(a, &r->plan, r->why, sizeof(r->why));
 	r->role = r->plan.nroles - 1;
-	if (st == TD_CRED_OK)
+	if (st == TD_CREDENTIALS_OK)
 		start(r);
 	else
 		finish(r, st);
 	return r;
 }
 
-void td_cred_run_cancel(struct td_cred_run *r)
+void td_credentials_run_cancel(struct td_credentials_run *r)
 {
 	if (!r)
 		return;
 	r->cancelled = true;
 	td_timer_stop(&r->timer);
 	td_httpc_cancel(r->http);
-	td_run_process_cancel(r);
+	td_credentials_process_cancel(r);
 	r->http = NULL;
 	if (!r->finished)
-		finish(r, TD_CRED_ERROR); /* freed from the loop */
+		finish(r, TD_CREDENTIALS_ERROR); /* freed from the loop */
 }

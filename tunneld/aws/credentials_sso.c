@@ -8,23 +8,23 @@
 
 #define SOON_S 300
 
-static void needs_login(struct td_cred_run *r, const char *what)
+static void needs_login(struct td_credentials_run *r, const char *what)
 {
-	td_run_fail(r, TD_CRED_NEEDS_LOGIN,
-		    "needs login: the SSO session of profile %.80s %s: run: aws sso login --profile %.80s",
-		    r->plan.profile, what, r->plan.profile);
+	td_credentials_run_fail(r, TD_CREDENTIALS_NEEDS_LOGIN,
+				"needs login: the SSO session of profile %.80s %s: run: aws sso login --profile %.80s",
+				r->plan.profile, what, r->plan.profile);
 }
 
 /* Seconds left of a date in the cached file; 0: over, or not there. */
-static uint64_t left(const struct td_cred_run *r, const char *key)
+static uint64_t left(const struct td_credentials_run *r, const char *key)
 {
 	const char *s = tnl_json_get_str(r->sso, key);
-	uint64_t ms, now = td_run_now(r);
+	uint64_t ms, now = td_credentials_run_now(r);
 
 	return s && tnl_iso_date_parse(s, strlen(s), &ms) == 0 && ms / 1000 > now ? ms / 1000 - now : 0;
 }
 
-static bool load_cache(struct td_cred_run *r)
+static bool load_cache(struct td_credentials_run *r)
 {
 	size_t n = 0;
 	char *text;
@@ -42,29 +42,29 @@ static bool load_cache(struct td_cred_run *r)
 
 /* --- keys for the role ------------------------------------------------------------------ */
 
-static void got_role(struct td_cred_run *r, const struct td_http_response *h)
+static void got_role(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
 	const char *text = tnl_json_str(tnl_json_iget(j, "message"));
 
 	if (h->err)
-		td_run_fail(r, TD_CRED_ERROR, "SSO cannot be reached: %s", h->why);
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "SSO cannot be reached: %s", h->why);
 	else if (h->status == 401)
 		needs_login(r, "was ended");
 	else if (h->status != 200)
-		td_run_fail(
-		    r, TD_CRED_ERROR,
+		td_credentials_run_fail(
+		    r, TD_CREDENTIALS_ERROR,
 		    "SSO refuses role %.64s in account %.20s (%d %.200s): check sso_role_name and sso_account_id",
 		    r->plan.sso_role, r->plan.sso_account, h->status, text ? text : "");
-	else if (td_run_keys(r, tnl_json_get(j, "roleCredentials"), "sessionToken") != 0)
-		td_run_fail(r, TD_CRED_ERROR, "SSO answered without usable credentials");
+	else if (td_credentials_run_keys(r, tnl_json_get(j, "roleCredentials"), "sessionToken") != 0)
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "SSO answered without usable credentials");
 	else
-		td_run_have(r);
+		td_credentials_run_have(r);
 	tnl_json_free(j);
 }
 
 /* Services of Identity Center live in its own region, which need not be that of the tunnels. */
-static void endpoint(const struct td_cred_run *r, enum td_service s, const char *name, char *out, size_t cap)
+static void endpoint(const struct td_credentials_run *r, enum td_service s, const char *name, char *out, size_t cap)
 {
 	if (r->a->configured[s])
 		snprintf(out, cap, "%s", td_aws_url(r->a, s));
@@ -72,10 +72,10 @@ static void endpoint(const struct td_cred_run *r, enum td_service s, const char 
 		snprintf(out, cap, "https://%s.%s.%s", name, r->plan.sso_region, r->a->suffix);
 }
 
-static void ask_role(struct td_cred_run *r)
+static void ask_role(struct td_credentials_run *r)
 {
 	const char *headers[1][2] = {{"x-amz-sso_bearer_token", tnl_json_get_str(r->sso, "accessToken")}};
-	struct td_run_request q = {.method = "GET", .headers = headers, .n = 1};
+	struct td_credentials_run_request q = {.method = "GET", .headers = headers, .n = 1};
 	char base[300];
 	struct tnl_buf url;
 
@@ -87,9 +87,9 @@ static void ask_role(struct td_cred_run *r)
 	(void)!tnl_uri_encode(&url, r->plan.sso_account, strlen(r->plan.sso_account), false);
 	q.url = tnl_buf_str(&url);
 	if (url.failed || !q.url)
-		td_run_fail(r, TD_CRED_ERROR, "SSO: the request is too long");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "SSO: the request is too long");
 	else
-		td_run_request(r, &q);
+		td_credentials_run_request(r, &q);
 	tnl_buf_fini(&url);
 }
 
@@ -102,7 +102,7 @@ static void keep(struct tnl_jw *w, const struct tnl_json *old, const char *key)
 }
 
 /* The file as the aws command writes it, so that it finds the new token too. */
-static int save(struct td_cred_run *r, const struct tnl_json *fresh, int64_t seconds)
+static int save(struct td_credentials_run *r, const struct tnl_json *fresh, int64_t seconds)
 {
 	const char *again = tnl_json_get_str(fresh, "refreshToken");
 	char end[TNL_ISO_STR];
@@ -110,7 +110,7 @@ static int save(struct td_cred_run *r, const struct tnl_json *fresh, int64_t sec
 	struct tnl_jw w;
 	int rc = TNL_ENOMEM;
 
-	tnl_iso_date((td_run_now(r) + (uint64_t)seconds) * 1000, end);
+	tnl_iso_date((td_credentials_run_now(r) + (uint64_t)seconds) * 1000, end);
 	memcpy(end + 19, "Z", 2); /* without milliseconds */
 	tnl_buf_init(&b, 65536);
 	tnl_jw_init(&w, &b);
@@ -140,7 +140,7 @@ static int save(struct td_cred_run *r, const struct tnl_json *fresh, int64_t sec
 	return rc;
 }
 
-static void got_token(struct td_cred_run *r, const struct td_http_response *h)
+static void got_token(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
 	const char *text = tnl_json_get_str(j, "accessToken");
@@ -148,20 +148,21 @@ static void got_token(struct td_cred_run *r, const struct td_http_response *h)
 
 	if (!h->err && h->status == 200 && text && tnl_json_int(tnl_json_get(j, "expiresIn"), &seconds) &&
 	    seconds > 0 && save(r, j, seconds) == 0)
-		td_run_ask(r, "SSO", 3, ask_role, got_role);
+		td_credentials_run_ask(r, "SSO", 3, ask_role, got_role);
 	else if (left(r, "expiresAt") > 30) /* the old one still holds */
-		td_run_ask(r, "SSO", 3, ask_role, got_role);
+		td_credentials_run_ask(r, "SSO", 3, ask_role, got_role);
 	else if (h->err)
-		td_run_fail(r, TD_CRED_ERROR, "SSO cannot be reached to refresh the token: %s", h->why);
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "SSO cannot be reached to refresh the token: %s",
+					h->why);
 	else
 		needs_login(r, "has expired");
 	tnl_json_free(j);
 }
 
-static void ask_token(struct td_cred_run *r)
+static void ask_token(struct td_credentials_run *r)
 {
 	static const char *const headers[][2] = {{"Content-Type", "application/json"}};
-	struct td_run_request q = {.method = "POST", .headers = headers, .n = 1};
+	struct td_credentials_run_request q = {.method = "POST", .headers = headers, .n = 1};
 	char url[320], base[300];
 	struct tnl_buf b;
 	struct tnl_jw w;
@@ -180,27 +181,27 @@ static void ask_token(struct td_cred_run *r)
 	q.body = tnl_buf_data(&b);
 	q.len = tnl_buf_len(&b);
 	if (b.failed)
-		td_run_fail(r, TD_CRED_ERROR, "SSO: the request is too long");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "SSO: the request is too long");
 	else
-		td_run_request(r, &q);
+		td_credentials_run_request(r, &q);
 	tnl_buf_fini_wiped(&b);
 }
 
-void td_run_sso(struct td_cred_run *r)
+void td_credentials_sso(struct td_credentials_run *r)
 {
 	if (!load_cache(r)) {
 		needs_login(r, "has not begun");
 		return;
 	}
 	if (left(r, "expiresAt") > SOON_S) {
-		td_run_ask(r, "SSO", 3, ask_role, got_role);
+		td_credentials_run_ask(r, "SSO", 3, ask_role, got_role);
 		return;
 	}
 	if (tnl_json_get_str(r->sso, "refreshToken") && tnl_json_get_str(r->sso, "clientId") &&
 	    tnl_json_get_str(r->sso, "clientSecret") && left(r, "registrationExpiresAt") > 0)
-		td_run_ask(r, "SSO", 2, ask_token, got_token);
+		td_credentials_run_ask(r, "SSO", 2, ask_token, got_token);
 	else if (left(r, "expiresAt") > 30)
-		td_run_ask(r, "SSO", 3, ask_role, got_role);
+		td_credentials_run_ask(r, "SSO", 3, ask_role, got_role);
 	else
 		needs_login(r, "has expired");
 }

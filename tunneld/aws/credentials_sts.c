@@ -19,11 +19,11 @@ static void param(struct tnl_buf *b, const char *key, const char *value)
 		b->failed = true;
 }
 
-static void session_name(struct tnl_buf *b, const struct td_cred_run *r, const char *name)
+static void session_name(struct tnl_buf *b, const struct td_credentials_run *r, const char *name)
 {
 	char made[40];
 
-	snprintf(made, sizeof(made), "tunneld-%llu", (unsigned long long)td_run_now(r));
+	snprintf(made, sizeof(made), "tunneld-%llu", (unsigned long long)td_credentials_run_now(r));
 	param(b, "RoleSessionName", name ? name : made);
 }
 
@@ -33,7 +33,7 @@ static void number(struct tnl_buf *b, const char *key, unsigned v)
 		tnl_buf_printf(b, "&%s=%u", key, v);
 }
 
-static const struct td_assume *current(const struct td_cred_run *r)
+static const struct td_assume *current(const struct td_credentials_run *r)
 {
 	return &r->plan.roles[r->role + 1];
 }
@@ -49,7 +49,8 @@ static void api_error(const struct tnl_json *j, const char **code, const char **
 	*text = *text ? *text : "no text";
 }
 
-static void reply(struct td_cred_run *r, const struct td_http_response *h, const char *op, const struct td_assume *role)
+static void reply(struct td_credentials_run *r, const struct td_http_response *h, const char *op,
+		  const struct td_assume *role)
 {
 	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
 	char outer[64], inner[64];
@@ -58,51 +59,54 @@ static void reply(struct td_cred_run *r, const struct td_http_response *h, const
 	snprintf(outer, sizeof(outer), "%sResponse", op);
 	snprintf(inner, sizeof(inner), "%sResult", op);
 	if (h->err) {
-		td_run_fail(r, TD_CRED_ERROR, "STS cannot be reached: %s", h->why);
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "STS cannot be reached: %s", h->why);
 	} else if (h->status != 200) {
 		api_error(j, &code, &text);
-		td_run_fail(r, TD_CRED_ERROR, "role %.120s cannot be assumed (%s: %.200s): %s", role->arn, code, text,
-			    strncmp(code, "ExpiredToken", 12) == 0 || strcmp(code, "InvalidClientTokenId") == 0
-				? "renew the credentials that it is assumed with"
-				: "check role_arn and the role's trust policy");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "role %.120s cannot be assumed (%s: %.200s): %s",
+					role->arn, code, text,
+					strncmp(code, "ExpiredToken", 12) == 0 ||
+						strcmp(code, "InvalidClientTokenId") == 0
+					    ? "renew the credentials that it is assumed with"
+					    : "check role_arn and the role's trust policy");
 	} else {
 		const struct tnl_json *c = tnl_json_get(tnl_json_get(tnl_json_get(j, outer), inner), "Credentials");
 
-		if (td_run_keys(r, c, "SessionToken") != 0)
-			td_run_fail(r, TD_CRED_ERROR, "STS answered %s without usable credentials", op);
+		if (td_credentials_run_keys(r, c, "SessionToken") != 0)
+			td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "STS answered %s without usable credentials",
+						op);
 		else
-			td_run_have(r);
+			td_credentials_run_have(r);
 	}
 	tnl_json_free(j);
 }
 
-static void post(struct td_cred_run *r, const struct tnl_buf *body, bool sign)
+static void post(struct td_credentials_run *r, const struct tnl_buf *body, bool sign)
 {
 	char url[400];
-	struct td_run_request q = {.method = "POST",
-				   .url = url,
-				   .headers = sts_headers,
-				   .n = 2,
-				   .body = tnl_buf_data(body),
-				   .len = tnl_buf_len(body),
-				   .keys = sign ? &r->cur : NULL,
-				   .service = "sts"};
+	struct td_credentials_run_request q = {.method = "POST",
+					       .url = url,
+					       .headers = sts_headers,
+					       .n = 2,
+					       .body = tnl_buf_data(body),
+					       .len = tnl_buf_len(body),
+					       .keys = sign ? &r->cur : NULL,
+					       .service = "sts"};
 
 	snprintf(url, sizeof(url), "%s/", td_aws_url(r->a, TD_STS));
 	if (body->failed)
-		td_run_fail(r, TD_CRED_ERROR, "STS: the request is too long");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "STS: the request is too long");
 	else
-		td_run_request(r, &q);
+		td_credentials_run_request(r, &q);
 }
 
 /* --- AssumeRole -------------------------------------------------------------------------- */
 
-static void got_assumed(struct td_cred_run *r, const struct td_http_response *h)
+static void got_assumed(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	reply(r, h, "AssumeRole", current(r));
 }
 
-static void ask_assume(struct td_cred_run *r)
+static void ask_assume(struct td_credentials_run *r)
 {
 	const struct td_assume *role = current(r);
 	struct tnl_buf b;
@@ -132,7 +136,7 @@ static void json_member(struct tnl_buf *b, const char *key, const char *value)
 
 /* A role that wants a one-time code can only be assumed by a person. The aws command leaves what
  * it got in a cache whose file names are made of the arguments: it is used from there. */
-static void from_cli_cache(struct td_cred_run *r, const struct td_assume *role)
+static void from_cli_cache(struct td_credentials_run *r, const struct td_assume *role)
 {
 	struct tnl_json *j = NULL;
 	struct tnl_buf b;
@@ -151,12 +155,12 @@ static void from_cli_cache(struct td_cred_run *r, const struct td_assume *role)
 	path = b.failed || !tnl_buf_str(&b) ? NULL : td_home_file(".aws/cli/cache", tnl_buf_str(&b));
 	if (path && (text = td_file_read(path, 65536, 0, &n, NULL)) != NULL)
 		j = tnl_json_parse(text, n);
-	if (j && td_run_keys(r, tnl_json_get(j, "Credentials"), "SessionToken") == 0 &&
-	    r->cur.expires_s > td_run_now(r) + 60)
-		td_run_have(r);
+	if (j && td_credentials_run_keys(r, tnl_json_get(j, "Credentials"), "SessionToken") == 0 &&
+	    r->cur.expires_s > td_credentials_run_now(r) + 60)
+		td_credentials_run_have(r);
 	else
-		td_run_fail(
-		    r, TD_CRED_NEEDS_LOGIN,
+		td_credentials_run_fail(
+		    r, TD_CREDENTIALS_NEEDS_LOGIN,
 		    "needs login: profile %.80s wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile %.80s",
 		    role->profile, role->profile);
 	tnl_json_free(j);
@@ -165,30 +169,30 @@ static void from_cli_cache(struct td_cred_run *r, const struct td_assume *role)
 	tnl_buf_fini(&b);
 }
 
-void td_run_assume(struct td_cred_run *r, const struct td_assume *role)
+void td_credentials_assume(struct td_credentials_run *r, const struct td_assume *role)
 {
 	if (role->mfa_serial)
 		from_cli_cache(r, role);
 	else
-		td_run_ask(r, "STS", 3, ask_assume, got_assumed);
+		td_credentials_run_ask(r, "STS", 3, ask_assume, got_assumed);
 }
 
 /* --- AssumeRoleWithWebIdentity ---------------------------------------------------------------- */
 
-static void got_web(struct td_cred_run *r, const struct td_http_response *h)
+static void got_web(struct td_credentials_run *r, const struct td_http_response *h)
 {
 	reply(r, h, "AssumeRoleWithWebIdentity", &r->plan.web);
 }
 
-static void ask_web(struct td_cred_run *r)
+static void ask_web(struct td_credentials_run *r)
 {
 	size_t n = 0;
 	char *token = td_file_read(r->plan.token_file, 65536, 0, &n, NULL);
 	struct tnl_buf b;
 
 	if (!token) {
-		td_run_fail(r, TD_CRED_ERROR, "the web identity token %.200s cannot be read: %s", r->plan.token_file,
-			    strerror(errno));
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "the web identity token %.200s cannot be read: %s",
+					r->plan.token_file, strerror(errno));
 		return;
 	}
 	token[strcspn(token, "\r\n")] = 0;
@@ -203,7 +207,7 @@ static void ask_web(struct td_cred_run *r)
 	tnl_buf_fini_wiped(&b);
 }
 
-void td_run_web_identity(struct td_cred_run *r)
+void td_credentials_web_identity(struct td_credentials_run *r)
 {
-	td_run_ask(r, "STS", 3, ask_web, got_web);
+	td_credentials_run_ask(r, "STS", 3, ask_web, got_web);
 }

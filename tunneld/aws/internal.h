@@ -17,7 +17,7 @@ int td_keys_set(struct td_keys *k, const char *id, const char *secret, const cha
 		uint64_t expires_s) TNL_MUST_USE;
 
 /* --- how the keys are to be had: a base, then roles assumed one after the other --- */
-enum td_cred_base {
+enum td_credentials_base {
 	TD_BASE_STATIC,
 	TD_BASE_WEB_IDENTITY,
 	TD_BASE_SSO,
@@ -32,9 +32,9 @@ struct td_assume {
 	unsigned duration_s; /* 0: the service's default */
 };
 /* Texts are borrowed from `profiles`, the configuration and the environment. */
-struct td_cred_plan {
+struct td_credentials_plan {
 	struct td_profiles *profiles;
-	enum td_cred_base base;
+	enum td_credentials_base base;
 	char source[256];		 /* for people: "profile ops", "the environment" */
 	const char *profile;		 /* that the base comes from; NULL: none */
 	const char *id, *secret, *token; /* static */
@@ -47,17 +47,18 @@ struct td_cred_plan {
 	struct td_assume roles[TD_ROLES_MAX];
 	int nroles; /* the first is assumed last */
 };
-/* Reads the files anew. TD_CRED_OK, or NONE/ERROR and *why. td_cred_plan_fini in any case. */
-enum td_cred_state td_cred_plan_make(const struct td_aws *a, struct td_cred_plan *p, char *why, size_t cap);
-void td_cred_plan_fini(struct td_cred_plan *p);
+/* Reads the files anew. TD_CREDENTIALS_OK, or NONE/ERROR and *why. td_credentials_plan_fini in any case. */
+enum td_credentials_state td_credentials_plan_make(const struct td_aws *a, struct td_credentials_plan *p, char *why,
+						   size_t cap);
+void td_credentials_plan_fini(struct td_credentials_plan *p);
 
 /* --- carrying a plan out --- */
-struct td_cred_run;
+struct td_credentials_run;
 /* keys NULL: st and why. Called once, from the loop; the run is freed by itself after it. */
-typedef void td_cred_run_fn(void *ctx, struct td_keys *keys, enum td_cred_state st, const char *why,
-			    const char *source);
-struct td_cred_run *td_cred_run_start(struct td_aws *a, td_cred_run_fn *fn, void *ctx);
-void td_cred_run_cancel(struct td_cred_run *r);
+typedef void td_credentials_run_fn(void *ctx, struct td_keys *keys, enum td_credentials_state st, const char *why,
+				   const char *source);
+struct td_credentials_run *td_credentials_run_start(struct td_aws *a, td_credentials_run_fn *fn, void *ctx);
+void td_credentials_run_cancel(struct td_credentials_run *r);
 
 /* --- the environment of one [aws] block --- */
 struct td_aws {
@@ -79,11 +80,11 @@ struct td_aws {
 	/* credentials */
 	struct td_keys keys;
 	uint64_t margin; /* seconds before their end from which they are not handed out */
-	enum td_cred_state state;
+	enum td_credentials_state state;
 	char why[512], source[256];
 	char refused[132]; /* access key id of which a service said that it has expired */
-	struct td_cred_run *run;
-	struct tnl_list waiting; /* td_creds_req */
+	struct td_credentials_run *run;
+	struct tnl_list waiting; /* td_credentials_request */
 	struct td_timer refresh;
 	bool answering;
 	bool forced;	  /* the run was asked for: what is there was refused */
@@ -101,10 +102,10 @@ int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *w
 int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap);
 const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host);
 const char *td_aws_url(const struct td_aws *a, enum td_service s);
-void td_creds_init(struct td_aws *a);
-void td_creds_fini(struct td_aws *a);
+void td_credentials_init(struct td_aws *a);
+void td_credentials_fini(struct td_aws *a);
 /* A service says that these have expired: until other ones are found a person is wanted. */
-void td_creds_refused(struct td_aws *a, const char *id);
-const char *td_creds_source(const struct td_aws *a);
+void td_credentials_refused(struct td_aws *a, const char *id);
+const char *td_credentials_origin(const struct td_aws *a);
 
 #endif

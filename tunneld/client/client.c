@@ -98,7 +98,7 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 	}
 	if (r->err) {
 		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
-		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CRED_NEEDS_LOGIN;
+		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CREDENTIALS_NEEDS_LOGIN;
 		bool away = network || strcmp(r->type, "TargetNotConnected") == 0;
 		if ((away && patient(c)) || throttled(r)) {
 			td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
@@ -233,7 +233,7 @@ static void dial(struct td_client *c, const struct tnl_sigv4_keys *keys)
 		link_failed(c, "out of memory");
 }
 
-static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_cred_state st, const char *why)
+static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_credentials_state st, const char *why)
 {
 	struct td_client *c = ctx;
 	c->creds = NULL;
@@ -246,7 +246,7 @@ static void open_link(struct td_client *c)
 		dial(c, NULL);
 		return;
 	}
-	c->creds = td_aws_creds(c->cfg.aws, false, on_keys, c);
+	c->creds = td_credentials_ask(c->cfg.aws, false, on_keys, c);
 	if (!c->creds)
 		link_failed(c, "out of memory");
 }
@@ -280,7 +280,7 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 	const char *fault = NULL;
 
 	c->call = NULL;
-	c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CRED_NEEDS_LOGIN;
+	c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CREDENTIALS_NEEDS_LOGIN;
 	if (r->err == TNL_EREFUSED && strcmp(r->type, "DoesNotExistException") == 0) {
 		session_over(c, TNL_ECLOSED, "the session does not exist any more");
 		return;
@@ -417,7 +417,7 @@ static void drop_work(struct td_client *c, bool keep_call)
 	if (c->kms)
 		td_aws_call_cancel(c->kms);
 	if (c->creds)
-		td_creds_cancel(c->creds);
+		td_credentials_cancel(c->creds);
 	if (c->link)
 		td_wslink_free(c->link);
 	c->kms = NULL;

@@ -16,7 +16,7 @@ struct td_client {
 	char client_id[TNL_UUID_STR];
 	struct td_pump *pump; /* from the grant on */
 	struct td_aws_call *call, *kms;
-	struct td_creds_req *creds;
+	struct td_credentials_request *creds;
 	struct td_wslink *link; /* while it opens; then the pump's */
 	struct td_backoff backoff;
 	struct td_timer retry;

@@ -204,11 +204,11 @@ T_UNUSED static struct td_aws *aws_new(const struct td_aws_config *c)
 
 static struct got {
 	int done;
-	enum td_cred_state st;
+	enum td_credentials_state st;
 	char id[200], secret[200], token[200], why[600];
 } G;
 
-static void on_got(void *ctx, const struct tnl_sigv4_keys *k, enum td_cred_state st, const char *why)
+static void on_got(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentials_state st, const char *why)
 {
 	G.done++;
 	G.st = st;
@@ -221,7 +221,7 @@ static void on_got(void *ctx, const struct tnl_sigv4_keys *k, enum td_cred_state
 T_UNUSED static void ask(struct td_aws *a, bool force)
 {
 	memset(&G, 0, sizeof(G));
-	assert_non_null(td_aws_creds(a, force, on_got, NULL));
+	assert_non_null(td_credentials_ask(a, force, on_got, NULL));
 	assert_int_equal(G.done, 0); /* never at once */
 	assert_true(t_until(&G.done, 15000));
 	assert_int_equal(G.done, 1);
@@ -232,7 +232,7 @@ T_UNUSED static void expect_keys(const struct td_aws_config *c, const char *id, 
 	struct td_aws *a = aws_new(c);
 
 	ask(a, false);
-	if (G.st != TD_CRED_OK)
+	if (G.st != TD_CREDENTIALS_OK)
 		fail_msg("no keys: %s", G.why);
 	assert_string_equal(G.id, id);
 	assert_string_equal(G.secret, secret);
@@ -240,7 +240,7 @@ T_UNUSED static void expect_keys(const struct td_aws_config *c, const char *id, 
 	td_aws_free(a);
 }
 
-T_UNUSED static void expect_none(const struct td_aws_config *c, enum td_cred_state st, const char *why)
+T_UNUSED static void expect_none(const struct td_aws_config *c, enum td_credentials_state st, const char *why)
 {
 	struct td_aws *a = aws_new(c);
 

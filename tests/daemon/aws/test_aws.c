@@ -358,7 +358,7 @@ static void test_equal_blocks_are_shared(void **state)
 
 static struct {
 	int done, err, status;
-	enum td_cred_state cred;
+	enum td_credentials_state cred;
 	char type[96], text[600], value[100];
 } R;
 
@@ -469,7 +469,7 @@ static void test_no_credentials(void **state)
 
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EAUTH);
-	assert_int_equal(R.cred, TD_CRED_NONE);
+	assert_int_equal(R.cred, TD_CREDENTIALS_NONE);
 	assert_non_null(strstr(R.text, "no credentials: set"));
 	assert_int_equal(F.calls, 0);
 	td_aws_free(a);
@@ -482,7 +482,7 @@ static void test_refused_keys(void **state)
 	next_type = "UnrecognizedClientException";
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EAUTH);
-	assert_int_equal(R.cred, TD_CRED_ERROR);
+	assert_int_equal(R.cred, TD_CREDENTIALS_ERROR);
 	assert_string_equal(
 	    R.text,
 	    "the access key of the configuration is not known: check access_key_id, and that the key is active");
@@ -494,17 +494,17 @@ static void test_refused_keys(void **state)
 	next_type = "ExpiredTokenException";
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EAUTH);
-	assert_int_equal(R.cred, TD_CRED_NEEDS_LOGIN);
+	assert_int_equal(R.cred, TD_CREDENTIALS_NEEDS_LOGIN);
 	assert_string_equal(R.text, "the credentials of the configuration have expired: renew them there");
 	assert_int_equal(F.calls, 1);
-	assert_int_equal(td_aws_cred_state(a, NULL), TD_CRED_NEEDS_LOGIN);
+	assert_int_equal(td_credentials_state(a, NULL), TD_CREDENTIALS_NEEDS_LOGIN);
 	td_aws_free(a);
 	/* not allowed is no matter of the keys */
 	a = aws_new(CONF(KEYS));
 	next_type = "AccessDeniedException";
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EREFUSED);
-	assert_int_equal(td_aws_cred_state(a, NULL), TD_CRED_OK);
+	assert_int_equal(td_credentials_state(a, NULL), TD_CREDENTIALS_OK);
 	td_aws_free(a);
 }
 
@@ -563,20 +563,20 @@ static void test_expired_keys_are_waited_for(void **state)
 	next_type = "ExpiredTokenException";
 	call(a, 1);
 	assert_int_equal(R.err, TNL_EAUTH);
-	assert_int_equal(R.cred, TD_CRED_NEEDS_LOGIN);
+	assert_int_equal(R.cred, TD_CREDENTIALS_NEEDS_LOGIN);
 	assert_string_equal(R.text, "the credentials of profile default have expired: renew them there");
-	assert_int_equal(td_aws_cred_state(a, &why), TD_CRED_NEEDS_LOGIN);
+	assert_int_equal(td_credentials_state(a, &why), TD_CREDENTIALS_NEEDS_LOGIN);
 	assert_string_equal(why, R.text);
 	next_type = NULL;
 	call(a, 1);
 	assert_int_equal(F.calls, 0); /* they are not even tried */
 	write_file(".aws/credentials", "[default]\naws_access_key_id = NEW\naws_secret_access_key = new-secret\n");
-	for (int i = 0; i < 200 && td_aws_cred_state(a, NULL) != TD_CRED_OK; i++) {
+	for (int i = 0; i < 200 && td_credentials_state(a, NULL) != TD_CREDENTIALS_OK; i++) {
 		int never = 0;
 
 		t_until(&never, 50);
 	}
-	assert_int_equal(td_aws_cred_state(a, NULL), TD_CRED_OK);
+	assert_int_equal(td_credentials_state(a, NULL), TD_CREDENTIALS_OK);
 	call(a, 1);
 	assert_int_equal(R.err, 0);
 	td_aws_free(a);

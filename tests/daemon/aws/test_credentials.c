@@ -37,9 +37,9 @@ static void test_configuration_first(void **state)
 	setenv("AWS_SESSION_TOKEN", "env-token", 1);
 	expect_keys(CONF(.access_key_id = S("CONF"), .secret_access_key = S("conf-secret")), "CONF", "conf-secret", "");
 	expect_keys(NULL, "ENV", "env-secret", "env-token");
-	expect_none(CONF(.access_key_id = S("CONF")), TD_CRED_ERROR, "belong together");
+	expect_none(CONF(.access_key_id = S("CONF")), TD_CREDENTIALS_ERROR, "belong together");
 	unsetenv("AWS_SECRET_ACCESS_KEY");
-	expect_none(NULL, TD_CRED_ERROR, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together");
 }
 
 static void test_files(void **state)
@@ -76,20 +76,20 @@ static void test_file_mistakes(void **state)
 {
 	char why[600];
 
-	expect_none(NULL, TD_CRED_NONE, "no credentials: set access_key_id");
+	expect_none(NULL, TD_CREDENTIALS_NONE, "no credentials: set access_key_id");
 	setenv("AWS_PROFILE", "nobody", 1);
-	expect_none(NULL, TD_CRED_ERROR, "profile nobody is in neither");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "profile nobody is in neither");
 	assert_null(td_aws_new(T, CONF(.profile = S("nobody")), why, sizeof(why)));
 	assert_non_null(strstr(why, "profile nobody is in neither"));
 	clean_env();
 	write_file(".aws/credentials", "[default]\naws_access_key_id = A\n");
-	expect_none(NULL, TD_CRED_ERROR, "profile default has only one of");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "profile default has only one of");
 	/* a file that breaks while the daemon runs */
 	write_file(".aws/credentials", "[default]\naws_access_key_id = A\naws_secret_access_key = B\n");
 	struct td_aws *a = aws_new(NULL);
 	write_file(".aws/credentials", "[default]\nwhat is this\n");
 	ask(a, false);
-	assert_int_equal(G.st, TD_CRED_ERROR);
+	assert_int_equal(G.st, TD_CREDENTIALS_ERROR);
 	assert_non_null(strstr(G.why, "/.aws/credentials:2: KEY = VALUE"));
 	td_aws_free(a);
 	assert_null(td_aws_new(T, CONF(), why, sizeof(why)));
@@ -154,7 +154,7 @@ static void test_role_chain(void **state)
 	setenv("AWS_SECRET_ACCESS_KEY", "base-secret", 1);
 	expect_keys(CONF(.profile = S("env")), "FIRST", "FIRST-secret", "FIRST-token");
 	expect_none(
-	    CONF(.profile = S("refused")), TD_CRED_ERROR,
+	    CONF(.profile = S("refused")), TD_CREDENTIALS_ERROR,
 	    "role arn:aws:iam::1:role/Third cannot be assumed (AccessDenied: not you): check role_arn and the role's trust policy");
 }
 
@@ -180,7 +180,7 @@ static void test_role_mistakes(void **state)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		write_file(".aws/config", "[profile p]\n%s", bad[i].text);
-		expect_none(CONF(.profile = S("p")), TD_CRED_ERROR, bad[i].why);
+		expect_none(CONF(.profile = S("p")), TD_CREDENTIALS_ERROR, bad[i].why);
 	}
 	assert_int_equal(F.calls, 0);
 }
@@ -194,7 +194,7 @@ static void test_sts_down_is_tried_again(void **state)
 {
 	role_files();
 	F.handle = unreachable;
-	expect_none(CONF(.profile = S("first")), TD_CRED_ERROR, "cannot be assumed");
+	expect_none(CONF(.profile = S("first")), TD_CREDENTIALS_ERROR, "cannot be assumed");
 	assert_int_equal(F.calls, 3);
 }
 
@@ -226,7 +226,7 @@ static void test_web_identity(void **state)
 	snprintf(path, sizeof(path), "%s/token", HOME);
 	setenv("AWS_ENDPOINT_URL_STS", F.url, 1);
 	setenv("AWS_WEB_IDENTITY_TOKEN_FILE", path, 1);
-	expect_none(NULL, TD_CRED_ERROR, "AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN");
 	setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/Web", 1);
 	setenv("AWS_ROLE_SESSION_NAME", "pod", 1);
 	F.handle = web;
@@ -239,7 +239,7 @@ static void test_web_identity(void **state)
 	    path);
 	expect_keys(NULL, "WEB", "WEB-secret", "t");
 	remove_file("token");
-	expect_none(NULL, TD_CRED_ERROR, "the web identity token");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "the web identity token");
 }
 
 /* --- credential_process ------------------------------------------------------------------------------- */
@@ -254,20 +254,20 @@ static void test_process(void **state)
 	process("printf '%s' '{\"Version\":1," CREDS("PROC") ",\"SessionToken\":\"t\"}'; : ");
 	expect_keys(NULL, "PROC", "PROC-secret", "t");
 	process("echo secret-in-output; exit 3");
-	expect_none(NULL, TD_CRED_ERROR, "credential_process of profile default failed (exit code 3)");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "credential_process of profile default failed (exit code 3)");
 	assert_null(strstr(G.why, "secret-in-output"));
 	process("kill -9 $$");
-	expect_none(NULL, TD_CRED_ERROR, "failed (signal 9)");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "failed (signal 9)");
 	process("/nowhere/at/all");
-	expect_none(NULL, TD_CRED_ERROR, "failed (exit code 127)");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "failed (exit code 127)");
 	process("echo '{\"Version\":2," CREDS("PROC") "}'");
-	expect_none(NULL, TD_CRED_ERROR, "printed no usable credentials");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "printed no usable credentials");
 	process("echo '{\"Version\":1,\"AccessKeyId\":\"A\"}'");
-	expect_none(NULL, TD_CRED_ERROR, "printed no usable credentials");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "printed no usable credentials");
 	process("yes");
-	expect_none(NULL, TD_CRED_ERROR, "credential_process of profile default");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "credential_process of profile default");
 	process("echo '{\"Version\":1," CREDS("PROC") ",\"Expiration\":\"2001-01-01T00:00:00Z\"}'");
-	expect_none(NULL, TD_CRED_ERROR, "that have expired");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "that have expired");
 	process("cat; echo '{\"Version\":1," CREDS("STDIN") "}'"); /* nothing to read, and nobody is asked */
 	expect_keys(NULL, "STDIN", "STDIN-secret", "");
 }
@@ -282,14 +282,14 @@ static void test_process_does_not_block(void **state)
 	a = aws_new(NULL);
 	td_loop_update(T);
 	before = T->now;
-	struct td_creds_req *q = td_aws_creds(a, false, on_got, NULL);
+	struct td_credentials_request *q = td_credentials_ask(a, false, on_got, NULL);
 	memset(&G, 0, sizeof(G));
 	t_turns(5);
 	td_loop_update(T);
 	assert_true(T->now - before < TD_SEC);
 	assert_int_equal(G.done, 0);
 	/* cancelled: the process is ended and reaped, no descriptor stays */
-	td_creds_cancel(q);
+	td_credentials_cancel(q);
 	td_aws_free(a);
 	int never = 0;
 	t_until(&never, 100);
@@ -322,13 +322,13 @@ static void test_container(void **state)
 	write_file("token", "Bearer abc\n");
 	snprintf(path, sizeof(path), "%s/token", HOME);
 	setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "other", 1);
-	expect_none(NULL, TD_CRED_ERROR, "the container's credentials endpoint answered 400");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "the container's credentials endpoint answered 400");
 	setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path, 1);
 	expect_keys(NULL, "TASK", "TASK-secret", "tt");
 	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://10.0.0.1/creds", 1);
-	expect_none(NULL, TD_CRED_ERROR, "AWS_CONTAINER_CREDENTIALS_FULL_URI is not usable");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "AWS_CONTAINER_CREDENTIALS_FULL_URI is not usable");
 	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1@evil.example/creds", 1);
-	expect_none(NULL, TD_CRED_ERROR, "is not usable");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "is not usable");
 }
 
 static void instance(struct td_request *r, const char *method, const char *target, const char *body)
@@ -357,14 +357,14 @@ static void test_instance(void **state)
 {
 	F.handle = instance;
 	setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", F.url, 1);
-	expect_none(NULL, TD_CRED_NONE, "no credentials"); /* disabled */
+	expect_none(NULL, TD_CREDENTIALS_NONE, "no credentials"); /* disabled */
 	assert_int_equal(F.calls, 0);
 	unsetenv("AWS_EC2_METADATA_DISABLED");
 	expect_keys(NULL, "INST", "INST-secret", "it");
 	F.handle = no_role;
-	expect_none(NULL, TD_CRED_NONE, "this instance has no role");
+	expect_none(NULL, TD_CREDENTIALS_NONE, "this instance has no role");
 	setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1/", 1);
-	expect_none(NULL, TD_CRED_NONE, "or a profile (aws configure); instance metadata: not there");
+	expect_none(NULL, TD_CREDENTIALS_NONE, "or a profile (aws configure); instance metadata: not there");
 }
 
 /* --- SSO ------------------------------------------------------------------------------------------------------ */
@@ -420,19 +420,19 @@ static void sso_files(void)
 static void test_sso(void **state)
 {
 	sso_files();
-	expect_none(NULL, TD_CRED_NEEDS_LOGIN, "run: aws sso login --profile work");
+	expect_none(NULL, TD_CREDENTIALS_NEEDS_LOGIN, "run: aws sso login --profile work");
 	assert_int_equal(F.calls, 0);
 	write_file(SSO_FILE, "{\"accessToken\":\"good\",\"expiresAt\":\"%s\"}", iso(3600));
 	expect_keys(NULL, "SSO", "sso-secret", "st");
 	write_file(SSO_FILE, "{\"accessToken\":\"good\",\"expiresAt\":\"%s\"}", iso(-10));
-	expect_none(NULL, TD_CRED_NEEDS_LOGIN, "has expired: run: aws sso login --profile work");
+	expect_none(NULL, TD_CREDENTIALS_NEEDS_LOGIN, "has expired: run: aws sso login --profile work");
 	write_file(SSO_FILE, "{\"accessToken\":\"revoked\",\"expiresAt\":\"%s\"}", iso(3600));
-	expect_none(NULL, TD_CRED_NEEDS_LOGIN, "was ended: run: aws sso login --profile work");
+	expect_none(NULL, TD_CREDENTIALS_NEEDS_LOGIN, "was ended: run: aws sso login --profile work");
 	write_file(SSO_FILE, "{\"accessToken\":\"forbidden\",\"expiresAt\":\"%s\"}", iso(3600));
-	expect_none(NULL, TD_CRED_ERROR,
+	expect_none(NULL, TD_CREDENTIALS_ERROR,
 		    "SSO refuses role Admin x in account 123456789012 (403 No access): check sso_role_name");
 	write_file(SSO_FILE, "not json");
-	expect_none(NULL, TD_CRED_NEEDS_LOGIN, "has not begun");
+	expect_none(NULL, TD_CREDENTIALS_NEEDS_LOGIN, "has not begun");
 	/* the older form: the file is named after the start URL */
 	setenv("AWS_PROFILE", "old", 1);
 	write_file(".aws/sso/cache/a51746d4aa793ae07b25e90c3a5db96fc7832bd7.json",
@@ -473,7 +473,7 @@ static void test_sso_refresh(void **state)
 	    "{\"accessToken\":\"stale\",\"expiresAt\":\"%s\",\"clientId\":\"client\",\"clientSecret\":\"client-secret\","
 	    "\"registrationExpiresAt\":\"%s\",\"refreshToken\":\"refresh-me\"}",
 	    iso(-10), iso(86400));
-	expect_none(NULL, TD_CRED_NEEDS_LOGIN, "run: aws sso login --profile work");
+	expect_none(NULL, TD_CREDENTIALS_NEEDS_LOGIN, "run: aws sso login --profile work");
 	/* still good for a while: used, although it could not be renewed */
 	write_file(
 	    SSO_FILE,
@@ -491,18 +491,18 @@ static void test_login_is_noticed(void **state)
 
 	sso_files();
 	a = aws_new(NULL);
-	assert_int_equal(td_aws_cred_state(a, &why), TD_CRED_PENDING);
+	assert_int_equal(td_credentials_state(a, &why), TD_CREDENTIALS_PENDING);
 	ask(a, false);
-	assert_int_equal(G.st, TD_CRED_NEEDS_LOGIN);
-	assert_int_equal(td_aws_cred_state(a, &why), TD_CRED_NEEDS_LOGIN);
+	assert_int_equal(G.st, TD_CREDENTIALS_NEEDS_LOGIN);
+	assert_int_equal(td_credentials_state(a, &why), TD_CREDENTIALS_NEEDS_LOGIN);
 	assert_non_null(strstr(why, "aws sso login --profile work"));
 	write_file(SSO_FILE, "{\"accessToken\":\"good\",\"expiresAt\":\"%s\"}", iso(3600));
-	for (int i = 0; i < 100 && td_aws_cred_state(a, NULL) != TD_CRED_OK; i++) {
+	for (int i = 0; i < 100 && td_credentials_state(a, NULL) != TD_CREDENTIALS_OK; i++) {
 		int never = 0;
 
 		t_until(&never, 50);
 	}
-	assert_int_equal(td_aws_cred_state(a, &why), TD_CRED_OK);
+	assert_int_equal(td_credentials_state(a, &why), TD_CREDENTIALS_OK);
 	assert_string_equal(why, "");
 	ask(a, false);
 	assert_string_equal(G.id, "SSO");
@@ -517,14 +517,14 @@ static void test_mfa(void **state)
 		   "[profile ops]\nrole_arn = arn:aws:iam::123456789012:role/Ops\nsource_profile = base\n"
 		   "mfa_serial = arn:aws:iam::123456789012:mfa/me\nduration_seconds = 3600\nexternal_id = a\"b\n"
 		   "[profile base]\naws_access_key_id = B\naws_secret_access_key = b\n");
-	expect_none(CONF(.profile = S("ops")), TD_CRED_NEEDS_LOGIN,
+	expect_none(CONF(.profile = S("ops")), TD_CREDENTIALS_NEEDS_LOGIN,
 		    "profile ops wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile ops");
 	write_file(".aws/cli/cache/c34b5200d16e7c1ce805d24bbac6ae8fe194d367.json",
 		   "{\"Credentials\":{" CREDS("MFA") ",\"SessionToken\":\"m\",\"Expiration\":\"%s\"}}", iso(1800));
 	expect_keys(CONF(.profile = S("ops")), "MFA", "MFA-secret", "m");
 	write_file(".aws/cli/cache/c34b5200d16e7c1ce805d24bbac6ae8fe194d367.json",
 		   "{\"Credentials\":{" CREDS("MFA") ",\"SessionToken\":\"m\",\"Expiration\":\"%s\"}}", iso(-1));
-	expect_none(CONF(.profile = S("ops")), TD_CRED_NEEDS_LOGIN, "one-time code");
+	expect_none(CONF(.profile = S("ops")), TD_CREDENTIALS_NEEDS_LOGIN, "one-time code");
 	assert_int_equal(F.calls, 0);
 }
 
@@ -564,7 +564,7 @@ static void test_kept_and_renewed(void **state)
 	assert_string_equal(G.id, "K1");
 	td_aws_free(a);
 	life = -5;
-	expect_none(CONF(.profile = S("first")), TD_CRED_ERROR,
+	expect_none(CONF(.profile = S("first")), TD_CREDENTIALS_ERROR,
 		    "came with an end in the past: check this machine's clock");
 }
 
@@ -585,7 +585,7 @@ static void test_renewed_behind_the_back(void **state)
 		t_until(&never, 10);
 		if (F.calls < 2) {
 			ask(a, false);
-			assert_int_equal(G.st, TD_CRED_OK);
+			assert_int_equal(G.st, TD_CREDENTIALS_OK);
 		}
 	}
 	assert_int_equal(F.calls, 2);
@@ -596,7 +596,7 @@ static void test_renewed_behind_the_back(void **state)
 
 static void test_one_search_for_many(void **state)
 {
-	struct td_creds_req *q[10];
+	struct td_credentials_request *q[10];
 	struct td_aws *a;
 
 	role_files();
@@ -605,8 +605,8 @@ static void test_one_search_for_many(void **state)
 	a = aws_new(CONF(.profile = S("first")));
 	memset(&G, 0, sizeof(G));
 	for (int i = 0; i < 10; i++)
-		q[i] = td_aws_creds(a, false, on_got, NULL);
-	td_creds_cancel(q[3]);
+		q[i] = td_credentials_ask(a, false, on_got, NULL);
+	td_credentials_cancel(q[3]);
 	for (int i = 0; i < 100 && G.done < 9; i++) {
 		int never = 0;
 
@@ -616,8 +616,8 @@ static void test_one_search_for_many(void **state)
 	assert_int_equal(G.done, 9);
 	assert_int_equal(F.calls, 1);
 	/* freed while a search is under way */
-	q[0] = td_aws_creds(a, true, on_got, NULL);
-	td_creds_cancel(q[0]);
+	q[0] = td_credentials_ask(a, true, on_got, NULL);
+	td_credentials_cancel(q[0]);
 	td_aws_free(a);
 	t_turns(5);
 	assert_int_equal(G.done, 9);
