@@ -7,7 +7,10 @@
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
+#include "tunneld/net/dial.h"
+#include "tunneld/net/resolve.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 #include "tunneld/agent/spawn.h"
 
 #include "lib/alloc.h"
-#include "tunneld/net/net.h"
+#include "tunneld/base/fd.h"
+#include "tunneld/net/addr.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -13,6 +13,8 @@
 
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "tunneld/base/fd.h"
+#include "tunneld/net/listen.h"
 
 #include <fcntl.h>
 #include <signal.h>

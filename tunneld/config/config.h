@@ -3,7 +3,7 @@
 #ifndef TD_CONFIG_H
 #define TD_CONFIG_H
 #include "tunneld/base/log.h"
-#include "tunneld/net/net.h"
+#include "tunneld/net/addr.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

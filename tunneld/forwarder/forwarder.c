@@ -3,7 +3,9 @@
 
 #include "lib/alloc.h"
 #include "lib/json.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
+#include "tunneld/net/listen.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -8,11 +8,12 @@
 #define TD_FORWARDER_INTERNAL_H
 #include "lib/enc.h"
 #include "lib/list.h"
-#include "tunneld/base/memory.h"
 #include "tunneld/aws/aws.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/client/client.h"
-#include "tunneld/pump/pump.h"
 #include "tunneld/forwarder/forwarder.h"
+#include "tunneld/net/listen.h"
+#include "tunneld/pump/pump.h"
 
 #define FWD_MAX_LISTEN 16
 

@@ -1,9 +1,9 @@
-#include "tunneld/net/net.h"
+
+#include "tunneld/net/addr.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <net/if.h>
-#include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +78,7 @@ uint16_t td_addr_port(const struct td_addr *a)
 	return a->sa.sa_family == AF_INET6 ? ntohs(a->in6.sin6_port) : 0;
 }
 
-bool td_have_ipv6(void)
+bool td_addr_have_ipv6(void)
 {
 	static int have = -1;
 	if (have < 0) {
@@ -126,7 +126,7 @@ static int both(const char *v4, const char *v6, uint16_t port, struct td_addr *o
 	int n = 0;
 	if (n < max && td_addr_literal(v4, port, &out[n]))
 		n++;
-	if (n < max && td_have_ipv6() && td_addr_literal(v6, port, &out[n]))
+	if (n < max && td_addr_have_ipv6() && td_addr_literal(v6, port, &out[n]))
 		n++;
 	return n;
 }
@@ -176,27 +176,4 @@ int td_addr_parse(const char *s, struct td_addr *out, int max, const char **faul
 		return -1;
 	}
 	return 1;
-}
-
-void td_fd_nonblock(int fd)
-{
-	int fl = fcntl(fd, F_GETFL);
-	if (fl >= 0 && !(fl & O_NONBLOCK))
-		fcntl(fd, F_SETFL, fl | O_NONBLOCK);
-	fl = fcntl(fd, F_GETFD);
-	if (fl >= 0 && !(fl & FD_CLOEXEC))
-		fcntl(fd, F_SETFD, fl | FD_CLOEXEC);
-}
-
-void td_fd_nodelay(int fd)
-{
-	int on = 1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* fails on a unix socket: fine */
-}
-
-void td_fd_rst_close(int fd)
-{
-	struct linger l = {.l_onoff = 1, .l_linger = 0};
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
-	close(fd);
 }

@@ -1,6 +1,7 @@
 #include "tunneld/net/conn_internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
 #include <errno.h>

@@ -3,7 +3,8 @@
 #ifndef TD_NET_CONN_H
 #define TD_NET_CONN_H
 #include "lib/tls.h"
-#include "tunneld/net/net.h"
+#include "tunneld/base/loop.h"
+#include "tunneld/net/addr.h"
 #include <sys/types.h>
 
 struct td_conn;

@@ -4,6 +4,9 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/http.h"
+#include "tunneld/base/fd.h"
+#include "tunneld/net/dial.h"
+#include "tunneld/net/resolve.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,8 +1,10 @@
 /* Connecting to the first of several addresses that answers (RFC 8305 without the resolver part): the next one is
  * tried when the one before failed, or beside it after a quarter of a second. */
+#include "tunneld/net/dial.h"
+
 #include "lib/alloc.h"
 #include "lib/err.h"
-#include "tunneld/net/net.h"
+#include "tunneld/base/fd.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
 #include "tunneld/net/http_client.h"
 
 #include "lib/alloc.h"
+#include "tunneld/net/dial.h"
 #include "tunneld/net/http_sign.h"
 
 #include <stdio.h>

@@ -1,7 +1,9 @@
 #include "tunneld/net/http_server_internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
+#include "tunneld/net/listen.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -6,6 +6,7 @@
 #include "lib/map.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/net/http_server.h"
+#include "tunneld/net/listen.h"
 
 /*   HEAD → BODY → BUSY (the role has the request) → REPLY (answer goes out) → HEAD …
  *   any → DRAIN (answer goes out, then close) → gone */

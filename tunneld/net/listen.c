@@ -1,6 +1,8 @@
+#include "tunneld/net/listen.h"
+
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
-#include "tunneld/net/net.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,10 +1,11 @@
 /* Name resolution over c-ares on the loop.  c-ares 1.18 cannot re-read its configuration: the channel is made anew
  * when /etc/resolv.conf has changed, and the old one stays until its last question is answered. */
+#include "tunneld/net/resolve.h"
+
 #include "lib/alloc.h"
 #include "lib/err.h"
 #include "lib/list.h"
 #include "tunneld/base/log.h"
-#include "tunneld/net/net.h"
 
 #include <ares.h>
 #include <stdio.h>
@@ -326,7 +327,7 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 		td_addr_literal("127.0.0.1", port, &a);
 		add_addr(r, &a.sa, a.len);
 		td_addr_literal("::1", port, &a);
-		if (td_have_ipv6())
+		if (td_addr_have_ipv6())
 			add_addr(r, &a.sa, a.len);
 		finish(r);
 	} else {

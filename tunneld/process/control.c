@@ -1,6 +1,8 @@
 #include "tunneld/process/control.h"
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
+#include "tunneld/net/listen.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

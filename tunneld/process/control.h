@@ -4,7 +4,7 @@
 #define TD_PROCESS_CONTROL_H
 #include "lib/buf.h"
 #include "tunneld/base/loop.h"
-#include "tunneld/net/net.h"
+#include "tunneld/net/addr.h"
 
 struct td_control;
 typedef void td_control_fn(void *ctx, struct tnl_buf *json);

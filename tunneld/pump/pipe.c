@@ -9,6 +9,7 @@
 #include "tunneld/pump/internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
 #include <errno.h>

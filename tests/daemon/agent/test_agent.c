@@ -5,6 +5,7 @@
 #include "tunneld/net/http_server.h"
 #include "tunneld/pump/pump.h"
 #include "tunneld/agent/agent.h"
+#include "tunneld/net/listen.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -2,6 +2,7 @@
 #include "tests/daemon/aws/aws_test.h"
 #include "lib/crypto.h"
 #include "tunneld/net/conn.h"
+#include "tunneld/net/listen.h"
 
 #define CONF(...) (&(struct td_aws_config){.use_fips = -1, .use_dualstack = -1, __VA_ARGS__})
 #define S(text) ((char *)(uintptr_t)(text))

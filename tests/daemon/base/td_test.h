@@ -20,7 +20,8 @@
 #include "lib/alloc.h"
 #include "lib/tls.h"
 #include "tunneld/base/log.h"
-#include "tunneld/net/net.h"
+#include "tunneld/base/loop.h"
+#include "tunneld/net/addr.h"
 
 #define T_UNUSED __attribute__((unused))
 

@@ -7,6 +7,7 @@
 #include "tunneld/forwarder/forwarder.h"
 #include "tunneld/agent/agent.h"
 #include "tunneld/gateway/gateway.h"
+#include "tunneld/net/listen.h"
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -1,5 +1,6 @@
 /* The forwarder with a gateway and an agent in one process: placement, waiting, replacement, reload, drain, ledger. */
 #include "tests/daemon/forwarder/fwd_util.h"
+#include "tunneld/base/fd.h"
 
 #define ONE "[tunnel one]\nlisten = 127.0.0.1:0\n"
 

@@ -1,6 +1,8 @@
 /* Connections: bulk both ways at once with small kernel buffers, pausing, closing, proxies, failures on the way up. */
 #include "tests/daemon/base/td_test.h"
 #include "tunneld/net/conn.h"
+#include "tunneld/net/listen.h"
+#include "tunneld/base/fd.h"
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -3,6 +3,7 @@
 #include "tunneld/net/http_client.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/base/memory.h"
+#include "tunneld/base/fd.h"
 
 #include <errno.h>
 #include <sys/socket.h>

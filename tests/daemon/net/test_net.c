@@ -1,5 +1,8 @@
 /* Addresses, listeners, dialing and name resolution. */
 #include "tests/daemon/base/td_test.h"
+#include "tunneld/net/listen.h"
+#include "tunneld/net/resolve.h"
+#include "tunneld/net/dial.h"
 
 #include <errno.h>
 #include <sys/resource.h>
@@ -56,7 +59,7 @@ static void parse(void **state)
 	char longpath[200] = "unix:/";
 	memset(longpath + 6, 'p', 150);
 	assert_int_equal(td_addr_parse(longpath, a, 4, &fault), -1);
-	if (td_have_ipv6()) {
+	if (td_addr_have_ipv6()) {
 		assert_int_equal(td_addr_parse("localhost:80", a, 4, &fault), 2);
 		assert_string_equal(td_addr_str(&a[1], s), "[::1]:80");
 		assert_int_equal(td_addr_parse("*:80", a, 4, &fault), 2);
@@ -137,7 +140,7 @@ static void listening(void **state)
 	l = td_listen(T, &at, on_accept, &acc, why, sizeof(why));
 	assert_non_null(l);
 	td_listener_free(l);
-	if (td_have_ipv6()) {
+	if (td_addr_have_ipv6()) {
 		l = listen_on("[::1]:0", &acc, &at);
 		c = connect_to(&at);
 		assert_true(t_until(&acc.n, 5000));
@@ -377,7 +380,7 @@ static void resolving(void **state)
 	assert_string_equal(td_addr_str(&r.addrs[0], s), "[2001:db8::7]:443");
 	r = resolve("localhost");
 	assert_string_equal(td_addr_str(&r.addrs[0], s), "127.0.0.1:443");
-	assert_int_equal(r.n, td_have_ipv6() ? 2 : 1);
+	assert_int_equal(r.n, td_addr_have_ipv6() ? 2 : 1);
 	r = resolve("db.localhost.");
 	assert_string_equal(td_addr_str(&r.addrs[0], s), "127.0.0.1:443");
 	r = resolve("");

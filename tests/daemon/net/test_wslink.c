@@ -2,6 +2,7 @@
 #include "tests/daemon/base/td_test.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/net/wslink.h"
+#include "tunneld/net/listen.h"
 
 #include <sys/socket.h>
 

@@ -1,5 +1,6 @@
 /* Pumps and pipes on a real loop: bytes, ends, resets, lost links, memory, and owners that free things in callbacks. */
 #include "tests/daemon/pump/pump_util.h"
+#include "tunneld/base/fd.h"
 
 #include <poll.h>
 

@@ -1,0 +1,19 @@
+/* Listening sockets, TCP and Unix. */
+#ifndef TD_NET_LISTEN_H
+#define TD_NET_LISTEN_H
+#include "tunneld/base/loop.h"
+#include "tunneld/net/addr.h"
+
+#include <stddef.h>
+
+struct td_listener;
+typedef void td_accept_fn(void *ctx, int fd, const struct td_addr *peer);
+/* SO_REUSEADDR, IPV6_V6ONLY; a stale unix socket is removed only when connecting to it is refused; unix sockets 0600.
+ * EMFILE: gives up a reserve descriptor, pauses 1 s, logs once. Bounded accepts per turn. NULL and *why on failure. */
+struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why,
+			      size_t cap);
+void td_listener_addr(const struct td_listener *s, struct td_addr *out); /* with the chosen port */
+void td_listener_pause(struct td_listener *s, bool paused);		 /* stop accepting, keep the backlog */
+void td_listener_free(struct td_listener *s); /* closes; unlinks a unix socket that it made */
+
+#endif
