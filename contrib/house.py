@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""What holds the house together, checked without a compiler: usage: house.py [FOLDER]
+
+The rooms, what each may include and how its globals begin stand in one table, in docs/architecture.md; it is read from there.
+Findings are told as file:line: text and make the exit code 1.  The layout of .clang-format is taken for granted: a function's
+braces stand alone at the beginning of a line."""
+import os
+import re
+import sys
+
+PAGE = 'docs/architecture.md'
+HEAD = re.compile(r'\|\s*room\s*\|\s*may include\s*\|')
+FILE_LINES, FUNCTION_LINES, MEDIAN_LINES, HEAD_COMMENT_FROM = 600, 60, 11, 150
+PRIVATE = re.compile(r'(^|_)internal\.h$')
+PRIVATE_MISSPELT = re.compile(r'(_int|_priv|_private|_impl|[a-z]int)\.h$')
+INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]*)"')
+COMMENT_OR_TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+ATTRIBUTE = re.compile(r'__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)')
+FUNCTION_NAME = re.compile(r'(\w+)\s*\(')
+VARIABLE_NAME = re.compile(r'(\w+)\s*(?:\[[^\]]*\]\s*)*(?:=|;|$)')
+NO_GLOBAL = re.compile(r'(static|typedef|extern|_Static_assert|struct \w+;|(struct|union|enum)( \w+)?( \{|$))')
+
+
+class Room:
+	"""A row of the table.  A room with names of its own beside td_ is a role's."""
+
+	def __init__(self, name, line, may, prefixes):
+		self.name, self.line, self.may, self.prefixes = name, line, may, prefixes
+		self.role = len(prefixes) > 1
+
+	def folder(self):
+		return self.name if self.name in ('lib/', 'main.c') else 'tunneld/' + self.name
+
+	def holds(self, path):
+		return path == 'tunneld/main.c' if self.name == 'main.c' else path.startswith(self.folder())
+
+
+class Function:
+	def __init__(self, name, line, lines, static):
+		self.name, self.line, self.lines, self.static = name, line, lines, static
+
+
+class Source:
+	"""A .c or .h file: its includes, functions and global variables, each with its line."""
+
+	def __init__(self, top, path):
+		self.path = path
+		with open(os.path.join(top, path), encoding='utf-8') as f:
+			self.text = f.read()
+		self.lines = self.text.count('\n')
+		self.includes = [(n, m.group(1)) for n, m in enumerate(map(INCLUDE.match, self.text.split('\n')), 1) if m]
+		self.functions, self.variables = [], []
+		self.scan()
+
+	def scan(self):
+		blank = COMMENT_OR_TEXT.sub(lambda m: '""' if m.group(0)[0] in '"\'' else '\n' * m.group(0).count('\n'), self.text)
+		begin, words, inside = 0, [], None  # inside: what is called at the closing brace in the first column
+		for n, line in enumerate(map(str.rstrip, blank.split('\n')), 1):
+			if inside:
+				if line.startswith('}') or inside == self.variable and line.endswith(';'):
+					inside(' '.join(words), begin, n)
+					inside, words = None, []
+			elif line == '{':
+				inside = self.function
+			elif not line or line[0] in '#}':
+				words = []
+			elif words or line[0] not in ' \t':
+				begin = begin if words else n
+				words.append(line.strip())
+				if re.search(r'\) \{.*\}$', line):  # a function on one line
+					self.function(' '.join(words), begin, n)
+					words = []
+				elif line.endswith(';'):
+					self.variable(' '.join(words), begin, n)
+					words = []
+				elif line.endswith('{'):
+					inside = self.variable
+
+	def function(self, text, begin, end):
+		text = ATTRIBUTE.sub('', text).strip()
+		found = FUNCTION_NAME.search(text)
+		self.functions.append(Function(found.group(1) if found else '?', begin, end - begin + 1, text.startswith('static ')))
+
+	def variable(self, text, begin, end):
+		text = ATTRIBUTE.sub('', text).strip()
+		if self.path.endswith('.h') or NO_GLOBAL.match(text) or '(' in text.split('=')[0]:
+			return
+		found = VARIABLE_NAME.search(text)
+		if found:
+			self.variables.append((found.group(1), begin))
+
+
+class House:
+	def __init__(self, top):
+		self.top, self.findings, self.rooms = top, set(), []
+		self.read_table()
+		self.sources = {}
+		for part in ('lib', 'tunneld', 'tests'):
+			for folder, _, names in os.walk(os.path.join(top, part)):
+				for name in names:
+					if name.endswith(('.c', '.h')):
+						path = os.path.relpath(os.path.join(folder, name), top)
+						self.sources[path] = Source(top, path)
+
+	def find(self, path, line, text):
+		self.findings.add((path, line, text))
+
+	def read_table(self):
+		with open(os.path.join(self.top, PAGE), encoding='utf-8') as f:
+			lines = f.read().split('\n')
+		at = next((i for i, line in enumerate(lines) if HEAD.match(line)), None)
+		if at is None:
+			self.find(PAGE, 1, 'the table of rooms is missing')
+			return
+		for n, line in enumerate(lines[at + 2:], at + 3):
+			if not line.startswith('|'):
+				break
+			cells = [c.strip() for c in line.strip('|').split('|')]
+			words = [re.findall(r'`([^`]*)`', c) for c in cells]
+			if len(cells) < 4 or len(words[0]) != 1 or not words[2]:
+				self.find(PAGE, n, 'a row of the table of rooms needs a room, what it may include, its names, its sentence')
+				continue
+			self.rooms.append(Room(words[0][0], n, ' '.join(words[1]).split(), ' '.join(words[2]).split()))
+
+	def room_of(self, path):
+		return next((r for r in self.rooms if r.holds(path)), None)
+
+	# The table.
+
+	def check_table(self):
+		below = {}
+		for r in reversed(self.rooms):
+			for entry in r.may:
+				other = below.get(entry.split('/')[0] + '/')
+				if not other:
+					self.find(PAGE, r.line, '%s may include only rooms that stand below it in the table, %s does not' % (r.name, entry))
+				elif other.role and r.role:
+					self.find(PAGE, r.line, '%s is a role, and may not include %s, which is another' % (r.name, entry))
+				elif not entry.endswith('/') and not os.path.exists(os.path.join(self.top, other.folder(), entry.split('/', 1)[1])):
+					self.find(PAGE, r.line, '%s may include %s, which is not there' % (r.name, entry))
+			below[r.name] = r
+			if not any(r.holds(p) for p in self.sources):
+				self.find(PAGE, r.line, 'the room %s has no files' % r.name)
+		for path in self.sources:
+			if not path.startswith('tests/') and not self.room_of(path):
+				self.find(path, 1, 'its folder is not in the table of rooms in ' + PAGE)
+			of = re.match(r'tests/daemon/(\w+)/', path)
+			if of and of.group(1) + '/' not in [r.name for r in self.rooms]:
+				self.find(path, 1, 'tests/daemon/ has the folders of tunneld/, and %s/ is none' % of.group(1))
+
+	# Includes.
+
+	def check_includes(self):
+		for s in self.sources.values():
+			for line, path in s.includes:
+				if path not in self.sources:
+					self.find(s.path, line, '"%s" is not a path from the top to a file of the tree' % path)
+				elif path.endswith('.c'):
+					self.find(s.path, line, '"%s" is not a header' % path)
+				elif not s.path.startswith('tests/'):
+					self.check_include(s, line, path)
+		self.check_circles()
+
+	def check_include(self, s, line, path):
+		mine, other = self.room_of(s.path), self.room_of(path)
+		folder, name = os.path.split(path)
+		if PRIVATE.search(name) and os.path.dirname(s.path) != folder:
+			self.find(s.path, line, '"%s" is private to %s/' % (path, folder))
+		if path.startswith('tests/'):
+			self.find(s.path, line, '"%s" belongs to the tests' % path)
+		elif mine and other and mine is not other and not {other.name, other.name + name} & set(mine.may):
+			what = 'the library may not include the program' if mine.name == 'lib/' else \
+				'a role may not include another role' if mine.role and other.role else 'the table in %s does not allow it' % PAGE
+			self.find(s.path, line, '%s includes "%s": %s' % (mine.name, path, what))
+
+	def check_circles(self):
+		state = {}
+
+		def visit(path, way):
+			state[path] = 'open'
+			for line, to in self.sources[path].includes:
+				if state.get(to) == 'open':
+					circle = way[way.index(to):] + [to]
+					self.find(path, line, 'a circle of includes: ' + ' -> '.join(circle))
+				elif to in self.sources and to not in state:
+					visit(to, way + [to])
+			state[path] = 'done'
+		for path in sorted(self.sources):
+			if path not in state:
+				visit(path, [path])
+
+	# Names.
+
+	def check_names(self):
+		for s in self.sources.values():
+			for f in s.functions:
+				if f.name.endswith('_'):
+					self.find(s.path, f.line, '%s: a name that ends in an underscore says nothing' % f.name)
+			room = self.room_of(s.path)
+			if room and s.path.endswith('.c'):
+				for name, line in [(f.name, f.line) for f in s.functions if not f.static] + s.variables:
+					if name != 'main' and not name.startswith(tuple(room.prefixes)):
+						self.find(s.path, line, '%s is global and begins with none of: %s' % (name, ' '.join(room.prefixes)))
+			if not s.path.startswith('tests/') and PRIVATE_MISSPELT.search(s.path):
+				self.find(s.path, 1, 'a private header is called internal.h or NAME_internal.h')
+
+	# Sizes.
+
+	def check_sizes(self):
+		sizes = []
+		for s in self.sources.values():
+			if s.path.startswith('tests/'):
+				continue
+			if s.lines > FILE_LINES:
+				self.find(s.path, s.lines, 'a file of %d lines, %d are allowed' % (s.lines, FILE_LINES))
+			if s.path.endswith('.c') and s.lines >= HEAD_COMMENT_FROM and not s.text.startswith(('/*', '//')):
+				self.find(s.path, 1, 'a file of %d lines must open with a comment that says what it is for' % s.lines)
+			for f in s.functions:
+				sizes.append(f.lines)
+				if f.lines > FUNCTION_LINES:
+					self.find(s.path, f.line, '%s has %d lines, %d are allowed' % (f.name, f.lines, FUNCTION_LINES))
+		median = sorted(sizes)[len(sizes) // 2] if sizes else 0
+		if median > MEDIAN_LINES:
+			self.find('tunneld/main.c', 1, 'half of all functions have %d lines and more, %d are allowed' % (median, MEDIAN_LINES))
+		return 'house: %d files, %d functions, the longest of %d lines, the median %d' % (
+			len(self.sources), len(sizes), max(sizes, default=0), median)
+
+
+def main():
+	house = House(sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+	house.check_table()
+	house.check_includes()
+	house.check_names()
+	print(house.check_sizes())
+	for path, line, text in sorted(house.findings):
+		print('%s:%d: %s' % (path, line, text))
+	return 1 if house.findings else 0
+
+
+if __name__ == '__main__':
+	sys.exit(main())

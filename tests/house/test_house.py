@@ -1,0 +1,208 @@
+"""contrib/house.py finds a breach of each of its rules: each is made on a copy of the tree."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from run import test
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PAGE = 'docs/architecture.md'
+
+
+class Copy:
+	"""The sources and the page with the table.  What the check finds in them as they are is not counted."""
+
+	def __enter__(self):
+		self.dir = tempfile.mkdtemp(prefix='tunneld-house-')
+		for part in ('lib', 'tunneld', 'tests'):
+			shutil.copytree(os.path.join(TOP, part), os.path.join(self.dir, part),
+				ignore=lambda d, names: [n for n in names if not n.endswith(('.c', '.h')) and not os.path.isdir(os.path.join(d, n))])
+		self.write(PAGE, self.read(PAGE, TOP))
+		self.before = set(self.check()[1])
+		return self
+
+	def __exit__(self, *_):
+		shutil.rmtree(self.dir)
+
+	def read(self, path, top=None):
+		with open(os.path.join(top or self.dir, path)) as f:
+			return f.read()
+
+	def write(self, path, text):
+		path = os.path.join(self.dir, path)
+		os.makedirs(os.path.dirname(path), exist_ok=True)
+		with open(path, 'w') as f:
+			f.write(text)
+
+	def page(self, pattern, to):
+		text, n = re.subn(pattern, to, self.read(PAGE), count=1, flags=re.M)
+		assert n == 1, pattern
+		self.write(PAGE, text)
+		return text[:re.search(re.escape(to.split('\n')[0]), text).start()].count('\n') + 1
+
+	def check(self):
+		r = subprocess.run([sys.executable, os.path.join(TOP, 'contrib', 'house.py'), self.dir], text=True, stdout=subprocess.PIPE)
+		return r.returncode, r.stdout.splitlines()[1:]
+
+	def found(self, *expected):
+		"""The findings that were not there before are these, each a file:line: and a part of the text."""
+		code, lines = self.check()
+		new = [line for line in lines if line not in self.before]
+		assert code == 1, code
+		assert len(new) == len(expected), '\n'.join(new)
+		def place(item):
+			path, line = item[0].split(':')
+			return path, int(line)
+		for (where, text), line in zip(sorted(expected, key=place), new):
+			assert line.startswith(where + ': ') and text in line, '%s is not %s: …%s…' % (line, where, text)
+
+
+def header(folder):
+	"""A public header of that room."""
+	return next('tunneld/%s/%s' % (folder, n) for n in sorted(os.listdir(os.path.join(TOP, 'tunneld', folder)))
+		if n.endswith('.h') and 'internal' not in n)
+
+
+def include(*paths):
+	return ''.join('#include "%s"\n' % p for p in paths)
+
+
+@test('house: a room that includes what the table does not allow')
+def upward():
+	with Copy() as c:
+		c.write('tunneld/base/zz.c', '/* Why. */\n' + include('lib/alloc.h', header('net')))
+		c.write('tunneld/base/zz.h', include(header('process')))
+		c.found(('tunneld/base/zz.c:3', 'the table in %s does not allow it' % PAGE), ('tunneld/base/zz.h:1', 'does not allow it'))
+
+
+@test('house: where the table names one header of a room the others are not allowed')
+def one_header():
+	with Copy() as c:
+		c.write('tunneld/agent/zz.h', '\n')
+		c.write('tunneld/command/zz.c', include('tunneld/agent/agent.h', 'tunneld/agent/zz.h'))
+		c.found(('tunneld/command/zz.c:2', 'the table in %s does not allow it' % PAGE))
+
+
+@test('house: a role that includes another role, by its own include or by the table')
+def roles():
+	with Copy() as c:
+		c.write('tunneld/agent/zz.c', include('tunneld/gateway/gateway.h'))
+		c.found(('tunneld/agent/zz.c:1', 'a role may not include another role'))
+		line = c.page(r'^\| `agent/` \| `', '| `agent/` | `gateway/ ')
+		c.found(('%s:%d' % (PAGE, line), 'agent/ is a role, and may not include gateway/'))
+
+
+@test('house: a private header outside its folder; one that is called otherwise')
+def private():
+	with Copy() as c:
+		c.write('tunneld/net/zz_internal.h', '\n')
+		c.write('tunneld/net/zz.c', include('tunneld/net/zz_internal.h'))
+		c.write('tunneld/pump/zz.c', include('tunneld/net/zz_internal.h', 'tunneld/net/internal.h'))
+		c.write('tunneld/net/internal.h', '\n')
+		c.write('tests/daemon/net/test_zz.c', include('tunneld/net/zz_internal.h'))
+		c.write('lib/zz_int.h', '\n')
+		c.found(('lib/zz_int.h:1', 'a private header is called'), ('tunneld/pump/zz.c:1', 'is private to tunneld/net/'),
+			('tunneld/pump/zz.c:2', 'is private to tunneld/net/'))
+
+
+@test('house: the library includes the program; the product includes the tests')
+def library():
+	with Copy() as c:
+		c.write('lib/zz.c', include(header('base')))
+		c.write('tunneld/base/zz.c', include('tests/unit/check.h'))
+		c.found(('lib/zz.c:1', 'the library may not include the program'), ('tunneld/base/zz.c:1', 'belongs to the tests'))
+
+
+@test('house: an include that is no path from the top, and one of a .c file')
+def paths():
+	with Copy() as c:
+		c.write('lib/zz.c', include('alloc.h', 'lib/yy.c'))
+		c.write('lib/yy.c', '')
+		c.write('tests/unit/test_zz.c', include('../../lib/alloc.h'))
+		c.found(('lib/zz.c:1', 'is not a path from the top'), ('lib/zz.c:2', 'is not a header'),
+			('tests/unit/test_zz.c:1', 'is not a path from the top'))
+
+
+@test('house: headers that include one another in a circle')
+def circle():
+	with Copy() as c:
+		c.write('lib/zx.h', include('lib/zy.h'))
+		c.write('lib/zy.h', '\n' + include('lib/zz.h'))
+		c.write('lib/zz.h', include('lib/zx.h'))
+		c.found(('lib/zz.h:1', 'a circle of includes: lib/zx.h -> lib/zy.h -> lib/zz.h -> lib/zx.h'))
+
+
+@test('house: a circle between rooms, allowed by the table')
+def room_circle():
+	with Copy() as c:
+		line = c.page(r'^\| `base/` \| `', '| `base/` | `pump/ ')
+		c.found(('%s:%d' % (PAGE, line), 'base/ may include only rooms that stand below it in the table, pump/ does not'))
+
+
+@test('house: globals without the prefix of their room, and what is no global')
+def globals_():
+	with Copy() as c:
+		c.write('lib/zz.c', 'int tnl_fine(void)\n{\n\treturn 0;\n}\n\nint naked(void)\n{\n\treturn 0;\n}\n\nint bare;\n'
+			'const struct tnl_x list[] = {\n    {1, "a(b"},\n};\n')
+		c.write('tunneld/net/zz.c', '/* int comment(void)\n{ */\nstatic const char *const names[] = {"a", "b"};\nextern char **environ;\n'
+			'struct zz {\n\tint of;\n};\nint prototype(int x);\n\nvoid gw_stranger(void) {}\n\n'
+			'__attribute__((format(printf, 1, 0))) static void inner(const char *fmt,\n\tint x)\n{\n}\n')
+		c.write('tunneld/gateway/zz.c', 'void gw_own(void)\n{\n}\nvoid td_own(void)\n{\n}\nstruct td_x *\nag_other(void)\n{\n}\n')
+		c.found(('lib/zz.c:6', 'naked is global'), ('lib/zz.c:11', 'bare is global'), ('lib/zz.c:12', 'list is global'),
+			('tunneld/gateway/zz.c:7', 'ag_other is global and begins with none of: td_ gw_'),
+			('tunneld/net/zz.c:10', 'gw_stranger is global and begins with none of: td_'))
+
+
+@test('house: a function name that ends in an underscore')
+def underscore():
+	with Copy() as c:
+		c.write('lib/zz.c', 'static int twin_(void)\n{\n\treturn 0;\n}\n')
+		c.found(('lib/zz.c:1', 'twin_: a name that ends in an underscore'))
+
+
+@test('house: a long file without a comment at its head, files and functions that are too long')
+def sizes():
+	with Copy() as c:
+		c.write('lib/zx.c', '#include <time.h>\n' + '\n' * 149)
+		c.write('lib/zw.c', '/* What it is for. */\n' + '\n' * 149)
+		c.write('lib/zy.h', '\n' * 601)
+		c.write('lib/zz.c', 'static void fits(void)\n{\n%s}\n\nstatic void too_long(int a,\n\tint b)\n{\n%s}\n' % ('\n' * 57, '\n' * 57))
+		c.found(('lib/zx.c:1', 'a file of 150 lines must open with a comment'), ('lib/zy.h:601', 'a file of 601 lines, 600 are allowed'),
+			('lib/zz.c:62', 'too_long has 61 lines, 60 are allowed'))
+
+
+@test('house: half of all functions are too long')
+def median():
+	with Copy() as c:
+		for n in range(100):
+			c.write('lib/zz%d.c' % n, 'static void f(void)\n{\n%s}\n\n' % ('\n' * 20) * 30)
+		c.found(*[('lib/zz%d.c:%d' % (n, 660 + 60), 'a file of') for n in range(100)],
+			*[('lib/zz%d.c:1' % n, 'must open with a comment') for n in range(100)],
+			('tunneld/main.c:1', 'half of all functions have 23 lines and more, 11 are allowed'))
+
+
+@test('house: the table and the folders differ')
+def folders():
+	with Copy() as c:
+		c.write('tunneld/attic/zz.c', '\n')
+		c.write('tunneld/zz.c', '\n')
+		c.write('tests/daemon/cellar/test_zz.c', '\n')
+		line = c.page(r'^\| `lib/` ', '| `shed/` | nothing | `td_` | nothing |\n| `lib/` ')
+		c.found(('tunneld/attic/zz.c:1', 'not in the table of rooms'), ('tunneld/zz.c:1', 'not in the table of rooms'),
+			('tests/daemon/cellar/test_zz.c:1', 'cellar/ is none'), ('%s:%d' % (PAGE, line), 'the room shed/ has no files'))
+
+
+@test('house: the table names a header that is not there, has a broken row, or is missing')
+def table():
+	with Copy() as c:
+		line = c.page(r'^\| `process/` \| `', '| `process/` | `base/attic.h ')
+		c.found(('%s:%d' % (PAGE, line), 'process/ may include base/attic.h, which is not there'))
+	with Copy() as c:
+		line = c.page(r'^\| `lib/` .*', '| `lib/` | nothing | |')
+		assert any(x.startswith('%s:%d: ' % (PAGE, line)) for x in c.check()[1])
+	with Copy() as c:
+		c.write(PAGE, '# Nothing\n')
+		assert '%s:1: the table of rooms is missing' % PAGE in c.check()[1]
