@@ -1,8 +1,18 @@
-/* Sub-commands: their table, their options, their exit codes (TD_EXIT_… in config.h). */
+/* Sub-commands: their table, their options, their exit codes. */
 #ifndef TD_COMMAND_H
 #define TD_COMMAND_H
 #include <stdbool.h>
 #include <stddef.h>
+
+enum {
+	TD_EXIT_OK,
+	TD_EXIT_RUNTIME,
+	TD_EXIT_USAGE,
+	TD_EXIT_CREDENTIALS,
+	TD_EXIT_NOT_CONNECTED,
+	TD_EXIT_REFUSED,
+	TD_EXIT_LOST
+};
 
 struct td_command {
 	const char *name;    /* "agent"; "" is what runs without a sub-command */
@@ -13,6 +23,9 @@ struct td_command {
 extern const struct td_command td_cmd_forwarder, td_cmd_agent, td_cmd_gateway, td_cmd_local, td_cmd_connect,
     td_cmd_forward, td_cmd_shell, td_cmd_status;
 
+/* The command that argv names: a sub-command, the forwarder daemon without one, the plugin when the program is called
+ * session-manager-plugin.  Gives the exit code; what it printed on stdout is not flushed. */
+int td_command_main(int argc, char **argv);
 /* Called as session-manager-plugin. */
 int td_plugin_main(int argc, char **argv);
 

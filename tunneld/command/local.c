@@ -5,9 +5,12 @@
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/tls.h"
+#include "tunneld/agent/agent.h"
 #include "tunneld/base/file.h"
 #include "tunneld/command/command.h"
-#include "tunneld/process/daemon.h"
+#include "tunneld/command/roles.h"
+#include "tunneld/forwarder/forwarder.h"
+#include "tunneld/gateway/gateway.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,12 +152,7 @@ static int set_text(char **dst, const char *src)
 
 static struct td_config *parse(struct local *o, const char *text, unsigned roles, FILE *errors)
 {
-	struct td_config *c = td_config_parse(text, "tunneld local", o->d.state.dir, roles | TD_ROLE_FILES, errors);
-	if (c && o->d.state.dir && set_text(&c->state_dir, o->d.state.dir)) {
-		td_config_free(c);
-		c = NULL;
-	}
-	return c;
+	return td_config_parse(text, "tunneld local", o->d.state.dir, roles | TD_ROLE_FILES, errors);
 }
 
 static struct td_config *gateway_config(struct local *o, unsigned port)
@@ -255,6 +253,23 @@ static struct td_config *reload(void *ctx, FILE *errors)
 
 /* --- start -------------------------------------------------------------------------- */
 
+static struct td_gateway *gateway_of(const struct local *o)
+{
+	return td_daemon_role(&o->d, &td_roles_gateway);
+}
+
+static struct td_forwarder *forwarder_of(const struct local *o)
+{
+	return td_daemon_role(&o->d, &td_roles_forwarder);
+}
+
+/* Ready is when the agent has its control channel: from then on a connection gets through. */
+static bool is_ready(const struct local *o)
+{
+	const struct td_agent *a = td_daemon_role(&o->d, &td_roles_agent);
+	return a && td_agent_connected(a);
+}
+
 /* On the port of the last run when it is free, so that what was noted down stays right. */
 static int start_gateway(struct local *o)
 {
@@ -262,14 +277,13 @@ static int start_gateway(struct local *o)
 	char why[1024] = "", text[TD_ADDR_STR], *port = get_file(o, "port");
 	unsigned last = port ? (unsigned)strtoul(port, NULL, 10) : 0;
 	tnl_free(port);
-	for (int i = last && last < 65536 ? 0 : 1; i < 2 && !o->d.gw; i++) {
-		td_config_free(o->d.gw_cfg);
-		o->d.gw_cfg = gateway_config(o, i ? 0 : last);
-		if (!o->d.gw_cfg)
+	for (int i = last && last < 65536 ? 0 : 1; i < 2 && !gateway_of(o); i++) {
+		struct td_config *c = gateway_config(o, i ? 0 : last);
+		if (!c)
 			return TD_EXIT_RUNTIME;
-		o->d.gw = td_gateway_new(o->d.loop, o->d.gw_cfg, why, sizeof(why));
+		td_daemon_add(&o->d, &td_roles_gateway, c, why, sizeof(why));
 	}
-	if (!o->d.gw || td_gateway_addr(o->d.gw, 0, &a)) {
+	if (!gateway_of(o) || td_gateway_addr(gateway_of(o), 0, &a)) {
 		td_error("local", NULL, "the gateway cannot start: %s", why);
 		return TD_EXIT_RUNTIME;
 	}
@@ -287,12 +301,13 @@ static void tunnel_goal(const struct td_tunnel_config *t, char *out, size_t cap)
 static void local_status(void *ctx, struct tnl_buf *b)
 {
 	struct local *o = ctx;
+	struct td_forwarder *f = forwarder_of(o);
 	struct tnl_jw w;
 	tnl_buf_puts(b, ",\"local\":");
 	tnl_jw_init(&w, b);
 	tnl_jw_obj(&w);
 	tnl_jw_key(&w, "ready");
-	tnl_jw_bool(&w, td_agent_connected(o->d.agent));
+	tnl_jw_bool(&w, is_ready(o));
 	tnl_jw_kv(&w, "endpoint", *o->endpoint ? o->endpoint : NULL);
 	tnl_jw_kv(&w, "target", o->d.cfg->agent.instance_id);
 	if (!o->own_roles) {
@@ -307,14 +322,14 @@ static void local_status(void *ctx, struct tnl_buf *b)
 	}
 	tnl_jw_key(&w, "tunnels");
 	tnl_jw_arr(&w);
-	for (int i = 0; o->d.fwd && i < o->d.cfg->fwd.ntunnels; i++) {
+	for (int i = 0; f && i < o->d.cfg->fwd.ntunnels; i++) {
 		struct td_addr a;
 		char text[TD_ADDR_STR], goal[300];
 		tnl_jw_obj(&w);
 		tnl_jw_kv(&w, "name", o->d.cfg->fwd.tunnels[i].name);
 		tnl_jw_key(&w, "listen");
 		tnl_jw_arr(&w);
-		for (int k = 0; !td_forwarder_addr(o->d.fwd, i, k, &a); k++)
+		for (int k = 0; !td_forwarder_addr(f, i, k, &a); k++)
 			tnl_jw_str(&w, td_addr_str(&a, text));
 		tnl_jw_end_arr(&w);
 		tunnel_goal(&o->d.cfg->fwd.tunnels[i], goal, sizeof(goal));
@@ -328,15 +343,16 @@ static void local_status(void *ctx, struct tnl_buf *b)
 static void print_ready(struct local *o)
 {
 	const struct td_config *c = o->d.cfg;
+	struct td_forwarder *f = forwarder_of(o);
 	fprintf(stderr, "tunneld local: ready\n");
 	if (*o->endpoint)
 		fprintf(stderr, "  gateway  %s\n", o->endpoint);
 	fprintf(stderr, "  target   %s (this machine)\n", c->agent.instance_id);
-	for (int i = 0; o->d.fwd && i < c->fwd.ntunnels; i++) {
+	for (int i = 0; f && i < c->fwd.ntunnels; i++) {
 		struct td_addr a;
 		char text[TD_ADDR_STR], goal[300];
 		tunnel_goal(&c->fwd.tunnels[i], goal, sizeof(goal));
-		for (int k = 0; !td_forwarder_addr(o->d.fwd, i, k, &a); k++)
+		for (int k = 0; !td_forwarder_addr(f, i, k, &a); k++)
 			fprintf(stderr, "  tunnel   %s -> %s (%s)\n", td_addr_str(&a, text), goal,
 				c->fwd.tunnels[i].name);
 	}
@@ -346,16 +362,15 @@ static void print_ready(struct local *o)
 			"  export AWS_SHARED_CREDENTIALS_FILE=%s/credentials AWS_CONFIG_FILE=%s/config\n"
 			"  aws --endpoint-url %s --ca-bundle %s/ca.pem ssm describe-sessions --state Active\n",
 			o->d.state.dir, o->d.state.dir, o->endpoint, o->d.state.dir);
-	if (!o->d.fwd)
+	if (!f)
 		fprintf(stderr, "There is no tunnel yet: tunneld local --target HOST:PORT makes one.\n");
 	fprintf(stderr, "Ctrl-C ends it; tunneld status shows what it does.\n");
 }
 
-/* Ready is when the agent has its control channel: from then on a connection gets through. */
 static void on_wait(void *arg)
 {
 	struct local *o = arg;
-	if (td_agent_connected(o->d.agent)) {
+	if (is_ready(o)) {
 		print_ready(o);
 		td_daemon_ready(&o->d);
 		return;
@@ -367,31 +382,40 @@ static void on_wait(void *arg)
 	td_timer_in(&o->wait, 20 * TD_MS);
 }
 
-static int start(struct local *o)
+static int start_roles(struct local *o)
 {
-	struct td_config *file = NULL, *c;
+	const struct td_role *rows[3];
+	int n = 0;
+	if (o->own_roles)
+		rows[n++] = &td_roles_gateway;
+	rows[n++] = &td_roles_agent;
+	if (o->d.cfg->fwd.ntunnels)
+		rows[n++] = &td_roles_forwarder;
+	return td_daemon_start(&o->d, rows, n);
+}
+
+static int run(struct local *o)
+{
 	if (!o->own_roles) {
 		int code = prepare(o) ? TD_EXIT_RUNTIME : start_gateway(o);
 		if (code)
 			return code;
-		file = o->file ? load_file(o, stderr) : NULL;
-		c = !o->file ? client_config(o, NULL, stderr) : file ? overlay(o, file, stderr) : NULL;
+		struct td_config *file = o->file ? load_file(o, stderr) : NULL;
+		struct td_config *c = !o->file ? client_config(o, NULL, stderr)
+				      : file   ? overlay(o, file, stderr)
+					       : NULL;
 		if (!c)
 			return TD_EXIT_USAGE;
-		if (set_text(&c->state_dir, o->d.state.dir))
+		if (td_daemon_configure(&o->d, c))
 			return TD_EXIT_RUNTIME;
-		td_config_free(o->d.cfg);
-		o->d.cfg = c;
 	}
-	unsigned roles =
-	    TD_ROLE_AGENT | (o->own_roles ? TD_ROLE_GATEWAY : 0) | (o->d.cfg->fwd.ntunnels ? TD_ROLE_FORWARDER : 0);
-	int code = td_daemon_start(&o->d, roles);
-	if (code)
-		return code;
+	if (start_roles(o))
+		return TD_EXIT_RUNTIME;
 	o->asked = o->d.loop->now;
 	td_timer_init(&o->wait, o->d.loop, on_wait, o);
 	td_timer_in(&o->wait, 0);
-	return td_daemon_run(&o->d);
+	td_daemon_run(&o->d);
+	return TD_EXIT_OK;
 }
 
 /* HOST:PORT or [IPV6]:PORT. */
@@ -436,7 +460,7 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 	if (o.level && strcmp(o.level, "error") != 0 && strcmp(o.level, "warn") != 0 && strcmp(o.level, "info") != 0 &&
 	    strcmp(o.level, "debug") != 0)
 		return td_usage(cmd, "--log-level %s: wants error, warn, info or debug", o.level);
-	td_process_setup();
+	td_daemon_setup();
 	/* Read before anything else, so that a mistake in the file costs nothing; the state directory may stand in it.
 	 */
 	char text[256];
@@ -449,13 +473,8 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 	if (!first)
 		return TD_EXIT_USAGE;
 	o.own_roles = first->has_agent;
-	int code = td_daemon_init(&o.d, "local", first);
-	o.d.load = reload;
-	o.d.extra_status = local_status;
-	o.d.ctx = &o;
-	o.d.ready_later = true;
-	if (!code)
-		code = start(&o);
+	const struct td_daemon_hooks hooks = {.load = reload, .status = local_status, .ctx = &o};
+	int code = td_daemon_init(&o.d, "local", first, &hooks) ? TD_EXIT_RUNTIME : run(&o);
 	if (o.wait.l)
 		td_timer_stop(&o.wait);
 	td_daemon_fini(&o.d);

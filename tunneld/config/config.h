@@ -8,16 +8,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum {
-	TD_EXIT_OK,
-	TD_EXIT_RUNTIME,
-	TD_EXIT_USAGE,
-	TD_EXIT_CREDENTIALS,
-	TD_EXIT_NOT_CONNECTED,
-	TD_EXIT_REFUSED,
-	TD_EXIT_LOST
-};
-
 struct td_strlist {
 	char **v;
 	int n;
@@ -144,7 +134,13 @@ struct td_config {
 
 /* Roles whose sections must be there; ANY: at least one of them; FILES: certificates, keys and the like
  * that cannot be read are mistakes, not warnings.  Whatever stands in the file is checked in any case. */
-enum td_role { TD_ROLE_FORWARDER = 1, TD_ROLE_AGENT = 2, TD_ROLE_GATEWAY = 4, TD_ROLE_ANY = 8, TD_ROLE_FILES = 16 };
+enum td_config_roles {
+	TD_ROLE_FORWARDER = 1,
+	TD_ROLE_AGENT = 2,
+	TD_ROLE_GATEWAY = 4,
+	TD_ROLE_ANY = 8,
+	TD_ROLE_FILES = 16
+};
 /* Reads and checks the file for the roles. Every mistake goes to `errors` as "file:line: text\n", in the
  * order of lines; returns NULL when there was one. Warnings go there too, prefixed "warning: ". */
 struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors);

@@ -1,3 +1,14 @@
+/* A process that runs roles, from start to end.
+ *
+ *   init: state directory and its lock, loop, signals, control socket
+ *   add:  the roles, one on the other (gateway, agent, forwarder)
+ *   ready, run: SIGHUP loads a configuration and hands it to each role;
+ *         SIGTERM or SIGINT drains, the role that leans on the others first; a
+ *         second signal, or a role that takes longer than it said, cuts it all
+ *   fini: what is left, in the same order
+ *
+ * The roles are rows of functions (struct td_role): this file calls them in the
+ * right order, tells the log, systemd and the control socket, and knows none. */
 #include "tunneld/process/daemon.h"
 #include "lib/alloc.h"
 #include "lib/json.h"
@@ -14,7 +25,7 @@
 /* How long after the roles' own drain time-outs the process waits for them. */
 #define DRAIN_SLACK (2 * TD_SEC)
 
-void td_process_setup(void)
+void td_daemon_setup(void)
 {
 	struct rlimit r;
 	umask(077);
@@ -25,28 +36,25 @@ void td_process_setup(void)
 	}
 }
 
+static struct td_daemon_role *last_role(struct td_daemon *d)
+{
+	return d->nroles ? &d->roles[d->nroles - 1] : NULL;
+}
+
+static const struct td_config *config_of(const struct td_daemon *d, const struct td_daemon_role *r)
+{
+	return r->cfg ? r->cfg : d->cfg;
+}
+
+void *td_daemon_role(const struct td_daemon *d, const struct td_role *row)
+{
+	for (int i = 0; i < d->nroles; i++)
+		if (d->roles[i].row == row)
+			return d->roles[i].self;
+	return NULL;
+}
+
 /* --- status ------------------------------------------------------------------- */
-
-static void role_status(struct tnl_buf *b, const char *name, void (*fn)(void *, struct tnl_buf *), void *role)
-{
-	if (!role)
-		return;
-	tnl_buf_printf(b, ",\"%s\":", name);
-	fn(role, b);
-}
-
-static void forwarder_status(void *r, struct tnl_buf *b)
-{
-	td_forwarder_status(r, b);
-}
-static void agent_status(void *r, struct tnl_buf *b)
-{
-	td_agent_status(r, b);
-}
-static void gateway_status(void *r, struct tnl_buf *b)
-{
-	td_gateway_status(r, b);
-}
 
 static void status(void *ctx, struct tnl_buf *b)
 {
@@ -54,7 +62,7 @@ static void status(void *ctx, struct tnl_buf *b)
 	struct tnl_jw w;
 	tnl_jw_init(&w, b);
 	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "role", d->role);
+	tnl_jw_kv(&w, "role", d->name);
 	tnl_jw_kv(&w, "version", TUNNELD_VERSION);
 	tnl_jw_kvi(&w, "pid", getpid());
 	tnl_jw_kv(&w, "state", d->draining ? "draining" : "running");
@@ -66,46 +74,59 @@ static void status(void *ctx, struct tnl_buf *b)
 	tnl_jw_kvi(&w, "used", (int64_t)td_memory_used());
 	tnl_jw_kvi(&w, "limit", (int64_t)d->cfg->process_memory);
 	tnl_jw_end_obj(&w);
-	if (d->extra_status)
-		d->extra_status(d->ctx, b);
-	role_status(b, "forwarder", forwarder_status, d->fwd);
-	role_status(b, "agent", agent_status, d->agent);
-	role_status(b, "gateway", gateway_status, d->gw);
+	if (d->hooks.status)
+		d->hooks.status(d->hooks.ctx, b);
+	for (int i = d->nroles - 1; i >= 0; i--) {
+		tnl_buf_printf(b, ",\"%s\":", d->roles[i].row->name);
+		d->roles[i].row->status(d->roles[i].self, b);
+	}
 	tnl_jw_end_obj(&w);
 }
 
-/* What systemctl status shows. */
-static void describe(const struct td_daemon *d, char *out, size_t cap)
+/* What systemctl status shows, in the words of the role that leans on the others; true: it has changed. */
+static bool describe(struct td_daemon *d)
 {
-	if (d->fwd)
-		snprintf(out, cap, "%d tunnel%s", d->cfg->fwd.ntunnels, d->cfg->fwd.ntunnels == 1 ? "" : "s");
-	else if (d->agent)
-		snprintf(out, cap, "%s: %s", d->cfg->agent.instance_id,
-			 td_agent_connected(d->agent) ? "connected" : "connecting");
-	else
-		snprintf(out, cap, "%d user%s, %d instance%s", d->cfg->gw.nusers, d->cfg->gw.nusers == 1 ? "" : "s",
-			 d->cfg->gw.ninstances, d->cfg->gw.ninstances == 1 ? "" : "s");
+	char was[sizeof(d->described)];
+	struct td_daemon_role *r = last_role(d);
+	memcpy(was, d->described, sizeof(was));
+	d->described[0] = '\0';
+	if (r)
+		r->row->describe(r->self, config_of(d, r), d->described, sizeof(d->described));
+	return strcmp(was, d->described) != 0;
 }
 
 static void on_tick(void *arg)
 {
 	struct td_daemon *d = arg;
-	char text[256];
-	bool up = d->agent && td_agent_connected(d->agent);
-	if (up != d->told_connected && !d->draining) {
-		d->told_connected = up;
-		describe(d, text, sizeof(text));
-		td_notify("STATUS=%s", text);
-	}
+	if (d->draining)
+		return;
+	if (describe(d))
+		td_notify("STATUS=%s", d->described);
 	td_timer_in(&d->tick, TD_SEC);
 }
 
-/* --- reload ------------------------------------------------------------------- */
+/* --- configuration and reload ---------------------------------------------------- */
 
 static void apply(const struct td_config *c)
 {
 	td_log_setup(c->log_level, c->log_format);
 	td_memory_limit(c->process_memory);
+}
+
+/* Roles find their own folder in state_dir, not the root that was configured. */
+static int set_state_dir(const struct td_daemon *d, struct td_config *c)
+{
+	tnl_free(c->state_dir);
+	c->state_dir = tnl_strdup(d->state.dir);
+	return c->state_dir ? 0 : -1;
+}
+
+int td_daemon_configure(struct td_daemon *d, struct td_config *cfg)
+{
+	td_config_free(d->cfg);
+	d->cfg = cfg;
+	apply(cfg);
+	return set_state_dir(d, cfg);
 }
 
 static void log_lines(char *text)
@@ -114,67 +135,72 @@ static void log_lines(char *text)
 		td_log(strncmp(line, "warning: ", 9) ? TNL_LOG_ERROR : TNL_LOG_WARN, "config", NULL, "%s", line);
 }
 
-static bool take_config(struct td_daemon *d, struct td_config *c)
+/* The new configuration, its mistakes and warnings in the log; NULL: nothing to be done with it. */
+static struct td_config *load(struct td_daemon *d)
 {
-	char why[1024] = "";
-	int r = 0;
-	if (d->gw && !d->gw_cfg && td_gateway_reload(d->gw, c, why, sizeof(why))) {
-		td_error("main", NULL, "the gateway did not take all of the new configuration: %s", why);
-		r = -1;
-	}
-	if (d->agent && td_agent_reload(d->agent, c, why, sizeof(why))) {
-		td_error("main", NULL, "the agent did not take all of the new configuration: %s", why);
-		r = -1;
-	}
-	if (d->fwd && td_forwarder_reload(d->fwd, c, why, sizeof(why))) {
-		td_error("main", NULL, "the forwarder did not take all of the new configuration: %s", why);
-		r = -1;
-	}
-	struct td_config *old = d->cfg;
-	d->cfg = c;
-	apply(c);
-	td_config_free(old); /* a role that still points into it holds a reference */
-	return r == 0;
-}
-
-static void set_state_dir(struct td_config *c, const char *dir)
-{
-	tnl_free(c->state_dir);
-	c->state_dir = tnl_strdup(dir);
-}
-
-static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
-{
-	struct td_daemon *d = w->data;
-	char *said = NULL, text[256];
+	char *said = NULL;
 	size_t n;
-	if (d->draining || !d->load)
-		return;
-	td_notify_reloading("reloading");
 	FILE *f = open_memstream(&said, &n);
-	struct td_config *c = f ? d->load(d->ctx, f) : NULL;
+	struct td_config *c = f ? d->hooks.load(d->hooks.ctx, f) : NULL;
 	if (f)
 		fclose(f);
 	if (said)
 		log_lines(said);
 	free(said);
-	describe(d, text, sizeof(text));
+	if (c && set_state_dir(d, c)) {
+		td_config_free(c);
+		c = NULL;
+	}
+	return c;
+}
+
+static bool take_config(struct td_daemon *d, struct td_config *c)
+{
+	char why[1024] = "";
+	bool all = true;
+	for (int i = 0; i < d->nroles; i++) {
+		const struct td_daemon_role *r = &d->roles[i];
+		if (r->cfg || !r->row->reload(r->self, c, why, sizeof(why)))
+			continue;
+		td_error("main", NULL, "the %s did not take all of the new configuration: %s", r->row->name, why);
+		all = false;
+	}
+	struct td_config *old = d->cfg;
+	d->cfg = c;
+	apply(c);
+	td_config_free(old); /* a role that still points into it holds a reference */
+	return all;
+}
+
+static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
+{
+	struct td_daemon *d = w->data;
+	if (d->draining || !d->hooks.load)
+		return;
+	td_notify_reloading("reloading");
+	struct td_config *c = load(d);
 	if (!c) {
+		describe(d);
 		td_error("main", NULL, "reload refused: the configuration is wrong, nothing was changed file=%s",
 			 d->cfg->path);
-		td_notify("READY=1\nSTATUS=%s; the last reload was refused", text);
+		td_notify("READY=1\nSTATUS=%s; the last reload was refused", d->described);
 		return;
 	}
-	set_state_dir(c, d->state.dir);
-	bool ok = take_config(d, c);
-	td_info("main", NULL, "%s file=%s", ok ? "reloaded" : "reloaded in part", d->cfg->path ? d->cfg->path : "");
-	describe(d, text, sizeof(text));
-	td_notify("READY=1\nSTATUS=%s", text);
+	bool all = take_config(d, c);
+	td_info("main", NULL, "%s file=%s", all ? "reloaded" : "reloaded in part", d->cfg->path ? d->cfg->path : "");
+	describe(d);
+	td_notify("READY=1\nSTATUS=%s", d->described);
 }
 
 /* --- the end ------------------------------------------------------------------ */
 
-static void drain_next(void *ctx);
+/* Its configuration stays until fini: what the role has left on the loop may point into it. */
+static void free_last_role(struct td_daemon *d)
+{
+	struct td_daemon_role *r = last_role(d);
+	d->nroles--;
+	r->row->free(r->self);
+}
 
 static void on_guard(void *arg)
 {
@@ -183,64 +209,30 @@ static void on_guard(void *arg)
 	td_loop_stop(d->loop);
 }
 
-/* The role is freed once its callback has returned. */
-static void free_forwarder(void *r)
-{
-	td_forwarder_free(r);
-}
-static void free_agent(void *r)
-{
-	td_agent_free(r);
-}
-static void free_gateway(void *r)
-{
-	td_gateway_free(r);
-}
-
-static void forwarder_done(void *ctx)
+static void on_drained(void *ctx)
 {
 	struct td_daemon *d = ctx;
-	td_loop_defer(d->loop, free_forwarder, d->fwd);
-	d->fwd = NULL;
-	td_loop_defer(d->loop, drain_next, d);
-}
-
-static void agent_done(void *ctx)
-{
-	struct td_daemon *d = ctx;
-	td_loop_defer(d->loop, free_agent, d->agent);
-	d->agent = NULL;
-	td_loop_defer(d->loop, drain_next, d);
-}
-
-static void gateway_done(void *ctx)
-{
-	struct td_daemon *d = ctx;
-	td_loop_defer(d->loop, free_gateway, d->gw);
-	d->gw = NULL;
-	td_loop_defer(d->loop, drain_next, d);
+	td_soon_do(&d->drained); /* the role is freed once its callback has returned */
 }
 
 /* One role after the other, the one that the next leans on last. */
-static void drain_next(void *ctx)
+static void drain_last_role(struct td_daemon *d)
 {
-	struct td_daemon *d = ctx;
-	uint64_t t;
-	if (d->fwd) {
-		t = d->cfg->fwd.drain_timeout_ns;
-		td_timer_in(&d->guard, t + DRAIN_SLACK);
-		td_forwarder_drain(d->fwd, t, forwarder_done, d);
-	} else if (d->agent) {
-		t = d->cfg->agent.drain_timeout_ns;
-		td_timer_in(&d->guard, t + DRAIN_SLACK);
-		td_agent_drain(d->agent, t, agent_done, d);
-	} else if (d->gw) {
-		t = (d->gw_cfg ? d->gw_cfg : d->cfg)->gw.drain_timeout_ns;
-		td_timer_in(&d->guard, t + DRAIN_SLACK);
-		td_gateway_drain(d->gw, t, gateway_done, d);
-	} else {
+	struct td_daemon_role *r = last_role(d);
+	if (!r) {
 		td_loop_stop(d->loop);
+		return;
 	}
+	uint64_t t = r->row->drain_timeout(config_of(d, r));
+	td_timer_in(&d->guard, t + DRAIN_SLACK);
+	r->row->drain(r->self, t, on_drained, d);
+}
+
+static void after_drained(void *arg)
+{
+	struct td_daemon *d = arg;
+	free_last_role(d);
+	drain_last_role(d);
 }
 
 static void on_term(struct ev_loop *ev, ev_signal *w, int events)
@@ -254,36 +246,39 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 	d->draining = true;
 	td_info("main", NULL, "draining: no new connections, those that are there may finish signal=%d", w->signum);
 	td_notify("STOPPING=1\nSTATUS=draining");
-	drain_next(d);
+	drain_last_role(d);
 }
 
 /* --- from start to end ---------------------------------------------------------- */
 
-int td_daemon_init(struct td_daemon *d, const char *role, struct td_config *cfg)
+static void watch_signal(struct td_daemon *d, ev_signal *w, void (*fn)(struct ev_loop *, ev_signal *, int), int signum)
+{
+	ev_signal_init(w, fn, signum);
+	w->data = d;
+	ev_signal_start(d->loop->ev, w);
+}
+
+int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg, const struct td_daemon_hooks *hooks)
 {
 	char why[1024] = "";
-	*d = (struct td_daemon){.role = role, .cfg = cfg, .state = {.lock_fd = -1}};
+	*d = (struct td_daemon){.name = name, .hooks = *hooks, .cfg = cfg, .state = {.lock_fd = -1}};
 	apply(cfg);
-	if (td_state_open(&d->state, cfg->state_dir, role, cfg->path, why, sizeof(why))) {
+	if (td_state_open(&d->state, cfg->state_dir, name, cfg->path, why, sizeof(why))) {
 		td_error("main", NULL, "%s", why);
-		return TD_EXIT_RUNTIME;
+		return -1;
 	}
-	set_state_dir(cfg, d->state.dir);
-	d->loop = td_loop_new();
+	d->loop = set_state_dir(d, cfg) ? NULL : td_loop_new();
 	if (!d->loop) {
 		td_error("main", NULL, "cannot make an event loop: %s", strerror(errno));
-		return TD_EXIT_RUNTIME;
+		return -1;
 	}
 	d->started = d->loop->now;
 	td_timer_init(&d->guard, d->loop, on_guard, d);
 	td_timer_init(&d->tick, d->loop, on_tick, d);
-	ev_signal_init(&d->term, on_term, SIGTERM);
-	ev_signal_init(&d->intr, on_term, SIGINT);
-	ev_signal_init(&d->hup, on_hup, SIGHUP);
-	d->term.data = d->intr.data = d->hup.data = d;
-	ev_signal_start(d->loop->ev, &d->term);
-	ev_signal_start(d->loop->ev, &d->intr);
-	ev_signal_start(d->loop->ev, &d->hup);
+	td_soon_init(&d->drained, d->loop, after_drained, d);
+	watch_signal(d, &d->term, on_term, SIGTERM);
+	watch_signal(d, &d->intr, on_term, SIGINT);
+	watch_signal(d, &d->hup, on_hup, SIGHUP);
 	if (!cfg->control_socket)
 		return 0;
 	d->control = td_control_new(d->loop, d->state.dir, status, d, why, sizeof(why));
@@ -292,48 +287,58 @@ int td_daemon_init(struct td_daemon *d, const char *role, struct td_config *cfg)
 	return 0;
 }
 
-int td_daemon_start(struct td_daemon *d, unsigned roles)
+int td_daemon_add(struct td_daemon *d, const struct td_role *row, struct td_config *own, char *why, size_t cap)
+{
+	if (d->nroles == TD_DAEMON_ROLES_MAX || (own && set_state_dir(d, own))) {
+		snprintf(why, cap, d->nroles == TD_DAEMON_ROLES_MAX ? "too many roles" : "out of memory");
+		td_config_free(own);
+		return -1;
+	}
+	struct td_daemon_role *r = &d->roles[d->nroles];
+	*r = (struct td_daemon_role){.row = row, .cfg = own};
+	r->self = row->start(d->loop, config_of(d, r), why, cap);
+	if (r->self) {
+		d->nroles++;
+		return 0;
+	}
+	td_config_free(own);
+	*r = (struct td_daemon_role){0};
+	return -1;
+}
+
+int td_daemon_start(struct td_daemon *d, const struct td_role *const *rows, int n)
 {
 	char why[2048] = "";
-	if ((roles & TD_ROLE_GATEWAY) &&
-	    !(d->gw = td_gateway_new(d->loop, d->gw_cfg ? d->gw_cfg : d->cfg, why, sizeof(why))))
-		td_error("main", NULL, "the gateway cannot start: %s", why);
-	else if ((roles & TD_ROLE_AGENT) && !(d->agent = td_agent_new(d->loop, d->cfg, why, sizeof(why))))
-		td_error("main", NULL, "the agent cannot start: %s", why);
-	else if ((roles & TD_ROLE_FORWARDER) && !(d->fwd = td_forwarder_new(d->loop, d->cfg, why, sizeof(why))))
-		td_error("main", NULL, "the forwarder cannot start: %s", why);
-	else
-		return 0;
-	return TD_EXIT_RUNTIME;
+	for (int i = 0; i < n; i++) {
+		if (td_daemon_add(d, rows[i], NULL, why, sizeof(why))) {
+			td_error("main", NULL, "the %s cannot start: %s", rows[i]->name, why);
+			return -1;
+		}
+	}
+	return 0;
 }
 
 void td_daemon_ready(struct td_daemon *d)
 {
-	char text[256];
-	describe(d, text, sizeof(text));
-	td_info("main", NULL, "ready role=%s pid=%ld version=%s", d->role, (long)getpid(), TUNNELD_VERSION);
-	td_notify("READY=1\nMAINPID=%ld\nSTATUS=%s", (long)getpid(), text);
-	if (d->agent && td_notify_wanted())
+	struct td_daemon_role *r = last_role(d);
+	describe(d);
+	td_info("main", NULL, "ready role=%s pid=%ld version=%s", d->name, (long)getpid(), TUNNELD_VERSION);
+	td_notify("READY=1\nMAINPID=%ld\nSTATUS=%s", (long)getpid(), d->described);
+	if (r && r->row->describes_itself_anew && td_notify_wanted())
 		td_timer_in(&d->tick, TD_SEC);
 }
 
-int td_daemon_run(struct td_daemon *d)
+void td_daemon_run(struct td_daemon *d)
 {
-	if (!d->ready_later)
-		td_daemon_ready(d);
 	td_loop_run(d->loop);
-	td_info("main", NULL, "ended role=%s", d->role);
-	return TD_EXIT_OK;
+	td_info("main", NULL, "ended role=%s", d->name);
 }
 
 void td_daemon_fini(struct td_daemon *d)
 {
-	if (d->fwd)
-		td_forwarder_free(d->fwd);
-	if (d->agent)
-		td_agent_free(d->agent);
-	if (d->gw)
-		td_gateway_free(d->gw);
+	td_soon_cancel(&d->drained);
+	while (d->nroles)
+		free_last_role(d);
 	td_control_free(d->control);
 	if (d->loop) {
 		ev_signal_stop(d->loop->ev, &d->term);
@@ -344,6 +349,7 @@ void td_daemon_fini(struct td_daemon *d)
 		td_loop_free(d->loop);
 	}
 	td_state_close(&d->state);
-	td_config_free(d->gw_cfg);
+	for (int i = 0; i < TD_DAEMON_ROLES_MAX; i++)
+		td_config_free(d->roles[i].cfg);
 	td_config_free(d->cfg);
 }

@@ -1,0 +1,60 @@
+/* The commands, their help, and which of them is run. */
+#include "tunneld/command/command.h"
+#include "lib/num.h"
+#include "tunneld/command/roles.h"
+#include <stdio.h>
+#include <string.h>
+
+static const struct td_command *const commands[] = {&td_cmd_agent,   &td_cmd_gateway, &td_cmd_local, &td_cmd_connect,
+						    &td_cmd_forward, &td_cmd_shell,   &td_cmd_status};
+
+static void print_help(void)
+{
+	fputs("usage: tunneld [-c FILE] [-t]\n"
+	      "       tunneld COMMAND [OPTION]…\n"
+	      "\n"
+	      "TCP tunnels over AWS Session Manager's protocol that survive broken links.\n"
+	      "Without a command: the forwarder daemon, in the foreground, for every [tunnel]\n"
+	      "of the configuration.\n"
+	      "\n",
+	      stdout);
+	for (size_t i = 0; i < TNL_COUNT(commands); i++)
+		printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);
+	fputs("\n" TD_ROLES_HELP_OPTIONS
+	      "      --options       list every key of the configuration\n" TD_ROLES_HELP_RUNNING "\n"
+	      "More: tunneld COMMAND --help, man 8 tunneld, man 5 tunneld.ini\n",
+	      stdout);
+}
+
+static void print_options(void)
+{
+	struct td_option o;
+	const char *last = "";
+	for (int i = 0; td_option_at(i, &o); i++) {
+		if (strcmp(o.section, last) != 0)
+			printf("%s[%s]\n", i ? "\n" : "", o.section);
+		last = o.section;
+		printf("%-22s %-14s %-10s %s\n", o.key, o.type, *o.dflt ? o.dflt : "-", o.help);
+	}
+}
+
+int td_command_main(int argc, char **argv)
+{
+	const char *slash = strrchr(argv[0], '/');
+	if (strcmp(slash ? slash + 1 : argv[0], "session-manager-plugin") == 0)
+		return td_plugin_main(argc, argv);
+	if (argc < 2 || argv[1][0] == '-') {
+		for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+			bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+			if (!help && strcmp(argv[i], "--options") != 0)
+				continue;
+			help ? print_help() : print_options();
+			return TD_EXIT_OK;
+		}
+		return td_cmd_forwarder.run(&td_cmd_forwarder, argc, argv);
+	}
+	for (size_t i = 0; i < TNL_COUNT(commands); i++)
+		if (strcmp(commands[i]->name, argv[1]) == 0)
+			return commands[i]->run(commands[i], argc - 1, argv + 1);
+	return td_usage(&td_cmd_forwarder, "unknown command %s", argv[1]);
+}
