@@ -1,0 +1,83 @@
+/* What the agent's status shows: its sessions one by one, and its counters. */
+#include "tunneld/agent/internal.h"
+
+#include "tunneld/base/memory.h"
+
+static void put_session(struct tnl_jw *w, const struct ag_session *s)
+{
+	struct tnl_channel_stats st = {0};
+	struct tnl_session *ses = s->pump ? td_pump_session(s->pump) : NULL;
+
+	if (ses)
+		tnl_channel_stats(tnl_session_channel(ses), &st);
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "id", s->start.session_id);
+	tnl_jw_kv(w, "type", s->start.session_type);
+	tnl_jw_kv(w, "owner", s->start.session_owner);
+	tnl_jw_kv(w, "state", ag_state_name(s));
+	tnl_jw_kv(w, "mode", tnl_session_mode_name(s->mode));
+	tnl_jw_kv(w, "host", s->host);
+	tnl_jw_kvi(w, "port", s->port);
+	tnl_jw_kvi(w, "streams", ses ? (int64_t)tnl_session_streams(ses) : 0);
+	tnl_jw_kvi(w, "memory", ses ? (int64_t)tnl_session_memory(ses) : 0);
+	tnl_jw_kvi(w, "memory_max", (int64_t)ag_cfg(s->a)->session_memory);
+	tnl_jw_kvi(w, "resumes", s->resumes);
+	tnl_jw_kvi(w, "sent", (int64_t)st.sent);
+	tnl_jw_kvi(w, "resent", (int64_t)st.resent);
+	tnl_jw_kvi(w, "received", (int64_t)st.received);
+	tnl_jw_kvi(w, "duplicates", (int64_t)st.duplicates);
+	tnl_jw_kvi(w, "bad", (int64_t)st.bad);
+	tnl_jw_kvi(w, "rtt_us", (int64_t)(st.srtt_ns / 1000));
+	tnl_jw_kvi(w, "inflight_bytes", (int64_t)st.inflight_bytes);
+	tnl_jw_kvi(w, "seconds", (int64_t)((s->a->loop->now - s->started_at) / TD_SEC));
+	tnl_jw_end_obj(w);
+}
+
+static void put_counters(struct tnl_jw *w, const struct td_agent *a)
+{
+	const struct {
+		const char *key;
+		uint64_t value;
+	} c[] = {
+	    {"sessions", a->n.sessions},
+	    {"sessions_failed", a->n.sessions_failed},
+	    {"sessions_refused", a->n.refused},
+	    {"connections", a->n.connections},
+	    {"dial_failures", a->n.dial_failures},
+	    {"denied", a->n.denied},
+	    {"bad_messages", a->n.bad_messages},
+	    {"ignored_messages", a->n.ignored_messages},
+	    {"resumes", a->n.resumes},
+	    {"control_connects", a->n.control_connects},
+	    {"tasks_sent", a->n.tasks_sent},
+	    {"tasks_unconfirmed", a->n.tasks_unconfirmed},
+	};
+
+	tnl_jw_key(w, "counters");
+	tnl_jw_obj(w);
+	for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++)
+		tnl_jw_kvi(w, c[i].key, (int64_t)c[i].value);
+	tnl_jw_end_obj(w);
+}
+
+void td_agent_status(struct td_agent *a, struct tnl_buf *json)
+{
+	struct tnl_jw w;
+
+	tnl_jw_init(&w, json);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "instance_id", a->instance_id);
+	tnl_jw_key(&w, "connected");
+	tnl_jw_bool(&w, td_agent_connected(a));
+	tnl_jw_key(&w, "draining");
+	tnl_jw_bool(&w, a->draining);
+	tnl_jw_kv(&w, "last_error", a->control.last_error);
+	tnl_jw_kvi(&w, "memory", (int64_t)td_memory_used());
+	tnl_jw_kvi(&w, "memory_max", (int64_t)td_memory_max());
+	tnl_jw_key(&w, "sessions");
+	tnl_jw_arr(&w);
+	tnl_list_foreach(it, &a->sessions) put_session(&w, tnl_container_of(it, struct ag_session, node));
+	tnl_jw_end_arr(&w);
+	put_counters(&w, a);
+	tnl_jw_end_obj(&w);
+}
