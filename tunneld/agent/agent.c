@@ -35,14 +35,12 @@ static void on_wake(void *arg)
 	tnl_list_foreach(it, &a->sessions) ag_session_wake(tnl_container_of(it, struct ag_session, node));
 }
 
-static void drain_tick(void *arg);
-static void settle_tick(void *arg);
+static void settle(void *arg);
 
-static void agent_memory_free(void *arg)
+static void task_settled(struct td_agent *a, const char *session_id)
 {
-	struct td_agent *a = arg;
-	td_config_free((struct td_config *)(uintptr_t)a->cfg);
-	tnl_free(a);
+	ag_ledger_del(a->ledger, session_id);
+	td_soon_do(&a->settle);
 }
 
 struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
@@ -56,9 +54,9 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 	a->loop = l;
 	a->cfg = td_config_ref(cfg);
 	tnl_list_init(&a->sessions);
-	tnl_list_init(&a->tasks);
-	td_timer_init(&a->drain_timer, l, drain_tick, a);
-	td_timer_init(&a->settle_timer, l, settle_tick, a);
+	ag_tasks_init(&a->tasks, a, task_settled);
+	td_soon_init(&a->settle, l, settle, a);
+	td_timer_init(&a->drain_timer, l, settle, a);
 	struct td_aws_config aws = aws_config(ag_cfg(a));
 	a->aws = td_aws_new(l, &aws, why, cap);
 	a->instance_id = tnl_strdup(ag_cfg(a)->instance_id);
@@ -68,7 +66,8 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 			snprintf(why, cap, "out of memory");
 		td_aws_free(a->aws);
 		tnl_free(a->instance_id);
-		agent_memory_free(a);
+		td_config_free((struct td_config *)(uintptr_t)a->cfg);
+		tnl_free(a);
 		return NULL;
 	}
 	td_loop_on_wake(l, on_wake, a);
@@ -84,19 +83,18 @@ void td_agent_free(struct td_agent *a)
 		return;
 	td_loop_off_wake(a->loop, on_wake, a);
 	td_timer_stop(&a->drain_timer);
-	td_timer_stop(&a->settle_timer);
-	a->done = NULL;
 	ag_ledger_free(a->ledger);
 	a->ledger = NULL;
 	while (!tnl_list_empty(&a->sessions))
 		ag_session_free(tnl_container_of(a->sessions.next, struct ag_session, node));
-	ag_tasks_free(a);
 	ag_info_free(a->info);
 	ag_control_stop(a);
+	ag_tasks_fini(&a->tasks);
+	td_soon_cancel(&a->settle);
 	td_aws_free(a->aws);
 	tnl_free(a->instance_id);
-	/* Sessions' last deferred steps look at nothing of us; our own memory goes after them all the same. */
-	td_loop_defer(a->loop, agent_memory_free, a);
+	td_config_free((struct td_config *)(uintptr_t)a->cfg);
+	td_loop_free_later(a->loop, a); /* `done` may be on its way back to us */
 }
 
 bool td_agent_connected(const struct td_agent *a)
@@ -136,69 +134,65 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 
 /* --- drain ------------------------------------------------------------------------------ */
 
-static void tell_done(struct td_agent *a)
+static void set_state(struct td_agent *a, enum ag_state st)
 {
-	void (*done)(void *) = a->done;
+	static const char *const names[] = {"running", "draining", "cut", "drained"};
 
-	if (a->told || !done)
-		return;
-	a->told = true;
-	td_timer_stop(&a->drain_timer);
-	done(a->done_ctx);
+	td_debug(AG_MOD, NULL, "agent old=%s new=%s", names[a->state], names[st]);
+	a->state = st;
 }
 
-/* Sessions without connections end at once, the others when they have none, all at the deadline.
- * Then the gateway has a moment to confirm; without a control channel nobody could. */
-static void settle_tick(void *arg)
+static void finish_drain(struct td_agent *a)
 {
-	struct td_agent *a = arg;
+	set_state(a, AG_DRAINED);
+	td_timer_stop(&a->drain_timer);
+	if (a->done)
+		a->done(a->done_ctx);
+}
 
-	if (!a->draining)
-		return;
-	bool late = a->loop->now >= a->drain_by;
-	ag_sessions_drain(a, late);
-	if (!tnl_list_empty(&a->sessions)) {
-		td_timer_at(&a->drain_timer, late ? a->drain_by + 4 * TD_SEC : a->drain_by);
-		if (late && a->loop->now >= a->drain_by + 3 * TD_SEC)
-			tell_done(a);
-		return;
-	}
+/* Then the gateway has a moment to confirm; without a control channel nobody could. */
+static bool tasks_are_over(struct td_agent *a)
+{
 	if (!a->tasks_by)
 		a->tasks_by = a->loop->now + TASKS_WAIT;
-	if (tnl_list_empty(&a->tasks) || !td_agent_connected(a) || a->loop->now >= a->tasks_by)
-		tell_done(a);
-	else
+	return tnl_list_empty(&a->tasks.list) || !td_agent_connected(a) || a->loop->now >= a->tasks_by;
+}
+
+/* Sessions without connections end at once, the others when they have none, all at the deadline. */
+static void settle(void *arg)
+{
+	struct td_agent *a = arg;
+	uint64_t now = a->loop->now;
+
+	if (a->state == AG_CUT)
+		finish_drain(a);
+	if (a->state != AG_DRAINING)
+		return;
+	bool late = now >= a->drain_by;
+	ag_sessions_drain(a, late);
+	if (!tnl_list_empty(&a->sessions)) {
+		if (now >= a->drain_by + 3 * TD_SEC)
+			finish_drain(a);
+		else
+			td_timer_at(&a->drain_timer, late ? a->drain_by + 4 * TD_SEC : a->drain_by);
+	} else if (tasks_are_over(a)) {
+		finish_drain(a);
+	} else {
 		td_timer_at(&a->drain_timer, a->tasks_by);
-}
-
-static void drain_tick(void *arg)
-{
-	settle_tick(arg);
-}
-
-void ag_settle(struct td_agent *a)
-{
-	if (a->draining && !a->told)
-		td_timer_in(&a->settle_timer, 0);
-}
-
-static void cut(void *arg)
-{
-	tell_done(arg);
+	}
 }
 
 void td_agent_drain(struct td_agent *a, uint64_t timeout_ns, void (*done)(void *), void *ctx)
 {
 	a->done = done;
 	a->done_ctx = ctx;
-	if (a->draining) { /* the second time: now */
-		a->settle_timer.fn = cut;
-		td_timer_in(&a->settle_timer, 0);
-		return;
+	if (a->state == AG_RUNNING) {
+		td_info(AG_MOD, NULL, "stopping sessions=%u timeout_ms=%llu", a->nsessions,
+			(unsigned long long)(timeout_ns / TD_MS));
+		a->drain_by = a->loop->now + timeout_ns;
+		set_state(a, AG_DRAINING);
+	} else if (a->state == AG_DRAINING) { /* the second time: now */
+		set_state(a, AG_CUT);
 	}
-	td_info(AG_MOD, NULL, "stopping sessions=%u timeout_ms=%llu", a->nsessions,
-		(unsigned long long)(timeout_ns / TD_MS));
-	a->draining = true;
-	a->drain_by = a->loop->now + timeout_ns;
-	td_timer_in(&a->settle_timer, 0);
+	td_soon_do(&a->settle);
 }

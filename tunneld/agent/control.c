@@ -39,6 +39,14 @@ static void retry(struct td_agent *a)
 	td_timer_in(&c->retry, td_backoff_next(&c->backoff));
 }
 
+static void drop_link(struct td_agent *a)
+{
+	ag_tasks_link(&a->tasks, NULL);
+	if (a->control.link)
+		td_wslink_free(a->control.link);
+	a->control.link = NULL;
+}
+
 /* --- messages ------------------------------------------------------------------------- */
 
 static void bad_message(struct td_agent *a, const char *field)
@@ -88,7 +96,7 @@ static void on_task_ack(struct td_agent *a, const struct tnl_msg *m)
 		return;
 	}
 	if (t.message_id)
-		ag_tasks_acknowledged(a, t.message_id);
+		ag_tasks_confirm(&a->tasks, t.message_id);
 	tnl_task_fini(&t);
 }
 
@@ -129,8 +137,7 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 	char text[200];
 
 	snprintf(text, sizeof(text), "%s (close code %u)", why && *why ? why : tnl_err_text(err), code);
-	td_wslink_free(c->link);
-	c->link = NULL;
+	drop_link(a);
 	td_backoff_up(&c->backoff, a->loop->now - c->up_at);
 	/* AWS ends each channel about hourly with 1000. */
 	if (code == 1000)
@@ -162,7 +169,7 @@ static void on_opened(void *ctx, const struct ag_open_result *r)
 	set_state(c, AG_CTL_UP);
 	a->n.control_connects++;
 	td_info(AG_MOD, NULL, "control channel up instance=%s peer=%s", a->instance_id, td_wslink_peer(c->link));
-	ag_tasks_resume(a);
+	ag_tasks_link(&a->tasks, c->link);
 }
 
 static void open_again(void *arg)
@@ -195,9 +202,7 @@ void ag_control_stop(struct td_agent *a)
 
 	td_timer_stop(&c->retry);
 	ag_open_cancel(&c->open);
-	if (c->link)
-		td_wslink_free(c->link);
-	c->link = NULL;
+	drop_link(a);
 	set_state(c, AG_CTL_DOWN);
 }
 

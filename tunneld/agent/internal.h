@@ -48,6 +48,31 @@ void ag_open_init(struct ag_open *o, struct td_agent *a, const char *session_id,
 void ag_open_start(struct ag_open *o); /* fn comes from the loop, once, unless cancelled */
 void ag_open_cancel(struct ag_open *o);
 
+/* --- ends of sessions ------------------------------------------------------------------ */
+
+/* The ends that the gateway has not confirmed yet. */
+struct ag_tasks {
+	struct td_agent *a;
+	struct tnl_list list;	/* ag_task.node, the oldest first */
+	struct td_wslink *link; /* the control channel while it is up, borrowed */
+	/* An end that is confirmed or given up, called before it leaves the list. */
+	void (*settled)(struct td_agent *a, const char *session_id);
+};
+struct ag_task {
+	struct tnl_list node;
+	struct ag_tasks *all;
+	char *session_id, *status, *output;
+	uint8_t message_id[16];
+	int tries;
+	struct td_timer timer;
+};
+void ag_tasks_init(struct ag_tasks *t, struct td_agent *a, void (*settled)(struct td_agent *a, const char *session_id));
+void ag_tasks_link(struct ag_tasks *t, struct td_wslink *w); /* all are said on it; NULL: it is down, they wait */
+void ag_tasks_add(struct ag_tasks *t, const char *session_id, const char *status, const char *output);
+void ag_tasks_confirm(struct ag_tasks *t, const char *message_id);
+bool ag_tasks_pending(const struct ag_tasks *t, const char *session_id);
+void ag_tasks_fini(struct ag_tasks *t);
+
 /* --- control channel ------------------------------------------------------------------- */
 
 enum ag_control_state { AG_CTL_DOWN, AG_CTL_OPENING, AG_CTL_UP };
@@ -67,21 +92,6 @@ void ag_control_start(struct td_agent *a);
 void ag_control_stop(struct td_agent *a);
 void ag_control_restart(struct td_agent *a); /* other endpoint or identity */
 void ag_control_wake(struct td_agent *a);    /* the machine slept */
-
-/* A session's end that the gateway has not confirmed yet. */
-struct ag_task {
-	struct tnl_list node; /* agent->tasks */
-	struct td_agent *a;
-	char *session_id, *status, *output;
-	uint8_t message_id[16];
-	int tries;
-	struct td_timer timer;
-};
-void ag_task_add(struct td_agent *a, const char *session_id, const char *status, const char *output);
-void ag_tasks_resume(struct td_agent *a); /* the control channel is (back) up */
-void ag_tasks_acknowledged(struct td_agent *a, const char *message_id);
-bool ag_task_pending(const struct td_agent *a, const char *session_id);
-void ag_tasks_free(struct td_agent *a);
 
 /* --- sessions ----------------------------------------------------------------------------- */
 
@@ -160,6 +170,9 @@ struct ag_info *ag_info_new(struct td_agent *a);
 void ag_info_restart(struct ag_info *i);
 void ag_info_free(struct ag_info *i);
 
+/* cut: a second drain, it is over whatever is left. */
+enum ag_state { AG_RUNNING, AG_DRAINING, AG_CUT, AG_DRAINED };
+
 struct td_agent {
 	struct td_loop *loop;
 	const struct td_config *cfg;
@@ -168,12 +181,14 @@ struct td_agent {
 	struct ag_control control;
 	struct ag_info *info;
 	struct ag_ledger *ledger;
-	struct tnl_list sessions, tasks;
+	struct tnl_list sessions;
 	unsigned nsessions;
-	bool draining, told;
+	struct ag_tasks tasks;
+	enum ag_state state;
 	void (*done)(void *);
 	void *done_ctx;
-	struct td_timer drain_timer, settle_timer;
+	struct td_soon settle; /* something has ended: is the drain over? */
+	struct td_timer drain_timer;
 	uint64_t drain_by, tasks_by;
 	struct {
 		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages,
@@ -184,6 +199,5 @@ static inline const struct td_agent_config *ag_cfg(const struct td_agent *a)
 {
 	return &a->cfg->agent;
 }
-void ag_settle(struct td_agent *a); /* something ended: is the drain over? */
 
 #endif

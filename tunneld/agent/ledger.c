@@ -62,7 +62,7 @@ static void compact(struct ag_ledger *l)
 	tnl_buf_init(&all, FILE_LIMIT);
 	tnl_list_foreach(it, &l->a->sessions)
 	    tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_session, node)->start.session_id);
-	tnl_list_foreach(it, &l->a->tasks)
+	tnl_list_foreach(it, &l->a->tasks.list)
 	    tnl_buf_printf(&all, "+%s\n", tnl_container_of(it, struct ag_task, node)->session_id);
 	int fd = -1;
 	if (!all.failed && td_file_write(l->path, tnl_buf_data(&all), tnl_buf_len(&all), 0) == 0)
@@ -141,7 +141,7 @@ static void read_back(struct ag_ledger *l)
 		char id[LINE_MAX_];
 		snprintf(id, sizeof(id), "%.*s", (int)n, (const char *)key);
 		td_info(AG_MOD, id, "session of the last run is reported as ended");
-		ag_task_add(l->a, id, AG_FAILED, "the agent was restarted");
+		ag_tasks_add(&l->a->tasks, id, AG_FAILED, "the agent was restarted");
 	}
 	tnl_map_free(ids);
 }

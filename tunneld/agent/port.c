@@ -70,7 +70,7 @@ static void refuse_stream(struct ag_session *s, struct tnl_stream *st, uint32_t 
 	td_pump_refuse(s->pump, st, reason);
 	if (one_at_a_time(s))
 		ag_session_end(s, AG_FAILED, "cannot connect to %s port %u: %s", s->host, s->port, why);
-	ag_settle(s->a);
+	td_soon_do(&s->a->settle);
 }
 
 static void stream_failed(struct ag_stream *x, uint32_t reason, const char *why)
@@ -167,7 +167,7 @@ static void port_cancelled(struct ag_session *s, struct tnl_stream *st)
 		if (x->st == st)
 			stream_free(x);
 	}
-	ag_settle(s->a);
+	td_soon_do(&s->a->settle);
 }
 
 static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,

@@ -82,9 +82,9 @@ static void gone(struct ag_session *s)
 	       (unsigned long long)((a->loop->now - s->started_at) / TD_SEC));
 	if (strcmp(s->status, AG_SUCCESS) != 0)
 		a->n.sessions_failed++;
-	ag_task_add(a, s->start.session_id, s->status, s->output);
+	ag_tasks_add(&a->tasks, s->start.session_id, s->status, s->output);
 	ag_session_free(s);
-	ag_settle(a);
+	td_soon_do(&a->settle);
 }
 
 /* Our words still on their way: not acknowledged, or not even in the kernel. */
@@ -296,7 +296,7 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 
 	if (s->plugin->pipe_closed)
 		s->plugin->pipe_closed(s, p, user, reason, in, out);
-	ag_settle(s->a);
+	td_soon_do(&s->a->settle);
 }
 
 static const struct td_pump_cb pump_cb = {
@@ -365,7 +365,7 @@ static void refuse(struct td_agent *a, const struct tnl_start *start, const char
 	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"",
 		start->session_type, start->document_name ? start->document_name : "",
 		start->session_owner ? start->session_owner : "", why);
-	ag_task_add(a, start->session_id, AG_FAILED, why);
+	ag_tasks_add(&a->tasks, start->session_id, AG_FAILED, why);
 }
 
 static struct ag_session *session_new(struct td_agent *a, const struct ag_plugin *plugin, struct tnl_start *start)
@@ -399,12 +399,12 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 		td_debug(AG_MOD, start->session_id, "session runs already, start ignored");
 		return;
 	}
-	if (ag_task_pending(a, start->session_id)) {
+	if (ag_tasks_pending(&a->tasks, start->session_id)) {
 		td_debug(AG_MOD, start->session_id, "session has ended already, start ignored");
 		return;
 	}
 	const struct ag_plugin *plugin = ag_plugin_for(a, start, why, sizeof(why));
-	if (a->draining) {
+	if (a->state != AG_RUNNING) {
 		refuse(a, start, "the agent is stopping");
 		return;
 	}
