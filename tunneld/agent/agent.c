@@ -10,6 +10,15 @@
 /* How long the end of sessions may wait for a gateway's confirmation when we stop. */
 #define TASKS_WAIT (1500 * TD_MS)
 
+/* Here session types are added. */
+static const struct ag_type types[] = {
+    {"Port", &ag_port_plugin, .properties = true},
+    {"Standard_Stream", &ag_shell_plugin, .terminal = true},
+    {"InteractiveCommands", &ag_shell_plugin, .terminal = true, .command = true},
+    {"NonInteractiveCommands", &ag_shell_plugin, .command = true},
+    {0},
+};
+
 /* Our own gateway serves all APIs at one address: what is not set follows what is. */
 static struct td_aws_config aws_config(const struct td_agent_config *c)
 {
@@ -53,6 +62,7 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 	}
 	a->loop = l;
 	a->cfg = td_config_ref(cfg);
+	a->types = types;
 	tnl_list_init(&a->sessions);
 	ag_tasks_init(&a->tasks, a, task_settled);
 	td_soon_init(&a->settle, l, settle, a);

@@ -106,14 +106,23 @@ struct ag_plugin {
 	void (*drained)(struct ag_session *s, struct td_pipe *p); /* the local source has ended, all of it is sent */
 	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
 			    uint64_t out);
+	/* Why it serves nobody at this agent, NULL: it does. */
+	const char *(*off)(const struct td_agent *a);
 	/* Connections are all that a drain waits for; how many there are. */
 	size_t (*busy)(const struct ag_session *s);
 	/* Lets go of everything; the pump may be gone after it. */
 	void (*fini)(struct ag_session *s);
 };
 extern const struct ag_plugin ag_port_plugin, ag_shell_plugin;
-/* NULL: refused, *why. The place where session types are added. */
-const struct ag_plugin *ag_plugin_for(const struct td_agent *a, const struct tnl_start *start, char *why, size_t cap);
+
+/* What serves a type of session. */
+struct ag_type {
+	const char *name; /* SessionType of the document */
+	const struct ag_plugin *plugin;
+	bool properties; /* the client hears of the document's properties in the handshake */
+	bool terminal;	 /* bytes of a terminal; without encryption there is no handshake */
+	bool command;	 /* the document has to name a command */
+};
 
 enum ag_session_state { AG_S_WAITING, AG_S_OPENING, AG_S_UP, AG_S_ENDING };
 
@@ -123,7 +132,7 @@ struct ag_session {
 	struct tnl_start start;
 	char *target; /* our name when it began, for the encryption context */
 	enum ag_session_state state;
-	const struct ag_plugin *plugin;
+	const struct ag_type *type;
 	struct td_pump *pump;
 	struct ag_open open;
 	struct td_timer retry, end_timer;
@@ -176,6 +185,7 @@ enum ag_state { AG_RUNNING, AG_DRAINING, AG_CUT, AG_DRAINED };
 struct td_agent {
 	struct td_loop *loop;
 	const struct td_config *cfg;
+	const struct ag_type *types; /* the last one has no name */
 	char *instance_id;
 	struct td_aws *aws;
 	struct ag_control control;

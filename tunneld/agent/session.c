@@ -42,11 +42,6 @@ struct ag_session *ag_session_find(const struct td_agent *a, const char *id)
 
 /* --- the end -------------------------------------------------------------------------------- */
 
-static void memory_free(void *arg)
-{
-	tnl_free(arg);
-}
-
 void ag_session_free(struct ag_session *s)
 {
 	td_timer_stop(&s->retry);
@@ -54,8 +49,8 @@ void ag_session_free(struct ag_session *s)
 	ag_open_cancel(&s->open);
 	if (s->kms)
 		td_aws_call_cancel(s->kms);
-	if (s->plugin && s->plugin->fini)
-		s->plugin->fini(s);
+	if (s->type->plugin->fini)
+		s->type->plugin->fini(s);
 	if (s->pump) {
 		if (td_pump_link(s->pump))
 			td_pump_detach(s->pump);
@@ -65,8 +60,7 @@ void ag_session_free(struct ag_session *s)
 	s->a->nsessions--;
 	tnl_start_fini(&s->start);
 	tnl_free(s->target);
-	/* We may be called from a callback that still looks at us. */
-	td_loop_defer(s->a->loop, memory_free, s);
+	td_loop_free_later(s->a->loop, s); /* a callback that ended it may still look at it */
 }
 
 static void gone(struct ag_session *s)
@@ -119,6 +113,7 @@ static void begin_end(struct ag_session *s, const char *status, const char *outp
 	snprintf(s->output, sizeof(s->output), "%s", output);
 	s->end_by = s->a->loop->now + wait;
 	td_timer_stop(&s->retry);
+	ag_open_cancel(&s->open);
 	td_timer_in(&s->end_timer, 0);
 }
 
@@ -181,11 +176,6 @@ static void on_opened(void *ctx, const struct ag_open_result *r)
 {
 	struct ag_session *s = ctx;
 
-	if (s->state == AG_S_ENDING) {
-		if (r->w)
-			td_wslink_free(r->w);
-		return;
-	}
 	if (!r->w) {
 		not_opened(s, r);
 		return;
@@ -229,15 +219,15 @@ static void pump_ready(void *ctx, const struct tnl_session_info *info)
 	    tnl_session_mode_name(info->mode), info->peer_version, info->own_peer, info->smux_version,
 	    info->max_payload, info->half_close, info->encrypted,
 	    (unsigned long long)((s->a->loop->now - s->started_at) / TD_MS));
-	if (s->state != AG_S_ENDING && s->plugin->ready)
-		s->plugin->ready(s);
+	if (s->state != AG_S_ENDING && s->type->plugin->ready)
+		s->type->plugin->ready(s);
 }
 
 static void pump_open(void *ctx, struct tnl_stream *st)
 {
 	struct ag_session *s = ctx;
-	if (s->state != AG_S_ENDING && s->plugin->open) {
-		s->plugin->open(s, st);
+	if (s->state != AG_S_ENDING && s->type->plugin->open) {
+		s->type->plugin->open(s, st);
 		return;
 	}
 	td_pump_refuse(s->pump, st, TNL_RESET_SHUTDOWN);
@@ -246,8 +236,8 @@ static void pump_open(void *ctx, struct tnl_stream *st)
 static void pump_cancelled(void *ctx, struct tnl_stream *st)
 {
 	struct ag_session *s = ctx;
-	if (s->plugin->cancelled)
-		s->plugin->cancelled(s, st);
+	if (s->type->plugin->cancelled)
+		s->type->plugin->cancelled(s, st);
 }
 
 static void pump_flag(void *ctx, uint32_t flag)
@@ -262,8 +252,8 @@ static void pump_flag(void *ctx, uint32_t flag)
 static void pump_size(void *ctx, unsigned cols, unsigned rows)
 {
 	struct ag_session *s = ctx;
-	if (s->plugin->size)
-		s->plugin->size(s, cols, rows);
+	if (s->type->plugin->size)
+		s->type->plugin->size(s, cols, rows);
 }
 
 static void pump_kms(void *ctx, const struct tnl_kms_request *r)
@@ -286,16 +276,16 @@ static void pump_closed(void *ctx, int err, const char *text)
 static void pump_drained(void *ctx, struct td_pipe *p, void *user)
 {
 	struct ag_session *s = ctx;
-	if (s->plugin->drained)
-		s->plugin->drained(s, p);
+	if (s->type->plugin->drained)
+		s->type->plugin->drained(s, p);
 }
 
 static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct ag_session *s = ctx;
 
-	if (s->plugin->pipe_closed)
-		s->plugin->pipe_closed(s, p, user, reason, in, out);
+	if (s->type->plugin->pipe_closed)
+		s->type->plugin->pipe_closed(s, p, user, reason, in, out);
 	td_soon_do(&s->a->settle);
 }
 
@@ -314,28 +304,9 @@ static const struct td_pump_cb pump_cb = {
 
 /* --- the beginning -------------------------------------------------------------------------------- */
 
-const struct ag_plugin *ag_plugin_for(const struct td_agent *a, const struct tnl_start *start, char *why, size_t cap)
-{
-	if (strcmp(start->session_type, "Port") == 0)
-		return &ag_port_plugin;
-	if (strcmp(start->session_type, "Standard_Stream") == 0 ||
-	    strcmp(start->session_type, "InteractiveCommands") == 0 ||
-	    strcmp(start->session_type, "NonInteractiveCommands") == 0) {
-		if (ag_cfg(a)->shell)
-			return &ag_shell_plugin;
-		snprintf(why, cap, "shells are off at this agent (shell = yes and shell_user turn them on)");
-		return NULL;
-	}
-	snprintf(why, cap, "sessions of type %s are not served by this agent", start->session_type);
-	return NULL;
-}
-
 static bool make_pump(struct ag_session *s)
 {
 	const struct td_agent_config *c = ag_cfg(s->a);
-	const char *type = s->start.session_type;
-	bool port = strcmp(type, "Port") == 0,
-	     terminal = strcmp(type, "Standard_Stream") == 0 || strcmp(type, "InteractiveCommands") == 0;
 	struct tnl_session_config sc = {
 	    .agent = true,
 	    .session_id = s->start.session_id,
@@ -347,11 +318,11 @@ static bool make_pump(struct ag_session *s)
 	    .fin_quiet_ns = 2 * TD_SEC,
 	    .offer_capabilities = true,
 	    .require_encryption = c->require_encryption,
-	    .session_type = type,
-	    .properties_json = port ? s->start.properties_json : NULL,
+	    .session_type = s->type->name,
+	    .properties_json = s->type->properties ? s->start.properties_json : NULL,
 	    .kms_key_id = s->start.kms_key_id,
 	    .require_challenge_ack = c->require_challenge_ack,
-	    .skip_handshake = terminal && !s->start.kms_key_id,
+	    .skip_handshake = s->type->terminal && !s->start.kms_key_id,
 	};
 	if (s->start.kms_key_id)
 		sc.customer_message = "This session is encrypted using AWS KMS.";
@@ -359,16 +330,7 @@ static bool make_pump(struct ag_session *s)
 	return s->pump != NULL;
 }
 
-static void refuse(struct td_agent *a, const struct tnl_start *start, const char *why)
-{
-	a->n.refused++;
-	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"",
-		start->session_type, start->document_name ? start->document_name : "",
-		start->session_owner ? start->session_owner : "", why);
-	ag_tasks_add(&a->tasks, start->session_id, AG_FAILED, why);
-}
-
-static struct ag_session *session_new(struct td_agent *a, const struct ag_plugin *plugin, struct tnl_start *start)
+static struct ag_session *session_new(struct td_agent *a, const struct ag_type *type, struct tnl_start *start)
 {
 	const struct td_agent_config *c = ag_cfg(a);
 	struct ag_session *s = tnl_calloc(1, sizeof(*s));
@@ -376,7 +338,7 @@ static struct ag_session *session_new(struct td_agent *a, const struct ag_plugin
 	if (!s)
 		return NULL;
 	s->a = a;
-	s->plugin = plugin;
+	s->type = type;
 	s->start = *start;
 	memset(start, 0, sizeof(*start));
 	s->target = tnl_strdup(a->instance_id);
@@ -391,10 +353,67 @@ static struct ag_session *session_new(struct td_agent *a, const struct ag_plugin
 	return s;
 }
 
-void ag_session_start(struct td_agent *a, struct tnl_start *start)
+static void refuse(struct td_agent *a, const struct tnl_start *start, const char *why)
+{
+	a->n.refused++;
+	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"",
+		start->session_type, start->document_name ? start->document_name : "",
+		start->session_owner ? start->session_owner : "", why);
+	ag_tasks_add(&a->tasks, start->session_id, AG_FAILED, why);
+}
+
+/* NULL: refused, *why. */
+static const struct ag_type *type_for(const struct td_agent *a, const char *name, char *why, size_t cap)
+{
+	const struct ag_type *t = a->types;
+
+	while (t->name && strcmp(t->name, name) != 0)
+		t++;
+	const char *off = t->name && t->plugin->off ? t->plugin->off(a) : NULL;
+	if (!t->name)
+		snprintf(why, cap, "sessions of type %s are not served by this agent", name);
+	else if (off)
+		snprintf(why, cap, "%s", off);
+	else
+		return t;
+	return NULL;
+}
+
+static const struct ag_type *admit(struct td_agent *a, const struct tnl_start *start)
+{
+	const struct ag_type *type = NULL;
+	char why[256];
+
+	if (a->state != AG_RUNNING)
+		snprintf(why, sizeof(why), "the agent is stopping");
+	else if (a->nsessions >= ag_cfg(a)->max_sessions)
+		snprintf(why, sizeof(why), "the agent has as many sessions as max_sessions allows");
+	else
+		type = type_for(a, start->session_type, why, sizeof(why));
+	if (!type)
+		refuse(a, start, why);
+	return type;
+}
+
+static void begin(struct ag_session *s)
 {
 	char why[256];
 
+	s->a->n.sessions++;
+	ag_ledger_add(s->a->ledger, s->start.session_id);
+	td_info(AG_MOD, s->start.session_id, "session starts type=%s document=%s owner=%s", s->start.session_type,
+		s->start.document_name ? s->start.document_name : "",
+		s->start.session_owner ? s->start.session_owner : "");
+	if (s->type->plugin->init && !s->type->plugin->init(s, why, sizeof(why)))
+		ag_session_end(s, AG_FAILED, "%s", why);
+	else if (!make_pump(s))
+		ag_session_end(s, AG_FAILED, "the agent is out of memory");
+	else
+		connect_now(s);
+}
+
+void ag_session_start(struct td_agent *a, struct tnl_start *start)
+{
 	if (ag_session_find(a, start->session_id)) {
 		td_debug(AG_MOD, start->session_id, "session runs already, start ignored");
 		return;
@@ -403,37 +422,17 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 		td_debug(AG_MOD, start->session_id, "session has ended already, start ignored");
 		return;
 	}
-	const struct ag_plugin *plugin = ag_plugin_for(a, start, why, sizeof(why));
-	if (a->state != AG_RUNNING) {
-		refuse(a, start, "the agent is stopping");
+	const struct ag_type *type = admit(a, start);
+	if (!type)
+		return;
+	struct ag_session *s = session_new(a, type, start);
+	if (s && s->target) {
+		begin(s);
 		return;
 	}
-	if (a->nsessions >= ag_cfg(a)->max_sessions) {
-		refuse(a, start, "the agent has as many sessions as max_sessions allows");
-		return;
-	}
-	if (!plugin) {
-		refuse(a, start, why);
-		return;
-	}
-	struct ag_session *s = session_new(a, plugin, start);
-	if (!s || !s->target) {
-		td_error(AG_MOD, NULL, "out of memory, session not started");
-		if (s)
-			ag_session_free(s);
-		return;
-	}
-	a->n.sessions++;
-	ag_ledger_add(a->ledger, s->start.session_id);
-	td_info(AG_MOD, s->start.session_id, "session starts type=%s document=%s owner=%s", s->start.session_type,
-		s->start.document_name ? s->start.document_name : "",
-		s->start.session_owner ? s->start.session_owner : "");
-	if (s->plugin->init && !s->plugin->init(s, why, sizeof(why)))
-		ag_session_end(s, AG_FAILED, "%s", why);
-	else if (!make_pump(s))
-		ag_session_end(s, AG_FAILED, "the agent is out of memory");
-	else
-		connect_now(s);
+	td_error(AG_MOD, NULL, "out of memory, session not started");
+	if (s)
+		ag_session_free(s);
 }
 
 void ag_session_wake(struct ag_session *s)
@@ -446,7 +445,7 @@ void ag_session_wake(struct ag_session *s)
 
 bool ag_session_busy(const struct ag_session *s)
 {
-	return s->plugin->busy && s->plugin->busy(s) > 0;
+	return s->type->plugin->busy && s->type->plugin->busy(s) > 0;
 }
 
 void ag_sessions_drain(struct td_agent *a, bool all)

@@ -82,6 +82,11 @@ static void on_exited(void *ctx, int code)
 	settle(s);
 }
 
+static const char *shell_off(const struct td_agent *a)
+{
+	return ag_cfg(a)->shell ? NULL : "shells are off at this agent (shell = yes and shell_user turn them on)";
+}
+
 static const char *text_of(const struct tnl_json *os, const char *key)
 {
 	const char *t = tnl_json_str(tnl_json_iget(os, key));
@@ -90,7 +95,7 @@ static const char *text_of(const struct tnl_json *os, const char *key)
 
 static bool shell_init(struct ag_session *s, char *why, size_t cap)
 {
-	const char *props = s->start.properties_json, *type = s->start.session_type;
+	const char *props = s->start.properties_json;
 	struct tnl_json *j = props ? tnl_json_parse(props, strlen(props)) : NULL;
 	const struct tnl_json *os = tnl_json_iget(j, "linux");
 	const char *command = text_of(os, "commands");
@@ -100,7 +105,7 @@ static bool shell_init(struct ag_session *s, char *why, size_t cap)
 	if (h) {
 		s->data = h;
 		h->pty = h->out = h->err = -1;
-		h->terminal = strcmp(type, "NonInteractiveCommands") != 0;
+		h->terminal = s->type->terminal;
 		h->join_errors = !tnl_json_bool(tnl_json_iget(os, "separateOutputStream"), false);
 		td_timer_init(&h->patience, s->a->loop, patience_over, s);
 		h->command = command ? tnl_strdup(command) : NULL;
@@ -108,7 +113,7 @@ static bool shell_init(struct ag_session *s, char *why, size_t cap)
 	}
 	if (!ok)
 		snprintf(why, cap, "the agent is out of memory");
-	else if (!command && strcmp(type, "Standard_Stream") != 0) {
+	else if (!command && s->type->command) {
 		snprintf(why, cap, "the document has no command for linux");
 		ok = false;
 	}
@@ -212,6 +217,7 @@ static void shell_fini(struct ag_session *s)
 }
 
 const struct ag_plugin ag_shell_plugin = {
+    .off = shell_off,
     .init = shell_init,
     .open = shell_open,
     .size = shell_size,
