@@ -49,10 +49,10 @@ def can_connect(port):
 		return False
 
 
-@test('unknown instance: RST at once, log names target and error', 60, short=True)
+@test('unknown instance: RST soon, log names target and error', 60, short=True)
 def unknown_instance():
 	with World() as w:
-		w.gateway()
+		w.gateway()  # has just started, so it waits for the instance, 3 s at most
 		f = w.forwarder({'t': {'target': 'i-00000000000000bad', 'port': 80}})
 		t0 = time.monotonic()
 		assert refused(f.ports['t']), 'orderly end instead of a reset'
@@ -61,7 +61,7 @@ def unknown_instance():
 		f.wait_log(r'TargetNotConnected|AccessDenied|InvalidTarget|DoesNotExist')
 
 
-@test('agent not there: RST at once with TargetNotConnected; works as soon as it is', 60)
+@test('agent not there: RST with TargetNotConnected; works as soon as it is', 60)
 def agent_missing():
 	with World() as w:
 		s = Server(echo)

@@ -110,6 +110,7 @@ void gw_call_free(struct gw_call *c)
 	tnl_json_free(c->in);
 	if (c->token)
 		tnl_free_wiped(c->token, strlen(c->token));
+	tnl_free(c->user);
 	tnl_free(c);
 }
 
@@ -145,8 +146,8 @@ void gw_call_fail(struct gw_call *c, int status, const char *type, const char *f
 void gw_api_gone(struct gw_call *c)
 {
 	c->r = NULL;
-	if (c->late)
-		c->late(c); /* a long poll has nothing to wait for any more */
+	if (c->patient)
+		gw_call_free(c);
 }
 
 /* --- arguments ---------------------------------------------------------------------- */

@@ -60,12 +60,9 @@ void gw_op_agent_nothing(struct gw_call *c)
 }
 
 /* --- GetMessages: a long poll that never has anything ---------------------------- */
-static void poll_answer(struct gw_call *c)
+static void on_poll_over(void *arg)
 {
-	if (!c->r) {
-		gw_call_free(c);
-		return;
-	}
+	struct gw_call *c = arg;
 	struct tnl_buf b;
 	struct tnl_jw w;
 	tnl_buf_init(&b, 4096);
@@ -81,11 +78,6 @@ static void poll_answer(struct gw_call *c)
 	tnl_buf_fini(&b);
 }
 
-static void poll_timer(void *arg)
-{
-	poll_answer(arg);
-}
-
 void gw_op_get_messages(struct gw_call *c)
 {
 	bool ok;
@@ -96,8 +88,7 @@ void gw_op_get_messages(struct gw_call *c)
 	if (!ok)
 		return;
 	c->who = NULL;
-	c->waiting = true;
-	c->late = poll_answer;
-	td_timer_init(&c->timer, c->g->l, poll_timer, c);
+	c->patient = true;
+	td_timer_init(&c->timer, c->g->l, on_poll_over, c);
 	td_timer_in(&c->timer, GW_POLL_NS);
 }

@@ -60,7 +60,6 @@ static void grant(struct gw_call *c, struct gw_session *s, td_store_done *then)
 	c->s = s;
 	c->token = tnl_strdup(token);
 	tnl_wipe(token, sizeof(token));
-	c->waiting = true;
 	c->who = NULL;
 	if (!c->token) {
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
@@ -112,25 +111,38 @@ static bool start_document(struct gw_call *c, const struct gw_doc **d, struct tn
 	return true;
 }
 
-/* The instance, reachable now; NULL: answered. An unknown one answers like one that is away. */
-static struct gw_instance *start_target(struct gw_call *c, const char *target)
+static void start_denied(struct gw_call *c, const char *user, const char *target)
+{
+	gw_count(c->g, GW_C_AUTH_DENIED);
+	gw_call_fail(c, 400, "AccessDeniedException",
+		     "User: arn:aws:iam::000000000000:user/%s is not authorized to perform: "
+		     "ssm:StartSession on resource: %.100s",
+		     user, target);
+}
+
+static void start_again(struct gw_call *c);
+
+/* The instance, reachable now; NULL: the call waits or is answered. An unknown one answers like one that is away. */
+static struct gw_instance *start_target(struct gw_call *c, const struct td_user_config *u, const char *target)
 {
 	struct td_gateway *g = c->g;
-	if (!gw_auth_may_reach(c->who->user, target)) {
-		gw_count(g, GW_C_AUTH_DENIED);
-		gw_call_fail(c, 400, "AccessDeniedException",
-			     "User: arn:aws:iam::000000000000:user/%s is not authorized to perform: "
-			     "ssm:StartSession on resource: %.100s",
-			     c->who->user->name, target);
-		return NULL;
-	}
-	struct gw_instance *i = gw_instance_get(g, target);
-	if (!i || !i->link) {
-		gw_call_fail(c, 400, "TargetNotConnected", "%.100s is not connected.", target);
+	if (!gw_auth_may_reach(u, target)) {
+		start_denied(c, u->name, target);
 		return NULL;
 	}
 	if (g->draining) {
 		gw_call_fail(c, 503, "ServiceUnavailableException", "The gateway is shutting down");
+		return NULL;
+	}
+	struct gw_instance *i = gw_instance_get(g, target);
+	if (!i || !i->link) {
+		bool first = !c->again;
+		if (!gw_arrival_wait(c, u->name, target, start_again))
+			gw_call_fail(c, 400, "TargetNotConnected", "%.100s is not connected.", target);
+		else if (first)
+			td_info("gateway", NULL,
+				"session waits for its instance, which has not come yet target=%s peer=%s", target,
+				td_request_peer(c->r));
 		return NULL;
 	}
 	if (g->nactive >= g->cfg->gw.max_sessions && g->cfg->gw.max_sessions) {
@@ -141,7 +153,7 @@ static struct gw_instance *start_target(struct gw_call *c, const char *target)
 	return i;
 }
 
-void gw_op_start_session(struct gw_call *c)
+static void start_session(struct gw_call *c, const struct td_user_config *u)
 {
 	bool ok;
 	const struct gw_doc *d;
@@ -153,20 +165,36 @@ void gw_op_start_session(struct gw_call *c)
 	if (!ok)
 		return;
 	tnl_buf_init(&params, 16 * 1024);
-	struct gw_instance *i = start_target(c, target);
+	struct gw_instance *i = start_target(c, u, target);
 	if (!i || !start_document(c, &d, &params))
 		goto out;
 	const char *text = tnl_buf_str(&params);
-	struct gw_session *s = text ? gw_session_new(c->g, c->who->user, i, gw_doc_name(d), text, reason) : NULL;
+	struct gw_session *s = text ? gw_session_new(c->g, u, i, gw_doc_name(d), text, reason) : NULL;
 	if (!s) {
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
 		goto out;
 	}
 	td_info("gateway", s->id, "session started owner=%s target=%s document=%s peer=%s", s->owner, s->target,
 		s->document, td_request_peer(c->r));
+	gw_arrival_done(c);
 	grant(c, s, start_stored);
 out:
 	tnl_buf_fini(&params);
+}
+
+/* The configuration may have changed meanwhile. */
+static void start_again(struct gw_call *c)
+{
+	const struct td_user_config *u = gw_auth_user(c->g, c->user);
+	if (u)
+		start_session(c, u);
+	else
+		start_denied(c, c->user, tnl_json_get_str(c->in, "Target"));
+}
+
+void gw_op_start_session(struct gw_call *c)
+{
+	start_session(c, c->who->user);
 }
 
 /* --- the others ------------------------------------------------------------------ */

@@ -102,6 +102,7 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 	gw_link_vouched(l);
 	l->inst = i;
 	l->phase = GW_L_OPEN;
+	td_soon_do(&g->arrival.soon);
 	td_info("gateway", NULL, "instance connected instance=%s peer=%s version=%s", i->id, td_wslink_peer(l->w),
 		o->agent_version ? o->agent_version : "?");
 	tnl_list_foreach_safe(it, &i->sessions)

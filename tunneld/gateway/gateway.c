@@ -240,6 +240,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	tnl_list_init(&g->calls);
 	td_timer_init(&g->drain_timer, l, NULL, g);
 	td_memory_on_room(&g->room, g->l, gw_relay_room, g);
+	gw_arrival_init(g);
 	g->sessions = tnl_map_new();
 	g->instances = tnl_map_new();
 	g->pending = tnl_map_new();
@@ -319,6 +320,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 		td_error("gateway", NULL, "out of memory while loading instances");
 	gw_sessions_recheck(g);
 	tnl_list_foreach_safe(it, &g->active) gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
+	gw_arrival_recheck(g);
 	td_config_free((struct td_config *)(uintptr_t)old);
 	return 0;
 }
@@ -326,7 +328,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 /* --- drain: sessions outlive the process, so there is only to finish what is in hand --- */
 static bool in_hand(const struct td_gateway *g)
 {
-	tnl_list_foreach(it, &g->calls) if (!tnl_container_of(it, struct gw_call, node)->late) return true;
+	tnl_list_foreach(it, &g->calls) if (!tnl_container_of(it, struct gw_call, node)->patient) return true;
 	tnl_list_foreach(it, &g->active)
 	{
 		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
@@ -377,6 +379,7 @@ void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(vo
 	g->drained_ctx = ctx;
 	g->drain_at = g->l->now + (timeout_ns < TD_SEC ? timeout_ns : TD_SEC);
 	td_httpd_stop_listening(g->httpd);
+	gw_arrival_recheck(g); /* to be told that no session starts any more */
 	td_timer_init(&g->drain_timer, g->l, on_drain, g);
 	td_timer_in(&g->drain_timer, 0);
 }
@@ -387,6 +390,7 @@ void td_gateway_free(struct td_gateway *g)
 		return;
 	td_timer_stop(&g->drain_timer);
 	td_memory_off_room(&g->room);
+	td_soon_cancel(&g->arrival.soon);
 	tnl_list_foreach_safe(it, &g->calls) gw_call_free(tnl_container_of(it, struct gw_call, node));
 	tnl_list_foreach_safe(it, &g->links)
 	{

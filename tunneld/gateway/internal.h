@@ -7,6 +7,7 @@
  *   gw_session.c  session records, tokens, timers        gw_relay.c    frames between the ends
  *   gw_channel.c  channel creation, upgrades, links, first frames
  *   gw_control.c  instances and their control channels
+ *   arrival.c     calls that wait for an instance after the start
  *
  * State of a session:   CONNECTING ─ both ends came once ─► CONNECTED ─ end ─► ENDED
  *                            └──────────────── end ──────────────────────────────┘
@@ -35,6 +36,7 @@
 #define GW_LINGER_NS (2 * TD_SEC)	 /* links after channel_closed */
 #define GW_LAST_WORDS_NS (30 * TD_SEC)	 /* … while the client still reads what waits for it */
 #define GW_POLL_NS (20 * TD_SEC)	 /* GetMessages */
+#define GW_ARRIVAL_CALLS 64u		 /* of one user, that wait for an instance at the same time */
 #define GW_HISTORY_MAX 1000u		 /* ended sessions that DescribeSessions still knows */
 #define GW_HISTORY_MS (30ull * 24 * 3600 * 1000)
 #define GW_ID_MAX 400u /* of targets, as in the configuration */
@@ -165,7 +167,8 @@ struct gw_instance {
 	char *id;
 	const struct td_instance_config *cfg; /* NULL: no longer configured */
 	struct gw_link *link;		      /* control channel */
-	unsigned generation;		      /* of the control channel */
+	unsigned generation;		      /* of the control channel; 0: it has not come yet */
+	bool recorded;			      /* a session record of before the start names it */
 	uint64_t up_since, down_since;	      /* monotonic; of the control channel */
 	unsigned replaced;		      /* how often in a row while the one before was young */
 	uint64_t restarted;		      /* monotonic; the agent said that it has just started */
@@ -175,6 +178,13 @@ struct gw_instance {
 	uint64_t ping_ms, registered_ms; /* wall; 0: never */
 	char *agent_version, *agent_name, *platform_type, *platform_name, *platform_version, *ip_address,
 	    *computer_name;
+};
+
+/* How long after the start, and how long at most, a call waits for an instance that has not come yet. */
+struct gw_arrival {
+	uint64_t unknown_until, known_until; /* monotonic; known: a session record names it */
+	uint64_t unknown_wait, known_wait;
+	struct td_soon soon; /* an instance has come */
 };
 
 struct gw_kms;
@@ -192,6 +202,7 @@ struct td_gateway {
 	struct tnl_map *instances, *sessions; /* by id */
 	struct tnl_map *pending;	      /* peer address → upgrades without a verified token */
 	struct tnl_list active, history, links, calls;
+	struct gw_arrival arrival;
 	size_t nactive, nhistory;
 	uint64_t counters[GW_C_COUNT];
 	bool draining, drain_done;
@@ -217,12 +228,15 @@ struct gw_call {	      /* one JSON call; lives until it is answered */
 	struct td_request *r;		/* NULL: the caller has gone */
 	const char *op;			/* "StartSession" */
 	const struct gw_principal *who; /* not kept over a wait */
-	struct tnl_json *in;		/* an object; not kept over a wait */
-	bool waiting;			/* an operation answers later */
+	struct tnl_json *in;		/* an object */
 	struct gw_session *s;		/* for those that wait for the store */
 	char *token;
+	bool patient; /* waits for nothing of ours: dropped with its caller, and no reason to put off a drain */
 	struct td_timer timer;
-	void (*late)(struct gw_call *); /* what ends the wait */
+	/* for those that wait for an instance (arrival.c) */
+	void (*again)(struct gw_call *);
+	char *user;
+	uint64_t until; /* monotonic */
 };
 void gw_api_request(struct td_gateway *g, struct td_request *r, const char *target, size_t n);
 void gw_api_gone(struct gw_call *c);
@@ -269,6 +283,13 @@ void gw_instances_free(struct td_gateway *g);
 void gw_control_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n);
 void gw_control_start(struct gw_session *s); /* interactive_shell, when the control channel is up */
 void gw_instance_restarted(struct gw_instance *i);
+
+/* arrival.c */
+void gw_arrival_init(struct td_gateway *g);
+/* May the call wait (again) for the instance, which is not connected?  again(c) then follows once; false: answer it. */
+bool gw_arrival_wait(struct gw_call *c, const char *user, const char *instance, void (*again)(struct gw_call *c));
+void gw_arrival_done(struct gw_call *c);       /* it does not wait any more */
+void gw_arrival_recheck(struct td_gateway *g); /* every waiting call decides again */
 
 /* gw_session.c */
 struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,

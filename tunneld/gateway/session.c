@@ -231,6 +231,9 @@ static void restore_one(void *ctx, const struct td_store_session *r)
 	s->expires_ms = r->expires_ms;
 	s->output = tnl_strdup(r->output);
 	restore_tokens(s, r);
+	struct gw_instance *i = gw_instance_get(g, s->target);
+	if (i)
+		i->recorded = true;
 	if (r->ended_ms) {
 		s->state = GW_S_ENDED;
 		s->status = static_status(r->status);
@@ -246,7 +249,6 @@ static void restore_one(void *ctx, const struct td_store_session *r)
 	if (s->expires_ms)
 		s->expires =
 		    s->expires_ms > g->l->wall_ms ? g->l->now + (s->expires_ms - g->l->wall_ms) * TD_MS : g->l->now;
-	struct gw_instance *i = gw_instance_get(g, s->target);
 	if (!i) { /* its section has gone from the configuration */
 		s->state = GW_S_ENDED;
 		s->status = "Terminated";

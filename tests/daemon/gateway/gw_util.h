@@ -11,7 +11,7 @@
 #include "lib/wire.h"
 #include "tunneld/net/http_client.h"
 #include "tunneld/base/memory.h"
-#include "tunneld/gateway/gateway.h"
+#include "tunneld/gateway/internal.h"
 #include "tunneld/net/wslink.h"
 #include <fcntl.h>
 #include <setjmp.h>
@@ -34,6 +34,7 @@ struct gwt {
 	struct tnl_tls_ctx *tls; /* of the clients */
 	char dir[64], base[64], extra[1024];
 	int port, descriptors;
+	bool young; /* calls wait for instances, as after a start; else that time is over */
 };
 static struct gwt T;
 
@@ -65,7 +66,7 @@ static void turn(void)
 }
 
 /* A moment in which something must not happen. */
-static void turns_for(uint64_t ns)
+static inline void turns_for(uint64_t ns)
 {
 	td_loop_update(T.l);
 	for (uint64_t until = T.l->now + ns; T.l->now < until;)
@@ -109,6 +110,8 @@ static void gateway_start(void)
 	T.g = td_gateway_new(T.l, T.cfg, why, sizeof(why));
 	if (!T.g)
 		fail_msg("%s", why);
+	if (!T.young)
+		T.g->arrival.unknown_until = T.g->arrival.known_until = 0;
 	struct td_addr a;
 	assert_int_equal(td_gateway_addr(T.g, 0, &a), 0);
 	T.port = td_addr_port(&a);
@@ -482,7 +485,7 @@ static inline void session_done(struct ses *s)
 	end_reset(&s->agent);
 }
 
-static int send_msg(struct end *e, enum tnl_mtype t, uint32_t ptype, int64_t seq, const void *p, size_t n)
+static inline int send_msg(struct end *e, enum tnl_mtype t, uint32_t ptype, int64_t seq, const void *p, size_t n)
 {
 	uint8_t *out = malloc(TNL_MSG_HDR + n);
 	struct tnl_msg m = {.type = t,
