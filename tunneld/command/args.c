@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int td_usage(const struct td_command *cmd, const char *fmt, ...)
+int td_args_usage(const struct td_command *cmd, const char *fmt, ...)
 {
 	va_list ap;
 	fputs("tunneld: ", stderr);
@@ -41,7 +41,7 @@ static int set(const struct td_command *cmd, const struct td_arg *a, const char 
 	if (a->each)
 		return a->each(a->ctx, value) ? 0 : -1 - TD_EXIT_USAGE;
 	if (a->value && *a->value)
-		return -1 - td_usage(cmd, "option --%s is given twice", a->name);
+		return -1 - td_args_usage(cmd, "option --%s is given twice", a->name);
 	if (a->value)
 		*a->value = value;
 	else
@@ -55,7 +55,7 @@ static int letters(const struct td_command *cmd, char **word, const struct td_ar
 	for (const char *c = word[0] + 1; *c; c++) {
 		const struct td_arg *a = find_letter(args, n, *c);
 		if (!a)
-			return -1 - td_usage(cmd, "unknown option -%c", *c);
+			return -1 - td_args_usage(cmd, "unknown option -%c", *c);
 		if (!wants_value(a)) {
 			int r = set(cmd, a, NULL);
 			if (r)
@@ -64,7 +64,7 @@ static int letters(const struct td_command *cmd, char **word, const struct td_ar
 		}
 		const char *value = c[1] ? c + 1 : word[1];
 		if (!value)
-			return -1 - td_usage(cmd, "option -%c wants a value", *c);
+			return -1 - td_args_usage(cmd, "option -%c wants a value", *c);
 		int r = set(cmd, a, value);
 		return r ? r : !c[1];
 	}
@@ -77,11 +77,11 @@ static int long_option(const struct td_command *cmd, char **word, const struct t
 	size_t len = eq ? (size_t)(eq - name) : strlen(name);
 	const struct td_arg *a = find_long(args, n, name, len);
 	if (!a)
-		return -1 - td_usage(cmd, "unknown option --%.*s", (int)len, name);
+		return -1 - td_args_usage(cmd, "unknown option --%.*s", (int)len, name);
 	if (!wants_value(a) && eq)
-		return -1 - td_usage(cmd, "option --%s takes no value", a->name);
+		return -1 - td_args_usage(cmd, "option --%s takes no value", a->name);
 	if (wants_value(a) && !eq && !word[1])
-		return -1 - td_usage(cmd, "option --%s wants a value", a->name);
+		return -1 - td_args_usage(cmd, "option --%s wants a value", a->name);
 	int r = set(cmd, a, eq ? eq + 1 : word[1]);
 	return r ? r : wants_value(a) && !eq;
 }
@@ -116,7 +116,8 @@ int td_args(const struct td_command *cmd, int argc, char **argv, const struct td
 		i += r;
 	}
 	if (operands > max_operands)
-		return -1 - td_usage(cmd, "unexpected argument %s%s", argv[max_operands + 1],
+		return -1 -
+		       td_args_usage(cmd, "unexpected argument %s%s", argv[max_operands + 1],
 				     cmd->name[0] ? "" : "; a command stands before its options, a file behind -c");
 	return operands;
 }

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct td_command *const commands[] = {&td_cmd_agent,   &td_cmd_gateway, &td_cmd_local, &td_cmd_connect,
-						    &td_cmd_forward, &td_cmd_shell,   &td_cmd_status};
+static const struct td_command *const commands[] = {&td_command_agent,	 &td_command_gateway, &td_command_local,
+						    &td_command_connect, &td_command_forward, &td_command_shell,
+						    &td_command_status};
 
 static void print_help(void)
 {
@@ -51,10 +52,10 @@ int td_command_main(int argc, char **argv)
 			help ? print_help() : print_options();
 			return TD_EXIT_OK;
 		}
-		return td_cmd_forwarder.run(&td_cmd_forwarder, argc, argv);
+		return td_command_forwarder.run(&td_command_forwarder, argc, argv);
 	}
 	for (size_t i = 0; i < TNL_COUNT(commands); i++)
 		if (strcmp(commands[i]->name, argv[1]) == 0)
 			return commands[i]->run(commands[i], argc - 1, argv + 1);
-	return td_usage(&td_cmd_forwarder, "unknown command %s", argv[1]);
+	return td_args_usage(&td_command_forwarder, "unknown command %s", argv[1]);
 }

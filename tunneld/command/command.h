@@ -20,8 +20,8 @@ struct td_command {
 	const char *help;    /* all of tunneld NAME --help */
 	int (*run)(const struct td_command *cmd, int argc, char **argv); /* argv[0] is NAME; gives the exit code */
 };
-extern const struct td_command td_cmd_forwarder, td_cmd_agent, td_cmd_gateway, td_cmd_local, td_cmd_connect,
-    td_cmd_forward, td_cmd_shell, td_cmd_status;
+extern const struct td_command td_command_forwarder, td_command_agent, td_command_gateway, td_command_local,
+    td_command_connect, td_command_forward, td_command_shell, td_command_status;
 
 /* The command that argv names: a sub-command, the forwarder daemon without one, the plugin when the program is called
  * session-manager-plugin.  Gives the exit code; what it printed on stdout is not flushed. */
@@ -44,6 +44,6 @@ struct td_arg {
  * now (help was printed, or a mistake told on stderr). max_operands: how many there may be. */
 int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands);
 /* "tunneld: …" and a hint on stderr; gives TD_EXIT_USAGE. */
-int td_usage(const struct td_command *cmd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int td_args_usage(const struct td_command *cmd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 struct connect {
-	struct td_cli cli;
+	struct td_foreground fg;
 	uint16_t port;
 	int flags[2]; /* of stdin and stdout, as they were */
 };
@@ -27,10 +27,10 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	struct connect *k = ctx;
 	int err = 0;
 
-	struct td_pipe *p = td_pipe_fds(td_client_pump(k->cli.client), 0, 1, -1, k, &err);
+	struct td_pipe *p = td_pipe_fds(td_client_pump(k->fg.client), 0, 1, -1, k, &err);
 	if (!p) {
-		td_cli_say(&k->cli, "cannot open a stream: %s", tnl_err_text(err));
-		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+		td_foreground_say(&k->fg, "cannot open a stream: %s", tnl_err_text(err));
+		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 		return;
 	}
 	td_pipe_end_sink(p, k->flags[1]); /* or ssh would wait for ever for a server that hung up */
@@ -39,8 +39,8 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 static void on_failed(void *ctx, int err, const char *type, const char *why)
 {
 	struct connect *k = ctx;
-	td_cli_say(&k->cli, "%s: %s", k->cli.t->target, why);
-	td_cli_finish(&k->cli, td_cli_code(err, type));
+	td_foreground_say(&k->fg, "%s: %s", k->fg.t->target, why);
+	td_foreground_finish(&k->fg, td_foreground_code(err, type));
 }
 
 static void on_over(void *ctx, int err, const char *text)
@@ -48,17 +48,17 @@ static void on_over(void *ctx, int err, const char *text)
 	struct connect *k = ctx;
 	/* A single stream ends with its session: closed without a word means that the target hung up. */
 	if (err == TNL_ECLOSED && !text[0]) {
-		td_cli_finish(&k->cli, TD_EXIT_OK);
+		td_foreground_finish(&k->fg, TD_EXIT_OK);
 		return;
 	}
-	td_cli_say(&k->cli, "session lost: %s", text[0] ? text : tnl_err_text(err));
-	td_cli_finish(&k->cli, TD_EXIT_LOST);
+	td_foreground_say(&k->fg, "session lost: %s", text[0] ? text : tnl_err_text(err));
+	td_foreground_finish(&k->fg, TD_EXIT_LOST);
 }
 
 static void on_ended(void *ctx)
 {
 	struct connect *k = ctx;
-	td_cli_finish(&k->cli, TD_EXIT_OK);
+	td_foreground_finish(&k->fg, TD_EXIT_OK);
 }
 
 static bool reader_gone(void)
@@ -70,21 +70,20 @@ static bool reader_gone(void)
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct connect *k = ctx;
-	if (reason == UINT32_MAX &&
-	    tnl_session_state(td_pump_session(td_client_pump(k->cli.client))) == TNL_SS_CLOSED) {
+	if (reason == UINT32_MAX && tnl_session_state(td_pump_session(td_client_pump(k->fg.client))) == TNL_SS_CLOSED) {
 		return; /* over() comes next and knows why */
 	} else if (reason == UINT32_MAX) {
-		td_cli_finish(&k->cli, TD_EXIT_OK);
+		td_foreground_finish(&k->fg, TD_EXIT_OK);
 	} else if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED) {
-		td_cli_say(&k->cli, "%s: connection to port %u refused: %s", k->cli.t->target, k->port,
-			   tnl_reset_text(reason));
-		td_cli_finish(&k->cli, TD_EXIT_REFUSED);
+		td_foreground_say(&k->fg, "%s: connection to port %u refused: %s", k->fg.t->target, k->port,
+				  tnl_reset_text(reason));
+		td_foreground_finish(&k->fg, TD_EXIT_REFUSED);
 	} else if (reason == TNL_RESET_PEER && reader_gone()) {
-		td_cli_say(&k->cli, "nobody reads the output any more");
-		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+		td_foreground_say(&k->fg, "nobody reads the output any more");
+		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 	} else if (reason != TNL_RESET_SESSION) { /* over() has the reason of that one */
-		td_cli_say(&k->cli, "connection reset: %s", tnl_reset_text(reason));
-		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+		td_foreground_say(&k->fg, "connection reset: %s", tnl_reset_text(reason));
+		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 	}
 }
 
@@ -111,33 +110,33 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (n < 0)
 		return -1 - n;
 	if (n < 1)
-		return td_usage(cmd, "HOST is missing");
+		return td_args_usage(cmd, "HOST is missing");
 	long port = n > 1 ? strtol(argv[2], &end, 10) : 0;
 	if (n > 1 && (!*argv[2] || *end || port < 1 || port > 65535))
-		return td_usage(cmd, "port %s is not a number from 1 to 65535", argv[2]);
-	int r = td_cli_open(&k.cli, "connect", file, verbose);
+		return td_args_usage(cmd, "port %s is not a number from 1 to 65535", argv[2]);
+	int r = td_foreground_open(&k.fg, "connect", file, verbose);
 	if (r == 0)
-		r = td_cli_target(&k.cli, argv[1]);
+		r = td_foreground_target(&k.fg, argv[1]);
 	if (r != 0)
 		return r;
-	k.port = port ? (uint16_t)port : k.cli.t->port ? k.cli.t->port : 22;
+	k.port = port ? (uint16_t)port : k.fg.t->port ? k.fg.t->port : 22;
 	struct td_client_config cc = {.label = "command=connect", .port = k.port};
-	td_cli_settings(&k.cli, &cc);
-	cc.host = k.cli.t->host;
-	cc.document = k.cli.t->document ? k.cli.t->document : cc.host ? NULL : "AWS-StartSSHSession";
+	td_foreground_settings(&k.fg, &cc);
+	cc.host = k.fg.t->host;
+	cc.document = k.fg.t->document ? k.fg.t->document : cc.host ? NULL : "AWS-StartSSHSession";
 	cc.session.expected_type = "Port";
 	for (int fd = 0; fd < 2; fd++) {
 		k.flags[fd] = fcntl(fd, F_GETFL);
 		if (k.flags[fd] >= 0)
 			fcntl(fd, F_SETFL, k.flags[fd] | O_NONBLOCK);
 	}
-	k.cli.client = td_client_new(k.cli.loop, &cc, &client_cb, &k);
-	r = k.cli.client ? td_cli_run(&k.cli) : TD_EXIT_RUNTIME;
+	k.fg.client = td_client_new(k.fg.loop, &cc, &client_cb, &k);
+	r = k.fg.client ? td_foreground_run(&k.fg) : TD_EXIT_RUNTIME;
 	restore(&k);
 	return r;
 }
 
-const struct td_command td_cmd_connect = {
+const struct td_command td_command_connect = {
     "connect",
     "join stdin and stdout to a port of a target (for OpenSSH's ProxyCommand)",
     "usage: tunneld connect [-c FILE] [-v] HOST [PORT]\n"

@@ -6,7 +6,7 @@
 #include "tunneld/command/command.h"
 #include "tunneld/config/config.h"
 
-struct td_cli {
+struct td_foreground {
 	const char *command; /* "connect", for messages */
 	struct td_loop *loop;
 	struct td_config *cfg;		  /* the file, or an empty one */
@@ -19,7 +19,7 @@ struct td_cli {
 	ev_signal sig[4];
 	int code; /* exit code; -1 while running */
 	bool ended, told_api;
-	void (*on_signal)(struct td_cli *c, int signum); /* NULL: end with 0 */
+	void (*on_signal)(struct td_foreground *fg, int signum); /* NULL: end with 0 */
 	void *user;
 	void (*cleanup)(void *); /* before the loop is freed */
 	void *cleanup_arg;
@@ -27,21 +27,21 @@ struct td_cli {
 
 /* Loads the configuration (path NULL: $TUNNELD_CONFIG and the usual places, none is fine), sets the log
  * (warnings only unless the file or `verbose` says more) and makes the loop. 0 or an exit code (it was told why). */
-int td_cli_open(struct td_cli *c, const char *command, const char *path, bool verbose);
-/* NAME: a tunnel's or alias's name, or an id (i-…, mi-…, ecs:…). Fills c->t and c->aws. 0 or an exit code. */
-int td_cli_target(struct td_cli *c, const char *name);
-/* A section with every default for an id that stands in no file. Lives as long as c. */
-const struct td_tunnel_config *td_cli_defaults(struct td_cli *c, const char *id);
-/* Session settings of c->t. */
-void td_cli_settings(struct td_cli *c, struct td_client_config *cc);
-/* Runs the loop until td_cli_finish; gives the exit code. Frees everything. */
-int td_cli_run(struct td_cli *c);
+int td_foreground_open(struct td_foreground *fg, const char *command, const char *path, bool verbose);
+/* NAME: a tunnel's or alias's name, or an id (i-…, mi-…, ecs:…). Fills fg->t and fg->aws. 0 or an exit code. */
+int td_foreground_target(struct td_foreground *fg, const char *name);
+/* A section with every default for an id that stands in no file. Lives as long as fg. */
+const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, const char *id);
+/* Session settings of fg->t. */
+void td_foreground_settings(struct td_foreground *fg, struct td_client_config *cc);
+/* Runs the loop until td_foreground_finish; gives the exit code. Frees everything. */
+int td_foreground_run(struct td_foreground *fg);
 /* Ends the session (TerminateSession, at most 1.5 s) and then the loop. The first code stays. */
-void td_cli_stop(struct td_cli *c, int code); /* the loop at once */
-void td_cli_finish(struct td_cli *c, int code);
+void td_foreground_stop(struct td_foreground *fg, int code); /* the loop at once */
+void td_foreground_finish(struct td_foreground *fg, int code);
 /* Exit code for a failed start: credentials, target not connected, refused, runtime. */
-int td_cli_code(int err, const char *type);
+int td_foreground_code(int err, const char *type);
 /* "tunneld connect: …" on stderr, peers' control characters escaped. */
-void td_cli_say(const struct td_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void td_foreground_say(const struct td_foreground *fg, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

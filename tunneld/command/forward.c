@@ -11,7 +11,7 @@
 #define MAX_L 64
 
 struct forward {
-	struct td_cli cli;
+	struct td_foreground fg;
 	const char *spec[MAX_L];
 	int nspec;
 	bool draining;
@@ -92,18 +92,18 @@ static bool section(const char *spec, int i, const char *target, struct tnl_buf 
 static void drained(void *ctx)
 {
 	struct forward *k = ctx;
-	td_cli_finish(&k->cli, TD_EXIT_OK);
+	td_foreground_finish(&k->fg, TD_EXIT_OK);
 }
 
-static void on_signal(struct td_cli *c, int signum)
+static void on_signal(struct td_foreground *fg, int signum)
 {
-	struct forward *k = c->user;
+	struct forward *k = fg->user;
 	if (k->draining) { /* the second one */
-		td_cli_stop(c, TD_EXIT_OK);
+		td_foreground_stop(fg, TD_EXIT_OK);
 		return;
 	}
 	k->draining = true;
-	td_forwarder_drain(k->f, k->cli.cfg->fwd.drain_timeout_ns, drained, k);
+	td_forwarder_drain(k->f, k->fg.cfg->fwd.drain_timeout_ns, drained, k);
 }
 
 /* The tunnels of the command line, with everything else from the target's section or the file. */
@@ -114,8 +114,9 @@ static struct td_config *make_config(struct forward *k)
 
 	tnl_buf_init(&b, 256 * 1024);
 	for (int i = 0; i < k->nspec; i++) {
-		if (!section(k->spec[i], i, k->cli.t->target, &b)) {
-			td_cli_say(&k->cli, "-L %s: not [bind:]port:host:hostport, with numbers for ports", k->spec[i]);
+		if (!section(k->spec[i], i, k->fg.t->target, &b)) {
+			td_foreground_say(&k->fg, "-L %s: not [bind:]port:host:hostport, with numbers for ports",
+					  k->spec[i]);
 			tnl_buf_fini(&b);
 			return NULL;
 		}
@@ -143,36 +144,36 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (n < 0)
 		return -1 - n;
 	if (n < 1)
-		return td_usage(cmd, "TARGET is missing");
+		return td_args_usage(cmd, "TARGET is missing");
 	if (!k.nspec)
-		return td_usage(cmd, "-L is missing");
-	int r = td_cli_open(&k.cli, "forward", file, verbose);
+		return td_args_usage(cmd, "-L is missing");
+	int r = td_foreground_open(&k.fg, "forward", file, verbose);
 	if (r == 0)
-		r = td_cli_target(&k.cli, argv[1]);
+		r = td_foreground_target(&k.fg, argv[1]);
 	if (r != 0)
 		return r;
 	struct td_config *made = make_config(&k);
 	if (!made)
 		return TD_EXIT_USAGE;
-	const struct td_aws_config *aws = k.cli.made ? &k.cli.cfg->aws : &k.cli.t->aws;
+	const struct td_aws_config *aws = k.fg.made ? &k.fg.cfg->aws : &k.fg.t->aws;
 	for (int i = 0; i < made->fwd.ntunnels; i++)
 		td_aws_config_inherit(&made->fwd.tunnels[i].aws, aws);
-	td_log_setup(verbose ? TNL_LOG_DEBUG : TNL_LOG_INFO, k.cli.cfg->log_format);
-	k.f = td_forwarder_new(k.cli.loop, made, why, sizeof(why));
+	td_log_setup(verbose ? TNL_LOG_DEBUG : TNL_LOG_INFO, k.fg.cfg->log_format);
+	k.f = td_forwarder_new(k.fg.loop, made, why, sizeof(why));
 	if (!k.f) {
-		td_cli_say(&k.cli, "%s", why);
+		td_foreground_say(&k.fg, "%s", why);
 		return TD_EXIT_RUNTIME;
 	}
-	k.cli.user = &k;
-	k.cli.on_signal = on_signal;
-	k.cli.cleanup = (void (*)(void *))td_forwarder_free;
-	k.cli.cleanup_arg = k.f;
-	r = td_cli_run(&k.cli);
+	k.fg.user = &k;
+	k.fg.on_signal = on_signal;
+	k.fg.cleanup = (void (*)(void *))td_forwarder_free;
+	k.fg.cleanup_arg = k.f;
+	r = td_foreground_run(&k.fg);
 	td_config_free(made);
 	return r;
 }
 
-const struct td_command td_cmd_forward = {
+const struct td_command td_command_forward = {
     "forward",
     "tunnels from the command line, spelled as for ssh -L",
     "usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] TARGET\n"

@@ -452,14 +452,14 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 	if (n < 0)
 		return -1 - n;
 	if (o.target && !split_target(&o))
-		return td_usage(cmd, "--target %s: wants HOST:PORT", o.target);
+		return td_args_usage(cmd, "--target %s: wants HOST:PORT", o.target);
 	if (o.listen && !o.target)
-		return td_usage(cmd, "--listen wants --target HOST:PORT");
+		return td_args_usage(cmd, "--listen wants --target HOST:PORT");
 	if (o.target && o.file)
-		return td_usage(cmd, "--target and -c exclude each other");
+		return td_args_usage(cmd, "--target and -c exclude each other");
 	if (o.level && strcmp(o.level, "error") != 0 && strcmp(o.level, "warn") != 0 && strcmp(o.level, "info") != 0 &&
 	    strcmp(o.level, "debug") != 0)
-		return td_usage(cmd, "--log-level %s: wants error, warn, info or debug", o.level);
+		return td_args_usage(cmd, "--log-level %s: wants error, warn, info or debug", o.level);
 	td_daemon_setup();
 	/* Read before anything else, so that a mistake in the file costs nothing; the state directory may stand in it.
 	 */
@@ -482,7 +482,7 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 	return code;
 }
 
-const struct td_command td_cmd_local = {
+const struct td_command td_command_local = {
     "local", "all three roles in one process, nothing to configure",
     "usage: tunneld local [--target HOST:PORT [--listen ADDRESS:PORT]] [-c FILE]\n"
     "\n"

@@ -27,7 +27,7 @@
 #define MAX_WAITING 128
 
 struct plugin {
-	struct td_cli cli;
+	struct td_foreground fg;
 	struct tnl_json *properties;
 	struct td_listener *listeners[2];
 	int nlisteners;
@@ -51,7 +51,7 @@ static __attribute__((format(printf, 1, 2))) void line(const char *fmt, ...)
 
 static const char *session_id(struct plugin *k)
 {
-	return td_client_session_id(k->cli.client);
+	return td_client_session_id(k->fg.client);
 }
 
 /* Peers' text, without what would drive a terminal. */
@@ -60,7 +60,7 @@ static void say_output(struct plugin *k, const char *text)
 	struct tnl_buf b;
 	if (k->quiet) {
 		if (text[0])
-			td_cli_say(&k->cli, "%s", text);
+			td_foreground_say(&k->fg, "%s", text);
 		return;
 	}
 	if (!text[0]) {
@@ -80,7 +80,7 @@ static void serve_waiting(struct plugin *k)
 {
 	while (k->nwaiting > 0) {
 		int err = 0;
-		if (!td_pipe_client(td_client_pump(k->cli.client), k->waiting[0], k, &err)) {
+		if (!td_pipe_client(td_client_pump(k->fg.client), k->waiting[0], k, &err)) {
 			if (err == TNL_EBUSY)
 				return;
 			td_fd_rst_close(k->waiting[0]);
@@ -111,10 +111,10 @@ static int listen_on(struct plugin *k, const char *text, bool must)
 	const char *fault;
 
 	if (td_addr_parse(text, &a, 1, &fault) < 1) {
-		td_cli_say(&k->cli, "cannot listen on %s: %s", text, fault);
+		td_foreground_say(&k->fg, "cannot listen on %s: %s", text, fault);
 		return -1;
 	}
-	struct td_listener *l = td_listen(k->cli.loop, &a, on_accept, k, why, sizeof(why));
+	struct td_listener *l = td_listen(k->fg.loop, &a, on_accept, k, why, sizeof(why));
 	if (!l) {
 		if (must)
 			line("Cannot perform start session: %s\n", why);
@@ -135,14 +135,14 @@ static void start_port(struct plugin *k)
 	if (kind && strcmp(kind, "unix") == 0) {
 		snprintf(text, sizeof(text), "unix:%s", path ? path : "");
 		if (listen_on(k, text, true) < 0) {
-			td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+			td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 			return;
 		}
 		printf("Unix socket %s opened for sessionId %s.\n", path, session_id(k));
 	} else {
 		snprintf(text, sizeof(text), "127.0.0.1:%s", port && *port ? port : "0");
 		if (listen_on(k, text, true) < 0) {
-			td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+			td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 			return;
 		}
 		td_listener_addr(k->listeners[0], &a);
@@ -159,27 +159,27 @@ static void start_port(struct plugin *k)
 static void send_size(struct plugin *k)
 {
 	unsigned cols, rows;
-	struct td_pump *p = td_client_pump(k->cli.client);
+	struct td_pump *p = td_client_pump(k->fg.client);
 	td_term_size(STDIN_FILENO, &cols, &rows);
-	tnl_session_send_size(td_pump_session(p), cols, rows, k->cli.loop->now);
+	tnl_session_send_size(td_pump_session(p), cols, rows, k->fg.loop->now);
 	td_pump_kick(p);
 }
 
 static void on_winch(EV_P_ ev_signal *w, int revents)
 {
 	struct plugin *k = w->data;
-	if (k->piped && k->cli.code < 0)
+	if (k->piped && k->fg.code < 0)
 		send_size(k);
 }
 
 static void start_stdio(struct plugin *k, bool terminal)
 {
 	int err = 0;
-	struct td_pipe *p = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO,
+	struct td_pipe *p = td_pipe_fds(td_client_pump(k->fg.client), STDIN_FILENO, STDOUT_FILENO,
 					terminal ? STDERR_FILENO : -1, k, &err);
 	if (!p) {
-		td_cli_say(&k->cli, "cannot open the stream: %s", tnl_err_text(err));
-		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+		td_foreground_say(&k->fg, "cannot open the stream: %s", tnl_err_text(err));
+		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 		return;
 	}
 	k->stdio = true;
@@ -192,7 +192,7 @@ static void start_stdio(struct plugin *k, bool terminal)
 		td_pipe_at_eof(p, "\x04");
 	ev_signal_init(&k->winch, on_winch, SIGWINCH);
 	k->winch.data = k;
-	ev_signal_start(k->cli.loop->ev, &k->winch);
+	ev_signal_start(k->fg.loop->ev, &k->winch);
 	send_size(k);
 }
 
@@ -224,7 +224,7 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	case TNL_MODE_COMMAND: {
 		int err = 0;
 		k->command = true;
-		k->stdio = td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k,
+		k->stdio = td_pipe_fds(td_client_pump(k->fg.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k,
 				       &err) != NULL;
 		break;
 	}
@@ -242,7 +242,7 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 	tnl_escape(&b, why, strlen(why), false);
 	line("Cannot perform start session: %s\n", tnl_buf_str(&b));
 	tnl_buf_fini(&b);
-	td_cli_finish(&k->cli, td_cli_code(err, type));
+	td_foreground_finish(&k->fg, td_foreground_code(err, type));
 }
 
 static void on_over(void *ctx, int err, const char *text)
@@ -251,26 +251,26 @@ static void on_over(void *ctx, int err, const char *text)
 	td_term_restore();
 	if (err == TNL_ECLOSED && strstr(text, "timed out")) {
 		line("Session: %s timed out.\n", session_id(k));
-		td_cli_finish(&k->cli, TD_EXIT_LOST);
+		td_foreground_finish(&k->fg, TD_EXIT_LOST);
 	} else if (err == TNL_ECLOSED) {
 		say_output(k, text);
-		td_cli_finish(&k->cli, TD_EXIT_OK);
+		td_foreground_finish(&k->fg, TD_EXIT_OK);
 	} else {
-		td_cli_say(&k->cli, "session lost: %s", text[0] ? text : tnl_err_text(err));
-		td_cli_finish(&k->cli, TD_EXIT_LOST);
+		td_foreground_say(&k->fg, "session lost: %s", text[0] ? text : tnl_err_text(err));
+		td_foreground_finish(&k->fg, TD_EXIT_LOST);
 	}
 }
 
 static void on_ended(void *ctx)
 {
 	struct plugin *k = ctx;
-	td_cli_finish(&k->cli, TD_EXIT_OK);
+	td_foreground_finish(&k->fg, TD_EXIT_OK);
 }
 
 /* Stock agents say it with a flag, ours by resetting the stream; of both only one line comes out. */
 static void connect_failed(struct plugin *k)
 {
-	uint64_t now = k->cli.loop->now;
+	uint64_t now = k->fg.loop->now;
 	if (!k->quiet && (!k->failure_told || now - k->failure_told > 100 * TD_MS))
 		line("\nConnection to destination port failed, check SSM Agent logs.\n");
 	k->failure_told = now;
@@ -285,14 +285,14 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 		k->piped = false;
 		/* over() tells of the end of a session; a single stream can end without it. */
 		bool over =
-		    !k->quiet || tnl_session_state(td_pump_session(td_client_pump(k->cli.client))) == TNL_SS_CLOSED;
+		    !k->quiet || tnl_session_state(td_pump_session(td_client_pump(k->fg.client))) == TNL_SS_CLOSED;
 		if (k->quiet && reason != UINT32_MAX && reason != TNL_RESET_SESSION) {
-			td_cli_say(&k->cli, "connection reset: %s", tnl_reset_text(reason));
-			td_cli_finish(&k->cli, reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED
-						   ? TD_EXIT_REFUSED
-						   : TD_EXIT_RUNTIME);
+			td_foreground_say(&k->fg, "connection reset: %s", tnl_reset_text(reason));
+			td_foreground_finish(&k->fg, reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED
+							 ? TD_EXIT_REFUSED
+							 : TD_EXIT_RUNTIME);
 		} else if (reason != TNL_RESET_SESSION && !(reason == UINT32_MAX && over)) {
-			td_cli_finish(&k->cli, TD_EXIT_OK);
+			td_foreground_finish(&k->fg, TD_EXIT_OK);
 		}
 	} else if (k->nwaiting > 0) {
 		serve_waiting(k);
@@ -323,16 +323,16 @@ static const struct td_client_cb client_cb = {
     .exit_code = on_exit_code,
 };
 
-static void on_signal(struct td_cli *c, int signum)
+static void on_signal(struct td_foreground *fg, int signum)
 {
-	struct plugin *k = c->user;
+	struct plugin *k = fg->user;
 	td_term_restore();
 	if (!k->quiet) {
 		line("Terminate signal received, exiting.\n");
 		if (session_id(k))
 			line("\n\nExiting session with sessionId: %s.\n\n", session_id(k));
 	}
-	td_cli_finish(c, TD_EXIT_OK);
+	td_foreground_finish(fg, TD_EXIT_OK);
 }
 
 static void cleanup(void *arg)
@@ -375,7 +375,7 @@ static char *target_of(const char *parameters)
 /* Settings of an alias on the command line's region, profile and endpoint. */
 static int open_aws(struct plugin *k, int argc, char **argv)
 {
-	struct td_aws_config a = k->cli.cfg->aws;
+	struct td_aws_config a = k->fg.cfg->aws;
 	char why[400];
 
 	if (argv[2][0])
@@ -384,8 +384,8 @@ static int open_aws(struct plugin *k, int argc, char **argv)
 		a.profile = argv[4];
 	if (argc > 6 && argv[6][0])
 		a.ssm_endpoint = argv[6];
-	k->cli.aws = td_aws_new(k->cli.loop, &a, why, sizeof(why));
-	if (!k->cli.aws) {
+	k->fg.aws = td_aws_new(k->fg.loop, &a, why, sizeof(why));
+	if (!k->fg.aws) {
 		line("Cannot perform start session: %s\n", why);
 		return TD_EXIT_USAGE;
 	}
@@ -419,27 +419,27 @@ int td_plugin_main(int argc, char **argv)
 		td_session_grant_fini(&grant);
 		return TD_EXIT_USAGE;
 	}
-	int r = td_cli_open(&k.cli, "session-manager-plugin", NULL, getenv("TUNNELD_VERBOSE") != NULL);
+	int r = td_foreground_open(&k.fg, "session-manager-plugin", NULL, getenv("TUNNELD_VERBOSE") != NULL);
 	if (r == 0)
 		r = open_aws(&k, argc, argv);
 	if (r != 0)
 		return r;
 	char *target = argc > 5 ? target_of(argv[5]) : NULL;
-	k.cli.t = td_cli_defaults(&k.cli, target ? target : "i-0");
-	if (!k.cli.t)
+	k.fg.t = td_foreground_defaults(&k.fg, target ? target : "i-0");
+	if (!k.fg.t)
 		return TD_EXIT_USAGE;
 	line("\nStarting session with SessionId: %s\n", grant.session_id);
 	struct td_client_config cc = {.label = "command=session-manager-plugin", .grant = &grant};
-	td_cli_settings(&k.cli, &cc);
+	td_foreground_settings(&k.fg, &cc);
 	cc.target = target;
-	k.cli.client = td_client_new(k.cli.loop, &cc, &client_cb, &k);
+	k.fg.client = td_client_new(k.fg.loop, &cc, &client_cb, &k);
 	td_session_grant_fini(&grant);
 	tnl_free(target);
-	k.cli.user = &k;
-	k.cli.on_signal = on_signal;
-	k.cli.cleanup = cleanup;
-	k.cli.cleanup_arg = &k;
-	r = k.cli.client ? td_cli_run(&k.cli) : TD_EXIT_RUNTIME;
+	k.fg.user = &k;
+	k.fg.on_signal = on_signal;
+	k.fg.cleanup = cleanup;
+	k.fg.cleanup_arg = &k;
+	r = k.fg.client ? td_foreground_run(&k.fg) : TD_EXIT_RUNTIME;
 	td_term_restore();
 	return r;
 }

@@ -131,7 +131,7 @@ static int run_role(const struct td_command *cmd, int argc, char **argv, const s
 		return -1 - n;
 	char *path = td_config_find(file);
 	if (!path)
-		return td_usage(
+		return td_args_usage(
 		    cmd, "there is no configuration: name one with -c FILE, or make ~/.config/tunneld/tunneld.ini");
 	td_daemon_setup();
 	struct role_command r = {row, bit, path};
@@ -156,8 +156,8 @@ static int run_gateway(const struct td_command *cmd, int argc, char **argv)
 }
 
 /* Its help has the list of commands: command.c prints it. */
-const struct td_command td_cmd_forwarder = {"", "the forwarder daemon", "", run_forwarder};
-const struct td_command td_cmd_agent = {
+const struct td_command td_command_forwarder = {"", "the forwarder daemon", "", run_forwarder};
+const struct td_command td_command_agent = {
     "agent", "the target's side: waits for sessions, dials services",
     "usage: tunneld agent [-c FILE] [-t]\n"
     "\n"
@@ -165,7 +165,7 @@ const struct td_command td_cmd_agent = {
     "[agent] allows. Runs in the foreground, logs on stderr.\n"
     "\n" TD_ROLES_HELP_OPTIONS TD_ROLES_HELP_RUNNING,
     run_agent};
-const struct td_command td_cmd_gateway = {
+const struct td_command td_command_gateway = {
     "gateway", "the control API and the relay between forwarders and agents",
     "usage: tunneld gateway [-c FILE] [-t]\n"
     "\n"

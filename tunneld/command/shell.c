@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 struct shell {
-	struct td_cli cli;
+	struct td_foreground fg;
 	ev_signal winch;
 	bool tty, piped;
 	int remote_code; /* -1: none came */
@@ -19,16 +19,16 @@ struct shell {
 static void send_size(struct shell *k)
 {
 	unsigned cols, rows;
-	struct td_pump *p = td_client_pump(k->cli.client);
+	struct td_pump *p = td_client_pump(k->fg.client);
 	td_term_size(STDIN_FILENO, &cols, &rows);
-	tnl_session_send_size(td_pump_session(p), cols, rows, k->cli.loop->now);
+	tnl_session_send_size(td_pump_session(p), cols, rows, k->fg.loop->now);
 	td_pump_kick(p);
 }
 
 static void on_winch(EV_P_ ev_signal *w, int revents)
 {
 	struct shell *k = w->data;
-	if (k->piped && k->cli.code < 0)
+	if (k->piped && k->fg.code < 0)
 		send_size(k);
 }
 
@@ -37,11 +37,11 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	struct shell *k = ctx;
 	int err = 0;
 	struct td_pipe *p =
-	    td_pipe_fds(td_client_pump(k->cli.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err);
+	    td_pipe_fds(td_client_pump(k->fg.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err);
 
 	if (!p) {
-		td_cli_say(&k->cli, "cannot open the terminal stream: %s", tnl_err_text(err));
-		td_cli_finish(&k->cli, TD_EXIT_RUNTIME);
+		td_foreground_say(&k->fg, "cannot open the terminal stream: %s", tnl_err_text(err));
+		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 		return;
 	}
 	k->piped = true;
@@ -69,8 +69,8 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 {
 	struct shell *k = ctx;
 	td_term_restore();
-	td_cli_say(&k->cli, "%s: %s", k->cli.t->target, why);
-	td_cli_finish(&k->cli, td_cli_code(err, type));
+	td_foreground_say(&k->fg, "%s: %s", k->fg.t->target, why);
+	td_foreground_finish(&k->fg, td_foreground_code(err, type));
 }
 
 static void on_over(void *ctx, int err, const char *text)
@@ -79,19 +79,19 @@ static void on_over(void *ctx, int err, const char *text)
 	td_term_restore();
 	if (err == TNL_ECLOSED) { /* the shell or the command has ended, or the gateway says why not */
 		if (text[0])
-			td_cli_say(&k->cli, "%s", text);
+			td_foreground_say(&k->fg, "%s", text);
 		/* A reason without an exit code: somebody or something else ended it. */
-		td_cli_finish(&k->cli, text[0] && k->remote_code < 0 ? TD_EXIT_LOST : outcome(k));
+		td_foreground_finish(&k->fg, text[0] && k->remote_code < 0 ? TD_EXIT_LOST : outcome(k));
 		return;
 	}
-	td_cli_say(&k->cli, "session lost: %s", text[0] ? text : tnl_err_text(err));
-	td_cli_finish(&k->cli, TD_EXIT_LOST);
+	td_foreground_say(&k->fg, "session lost: %s", text[0] ? text : tnl_err_text(err));
+	td_foreground_finish(&k->fg, TD_EXIT_LOST);
 }
 
 static void on_ended(void *ctx)
 {
 	struct shell *k = ctx;
-	td_cli_finish(&k->cli, outcome(k));
+	td_foreground_finish(&k->fg, outcome(k));
 }
 
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
@@ -101,7 +101,7 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 	/* All output is there: the exit code may still come, then the session ends.  over() also has the
 	 * reason of a session that broke. */
 	if (reason != TNL_RESET_SESSION && reason != UINT32_MAX)
-		td_cli_finish(&k->cli, outcome(k));
+		td_foreground_finish(&k->fg, outcome(k));
 }
 
 static const struct td_client_cb client_cb = {
@@ -114,9 +114,9 @@ static const struct td_client_cb client_cb = {
 };
 
 /* A command that was cut short did not succeed: what a shell says of one that a signal ended. */
-static void on_signal(struct td_cli *c, int signum)
+static void on_signal(struct td_foreground *fg, int signum)
 {
-	td_cli_finish(c, 128 + signum);
+	td_foreground_finish(fg, 128 + signum);
 }
 
 /* The words of the command as one line, as ssh does it. */
@@ -150,10 +150,10 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (n < 0)
 		return -1 - n;
 	if (n < 1)
-		return td_usage(cmd, "TARGET is missing");
-	int r = td_cli_open(&k.cli, "shell", file, verbose);
+		return td_args_usage(cmd, "TARGET is missing");
+	int r = td_foreground_open(&k.fg, "shell", file, verbose);
 	if (r == 0)
-		r = td_cli_target(&k.cli, argv[1]);
+		r = td_foreground_target(&k.fg, argv[1]);
 	if (r != 0)
 		return r;
 	k.remote_code = -1;
@@ -161,28 +161,28 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	char *line = n > 1 ? join(argv + 2, n - 1) : NULL;
 	const char *command[] = {line, NULL};
 	struct td_client_config cc = {.label = "command=shell"};
-	td_cli_settings(&k.cli, &cc);
+	td_foreground_settings(&k.fg, &cc);
 	cc.document = document	       ? document
 		      : !line	       ? NULL
 		      : k.tty || force ? "AWS-StartInteractiveCommand"
 				       : "AWS-StartNonInteractiveCommand";
 	cc.command = line ? command : NULL;
 	if (line)
-		k.cli.on_signal = on_signal;
-	k.cli.client = td_client_new(k.cli.loop, &cc, &client_cb, &k);
+		k.fg.on_signal = on_signal;
+	k.fg.client = td_client_new(k.fg.loop, &cc, &client_cb, &k);
 	tnl_free(line);
-	if (!k.cli.client)
+	if (!k.fg.client)
 		return TD_EXIT_RUNTIME;
 	ev_signal_init(&k.winch, on_winch, SIGWINCH);
 	k.winch.data = &k;
-	ev_signal_start(k.cli.loop->ev, &k.winch);
-	ev_unref(k.cli.loop->ev);
-	r = td_cli_run(&k.cli);
+	ev_signal_start(k.fg.loop->ev, &k.winch);
+	ev_unref(k.fg.loop->ev);
+	r = td_foreground_run(&k.fg);
 	td_term_restore();
 	return r;
 }
 
-const struct td_command td_cmd_shell = {
+const struct td_command td_command_shell = {
     "shell",
     "a terminal, or a command, on a target",
     "usage: tunneld shell [-c FILE] [-v] [-t] [--document NAME] TARGET [-- COMMAND…]\n"

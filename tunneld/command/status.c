@@ -177,7 +177,7 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 		if (strcmp(argv[1], roles[i]) == 0)
 			a.role = roles[i];
 	if (n && !a.role)
-		return td_usage(cmd, "%s is no role; there are forwarder, agent, gateway and local", argv[1]);
+		return td_args_usage(cmd, "%s is no role; there are forwarder, agent, gateway and local", argv[1]);
 	char *path = td_config_find(file);
 	int code = find_roots(path, roots);
 	if (!code && a.json)
@@ -201,7 +201,7 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 	return code;
 }
 
-const struct td_command td_cmd_status = {
+const struct td_command td_command_status = {
     "status", "what the running daemons of this user are doing",
     "usage: tunneld status [-c FILE] [--json] [forwarder|agent|gateway|local]\n"
     "\n"
