@@ -215,7 +215,7 @@ static struct td_config *overlay(struct local *o, struct td_config *file, FILE *
 	for (int i = 0; i < file->fwd.ntunnels; i++) {
 		struct td_tunnel_config *t = &file->fwd.tunnels[i];
 		set_text(&t->target, LOCAL_INSTANCE);
-		td_aws_config_replace(&t->aws, &c->aws);
+		td_aws_config_copy(&t->aws, &c->aws);
 	}
 	struct td_agent_config mine = c->agent; /* swapped: each configuration frees what it then holds */
 	c->agent = file->agent;

@@ -150,14 +150,18 @@ struct td_config *td_config_ref(const struct td_config *c); /* one more holder; 
 void td_config_free(struct td_config *c);
 /* -c, $TUNNELD_CONFIG, ~/.config/…, /etc/…; heap string (tnl_free) or NULL when none exists. */
 char *td_config_find(const char *arg);
-/* Fills what a left open from another block, as a [tunnel] does from [aws]; strings are copied. */
-void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from);
-bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b); /* for reload */
+/* Would a reload change this tunnel? */
+bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b);
 
-/* dst becomes a copy of src; what it held is freed. */
-void td_aws_config_replace(struct td_aws_config *dst, const struct td_aws_config *src);
-/* Everything but names of files and lines equal: does a reload change anything? */
-bool td_config_same(const struct td_config *a, const struct td_config *b);
+/* Fills what `a` left open from another block, as a [tunnel] does from [aws]; strings are copied.  Credentials, and the
+ * certificate with its key, go as a whole. */
+void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from);
+/* `a` (a block, or zeroed) becomes a copy; what it held is freed. */
+void td_aws_config_copy(struct td_aws_config *a, const struct td_aws_config *from);
+void td_aws_config_clear(struct td_aws_config *a); /* frees and wipes; as if nothing had been set */
+bool td_aws_config_same(const struct td_aws_config *a, const struct td_aws_config *b);
+/* The i-th of the files that the block names; NULL: no more. */
+const char *td_aws_config_file(const struct td_aws_config *a, int i);
 
 /* The option table, for listings and tests: i from 0 until false. */
 struct td_option {
@@ -165,8 +169,5 @@ struct td_option {
 	const char *key, *type, *dflt, *help; /* dflt: "" none, "required" */
 };
 bool td_option_at(int i, struct td_option *out);
-
-int td_parse_duration(const char *s, uint64_t *ns); /* 10s, 150ms, 2m, 1h, 1h30m; unit wanted, but 0 may stand alone */
-int td_parse_size(const char *s, uint64_t *bytes);  /* 16M, 64K, 1G, 1024 */
 
 #endif

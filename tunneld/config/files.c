@@ -36,26 +36,23 @@ struct pem {
 	const char *path;
 };
 
-static void take_file(struct td_cfg_parse *p, const struct td_sec_rec *s, const char *key, struct pem *out)
+static void take_file(struct td_cfg_parse *p, const struct td_section_read *s, const char *key, struct pem *out)
 {
-	const struct td_opt *o = NULL;
-	for (int i = 0; i < td_nopts && !o; i++)
-		if (td_opt_in(&td_opts[i], s->kind) && strcmp(td_opts[i].key, key) == 0 && s->key_line[i])
-			o = &td_opts[i];
-	*out = (struct pem){0};
-	if (!o)
-		return;
-	const char *base = td_sec_base(p->c, s->kind, s->index, o->flags & TD_F_AWS), *why;
+	const struct td_opt *o = td_opt_find(s->kind, key);
+	const char *why;
 	struct stat st;
-	out->path = *(char *const *)(base + o->off);
-	out->line = td_sec_line(s, key);
+	*out = (struct pem){.line = td_opt_line(s, key)};
+	if (!out->line)
+		return;
+	char *base = td_opt_base(o, td_section_place(p->c, s->kind, s->index));
+	out->path = *(char **)(void *)(base + o->off);
 	if (!out->path)
 		return;
 	out->text = td_cfg_slurp(out->path, &out->len, &st, &why);
 	if (!out->text) {
 		(p->files_are_errors ? td_cfg_error : td_cfg_warn)(p, out->line, "%s: cannot read %s: %s", key,
 								   out->path, why);
-	} else if (o->type == TD_T_KEYFILE && td_cfg_others_can_read(&st)) {
+	} else if (o->type->is_private && td_cfg_others_can_read(&st)) {
 		td_cfg_error(p, out->line, "%s: others can read %s (mode %04o); do: chmod 600 %s", key, out->path,
 			     (unsigned)(st.st_mode & 07777), out->path);
 	}
@@ -83,7 +80,7 @@ static void try_tls(struct td_cfg_parse *p, struct tnl_tls_config *t, const stru
 	tnl_tls_ctx_free(ctx);
 }
 
-static void check_aws_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
+static void check_aws_files(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	struct pem ca, cert, key;
 	take_file(p, s, "ca_file", &ca);
@@ -107,7 +104,7 @@ static void check_aws_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
 	drop_file(&key);
 }
 
-static void check_gateway_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
+static void check_gateway_files(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	struct pem cert, key, ca, kms;
 	take_file(p, s, "certificate", &cert);
@@ -132,20 +129,20 @@ static void check_gateway_files(struct td_cfg_parse *p, const struct td_sec_rec 
 }
 
 /* A warning only: the user may be made later, and ports work without. */
-static void check_shell_user(struct td_cfg_parse *p, const struct td_sec_rec *s)
+static void check_shell_user(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	const struct td_agent_config *a = &p->c->agent;
 	if (a->shell && a->shell_user && !getpwnam(a->shell_user))
-		td_cfg_warn(p, td_sec_line(s, "shell_user"), "shell_user: there is no user %s on this machine",
+		td_cfg_warn(p, td_opt_line(s, "shell_user"), "shell_user: there is no user %s on this machine",
 			    a->shell_user);
 }
 
-void td_cfg_check_files(struct td_cfg_parse *p, const struct td_sec_rec *s)
+void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s)
 {
-	if (s->kind == TD_SEC_GATEWAY)
+	if (s->kind == TD_SECTION_GATEWAY)
 		check_gateway_files(p, s);
 	else if (TD_IN_AWS_KEYS >> s->kind & 1)
 		check_aws_files(p, s);
-	if (s->kind == TD_SEC_AGENT)
+	if (s->kind == TD_SECTION_AGENT)
 		check_shell_user(p, s);
 }

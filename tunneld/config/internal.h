@@ -1,44 +1,67 @@
-/* Between the config_*.c files only. */
+/* Private to tunneld/config.  From below: notes (mistakes, memory) and section (where the values lie); number, text,
+ * rules; value (what a type can do); options (the keys); life; read, files, check; config on top. */
 #ifndef TD_CONFIG_INTERNAL_H
 #define TD_CONFIG_INTERNAL_H
 #include "tunneld/config/config.h"
 #include <stddef.h>
 
+/* --- sections ------------------------------------------------------------------ */
+
 enum td_section {
-	TD_SEC_TUNNELD,
-	TD_SEC_AWS,
-	TD_SEC_TUNNEL,
-	TD_SEC_ALIAS,
-	TD_SEC_AGENT,
-	TD_SEC_GATEWAY,
-	TD_SEC_USER,
-	TD_SEC_INSTANCE,
-	TD_SEC_COUNT
+	TD_SECTION_TUNNELD,
+	TD_SECTION_AWS,
+	TD_SECTION_TUNNEL,
+	TD_SECTION_ALIAS,
+	TD_SECTION_AGENT,
+	TD_SECTION_GATEWAY,
+	TD_SECTION_USER,
+	TD_SECTION_INSTANCE,
+	TD_SECTION_COUNT
 };
-#define TD_IN(sec) (1u << TD_SEC_##sec)
+#define TD_IN(section) (1u << TD_SECTION_##section)
+/* Sections whose objects hold a struct td_aws_config. */
 #define TD_IN_AWS_KEYS (TD_IN(AWS) | TD_IN(TUNNEL) | TD_IN(ALIAS) | TD_IN(AGENT))
 
+/* Where the values of a kind of section lie.  Of a named one there may be several: an array that grows in struct
+ * td_config, the name and the line in each of its objects. */
 struct td_section_kind {
-	const char *word;
+	const char *word, *shown; /* "tunnel", "tunnel NAME" */
 	bool named;
-	const char *help;
+	size_t off;	    /* in struct td_config: the object, or the pointer to the array */
+	size_t count, size; /* named: how many there are (an int in struct td_config), and of how many bytes */
+	size_t name, line;  /* named: in the object */
+	size_t aws;	    /* in the object, when the section is in TD_IN_AWS_KEYS */
+	size_t has;	    /* bool in struct td_config: "there is one"; 0: nobody asks */
 };
-extern const struct td_section_kind td_sections[TD_SEC_COUNT];
+extern const struct td_section_kind td_sections[TD_SECTION_COUNT];
+
+/* One object of a section. */
+struct td_place {
+	void *own;
+	struct td_aws_config *aws; /* in it; NULL: it has none */
+};
+int td_section_count(const struct td_config *c, enum td_section kind); /* 1 when it is not a named one */
+struct td_place td_section_place(struct td_config *c, enum td_section kind, int index);
+char **td_section_name(struct td_config *c, enum td_section kind, int index);		   /* NULL: not a named one */
+int td_section_add(struct td_config *c, enum td_section kind, const char *name, int line); /* gives its index */
+void td_section_drop(struct td_config *c, enum td_section kind); /* names and array; the values are cleared */
+
+/* --- options and their types ------------------------------------------------------ */
 
 enum td_opt_type {
-	TD_T_TEXT,    /* char *: one line of text */
-	TD_T_ID,      /* char *: no white space */
-	TD_T_KEYID,   /* char *: no white space, slash or comma: it stands in a credential scope */
-	TD_T_REGION,  /* char *: letters, digits, - */
-	TD_T_TARGET,  /* char *: i-…, mi-…, ecs:… */
-	TD_T_PATH,    /* char *: made absolute */
-	TD_T_FILE,    /* the same; must be readable */
-	TD_T_KEYFILE, /* the same; and must be private */
-	TD_T_STORE,   /* char *: sqlite:PATH */
-	TD_T_URL,     /* char *: https://HOST[:PORT] */
-	TD_T_PROXY,   /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */
-	TD_T_HOST,    /* char *: name or address */
-	TD_T_DURATION,
+	TD_T_TEXT,     /* char *: one line of text */
+	TD_T_ID,       /* char *: no white space */
+	TD_T_KEYID,    /* char *: no white space, slash or comma: it stands in a credential scope */
+	TD_T_REGION,   /* char *: letters, digits, - */
+	TD_T_TARGET,   /* char *: i-…, mi-…, ecs:… */
+	TD_T_PATH,     /* char *: made absolute */
+	TD_T_FILE,     /* the same; must be readable */
+	TD_T_KEYFILE,  /* the same; and nobody else may read it */
+	TD_T_STORE,    /* char *: sqlite:PATH */
+	TD_T_URL,      /* char *: https://HOST[:PORT] */
+	TD_T_PROXY,    /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */
+	TD_T_HOST,     /* char *: name or address */
+	TD_T_DURATION, /* uint64_t, ns */
 	TD_T_SIZE,     /* uint64_t */
 	TD_T_SIZE32,   /* unsigned */
 	TD_T_UINT,     /* unsigned */
@@ -49,82 +72,155 @@ enum td_opt_type {
 	TD_T_WORDBOOL, /* bool, index in `words` */
 	TD_T_SESSION,  /* shared | per-connection | pool N, in a td_tunnel_config */
 	TD_T_LIST,     /* struct td_strlist */
-	TD_T_LISTEN,   /* struct td_strlist and addresses */
-	TD_T_RULES     /* struct td_rules */
+	TD_T_LISTEN,   /* listen, addrs and naddrs of a td_tunnel_config */
+	TD_T_ADDRS,    /* addrs and naddrs of a td_gateway_config */
+	TD_T_RULES,    /* struct td_rules */
+	TD_T_COUNT
 };
-enum { TD_F_REQUIRED = 1, TD_F_SECRET = 2, TD_F_AWS = 4 /* off is in td_aws_config */ };
+
+enum {
+	TD_F_REQUIRED = 1,
+	TD_F_SECRET = 2,  /* never shown, wiped when it goes; others should not be able to read the file */
+	TD_F_IF_USER = 4, /* with SECRET: others may read the file unless there is a user in it (@) */
+	TD_F_AWS = 8	  /* off is in struct td_aws_config */
+};
+
+/* Keys of [aws] that are inherited all or none: half of one and half of another would be neither. */
+enum td_opt_group { TD_GROUP_NONE, TD_GROUP_CREDENTIALS, TD_GROUP_CERTIFICATE, TD_GROUP_COUNT };
 
 struct td_opt {
-	unsigned in; /* TD_IN() of the sections that may have it */
 	const char *key;
-	enum td_opt_type type;
-	size_t off;
+	unsigned in; /* TD_IN() of the sections that may have it */
+	const struct td_type *type;
+	size_t off;	   /* of the value in the section's object; 0 for LISTEN and ADDRS */
 	const char *dflt;  /* in the file's spelling, or NULL */
 	uint64_t lo, hi;   /* bounds of numbers, durations (ns) and sizes */
 	const char *words; /* a|b|c */
 	unsigned flags;
+	enum td_opt_group group;
 	size_t set_off; /* bool that says "was in the file", or 0 */
 	const char *help;
 };
 extern const struct td_opt td_opts[];
 extern const int td_nopts;
-const char *td_opt_type_text(const struct td_opt *o);
+/* The first option of such a section behind `o` (NULL: the first of all); NULL: no more. */
+const struct td_opt *td_opt_next(enum td_section kind, const struct td_opt *o);
+const struct td_opt *td_opt_find(enum td_section kind, const char *key);
+static inline bool td_opt_in(const struct td_opt *o, enum td_section kind)
+{
+	return o->in >> kind & 1;
+}
+/* What the verbs of its type take: where the values of the option's structure begin. */
+static inline void *td_opt_base(const struct td_opt *o, struct td_place at)
+{
+	return o->flags & TD_F_AWS ? at.aws : at.own;
+}
 
-/* A section of the file that is being read. */
-struct td_sec_rec {
+#define TD_NUMBER_STR 32 /* for a number, a duration or a size as text */
+struct td_cfg_parse;
+/* What can be done with a value of a type.  base: the structure that o->off counts from. */
+struct td_type {
+	const char *name; /* for listings; NULL: the option's words */
+	bool may_be_empty;
+	/* Takes the text, or says what is wrong with it.  What was there is not freed: clear first. */
+	bool (*set)(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+	/* Frees; as if it had never been set.  NULL: nothing to do. */
+	void (*clear)(const struct td_opt *o, void *base);
+	bool (*same)(const struct td_opt *o, const void *a, const void *b);
+	/* When it is not set: a copy of what `from` has.  NULL: no key of [aws] has this type. */
+	void (*inherit)(const struct td_opt *o, void *base, const void *from);
+	/* texts */
+	bool is_file, is_private;			      /* it must be readable; and by nobody else */
+	const char *(*fault)(const char *value, size_t *len); /* what is wrong, or NULL; *len may become shorter */
+	char *(*keep)(const struct td_cfg_parse *p, const char *value); /* what is kept of it; NULL: the text */
+	/* scalars */
+	size_t size;					   /* bytes of the field */
+	int (*number)(const char *value, uint64_t *v);	   /* TNL_ESYNTAX, TNL_ELIMIT */
+	void (*show)(uint64_t v, char out[TD_NUMBER_STR]); /* a bound, for people */
+	const char *needs;				   /* what to say when the text is no such number */
+};
+extern const struct td_type td_types[TD_T_COUNT];
+/* value.c: the verbs, whatever the type. */
+bool td_value_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+void td_value_clear(const struct td_opt *o, void *base);
+bool td_value_same(const struct td_opt *o, const void *a, const void *b);
+/* number.c */
+bool td_number_digits(const char **s, uint64_t *v);  /* a number at *s; false: none, or it does not fit */
+int td_number_duration(const char *s, uint64_t *ns); /* 10s, 150ms, 1h30m; a unit is required, but 0 may stand alone */
+int td_number_size(const char *s, uint64_t *bytes);  /* 16M, 64K, 1G, 1024 */
+int td_number_plain(const char *s, uint64_t *v);
+void td_number_show_duration(uint64_t ns, char out[TD_NUMBER_STR]);
+void td_number_show_size(uint64_t bytes, char out[TD_NUMBER_STR]);
+void td_number_show_plain(uint64_t v, char out[TD_NUMBER_STR]);
+bool td_number_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+/* text.c */
+bool td_text_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+void td_text_clear(const struct td_opt *o, void *base);
+bool td_text_same(const struct td_opt *o, const void *a, const void *b);
+void td_text_inherit(const struct td_opt *o, void *base, const void *from);
+const char *td_text_id_fault(const char *value, size_t *len);
+const char *td_text_keyid_fault(const char *value, size_t *len);
+const char *td_text_region_fault(const char *value, size_t *len);
+const char *td_text_target_fault(const char *value, size_t *len);
+const char *td_text_store_fault(const char *value, size_t *len);
+const char *td_text_url_fault(const char *value, size_t *len);
+const char *td_text_proxy_fault(const char *value, size_t *len);
+const char *td_text_host_fault(const char *value, size_t *len);
+char *td_text_keep_path(const struct td_cfg_parse *p, const char *value);
+char *td_text_keep_store(const struct td_cfg_parse *p, const char *value);
+char *td_text_path(const char *dir, const char *path); /* absolute, heap */
+/* rules.c */
+bool td_rules_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+void td_rules_clear(const struct td_opt *o, void *base);
+bool td_rules_same(const struct td_opt *o, const void *a, const void *b);
+
+/* --- one file that is being read ----------------------------------------------------- */
+
+/* A section of the file. */
+struct td_section_read {
 	enum td_section kind;
 	int index, line;
 	char *name;
 	int *key_line; /* by option, 0: absent */
 };
+int td_opt_line(const struct td_section_read *s, const char *key); /* 0: not in the file */
+
+struct td_note {
+	int line, order;
+	bool warning;
+	char *text;
+};
 
 struct td_cfg_parse {
 	struct td_config *c;
 	const char *file, *dir;
-	struct td_note {
-		int line;
-		int order;
-		bool warning;
-		char *text;
-	} * notes;
+	struct td_note *notes;
 	int nnotes, nerrors;
-	struct td_sec_rec *secs;
+	struct td_section_read *secs;
 	int nsecs;
-	struct td_sec_rec *cur; /* NULL: before the first, or in one that was refused */
-	bool skipping;		/* in a refused section: its keys are not looked at */
+	struct td_section_read *cur; /* NULL: before the first, or in one that was refused */
+	bool skipping;		     /* in a refused section: its keys are not looked at */
 	bool has_secret, files_are_errors;
 };
+/* notes.c */
 void td_cfg_error(struct td_cfg_parse *p, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void td_cfg_warn(struct td_cfg_parse *p, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void *td_sec_base(struct td_config *c, enum td_section kind, int index, bool aws);
-static inline bool td_opt_in(const struct td_opt *o, enum td_section kind)
-{
-	return o->in >> kind & 1;
-}
-
-int td_sec_line(const struct td_sec_rec *s, const char *key); /* 0: not in the file */
-
-/* config_files.c */
+void td_cfg_print_notes(struct td_cfg_parse *p, FILE *errors); /* in the order of lines; frees them */
+/* life.c */
+bool td_section_same(enum td_section kind, struct td_place a, struct td_place b); /* all values, not the name */
+/* Nothing is set but the defaults. */
+void td_cfg_set_defaults(struct td_cfg_parse *p, enum td_section kind, int index, int line);
+/* read.c: lines → sections and keys. */
+void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len);
+/* files.c */
 struct stat;
 bool td_cfg_others_can_read(const struct stat *st);
-char *td_cfg_slurp(const char *path, size_t *len, struct stat *st,
-		   const char **why); /* at most 1 MiB, NUL-terminated; NULL and *why */
-void td_cfg_check_files(struct td_cfg_parse *p, const struct td_sec_rec *s); /* there, private, PEM, matching */
-/* config_read.c: lines → sections and keys. */
-void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len);
-/* config_value.c */
-bool td_value_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
-void td_value_free(const struct td_opt *o, void *base);
-bool td_value_same(const struct td_opt *o, const void *a, const void *b);
-char *td_cfg_path(const char *dir, const char *path); /* absolute, heap */
-bool td_cfg_digits(const char **s, uint64_t *v);      /* a number at *s; false: none, or it does not fit */
-/* config_text.c: what is wrong with this text for this type, or NULL; *len may become shorter. */
-const char *td_cfg_check_text(enum td_opt_type type, const char *v, size_t *len);
-/* config_rules.c */
-bool td_rules_parse(struct td_cfg_parse *p, int line, const char *key, const char *value, struct td_rules *out);
-void td_rules_free(struct td_rules *r);
-bool td_rules_same(const struct td_rules *a, const struct td_rules *b);
-/* Memory for configuration; ends the process when there is none (libev does the same). */
+/* At most 1 MiB, NUL-terminated, heap; NULL and *why. */
+char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why);
+void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s); /* there, private, PEM, matching */
+/* check.c: what is missing, what sections owe each other. */
+void td_cfg_check(struct td_cfg_parse *p, unsigned roles);
+/* notes.c: memory for configuration; ends the process when there is none (libev does the same). */
 void *td_cfg_alloc(size_t n);
 void *td_cfg_grow(void *p, size_t n);
 char *td_cfg_dup(const char *s, size_t n);

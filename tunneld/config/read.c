@@ -3,6 +3,7 @@
  * lines to the key before, and cuts what is longer than 199 bytes. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "tunneld/config/internal.h"
 #include <ctype.h>
 #include <ini.h>
@@ -26,98 +27,56 @@ static void unknown_section(struct reader *r, const char *word)
 		     word);
 }
 
-static void *append(void **v, int *n, size_t size)
+static enum td_section section_of(const char *word)
 {
-	*v = td_cfg_grow(*v, (size_t)(*n + 1) * size);
-	void *last = (char *)*v + (size_t)*n * size;
-	memset(last, 0, size);
-	(*n)++;
-	return last;
+	enum td_section kind = 0;
+	while (kind < TD_SECTION_COUNT && strcmp(td_sections[kind].word, word) != 0)
+		kind++;
+	return kind;
 }
 
-/* Makes the object that the section fills; gives its index. */
-static int new_object(struct td_config *c, enum td_section kind, const char *name, int line)
+/* Whatever is wrong with the header, the keys below it are checked as well.  Gives the name that counts. */
+static const char *check_header(struct reader *r, enum td_section kind, const char *name)
 {
-	switch (kind) {
-	case TD_SEC_TUNNEL:
-	case TD_SEC_ALIAS: {
-		bool alias = kind == TD_SEC_ALIAS;
-		void *v = alias ? c->fwd.aliases : c->fwd.tunnels;
-		int *n = alias ? &c->fwd.naliases : &c->fwd.ntunnels;
-		struct td_tunnel_config *t = append(&v, n, sizeof(*t));
-		*(alias ? &c->fwd.aliases : &c->fwd.tunnels) = v;
-		t->name = td_cfg_dup(name, strlen(name));
-		t->line = line;
-		t->aws.use_fips = t->aws.use_dualstack = -1;
-		c->has_forwarder |= !alias;
-		return *n - 1;
+	struct td_cfg_parse *p = r->p;
+	const char *word = td_sections[kind].word;
+	if (td_sections[kind].named && (!*name || strpbrk(name, " \t")))
+		td_cfg_error(p, r->line, "[%s] wants one name without white space: [%s NAME]", word, word);
+	if (!td_sections[kind].named && *name) {
+		td_cfg_error(p, r->line, "[%s] takes no name", word);
+		name = "";
 	}
-	case TD_SEC_USER: {
-		void *v = c->gw.users;
-		struct td_user_config *u = append(&v, &c->gw.nusers, sizeof(*u));
-		c->gw.users = v;
-		u->name = td_cfg_dup(name, strlen(name));
-		u->line = line;
-		return c->gw.nusers - 1;
-	}
-	case TD_SEC_INSTANCE: {
-		void *v = c->gw.instances;
-		struct td_instance_config *u = append(&v, &c->gw.ninstances, sizeof(*u));
-		c->gw.instances = v;
-		u->id = td_cfg_dup(name, strlen(name));
-		u->line = line;
-		return c->gw.ninstances - 1;
-	}
-	case TD_SEC_AGENT:
-		c->has_agent = true;
-		return 0;
-	case TD_SEC_GATEWAY:
-		c->has_gateway = true;
-		return 0;
-	default:
-		return 0;
-	}
+	for (int k = 0; k < p->nsecs; k++)
+		if (p->secs[k].kind == kind && strcmp(p->secs[k].name, name) == 0) {
+			td_cfg_error(p, r->line, "section [%s%s%s] is there already, on line %d", word,
+				     *name ? " " : "", name, p->secs[k].line);
+			break;
+		}
+	return name;
 }
 
 static void open_section(struct reader *r, char *header)
 {
 	struct td_cfg_parse *p = r->p;
-	size_t n = strcspn(header, " \t"), i;
-	char *name = header + n + strspn(header + n, " \t");
+	size_t n = strcspn(header, " \t");
+	const char *name = header + n + strspn(header + n, " \t");
 	if (header[n])
 		header[n] = '\0';
-	for (i = 0; i < TD_SEC_COUNT && strcmp(td_sections[i].word, header) != 0; i++)
-		;
-	p->cur = NULL;
-	p->skipping = true;
-	if (i == TD_SEC_COUNT) {
+	enum td_section kind = section_of(header);
+	if (kind == TD_SECTION_COUNT) {
 		unknown_section(r, header);
 		return;
 	}
-	/* Whatever is wrong with the header, the keys below it are checked as well. */
-	if (td_sections[i].named && (!*name || strpbrk(name, " \t")))
-		td_cfg_error(p, r->line, "[%s] wants one name without white space: [%s NAME]", header, header);
-	if (!td_sections[i].named && *name) {
-		td_cfg_error(p, r->line, "[%s] takes no name", header);
-		name += strlen(name);
-	}
-	for (int k = 0; k < p->nsecs; k++)
-		if (p->secs[k].kind == (enum td_section)i && strcmp(p->secs[k].name, name) == 0) {
-			td_cfg_error(p, r->line, "section [%s%s%s] is there already, on line %d", header,
-				     *name ? " " : "", name, p->secs[k].line);
-			break;
-		}
+	name = check_header(r, kind, name);
 	p->secs = td_cfg_grow(p->secs, (size_t)(p->nsecs + 1) * sizeof(*p->secs));
-	struct td_sec_rec *s = &p->secs[p->nsecs++];
-	*s = (struct td_sec_rec){.kind = (enum td_section)i,
-				 .line = r->line,
-				 .name = td_cfg_dup(name, strlen(name)),
-				 .key_line = td_cfg_alloc((size_t)td_nopts * sizeof(int))};
-	s->index = new_object(p->c, s->kind, name, r->line);
-	void *base = td_sec_base(p->c, s->kind, s->index, false);
-	for (int k = 0; k < td_nopts; k++)
-		if (td_opt_in(&td_opts[k], s->kind) && td_opts[k].dflt && td_sections[i].named)
-			td_value_set(p, r->line, &td_opts[k], base, td_opts[k].dflt);
+	struct td_section_read *s = &p->secs[p->nsecs++];
+	*s = (struct td_section_read){.kind = kind,
+				      .index = td_section_add(p->c, kind, name, r->line),
+				      .line = r->line,
+				      .name = td_cfg_dup(name, strlen(name)),
+				      .key_line = td_cfg_alloc((size_t)td_nopts * sizeof(int))};
+	if (td_sections[kind].named)
+		td_cfg_set_defaults(p, kind, s->index, r->line);
 	p->cur = s;
 	p->skipping = false;
 }
@@ -162,10 +121,9 @@ static unsigned distance(const char *a, const char *b)
 		row[0] = (unsigned)i + 1;
 		for (size_t j = 0; j < n; j++) {
 			unsigned up = row[j + 1], best = diag + (a[i] != b[j]);
-			best = best < up + 1 ? best : up + 1;
-			best = best < row[j] + 1 ? best : row[j] + 1;
+			best = TNL_MIN(best, up + 1);
+			row[j + 1] = TNL_MIN(best, row[j] + 1);
 			diag = up;
-			row[j + 1] = best;
 		}
 	}
 	return row[n];
@@ -196,6 +154,23 @@ static void unknown_key(struct td_cfg_parse *p, int line, const char *key)
 		td_cfg_error(p, line, "unknown key %s in [%s]", key, sec);
 }
 
+static void take_value(struct reader *r, const struct td_opt *o, const char *value)
+{
+	struct td_cfg_parse *p = r->p;
+	int *line = &p->cur->key_line[o - td_opts];
+	size_t n = strlen(value);
+	if (*line) {
+		td_cfg_error(p, r->line, "%s is there already, on line %d", o->key, *line);
+		return;
+	}
+	*line = r->line;
+	if (n > 1 && (*value == '"' || *value == '\'') && value[n - 1] == *value)
+		td_cfg_warn(p, r->line, "%s: values are not quoted, these quotes are part of it", o->key);
+	void *base = td_opt_base(o, td_section_place(p->c, p->cur->kind, p->cur->index));
+	td_value_clear(o, base);
+	td_value_set(p, r->line, o, base, value);
+}
+
 static int on_key(void *user, const char *section, const char *key, const char *value)
 {
 	struct reader *r = user;
@@ -210,25 +185,11 @@ static int on_key(void *user, const char *section, const char *key, const char *
 		td_cfg_error(p, r->line, "%s stands before the first section", key);
 		return 1;
 	}
-	for (int i = 0; i < td_nopts; i++) {
-		const struct td_opt *o = &td_opts[i];
-		if (!td_opt_in(o, p->cur->kind) || strcmp(o->key, key) != 0)
-			continue;
-		if (p->cur->key_line[i]) {
-			td_cfg_error(p, r->line, "%s is there already, on line %d", key, p->cur->key_line[i]);
-			return 1;
-		}
-		p->cur->key_line[i] = r->line;
-		size_t n = strlen(value);
-		if (n > 1 && (*value == '"' || *value == '\'') && value[n - 1] == *value)
-			td_cfg_warn(p, r->line, "%s: values are not quoted, these quotes are part of it", key);
-		void *base = td_sec_base(p->c, p->cur->kind, p->cur->index, o->flags & TD_F_AWS);
-		td_value_free(o, base);
-		if (td_value_set(p, r->line, o, base, value) && o->set_off)
-			*(bool *)((char *)base + o->set_off) = true;
-		return 1;
-	}
-	unknown_key(p, r->line, key);
+	const struct td_opt *o = td_opt_find(p->cur->kind, key);
+	if (o)
+		take_value(r, o, value);
+	else
+		unknown_key(p, r->line, key);
 	return 1;
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Digits only, at most `max`; -1 otherwise. */
-static long number(const char *s, size_t n, long max)
+static long parse_digits(const char *s, size_t n, long max)
 {
 	long v = 0;
 	if (!n || n > 5)
@@ -28,7 +28,8 @@ static const char *parse_ports(const char *s, struct td_rule *r)
 		r->port_hi = 65535;
 		return NULL;
 	}
-	long lo = number(s, lo_len, 65535), hi = s[lo_len] ? number(s + lo_len + 1, n - lo_len - 1, 65535) : lo;
+	long lo = parse_digits(s, lo_len, 65535),
+	     hi = s[lo_len] ? parse_digits(s + lo_len + 1, n - lo_len - 1, 65535) : lo;
 	if (lo < 1 || hi < 1)
 		return "the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *";
 	if (lo > hi)
@@ -51,7 +52,7 @@ static const char *parse_cidr(char *s, bool brackets, struct td_rule *r)
 				: NULL;
 	if (v4 && brackets)
 		return "only IPv6 addresses stand in brackets";
-	long max = v6 ? 128 : 32, bits = slash ? number(slash + 1, strlen(slash + 1), max) : max;
+	long max = v6 ? 128 : 32, bits = slash ? parse_digits(slash + 1, strlen(slash + 1), max) : max;
 	if (bits < 0)
 		return v6 ? "the prefix length is not a number from 0 to 128"
 			  : "the prefix length is not a number from 0 to 32";
@@ -116,8 +117,9 @@ static const char *parse_rule(char *s, struct td_rule *r)
 	return NULL;
 }
 
-bool td_rules_parse(struct td_cfg_parse *p, int line, const char *key, const char *value, struct td_rules *out)
+bool td_rules_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
 {
+	struct td_rules *out = (void *)((char *)base + o->off);
 	bool ok = true;
 	out->set = true;
 	if (!*value || strcmp(value, "none") == 0)
@@ -127,13 +129,12 @@ bool td_rules_parse(struct td_cfg_parse *p, int line, const char *key, const cha
 		size_t n = strcspn(s, ","), len = n;
 		while (len && (s[len - 1] == ' ' || s[len - 1] == '\t'))
 			len--;
-		char *entry = td_cfg_alloc(len + 2);
-		memcpy(entry, s, len);
+		char *entry = td_cfg_dup(s, len);
 		struct td_rule r = {0};
 		const char *fault = len ? parse_rule(entry, &r) : "an entry of the list is empty";
 		tnl_free(entry);
 		if (fault) {
-			td_cfg_error(p, line, "%s = %.*s: %s", key, (int)len, s, fault);
+			td_cfg_error(p, line, "%s = %.*s: %s", o->key, (int)len, s, fault);
 			ok = false;
 		} else {
 			out->v = td_cfg_grow(out->v, (size_t)(out->n + 1) * sizeof(*out->v));
@@ -145,26 +146,33 @@ bool td_rules_parse(struct td_cfg_parse *p, int line, const char *key, const cha
 	}
 }
 
-void td_rules_free(struct td_rules *r)
+void td_rules_clear(const struct td_opt *o, void *base)
 {
+	struct td_rules *r = (void *)((char *)base + o->off);
 	for (int i = 0; i < r->n; i++)
 		tnl_free(r->v[i].host);
 	tnl_free(r->v);
 	*r = (struct td_rules){0};
 }
 
-bool td_rules_same(const struct td_rules *a, const struct td_rules *b)
+static bool same_rule(const struct td_rule *x, const struct td_rule *y)
 {
+	if (x->is_cidr != y->is_cidr || x->port_lo != y->port_lo || x->port_hi != y->port_hi)
+		return false;
+	if (!x->is_cidr)
+		return strcmp(x->host, y->host) == 0;
+	return x->cidr.v6 == y->cidr.v6 && x->cidr.bits == y->cidr.bits &&
+	       memcmp(x->cidr.addr, y->cidr.addr, sizeof(x->cidr.addr)) == 0;
+}
+
+bool td_rules_same(const struct td_opt *o, const void *base_a, const void *base_b)
+{
+	const struct td_rules *a = (const void *)((const char *)base_a + o->off);
+	const struct td_rules *b = (const void *)((const char *)base_b + o->off);
 	if (a->set != b->set || a->n != b->n)
 		return false;
-	for (int i = 0; i < a->n; i++) {
-		const struct td_rule *x = &a->v[i], *y = &b->v[i];
-		if (x->is_cidr != y->is_cidr || x->port_lo != y->port_lo || x->port_hi != y->port_hi)
+	for (int i = 0; i < a->n; i++)
+		if (!same_rule(&a->v[i], &b->v[i]))
 			return false;
-		if (x->is_cidr ? x->cidr.v6 != y->cidr.v6 || x->cidr.bits != y->cidr.bits ||
-				     memcmp(x->cidr.addr, y->cidr.addr, 16) != 0
-			       : strcmp(x->host, y->host) != 0)
-			return false;
-	}
 	return true;
 }

@@ -1,9 +1,13 @@
-/* Text of the configuration that has a shape: URLs, hosts, names. */
+/* Texts of the configuration: those that have a shape (URLs, hosts, names), paths, and what is done with all of them.
+ */
+#include "lib/alloc.h"
 #include "tunneld/config/internal.h"
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+
+/* --- what is wrong with one ----------------------------------------------------- */
 
 static bool all_in(const char *s, const char *extra)
 {
@@ -34,7 +38,7 @@ static const char *check_authority(const char *s, bool port_wanted)
 	if (!*s)
 		return port_wanted ? "the port is missing" : NULL;
 	uint64_t port;
-	if (*s++ != ':' || !td_cfg_digits(&s, &port) || *s || port < 1 || port > 65535)
+	if (*s++ != ':' || !td_number_digits(&s, &port) || *s || port < 1 || port > 65535)
 		return "the port is not a number from 1 to 65535";
 	return NULL;
 }
@@ -49,7 +53,7 @@ static bool is_loopback(const char *authority)
 	       (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
 }
 
-static const char *check_url(const char *value, size_t *len)
+const char *td_text_url_fault(const char *value, size_t *len)
 {
 	size_t n = strlen(value);
 	while (n && value[n - 1] == '/')
@@ -75,7 +79,7 @@ static const char *check_url(const char *value, size_t *len)
 	return check_authority(copy, false);
 }
 
-static const char *check_proxy(const char *value)
+const char *td_text_proxy_fault(const char *value, size_t *len)
 {
 	if (strcmp(value, "none") == 0)
 		return NULL;
@@ -95,28 +99,111 @@ static const char *check_proxy(const char *value)
 	return check_authority(copy, true);
 }
 
-const char *td_cfg_check_text(enum td_opt_type type, const char *v, size_t *len)
+const char *td_text_id_fault(const char *value, size_t *len)
 {
-	switch (type) {
-	case TD_T_URL:
-		return check_url(v, len);
-	case TD_T_ID:
-		return strpbrk(v, " \t") ? "white space does not belong here" : NULL;
-	case TD_T_KEYID:
-		return strpbrk(v, " \t/,") ? "white space, slash or comma does not belong here" : NULL;
-	case TD_T_REGION:
-		return all_in(v, "-") && strlen(v) <= 40 ? NULL : "is no region name (like eu-west-1)";
-	case TD_T_TARGET:
-		return all_in(v, "-_.:@") && strlen(v) <= 400
-			   ? NULL
-			   : "is no instance or target id (like i-0123456789abcdef0)";
-	case TD_T_HOST:
-		return all_in(v, "-_.:") && strlen(v) <= 253 ? NULL : "is no host name or address";
-	case TD_T_PROXY:
-		return check_proxy(v);
-	case TD_T_STORE:
-		return strncmp(v, "sqlite:", 7) == 0 && v[7] ? NULL : "wants sqlite:PATH";
-	default:
-		return NULL;
+	return strpbrk(value, " \t") ? "white space does not belong here" : NULL;
+}
+
+const char *td_text_keyid_fault(const char *value, size_t *len)
+{
+	return strpbrk(value, " \t/,") ? "white space, slash or comma does not belong here" : NULL;
+}
+
+const char *td_text_region_fault(const char *value, size_t *len)
+{
+	return all_in(value, "-") && *len <= 40 ? NULL : "is no region name (like eu-west-1)";
+}
+
+const char *td_text_target_fault(const char *value, size_t *len)
+{
+	return all_in(value, "-_.:@") && *len <= 400 ? NULL : "is no instance or target id (like i-0123456789abcdef0)";
+}
+
+const char *td_text_host_fault(const char *value, size_t *len)
+{
+	return all_in(value, "-_.:") && *len <= 253 ? NULL : "is no host name or address";
+}
+
+const char *td_text_store_fault(const char *value, size_t *len)
+{
+	return strncmp(value, "sqlite:", 7) == 0 && value[7] ? NULL : "wants sqlite:PATH";
+}
+
+/* --- what is kept of one ----------------------------------------------------------- */
+
+char *td_text_path(const char *dir, const char *path)
+{
+	if (path[0] == '/' || !dir || !dir[0])
+		return td_cfg_dup(path, strlen(path));
+	while (path[0] == '.' && path[1] == '/')
+		path += 2;
+	size_t n = strlen(dir) + strlen(path) + 2;
+	char *p = td_cfg_alloc(n);
+	snprintf(p, n, "%s%s%s", dir, dir[strlen(dir) - 1] == '/' ? "" : "/", path);
+	return p;
+}
+
+char *td_text_keep_path(const struct td_cfg_parse *p, const char *value)
+{
+	return td_text_path(p->dir, value);
+}
+
+char *td_text_keep_store(const struct td_cfg_parse *p, const char *value)
+{
+	if (strcmp(value, "sqlite::memory:") == 0)
+		return td_cfg_dup(value, strlen(value));
+	char *path = td_text_path(p->dir, value + 7);
+	size_t n = strlen(path) + 8;
+	char *kept = td_cfg_alloc(n);
+	snprintf(kept, n, "sqlite:%s", path);
+	tnl_free(path);
+	return kept;
+}
+
+/* --- the verbs ------------------------------------------------------------------------ */
+
+static char **field(const struct td_opt *o, const void *base)
+{
+	return (char **)(uintptr_t)((const char *)base + o->off);
+}
+
+bool td_text_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	size_t len = strlen(value);
+	const char *fault = o->type->fault ? o->type->fault(value, &len) : NULL;
+	if (fault) {
+		/* A secret is never shown, not even a malformed one. */
+		if (!len || (o->flags & TD_F_SECRET))
+			td_cfg_error(p, line, "%s: %s", o->key, fault);
+		else
+			td_cfg_error(p, line, "%s = %s: %s", o->key, value, fault);
+		return false;
 	}
+	*field(o, base) = o->type->keep ? o->type->keep(p, value) : td_cfg_dup(value, len);
+	if ((o->flags & TD_F_SECRET) && (!(o->flags & TD_F_IF_USER) || strchr(value, '@')))
+		p->has_secret = true;
+	return true;
+}
+
+void td_text_clear(const struct td_opt *o, void *base)
+{
+	char **s = field(o, base);
+	if (*s && (o->flags & TD_F_SECRET))
+		tnl_wipe(*s, strlen(*s));
+	tnl_free(*s);
+	*s = NULL;
+}
+
+bool td_text_same(const struct td_opt *o, const void *a, const void *b)
+{
+	const char *s = *field(o, a), *t = *field(o, b);
+	return s == t || (s && t && strcmp(s, t) == 0);
+}
+
+void td_text_inherit(const struct td_opt *o, void *base, const void *from)
+{
+	char **s = field(o, base);
+	const char *theirs = *field(o, from);
+	if (!*s && theirs && *theirs)
+		*s = td_cfg_dup(theirs, strlen(theirs));
 }

@@ -1,121 +1,26 @@
-/* One value of the configuration: text → typed field, and back to nothing. */
-#include "lib/alloc.h"
-#include "lib/err.h"
+/* What can be done with a value of each type: one row a type.  Numbers, texts and rules have files of their own; the
+ * smaller ones (lists, addresses, words, yes and no) are here. */
 #include "tunneld/config/internal.h"
-#include <ctype.h>
-#include <errno.h>
-#include <limits.h>
-#include <stdlib.h>
+#include "lib/alloc.h"
+#include "lib/num.h"
 #include <string.h>
 #include <strings.h>
 
 enum { LISTEN_MAX = 16 }; /* of one section */
 
-void *td_cfg_alloc(size_t n)
+/* The value itself, from any of the structures. */
+static void *field(const struct td_opt *o, void *base)
 {
-	void *p = tnl_calloc(1, n);
-	if (!p) {
-		fputs("tunneld: out of memory while reading the configuration\n", stderr);
-		abort();
-	}
-	return p;
+	return (char *)base + o->off;
 }
 
-void *td_cfg_grow(void *p, size_t n)
-{
-	p = tnl_realloc(p, n);
-	if (!p) {
-		fputs("tunneld: out of memory while reading the configuration\n", stderr);
-		abort();
-	}
-	return p;
-}
+/* --- lists ------------------------------------------------------------------------ */
 
-char *td_cfg_dup(const char *s, size_t n)
+static void list_add(struct td_strlist *l, const char *s, size_t n)
 {
-	char *p = td_cfg_alloc(n + 1);
-	memcpy(p, s, n);
-	return p;
+	l->v = td_cfg_grow(l->v, (size_t)(l->n + 1) * sizeof(*l->v));
+	l->v[l->n++] = td_cfg_dup(s, n);
 }
-
-char *td_cfg_path(const char *dir, const char *path)
-{
-	if (path[0] == '/' || !dir || !dir[0])
-		return td_cfg_dup(path, strlen(path));
-	while (path[0] == '.' && path[1] == '/')
-		path += 2;
-	size_t n = strlen(dir) + strlen(path) + 2;
-	char *p = td_cfg_alloc(n);
-	snprintf(p, n, "%s%s%s", dir, dir[strlen(dir) - 1] == '/' ? "" : "/", path);
-	return p;
-}
-
-/* Digits at *s; false when there are none or they do not fit. */
-bool td_cfg_digits(const char **s, uint64_t *v)
-{
-	const char *p = *s;
-	uint64_t n = 0;
-	if (!isdigit((unsigned char)*p))
-		return false;
-	for (; isdigit((unsigned char)*p); p++)
-		if (__builtin_mul_overflow(n, 10u, &n) || __builtin_add_overflow(n, (uint64_t)(*p - '0'), &n))
-			return false;
-	*s = p;
-	*v = n;
-	return true;
-}
-
-int td_parse_duration(const char *s, uint64_t *ns)
-{
-	static const struct {
-		const char *unit;
-		uint64_t ns;
-	} units[] = {{"ms", 1000000ull}, {"s", 1000000000ull}, {"m", 60000000000ull}, {"h", 3600000000000ull}};
-	uint64_t sum = 0, last = UINT64_MAX;
-	if (strcmp(s, "0") == 0) {
-		*ns = 0;
-		return 0;
-	}
-	do {
-		uint64_t v;
-		size_t i;
-		if (!td_cfg_digits(&s, &v))
-			return TNL_ESYNTAX;
-		for (i = 0; i < 4; i++) {
-			size_t n = strlen(units[i].unit);
-			if (strncmp(s, units[i].unit, n) == 0 && !isalpha((unsigned char)s[n])) {
-				s += n;
-				break;
-			}
-		}
-		/* 1h30m, but neither 30m1h nor 5m5m: those are slips. */
-		if (i == 4 || units[i].ns >= last)
-			return TNL_ESYNTAX;
-		last = units[i].ns;
-		if (__builtin_mul_overflow(v, last, &v) || __builtin_add_overflow(sum, v, &sum))
-			return TNL_ELIMIT;
-	} while (*s);
-	*ns = sum;
-	return 0;
-}
-
-int td_parse_size(const char *s, uint64_t *bytes)
-{
-	uint64_t v, unit = 1;
-	if (!td_cfg_digits(&s, &v))
-		return TNL_ESYNTAX;
-	if (*s) {
-		const char *u = strchr("KMG", *s);
-		if (!u || s[1])
-			return TNL_ESYNTAX;
-		unit = *s == 'K' ? 1ull << 10 : *s == 'M' ? 1ull << 20 : 1ull << 30;
-	}
-	if (__builtin_mul_overflow(v, unit, bytes))
-		return TNL_ELIMIT;
-	return 0;
-}
-
-/* --- lists ------------------------------------------------------------------ */
 
 static void list_free(struct td_strlist *l)
 {
@@ -143,12 +48,11 @@ static bool list_parse(struct td_cfg_parse *p, int line, const char *key, const 
 		size_t n = strcspn(s, ","), len = n;
 		while (len && (s[len - 1] == ' ' || s[len - 1] == '\t'))
 			len--;
-		if (!len) {
+		if (len) {
+			list_add(out, s, len);
+		} else {
 			td_cfg_error(p, line, "%s: an entry of the list is empty", key);
 			ok = false;
-		} else {
-			out->v = td_cfg_grow(out->v, (size_t)(out->n + 1) * sizeof(*out->v));
-			out->v[out->n++] = td_cfg_dup(s, len);
 		}
 		if (!s[n])
 			return ok;
@@ -156,136 +60,136 @@ static bool list_parse(struct td_cfg_parse *p, int line, const char *key, const 
 	}
 }
 
-static bool parse_listen(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+static bool set_list(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
 {
-	struct td_strlist list = {0};
-	struct td_addr *addrs = NULL;
-	int n = 0;
-	bool ok = list_parse(p, line, o->key, value, &list);
-	for (int i = 0; i < list.n; i++) {
+	return list_parse(p, line, o->key, value, field(o, base));
+}
+
+static void clear_list(const struct td_opt *o, void *base)
+{
+	list_free(field(o, base));
+}
+
+static bool same_list(const struct td_opt *o, const void *a, const void *b)
+{
+	return list_same((const void *)((const char *)a + o->off), (const void *)((const char *)b + o->off));
+}
+
+static void inherit_list(const struct td_opt *o, void *base, const void *from)
+{
+	struct td_strlist *l = field(o, base);
+	const struct td_strlist *theirs = (const void *)((const char *)from + o->off);
+	if (l->n)
+		return;
+	for (int i = 0; i < theirs->n; i++)
+		list_add(l, theirs->v[i], strlen(theirs->v[i]));
+}
+
+/* --- addresses ----------------------------------------------------------------------- */
+
+struct addrs {
+	struct td_strlist text; /* as written */
+	struct td_addr *v;
+	int n;
+};
+
+/* unix:NAME is beside the file; other texts stay. */
+static void absolute_socket(const struct td_cfg_parse *p, char **text)
+{
+	const char *name = *text + 5;
+	if (strncmp(*text, "unix:", 5) != 0 || *name == '/' || !*name)
+		return;
+	char *path = td_text_path(p->dir, name);
+	size_t len = strlen(path) + 6;
+	char *full = td_cfg_alloc(len);
+	snprintf(full, len, "unix:%s", path);
+	tnl_free(path);
+	tnl_free(*text);
+	*text = full;
+}
+
+static bool parse_addrs(struct td_cfg_parse *p, int line, const struct td_opt *o, const char *value, struct addrs *out)
+{
+	bool ok = list_parse(p, line, o->key, value, &out->text);
+	for (int i = 0; i < out->text.n; i++) {
 		struct td_addr got[4];
 		const char *fault = "not an address";
-		char *s = list.v[i];
-		if (strncmp(s, "unix:", 5) == 0 && s[5] != '/' && s[5]) {
-			char *path = td_cfg_path(p->dir, s + 5);
-			size_t len = strlen(path) + 6;
-			char *full = td_cfg_alloc(len);
-			snprintf(full, len, "unix:%s", path);
-			tnl_free(path);
-			tnl_free(s);
-			s = list.v[i] = full;
-		}
-		int k = td_addr_parse(s, got, 4, &fault);
+		absolute_socket(p, &out->text.v[i]);
+		int k = td_addr_parse(out->text.v[i], got, 4, &fault);
 		if (k <= 0) {
-			td_cfg_error(p, line, "%s = %s: %s", o->key, s, fault);
+			td_cfg_error(p, line, "%s = %s: %s", o->key, out->text.v[i], fault);
 			ok = false;
 			continue;
 		}
-		addrs = td_cfg_grow(addrs, (size_t)(n + k) * sizeof(*addrs));
-		memcpy(addrs + n, got, (size_t)k * sizeof(*addrs));
-		n += k;
+		out->v = td_cfg_grow(out->v, (size_t)(out->n + k) * sizeof(*out->v));
+		memcpy(out->v + out->n, got, (size_t)k * sizeof(*out->v));
+		out->n += k;
 	}
-	if (n > LISTEN_MAX) {
+	if (out->n > LISTEN_MAX) {
 		td_cfg_error(p, line, "%s: more than %d addresses", o->key, LISTEN_MAX);
 		ok = false;
-	}
-	if (o->in & TD_IN(TUNNEL)) {
-		struct td_tunnel_config *t = base;
-		t->listen = list;
-		t->addrs = addrs;
-		t->naddrs = n;
-	} else {
-		struct td_gateway_config *g = base;
-		list_free(&list);
-		g->addrs = addrs;
-		g->naddrs = n;
 	}
 	return ok;
 }
 
-static bool set_text(struct td_cfg_parse *p, int line, const struct td_opt *o, char **dst, const char *value)
+static bool set_listen(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
 {
-	size_t len = strlen(value);
-	const char *fault = !len ? "is empty" : td_cfg_check_text(o->type, value, &len);
-	if (fault) {
-		/* A secret is never shown, not even a malformed one. */
-		if (!len || (o->flags & TD_F_SECRET))
-			td_cfg_error(p, line, "%s: %s", o->key, fault);
-		else
-			td_cfg_error(p, line, "%s = %s: %s", o->key, value, fault);
+	struct td_tunnel_config *t = base;
+	struct addrs a = {0};
+	bool ok = parse_addrs(p, line, o, value, &a);
+	t->listen = a.text;
+	t->addrs = a.v;
+	t->naddrs = a.n;
+	return ok;
+}
+
+static void clear_listen(const struct td_opt *o, void *base)
+{
+	struct td_tunnel_config *t = base;
+	list_free(&t->listen);
+	tnl_free(t->addrs);
+	t->addrs = NULL;
+	t->naddrs = 0;
+}
+
+static bool same_listen(const struct td_opt *o, const void *a, const void *b)
+{
+	const struct td_tunnel_config *s = a, *t = b;
+	return list_same(&s->listen, &t->listen);
+}
+
+static bool set_addrs(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	struct td_gateway_config *g = base;
+	struct addrs a = {0};
+	bool ok = parse_addrs(p, line, o, value, &a);
+	list_free(&a.text);
+	g->addrs = a.v;
+	g->naddrs = a.n;
+	return ok;
+}
+
+static void clear_addrs(const struct td_opt *o, void *base)
+{
+	struct td_gateway_config *g = base;
+	tnl_free(g->addrs);
+	g->addrs = NULL;
+	g->naddrs = 0;
+}
+
+static bool same_addrs(const struct td_opt *o, const void *a, const void *b)
+{
+	const struct td_gateway_config *g = a, *h = b;
+	if (g->naddrs != h->naddrs)
 		return false;
-	}
-	if (o->type == TD_T_PATH || o->type == TD_T_FILE || o->type == TD_T_KEYFILE) {
-		*dst = td_cfg_path(p->dir, value);
-	} else if (o->type == TD_T_STORE && strcmp(value, "sqlite::memory:") != 0) {
-		char *path = td_cfg_path(p->dir, value + 7);
-		*dst = td_cfg_alloc(strlen(path) + 8);
-		snprintf(*dst, strlen(path) + 8, "sqlite:%s", path);
-		tnl_free(path);
-	} else {
-		*dst = td_cfg_dup(value, len);
-	}
-	if ((o->flags & TD_F_SECRET) && (o->type != TD_T_PROXY || strchr(value, '@')))
-		p->has_secret = true;
+	for (int i = 0; i < g->naddrs; i++)
+		if (g->addrs[i].len != h->addrs[i].len ||
+		    memcmp(&g->addrs[i].sa, &h->addrs[i].sa, g->addrs[i].len) != 0)
+			return false;
 	return true;
 }
 
-/* --- numbers and words -------------------------------------------------------- */
-
-static void show(const struct td_opt *o, uint64_t v, char out[32])
-{
-	if (o->type == TD_T_DURATION) {
-		const uint64_t ms = v / 1000000;
-		if (ms % 3600000 == 0 && ms)
-			snprintf(out, 32, "%lluh", (unsigned long long)(ms / 3600000));
-		else if (ms % 1000 == 0)
-			snprintf(out, 32, "%llus", (unsigned long long)(ms / 1000));
-		else
-			snprintf(out, 32, "%llums", (unsigned long long)ms);
-	} else if (o->type == TD_T_SIZE || o->type == TD_T_SIZE32) {
-		const char *unit = v >> 30 && !(v & 0x3fffffff) ? "G"
-				   : v >> 20 && !(v & 0xfffff)	? "M"
-				   : v >> 10			? "K"
-								: "";
-		snprintf(out, 32, "%llu%s",
-			 (unsigned long long)(v >> (*unit == 'G'   ? 30
-						    : *unit == 'M' ? 20
-						    : *unit	   ? 10
-								   : 0)),
-			 unit);
-	} else {
-		snprintf(out, 32, "%llu", (unsigned long long)v);
-	}
-}
-
-static bool set_number(struct td_cfg_parse *p, int line, const struct td_opt *o, const char *value, uint64_t *v)
-{
-	const char *s = value, *want = "wants a number";
-	int err = 0;
-	if (o->type == TD_T_DURATION) {
-		err = td_parse_duration(value, v);
-		want = "wants a duration with a unit: 150ms, 10s, 5m, 1h30m";
-	} else if (o->type == TD_T_SIZE || o->type == TD_T_SIZE32) {
-		err = td_parse_size(value, v);
-		want = "wants a size: 512K, 16M, 1G or bytes";
-	} else if (!td_cfg_digits(&s, v) || *s) {
-		err = TNL_ESYNTAX;
-	}
-	if (err == TNL_ESYNTAX && o->type == TD_T_PORT)
-		want = "wants a port from 1 to 65535";
-	if (err == TNL_ESYNTAX) {
-		td_cfg_error(p, line, "%s = %s: %s", o->key, value, want);
-		return false;
-	}
-	if (err || *v < o->lo || *v > o->hi) {
-		char lo[32], hi[32];
-		show(o, o->lo, lo);
-		show(o, o->hi, hi);
-		td_cfg_error(p, line, "%s = %s: out of range, %s to %s", o->key, value, lo, hi);
-		return false;
-	}
-	return true;
-}
+/* --- words ----------------------------------------------------------------------------- */
 
 static int word_index(const char *words, const char *value)
 {
@@ -300,30 +204,96 @@ static int word_index(const char *words, const char *value)
 	}
 }
 
-static int yes_no(const char *v)
+/* Which of the option's words; false: none, and said. */
+static bool parse_word(struct td_cfg_parse *p, int line, const struct td_opt *o, const char *value, unsigned *index)
+{
+	int k = word_index(o->words, value);
+	if (k < 0)
+		td_cfg_error(p, line, "%s = %s: wants one of %s", o->key, value, o->words);
+	*index = k < 0 ? 0 : (unsigned)k;
+	return k >= 0;
+}
+
+static bool set_word(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	unsigned k;
+	if (!parse_word(p, line, o, value, &k))
+		return false;
+	*(unsigned *)field(o, base) = k; /* enums of the header have unsigned's size */
+	return true;
+}
+
+static bool set_wordbool(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	unsigned k;
+	if (!parse_word(p, line, o, value, &k))
+		return false;
+	*(bool *)field(o, base) = k;
+	return true;
+}
+
+/* 1, 0, or -1: neither, and said. */
+static int yes_no(struct td_cfg_parse *p, int line, const struct td_opt *o, const char *value)
 {
 	static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false", "off", "0"};
-	for (int i = 0; i < 4; i++) {
-		if (strcasecmp(v, yes[i]) == 0)
+	for (size_t i = 0; i < TNL_COUNT(yes); i++) {
+		if (strcasecmp(value, yes[i]) == 0)
 			return 1;
-		if (strcasecmp(v, no[i]) == 0)
+		if (strcasecmp(value, no[i]) == 0)
 			return 0;
 	}
+	td_cfg_error(p, line, "%s = %s: wants yes or no", o->key, value);
 	return -1;
 }
 
-static bool set_session(struct td_cfg_parse *p, int line, const struct td_opt *o, struct td_tunnel_config *t,
-			const char *value)
+static bool set_bool(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
 {
+	int k = yes_no(p, line, o, value);
+	if (k < 0)
+		return false;
+	*(bool *)field(o, base) = k;
+	return true;
+}
+
+static bool set_tri(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	int k = yes_no(p, line, o, value);
+	if (k < 0)
+		return false;
+	*(int *)field(o, base) = k;
+	return true;
+}
+
+static void clear_tri(const struct td_opt *o, void *base)
+{
+	*(int *)field(o, base) = -1;
+}
+
+static void inherit_tri(const struct td_opt *o, void *base, const void *from)
+{
+	int *k = field(o, base);
+	if (*k < 0)
+		*k = *(const int *)(const void *)((const char *)from + o->off);
+}
+
+static bool same_scalar(const struct td_opt *o, const void *a, const void *b)
+{
+	return memcmp((const char *)a + o->off, (const char *)b + o->off, o->type->size) == 0;
+}
+
+/* --- session = … ---------------------------------------------------------------------------- */
+
+static bool set_session(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	struct td_tunnel_config *t = base;
 	uint64_t n;
 	bool pool = strncmp(value, "pool", 4) == 0 && (value[4] == ' ' || value[4] == '\t');
-	const char *s = pool ? value + 4 + strspn(value + 4, " \t") : value;
 	t->pool = 1;
 	if (strcmp(value, "shared") == 0) {
 		t->session = TD_SESSION_SHARED;
 	} else if (strcmp(value, "per-connection") == 0) {
 		t->session = TD_SESSION_PER_CONNECTION;
-	} else if (pool && td_cfg_digits(&s, &n) && !*s && n >= o->lo && n <= o->hi) {
+	} else if (pool && td_number_plain(value + 4 + strspn(value + 4, " \t"), &n) == 0 && n >= o->lo && n <= o->hi) {
 		t->session = TD_SESSION_POOL;
 		t->pool = (unsigned)n;
 	} else {
@@ -334,137 +304,75 @@ static bool set_session(struct td_cfg_parse *p, int line, const struct td_opt *o
 	return true;
 }
 
+static bool same_session(const struct td_opt *o, const void *a, const void *b)
+{
+	const struct td_tunnel_config *s = a, *t = b;
+	return s->session == t->session && s->pool == t->pool;
+}
+
+/* --- the types --------------------------------------------------------------------------------- */
+
+#define TEXT .set = td_text_set, .clear = td_text_clear, .same = td_text_same, .inherit = td_text_inherit
+#define NUMBER(type) .set = td_number_set, .same = same_scalar, .size = sizeof(type)
+#define SCALAR(type) .same = same_scalar, .size = sizeof(type)
+
+#define DURATION_NEEDS "wants a duration with a unit: 150ms, 10s, 5m, 1h30m"
+#define SIZE_NEEDS "wants a size: 512K, 16M, 1G or bytes"
+
+/* clang-format off */
+const struct td_type td_types[TD_T_COUNT] = {
+	[TD_T_TEXT]     = {.name = "text", TEXT},
+	[TD_T_ID]       = {.name = "text", TEXT, .fault = td_text_id_fault},
+	[TD_T_KEYID]    = {.name = "text", TEXT, .fault = td_text_keyid_fault},
+	[TD_T_REGION]   = {.name = "region", TEXT, .fault = td_text_region_fault},
+	[TD_T_TARGET]   = {.name = "target", TEXT, .fault = td_text_target_fault},
+	[TD_T_PATH]     = {.name = "path", TEXT, .keep = td_text_keep_path},
+	[TD_T_FILE]     = {.name = "file", TEXT, .is_file = true, .keep = td_text_keep_path},
+	[TD_T_KEYFILE]  = {.name = "private file", TEXT, .is_file = true, .is_private = true, .keep = td_text_keep_path},
+	[TD_T_STORE]    = {.name = "sqlite:PATH", TEXT, .fault = td_text_store_fault, .keep = td_text_keep_store},
+	[TD_T_URL]      = {.name = "URL", TEXT, .fault = td_text_url_fault},
+	[TD_T_PROXY]    = {.name = "URL or none", TEXT, .fault = td_text_proxy_fault},
+	[TD_T_HOST]     = {.name = "host", TEXT, .fault = td_text_host_fault},
+	[TD_T_DURATION] = {.name = "duration", NUMBER(uint64_t), .number = td_number_duration, .show = td_number_show_duration, .needs = DURATION_NEEDS},
+	[TD_T_SIZE]     = {.name = "size", NUMBER(uint64_t), .number = td_number_size, .show = td_number_show_size, .needs = SIZE_NEEDS},
+	[TD_T_SIZE32]   = {.name = "size", NUMBER(unsigned), .number = td_number_size, .show = td_number_show_size, .needs = SIZE_NEEDS},
+	[TD_T_UINT]     = {.name = "number", NUMBER(unsigned), .number = td_number_plain, .show = td_number_show_plain, .needs = "wants a number"},
+	[TD_T_PORT]     = {.name = "port", NUMBER(uint16_t), .number = td_number_plain, .show = td_number_show_plain, .needs = "wants a port from 1 to 65535"},
+	[TD_T_BOOL]     = {.name = "yes or no", SCALAR(bool), .set = set_bool},
+	[TD_T_TRI]      = {.name = "yes or no", SCALAR(int), .set = set_tri, .clear = clear_tri, .inherit = inherit_tri},
+	[TD_T_WORD]     = {SCALAR(unsigned), .set = set_word},
+	[TD_T_WORDBOOL] = {SCALAR(bool), .set = set_wordbool},
+	[TD_T_SESSION]  = {.name = "shared|per-connection|pool N", .set = set_session, .same = same_session},
+	[TD_T_LIST]     = {.name = "list", .set = set_list, .clear = clear_list, .same = same_list, .inherit = inherit_list},
+	[TD_T_LISTEN]   = {.name = "addresses", .set = set_listen, .clear = clear_listen, .same = same_listen},
+	[TD_T_ADDRS]    = {.name = "addresses", .set = set_addrs, .clear = clear_addrs, .same = same_addrs},
+	[TD_T_RULES]    = {.name = "rules", .may_be_empty = true, .set = td_rules_set, .clear = td_rules_clear, .same = td_rules_same},
+};
+/* clang-format on */
+
 bool td_value_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
 {
-	void *at = (char *)base + o->off;
-	uint64_t v = 0;
-	int k;
-	if (!*value && o->type != TD_T_RULES) {
+	if (!*value && !o->type->may_be_empty) {
 		td_cfg_error(p, line, "%s: the value is missing", o->key);
 		return false;
 	}
-	switch (o->type) {
-	case TD_T_LIST:
-		return list_parse(p, line, o->key, value, at);
-	case TD_T_LISTEN:
-		return parse_listen(p, line, o, base, value);
-	case TD_T_RULES:
-		return td_rules_parse(p, line, o->key, value, at);
-	case TD_T_SESSION:
-		return set_session(p, line, o, base, value);
-	case TD_T_BOOL:
-	case TD_T_TRI:
-		if ((k = yes_no(value)) < 0) {
-			td_cfg_error(p, line, "%s = %s: wants yes or no", o->key, value);
-			return false;
-		}
-		if (o->type == TD_T_TRI)
-			*(int *)at = k;
-		else
-			*(bool *)at = k;
-		return true;
-	case TD_T_WORD:
-	case TD_T_WORDBOOL:
-		if ((k = word_index(o->words, value)) < 0) {
-			td_cfg_error(p, line, "%s = %s: wants one of %s", o->key, value, o->words);
-			return false;
-		}
-		if (o->type == TD_T_WORD)
-			*(unsigned *)at = (unsigned)k; /* enums of the header have unsigned's size */
-		else
-			*(bool *)at = k;
-		return true;
-	case TD_T_DURATION:
-	case TD_T_SIZE:
-	case TD_T_SIZE32:
-	case TD_T_UINT:
-	case TD_T_PORT:
-		if (!set_number(p, line, o, value, &v))
-			return false;
-		if (o->type == TD_T_PORT)
-			*(uint16_t *)at = (uint16_t)v;
-		else if (o->type == TD_T_UINT || o->type == TD_T_SIZE32)
-			*(unsigned *)at = (unsigned)v;
-		else
-			*(uint64_t *)at = v;
-		return true;
-	default:
-		return set_text(p, line, o, at, value);
-	}
+	if (!o->type->set(p, line, o, base, value))
+		return false;
+	if (o->set_off)
+		*((bool *)base + o->set_off) = true;
+	return true;
 }
 
-static bool is_text(enum td_opt_type t)
+void td_value_clear(const struct td_opt *o, void *base)
 {
-	return t <= TD_T_HOST;
-}
-
-void td_value_free(const struct td_opt *o, void *base)
-{
-	void *at = (char *)base + o->off;
-	if (o->type == TD_T_LISTEN && (o->in & TD_IN(TUNNEL))) {
-		struct td_tunnel_config *t = base;
-		list_free(&t->listen);
-		tnl_free(t->addrs);
-		t->addrs = NULL;
-		t->naddrs = 0;
-	} else if (o->type == TD_T_LISTEN) {
-		struct td_gateway_config *g = base;
-		tnl_free(g->addrs);
-		g->addrs = NULL;
-		g->naddrs = 0;
-	} else if (o->type == TD_T_LIST) {
-		list_free(at);
-	} else if (o->type == TD_T_RULES) {
-		td_rules_free(at);
-	} else if (is_text(o->type)) {
-		char **s = at;
-		if (*s && (o->flags & TD_F_SECRET))
-			tnl_wipe(*s, strlen(*s));
-		tnl_free(*s);
-		*s = NULL;
-	}
+	if (o->type->clear)
+		o->type->clear(o, base);
+	if (o->set_off)
+		*((bool *)base + o->set_off) = false;
 }
 
 bool td_value_same(const struct td_opt *o, const void *a, const void *b)
 {
-	const void *x = (const char *)a + o->off, *y = (const char *)b + o->off;
-	switch (o->type) {
-	case TD_T_LIST:
-		return list_same(x, y);
-	case TD_T_RULES:
-		return td_rules_same(x, y);
-	case TD_T_LISTEN:
-		if (o->in & TD_IN(TUNNEL))
-			return list_same(&((const struct td_tunnel_config *)a)->listen,
-					 &((const struct td_tunnel_config *)b)->listen);
-		const struct td_gateway_config *g = a, *h = b;
-		if (g->naddrs != h->naddrs)
-			return false;
-		for (int i = 0; i < g->naddrs; i++)
-			if (g->addrs[i].len != h->addrs[i].len ||
-			    memcmp(&g->addrs[i].sa, &h->addrs[i].sa, g->addrs[i].len) != 0)
-				return false;
-		return true;
-	case TD_T_SESSION: {
-		const struct td_tunnel_config *s = a, *t = b;
-		return s->session == t->session && s->pool == t->pool;
-	}
-	case TD_T_BOOL:
-	case TD_T_WORDBOOL:
-		return *(const bool *)x == *(const bool *)y;
-	case TD_T_PORT:
-		return *(const uint16_t *)x == *(const uint16_t *)y;
-	case TD_T_DURATION:
-	case TD_T_SIZE:
-		return *(const uint64_t *)x == *(const uint64_t *)y;
-	case TD_T_SIZE32:
-	case TD_T_UINT:
-	case TD_T_WORD:
-	case TD_T_TRI:
-		return *(const unsigned *)x == *(const unsigned *)y;
-	default: {
-		const char *s = *(char *const *)x, *t = *(char *const *)y;
-		return s == t || (s && t && strcmp(s, t) == 0);
-	}
-	}
+	return o->type->same(o, a, b) &&
+	       (!o->set_off || *((const bool *)a + o->set_off) == *((const bool *)b + o->set_off));
 }

@@ -1,7 +1,7 @@
 /* Configuration: every mistake with its line, the sample files, defaults, inheritance, equality, files. */
 #include "lib/alloc.h"
 #include "lib/tls.h"
-#include "tunneld/config/config.h"
+#include "tests/daemon/config/config_same.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -353,19 +353,19 @@ static void test_equality(void **s)
 	snprintf(text, sizeof(text),
 		 "# c\n\n%sport: 2 ; x\nidle_timeout = 20m\nsession=shared\n[tunneld]\nmemory_limit = 98304K\n", base);
 	struct td_config *b = parse_ok(text, 0);
-	assert_true(td_config_same(a, b) && td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]));
+	assert_true(config_same(a, b) && td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]));
 	td_config_free(b);
 	for (size_t i = 0; i < sizeof(extra) / sizeof(*extra); i++) {
 		snprintf(text, sizeof(text), "%s%s%s", base, strncmp(extra[i], "port", 4) ? "port = 2\n" : "",
 			 extra[i]);
 		b = parse_ok(text, 0);
-		if (td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]) || td_config_same(a, b))
+		if (td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]) || config_same(a, b))
 			fail_msg("no difference seen: %s", extra[i]);
 		td_config_free(b);
 	}
 	snprintf(text, sizeof(text), "%sport = 2\n[tunneld]\nlog_level = debug\n", base);
 	b = parse_ok(text, 0);
-	assert_true(!td_config_same(a, b) && td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]));
+	assert_true(!config_same(a, b) && td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]));
 	td_config_free(b);
 	td_config_free(a);
 }
@@ -399,11 +399,11 @@ static void test_units(void **s)
 					  "0x1s"};
 	uint64_t v;
 	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
-		assert_int_equal(td_parse_duration(good[i].text, &v), 0);
+		assert_int_equal(td_number_duration(good[i].text, &v), 0);
 		assert_true(v == good[i].v);
 	}
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		if (!td_parse_duration(bad[i], &v))
+		if (!td_number_duration(bad[i], &v))
 			fail_msg("taken: %s", bad[i]);
 	static const struct {
 		const char *text;
@@ -412,11 +412,11 @@ static void test_units(void **s)
 	static const char *const bad_sizes[] = {
 	    "", "K", "1k", "1KB", "1 K", "-1", "1.5M", "99999999999999999999", "99999999999999G", "1T"};
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-		assert_int_equal(td_parse_size(sizes[i].text, &v), 0);
+		assert_int_equal(td_number_size(sizes[i].text, &v), 0);
 		assert_true(v == sizes[i].v);
 	}
 	for (size_t i = 0; i < sizeof(bad_sizes) / sizeof(*bad_sizes); i++)
-		if (!td_parse_size(bad_sizes[i], &v))
+		if (!td_number_size(bad_sizes[i], &v))
 			fail_msg("taken: %s", bad_sizes[i]);
 }
 

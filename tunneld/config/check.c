@@ -1,0 +1,215 @@
+/* What a configuration lacks, and what its sections owe each other: keys that belong together, addresses and names that
+ * are taken already, sections that a role needs. */
+#include "tunneld/config/internal.h"
+#include <string.h>
+
+static int line_or_section(const struct td_section_read *s, const char *key)
+{
+	int line = td_opt_line(s, key);
+	return line ? line : s->line;
+}
+
+/* --- one section ------------------------------------------------------------------- */
+
+static void check_required(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	const char *word = td_sections[s->kind].word;
+	for (const struct td_opt *o = NULL; (o = td_opt_next(s->kind, o)) != NULL;)
+		if ((o->flags & TD_F_REQUIRED) && !s->key_line[o - td_opts])
+			td_cfg_error(p, s->line, "[%s%s%s] wants %s", word, *s->name ? " " : "", s->name, o->key);
+}
+
+static void check_aws(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_aws_config *a)
+{
+	if (a->access_key_id && !a->secret_access_key && !td_opt_line(s, "secret_access_key"))
+		td_cfg_error(p, line_or_section(s, "access_key_id"), "access_key_id stands without secret_access_key");
+	if (!a->access_key_id && a->secret_access_key && !td_opt_line(s, "access_key_id"))
+		td_cfg_error(p, line_or_section(s, "secret_access_key"),
+			     "secret_access_key stands without access_key_id");
+	if (a->session_token && !td_opt_line(s, "access_key_id"))
+		td_cfg_error(p, line_or_section(s, "session_token"), "session_token stands without access_key_id");
+	if (!a->client_certificate != !a->client_key)
+		td_cfg_error(p, line_or_section(s, a->client_key ? "client_key" : "client_certificate"),
+			     "client_certificate and client_key belong together");
+}
+
+static void check_backoff(struct td_cfg_parse *p, const struct td_section_read *s, uint64_t min_ns, uint64_t max_ns)
+{
+	if (min_ns > max_ns)
+		td_cfg_error(p, line_or_section(s, "reconnect_min"), "reconnect_min is longer than reconnect_max");
+}
+
+static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	const struct td_tunnel_config *t = td_section_place(p->c, s->kind, s->index).own;
+	check_aws(p, s, &t->aws);
+	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
+}
+
+static void check_agent(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	const struct td_agent_config *a = &p->c->agent;
+	check_aws(p, s, &a->aws);
+	check_backoff(p, s, a->reconnect_min_ns, a->reconnect_max_ns);
+	if (a->shell && !a->shell_user)
+		td_cfg_error(p, line_or_section(s, "shell"), "shell = yes wants shell_user");
+}
+
+static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	const struct td_gateway_config *g = &p->c->gw;
+	if ((g->encrypt_shells || g->encrypt_ports) && !g->kms_key_id)
+		td_cfg_error(p, line_or_section(s, g->encrypt_shells ? "encrypt_shells" : "encrypt_ports"),
+			     "encryption wants kms_key_id");
+}
+
+static void check_needs_gateway(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	if (!p->c->has_gateway)
+		td_cfg_error(p, s->line, "[%s %s] wants a [gateway] in the same file", td_sections[s->kind].word,
+			     s->name);
+}
+
+static void check_own(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	switch (s->kind) {
+	case TD_SECTION_AWS:
+		check_aws(p, s, &p->c->aws);
+		break;
+	case TD_SECTION_TUNNEL:
+	case TD_SECTION_ALIAS:
+		check_tunnel(p, s);
+		break;
+	case TD_SECTION_AGENT:
+		check_agent(p, s);
+		break;
+	case TD_SECTION_GATEWAY:
+		check_gateway(p, s);
+		break;
+	case TD_SECTION_USER:
+	case TD_SECTION_INSTANCE:
+		check_needs_gateway(p, s);
+		break;
+	default:
+		break;
+	}
+}
+
+/* --- a section against those before it --------------------------------------------------- */
+
+static bool overlap(const struct td_addr *a, const struct td_addr *b)
+{
+	if (a->sa.sa_family != b->sa.sa_family)
+		return false;
+	switch (a->sa.sa_family) {
+	case AF_INET:
+		return a->in.sin_port && a->in.sin_port == b->in.sin_port &&
+		       (a->in.sin_addr.s_addr == b->in.sin_addr.s_addr || !a->in.sin_addr.s_addr ||
+			!b->in.sin_addr.s_addr);
+	case AF_INET6:
+		return a->in6.sin6_port && a->in6.sin6_port == b->in6.sin6_port &&
+		       a->in6.sin6_scope_id == b->in6.sin6_scope_id &&
+		       (memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, 16) == 0 ||
+			IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&b->in6.sin6_addr));
+	default:
+		return strcmp(a->un.sun_path, b->un.sun_path) == 0;
+	}
+}
+
+static int addrs_of(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_addr **out)
+{
+	if (s->kind == TD_SECTION_TUNNEL) {
+		*out = p->c->fwd.tunnels[s->index].addrs;
+		return p->c->fwd.tunnels[s->index].naddrs;
+	}
+	*out = p->c->gw.addrs;
+	return s->kind == TD_SECTION_GATEWAY ? p->c->gw.naddrs : 0;
+}
+
+/* The section that has this address already, of those up to k, of k itself only the first n addresses; NULL: none. */
+static const struct td_section_read *holder_of(struct td_cfg_parse *p, const struct td_addr *a, int k, int n)
+{
+	const struct td_addr *theirs;
+	for (int j = 0; j <= k; j++) {
+		int m = addrs_of(p, &p->secs[j], &theirs);
+		for (int i = 0; i < (j == k ? n : m); i++)
+			if (overlap(a, &theirs[i]))
+				return &p->secs[j];
+	}
+	return NULL;
+}
+
+static void check_listen(struct td_cfg_parse *p, int k)
+{
+	const struct td_addr *mine;
+	int n = addrs_of(p, &p->secs[k], &mine);
+	for (int i = 0; i < n; i++) {
+		const struct td_section_read *other = holder_of(p, &mine[i], k, i);
+		char text[TD_ADDR_STR];
+		if (other)
+			td_cfg_error(p, td_opt_line(&p->secs[k], "listen"), "listen: %s is taken already, on line %d",
+				     td_addr_str(&mine[i], text), td_opt_line(other, "listen"));
+	}
+}
+
+static bool is_one_of(const struct td_section_read *s, enum td_section a, enum td_section b)
+{
+	return s->kind == a || s->kind == b;
+}
+
+static const char *key_id_of(const struct td_config *c, const struct td_section_read *s)
+{
+	return s->kind == TD_SECTION_USER ? c->gw.users[s->index].access_key_id
+					  : c->gw.instances[s->index].access_key_id;
+}
+
+/* Two names for one thing: tunnels and aliases share a name space (two of a kind were seen when they were read), users
+ * and instances one of keys. */
+static void check_twins(struct td_cfg_parse *p, int k)
+{
+	const struct td_section_read *s = &p->secs[k];
+	bool session = is_one_of(s, TD_SECTION_TUNNEL, TD_SECTION_ALIAS);
+	bool signer = is_one_of(s, TD_SECTION_USER, TD_SECTION_INSTANCE);
+	for (int j = 0; j < k; j++) {
+		const struct td_section_read *o = &p->secs[j];
+		if (session && is_one_of(o, TD_SECTION_TUNNEL, TD_SECTION_ALIAS) && s->kind != o->kind &&
+		    strcmp(s->name, o->name) == 0)
+			td_cfg_error(p, s->line, "the name %s is taken already, on line %d", s->name, o->line);
+		if (!signer || !is_one_of(o, TD_SECTION_USER, TD_SECTION_INSTANCE))
+			continue;
+		const char *a = key_id_of(p->c, s), *b = key_id_of(p->c, o);
+		if (a && b && strcmp(a, b) == 0)
+			td_cfg_error(p, td_opt_line(s, "access_key_id"),
+				     "access_key_id %s is taken already, on line %d", a,
+				     td_opt_line(o, "access_key_id"));
+	}
+}
+
+/* --- all ------------------------------------------------------------------------------------ */
+
+/* Of the sections that are missing only those are worth a word that nothing else explains. */
+static void check_missing(struct td_cfg_parse *p, unsigned roles)
+{
+	const struct td_config *c = p->c;
+	if ((roles & TD_ROLE_FORWARDER) && !c->has_forwarder)
+		td_cfg_error(p, 0, "there is no [tunnel NAME] section");
+	if ((roles & TD_ROLE_AGENT) && !c->has_agent)
+		td_cfg_error(p, 0, "there is no [agent] section");
+	if ((roles & TD_ROLE_GATEWAY) && !c->has_gateway)
+		td_cfg_error(p, 0, "there is no [gateway] section");
+	if ((roles & TD_ROLE_ANY) && !c->has_forwarder && !c->has_agent && !c->has_gateway && !c->fwd.naliases &&
+	    !p->nerrors)
+		td_cfg_error(p, 0, "there is no [tunnel NAME], [alias NAME], [agent] or [gateway] section");
+}
+
+void td_cfg_check(struct td_cfg_parse *p, unsigned roles)
+{
+	for (int k = 0; k < p->nsecs; k++) {
+		check_required(p, &p->secs[k]);
+		td_cfg_check_files(p, &p->secs[k]);
+		check_listen(p, k);
+		check_twins(p, k);
+		check_own(p, &p->secs[k]);
+	}
+	check_missing(p, roles);
+}

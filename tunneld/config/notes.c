@@ -1,0 +1,81 @@
+/* Mistakes and warnings of one file, kept until they can be printed in the order of its lines; memory. */
+#include "lib/alloc.h"
+#include "tunneld/config/internal.h"
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *or_abort(void *p)
+{
+	if (p)
+		return p;
+	fputs("tunneld: out of memory while reading the configuration\n", stderr);
+	abort();
+}
+
+void *td_cfg_alloc(size_t n)
+{
+	return or_abort(tnl_calloc(1, n));
+}
+
+void *td_cfg_grow(void *p, size_t n)
+{
+	return or_abort(tnl_realloc(p, n));
+}
+
+char *td_cfg_dup(const char *s, size_t n)
+{
+	char *p = td_cfg_alloc(n + 1);
+	memcpy(p, s, n);
+	return p;
+}
+
+__attribute__((format(printf, 4, 0))) static void add_note(struct td_cfg_parse *p, int line, bool warning,
+							   const char *fmt, va_list ap)
+{
+	char text[1024];
+	vsnprintf(text, sizeof(text), fmt, ap);
+	p->notes = td_cfg_grow(p->notes, (size_t)(p->nnotes + 1) * sizeof(*p->notes));
+	p->notes[p->nnotes] = (struct td_note){line, p->nnotes, warning, td_cfg_dup(text, strlen(text))};
+	p->nnotes++;
+	p->nerrors += !warning;
+}
+
+void td_cfg_error(struct td_cfg_parse *p, int line, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	add_note(p, line, false, fmt, ap);
+	va_end(ap);
+}
+
+void td_cfg_warn(struct td_cfg_parse *p, int line, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	add_note(p, line, true, fmt, ap);
+	va_end(ap);
+}
+
+static int by_line(const void *a, const void *b)
+{
+	const struct td_note *x = a, *y = b;
+	return x->line != y->line ? (x->line > y->line) - (x->line < y->line) : x->order - y->order;
+}
+
+void td_cfg_print_notes(struct td_cfg_parse *p, FILE *errors)
+{
+	if (p->nnotes)
+		qsort(p->notes, (size_t)p->nnotes, sizeof(*p->notes), by_line);
+	for (int i = 0; i < p->nnotes; i++) {
+		const struct td_note *n = &p->notes[i];
+		if (errors && n->line)
+			fprintf(errors, "%s%s:%d: %s\n", n->warning ? "warning: " : "", p->file, n->line, n->text);
+		else if (errors)
+			fprintf(errors, "%s%s: %s\n", n->warning ? "warning: " : "", p->file, n->text);
+		tnl_free(n->text);
+	}
+	tnl_free(p->notes);
+	p->notes = NULL;
+	p->nnotes = 0;
+}
