@@ -1,5 +1,7 @@
 #include "tunneld/agent/access.h"
 
+#include "lib/num.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -50,7 +52,7 @@ static struct canon v4(const uint8_t *p)
 }
 
 /* The address itself; v4-mapped is the same thing as IPv4 to every system call. */
-static bool canonical(const struct td_addr *addr, struct canon *c)
+static bool canonicalize(const struct td_addr *addr, struct canon *c)
 {
 	if (addr->sa.sa_family == AF_INET) {
 		*c = v4((const uint8_t *)&addr->in.sin_addr);
@@ -68,7 +70,7 @@ static bool canonical(const struct td_addr *addr, struct canon *c)
 }
 
 /* The IPv4 address to which translators and tunnels on the way would carry the packet. */
-static bool embedded(const struct canon *c, struct canon *in)
+static bool embedded_ipv4(const struct canon *c, struct canon *in)
 {
 	static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
 	static const uint8_t nat64_local[6] = {0x00, 0x64, 0xff, 0x9b, 0x00, 0x01};
@@ -99,7 +101,7 @@ static char lower(char c)
 }
 
 /* Case ignored; * matches any run, ? one character. */
-static bool glob(const char *pattern, const char *s, size_t n)
+static bool glob_matches(const char *pattern, const char *s, size_t n)
 {
 	const char *star = NULL, *end = s + n, *retry = NULL;
 
@@ -128,7 +130,7 @@ static bool name_matches(const struct td_rule *r, const char *host)
 
 	if (n && host[n - 1] == '.') /* the root label changes nothing */
 		n--;
-	return r->host && n && glob(r->host, host, n);
+	return r->host && n && glob_matches(r->host, host, n);
 }
 
 static bool port_matches(const struct td_rule *r, uint16_t port)
@@ -136,10 +138,10 @@ static bool port_matches(const struct td_rule *r, uint16_t port)
 	return port >= r->port_lo && port <= r->port_hi;
 }
 
-static bool denied(const struct td_rules *deny, const char *host, const struct canon *forms, int n, uint16_t port)
+static bool is_denied(const struct td_rules *deny, const char *host, const struct canon *forms, int n, uint16_t port)
 {
 	if (!deny->set || deny->n)
-		for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
+		for (size_t i = 0; i < TNL_COUNT(never); i++)
 			for (int k = 0; k < n; k++)
 				if (in_cidr(&never[i], &forms[k]))
 					return true;
@@ -163,10 +165,10 @@ enum td_access td_access_check(const struct td_rules *allow, const struct td_rul
 	int n = 1;
 	uint16_t port = td_addr_port(addr);
 
-	if (!canonical(addr, &forms[0]))
+	if (!canonicalize(addr, &forms[0]))
 		return TD_ACCESS_DENIED;
-	n += embedded(&forms[0], &forms[1]);
-	if (denied(deny, host, forms, n, port))
+	n += embedded_ipv4(&forms[0], &forms[1]);
+	if (is_denied(deny, host, forms, n, port))
 		return TD_ACCESS_DENIED;
 	if (!allow->set)
 		return is_loopback(&forms[0]) ? TD_ACCESS_OK : TD_ACCESS_NOT_ALLOWED;

@@ -109,7 +109,7 @@ void td_agent_free(struct td_agent *a)
 
 bool td_agent_connected(const struct td_agent *a)
 {
-	return a->control.state == AG_CTL_UP;
+	return ag_control_is_up(a);
 }
 
 /* Sessions stay. New connections meet the new allow and deny; another endpoint, key or
@@ -165,7 +165,7 @@ static bool tasks_are_over(struct td_agent *a)
 {
 	if (!a->tasks_by)
 		a->tasks_by = a->loop->now + TASKS_WAIT;
-	return tnl_list_empty(&a->tasks.list) || !td_agent_connected(a) || a->loop->now >= a->tasks_by;
+	return tnl_list_empty(&a->tasks.list) || !ag_control_is_up(a) || a->loop->now >= a->tasks_by;
 }
 
 /* Sessions without connections end at once, the others when they have none, all at the deadline. */

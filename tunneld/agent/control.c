@@ -18,8 +18,8 @@ static void set_state(struct ag_control *c, enum ag_control_state st)
 	c->state = st;
 }
 
-/* The same trouble is told once a minute, not with each attempt. */
-static void trouble(struct td_agent *a, const char *what, const char *why)
+/* The same trouble is reported once a minute, not with each attempt. */
+static void report_trouble(struct td_agent *a, const char *what, const char *why)
 {
 	struct ag_control *c = &a->control;
 	bool known = strncmp(c->last_error, why, sizeof(c->last_error) - 1) == 0;
@@ -32,7 +32,7 @@ static void trouble(struct td_agent *a, const char *what, const char *why)
 		a->instance_id, td_aws_endpoint(a->aws, "ssmmessages"), why);
 }
 
-static void retry(struct td_agent *a)
+static void open_later(struct td_agent *a)
 {
 	struct ag_control *c = &a->control;
 	set_state(c, AG_CTL_DOWN);
@@ -49,7 +49,7 @@ static void drop_link(struct td_agent *a)
 
 /* --- messages ------------------------------------------------------------------------- */
 
-static void bad_message(struct td_agent *a, const char *field)
+static void count_bad_message(struct td_agent *a, const char *field)
 {
 	a->n.bad_messages++;
 	if (a->control.bad_logged)
@@ -65,7 +65,7 @@ static void on_start(struct td_agent *a, const struct tnl_msg *m)
 	const char *fault;
 
 	if (tnl_start_parse(m->payload, m->plen, &start, &fault)) {
-		bad_message(a, fault);
+		count_bad_message(a, fault);
 		return;
 	}
 	ag_session_start(a, &start);
@@ -77,7 +77,7 @@ static void on_channel_closed(struct td_agent *a, const struct tnl_msg *m)
 	struct tnl_channel_closed c;
 
 	if (tnl_channel_closed_parse(m->payload, m->plen, &c)) {
-		bad_message(a, "channel_closed");
+		count_bad_message(a, "channel_closed");
 		return;
 	}
 	const char *id = c.session_id && *c.session_id ? c.session_id : c.destination_id;
@@ -92,7 +92,7 @@ static void on_task_ack(struct td_agent *a, const struct tnl_msg *m)
 	struct tnl_task t;
 
 	if (tnl_task_parse(m->payload, m->plen, &t)) {
-		bad_message(a, "agent_task_acknowledge");
+		count_bad_message(a, "agent_task_acknowledge");
 		return;
 	}
 	if (t.message_id)
@@ -112,7 +112,7 @@ static void on_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 	}
 	int rc = tnl_msg_decode(p, n, &m, &fault);
 	if (rc && rc != TNL_ETYPE) {
-		bad_message(a, fault.field);
+		count_bad_message(a, fault.field);
 		return;
 	}
 	if (m.type == TNL_MT_INTERACTIVE_SHELL) {
@@ -144,8 +144,8 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 		td_info(AG_MOD, NULL, "control channel closed by the gateway, opening it again reason=\"%s\"",
 			why ? why : "");
 	else
-		trouble(a, "lost", text);
-	retry(a);
+		report_trouble(a, "lost", text);
+	open_later(a);
 }
 
 static const struct td_wslink_cb control_cb = {.message = on_message, .closed = on_closed};
@@ -156,8 +156,8 @@ static void on_opened(void *ctx, const struct ag_open_result *r)
 	struct ag_control *c = &a->control;
 
 	if (!r->w) {
-		trouble(a, "could not be opened", r->why);
-		retry(a);
+		report_trouble(a, "could not be opened", r->why);
+		open_later(a);
 		return;
 	}
 	c->link = r->w;
@@ -172,11 +172,9 @@ static void on_opened(void *ctx, const struct ag_open_result *r)
 	ag_tasks_link(&a->tasks, c->link);
 }
 
-static void open_again(void *arg)
+static void open_now(void *arg)
 {
 	struct td_agent *a = arg;
-	if (a->control.open.busy || a->control.link)
-		return;
 	set_state(&a->control, AG_CTL_OPENING);
 	ag_open_start(&a->control.open);
 }
@@ -187,13 +185,13 @@ void ag_control_init(struct td_agent *a)
 	const struct td_agent_config *cfg = ag_cfg(a);
 
 	ag_open_init(&c->open, a, NULL, on_opened, a);
-	td_timer_init(&c->retry, a->loop, open_again, a);
+	td_timer_init(&c->retry, a->loop, open_now, a);
 	td_backoff_init(&c->backoff, cfg->reconnect_min_ns, cfg->reconnect_max_ns);
 }
 
 void ag_control_start(struct td_agent *a)
 {
-	open_again(a);
+	open_now(a);
 }
 
 void ag_control_stop(struct td_agent *a)
@@ -211,6 +209,11 @@ void ag_control_restart(struct td_agent *a)
 	ag_control_stop(a);
 	td_backoff_init(&a->control.backoff, ag_cfg(a)->reconnect_min_ns, ag_cfg(a)->reconnect_max_ns);
 	ag_control_start(a);
+}
+
+bool ag_control_is_up(const struct td_agent *a)
+{
+	return a->control.state == AG_CTL_UP;
 }
 
 void ag_control_wake(struct td_agent *a)

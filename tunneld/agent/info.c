@@ -24,12 +24,11 @@ struct ag_info {
 	struct td_timer timer;
 	bool announced; /* the call without a status was made */
 	bool warned;
-	bool introduced; /* the short form has been answered */
 	char computer[256], address[INET_ADDRSTRLEN], platform[64], version[64];
 };
 
 /* First IPv4 address of an interface that is up and not loopback. */
-static void local_address(char *out, size_t cap)
+static void find_address(char *out, size_t cap)
 {
 	struct ifaddrs *all = NULL;
 
@@ -48,7 +47,7 @@ static void local_address(char *out, size_t cap)
 	freeifaddrs(all);
 }
 
-static void os_value(const char *line, const char *key, char *out, size_t cap)
+static void take_os_value(const char *line, const char *key, char *out, size_t cap)
 {
 	size_t n = strlen(key);
 
@@ -59,7 +58,7 @@ static void os_value(const char *line, const char *key, char *out, size_t cap)
 	snprintf(out, cap, "%.*s", (int)strcspn(v, "\"\n"), v);
 }
 
-static void platform(struct ag_info *i)
+static void read_platform(struct ag_info *i)
 {
 	size_t n;
 	char *text = td_file_read("/etc/os-release", OS_RELEASE_MAX, 0, &n, NULL), *rest = text, *line;
@@ -67,8 +66,8 @@ static void platform(struct ag_info *i)
 	snprintf(i->platform, sizeof(i->platform), "Linux");
 	snprintf(i->version, sizeof(i->version), "0");
 	while ((line = strsep(&rest, "\n")) != NULL) {
-		os_value(line, "NAME=", i->platform, sizeof(i->platform));
-		os_value(line, "VERSION_ID=", i->version, sizeof(i->version));
+		take_os_value(line, "NAME=", i->platform, sizeof(i->platform));
+		take_os_value(line, "VERSION_ID=", i->version, sizeof(i->version));
 	}
 	tnl_free(text);
 }
@@ -80,7 +79,7 @@ static void on_answer(void *ctx, const struct td_aws_reply *r)
 	i->call = NULL;
 	if (r->err && !i->warned)
 		td_warn(AG_MOD, NULL, "UpdateInstanceInformation failed%s error=%s text=\"%s\"",
-			i->a->control.state == AG_CTL_UP ? ", sessions work all the same" : "",
+			ag_control_is_up(i->a) ? ", sessions work all the same" : "",
 			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
 	i->warned = r->err != 0;
 	td_timer_in(&i->timer, r->err ? AFTER_FAILURE : i->announced ? EVERY : 0);
@@ -95,7 +94,7 @@ static void send_info(void *arg)
 
 	if (i->call)
 		return;
-	local_address(i->address, sizeof(i->address));
+	find_address(i->address, sizeof(i->address));
 	if (gethostname(i->computer, sizeof(i->computer) - 1))
 		i->computer[0] = '\0';
 	tnl_buf_init(&b, 4096);
@@ -131,7 +130,7 @@ struct ag_info *ag_info_new(struct td_agent *a)
 	if (!i)
 		return NULL;
 	i->a = a;
-	platform(i);
+	read_platform(i);
 	td_timer_init(&i->timer, a->loop, send_info, i);
 	td_timer_in(&i->timer, 0);
 	return i;

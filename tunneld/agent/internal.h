@@ -1,19 +1,34 @@
-/* Inside of the agent: control channel, sessions, their plugins, end-of-task notes.
+/* Inside of the agent: control channel, sessions, what serves them, the notes of their ends.
  *
  *   control channel ── interactive_shell → ag_session ── data channel → pump ── streams → plugin
  *                   ← agent_task_complete ── ag_task ←── end
  *
  *   session:  new → opening → up → (lost) waiting → opening → up …
  *                                  any → ending (≤ 2 s for acks) → gone, its ag_task remains
- */
+ *   agent:    running → draining (→ cut) → drained
+ *
+ * The files, from the top down.  Each calls only those below it; upwards go what was handed in at creation (a callback,
+ * the table of session types) and td_agent.settle, which is asked for and runs later.
+ *
+ *   agent      set up, reload, drain; what serves which type of session
+ *   status     what it shows
+ *   info       UpdateInstanceInformation
+ *   control    the control channel: starts, ends, confirmations
+ *   port       what serves Port sessions                         access   allow and deny
+ *   shell      what serves shells and commands                   spawn    their processes
+ *   session    one session from its start to its end
+ *   kms        its half of the key exchange
+ *   ledger     what outlives a crash
+ *   task       the ends that the gateway has not confirmed
+ *   channel    how both kinds of channel come up */
 #ifndef TD_AGENT_INTERNAL_H
 #define TD_AGENT_INTERNAL_H
 #include "lib/enc.h"
 #include "lib/list.h"
 #include "tunneld/agent/access.h"
+#include "tunneld/agent/agent.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/pump/pump.h"
-#include "tunneld/agent/agent.h"
 
 #define AG_MOD "agent"
 #define AG_SUCCESS "Success"
@@ -21,13 +36,12 @@
 
 struct ag_session;
 
-/* --- opening a channel: create call → credentials → WebSocket → token frame -------- */
+/* --- opening a channel: create call → credentials → WebSocket → token frame ---------------- */
 
-/* w: the open link, the receiver's from now on. NULL: failed; `over` says that the gateway
- * knows the session as ended, `refused` that it was a clear no and no trouble on the way. */
 struct ag_open_result {
-	struct td_wslink *w;
-	bool over, refused;
+	struct td_wslink *w; /* the open link, the receiver's from now on; NULL: failed */
+	bool over;	     /* the gateway knows the session as ended */
+	bool refused;	     /* it was a clear no and no trouble on the way */
 	const char *why;
 };
 typedef void ag_open_fn(void *ctx, const struct ag_open_result *r);
@@ -45,10 +59,11 @@ struct ag_open {
 	void *ctx;
 };
 void ag_open_init(struct ag_open *o, struct td_agent *a, const char *session_id, ag_open_fn *fn, void *ctx);
-void ag_open_start(struct ag_open *o); /* fn comes from the loop, once, unless cancelled */
+/* fn comes from the loop, once, unless cancelled. */
+void ag_open_start(struct ag_open *o);
 void ag_open_cancel(struct ag_open *o);
 
-/* --- ends of sessions ------------------------------------------------------------------ */
+/* --- ends of sessions ---------------------------------------------------------------------- */
 
 /* The ends that the gateway has not confirmed yet. */
 struct ag_tasks {
@@ -67,47 +82,37 @@ struct ag_task {
 	struct td_timer timer;
 };
 void ag_tasks_init(struct ag_tasks *t, struct td_agent *a, void (*settled)(struct td_agent *a, const char *session_id));
-void ag_tasks_link(struct ag_tasks *t, struct td_wslink *w); /* all are said on it; NULL: it is down, they wait */
+/* All are said on w; NULL: the control channel is down, they wait. */
+void ag_tasks_link(struct ag_tasks *t, struct td_wslink *w);
 void ag_tasks_add(struct ag_tasks *t, const char *session_id, const char *status, const char *output);
 void ag_tasks_confirm(struct ag_tasks *t, const char *message_id);
 bool ag_tasks_pending(const struct ag_tasks *t, const char *session_id);
 void ag_tasks_fini(struct ag_tasks *t);
 
-/* --- control channel ------------------------------------------------------------------- */
+/* --- what outlives a crash ----------------------------------------------------------------- */
 
-enum ag_control_state { AG_CTL_DOWN, AG_CTL_OPENING, AG_CTL_UP };
+struct ag_ledger; /* NULL everywhere: no state directory */
+/* Reports what the last process left. */
+struct ag_ledger *ag_ledger_new(struct td_agent *a);
+void ag_ledger_add(struct ag_ledger *l, const char *session_id);
+void ag_ledger_del(struct ag_ledger *l, const char *session_id);
+/* Before the sessions go: what is open stays noted. */
+void ag_ledger_free(struct ag_ledger *l);
 
-struct ag_control {
-	enum ag_control_state state;
-	struct ag_open open;
-	struct td_wslink *link;
-	struct td_timer retry;
-	struct td_backoff backoff;
-	uint64_t up_at, warned_at;
-	char last_error[200];
-	bool bad_logged, job_logged;
-};
-void ag_control_init(struct td_agent *a);
-void ag_control_start(struct td_agent *a);
-void ag_control_stop(struct td_agent *a);
-void ag_control_restart(struct td_agent *a); /* other endpoint or identity */
-void ag_control_wake(struct td_agent *a);    /* the machine slept */
+/* --- sessions ------------------------------------------------------------------------------ */
 
-/* --- sessions ----------------------------------------------------------------------------- */
-
-/* What a session does with its streams. All called from the loop. */
+/* What a session does with its streams. All called from the loop; unused ones may be NULL. */
 struct ag_plugin {
+	/* Why it serves nobody at this agent, NULL: it does. */
+	const char *(*off)(const struct td_agent *a);
 	/* Before anything is sent: reads the properties. false: *why goes into the task's Output. */
 	bool (*init)(struct ag_session *s, char *why, size_t cap);
-	void (*ready)(struct ag_session *s);
 	void (*open)(struct ag_session *s, struct tnl_stream *st);
 	void (*cancelled)(struct ag_session *s, struct tnl_stream *st);
 	void (*size)(struct ag_session *s, unsigned cols, unsigned rows);
-	void (*drained)(struct ag_session *s, struct td_pipe *p); /* the local source has ended, all of it is sent */
-	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
-			    uint64_t out);
-	/* Why it serves nobody at this agent, NULL: it does. */
-	const char *(*off)(const struct td_agent *a);
+	/* The local source has ended, all of it is sent. */
+	void (*drained)(struct ag_session *s, struct td_pipe *p);
+	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, uint32_t reason, uint64_t in, uint64_t out);
 	/* Connections are all that a drain waits for; how many there are. */
 	size_t (*busy)(const struct ag_session *s);
 	/* Lets go of everything; the pump may be gone after it. */
@@ -149,33 +154,52 @@ struct ag_session {
 	uint16_t port;
 	void *data; /* another plugin's */
 };
-void ag_session_start(struct td_agent *a, struct tnl_start *start); /* takes what start holds */
+/* Takes what start holds, unless the session is refused or known. */
+void ag_session_start(struct td_agent *a, struct tnl_start *start);
 struct ag_session *ag_session_find(const struct td_agent *a, const char *id);
-/* Ends it in order: acks are awaited for up to 2 s, the link is closed, the gateway told. Never inside: always from the
- * loop. */
+/* Ends it in order: acks are awaited for up to 2 s, the link is closed, the gateway hears of it. Nothing of that inside
+ * the call: always from the loop. */
 void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void ag_session_closed_by_gateway(struct ag_session *s, const char *output);
-void ag_session_free(struct ag_session *s); /* at once, without a word */
+/* At once, without a word. */
+void ag_session_free(struct ag_session *s);
+/* The machine slept. */
 void ag_session_wake(struct ag_session *s);
-bool ag_session_busy(const struct ag_session *s);
-void ag_sessions_drain(struct td_agent *a, bool all); /* all: those with connections, too */
-const char *ag_state_name(const struct ag_session *s);
+const char *ag_session_state_name(const struct ag_session *s);
+/* Ends those without connections, all: those with some, too. */
+void ag_sessions_drain(struct td_agent *a, bool all);
 
 void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
 
-/* --- what outlives a crash ------------------------------------------------------------------- */
+/* --- control channel ----------------------------------------------------------------------- */
 
-struct ag_ledger;				     /* NULL everywhere: no state directory */
-struct ag_ledger *ag_ledger_new(struct td_agent *a); /* reports what the last process left */
-void ag_ledger_add(struct ag_ledger *l, const char *session_id);
-void ag_ledger_del(struct ag_ledger *l, const char *session_id);
-void ag_ledger_free(struct ag_ledger *l); /* before the sessions go: what is open stays noted */
+enum ag_control_state { AG_CTL_DOWN, AG_CTL_OPENING, AG_CTL_UP };
 
-/* --- the agent ------------------------------------------------------------------------------ */
+struct ag_control {
+	enum ag_control_state state;
+	struct ag_open open;
+	struct td_wslink *link;
+	struct td_timer retry;
+	struct td_backoff backoff;
+	uint64_t up_at, warned_at;
+	char last_error[200];
+	bool bad_logged, job_logged;
+};
+void ag_control_init(struct td_agent *a);
+void ag_control_start(struct td_agent *a);
+void ag_control_stop(struct td_agent *a);
+/* Another endpoint or identity. */
+void ag_control_restart(struct td_agent *a);
+/* The machine slept. */
+void ag_control_wake(struct td_agent *a);
+bool ag_control_is_up(const struct td_agent *a);
 
-struct ag_info; /* UpdateInstanceInformation */
+/* --- the agent ----------------------------------------------------------------------------- */
+
+struct ag_info;
 struct ag_info *ag_info_new(struct td_agent *a);
+/* Another endpoint or identity. */
 void ag_info_restart(struct ag_info *i);
 void ag_info_free(struct ag_info *i);
 

@@ -7,7 +7,7 @@
 
 #define KEY_LEN 64
 
-static void failed(struct ag_session *s, int err, const char *why)
+static void report_failure(struct ag_session *s, int err, const char *why)
 {
 	tnl_session_kms_result(td_pump_session(s->pump), err, NULL, 0, NULL, 0, why, s->a->loop->now);
 	td_pump_kick(s->pump);
@@ -23,7 +23,7 @@ static void on_decrypted(void *ctx, const struct td_aws_reply *r)
 		char why[300];
 		snprintf(why, sizeof(why), "kms:Decrypt: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
 			 r->text && *r->text ? ": " : "", r->text ? r->text : "");
-		failed(s, r->err, why);
+		report_failure(s, r->err, why);
 		return;
 	}
 	const char *text = tnl_json_get_str(r->json, "Plaintext");
@@ -32,7 +32,7 @@ static void on_decrypted(void *ctx, const struct td_aws_reply *r)
 		tnl_session_kms_result(td_pump_session(s->pump), 0, key, KEY_LEN, NULL, 0, NULL, s->a->loop->now);
 		td_pump_kick(s->pump);
 	} else {
-		failed(s, TNL_ESYNTAX, "kms:Decrypt: the answer holds no key of 64 bytes");
+		report_failure(s, TNL_ESYNTAX, "kms:Decrypt: the answer holds no key of 64 bytes");
 	}
 	tnl_wipe(key, sizeof(key));
 }
@@ -74,5 +74,5 @@ void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r)
 				     tnl_buf_len(&body), 3, on_decrypted, s);
 	tnl_buf_fini(&body);
 	if (!s->kms)
-		failed(s, TNL_ENOMEM, "the agent is out of memory");
+		report_failure(s, TNL_ENOMEM, "the agent is out of memory");
 }

@@ -7,6 +7,7 @@
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/dial.h"
@@ -120,7 +121,7 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 			      why && *why ? why : "the name has no address");
 		return;
 	}
-	n = n < ADDRS_MAX ? n : ADDRS_MAX;
+	n = TNL_MIN(n, ADDRS_MAX);
 	memcpy(fit, addrs, (size_t)n * sizeof(*fit));
 	n = td_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->s->host, fit, n, &first);
 	if (!n) {
@@ -170,8 +171,7 @@ static void port_cancelled(struct ag_session *s, struct tnl_stream *st)
 	td_soon_do(&s->a->settle);
 }
 
-static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
-			     uint64_t out)
+static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t reason, uint64_t in, uint64_t out)
 {
 	bool orderly = reason == UINT32_MAX;
 

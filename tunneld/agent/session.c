@@ -16,7 +16,7 @@
 
 static const char *const state_names[] = {"waiting", "opening", "up", "ending"};
 
-const char *ag_state_name(const struct ag_session *s)
+const char *ag_session_state_name(const struct ag_session *s)
 {
 	return state_names[s->state];
 }
@@ -63,7 +63,7 @@ void ag_session_free(struct ag_session *s)
 	td_loop_free_later(s->a->loop, s); /* a callback that ended it may still look at it */
 }
 
-static void gone(struct ag_session *s)
+static void finish_session(struct ag_session *s)
 {
 	struct td_agent *a = s->a;
 	struct tnl_channel_stats st = {0};
@@ -81,8 +81,8 @@ static void gone(struct ag_session *s)
 	td_soon_do(&a->settle);
 }
 
-/* Our words still on their way: not acknowledged, or not even in the kernel. */
-static bool unsaid(const struct ag_session *s)
+/* Not acknowledged, or not even in the kernel. */
+static bool words_on_their_way(const struct ag_session *s)
 {
 	struct tnl_session *ses = s->pump ? td_pump_session(s->pump) : NULL;
 	struct td_wslink *w = s->pump ? td_pump_link(s->pump) : NULL;
@@ -93,15 +93,15 @@ static bool unsaid(const struct ag_session *s)
 }
 
 /* Wait for the acks of what was sent, while there is a link to bring them. */
-static void end_poll(void *arg)
+static void poll_end(void *arg)
 {
 	struct ag_session *s = arg;
 
-	if (unsaid(s) && s->a->loop->now < s->end_by) {
+	if (words_on_their_way(s) && s->a->loop->now < s->end_by) {
 		td_timer_in(&s->end_timer, ACK_POLL);
 		return;
 	}
-	gone(s);
+	finish_session(s);
 }
 
 static void begin_end(struct ag_session *s, const char *status, const char *output, uint64_t wait)
@@ -148,7 +148,7 @@ static void connect_later(struct ag_session *s)
 	td_timer_in(&s->retry, td_backoff_next(&s->backoff));
 }
 
-static void not_opened(struct ag_session *s, const struct ag_open_result *r)
+static void handle_failed_open(struct ag_session *s, const struct ag_open_result *r)
 {
 	struct td_loop *l = s->a->loop;
 
@@ -177,7 +177,7 @@ static void on_opened(void *ctx, const struct ag_open_result *r)
 	struct ag_session *s = ctx;
 
 	if (!r->w) {
-		not_opened(s, r);
+		handle_failed_open(s, r);
 		return;
 	}
 	if (s->link_up_at) {
@@ -219,8 +219,6 @@ static void pump_ready(void *ctx, const struct tnl_session_info *info)
 	    tnl_session_mode_name(info->mode), info->peer_version, info->own_peer, info->smux_version,
 	    info->max_payload, info->half_close, info->encrypted,
 	    (unsigned long long)((s->a->loop->now - s->started_at) / TD_MS));
-	if (s->state != AG_S_ENDING && s->type->plugin->ready)
-		s->type->plugin->ready(s);
 }
 
 static void pump_open(void *ctx, struct tnl_stream *st)
@@ -285,7 +283,7 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 	struct ag_session *s = ctx;
 
 	if (s->type->plugin->pipe_closed)
-		s->type->plugin->pipe_closed(s, p, user, reason, in, out);
+		s->type->plugin->pipe_closed(s, p, reason, in, out);
 	td_soon_do(&s->a->settle);
 }
 
@@ -348,12 +346,12 @@ static struct ag_session *session_new(struct td_agent *a, const struct ag_type *
 	a->nsessions++;
 	ag_open_init(&s->open, a, s->start.session_id, on_opened, s);
 	td_timer_init(&s->retry, a->loop, connect_now, s);
-	td_timer_init(&s->end_timer, a->loop, end_poll, s);
+	td_timer_init(&s->end_timer, a->loop, poll_end, s);
 	td_backoff_init(&s->backoff, c->reconnect_min_ns, c->reconnect_max_ns);
 	return s;
 }
 
-static void refuse(struct td_agent *a, const struct tnl_start *start, const char *why)
+static void refuse_session(struct td_agent *a, const struct tnl_start *start, const char *why)
 {
 	a->n.refused++;
 	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"",
@@ -379,7 +377,7 @@ static const struct ag_type *type_for(const struct td_agent *a, const char *name
 	return NULL;
 }
 
-static const struct ag_type *admit(struct td_agent *a, const struct tnl_start *start)
+static const struct ag_type *admit_session(struct td_agent *a, const struct tnl_start *start)
 {
 	const struct ag_type *type = NULL;
 	char why[256];
@@ -391,11 +389,11 @@ static const struct ag_type *admit(struct td_agent *a, const struct tnl_start *s
 	else
 		type = type_for(a, start->session_type, why, sizeof(why));
 	if (!type)
-		refuse(a, start, why);
+		refuse_session(a, start, why);
 	return type;
 }
 
-static void begin(struct ag_session *s)
+static void begin_session(struct ag_session *s)
 {
 	char why[256];
 
@@ -422,12 +420,12 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 		td_debug(AG_MOD, start->session_id, "session has ended already, start ignored");
 		return;
 	}
-	const struct ag_type *type = admit(a, start);
+	const struct ag_type *type = admit_session(a, start);
 	if (!type)
 		return;
 	struct ag_session *s = session_new(a, type, start);
 	if (s && s->target) {
-		begin(s);
+		begin_session(s);
 		return;
 	}
 	td_error(AG_MOD, NULL, "out of memory, session not started");
@@ -443,7 +441,7 @@ void ag_session_wake(struct ag_session *s)
 		td_wslink_ping(td_pump_link(s->pump));
 }
 
-bool ag_session_busy(const struct ag_session *s)
+static bool is_busy(const struct ag_session *s)
 {
 	return s->type->plugin->busy && s->type->plugin->busy(s) > 0;
 }
@@ -453,7 +451,7 @@ void ag_sessions_drain(struct td_agent *a, bool all)
 	tnl_list_foreach_safe(it, &a->sessions)
 	{
 		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
-		if (all || !ag_session_busy(s))
+		if (all || !is_busy(s))
 			ag_session_end(s, AG_SUCCESS, "the agent was stopped");
 	}
 }

@@ -26,18 +26,18 @@ struct ag_shell {
 	int out, err; /* the pipe's, too: is there output that nobody has read? */
 	unsigned cols, rows;
 	struct td_pipe *pipe;
-	bool exited, drained, told;
+	bool exited, drained, finished;
 	int code;
 	struct td_timer patience;
 };
 
-static void finish(struct ag_session *s)
+static void finish_shell(struct ag_session *s)
 {
 	struct ag_shell *h = s->data;
 
-	if (h->told)
+	if (h->finished)
 		return;
-	h->told = true;
+	h->finished = true;
 	td_timer_stop(&h->patience);
 	td_info(AG_MOD, s->start.session_id, "process exited code=%d", h->code);
 	if (s->mode == TNL_MODE_COMMAND)
@@ -61,14 +61,14 @@ static void patience_over(void *arg)
 	if (output_left(h) || (h->pipe && !tnl_session_drained(td_pump_session(s->pump))))
 		td_timer_in(&h->patience, LAST_OUTPUT_NS);
 	else
-		finish(s);
+		finish_shell(s);
 }
 
-static void settle(struct ag_session *s)
+static void settle_shell(struct ag_session *s)
 {
 	struct ag_shell *h = s->data;
 	if (h->exited && h->drained)
-		finish(s);
+		finish_shell(s);
 	else if (h->exited)
 		td_timer_in(&h->patience, LAST_OUTPUT_NS);
 }
@@ -79,7 +79,7 @@ static void on_exited(void *ctx, int code)
 	struct ag_shell *h = s->data;
 	h->exited = true;
 	h->code = code;
-	settle(s);
+	settle_shell(s);
 }
 
 static const char *shell_off(const struct td_agent *a)
@@ -121,7 +121,7 @@ static bool shell_init(struct ag_session *s, char *why, size_t cap)
 	return ok;
 }
 
-static void refuse(struct ag_session *s, struct tnl_stream *st, const char *why)
+static void refuse_stream(struct ag_session *s, struct tnl_stream *st, const char *why)
 {
 	td_warn(AG_MOD, s->start.session_id, "shell refused reason=\"%s\"", why);
 	td_pump_refuse(s->pump, st, TNL_RESET_DENIED);
@@ -146,7 +146,7 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 	}
 	h->child = td_spawn(s->a->loop, &sp, &fds, on_exited, s, why, sizeof(why));
 	if (!h->child) {
-		refuse(s, st, why);
+		refuse_stream(s, st, why);
 		return;
 	}
 	td_info(AG_MOD, s->start.session_id, "process started pid=%d user=%s owner=%s terminal=%d",
@@ -160,7 +160,7 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 			close(sink);
 		if (fds.err >= 0)
 			close(fds.err);
-		refuse(s, st, "the agent is out of memory");
+		refuse_stream(s, st, "the agent is out of memory");
 		return;
 	}
 	h->pty = h->terminal ? fds.out : -1;
@@ -185,17 +185,16 @@ static void shell_drained(struct ag_session *s, struct td_pipe *p)
 {
 	struct ag_shell *h = s->data;
 	h->drained = true;
-	settle(s);
+	settle_shell(s);
 }
 
-static void shell_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
-			      uint64_t out)
+static void shell_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct ag_shell *h = s->data;
 	h->pipe = NULL;
 	h->pty = h->out = h->err = -1;
 	h->drained = true;
-	settle(s);
+	settle_shell(s);
 }
 
 static size_t shell_busy(const struct ag_session *s)

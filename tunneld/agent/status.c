@@ -1,6 +1,7 @@
 /* What the agent's status shows: its sessions one by one, and its counters. */
 #include "tunneld/agent/internal.h"
 
+#include "lib/num.h"
 #include "tunneld/base/memory.h"
 
 static void put_session(struct tnl_jw *w, const struct ag_session *s)
@@ -14,7 +15,7 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 	tnl_jw_kv(w, "id", s->start.session_id);
 	tnl_jw_kv(w, "type", s->start.session_type);
 	tnl_jw_kv(w, "owner", s->start.session_owner);
-	tnl_jw_kv(w, "state", ag_state_name(s));
+	tnl_jw_kv(w, "state", ag_session_state_name(s));
 	tnl_jw_kv(w, "mode", tnl_session_mode_name(s->mode));
 	tnl_jw_kv(w, "host", s->host);
 	tnl_jw_kvi(w, "port", s->port);
@@ -55,7 +56,7 @@ static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 
 	tnl_jw_key(w, "counters");
 	tnl_jw_obj(w);
-	for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(c); i++)
 		tnl_jw_kvi(w, c[i].key, (int64_t)c[i].value);
 	tnl_jw_end_obj(w);
 }
@@ -68,7 +69,7 @@ void td_agent_status(struct td_agent *a, struct tnl_buf *json)
 	tnl_jw_obj(&w);
 	tnl_jw_kv(&w, "instance_id", a->instance_id);
 	tnl_jw_key(&w, "connected");
-	tnl_jw_bool(&w, td_agent_connected(a));
+	tnl_jw_bool(&w, ag_control_is_up(a));
 	tnl_jw_key(&w, "draining");
 	tnl_jw_bool(&w, a->state != AG_RUNNING);
 	tnl_jw_kv(&w, "last_error", a->control.last_error);
