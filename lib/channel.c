@@ -1,4 +1,4 @@
-#include "lib/channel_int.h"
+#include "lib/channel_internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include <limits.h>

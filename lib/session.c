@@ -2,7 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/log.h"
 #include "lib/num.h"
-#include "lib/session_int.h"
+#include "lib/session_internal.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "lib/log.h"
-#include "lib/session_int.h"
+#include "lib/session_internal.h"
 #include "lib/wire.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 #include "lib/alloc.h"
-#include "lib/session_int.h"
+#include "lib/session_internal.h"
 #include "lib/wire.h"
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Signature Version 4, the part that both sides share: the canonical request, the
  * string to sign and the key; and signing.  Verification is in sigv4verify.c. */
-#include "lib/sigv4int.h"
+#include "lib/sigv4_internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

@@ -1,9 +1,9 @@
 /* The state of one connection: BoringSSL over a memory BIO of our own, whose two
- * buffers the caller fills and empties.  Contexts are in tlsctx.c. */
+ * buffers the caller fills and empties.  Contexts are in tls_ctx.c. */
 #include "lib/tls.h"
 #include "lib/alloc.h"
 #include "lib/buf.h"
-#include "lib/tlsctx.h"
+#include "lib/tls_internal.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -7,7 +7,7 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
-#include "lib/wsmask.h"
+#include "lib/ws_internal.h"
 #include <string.h>
 #include <wslay/wslay.h>
 

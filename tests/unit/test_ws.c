@@ -9,7 +9,7 @@
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/ws.h"
-#include "lib/wsmask.h"
+#include "lib/ws_internal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

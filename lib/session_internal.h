@@ -7,8 +7,8 @@
  *    down (due flags, queues) and done by the next pull or expire.
  *  - A stream that the user frees becomes a zombie: out of sight at once, gone
  *    when its last control frame is in the channel and no callback is running. */
-#ifndef TNL_SESSION_INT_H
-#define TNL_SESSION_INT_H
+#ifndef TNL_SESSION_INTERNAL_H
+#define TNL_SESSION_INTERNAL_H
 #include "lib/handshake.h"
 #include "lib/kept.h"
 #include "lib/list.h"

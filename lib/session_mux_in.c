@@ -1,7 +1,7 @@
 #include "lib/alloc.h"
 #include "lib/log.h"
 #include "lib/mux.h"
-#include "lib/session_int.h"
+#include "lib/session_internal.h"
 #include <string.h>
 
 static int in_syn(struct tnl_session *s, uint32_t id, uint64_t now)

@@ -1,6 +1,6 @@
 /* Streams: their life, their timers, sending. */
 #include "lib/alloc.h"
-#include "lib/session_int.h"
+#include "lib/session_internal.h"
 #include <string.h>
 
 struct tnl_stream *tnl_stream_new_(struct tnl_session *s, uint64_t now)

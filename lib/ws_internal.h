@@ -1,6 +1,6 @@
 /* Masking of WebSocket payloads, 32 bytes at a time. dst may be src. */
-#ifndef TNL_WSMASK_H
-#define TNL_WSMASK_H
+#ifndef TNL_WS_INTERNAL_H
+#define TNL_WS_INTERNAL_H
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Streams, receiving: what comes is offered to the consumer, the rest is kept and counted. */
-#include "lib/session_int.h"
+#include "lib/session_internal.h"
 
 bool tnl_session_room(const struct tnl_session *s, size_t n)
 {

@@ -1,5 +1,5 @@
 /* TLS contexts: certificates, trust, preferences, and the cache of client sessions. */
-#include "lib/tlsctx.h"
+#include "lib/tls_internal.h"
 #include "lib/alloc.h"
 #include <openssl/aead.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 #include "lib/mux.h"
-#include "lib/session_int.h"
+#include "lib/session_internal.h"
 #include <string.h>
 
 #define CTL_MAX 36u /* SYN, UPD, FIN or RST of one stream */

@@ -8,7 +8,7 @@
 #include "lib/crypto.h"
 #include "lib/json.h"
 #include "lib/log.h"
-#include "lib/session_int.h"
+#include "lib/session_internal.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Inside of a channel, shared by its two halves: channel.c (producing, to the
  * link) and channel_in.c (from the link, time). */
-#ifndef TNL_CHANNEL_INT_H
-#define TNL_CHANNEL_INT_H
+#ifndef TNL_CHANNEL_INTERNAL_H
+#define TNL_CHANNEL_INTERNAL_H
 #include "lib/channel.h"
 #include "lib/recvq.h"
 #include "lib/rto.h"

@@ -3,7 +3,7 @@
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/http.h"
-#include "lib/sigv4int.h"
+#include "lib/sigv4_internal.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Private to lib/tls*.c: the only headers of libssl in the project. */
-#ifndef TNL_TLSCTX_H
-#define TNL_TLSCTX_H
+#ifndef TNL_TLS_INTERNAL_H
+#define TNL_TLS_INTERNAL_H
 #include "lib/tls.h"
 #include <openssl/bio.h>
 #include <openssl/err.h>

@@ -1,6 +1,6 @@
 /* Private to lib/sigv4*.c. */
-#ifndef TNL_SIGV4INT_H
-#define TNL_SIGV4INT_H
+#ifndef TNL_SIGV4_INTERNAL_H
+#define TNL_SIGV4_INTERNAL_H
 #include "lib/sigv4.h"
 
 #define TNL_SIGV4_ALGORITHM "AWS4-HMAC-SHA256"
