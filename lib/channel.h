@@ -16,8 +16,6 @@
 #include "lib/message.h"
 #include <stdbool.h>
 
-#define TNL_CHANNEL_CAP 10000u
-
 struct tnl_channel_config {
 	enum tnl_mtype send_type; /* TNL_MT_INPUT (client) or TNL_MT_OUTPUT (agent) */
 	enum tnl_mtype recv_type;

@@ -9,6 +9,7 @@
 #define TNL_MSG_HDR 120u	   /* bytes in front of the payload */
 #define TNL_MSG_HEADER_LENGTH 116u /* the HeaderLength field */
 #define TNL_MSG_MAX_PAYLOAD (256u * 1024 - TNL_MSG_HDR)
+#define TNL_CHANNEL_CAP 10000u /* messages that an end holds at most: unacknowledged, or beyond a hole */
 
 enum tnl_mtype {
 	TNL_MT_UNKNOWN,

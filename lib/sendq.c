@@ -1,6 +1,5 @@
 #include "lib/sendq.h"
 #include "lib/alloc.h"
-#include "lib/channel.h"
 #include <string.h>
 
 #define RING_FIRST 64u

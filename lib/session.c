@@ -122,10 +122,10 @@ void tnl_session_free(struct tnl_session *s)
 		return;
 	s->state = TNL_SS_CLOSED;
 	while (!tnl_list_empty(&s->mux.streams))
-		tnl_stream_destroy_(tnl_container_of(s->mux.streams.next, struct tnl_stream, all));
-	tnl_out_clear(s);
+		tnl_stream_destroy(tnl_container_of(s->mux.streams.next, struct tnl_stream, all));
+	tnl_session_out_clear(s);
 	tnl_mux_fini(&s->mux);
-	tnl_hs_fini(s);
+	tnl_session_hs_fini(s);
 	tnl_seal_free(s->seal);
 	tnl_free_wiped(s->scratch, s->scratch_cap);
 	tnl_channel_free(s->ch);
@@ -197,9 +197,9 @@ static void end_stream(struct tnl_session *s, struct tnl_stream *st, bool orderl
 	if (st->fin_recv && (st->shut || !s->info.half_close)) {
 		st->fin_sent = st->shut = true; /* all that was to come has come: what is kept may still be read */
 	} else if (raw && orderly) {
-		tnl_stream_end_raw_(st); /* the end of the session is how such a stream ends */
+		tnl_stream_end_single(st); /* the end of the session is how such a stream ends */
 	} else {
-		tnl_stream_peer_reset_(st, TNL_RESET_SESSION);
+		tnl_stream_report_reset(st, TNL_RESET_SESSION);
 	}
 }
 
@@ -216,17 +216,17 @@ static void close_session(struct tnl_session *s, int err, bool orderly)
 		tnl_channel_abandon(s->ch);
 		s->reserved = NULL;
 	}
-	tnl_out_clear(s);
+	tnl_session_out_clear(s);
 	tnl_list_foreach(it, &s->mux.streams) end_stream(s, tnl_container_of(it, struct tnl_stream, all), orderly);
 	tnl_list_foreach(it, &s->mux.streams) tnl_list_remove(&tnl_container_of(it, struct tnl_stream, all)->ctl);
 	tnl_seal_free(s->seal);
 	s->seal = NULL;
 	if (s->cb.on_closed) {
-		tnl_cb_enter(s);
+		tnl_session_cb_enter(s);
 		s->cb.on_closed(s->cfg.ctx, err, text);
-		tnl_cb_leave(s);
+		tnl_session_cb_leave(s);
 	}
-	tnl_streams_reap(s);
+	tnl_session_streams_reap(s);
 }
 
 void tnl_session_settle(struct tnl_session *s)
@@ -265,7 +265,7 @@ void tnl_session_link_up(struct tnl_session *s, uint64_t now)
 	if (!s->ever_linked) {
 		s->ever_linked = true;
 		tnl_session_send_state(s, "Connected", now);
-		int rc = tnl_hs_start(s, now);
+		int rc = tnl_session_hs_start(s, now);
 		if (rc && !s->failed)
 			s->failed = rc;
 	}
@@ -285,7 +285,7 @@ static void work(struct tnl_session *s, uint64_t now)
 {
 	if (s->hold_until && now >= s->hold_until)
 		s->hold_until = 0;
-	tnl_streams_work(s, now);
+	tnl_session_streams_work(s, now);
 	if (s->ready_due && !s->failed) {
 		s->ready_due = s->blocked = false; /* deliver says it again if it must */
 		int rc = tnl_channel_ready(s->ch, now);
@@ -293,7 +293,7 @@ static void work(struct tnl_session *s, uint64_t now)
 			s->failed = rc;
 	}
 	if (!tnl_list_empty(&s->mux.zombies))
-		tnl_streams_reap(s);
+		tnl_session_streams_reap(s);
 	if (s->failed || s->closing)
 		tnl_session_settle(s);
 }
@@ -303,7 +303,7 @@ int tnl_session_pull(struct tnl_session *s, uint64_t now, const uint8_t **p, siz
 	if (tnl_session_over(s) || s->reserved)
 		return TNL_EAGAIN;
 	work(s, now);
-	tnl_out_flush(s, now);
+	tnl_session_out_flush(s, now);
 	if (s->failed)
 		tnl_session_settle(s);
 	if (tnl_session_over(s))
@@ -366,13 +366,13 @@ void tnl_session_expire(struct tnl_session *s, uint64_t now)
 		s->failed = TNL_ETIMEOUT;
 	}
 	if (s->state == TNL_SS_READY) {
-		tnl_streams_expire(s, now);
+		tnl_session_streams_expire(s, now);
 		keepalive(s, now);
 	}
 	if (now >= s->retry_at)
 		s->retry_at = TNL_NEVER;
 	work(s, now);
 	if (!tnl_session_over(s) && !s->reserved)
-		tnl_out_flush(s, now);
+		tnl_session_out_flush(s, now);
 	tnl_session_settle(s);
 }

@@ -130,7 +130,7 @@ static int make_request(struct tnl_session *s)
 	return rc;
 }
 
-int tnl_hs_start(struct tnl_session *s, uint64_t now)
+int tnl_session_hs_start(struct tnl_session *s, uint64_t now)
 {
 	s->hs_started = now;
 	s->state = TNL_SS_HANDSHAKE;
@@ -146,7 +146,7 @@ int tnl_hs_start(struct tnl_session *s, uint64_t now)
 	if (s->cfg.skip_handshake) {
 		rc = settle_mode(s, true);
 		if (rc == 0)
-			tnl_hs_ready(s, now);
+			tnl_session_hs_ready(s, now);
 		return rc;
 	}
 	struct tnl_buf b;
@@ -155,7 +155,7 @@ int tnl_hs_start(struct tnl_session *s, uint64_t now)
 	if (rc == 0)
 		rc = tnl_hs_request_write(&b, &s->req);
 	if (rc == 0)
-		rc = tnl_out_buf(s, TNL_PT_HANDSHAKE_REQUEST, &b, true);
+		rc = tnl_session_out_buf(s, TNL_PT_HANDSHAKE_REQUEST, &b, true);
 	tnl_buf_fini(&b);
 	if (rc == 0)
 		set_step(s, TNL_HS_WAIT_RESPONSE, now);
@@ -171,7 +171,7 @@ static int send_complete(struct tnl_session *s, uint64_t now)
 	tnl_buf_init(&b, TNL_HS_MAX_JSON);
 	int rc = tnl_hs_complete_write(&b, now - s->hs_started, msg);
 	if (rc == 0)
-		rc = tnl_out_buf(s, TNL_PT_HANDSHAKE_COMPLETE, &b, true);
+		rc = tnl_session_out_buf(s, TNL_PT_HANDSHAKE_COMPLETE, &b, true);
 	tnl_buf_fini(&b);
 	if (rc == 0)
 		set_step(s, TNL_HS_COMPLETING, now);
@@ -188,9 +188,9 @@ static int ask_kms(struct tnl_session *s, bool generate, const uint8_t *cipherte
 		return refuse(s, TNL_EREFUSED, "the peer wants KMS encryption, which is not set up here");
 	k.challenge = generate || s->challenge_acked ? s->req.challenge : NULL;
 	set_step(s, TNL_HS_WAIT_KMS, now);
-	tnl_cb_enter(s);
+	tnl_session_cb_enter(s);
 	s->cb.on_kms(s->cfg.ctx, &k);
-	tnl_cb_leave(s);
+	tnl_session_cb_leave(s);
 	return 0;
 }
 
@@ -243,7 +243,7 @@ static int send_challenge(struct tnl_session *s, const uint8_t plain[TNL_HS_CHAL
 	if (rc == 0)
 		rc = tnl_hs_challenge_write(&b, sealed, sizeof(sealed));
 	if (rc == 0)
-		rc = tnl_out_buf(s, ptype, &b, wait_ack);
+		rc = tnl_session_out_buf(s, ptype, &b, wait_ack);
 	tnl_buf_fini(&b);
 	return rc;
 }
@@ -295,7 +295,7 @@ static int send_response(struct tnl_session *s, const uint8_t *ciphertext, size_
 	tnl_buf_init(&b, TNL_HS_MAX_JSON);
 	int rc = tnl_hs_response_write(&b, &s->req, &a);
 	if (rc == 0)
-		rc = tnl_out_buf(s, TNL_PT_HANDSHAKE_RESPONSE, &b, false);
+		rc = tnl_session_out_buf(s, TNL_PT_HANDSHAKE_RESPONSE, &b, false);
 	tnl_buf_fini(&b);
 	tnl_free(copy);
 	if (rc == 0)
@@ -350,13 +350,13 @@ static int in_complete(struct tnl_session *s, const struct tnl_msg *m, uint64_t 
 	int rc = tnl_hs_complete_parse(m->payload, m->plen, &s->customer_message);
 	if (rc)
 		return refuse(s, rc, "bad handshake completion");
-	tnl_hs_ready(s, now);
+	tnl_session_hs_ready(s, now);
 	return 0;
 }
 
 /* --- both --------------------------------------------------------------------------- */
 
-int tnl_hs_message(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
+int tnl_session_hs_message(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 {
 	bool agent = s->cfg.agent;
 	if (!agent && m->ptype == TNL_PT_HANDSHAKE_REQUEST && s->step == TNL_HS_WAIT_REQUEST)
@@ -404,10 +404,10 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 		tnl_session_settle(s);
 }
 
-void tnl_hs_sent(struct tnl_session *s, uint32_t ptype, uint64_t now)
+void tnl_session_hs_sent(struct tnl_session *s, uint32_t ptype, uint64_t now)
 {
 	if (ptype == TNL_PT_HANDSHAKE_COMPLETE && s->cfg.agent)
-		tnl_hs_ready(s, now);
+		tnl_session_hs_ready(s, now);
 }
 
 static void fill_info(struct tnl_session *s)
@@ -431,32 +431,28 @@ static void start_streams(struct tnl_session *s, uint64_t now)
 		{
 			struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
 			if (st->id == 0 && s->mux.single != st)
-				tnl_stream_start_(st, now);
+				tnl_stream_start(st, now);
 		}
 	}
 	if (s->cb.on_ready) {
-		tnl_cb_enter(s);
+		tnl_session_cb_enter(s);
 		s->cb.on_ready(s->cfg.ctx, &s->info);
-		tnl_cb_leave(s);
+		tnl_session_cb_leave(s);
 	}
 	if (!s->cfg.agent || s->info.mode == TNL_MODE_MUX)
 		return;
 	/* One stream, there from the start: a target that speaks first is heard. */
-	struct tnl_stream *st = tnl_stream_new_(s, now);
+	struct tnl_stream *st = tnl_stream_create(s, now);
 	if (!st) {
 		s->failed = TNL_ENOMEM;
 		return;
 	}
 	s->mux.single = st;
 	s->mux.had_single = true;
-	if (s->cb.on_open) {
-		tnl_cb_enter(s);
-		s->cb.on_open(s->cfg.ctx, st);
-		tnl_cb_leave(s);
-	}
+	tnl_stream_call_open(st);
 }
 
-void tnl_hs_ready(struct tnl_session *s, uint64_t now)
+void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 {
 	bool shook = s->step != TNL_HS_WAIT_REQUEST && s->step != TNL_HS_IDLE, port = s->session_type && is_port(s);
 	set_step(s, TNL_HS_DONE, now);
@@ -465,6 +461,7 @@ void tnl_hs_ready(struct tnl_session *s, uint64_t now)
 	s->seal_data = s->seal && (!port || s->caps.encrypt || !s->caps.present);
 	s->mux.version = s->caps.present ? s->caps.smux : 1;
 	fill_info(s);
+	tnl_smux_parser_init(&s->mux.in, s->mux.version, s->info.half_close);
 	if (s->caps.present)
 		tnl_channel_set_max_payload(s->ch, s->caps.max_payload);
 	if (shook && !s->caps.present)
@@ -483,7 +480,7 @@ void tnl_hs_ready(struct tnl_session *s, uint64_t now)
 	start_streams(s, now);
 }
 
-void tnl_hs_fini(struct tnl_session *s)
+void tnl_session_hs_fini(struct tnl_session *s)
 {
 	tnl_hs_request_fini(&s->req);
 	tnl_wipe(s->challenge, sizeof(s->challenge));

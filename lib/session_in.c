@@ -19,38 +19,37 @@ static void in_size(struct tnl_session *s, const struct tnl_msg *m)
 		return;
 	}
 	if (s->cb.on_size) {
-		tnl_cb_enter(s);
+		tnl_session_cb_enter(s);
 		s->cb.on_size(s->cfg.ctx, (unsigned)cols, (unsigned)rows);
-		tnl_cb_leave(s);
+		tnl_session_cb_leave(s);
 	}
 }
 
-void tnl_session_flag_in(struct tnl_session *s, uint32_t flag, uint64_t now)
+static void in_flag(struct tnl_session *s, uint32_t flag)
 {
 	struct tnl_stream *st = s->mux.single;
-	(void)now;
 	if (flag == TNL_FLAG_DISCONNECT) {
 		if (s->cfg.agent && s->info.mode == TNL_MODE_BASIC && st)
-			tnl_stream_end_raw_(st);
+			tnl_stream_end_single(st);
 		return;
 	}
 	if (s->info.mode == TNL_MODE_SINGLE && s->info.half_close && flag == TNL_FLAG_STREAM_FIN) {
 		if (st)
-			tnl_stream_eof_(st);
+			tnl_stream_peer_ended(st);
 		return;
 	}
 	if (s->info.mode == TNL_MODE_SINGLE && s->info.half_close && (flag & ~0xffu) == TNL_FLAG_STREAM_RST) {
 		if (st)
-			tnl_stream_peer_reset_(st, flag & 0xff);
+			tnl_stream_report_reset(st, flag & 0xff);
 		return;
 	}
 	if (flag == TNL_FLAG_CONNECT_ERROR && !s->cfg.agent && s->info.mode == TNL_MODE_MUX &&
 	    s->mux.connect_errors < s->mux.nstreams)
 		s->mux.connect_errors++;
 	if (s->cb.on_flag) {
-		tnl_cb_enter(s);
+		tnl_session_cb_enter(s);
 		s->cb.on_flag(s->cfg.ctx, flag);
-		tnl_cb_leave(s);
+		tnl_session_cb_leave(s);
 	}
 }
 
@@ -71,9 +70,9 @@ static void in_exit_code(struct tnl_session *s, const uint8_t *p, size_t n)
 		return;
 	}
 	if (s->cb.on_exit_code) {
-		tnl_cb_enter(s);
+		tnl_session_cb_enter(s);
 		s->cb.on_exit_code(s->cfg.ctx, (int)code);
-		tnl_cb_leave(s);
+		tnl_session_cb_leave(s);
 	}
 }
 
@@ -84,17 +83,13 @@ static struct tnl_stream *raw_stream(struct tnl_session *s, uint32_t ptype, uint
 	*rc = 0;
 	if (!st && s->cfg.agent && s->info.mode == TNL_MODE_BASIC) {
 		/* The next data after DisconnectToPort makes it dial again. */
-		st = tnl_stream_new_(s, now);
+		st = tnl_stream_create(s, now);
 		if (!st) {
 			*rc = TNL_ENOMEM;
 			return NULL;
 		}
 		s->mux.single = st;
-		if (s->cb.on_open) {
-			tnl_cb_enter(s);
-			s->cb.on_open(s->cfg.ctx, st);
-			tnl_cb_leave(s);
-		}
+		tnl_stream_call_open(st);
 		return s->mux.single; /* the callback may have refused it */
 	}
 	if (!st)
@@ -155,7 +150,7 @@ static int in_data(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 	else if (!raw)
 		rc = m->ptype == TNL_PT_OUTPUT ? tnl_mux_feed(s, p, n, now) : 0;
 	else if (st && !st->fin_recv && n)
-		rc = tnl_stream_data_(st, m->ptype, p, n, now);
+		rc = tnl_stream_take_data(st, m->ptype, p, n, now);
 	if (rc == TNL_EPROTO && !s->why[0])
 		snprintf(s->why, sizeof(s->why), "the peer broke the smux protocol");
 	return rc;
@@ -176,7 +171,7 @@ static int shell_without_handshake(struct tnl_session *s, uint64_t now)
 		return TNL_EREFUSED;
 	}
 	s->info.mode = TNL_MODE_SHELL;
-	tnl_hs_ready(s, now);
+	tnl_session_hs_ready(s, now);
 	return tnl_session_over(s) ? TNL_ECLOSED : 0;
 }
 
@@ -198,7 +193,7 @@ int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 	case TNL_PT_HANDSHAKE_COMPLETE:
 	case TNL_PT_ENC_CHALLENGE_REQUEST:
 	case TNL_PT_ENC_CHALLENGE_RESPONSE:
-		return tnl_hs_message(s, m, now);
+		return tnl_session_hs_message(s, m, now);
 	case TNL_PT_FLAG:
 		if (single_too_early(s)) {
 			s->blocked = true;
@@ -207,7 +202,7 @@ int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 		}
 		s->hold_until = s->cfg.agent ? 0 : s->hold_until;
 		if (m->plen == 4)
-			tnl_session_flag_in(s, tnl_get_be32(m->payload), now);
+			in_flag(s, tnl_get_be32(m->payload));
 		else
 			s->stats.bad_payloads++;
 		return 0;
@@ -274,8 +269,8 @@ static void stock_agent_gone(struct tnl_session *s)
 		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
 		if (st->zombie || st->was_reset || st->last_number < oldest)
 			continue;
-		tnl_stream_reset_(st, TNL_RESET_DOUBT);
-		tnl_stream_peer_reset_(st, TNL_RESET_DOUBT);
+		tnl_stream_send_reset(st, TNL_RESET_DOUBT);
+		tnl_stream_report_reset(st, TNL_RESET_DOUBT);
 	}
 }
 
@@ -285,9 +280,9 @@ static void in_publication(struct tnl_session *s, bool started)
 		stock_agent_gone(s);
 	if (!s->cb.on_publication)
 		return;
-	tnl_cb_enter(s);
+	tnl_session_cb_enter(s);
 	s->cb.on_publication(s->cfg.ctx, started);
-	tnl_cb_leave(s);
+	tnl_session_cb_leave(s);
 }
 
 int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now)

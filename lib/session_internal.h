@@ -1,25 +1,32 @@
-/* Inside of a session, shared by lib/session*.c, lib/mux*.c and lib/stream.c only.
+/* Inside of a session, shared by its limbs: session.c (life, links, time),
+ * session_in.c and session_out.c (messages), session_handshake.c, session_mux*.c
+ * (smux over the Output payloads of a Port session, docs/protocol.md) and
+ * session_stream*.c.  None of them stands below another; the machines that do
+ * (turns, smux, seal, kept, channel) know nothing of sessions.
  *
  * Rules that keep re-entrancy away:
- *  - Users' callbacks run only inside feed, pull, expire, link_up, kms_result,
- *    abort and free of a session, between tnl_cb_enter and tnl_cb_leave.
- *  - The tnl_stream_… calls never run a callback. What they cause is written
- *    down (due flags, queues) and done by the next pull or expire.
+ *  - Users' callbacks run only inside feed, pull, expire, link_up, kms_result and
+ *    abort of a session, between tnl_session_cb_enter and tnl_session_cb_leave.
+ *  - The tnl_stream_… calls of lib/session.h, and free, never run a callback. What
+ *    they cause is written down (due flags, queues) and done by the next pull or expire.
  *  - A stream that the user frees becomes a zombie: out of sight at once, gone
  *    when its last control frame is in the channel and no callback is running. */
 #ifndef TNL_SESSION_INTERNAL_H
 #define TNL_SESSION_INTERNAL_H
+#include "lib/channel.h"
 #include "lib/handshake.h"
 #include "lib/kept.h"
 #include "lib/list.h"
 #include "lib/map.h"
-#include "lib/mux.h"
 #include "lib/seal.h"
 #include "lib/session.h"
+#include "lib/smux.h"
+#include "lib/turns.h"
 
 #define TNL_NEVER UINT64_MAX
 #define TNL_MS UINT64_C(1000000)
-#define TNL_STREAMS_MAX 16384u /* per session; a peer that opens more gets resets */
+#define TNL_STREAMS_MAX 16384u	    /* per session; a peer that opens more gets resets */
+#define TNL_MUX_FIRST_WINDOW 16384u /* what either own end assumes before the first UPD */
 
 /* Flags of our own, sent only when half-close is agreed: the ends of the one stream of a SINGLE session. */
 #define TNL_FLAG_STREAM_FIN 0x746e0001u
@@ -28,11 +35,10 @@
 struct tnl_stream {
 	struct tnl_session *s;
 	void *user;
-	uint32_t id; /* 0: not given yet, or not multiplexed */
-	struct tnl_list all, sched, ctl, timed;
+	uint32_t id;			       /* 0: not given yet, or not multiplexed */
+	struct tnl_list all, dead, ctl, timed; /* in the lists of struct tnl_mux */
 	/* sending */
-	enum { TNL_Q_NONE, TNL_Q_NEW, TNL_Q_OLD } q;
-	int64_t deficit; /* bytes it may still send in its turn */
+	struct tnl_turn turn;
 	bool want, connected;
 	bool shut; /* local end reached */
 	bool fin_sent, fin_recv, was_reset, zombie;
@@ -46,6 +52,26 @@ struct tnl_stream {
 	struct tnl_kept kept;
 	uint32_t kept_ptype;
 	uint32_t received, consumed, told, window; /* smux 2; told: consumed of the last UPD */
+};
+
+struct tnl_mux {
+	int version;
+	struct tnl_list streams; /* by tnl_stream.all; freed ones stay until they are reaped */
+	struct tnl_list zombies; /* by tnl_stream.dead */
+	struct tnl_list ctl;	 /* by tnl_stream.ctl: control frames due */
+	struct tnl_list timed;	 /* by tnl_stream.timed */
+	struct tnl_turns turns;	 /* by tnl_stream.turn: those that have something to send */
+	struct tnl_map *by_id;
+	size_t nstreams; /* zombies not counted */
+	uint32_t next_id;
+	bool nop_due;
+	bool work_due;		   /* some stream has push_due or eof_due */
+	uint64_t timer_at;	   /* not later than any stream's timer */
+	uint64_t granted;	   /* windows given to the peer, all streams */
+	unsigned connect_errors;   /* Flag 3 seen whose FIN has not come */
+	struct tnl_stream *single; /* BASIC, SINGLE, SHELL, COMMAND: the one stream */
+	bool had_single;
+	struct tnl_smux_parser in;
 };
 
 struct tnl_outmsg {
@@ -115,65 +141,77 @@ static inline bool tnl_session_over(const struct tnl_session *s)
 {
 	return s->state == TNL_SS_CLOSED;
 }
-static inline void tnl_cb_enter(struct tnl_session *s)
+static inline void tnl_session_cb_enter(struct tnl_session *s)
 {
 	s->depth++;
 }
-static inline void tnl_cb_leave(struct tnl_session *s)
+static inline void tnl_session_cb_leave(struct tnl_session *s)
 {
 	s->depth--;
 }
 void tnl_session_settle(struct tnl_session *s); /* closes it if something failed or the peer said so */
 bool tnl_session_may_send(const struct tnl_session *s, uint64_t now); /* READY and the hold is over */
 /* Bytes of a message around the data: nonce before, tag behind. */
-static inline size_t tnl_seal_front(const struct tnl_session *s)
+static inline size_t tnl_session_front(const struct tnl_session *s)
 {
 	return s->seal_data ? TNL_SEAL_NONCE : 0;
 }
-static inline size_t tnl_seal_both(const struct tnl_session *s)
+static inline size_t tnl_session_around(const struct tnl_session *s)
 {
 	return s->seal_data ? TNL_SEAL_OVERHEAD : 0;
 }
-/* Encrypts n bytes standing at p + tnl_seal_front (if the session does) and commits the message. */
+/* Encrypts n bytes standing at p + tnl_session_front (if the session does) and commits the message. */
 int tnl_session_commit(struct tnl_session *s, uint8_t *p, size_t n, uint32_t ptype, uint64_t now) TNL_MUST_USE;
 
 /* --- session_out.c --- */
-int tnl_out_put(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, bool wait_ack,
-		bool wait_ready) TNL_MUST_USE;
-int tnl_out_buf(struct tnl_session *s, uint32_t ptype, struct tnl_buf *b, bool wait_ack) TNL_MUST_USE;
+int tnl_session_out_buf(struct tnl_session *s, uint32_t ptype, struct tnl_buf *b, bool wait_ack) TNL_MUST_USE;
+int tnl_session_out_flag(struct tnl_session *s, uint32_t flag) TNL_MUST_USE;
 /* Queued messages, then control frames of streams, into the channel as far as it takes them. */
-void tnl_out_flush(struct tnl_session *s, uint64_t now);
-int tnl_out_flag(struct tnl_session *s, uint32_t flag) TNL_MUST_USE;
-void tnl_out_clear(struct tnl_session *s);
+void tnl_session_out_flush(struct tnl_session *s, uint64_t now);
+void tnl_session_out_clear(struct tnl_session *s);
 
-/* --- session_hs.c --- */
-int tnl_hs_start(struct tnl_session *s, uint64_t now) TNL_MUST_USE; /* first link */
-int tnl_hs_message(struct tnl_session *s, const struct tnl_msg *m, uint64_t now) TNL_MUST_USE;
-void tnl_hs_sent(struct tnl_session *s, uint32_t ptype,
-		 uint64_t now);				/* a queued handshake message is in the channel */
-void tnl_hs_ready(struct tnl_session *s, uint64_t now); /* data may flow: on_ready, streams */
-void tnl_hs_fini(struct tnl_session *s);
+/* --- session_handshake.c --- */
+int tnl_session_hs_start(struct tnl_session *s, uint64_t now) TNL_MUST_USE; /* first link */
+int tnl_session_hs_message(struct tnl_session *s, const struct tnl_msg *m, uint64_t now) TNL_MUST_USE;
+/* A queued handshake message is in the channel. */
+void tnl_session_hs_sent(struct tnl_session *s, uint32_t ptype, uint64_t now);
+void tnl_session_hs_ready(struct tnl_session *s, uint64_t now); /* data may flow: on_ready, streams */
+void tnl_session_hs_fini(struct tnl_session *s);
 
 /* --- session_in.c --- */
 int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now); /* the channel's callback */
-void tnl_session_flag_in(struct tnl_session *s, uint32_t flag, uint64_t now);
 
-/* --- stream.c, stream_in.c --- */
-struct tnl_stream *tnl_stream_new_(struct tnl_session *s, uint64_t now);
-void tnl_stream_destroy_(struct tnl_stream *st);
-void tnl_stream_start_(struct tnl_stream *st, uint64_t now);	/* client, READY: id and SYN, or its place as the one */
-void tnl_stream_arm_(struct tnl_stream *st);			/* recomputes timer_at */
-void tnl_stream_ctl_(struct tnl_stream *st);			/* something is due */
-void tnl_stream_reset_(struct tnl_stream *st, uint32_t reason); /* tell the peer, drop what is kept */
+/* --- session_mux.c, session_mux_in.c --- */
+int tnl_mux_init(struct tnl_mux *m) TNL_MUST_USE;
+void tnl_mux_fini(struct tnl_mux *m);
+struct tnl_stream *tnl_mux_find(const struct tnl_mux *m, uint32_t id); /* NULL also for a freed one */
+int tnl_mux_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now) TNL_MUST_USE;
+bool tnl_mux_flush(struct tnl_session *s, uint64_t now); /* control frames; false: the channel is full */
+bool tnl_mux_sendable(const struct tnl_stream *st);
+size_t tnl_mux_window(const struct tnl_stream *st); /* bytes that the peer will take now */
+void tnl_mux_first_grant(struct tnl_stream *st);
+void tnl_mux_grant(struct tnl_stream *st); /* after consuming: UPD when worth it */
+
+/* --- session_stream.c: life, timers, sending --- */
+struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now);
+void tnl_stream_destroy(struct tnl_stream *st);
+void tnl_stream_start(struct tnl_stream *st, uint64_t now); /* client, READY: id and SYN, or its place as the one */
+void tnl_stream_call_open(struct tnl_stream *st);	    /* on_open */
+void tnl_stream_take_turn(struct tnl_stream *st);	    /* into the turns, if it wants and may */
+void tnl_stream_arm_timer(struct tnl_stream *st);
+void tnl_stream_queue_control(struct tnl_stream *st);		      /* some control frame of it is due */
+void tnl_stream_plan_fin(struct tnl_stream *st);		      /* after shut: FIN now or by timer */
+void tnl_stream_send_reset(struct tnl_stream *st, uint32_t reason);   /* tells the peer, drops what is kept */
+void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason); /* tells the user (on_reset) */
+void tnl_session_streams_expire(struct tnl_session *s, uint64_t now);
+void tnl_session_streams_reap(struct tnl_session *s);
+
+/* --- session_stream_in.c: receiving --- */
+bool tnl_session_room(const struct tnl_session *s, size_t n); /* may a message of n bytes be kept? */
 /* Hands n bytes to the consumer, keeps the rest. 0, TNL_ENOMEM. */
-int tnl_stream_data_(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now) TNL_MUST_USE;
-void tnl_stream_eof_(struct tnl_stream *st);			     /* peer's end */
-void tnl_stream_peer_reset_(struct tnl_stream *st, uint32_t reason); /* on_reset */
-void tnl_stream_end_raw_(struct tnl_stream *st);		     /* not multiplexed: both directions over */
-void tnl_stream_fin_(struct tnl_stream *st);			     /* after shut: FIN now or by timer */
-bool tnl_session_room(const struct tnl_session *s, size_t n);	     /* may a message of n bytes be kept? */
-void tnl_streams_work(struct tnl_session *s, uint64_t now);	     /* push_due, eof_due */
-void tnl_streams_expire(struct tnl_session *s, uint64_t now);
-void tnl_streams_reap(struct tnl_session *s);
+int tnl_stream_take_data(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now) TNL_MUST_USE;
+void tnl_stream_peer_ended(struct tnl_stream *st);
+void tnl_stream_end_single(struct tnl_stream *st);		    /* not multiplexed: both directions over */
+void tnl_session_streams_work(struct tnl_session *s, uint64_t now); /* push_due, eof_due */
 
 #endif

@@ -1,4 +1,4 @@
-#include "lib/mux.h"
+#include "lib/num.h"
 #include "lib/session_internal.h"
 #include <string.h>
 
@@ -6,35 +6,13 @@
 #define QUARTER_MIN (16u * 1024)
 #define WINDOW_MAX (UINT32_C(1) << 30)
 
-int tnl_mux_init(struct tnl_mux *m)
-{
-	tnl_list_init(&m->streams);
-	tnl_list_init(&m->zombies);
-	tnl_list_init(&m->new_q);
-	tnl_list_init(&m->old_q);
-	tnl_list_init(&m->ctl);
-	tnl_list_init(&m->timed);
-	m->version = 1;
-	m->next_id = 3;
-	m->need = TNL_SMUX_HDR;
-	m->timer_at = TNL_NEVER;
-	m->by_id = tnl_map_new();
-	return m->by_id ? 0 : TNL_ENOMEM;
-}
-
-void tnl_mux_fini(struct tnl_mux *m)
-{
-	tnl_map_free(m->by_id);
-	m->by_id = NULL;
-}
-
 struct tnl_stream *tnl_mux_find(const struct tnl_mux *m, uint32_t id)
 {
 	struct tnl_stream *st = tnl_map_get_u64(m->by_id, id);
 	return st && !st->zombie && !st->was_reset ? st : NULL;
 }
 
-/* --- sending: whose turn ---------------------------------------------------- */
+/* --- sending: who may ----------------------------------------------------- */
 
 size_t tnl_mux_window(const struct tnl_stream *st)
 {
@@ -45,9 +23,7 @@ size_t tnl_mux_window(const struct tnl_stream *st)
 		return s->info.own_peer ? TNL_SMUX_MAX_DATA : TNL_SMUX_STOCK_DATA;
 	/* Signed: a peer that shrank its window leaves less than nothing. */
 	int64_t left = (int64_t)st->peer_window - (int32_t)(st->sent - st->peer_consumed);
-	if (left <= 0)
-		return 0;
-	return left > TNL_SMUX_MAX_DATA ? TNL_SMUX_MAX_DATA : (size_t)left;
+	return (size_t)TNL_MAX(0, TNL_MIN(left, (int64_t)TNL_SMUX_MAX_DATA));
 }
 
 bool tnl_mux_sendable(const struct tnl_stream *st)
@@ -62,54 +38,31 @@ bool tnl_mux_sendable(const struct tnl_stream *st)
 	return tnl_mux_window(st) > 0;
 }
 
-void tnl_mux_activate(struct tnl_stream *st)
+static bool turn_ready(const struct tnl_turn *t)
 {
-	if (st->q != TNL_Q_NONE || !st->want || !tnl_mux_sendable(st))
-		return;
-	st->q = TNL_Q_NEW;
-	st->deficit = TNL_MUX_QUANTUM;
-	tnl_list_push_back(&st->s->mux.new_q, &st->sched);
+	const struct tnl_stream *st = tnl_container_of(t, struct tnl_stream, turn);
+	return st->want && tnl_mux_sendable(st);
 }
 
-void tnl_mux_deactivate(struct tnl_stream *st)
+int tnl_mux_init(struct tnl_mux *m)
 {
-	tnl_list_remove(&st->sched);
-	st->q = TNL_Q_NONE;
+	tnl_list_init(&m->streams);
+	tnl_list_init(&m->zombies);
+	tnl_turns_init(&m->turns, turn_ready);
+	tnl_list_init(&m->ctl);
+	tnl_list_init(&m->timed);
+	m->version = 1;
+	m->next_id = 3;
+	tnl_smux_parser_init(&m->in, m->version, false);
+	m->timer_at = TNL_NEVER;
+	m->by_id = tnl_map_new();
+	return m->by_id ? 0 : TNL_ENOMEM;
 }
 
-static void to_old(struct tnl_mux *m, struct tnl_stream *st)
+void tnl_mux_fini(struct tnl_mux *m)
 {
-	tnl_list_remove(&st->sched);
-	tnl_list_push_back(&m->old_q, &st->sched);
-	st->q = TNL_Q_OLD;
-}
-
-struct tnl_stream *tnl_mux_next(struct tnl_mux *m)
-{
-	for (;;) {
-		struct tnl_list *q = !tnl_list_empty(&m->new_q) ? &m->new_q : &m->old_q;
-		if (tnl_list_empty(q))
-			return NULL;
-		struct tnl_stream *st = tnl_container_of(q->next, struct tnl_stream, sched);
-		if (!st->want || !tnl_mux_sendable(st)) {
-			/* One that ran dry passes through the old list once, or it could
-			 * starve that list by coming back as new each time. */
-			if (st->q == TNL_Q_NEW && !tnl_list_empty(&m->old_q))
-				to_old(m, st);
-			else
-				tnl_mux_deactivate(st);
-		} else if (st->deficit <= 0) {
-			st->deficit += TNL_MUX_QUANTUM;
-			to_old(m, st);
-		} else {
-			return st;
-		}
-	}
-}
-
-void tnl_mux_charge(struct tnl_stream *st, size_t n)
-{
-	st->deficit -= (int64_t)n;
+	tnl_map_free(m->by_id);
+	m->by_id = NULL;
 }
 
 /* --- windows (version 2) ---------------------------------------------------- */
@@ -126,9 +79,8 @@ static void grow(struct tnl_stream *st)
 		 most_of_it = s->kept_max / 8 * 5;
 	uint64_t left = most_of_it > claimed ? most_of_it - claimed : 0;
 	uint64_t want = st->window + left / 4;
-	uint64_t most = s->cfg.stream_window > WINDOW_MAX ? WINDOW_MAX : s->cfg.stream_window;
-	if (want > most)
-		want = most;
+	uint64_t most = TNL_MIN((uint64_t)s->cfg.stream_window, (uint64_t)WINDOW_MAX);
+	want = TNL_MIN(want, most);
 	if (want <= st->window)
 		return;
 	s->mux.granted += want - st->window;
@@ -144,7 +96,7 @@ void tnl_mux_first_grant(struct tnl_stream *st)
 	grow(st);
 	if (st->window > TNL_MUX_FIRST_WINDOW) {
 		st->upd_due = true;
-		tnl_stream_ctl_(st);
+		tnl_stream_queue_control(st);
 	}
 }
 
@@ -160,7 +112,7 @@ void tnl_mux_grant(struct tnl_stream *st)
 		return;
 	grow(st);
 	st->upd_due = true;
-	tnl_stream_ctl_(st);
+	tnl_stream_queue_control(st);
 }
 
 /* --- control frames --------------------------------------------------------- */
@@ -227,8 +179,8 @@ static size_t ctl_room(const struct tnl_session *s)
 		if (want > TNL_MIN_PAYLOAD)
 			break;
 	}
-	size_t most = TNL_MIN_PAYLOAD - tnl_seal_both(s);
-	return want < most ? want : most;
+	size_t most = TNL_MIN_PAYLOAD - tnl_session_around(s);
+	return TNL_MIN(want, most);
 }
 
 bool tnl_mux_flush(struct tnl_session *s, uint64_t now)
@@ -242,10 +194,10 @@ bool tnl_mux_flush(struct tnl_session *s, uint64_t now)
 			continue;
 		}
 		size_t room = ctl_room(s), n = 0;
-		uint8_t *buf = tnl_channel_reserve(s->ch, room + tnl_seal_both(s));
+		uint8_t *buf = tnl_channel_reserve(s->ch, room + tnl_session_around(s));
 		if (!buf)
 			return false;
-		uint8_t *p = buf + tnl_seal_front(s);
+		uint8_t *p = buf + tnl_session_front(s);
 		if (m->nop_due)
 			n += put_frame(s, p, TNL_SMUX_NOP, 0, 0);
 		m->nop_due = false;

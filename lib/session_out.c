@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int tnl_out_put(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, bool wait_ack, bool wait_ready)
+static int put(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, bool wait_ack, bool wait_ready)
 {
 	struct tnl_outmsg *m = tnl_malloc(sizeof(*m) + n);
 	if (!m)
@@ -18,21 +18,21 @@ int tnl_out_put(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, 
 	return 0;
 }
 
-int tnl_out_buf(struct tnl_session *s, uint32_t ptype, struct tnl_buf *b, bool wait_ack)
+int tnl_session_out_buf(struct tnl_session *s, uint32_t ptype, struct tnl_buf *b, bool wait_ack)
 {
 	if (b->failed)
 		return TNL_ENOMEM;
-	return tnl_out_put(s, ptype, tnl_buf_data(b), tnl_buf_len(b), wait_ack, false);
+	return put(s, ptype, tnl_buf_data(b), tnl_buf_len(b), wait_ack, false);
 }
 
-int tnl_out_flag(struct tnl_session *s, uint32_t flag)
+int tnl_session_out_flag(struct tnl_session *s, uint32_t flag)
 {
 	uint8_t p[4];
 	tnl_put_be32(p, flag);
-	return tnl_out_put(s, TNL_PT_FLAG, p, sizeof(p), false, true);
+	return put(s, TNL_PT_FLAG, p, sizeof(p), false, true);
 }
 
-void tnl_out_clear(struct tnl_session *s)
+void tnl_session_out_clear(struct tnl_session *s)
 {
 	while (!tnl_list_empty(&s->outq)) {
 		struct tnl_outmsg *m = tnl_container_of(s->outq.next, struct tnl_outmsg, l);
@@ -81,7 +81,7 @@ static bool flush_one(struct tnl_session *s, struct tnl_outmsg *m, uint64_t now)
 	uint32_t ptype = m->ptype;
 	tnl_list_remove(&m->l);
 	tnl_free_wiped(m, sizeof(*m) + m->n);
-	tnl_hs_sent(s, ptype, now);
+	tnl_session_hs_sent(s, ptype, now);
 	return true;
 }
 
@@ -108,7 +108,7 @@ static bool flush_queue(struct tnl_session *s, uint64_t now)
 	return true;
 }
 
-void tnl_out_flush(struct tnl_session *s, uint64_t now)
+void tnl_session_out_flush(struct tnl_session *s, uint64_t now)
 {
 	if (s->reserved || s->failed || tnl_session_over(s))
 		return;
@@ -132,7 +132,7 @@ void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now)
 		return; /* the API call has to do */
 	tnl_put_be32(p, flag);
 	/* An end is wanted also while the handshake hangs. */
-	int rc = tnl_out_put(s, TNL_PT_FLAG, p, sizeof(p), false, s->state == TNL_SS_READY);
+	int rc = put(s, TNL_PT_FLAG, p, sizeof(p), false, s->state == TNL_SS_READY);
 	if (rc)
 		s->failed = rc;
 }
@@ -153,7 +153,7 @@ void tnl_session_send_size(struct tnl_session *s, unsigned cols, unsigned rows, 
 		}
 	}
 	int n = snprintf(text, sizeof(text), "{\"cols\":%u,\"rows\":%u}", cols, rows);
-	if (tnl_out_put(s, TNL_PT_SIZE, text, (size_t)n, false, true))
+	if (put(s, TNL_PT_SIZE, text, (size_t)n, false, true))
 		s->failed = TNL_ENOMEM;
 }
 
@@ -164,7 +164,7 @@ void tnl_session_send_exit_code(struct tnl_session *s, int code, uint64_t now)
 	if (tnl_session_over(s) || !s->cfg.agent)
 		return;
 	int n = snprintf(text, sizeof(text), "EXIT_CODE: %d", code);
-	if (tnl_out_put(s, TNL_PT_EXIT_CODE, text, (size_t)n, false, true))
+	if (put(s, TNL_PT_EXIT_CODE, text, (size_t)n, false, true))
 		s->failed = TNL_ENOMEM;
 }
 

@@ -3,13 +3,14 @@
 #include "lib/session_internal.h"
 #include <string.h>
 
-struct tnl_stream *tnl_stream_new_(struct tnl_session *s, uint64_t now)
+struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now)
 {
 	struct tnl_stream *st = tnl_calloc(1, sizeof(*st));
 	if (!st)
 		return NULL;
 	st->s = s;
-	tnl_list_init(&st->sched);
+	tnl_list_init(&st->dead);
+	tnl_turn_init(&st->turn);
 	tnl_list_init(&st->ctl);
 	tnl_list_init(&st->timed);
 	tnl_list_push_back(&s->mux.streams, &st->all);
@@ -37,7 +38,7 @@ static void detach(struct tnl_stream *st)
 {
 	struct tnl_mux *m = &st->s->mux;
 	drop_kept(st);
-	tnl_mux_deactivate(st);
+	tnl_turns_leave(&st->turn);
 	tnl_list_remove(&st->timed);
 	st->push_due = st->eof_due = false;
 	m->granted -= st->window;
@@ -46,13 +47,14 @@ static void detach(struct tnl_stream *st)
 		m->single = NULL;
 }
 
-void tnl_stream_destroy_(struct tnl_stream *st)
+void tnl_stream_destroy(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
 	detach(st);
 	if (!st->zombie)
 		s->mux.nstreams--;
 	tnl_list_remove(&st->ctl);
+	tnl_list_remove(&st->dead);
 	tnl_list_remove(&st->all);
 	if (st->id && tnl_map_get_u64(s->mux.by_id, st->id) == st)
 		(void)tnl_map_del_u64(s->mux.by_id, st->id);
@@ -63,22 +65,32 @@ void tnl_stream_destroy_(struct tnl_stream *st)
 	tnl_free(st);
 }
 
-void tnl_streams_reap(struct tnl_session *s)
+void tnl_session_streams_reap(struct tnl_session *s)
 {
 	if (s->depth)
 		return;
 	tnl_list_foreach_safe(it, &s->mux.zombies)
 	{
-		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, sched);
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, dead);
 		if (tnl_list_empty(&st->ctl) || tnl_session_over(s))
-			tnl_stream_destroy_(st);
+			tnl_stream_destroy(st);
 	}
 }
 
-void tnl_stream_ctl_(struct tnl_stream *st)
+void tnl_stream_queue_control(struct tnl_stream *st)
 {
 	if (tnl_list_empty(&st->ctl))
 		tnl_list_push_back(&st->s->mux.ctl, &st->ctl);
+}
+
+void tnl_stream_call_open(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	if (!s->cb.on_open)
+		return;
+	tnl_session_cb_enter(s);
+	s->cb.on_open(s->cfg.ctx, st);
+	tnl_session_cb_leave(s);
 }
 
 /* --- timers ------------------------------------------------------------------- */
@@ -111,7 +123,7 @@ static uint64_t timer_of(const struct tnl_stream *st)
 	return TNL_NEVER;
 }
 
-void tnl_stream_arm_(struct tnl_stream *st)
+void tnl_stream_arm_timer(struct tnl_stream *st)
 {
 	struct tnl_mux *m = &st->s->mux;
 	st->timer_at = timer_of(st);
@@ -129,21 +141,21 @@ static void timer_fired(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
 	if (!fin_held(st)) {
-		tnl_stream_reset_(st, TNL_RESET_TIMEOUT);
-		tnl_stream_peer_reset_(st, TNL_RESET_TIMEOUT);
+		tnl_stream_send_reset(st, TNL_RESET_TIMEOUT);
+		tnl_stream_report_reset(st, TNL_RESET_TIMEOUT);
 		return;
 	}
 	if (s->info.mode == TNL_MODE_MUX) {
 		st->fin_due = true;
-		tnl_stream_ctl_(st);
+		tnl_stream_queue_control(st);
 		return;
 	}
-	if (s->info.mode == TNL_MODE_BASIC && !s->cfg.agent && tnl_out_flag(s, TNL_FLAG_DISCONNECT))
+	if (s->info.mode == TNL_MODE_BASIC && !s->cfg.agent && tnl_session_out_flag(s, TNL_FLAG_DISCONNECT))
 		s->failed = TNL_ENOMEM;
-	tnl_stream_end_raw_(st);
+	tnl_stream_end_single(st);
 }
 
-void tnl_streams_expire(struct tnl_session *s, uint64_t now)
+void tnl_session_streams_expire(struct tnl_session *s, uint64_t now)
 {
 	struct tnl_mux *m = &s->mux;
 	if (now < m->timer_at)
@@ -156,10 +168,10 @@ again:
 		uint64_t t = timer_of(st);
 		if (t <= now) {
 			timer_fired(st);
-			tnl_stream_arm_(st);
+			tnl_stream_arm_timer(st);
 			goto again; /* a callback may have changed the list */
 		}
-		tnl_stream_arm_(st);
+		tnl_stream_arm_timer(st);
 	}
 }
 
@@ -173,7 +185,7 @@ static void forget(struct tnl_stream *st)
 	detach(st);
 }
 
-void tnl_stream_peer_reset_(struct tnl_stream *st, uint32_t reason)
+void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason)
 {
 	struct tnl_session *s = st->s;
 	if (!st->was_reset) {
@@ -182,12 +194,12 @@ void tnl_stream_peer_reset_(struct tnl_stream *st, uint32_t reason)
 	}
 	if (!s->cb.on_reset || st->zombie)
 		return;
-	tnl_cb_enter(s);
+	tnl_session_cb_enter(s);
 	s->cb.on_reset(s->cfg.ctx, st, reason);
-	tnl_cb_leave(s);
+	tnl_session_cb_leave(s);
 }
 
-void tnl_stream_reset_(struct tnl_stream *st, uint32_t reason)
+void tnl_stream_send_reset(struct tnl_stream *st, uint32_t reason)
 {
 	struct tnl_session *s = st->s;
 	if (st->was_reset)
@@ -209,23 +221,23 @@ void tnl_stream_reset_(struct tnl_stream *st, uint32_t reason)
 			st->flag3_due = refused && !s->info.half_close;
 		}
 		if (st->rst_due || st->fin_due)
-			tnl_stream_ctl_(st);
+			tnl_stream_queue_control(st);
 		return;
 	}
 	int rc = 0;
 	if (s->info.mode == TNL_MODE_SINGLE && s->info.half_close && !over)
-		rc = tnl_out_flag(s, TNL_FLAG_STREAM_RST | (reason & 0xff));
+		rc = tnl_session_out_flag(s, TNL_FLAG_STREAM_RST | (reason & 0xff));
 	else if (s->info.mode == TNL_MODE_BASIC && !s->cfg.agent && !over)
-		rc = tnl_out_flag(s, TNL_FLAG_DISCONNECT);
+		rc = tnl_session_out_flag(s, TNL_FLAG_DISCONNECT);
 	else if (refused && (s->info.mode == TNL_MODE_BASIC || s->info.mode == TNL_MODE_SINGLE))
-		rc = tnl_out_flag(s, TNL_FLAG_CONNECT_ERROR);
+		rc = tnl_session_out_flag(s, TNL_FLAG_CONNECT_ERROR);
 	if (rc)
 		s->failed = rc;
 }
 
 /* --- public: life ------------------------------------------------------------- */
 
-void tnl_stream_start_(struct tnl_stream *st, uint64_t now)
+void tnl_stream_start(struct tnl_stream *st, uint64_t now)
 {
 	struct tnl_session *s = st->s;
 	struct tnl_mux *m = &s->mux;
@@ -235,15 +247,15 @@ void tnl_stream_start_(struct tnl_stream *st, uint64_t now)
 		st->id = m->next_id;
 		if (tnl_map_set_u64(m->by_id, st->id, st)) {
 			st->id = 0;
-			tnl_stream_peer_reset_(st, TNL_RESET_LIMIT);
+			tnl_stream_report_reset(st, TNL_RESET_LIMIT);
 			return;
 		}
 		m->next_id += 2;
 		st->syn_due = true;
-		tnl_stream_ctl_(st);
+		tnl_stream_queue_control(st);
 		tnl_mux_first_grant(st);
 	} else if (m->single || m->had_single) {
-		tnl_stream_peer_reset_(st, TNL_RESET_LIMIT);
+		tnl_stream_report_reset(st, TNL_RESET_LIMIT);
 		return;
 	} else {
 		m->single = st;
@@ -252,8 +264,8 @@ void tnl_stream_start_(struct tnl_stream *st, uint64_t now)
 	}
 	st->tx_at = st->rx_at = now;
 	if (st->shut)
-		tnl_stream_fin_(st);
-	tnl_mux_activate(st);
+		tnl_stream_plan_fin(st);
+	tnl_stream_take_turn(st);
 }
 
 struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t now, int *err)
@@ -269,7 +281,7 @@ struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t n
 	else if (s->state == TNL_SS_READY && s->info.mode != TNL_MODE_MUX &&
 		 (m->single || (m->had_single && s->info.mode != TNL_MODE_BASIC)))
 		rc = TNL_EBUSY;
-	struct tnl_stream *st = rc ? NULL : tnl_stream_new_(s, now);
+	struct tnl_stream *st = rc ? NULL : tnl_stream_create(s, now);
 	if (!st) {
 		if (err)
 			*err = rc ? rc : TNL_ENOMEM;
@@ -279,7 +291,7 @@ struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t n
 	if (s->state == TNL_SS_READY) {
 		if (s->info.mode == TNL_MODE_BASIC)
 			m->had_single = false;
-		tnl_stream_start_(st, now);
+		tnl_stream_start(st, now);
 		if (st->was_reset) { /* no memory for its id; nobody heard of it */
 			tnl_stream_free(st);
 			if (err)
@@ -298,15 +310,15 @@ void tnl_stream_free(struct tnl_stream *st)
 		return;
 	struct tnl_session *s = st->s;
 	if (!tnl_stream_done(st))
-		tnl_stream_reset_(st, TNL_RESET_UNSPEC);
+		tnl_stream_send_reset(st, TNL_RESET_UNSPEC);
 	detach(st);
 	s->mux.nstreams--;
 	st->zombie = true;
 	st->user = NULL;
 	if (s->depth || (!tnl_list_empty(&st->ctl) && !tnl_session_over(s)))
-		tnl_list_push_back(&s->mux.zombies, &st->sched);
+		tnl_list_push_back(&s->mux.zombies, &st->dead);
 	else
-		tnl_stream_destroy_(st);
+		tnl_stream_destroy(st);
 }
 
 void tnl_stream_set_user(struct tnl_stream *st, void *user)
@@ -348,16 +360,22 @@ void tnl_stream_connected(struct tnl_stream *st, uint64_t now)
 	st->push_due = st->kept.len > 0;
 	if (st->push_due || st->eof_due)
 		st->s->mux.work_due = true;
-	tnl_mux_activate(st);
+	tnl_stream_take_turn(st);
 }
 
 /* --- public: sending ------------------------------------------------------------ */
+
+void tnl_stream_take_turn(struct tnl_stream *st)
+{
+	if (st->want && tnl_mux_sendable(st))
+		tnl_turns_join(&st->s->mux.turns, &st->turn);
+}
 
 void tnl_stream_want_send(struct tnl_stream *st, bool want)
 {
 	st->want = want;
 	if (want)
-		tnl_mux_activate(st);
+		tnl_stream_take_turn(st);
 	/* Else next() takes it out when its turn comes: it keeps its place in the round. */
 }
 
@@ -365,9 +383,10 @@ struct tnl_stream *tnl_session_next(struct tnl_session *s, uint64_t now)
 {
 	if (!tnl_session_may_send(s, now) || s->reserved || s->failed)
 		return NULL;
-	if (tnl_channel_can_send(s->ch, now) <= tnl_seal_both(s) + TNL_SMUX_HDR)
+	if (tnl_channel_can_send(s->ch, now) <= tnl_session_around(s) + TNL_SMUX_HDR)
 		return NULL;
-	return tnl_mux_next(&s->mux);
+	struct tnl_turn *t = tnl_turns_next(&s->mux.turns);
+	return t ? tnl_container_of(t, struct tnl_stream, turn) : NULL;
 }
 
 uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now)
@@ -375,10 +394,10 @@ uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now)
 	struct tnl_session *s = st->s;
 	if (!tnl_session_may_send(s, now) || s->reserved || s->failed || !tnl_mux_sendable(st))
 		return NULL;
-	tnl_out_flush(s, now);
+	tnl_session_out_flush(s, now);
 	if (!tnl_list_empty(&s->outq) || !tnl_list_empty(&s->mux.ctl) || s->failed)
 		return NULL; /* what is due first does not fit */
-	size_t around = tnl_seal_both(s) + (s->info.mode == TNL_MODE_MUX ? TNL_SMUX_HDR : 0);
+	size_t around = tnl_session_around(s) + (s->info.mode == TNL_MODE_MUX ? TNL_SMUX_HDR : 0);
 	size_t can = tnl_channel_can_send(s->ch, now);
 	if (can <= around)
 		return NULL;
@@ -393,7 +412,7 @@ uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now)
 	s->reserved_at = p;
 	s->reserved_cap = can;
 	*cap = can;
-	return p + tnl_seal_front(s) + (s->info.mode == TNL_MODE_MUX ? TNL_SMUX_HDR : 0);
+	return p + tnl_session_front(s) + (s->info.mode == TNL_MODE_MUX ? TNL_SMUX_HDR : 0);
 }
 
 int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype, uint64_t now)
@@ -409,21 +428,21 @@ int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype, uint64_t 
 	size_t len = n;
 	if (s->info.mode == TNL_MODE_MUX) {
 		struct tnl_smux_frame f = {(uint8_t)s->mux.version, TNL_SMUX_PSH, (uint16_t)n, st->id};
-		tnl_smux_write(s->reserved_at + tnl_seal_front(s), &f);
+		tnl_smux_write(s->reserved_at + tnl_session_front(s), &f);
 		len += TNL_SMUX_HDR;
 		ptype = TNL_PT_OUTPUT;
 	}
 	st->sent += (uint32_t)n;
 	st->tx_at = now;
 	st->last_number = tnl_channel_next(s->ch);
-	tnl_mux_charge(st, len);
+	tnl_turn_charge(&st->turn, len);
 	int rc = tnl_session_commit(s, s->reserved_at, len, ptype, now);
 	if (rc)
 		s->failed = rc;
 	return rc;
 }
 
-void tnl_stream_fin_(struct tnl_stream *st)
+void tnl_stream_plan_fin(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
 	if (s->state != TNL_SS_READY)
@@ -432,13 +451,13 @@ void tnl_stream_fin_(struct tnl_stream *st)
 	case TNL_MODE_MUX:
 		if (st->id && (s->info.half_close || st->fin_recv) && !st->fin_sent) {
 			st->fin_due = true;
-			tnl_stream_ctl_(st);
+			tnl_stream_queue_control(st);
 		}
 		break;
 	case TNL_MODE_SINGLE:
 		if (s->info.half_close && !st->fin_sent) {
 			st->fin_sent = true;
-			if (tnl_out_flag(s, TNL_FLAG_STREAM_FIN))
+			if (tnl_session_out_flag(s, TNL_FLAG_STREAM_FIN))
 				s->failed = TNL_ENOMEM;
 		}
 		break;
@@ -449,7 +468,7 @@ void tnl_stream_fin_(struct tnl_stream *st)
 	default:
 		break;
 	}
-	tnl_stream_arm_(st);
+	tnl_stream_arm_timer(st);
 }
 
 void tnl_stream_shutdown(struct tnl_stream *st, uint64_t now)
@@ -458,15 +477,15 @@ void tnl_stream_shutdown(struct tnl_stream *st, uint64_t now)
 		return;
 	st->shut = true;
 	st->shut_at = now;
-	tnl_mux_deactivate(st);
-	tnl_stream_fin_(st);
+	tnl_turns_leave(&st->turn);
+	tnl_stream_plan_fin(st);
 }
 
 void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now)
 {
 	(void)now;
 	if (!tnl_stream_done(st))
-		tnl_stream_reset_(st, reason);
+		tnl_stream_send_reset(st, reason);
 }
 
 bool tnl_stream_done(const struct tnl_stream *st)

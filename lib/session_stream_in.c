@@ -16,13 +16,13 @@ static size_t offer(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, siz
 	struct tnl_session *s = st->s;
 	if (!s->cb.on_data)
 		return n;
-	tnl_cb_enter(s);
+	tnl_session_cb_enter(s);
 	size_t took = s->cb.on_data(s->cfg.ctx, st, ptype, p, n);
-	tnl_cb_leave(s);
+	tnl_session_cb_leave(s);
 	return took < n ? took : n;
 }
 
-int tnl_stream_data_(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now)
+int tnl_stream_take_data(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now)
 {
 	struct tnl_session *s = st->s;
 	size_t took = 0;
@@ -48,12 +48,12 @@ static void call_eof(struct tnl_stream *st)
 	st->eof_due = false;
 	if (!s->cb.on_eof)
 		return;
-	tnl_cb_enter(s);
+	tnl_session_cb_enter(s);
 	s->cb.on_eof(s->cfg.ctx, st, s->info.half_close && (s->info.mode == TNL_MODE_MUX || !st->shut));
-	tnl_cb_leave(s);
+	tnl_session_cb_leave(s);
 }
 
-void tnl_stream_eof_(struct tnl_stream *st)
+void tnl_stream_peer_ended(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
 	if (st->fin_recv || st->was_reset)
@@ -62,23 +62,23 @@ void tnl_stream_eof_(struct tnl_stream *st)
 	if (!s->info.half_close) {
 		/* A stock end has closed both ways: nothing that we send is read any more. */
 		st->shut = true;
-		tnl_mux_deactivate(st);
+		tnl_turns_leave(&st->turn);
 		if (s->info.mode == TNL_MODE_MUX && !st->fin_sent) {
 			st->fin_due = true;
-			tnl_stream_ctl_(st);
+			tnl_stream_queue_control(st);
 		}
 	}
-	tnl_stream_arm_(st);
+	tnl_stream_arm_timer(st);
 	if (st->connected && !st->push_due)
 		call_eof(st);
 	else
 		st->eof_due = true; /* after the bytes that wait for the dial */
 }
 
-void tnl_stream_end_raw_(struct tnl_stream *st)
+void tnl_stream_end_single(struct tnl_stream *st)
 {
 	st->shut = st->fin_sent = true;
-	tnl_mux_deactivate(st);
+	tnl_turns_leave(&st->turn);
 	if (st->s->mux.single == st)
 		st->s->mux.single = NULL;
 	if (!st->fin_recv) {
@@ -91,7 +91,7 @@ void tnl_stream_end_raw_(struct tnl_stream *st)
 }
 
 /* What could not be reported when it came, because the dial was not done. */
-void tnl_streams_work(struct tnl_session *s, uint64_t now)
+void tnl_session_streams_work(struct tnl_session *s, uint64_t now)
 {
 	if (!s->mux.work_due)
 		return;
