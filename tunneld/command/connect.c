@@ -2,6 +2,8 @@
  * OpenSSH's ProxyCommand.  stdout carries only bytes; everything else goes to stderr. */
 #include "tunneld/command/foreground.h"
 
+#include "lib/num.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -25,34 +27,25 @@ static void restore(struct connect *k)
 static void on_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct connect *k = ctx;
-	int err = 0;
-
-	struct td_pipe *p = td_pipe_fds(td_client_pump(k->fg.client), 0, 1, -1, k, &err);
-	if (!p) {
-		td_foreground_say(&k->fg, "cannot open a stream: %s", tnl_err_text(err));
-		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
-		return;
-	}
-	td_pipe_end_sink(p, k->flags[1]); /* or ssh would wait for ever for a server that hung up */
+	struct td_pipe *p = td_foreground_stream(&k->fg, -1, k);
+	if (p)
+		td_pipe_end_sink(p, k->flags[1]); /* or ssh would wait for ever for a server that hung up */
 }
 
 static void on_failed(void *ctx, int err, const char *type, const char *why)
 {
 	struct connect *k = ctx;
-	td_foreground_say(&k->fg, "%s: %s", k->fg.t->target, why);
-	td_foreground_finish(&k->fg, td_foreground_code(err, type));
+	td_foreground_failed(&k->fg, err, type, why);
 }
 
 static void on_over(void *ctx, int err, const char *text)
 {
 	struct connect *k = ctx;
 	/* A single stream ends with its session: closed without a word means that the target hung up. */
-	if (err == TNL_ECLOSED && !text[0]) {
+	if (err == TNL_ECLOSED && !text[0])
 		td_foreground_finish(&k->fg, TD_EXIT_OK);
-		return;
-	}
-	td_foreground_say(&k->fg, "session lost: %s", text[0] ? text : tnl_err_text(err));
-	td_foreground_finish(&k->fg, TD_EXIT_LOST);
+	else
+		td_foreground_lost(&k->fg, err, text);
 }
 
 static void on_ended(void *ctx)
@@ -101,10 +94,10 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	const char *file = NULL;
 	bool verbose = false;
 	const struct td_arg args[] = {
-	    {'c', "config", &file, NULL, NULL, NULL},
-	    {'v', "verbose", NULL, &verbose, NULL, NULL},
+	    {'c', "config", .value = &file},
+	    {'v', "verbose", .flag = &verbose},
 	};
-	int n = td_args(cmd, argc, argv, args, 2, 2);
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 2);
 	char *end = NULL;
 
 	if (n < 0)

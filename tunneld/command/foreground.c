@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define END_NS (1500 * TD_MS)
 
@@ -37,6 +38,29 @@ int td_foreground_code(int err, const char *type)
 	if (err == TNL_EREFUSED || err == TNL_ECLOSED) /* closed before it was ready: the far end does not want it */
 		return TD_EXIT_REFUSED;
 	return TD_EXIT_RUNTIME;
+}
+
+void td_foreground_failed(struct td_foreground *fg, int err, const char *type, const char *why)
+{
+	td_foreground_say(fg, "%s: %s", fg->t->target, why);
+	td_foreground_finish(fg, td_foreground_code(err, type));
+}
+
+void td_foreground_lost(struct td_foreground *fg, int err, const char *text)
+{
+	td_foreground_say(fg, "session lost: %s", text[0] ? text : tnl_err_text(err));
+	td_foreground_finish(fg, TD_EXIT_LOST);
+}
+
+struct td_pipe *td_foreground_stream(struct td_foreground *fg, int err_fd, void *user)
+{
+	int err = 0;
+	struct td_pipe *p = td_pipe_fds(td_client_pump(fg->client), STDIN_FILENO, STDOUT_FILENO, err_fd, user, &err);
+	if (!p) {
+		td_foreground_say(fg, "cannot open the stream: %s", tnl_err_text(err));
+		td_foreground_finish(fg, TD_EXIT_RUNTIME);
+	}
+	return p;
 }
 
 int td_foreground_open(struct td_foreground *fg, const char *command, const char *path, bool verbose)

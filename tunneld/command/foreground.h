@@ -36,9 +36,15 @@ const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, 
 void td_foreground_settings(struct td_foreground *fg, struct td_client_config *cc);
 /* Runs the loop until td_foreground_finish; gives the exit code. Frees everything. */
 int td_foreground_run(struct td_foreground *fg);
+/* The session's one stream on stdin and stdout, and its errors on err_fd (-1: it has none).  NULL: that failed, and the
+ * command ends; it was said why. */
+struct td_pipe *td_foreground_stream(struct td_foreground *fg, int err_fd, void *user);
 /* Ends the session (TerminateSession, at most 1.5 s) and then the loop. The first code stays. */
-void td_foreground_stop(struct td_foreground *fg, int code); /* the loop at once */
 void td_foreground_finish(struct td_foreground *fg, int code);
+void td_foreground_stop(struct td_foreground *fg, int code); /* the loop at once; the first code stays */
+/* td_client_cb's failed and over, said on stderr with the exit code that belongs to it. */
+void td_foreground_failed(struct td_foreground *fg, int err, const char *type, const char *why);
+void td_foreground_lost(struct td_foreground *fg, int err, const char *text);
 /* Exit code for a failed start: credentials, target not connected, refused, runtime. */
 int td_foreground_code(int err, const char *type);
 /* "tunneld connect: …" on stderr, peers' control characters escaped. */

@@ -2,6 +2,7 @@
 #include "tunneld/command/foreground.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/forwarder/forwarder.h"
 
 #include <stdio.h>
@@ -106,6 +107,12 @@ static void on_signal(struct td_foreground *fg, int signum)
 	td_forwarder_drain(k->f, k->fg.cfg->fwd.drain_timeout_ns, drained, k);
 }
 
+static void cleanup(void *arg)
+{
+	struct forward *k = arg;
+	td_forwarder_free(k->f);
+}
+
 /* The tunnels of the command line, with everything else from the target's section or the file. */
 static struct td_config *make_config(struct forward *k)
 {
@@ -135,11 +142,11 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	bool verbose = false;
 	char why[400];
 	const struct td_arg args[] = {
-	    {'c', "config", &file, NULL, NULL, NULL},
-	    {'v', "verbose", NULL, &verbose, NULL, NULL},
-	    {'L', "local", NULL, NULL, add_spec, &k},
+	    {'c', "config", .value = &file},
+	    {'v', "verbose", .flag = &verbose},
+	    {'L', "local", .each = add_spec, .ctx = &k},
 	};
-	int n = td_args(cmd, argc, argv, args, 3, 1);
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 1);
 
 	if (n < 0)
 		return -1 - n;
@@ -166,8 +173,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	}
 	k.fg.user = &k;
 	k.fg.on_signal = on_signal;
-	k.fg.cleanup = (void (*)(void *))td_forwarder_free;
-	k.fg.cleanup_arg = k.f;
+	k.fg.cleanup = cleanup;
+	k.fg.cleanup_arg = &k;
 	r = td_foreground_run(&k.fg);
 	td_config_free(made);
 	return r;

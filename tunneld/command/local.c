@@ -5,6 +5,7 @@
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/tls.h"
+#include "lib/num.h"
 #include "tunneld/agent/agent.h"
 #include "tunneld/base/file.h"
 #include "tunneld/command/command.h"
@@ -448,7 +449,7 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 				      {0, "target", .value = &o.target},
 				      {0, "listen", .value = &o.listen},
 				      {0, "log-level", .value = &o.level}};
-	int n = td_args(cmd, argc, argv, args, 4, 0);
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 0);
 	if (n < 0)
 		return -1 - n;
 	if (o.target && !split_target(&o))

@@ -33,8 +33,8 @@ struct plugin {
 	int nlisteners;
 	int waiting[MAX_WAITING]; /* accepted while another has the one stream (Basic) */
 	int nwaiting;
-	bool accepted, piped, stdio, quiet; /* quiet: stdout belongs to the stream */
-	ev_signal winch;
+	bool accepted, stdio, quiet; /* quiet: stdout belongs to the stream */
+	struct td_term term;
 	uint64_t failure_told; /* when "Connection to destination port failed" was last shown */
 	bool command;	       /* output, errors and exit code apart */
 };
@@ -57,7 +57,6 @@ static const char *session_id(struct plugin *k)
 /* Peers' text, without what would drive a terminal. */
 static void say_output(struct plugin *k, const char *text)
 {
-	struct tnl_buf b;
 	if (k->quiet) {
 		if (text[0])
 			td_foreground_say(&k->fg, "%s", text);
@@ -67,11 +66,9 @@ static void say_output(struct plugin *k, const char *text)
 		line("\n\nExiting session with sessionId: %s.\n\n", session_id(k));
 		return;
 	}
-	tnl_buf_init(&b, 64 * 1024);
-	tnl_escape(&b, text, strlen(text), false);
-	printf("\n\nSessionId: %s : %s\n\n", session_id(k), tnl_buf_str(&b));
-	fflush(stdout);
-	tnl_buf_fini(&b);
+	printf("\n\nSessionId: %s : ", session_id(k));
+	td_term_put(stdout, text);
+	line("\n\n");
 }
 
 /* ---- port sessions ---------------------------------------------------------------- */
@@ -156,44 +153,18 @@ static void start_port(struct plugin *k)
 
 /* ---- stdin and stdout ---------------------------------------------------------------- */
 
-static void send_size(struct plugin *k)
+static void start_stdio(struct plugin *k, enum tnl_session_mode mode)
 {
-	unsigned cols, rows;
-	struct td_pump *p = td_client_pump(k->fg.client);
-	td_term_size(STDIN_FILENO, &cols, &rows);
-	tnl_session_send_size(td_pump_session(p), cols, rows, k->fg.loop->now);
-	td_pump_kick(p);
-}
-
-static void on_winch(EV_P_ ev_signal *w, int revents)
-{
-	struct plugin *k = w->data;
-	if (k->piped && k->fg.code < 0)
-		send_size(k);
-}
-
-static void start_stdio(struct plugin *k, bool terminal)
-{
-	int err = 0;
-	struct td_pipe *p = td_pipe_fds(td_client_pump(k->fg.client), STDIN_FILENO, STDOUT_FILENO,
-					terminal ? STDERR_FILENO : -1, k, &err);
-	if (!p) {
-		td_foreground_say(&k->fg, "cannot open the stream: %s", tnl_err_text(err));
-		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
+	k->quiet = mode == TNL_MODE_SINGLE;
+	k->command = mode == TNL_MODE_COMMAND;
+	struct td_pipe *p = td_foreground_stream(&k->fg, k->quiet ? -1 : STDERR_FILENO, k);
+	if (!p)
 		return;
-	}
 	k->stdio = true;
-	if (!terminal) {
+	if (k->quiet)
 		td_pipe_end_sink(p, -1);
-		return;
-	}
-	k->piped = true;
-	if (!td_term_raw(STDIN_FILENO))
-		td_pipe_at_eof(p, "\x04");
-	ev_signal_init(&k->winch, on_winch, SIGWINCH);
-	k->winch.data = k;
-	ev_signal_start(k->fg.loop->ev, &k->winch);
-	send_size(k);
+	else if (!k->command)
+		td_term_attach(&k->term, &k->fg, p);
 }
 
 /* ---- the session ------------------------------------------------------------------------ */
@@ -203,45 +174,25 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	struct plugin *k = ctx;
 
 	if (info->customer_message && info->customer_message[0]) {
-		struct tnl_buf b;
-		tnl_buf_init(&b, 64 * 1024);
-		tnl_escape(&b, info->customer_message, strlen(info->customer_message), false);
-		fprintf(info->mode == TNL_MODE_SINGLE ? stderr : stdout, "%s\n", tnl_buf_str(&b));
-		tnl_buf_fini(&b);
+		FILE *f = info->mode == TNL_MODE_SINGLE ? stderr : stdout;
+		td_term_put(f, info->customer_message);
+		fputc('\n', f);
 	}
 	fflush(stdout);
 	k->properties =
 	    info->properties_json ? tnl_json_parse(info->properties_json, strlen(info->properties_json)) : NULL;
-	switch (info->mode) {
-	case TNL_MODE_MUX:
-	case TNL_MODE_BASIC:
+	if (info->mode == TNL_MODE_MUX || info->mode == TNL_MODE_BASIC)
 		start_port(k);
-		break;
-	case TNL_MODE_SINGLE:
-		k->quiet = true;
-		start_stdio(k, false);
-		break;
-	case TNL_MODE_COMMAND: {
-		int err = 0;
-		k->command = true;
-		k->stdio = td_pipe_fds(td_client_pump(k->fg.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k,
-				       &err) != NULL;
-		break;
-	}
-	default:
-		start_stdio(k, true);
-		break;
-	}
+	else
+		start_stdio(k, info->mode);
 }
 
 static void on_failed(void *ctx, int err, const char *type, const char *why)
 {
 	struct plugin *k = ctx;
-	struct tnl_buf b;
-	tnl_buf_init(&b, 64 * 1024);
-	tnl_escape(&b, why, strlen(why), false);
-	line("Cannot perform start session: %s\n", tnl_buf_str(&b));
-	tnl_buf_fini(&b);
+	fputs("Cannot perform start session: ", stdout);
+	td_term_put(stdout, why);
+	line("\n");
 	td_foreground_finish(&k->fg, td_foreground_code(err, type));
 }
 
@@ -256,8 +207,7 @@ static void on_over(void *ctx, int err, const char *text)
 		say_output(k, text);
 		td_foreground_finish(&k->fg, TD_EXIT_OK);
 	} else {
-		td_foreground_say(&k->fg, "session lost: %s", text[0] ? text : tnl_err_text(err));
-		td_foreground_finish(&k->fg, TD_EXIT_LOST);
+		td_foreground_lost(&k->fg, err, text);
 	}
 }
 
@@ -282,7 +232,7 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 	if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED)
 		connect_failed(k);
 	if (k->stdio) {
-		k->piped = false;
+		td_term_detach(&k->term);
 		/* over() tells of the end of a session; a single stream can end without it. */
 		bool over =
 		    !k->quiet || tnl_session_state(td_pump_session(td_client_pump(k->fg.client))) == TNL_SS_CLOSED;
@@ -338,6 +288,7 @@ static void on_signal(struct td_foreground *fg, int signum)
 static void cleanup(void *arg)
 {
 	struct plugin *k = arg;
+	td_term_detach(&k->term);
 	for (int i = 0; i < k->nlisteners; i++)
 		td_listener_free(k->listeners[i]);
 	while (k->nwaiting > 0)

@@ -2,6 +2,7 @@
  * commands that run a process with one of them. */
 #include "tunneld/command/roles.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/agent/agent.h"
 #include "tunneld/command/command.h"
 #include "tunneld/forwarder/forwarder.h"
@@ -126,7 +127,7 @@ static int run_role(const struct td_command *cmd, int argc, char **argv, const s
 	const char *file = NULL;
 	bool check = false;
 	const struct td_arg args[] = {{'c', "config", .value = &file}, {'t', "check", .flag = &check}};
-	int n = td_args(cmd, argc, argv, args, 2, 0);
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 0);
 	if (n < 0)
 		return -1 - n;
 	char *path = td_config_find(file);

@@ -3,6 +3,7 @@
 #include "tunneld/command/term.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -11,47 +12,16 @@
 
 struct shell {
 	struct td_foreground fg;
-	ev_signal winch;
-	bool tty, piped;
+	struct td_term term;
 	int remote_code; /* -1: none came */
 };
-
-static void send_size(struct shell *k)
-{
-	unsigned cols, rows;
-	struct td_pump *p = td_client_pump(k->fg.client);
-	td_term_size(STDIN_FILENO, &cols, &rows);
-	tnl_session_send_size(td_pump_session(p), cols, rows, k->fg.loop->now);
-	td_pump_kick(p);
-}
-
-static void on_winch(EV_P_ ev_signal *w, int revents)
-{
-	struct shell *k = w->data;
-	if (k->piped && k->fg.code < 0)
-		send_size(k);
-}
 
 static void on_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct shell *k = ctx;
-	int err = 0;
-	struct td_pipe *p =
-	    td_pipe_fds(td_client_pump(k->fg.client), STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, k, &err);
-
-	if (!p) {
-		td_foreground_say(&k->fg, "cannot open the terminal stream: %s", tnl_err_text(err));
-		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
-		return;
-	}
-	k->piped = true;
-	if (info->mode == TNL_MODE_COMMAND)
-		return;
-	if (k->tty)
-		td_term_raw(STDIN_FILENO);
-	else
-		td_pipe_at_eof(p, "\x04"); /* what a person would type to end the shell */
-	send_size(k);
+	struct td_pipe *p = td_foreground_stream(&k->fg, STDERR_FILENO, k);
+	if (p && info->mode != TNL_MODE_COMMAND)
+		td_term_attach(&k->term, &k->fg, p);
 }
 
 static int outcome(const struct shell *k)
@@ -68,9 +38,7 @@ static void on_exit_code(void *ctx, int code)
 static void on_failed(void *ctx, int err, const char *type, const char *why)
 {
 	struct shell *k = ctx;
-	td_term_restore();
-	td_foreground_say(&k->fg, "%s: %s", k->fg.t->target, why);
-	td_foreground_finish(&k->fg, td_foreground_code(err, type));
+	td_foreground_failed(&k->fg, err, type, why);
 }
 
 static void on_over(void *ctx, int err, const char *text)
@@ -84,8 +52,7 @@ static void on_over(void *ctx, int err, const char *text)
 		td_foreground_finish(&k->fg, text[0] && k->remote_code < 0 ? TD_EXIT_LOST : outcome(k));
 		return;
 	}
-	td_foreground_say(&k->fg, "session lost: %s", text[0] ? text : tnl_err_text(err));
-	td_foreground_finish(&k->fg, TD_EXIT_LOST);
+	td_foreground_lost(&k->fg, err, text);
 }
 
 static void on_ended(void *ctx)
@@ -97,7 +64,7 @@ static void on_ended(void *ctx)
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct shell *k = ctx;
-	k->piped = false;
+	td_term_detach(&k->term);
 	/* All output is there: the exit code may still come, then the session ends.  over() also has the
 	 * reason of a session that broke. */
 	if (reason != TNL_RESET_SESSION && reason != UINT32_MAX)
@@ -117,6 +84,12 @@ static const struct td_client_cb client_cb = {
 static void on_signal(struct td_foreground *fg, int signum)
 {
 	td_foreground_finish(fg, 128 + signum);
+}
+
+static void cleanup(void *arg)
+{
+	struct shell *k = arg;
+	td_term_detach(&k->term);
 }
 
 /* The words of the command as one line, as ssh does it. */
@@ -140,12 +113,12 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	const char *file = NULL, *document = NULL;
 	bool verbose = false, force = false;
 	const struct td_arg args[] = {
-	    {'c', "config", &file, NULL, NULL, NULL},
-	    {'v', "verbose", NULL, &verbose, NULL, NULL},
-	    {'t', "terminal", NULL, &force, NULL, NULL},
-	    {0, "document", &document, NULL, NULL, NULL},
+	    {'c', "config", .value = &file},
+	    {'v', "verbose", .flag = &verbose},
+	    {'t', "terminal", .flag = &force},
+	    {0, "document", .value = &document},
 	};
-	int n = td_args(cmd, argc, argv, args, 4, 4096);
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 4096);
 
 	if (n < 0)
 		return -1 - n;
@@ -157,15 +130,14 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (r != 0)
 		return r;
 	k.remote_code = -1;
-	k.tty = isatty(STDIN_FILENO);
 	char *line = n > 1 ? join(argv + 2, n - 1) : NULL;
 	const char *command[] = {line, NULL};
 	struct td_client_config cc = {.label = "command=shell"};
 	td_foreground_settings(&k.fg, &cc);
-	cc.document = document	       ? document
-		      : !line	       ? NULL
-		      : k.tty || force ? "AWS-StartInteractiveCommand"
-				       : "AWS-StartNonInteractiveCommand";
+	cc.document = document			      ? document
+		      : !line			      ? NULL
+		      : force || isatty(STDIN_FILENO) ? "AWS-StartInteractiveCommand"
+						      : "AWS-StartNonInteractiveCommand";
 	cc.command = line ? command : NULL;
 	if (line)
 		k.fg.on_signal = on_signal;
@@ -173,10 +145,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	tnl_free(line);
 	if (!k.fg.client)
 		return TD_EXIT_RUNTIME;
-	ev_signal_init(&k.winch, on_winch, SIGWINCH);
-	k.winch.data = &k;
-	ev_signal_start(k.fg.loop->ev, &k.winch);
-	ev_unref(k.fg.loop->ev);
+	k.fg.cleanup = cleanup;
+	k.fg.cleanup_arg = &k;
 	r = td_foreground_run(&k.fg);
 	td_term_restore();
 	return r;

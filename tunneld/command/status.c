@@ -2,7 +2,9 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/json.h"
+#include "lib/num.h"
 #include "tunneld/command/command.h"
+#include "tunneld/command/term.h"
 #include "tunneld/config/config.h"
 #include "tunneld/process/control.h"
 #include "tunneld/process/state.h"
@@ -15,23 +17,13 @@
 
 enum { ASK_TIMEOUT_MS = 5000 };
 
-/* Text that came from peers or files: nothing in it may steer the terminal. */
-static void print_text(const char *s)
-{
-	struct tnl_buf b;
-	tnl_buf_init(&b, 1 << 20);
-	tnl_escape(&b, s, strlen(s), false);
-	fwrite(tnl_buf_data(&b), 1, tnl_buf_len(&b), stdout);
-	tnl_buf_fini(&b);
-}
-
 static bool print_scalar(const struct tnl_json *v)
 {
 	int64_t n;
 	if (tnl_json_is_obj(v) || tnl_json_is_arr(v))
 		return false;
 	if (tnl_json_str(v))
-		print_text(tnl_json_str(v));
+		td_term_put(stdout, tnl_json_str(v));
 	else if (tnl_json_int(v, &n))
 		printf("%lld", (long long)n);
 	else if (tnl_json_is_null(v))
@@ -57,7 +49,7 @@ static void print_value(const char *key, const struct tnl_json *v, int depth)
 	for (int i = 0; plain && i < tnl_json_len(v); i++)
 		plain = !tnl_json_is_obj(tnl_json_at(v, i)) && !tnl_json_is_arr(tnl_json_at(v, i));
 	printf("%*s", 2 * depth, "");
-	print_text(key);
+	td_term_put(stdout, key);
 	if (tnl_json_is_obj(v)) {
 		putchar('\n');
 		print_members(v, depth + 1);
@@ -170,7 +162,7 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 	const char *file = NULL;
 	char *roots[4] = {NULL};
 	const struct td_arg args[] = {{'c', "config", .value = &file}, {'j', "json", .flag = &a.json}};
-	int n = td_args(cmd, argc, argv, args, 2, 1);
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 1);
 	if (n < 0)
 		return -1 - n;
 	for (int i = 0; n && i < 4; i++)
