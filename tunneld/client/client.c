@@ -46,9 +46,9 @@ void td_client_resume_later_(struct td_client *c)
 
 /* ---- StartSession ---------------------------------------------------------------- */
 
-static bool patient(const struct td_client *c)
+static bool patient(struct td_client *c, int err, const char *type)
 {
-	return c->loop->now < c->cfg.patient_until;
+	return c->cb->unreachable && c->cb->unreachable(c->ctx, err, type);
 }
 
 static bool throttled(const struct td_aws_reply *r)
@@ -100,7 +100,7 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
 		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CREDENTIALS_NEEDS_LOGIN;
 		bool away = network || strcmp(r->type, "TargetNotConnected") == 0;
-		if ((away && patient(c)) || throttled(r)) {
+		if (throttled(r) || (away && patient(c, r->err, r->type))) {
 			td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
 				r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
 			later(c, call_start, td_backoff_next(&c->backoff));
@@ -143,7 +143,7 @@ static void call_start(void *arg)
 static void link_failed(struct td_client *c, const char *why)
 {
 	c->link = NULL;
-	if (!c->was_linked && !patient(c)) {
+	if (!c->was_linked && !patient(c, TNL_EUNREACH, "")) {
 		char text[300];
 		snprintf(text, sizeof(text), "data channel: %s", why);
 		td_client_failed_(c, TNL_EUNREACH, "", text);

@@ -26,6 +26,9 @@ struct td_client;
 struct td_client_cb {
 	/* StartSession has answered; perhaps only after td_client_end: then the owner has to terminate it. */
 	void (*granted)(void *ctx, const char *session_id);
+	/* Before the first link the network failed (type "") or the API answered TargetNotConnected: true tries again
+	 * after a back-off, since the other end may be coming back as well; NULL: never. */
+	bool (*unreachable)(void *ctx, int err, const char *type);
 	void (*ready)(void *ctx, const struct tnl_session_info *info);
 	void (*changed)(void *ctx, enum td_client_state st);
 	/* It never became ready and is over. type: the API's error type or "". Free it. */
@@ -46,9 +49,6 @@ struct td_client_config {
 	uint16_t port, local_port;
 	const char *const *command;	      /* NULL-terminated, for command documents */
 	const struct td_session_grant *grant; /* not NULL: StartSession has been called by somebody; copied */
-	/* It takes the place of one that was lost: until then (0: never) errors of the network and a target that is not
-	 * connected are tried again before the first link, too; the other end may be coming back as well. */
-	uint64_t patient_until;
 	uint64_t reconnect_min_ns, reconnect_max_ns, ping_ns, pong_ns;
 	struct tnl_session_config session; /* settings; session_id, cb, ctx are filled in here */
 };

@@ -147,6 +147,33 @@ static bool any_resuming(const struct fwd_group *g)
 	return false;
 }
 
+static bool recovering(const struct fwd_group *g, uint64_t within_ns)
+{
+	return any_resuming(g) || (g->lost_at && g->f->loop->now - g->lost_at < within_ns);
+}
+
+bool fwd_group_recovering(const struct fwd_group *g)
+{
+	return recovering(g, g->cfg->connect_timeout_ns);
+}
+
+static bool same_target(const struct fwd_group *a, const struct fwd_group *b)
+{
+	return str_same(a->cfg->target, b->cfg->target) && str_same(a->cfg->aws.region, b->cfg->aws.region) &&
+	       str_same(a->cfg->aws.ssm_endpoint, b->cfg->aws.ssm_endpoint);
+}
+
+bool fwd_target_recovering(const struct fwd_group *g)
+{
+	tnl_list_foreach(it, &g->f->groups)
+	{
+		const struct fwd_group *other = tnl_container_of(it, struct fwd_group, node);
+		if (same_target(g, other) && recovering(other, g->cfg->connect_timeout_ns))
+			return true;
+	}
+	return false;
+}
+
 /* The session with the fewest streams that is up now. */
 static struct fwd_session *least_loaded(struct fwd_group *g)
 {
@@ -249,6 +276,12 @@ void fwd_group_fail(struct fwd_group *g, const char *why)
 	}
 	if (g->cfg->open_at_start && g->refs > 0 && !g->f->draining && count_sessions(g, &starting) == 0)
 		td_timer_in(&g->restart, td_backoff_next(&g->backoff));
+}
+
+bool fwd_group_wants_retry(struct fwd_group *g)
+{
+	tnl_list_foreach_safe(it, &g->waiting) try_place(g, tnl_container_of(it, struct fwd_conn, node), false);
+	return !tnl_list_empty(&g->waiting) || (g->cfg->open_at_start && g->refs > 0);
 }
 
 void fwd_group_settle(struct fwd_group *g)

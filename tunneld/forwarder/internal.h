@@ -51,7 +51,7 @@ struct fwd_group {
 	int refs;	  /* tunnels */
 	bool needs_login; /* only a person can renew the credentials */
 	struct tnl_list sessions, waiting;
-	uint64_t replacing_until; /* a session was lost: so long errors of the network do not reset who waits */
+	uint64_t lost_at; /* a session's link was lost or had just come back, or it is over; 0: one has come up since */
 	bool stopping;
 	struct td_timer restart;
 	struct td_backoff backoff;
@@ -96,6 +96,11 @@ void fwd_group_put(struct fwd_group *g);		       /* a tunnel lets go */
 void fwd_group_place(struct fwd_group *g, struct fwd_conn *c); /* now, or when a session is there */
 void fwd_group_serve(struct fwd_group *g);		       /* place who waits, start sessions that are wanted */
 void fwd_group_fail(struct fwd_group *g, const char *why);     /* reset everyone who waits */
+/* A start was refused and may be tried again: those who wait take what there is. Does anybody need it still? */
+bool fwd_group_wants_retry(struct fwd_group *g);
+/* A session of the group, or any to its target, is resuming or was lost within the group's connect_timeout. */
+bool fwd_group_recovering(const struct fwd_group *g);
+bool fwd_target_recovering(const struct fwd_group *g);
 void fwd_group_settle(struct fwd_group *g);    /* free it when nobody needs it; see whether all is drained */
 void fwd_group_drop_idle(struct fwd_group *g); /* end sessions without pipes */
 void fwd_group_kill(struct fwd_group *g);      /* forwarder is freed: no words to anybody */

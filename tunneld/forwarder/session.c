@@ -71,7 +71,7 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	struct fwd_group *g = s->group;
 	if (s->ending)
 		return;
-	g->replacing_until = 0;
+	g->lost_at = 0; /* the way there and the target are back: a refusal from now on is one */
 	g->needs_login = false;
 	g->last_error[0] = '\0';
 	fwd_group_serve(g);
@@ -80,8 +80,23 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 static void on_changed(void *ctx, enum td_client_state st)
 {
 	struct fwd_session *s = ctx;
-	if (st == TD_CLIENT_UP && !s->ending && td_client_was_ready(s->client))
+	if (s->ending || !td_client_was_ready(s->client))
+		return;
+	/* Also from its return on: the target's control channel may come back later than this session. */
+	if (st == TD_CLIENT_RESUMING || st == TD_CLIENT_UP)
+		s->group->lost_at = s->group->f->loop->now;
+	if (st == TD_CLIENT_UP)
 		td_timer_in(&s->group->restart, 0); /* serve who waits, from the loop */
+}
+
+/* What was lost comes back piece by piece: the gateway, then the target's channel to it. */
+static bool on_unreachable(void *ctx, int err, const char *type)
+{
+	struct fwd_session *s = ctx;
+	bool network = type[0] == '\0';
+	if (s->ending || !(network ? fwd_group_recovering(s->group) : fwd_target_recovering(s->group)))
+		return false;
+	return s->one_shot ? s->reserved != NULL : fwd_group_wants_retry(s->group);
 }
 
 /* Nothing could be started: whoever waits is told, the rest is forgotten. */
@@ -119,8 +134,9 @@ static void on_over(void *ctx, int err, const char *text)
 		fwd_ledger_del(g->f, fwd_session_name(s));
 	else
 		tell_api(s);
-	if (!s->one_shot && !s->ending)
-		g->replacing_until = g->f->loop->now + g->cfg->connect_timeout_ns;
+	/* The far side may end the session of one connection with it: that is no loss. */
+	if (!s->ending && !(s->one_shot && err == TNL_ECLOSED))
+		g->lost_at = g->f->loop->now;
 	td_backoff_up(&g->backoff, g->f->loop->now - td_client_started_at(s->client));
 	if (s->reserved) {
 		struct fwd_conn *c = s->reserved;
@@ -184,6 +200,7 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 
 static const struct td_client_cb client_cb = {
     .granted = on_granted,
+    .unreachable = on_unreachable,
     .ready = on_ready,
     .changed = on_changed,
     .failed = on_failed,
@@ -228,7 +245,6 @@ struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
 	    .reason = t->reason,
 	    .port = t->port,
 	    .local_port = local_port,
-	    .patient_until = g->replacing_until,
 	    .reconnect_min_ns = t->reconnect_min_ns,
 	    .reconnect_max_ns = t->reconnect_max_ns,
 	    .ping_ns = t->ping_interval_ns,

@@ -3,6 +3,7 @@
 #define FWD_UTIL_H
 #include "tests/daemon/base/td_test.h"
 #include "lib/json.h"
+#include "lib/num.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/forwarder/forwarder.h"
 #include "tunneld/agent/agent.h"
@@ -83,19 +84,40 @@ static void log_begin(void)
 	dup2(W.log_fd, 2);
 }
 
-/* Ends the recording; both words in one line? */
-static bool log_has(const char *one, const char *two)
+/* Both words in one line, up to now? */
+static bool log_shows(const char *one, const char *two)
 {
 	static char text[65536];
 	bool found = false;
 	ssize_t n = pread(W.log_fd, text, sizeof(text) - 1, 0);
-	dup2(W.stderr_fd, 2);
-	close(W.stderr_fd);
-	close(W.log_fd);
 	text[n > 0 ? n : 0] = '\0';
 	for (char *save = NULL, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
 		found = found || (strstr(line, one) && strstr(line, two));
 	return found;
+}
+
+static void log_end(void)
+{
+	dup2(W.stderr_fd, 2);
+	close(W.stderr_fd);
+	close(W.log_fd);
+}
+
+/* Ends the recording; both words in one line? */
+static bool log_has(const char *one, const char *two)
+{
+	bool found = log_shows(one, two);
+	log_end();
+	return found;
+}
+
+/* Waits for both words in one line, then ends the recording. */
+static bool log_comes(const char *one, const char *two)
+{
+	td_loop_update(T);
+	for (uint64_t end = T->now + 8 * TD_SEC; T->now < end && !log_shows(one, two);)
+		turn();
+	return log_has(one, two);
 }
 
 /* --- the roles -------------------------------------------------------------------- */
@@ -352,6 +374,32 @@ static const char *loads(int tunnel)
 	tnl_json_free(j);
 	tnl_buf_fini(&b);
 	return out;
+}
+
+/* Does the gateway see the instance? */
+static bool instance_there(void)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, 1 << 20);
+	td_gateway_status(W.g, &b);
+	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
+	bool there = tnl_json_bool(tnl_json_get(tnl_json_at(tnl_json_get(j, "instances"), 0), "connected"), false);
+	tnl_json_free(j);
+	tnl_buf_fini(&b);
+	return there;
+}
+
+static bool tunnel_is(int tunnel, const char *state)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, 1 << 20);
+	td_forwarder_status(W.f, &b);
+	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
+	const char *now = tnl_json_get_str(tnl_json_at(tnl_json_get(j, "tunnels"), tunnel), "state");
+	bool is = now && strcmp(now, state) == 0;
+	tnl_json_free(j);
+	tnl_buf_fini(&b);
+	return is;
 }
 
 static int64_t of_tunnel(int tunnel, const char *key)

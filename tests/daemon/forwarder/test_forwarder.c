@@ -149,10 +149,19 @@ static void memory_that_is_full_when_max_connections_no_longer_counts(void **sta
 
 /* --- lost and replaced sessions --------------------------------------------------------- */
 
+static const char *const policies[] = {"shared", "pool 2", "per-connection"};
+
+static void tunnel_up(const char *before, const char *policy)
+{
+	char text[300];
+	snprintf(text, sizeof(text), "%s" ONE "session = %s\n", before, policy);
+	forwarder_up(text);
+}
+
 static void connections_wait_while_a_session_resumes(void **state)
 {
-	for (int pool = 0; pool < 2; pool++) {
-		forwarder_up(pool ? ONE "session = pool 2\n" : ONE);
+	for (size_t i = 0; i < TNL_COUNT(policies); i++) {
+		tunnel_up("", policies[i]);
 		int a = served(0), t = W.targets - 1;
 		gateway_gone();
 		for_ms(50);
@@ -181,6 +190,73 @@ static void they_wait_no_longer_than_connect_timeout(void **state)
 	talk(a, 0); /* the old one has lost nothing */
 	close(a);
 	close(b);
+}
+
+/* A session of another tunnel to the target has lost its link and has it again; now the agent is away. */
+static int lost_and_back_without_agent(const char *policy, const char *timeout)
+{
+	char before[200];
+	snprintf(before, sizeof(before), "[tunnel other]\nlisten = 127.0.0.1:0\nhost = 127.0.0.1\n");
+	snprintf(before + strlen(before), sizeof(before) - strlen(before), "connect_timeout = %s\n", timeout);
+	char with[100];
+	snprintf(with, sizeof(with), "%s\nconnect_timeout = %s", policy, timeout);
+	tunnel_up(before, with);
+	int a = served(0);
+	gateway_gone();
+	until_(tunnel_is(0, "resuming") && !td_agent_connected(W.a));
+	gateway_up();
+	until_(tunnel_is(0, "up") && instance_there());
+	td_agent_free(W.a);
+	W.a = NULL;
+	until_(!instance_there());
+	return a;
+}
+
+static void a_target_that_was_lost_is_waited_for(void **state)
+{
+	for (size_t i = 0; i < TNL_COUNT(policies); i++) {
+		int a = lost_and_back_without_agent(policies[i], "30s"), t = W.targets;
+		char c;
+		log_begin();
+		int b = connect_to(port_of(1));
+		assert_true(log_comes("StartSession will be tried again", "TargetNotConnected"));
+		assert_int_equal(hear(b, &c, 1, 0), -EAGAIN);
+		agent_up();
+		talk(b, t);
+		assert_int_equal(of_tunnel(1, "failed"), 0);
+		close(a);
+		close(b);
+		forwarder_gone();
+	}
+}
+
+static void it_is_waited_for_no_longer_than_connect_timeout(void **state)
+{
+	for (size_t i = 0; i < TNL_COUNT(policies); i++) {
+		int a = lost_and_back_without_agent(policies[i], "1s");
+		log_begin();
+		uint64_t began = T->now;
+		int b = connect_to(port_of(1));
+		int end = end_of(b, 8000);
+		bool waited = log_has("StartSession will be tried again", "TargetNotConnected");
+		assert_int_equal(end, -ECONNRESET);
+		assert_true(waited);
+		assert_true(T->now - began < 4 * TD_SEC);
+		close(b);
+		/* What was lost is older than that by now, and an answer is an answer. */
+		log_begin();
+		b = connect_to(port_of(1));
+		end = end_of(b, 8000);
+		waited = log_shows("StartSession will be tried again", "");
+		bool told = log_has("connection reset", "TargetNotConnected");
+		assert_int_equal(end, -ECONNRESET);
+		assert_false(waited);
+		assert_true(told);
+		close(a);
+		close(b);
+		forwarder_gone();
+		agent_up();
+	}
 }
 
 static void a_session_that_is_gone_is_replaced_for_those_who_wait(void **state)
@@ -402,6 +478,8 @@ int main(void)
 	    TEST(memory_that_is_full_when_max_connections_no_longer_counts),
 	    TEST(connections_wait_while_a_session_resumes),
 	    TEST(they_wait_no_longer_than_connect_timeout),
+	    TEST(a_target_that_was_lost_is_waited_for),
+	    TEST(it_is_waited_for_no_longer_than_connect_timeout),
 	    TEST(a_session_that_is_gone_is_replaced_for_those_who_wait),
 	    TEST(open_at_start_comes_back_by_itself),
 	    TEST(reload_leaves_alone_what_is_unchanged),
