@@ -7,65 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct gw_instance *instance_new(struct td_gateway *g, const char *id)
-{
-	struct gw_instance *i = tnl_calloc(1, sizeof(*i));
-	if (!i)
-		return NULL;
-	i->g = g;
-	i->id = tnl_strdup(id);
-	tnl_list_init(&i->sessions);
-	if (!i->id || tnl_map_set_str(g->instances, id, i) != 0) {
-		tnl_free(i->id);
-		tnl_free(i);
-		return NULL;
-	}
-	return i;
-}
-
-int gw_instances_load(struct td_gateway *g)
-{
-	size_t it = 0, klen;
-	const void *key;
-	for (struct gw_instance *i; (i = tnl_map_next(g->instances, &it, &key, &klen)) != NULL;)
-		i->cfg = NULL;
-	const struct td_gateway_config *c = &g->cfg->gw;
-	for (int k = 0; k < c->ninstances; k++) {
-		struct gw_instance *i = tnl_map_get_str(g->instances, c->instances[k].id);
-		if (!i && !(i = instance_new(g, c->instances[k].id)))
-			return TNL_ENOMEM;
-		i->cfg = &c->instances[k];
-	}
-	it = 0;
-	for (struct gw_instance *i; (i = tnl_map_next(g->instances, &it, &key, &klen)) != NULL;)
-		if (!i->cfg && i->link)
-			gw_link_close(i->link, 1008, "no longer known");
-	return 0;
-}
-
-void gw_instances_free(struct td_gateway *g)
-{
-	size_t it = 0, klen;
-	const void *key;
-	for (struct gw_instance *i; (i = tnl_map_next(g->instances, &it, &key, &klen)) != NULL;) {
-		gw_queue_clear(&i->q);
-		tnl_free(i->id);
-		tnl_free(i->agent_version);
-		tnl_free(i->agent_name);
-		tnl_free(i->platform_type);
-		tnl_free(i->platform_name);
-		tnl_free(i->platform_version);
-		tnl_free(i->ip_address);
-		tnl_free(i->computer_name);
-		tnl_wipe(&i->tokens, sizeof(i->tokens));
-		tnl_free(i);
-	}
-	tnl_map_free(g->instances);
-}
-
 #define TWINS_WITHIN (60 * TD_SEC)
 
-/* --- the channel ------------------------------------------------------------ */
 void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 {
 	struct td_gateway *g = l->g;
@@ -112,28 +55,6 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 			gw_control_start(s);
 		gw_session_rearm(s);
 	}
-}
-
-void gw_control_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n)
-{
-	if (!i || !i->link)
-		return;
-	uint8_t *out = tnl_malloc(TNL_MSG_HDR + n);
-	if (!out)
-		return;
-	size_t len = gw_encode(i->g, out, t, p, n);
-	if (i->q.frames || td_wslink_send(i->link->w, TNL_WS_BINARY, out, len) != 0) {
-		if (i->q.bytes + len > i->g->cfg->gw.relay_memory || gw_queue_put(&i->q, out, len) != 0)
-			gw_link_close(i->link, 1013,
-				      "control channel does not read"); /* it comes back and is told anew */
-	}
-	tnl_free(out);
-}
-
-struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id)
-{
-	struct gw_instance *i = tnl_map_get_str(g->instances, id);
-	return i && i->cfg ? i : NULL;
 }
 
 void gw_instance_restarted(struct gw_instance *i)

@@ -1,13 +1,14 @@
 /* Inside of the gateway: what its files share.  Nobody else includes this.
  *
- *   gateway.c     setup, routing, reload, drain          gw_status.c   counters, status
- *   gw_auth.c     who signed this request                gw_docs.c     document table
- *   gw_api.c      JSON 1.1 calls, dispatch, errors       gw_kms.c      the two key calls
- *   gw_api_session.c, gw_api_info.c, gw_api_agent.c      the operations
- *   gw_session.c  session records, tokens, timers        gw_relay.c    frames between the ends
- *   gw_channel.c  channel creation, upgrades, links, first frames
- *   gw_control.c  instances and their control channels
- *   arrival.c     calls that wait for an instance after the start
+ *   gateway.c   setup, routing, reload, drain     status.c     counters, status
+ *   auth.c      who signed this request           documents.c  document table
+ *   api.c       JSON 1.1 calls, dispatch          call.c       arguments, answers, errors
+ *   api_session.c, api_info.c, api_agent.c, kms.c              the operations
+ *   session.c   session records, timers           relay.c      frames between the ends
+ *   token.c     tokens                            queue.c      frames that wait
+ *   channel.c   channel creation, upgrades, first frames       link.c  WebSockets
+ *   control.c   control channels of instances     instance.c   instances
+ *   arrival.c   calls that wait for an instance after the start
  *
  * State of a session:   CONNECTING ─ both ends came once ─► CONNECTED ─ end ─► ENDED
  *                            └──────────────── end ──────────────────────────────┘
@@ -272,6 +273,10 @@ void gw_link_free(struct gw_link *l);
 void gw_link_complain(struct gw_link *l, const char *what, const char *field); /* once for a link */
 void gw_link_vouched(struct gw_link *l);				       /* its token was verified */
 void gw_link_refuse_token(struct gw_link *l, const char *field);
+
+bool gw_link_pending(struct gw_link *l, const struct td_addr *a); /* false: too many of this peer */
+extern const struct td_wslink_cb gw_link_cb;
+void gw_channel_first_frame(struct gw_link *l, enum tnl_ws_op op, const uint8_t *p, size_t n);
 
 /* gw_control.c */
 struct tnl_open;

@@ -1,0 +1,57 @@
+/* Tokens: what a new link shows to prove that it was granted.  Of each only the SHA-256 is kept. */
+#include "tunneld/gateway/internal.h"
+#include "lib/alloc.h"
+#include "lib/crypto.h"
+#include "lib/enc.h"
+#include <stdio.h>
+#include <string.h>
+
+int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id, char out[GW_TOKEN_STR + 1])
+{
+	uint8_t raw[32];
+	tnl_random(raw, sizeof(raw));
+	tnl_b64(raw, sizeof(raw), out);
+	tnl_wipe(raw, sizeof(raw));
+	if (t->n == GW_TOKENS) { /* the oldest gives way */
+		memmove(&t->v[0], &t->v[1], (GW_TOKENS - 1) * sizeof(t->v[0]));
+		t->n--;
+	}
+	struct gw_token *k = &t->v[t->n++];
+	memset(k, 0, sizeof(*k));
+	tnl_sha256(out, strlen(out), k->hash);
+	k->expires_ms = g->l->wall_ms + g->cfg->gw.token_ttl_ns / TD_MS;
+	if (client_id) {
+		k->bound = true;
+		snprintf(k->client_id, sizeof(k->client_id), "%s", client_id);
+	}
+	gw_count(g, GW_C_TOKENS_ISSUED);
+	return 0;
+}
+
+int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id,
+		 const char **field)
+{
+	uint8_t hash[32];
+	unsigned found = GW_TOKENS;
+	tnl_sha256(token, strlen(token), hash);
+	for (unsigned i = 0; i < t->n; i++)
+		if (tnl_ct_eq(hash, t->v[i].hash, sizeof(hash)))
+			found = i;
+	if (found == GW_TOKENS) {
+		*field = "token";
+		return TNL_EAUTH;
+	}
+	struct gw_token k = t->v[found];
+	memmove(&t->v[found], &t->v[found + 1], (t->n - found - 1) * sizeof(t->v[0]));
+	t->n--; /* whatever follows: it can never be used again */
+	if (k.expires_ms <= g->l->wall_ms) {
+		*field = "token expiry";
+		return TNL_EEXPIRED;
+	}
+	if (k.bound && strcmp(k.client_id, client_id) != 0) {
+		*field = "ClientId";
+		return TNL_EAUTH;
+	}
+	gw_count(g, GW_C_TOKENS_USED);
+	return 0;
+}
