@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define JSON_TYPE "application/x-amz-json-1.1"
 #define USERS 1u
 #define INSTANCES 2u
 
@@ -78,15 +77,16 @@ static const struct op *op_of(const struct service *s, const char *name)
 	return NULL;
 }
 
-static void refuse(struct td_gateway *g, struct td_request *r, const char *type, const char *text, const char *field)
+static void refuse_request(struct td_gateway *g, struct td_request *r, const char *type, const char *text,
+			   const char *field)
 {
 	struct gw_refusal why = {.status = 400, .type = type};
 	snprintf(why.text, sizeof(why.text), "%s", text);
 	td_warn("gateway", NULL, "request refused peer=%s reason=%s field=\"%s\"", td_request_peer(r), type, field);
-	gw_reply_refusal(g, r, &why, false);
+	gw_refusal_reply(g, r, &why, false);
 }
 
-static void run(struct gw_call *c, const struct op *op)
+static void run_op(struct gw_call *c, const struct op *op)
 {
 	unsigned kind = c->who->user ? USERS : INSTANCES;
 	if (!(op->who & kind)) {
@@ -110,16 +110,16 @@ void gw_api_request(struct td_gateway *g, struct td_request *r, const char *targ
 	gw_count(g, GW_C_API_CALLS);
 	const struct service *s = target ? service_of(target, n, name) : NULL;
 	if (!s) {
-		refuse(g, r, "UnknownOperationException", "The operation is not known", "X-Amz-Target");
+		refuse_request(g, r, "UnknownOperationException", "The operation is not known", "X-Amz-Target");
 		return;
 	}
 	if (gw_auth_check(g, r, s->name, false, &who, &why) != 0) {
-		gw_reply_refusal(g, r, &why, false);
+		gw_refusal_reply(g, r, &why, false);
 		return;
 	}
 	const struct op *op = op_of(s, name);
 	if (!op) {
-		refuse(g, r, "UnknownOperationException", "The operation is not known", "X-Amz-Target");
+		refuse_request(g, r, "UnknownOperationException", "The operation is not known", "X-Amz-Target");
 		return;
 	}
 	size_t len;
@@ -127,18 +127,14 @@ void gw_api_request(struct td_gateway *g, struct td_request *r, const char *targ
 	struct tnl_json *in = len ? tnl_json_parse(body, len) : tnl_json_parse("{}", 2);
 	if (!in || !tnl_json_is_obj(in)) {
 		tnl_json_free(in);
-		refuse(g, r, "SerializationException", "The body is not a JSON object", "body");
+		refuse_request(g, r, "SerializationException", "The body is not a JSON object", "body");
 		return;
 	}
-	struct gw_call *c = tnl_calloc(1, sizeof(*c));
+	struct gw_call *c = gw_call_new(g, r, op->name, who, in);
 	if (!c) {
 		tnl_json_free(in);
-		td_request_reply(r, 503, JSON_TYPE, NULL, 0, "{}", 2);
+		td_request_reply(r, 503, "application/x-amz-json-1.1", NULL, 0, "{}", 2);
 		return;
 	}
-	*c = (struct gw_call){.g = g, .r = r, .op = op->name, .who = who, .in = in};
-	tnl_list_push_back(&g->calls, &c->node);
-	td_timer_init(&c->timer, g->l, NULL, c);
-	td_request_set_user(r, c);
-	run(c, op);
+	run_op(c, op);
 }

@@ -13,7 +13,7 @@ static void answer_raw(struct gw_call *c, const char *json)
 	tnl_buf_fini(&b);
 }
 
-static bool keep(struct gw_call *c, const char *key, char **to)
+static bool keep_field(struct gw_call *c, const char *key, char **to)
 {
 	bool ok;
 	const char *v = gw_call_str(c, key, 512, false, &ok);
@@ -35,17 +35,17 @@ void gw_op_update_instance(struct gw_call *c)
 		gw_call_fail(c, 400, "InvalidInstanceId", "%.100s is not known", id);
 		return;
 	}
-	if (!keep(c, "AgentName", &i->agent_name) || !keep(c, "AgentVersion", &i->agent_version) ||
-	    !keep(c, "PlatformType", &i->platform_type) || !keep(c, "PlatformName", &i->platform_name) ||
-	    !keep(c, "PlatformVersion", &i->platform_version) || !keep(c, "IPAddress", &i->ip_address) ||
-	    !keep(c, "ComputerName", &i->computer_name))
+	if (!keep_field(c, "AgentName", &i->agent_name) || !keep_field(c, "AgentVersion", &i->agent_version) ||
+	    !keep_field(c, "PlatformType", &i->platform_type) || !keep_field(c, "PlatformName", &i->platform_name) ||
+	    !keep_field(c, "PlatformVersion", &i->platform_version) || !keep_field(c, "IPAddress", &i->ip_address) ||
+	    !keep_field(c, "ComputerName", &i->computer_name))
 		return;
 	i->ping_ms = c->g->l->wall_ms;
 	if (!i->registered_ms)
 		i->registered_ms = i->ping_ms;
 	/* Without a status it is the call that an agent makes once, when its process starts. */
 	if (!tnl_json_get(c->in, "AgentStatus"))
-		gw_instance_restarted(i);
+		gw_control_restarted(i);
 	answer_raw(c, "{}");
 }
 

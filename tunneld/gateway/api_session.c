@@ -52,7 +52,7 @@ static void answer_id(struct gw_call *c, const char *id)
 }
 
 /* A token for the client's end; the answer waits until the record is in the store. */
-static void grant(struct gw_call *c, struct gw_session *s, td_store_done *then)
+static void grant_token(struct gw_call *c, struct gw_session *s, td_store_done *then)
 {
 	struct gw_end *e = &s->ends[GW_CLIENT];
 	char token[GW_TOKEN_STR + 1];
@@ -65,7 +65,7 @@ static void grant(struct gw_call *c, struct gw_session *s, td_store_done *then)
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
 		return;
 	}
-	gw_session_save(s, then, c);
+	gw_record_save(s, then, c);
 }
 
 static bool still_there(struct gw_call *c)
@@ -130,7 +130,7 @@ static struct gw_instance *start_target(struct gw_call *c, const struct td_user_
 		start_denied(c, u->name, target);
 		return NULL;
 	}
-	if (g->draining) {
+	if (g->drain) {
 		gw_call_fail(c, 503, "ServiceUnavailableException", "The gateway is shutting down");
 		return NULL;
 	}
@@ -177,7 +177,7 @@ static void start_session(struct gw_call *c, const struct td_user_config *u)
 	td_info("gateway", s->id, "session started owner=%s target=%s document=%s peer=%s", s->owner, s->target,
 		s->document, td_request_peer(c->r));
 	gw_arrival_done(c);
-	grant(c, s, start_stored);
+	grant_token(c, s, start_stored);
 out:
 	tnl_buf_fini(&params);
 }
@@ -237,7 +237,7 @@ void gw_op_resume_session(struct gw_call *c)
 	gw_count(c->g, GW_C_SESSIONS_RESUMED);
 	s->last_stream = c->g->l->now;
 	td_debug("gateway", s->id, "resume granted peer=%s", td_request_peer(c->r));
-	grant(c, s, resume_stored);
+	grant_token(c, s, resume_stored);
 }
 
 void gw_op_terminate_session(struct gw_call *c)

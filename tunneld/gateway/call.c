@@ -1,4 +1,5 @@
-/* One JSON 1.1 call: its arguments, its answer, errors as AWS gives them. */
+/* One JSON 1.1 call: its arguments, its answer, errors as AWS gives them.  A call lives until it is answered; while it
+ * waits (for the store, for an instance, in a long poll) its caller may go, and its session may end. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
@@ -10,7 +11,7 @@
 #define JSON_TYPE "application/x-amz-json-1.1"
 
 /* --- answers ------------------------------------------------------------------- */
-static void reply(struct td_request *r, int status, const char *type, const void *body, size_t n)
+static void reply_with_id(struct td_request *r, int status, const char *type, const void *body, size_t n)
 {
 	uint8_t u[16];
 	char id[TNL_UUID_STR];
@@ -21,7 +22,7 @@ static void reply(struct td_request *r, int status, const char *type, const void
 	td_request_reply(r, status, type, headers, 2, body, n);
 }
 
-static void error_body(struct tnl_buf *b, const char *type, const char *text, bool xml)
+static void write_error(struct tnl_buf *b, const char *type, const char *text, bool xml)
 {
 	if (xml) { /* a stock agent looks for <AccessDeniedException> and for words of the text */
 		tnl_buf_printf(b, "<%s><Message>", type);
@@ -44,14 +45,28 @@ static void error_body(struct tnl_buf *b, const char *type, const char *text, bo
 	tnl_jw_end_obj(&w);
 }
 
-void gw_reply_refusal(struct td_gateway *g, struct td_request *r, const struct gw_refusal *why, bool xml)
+void gw_refusal_reply(struct td_gateway *g, struct td_request *r, const struct gw_refusal *why, bool xml)
 {
 	struct tnl_buf b;
 	tnl_buf_init(&b, 16 * 1024);
-	error_body(&b, why->type, why->text, xml);
+	write_error(&b, why->type, why->text, xml);
 	gw_count(g, GW_C_API_ERRORS);
-	reply(r, why->status, xml ? "application/xml" : JSON_TYPE, tnl_buf_data(&b), tnl_buf_len(&b));
+	reply_with_id(r, why->status, xml ? "application/xml" : JSON_TYPE, tnl_buf_data(&b), tnl_buf_len(&b));
 	tnl_buf_fini(&b);
+}
+
+/* --- a call ----------------------------------------------------------------------- */
+struct gw_call *gw_call_new(struct td_gateway *g, struct td_request *r, const char *op, const struct gw_principal *who,
+			    struct tnl_json *in)
+{
+	struct gw_call *c = tnl_calloc(1, sizeof(*c));
+	if (!c)
+		return NULL;
+	*c = (struct gw_call){.g = g, .r = r, .op = op, .who = who, .in = in};
+	tnl_list_push_back(&g->calls, &c->node);
+	td_timer_init(&c->timer, g->l, NULL, c);
+	td_request_set_user(r, c);
+	return c;
 }
 
 void gw_call_free(struct gw_call *c)
@@ -67,6 +82,13 @@ void gw_call_free(struct gw_call *c)
 	tnl_free(c);
 }
 
+void gw_call_gone(struct gw_call *c)
+{
+	c->r = NULL;
+	if (c->patient)
+		gw_call_free(c);
+}
+
 void gw_call_ok(struct gw_call *c, struct tnl_buf *body)
 {
 	if (body->failed) {
@@ -74,7 +96,7 @@ void gw_call_ok(struct gw_call *c, struct tnl_buf *body)
 		return;
 	}
 	if (c->r)
-		reply(c->r, 200, JSON_TYPE, tnl_buf_data(body), tnl_buf_len(body));
+		reply_with_id(c->r, 200, JSON_TYPE, tnl_buf_data(body), tnl_buf_len(body));
 	c->r = NULL;
 	gw_call_free(c);
 }
@@ -89,18 +111,10 @@ void gw_call_fail(struct gw_call *c, int status, const char *type, const char *f
 	if (c->r) {
 		td_info("gateway", NULL, "call refused op=%s peer=%s reason=%s text=\"%s\"", c->op,
 			td_request_peer(c->r), type, why.text);
-		gw_reply_refusal(c->g, c->r, &why, false);
+		gw_refusal_reply(c->g, c->r, &why, false);
 	}
 	c->r = NULL;
 	gw_call_free(c);
-}
-
-/* The caller hung up before the answer. */
-void gw_api_gone(struct gw_call *c)
-{
-	c->r = NULL;
-	if (c->patient)
-		gw_call_free(c);
 }
 
 /* --- arguments ---------------------------------------------------------------------- */
@@ -111,7 +125,7 @@ static void lower_first(const char *key, char out[64])
 		out[0] = (char)(out[0] - 'A' + 'a');
 }
 
-const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool wanted, bool *ok)
+const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool required, bool *ok)
 {
 	const struct tnl_json *v = tnl_json_get(c->in, key);
 	const char *s = tnl_json_str(v);
@@ -119,7 +133,7 @@ const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool wan
 	lower_first(key, name);
 	*ok = true;
 	if (!v || tnl_json_is_null(v)) {
-		if (!wanted)
+		if (!required)
 			return NULL;
 		gw_call_fail(c, 400, "ValidationException",
 			     "1 validation error detected: Value at '%s' failed to satisfy "
@@ -127,11 +141,11 @@ const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool wan
 			     name);
 	} else if (!s) {
 		gw_call_fail(c, 400, "SerializationException", "%s is not a string", key);
-	} else if (strlen(s) > max || (wanted && !*s)) {
+	} else if (strlen(s) > max || (required && !*s)) {
 		gw_call_fail(c, 400, "ValidationException",
 			     "1 validation error detected: Value at '%s' failed to satisfy "
 			     "constraint: Member must have length between %d and %zu",
-			     name, wanted ? 1 : 0, max);
+			     name, required ? 1 : 0, max);
 	} else {
 		return s;
 	}

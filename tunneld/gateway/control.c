@@ -1,4 +1,4 @@
-/* The instances of the configuration and their control channels. */
+/* The control channel of an instance: sessions are offered on it, the agent says there how one ended. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
@@ -8,60 +8,6 @@
 #include <string.h>
 
 #define TWINS_WITHIN (60 * TD_SEC)
-
-void gw_control_open(struct gw_link *l, const struct tnl_open *o)
-{
-	struct td_gateway *g = l->g;
-	struct gw_instance *i = gw_instance_get(g, l->id);
-	const char *field = "instance";
-	if (!i || gw_token_use(g, &i->tokens, o->token, "", &field) != 0) {
-		gw_link_refuse_token(l, field);
-		return;
-	}
-	struct gw_link *old = i->link;
-	if (old) {
-		i->replaced = g->l->now - i->up_since < TWINS_WITHIN ? i->replaced + 1 : 0;
-		if (i->replaced % 100 == 3) /* one agent that comes back does not do that */
-			td_warn("gateway", NULL,
-				"instance connects again and again: has another agent the same instance_id? "
-				"instance=%s peer=%s replaces=%s",
-				i->id, td_wslink_peer(l->w), td_wslink_peer(old->w));
-		i->link = NULL;
-		old->inst = NULL;
-		gw_count(g, GW_C_LINKS_REPLACED);
-		gw_link_free(old);
-	}
-	gw_queue_clear(&i->q);
-	i->link = l;
-	i->generation++;
-	i->up_since = g->l->now;
-	i->ping_ms = g->l->wall_ms;
-	if (!i->registered_ms)
-		i->registered_ms = i->ping_ms;
-	if (o->agent_version && !i->agent_version)
-		i->agent_version = tnl_strdup(o->agent_version);
-	if (o->platform_type && !i->platform_type)
-		i->platform_type = tnl_strdup(o->platform_type);
-	gw_link_vouched(l);
-	l->inst = i;
-	l->phase = GW_L_OPEN;
-	td_soon_do(&g->arrival.soon);
-	td_info("gateway", NULL, "instance connected instance=%s peer=%s version=%s", i->id, td_wslink_peer(l->w),
-		o->agent_version ? o->agent_version : "?");
-	tnl_list_foreach_safe(it, &i->sessions)
-	{
-		struct gw_session *s = tnl_container_of(it, struct gw_session, by_instance);
-		if (!s->ends[GW_AGENT].seen)
-			gw_control_start(s);
-		gw_session_rearm(s);
-	}
-}
-
-void gw_instance_restarted(struct gw_instance *i)
-{
-	i->restarted = i->g->l->now;
-	tnl_list_foreach_safe(it, &i->sessions) gw_session_rearm(tnl_container_of(it, struct gw_session, by_instance));
-}
 
 void gw_control_start(struct gw_session *s)
 {
@@ -81,14 +27,14 @@ void gw_control_start(struct gw_session *s)
 	const char *text = rc == 0 ? tnl_buf_str(&content) : NULL;
 	if (text && tnl_start_write(&msg, s->id, s->document, text, s->parameters, owner, "") == 0) {
 		s->shell_sent = i->generation;
-		gw_control_send(i, TNL_MT_INTERACTIVE_SHELL, tnl_buf_data(&msg), tnl_buf_len(&msg));
+		gw_instance_send(i, TNL_MT_INTERACTIVE_SHELL, tnl_buf_data(&msg), tnl_buf_len(&msg));
 	}
 	tnl_buf_fini(&content);
 	tnl_buf_fini(&msg);
 }
 
 /* Acted upon once, acknowledged each time: the agent repeats it until it hears. */
-static void task_complete(struct gw_link *l, const struct tnl_msg *m)
+static void take_task_complete(struct gw_link *l, const struct tnl_msg *m)
 {
 	struct gw_instance *i = l->inst;
 	struct tnl_task t;
@@ -101,7 +47,7 @@ static void task_complete(struct gw_link *l, const struct tnl_msg *m)
 	struct tnl_buf b;
 	tnl_buf_init(&b, 4096);
 	if (tnl_task_ack_write(&b, id, t.task_id, "agent_task_complete") == 0)
-		gw_control_send(i, TNL_MT_TASK_ACK, tnl_buf_data(&b), tnl_buf_len(&b));
+		gw_instance_send(i, TNL_MT_TASK_ACK, tnl_buf_data(&b), tnl_buf_len(&b));
 	tnl_buf_fini(&b);
 	struct gw_session *s = t.task_id ? gw_session_get(i->g, t.task_id) : NULL;
 	if (s && s->inst == i && s->state != GW_S_ENDED) {
@@ -112,7 +58,7 @@ static void task_complete(struct gw_link *l, const struct tnl_msg *m)
 	tnl_task_fini(&t);
 }
 
-void gw_control_message(struct gw_link *l, const uint8_t *p, size_t n)
+static void on_control_message(struct gw_link *l, uint8_t *p, size_t n)
 {
 	struct tnl_msg m;
 	struct tnl_msg_fault fault = {NULL};
@@ -123,7 +69,72 @@ void gw_control_message(struct gw_link *l, const uint8_t *p, size_t n)
 	}
 	l->inst->ping_ms = l->g->l->wall_ms;
 	if (rc == 0 && m.type == TNL_MT_TASK_COMPLETE)
-		task_complete(l, &m);
+		take_task_complete(l, &m);
 	else
 		gw_count(l->g, GW_C_FRAMES_IGNORED); /* telemetry, job replies, what is newer than we are */
+}
+
+static void on_control_writable(struct gw_link *l)
+{
+	gw_instance_flush(l->inst);
+}
+
+static void on_control_gone(struct gw_link *l)
+{
+	gw_instance_detach(l->inst);
+}
+
+static const struct gw_link_cb control_link = {.message = on_control_message,
+					       .writable = on_control_writable,
+					       .gone = on_control_gone};
+
+/* --- it opens, the agent says that it has started ------------------------------ */
+static void replace_control_link(struct gw_instance *i, const struct gw_link *l)
+{
+	struct gw_link *old = i->link;
+	if (!old)
+		return;
+	i->replaced = i->g->l->now - i->up_since < TWINS_WITHIN ? i->replaced + 1 : 0;
+	if (i->replaced % 100 == 3) /* one agent that comes back does not do that */
+		td_warn("gateway", NULL,
+			"instance connects again and again: has another agent the same instance_id? "
+			"instance=%s peer=%s replaces=%s",
+			i->id, td_wslink_peer(l->w), td_wslink_peer(old->w));
+	i->link = NULL;
+	gw_count(i->g, GW_C_LINKS_REPLACED);
+	gw_link_drop(old);
+}
+
+void gw_control_open(struct gw_link *l, const struct tnl_open *o)
+{
+	struct td_gateway *g = l->g;
+	struct gw_instance *i = gw_instance_get(g, l->id);
+	const char *field = "instance";
+	if (!i || gw_token_use(g, &i->tokens, o->token, "", &field) != 0) {
+		gw_link_refuse_token(l, field);
+		return;
+	}
+	replace_control_link(i, l);
+	gw_link_open(l, &control_link);
+	gw_instance_attach(i, l);
+	if (o->agent_version && !i->agent_version)
+		i->agent_version = tnl_strdup(o->agent_version);
+	if (o->platform_type && !i->platform_type)
+		i->platform_type = tnl_strdup(o->platform_type);
+	td_soon_do(&g->arrival.soon);
+	td_info("gateway", NULL, "instance connected instance=%s peer=%s version=%s", i->id, td_wslink_peer(l->w),
+		o->agent_version ? o->agent_version : "?");
+	tnl_list_foreach_safe(it, &i->sessions)
+	{
+		struct gw_session *s = tnl_container_of(it, struct gw_session, by_instance);
+		if (!s->ends[GW_AGENT].seen)
+			gw_control_start(s);
+		gw_session_rearm(s);
+	}
+}
+
+void gw_control_restarted(struct gw_instance *i)
+{
+	i->restarted = i->g->l->now;
+	tnl_list_foreach_safe(it, &i->sessions) gw_session_rearm(tnl_container_of(it, struct gw_session, by_instance));
 }

@@ -2,6 +2,7 @@
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "tunneld/base/file.h"
 #include <errno.h>
 #include <stdio.h>
@@ -47,7 +48,7 @@ static void route_channel(struct td_gateway *g, struct td_request *r, enum gw_ro
 		refuse(g, r, 405, "method");
 	else if (!td_request_is_upgrade(r))
 		refuse(g, r, 426, "Upgrade");
-	else if (g->draining)
+	else if (g->drain)
 		refuse(g, r, 503, "shutting down");
 	else
 		gw_channel_upgrade(g, r, kind, id);
@@ -82,7 +83,7 @@ static void on_gone(void *ctx, struct td_request *r)
 {
 	struct gw_call *c = td_request_user(r);
 	if (c)
-		gw_api_gone(c);
+		gw_call_gone(c);
 }
 
 static void on_refused(void *ctx, const char *peer, int status, const char *field)
@@ -326,60 +327,74 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 }
 
 /* --- drain: sessions outlive the process, so there is only to finish what is in hand --- */
-static bool in_hand(const struct td_gateway *g)
+static void set_drain(struct td_gateway *g, enum gw_drain state)
+{
+	static const char *const names[] = {
+	    [GW_D_NONE] = "NONE", [GW_D_FINISHING] = "FINISHING", [GW_D_CLOSING] = "CLOSING", [GW_D_DONE] = "DONE"};
+	td_debug("gateway", NULL, "drain state=%s before=%s", names[state], names[g->drain]);
+	g->drain = state;
+}
+
+static bool end_has_work(const struct gw_end *e)
+{
+	return e->link && (e->q.frames || td_wslink_queued(e->link->w));
+}
+
+static bool has_work(const struct td_gateway *g)
 {
 	tnl_list_foreach(it, &g->calls) if (!tnl_container_of(it, struct gw_call, node)->patient) return true;
 	tnl_list_foreach(it, &g->active)
 	{
 		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
-		for (int i = 0; i < 2; i++)
-			if (s->ends[i].link && (s->ends[i].q.frames || td_wslink_queued(s->ends[i].link->w)))
-				return true;
+		if (end_has_work(&s->ends[GW_CLIENT]) || end_has_work(&s->ends[GW_AGENT]))
+			return true;
 	}
 	return false;
 }
 
-static void drained(struct td_gateway *g)
+static void finish_drain(struct td_gateway *g)
 {
 	td_timer_stop(&g->drain_timer);
-	if (g->drain_done)
+	if (g->drain == GW_D_DONE)
 		return;
-	g->drain_done = true;
+	set_drain(g, GW_D_DONE);
 	if (g->drained)
 		g->drained(g->drained_ctx);
+}
+
+static void close_links(struct td_gateway *g)
+{
+	tnl_list_foreach_safe(it, &g->links)
+	    gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, "gateway is shutting down");
 }
 
 static void on_drain(void *arg)
 {
 	struct td_gateway *g = arg;
 	uint64_t now = g->l->now;
-	if (now < g->drain_at && in_hand(g)) {
-		td_timer_at(&g->drain_timer, now + 20 * TD_MS);
-		return;
+	if (g->drain == GW_D_FINISHING && (now >= g->drain_until || !has_work(g))) {
+		set_drain(g, GW_D_CLOSING);
+		g->drain_until = now + TD_SEC;
+		close_links(g);
 	}
-	if (!tnl_list_empty(&g->links) && !g->drain_closing) {
-		g->drain_closing = now + TD_SEC;
-		tnl_list_foreach_safe(it, &g->links)
-		    gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, "gateway is shutting down");
-	}
-	if (!tnl_list_empty(&g->links) && now < g->drain_closing)
-		td_timer_at(&g->drain_timer, now + 20 * TD_MS);
+	if (g->drain == GW_D_CLOSING && (now >= g->drain_until || tnl_list_empty(&g->links)))
+		finish_drain(g);
 	else
-		drained(g);
+		td_timer_at(&g->drain_timer, now + 20 * TD_MS);
 }
 
 void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(void *), void *ctx)
 {
-	if (g->draining) {
-		drained(g);
+	if (g->drain) {
+		finish_drain(g);
 		return;
 	}
-	g->draining = true;
+	set_drain(g, GW_D_FINISHING);
 	g->drained = done;
 	g->drained_ctx = ctx;
-	g->drain_at = g->l->now + (timeout_ns < TD_SEC ? timeout_ns : TD_SEC);
+	g->drain_until = g->l->now + TNL_MIN(timeout_ns, (uint64_t)TD_SEC);
 	td_httpd_stop_listening(g->httpd);
-	gw_arrival_recheck(g); /* to be told that no session starts any more */
+	gw_arrival_recheck(g); /* to hear that no session starts any more */
 	td_timer_init(&g->drain_timer, g->l, on_drain, g);
 	td_timer_in(&g->drain_timer, 0);
 }
@@ -395,10 +410,12 @@ void td_gateway_free(struct td_gateway *g)
 	tnl_list_foreach_safe(it, &g->links)
 	{
 		struct gw_link *l = tnl_container_of(it, struct gw_link, node);
-		if (l->end)
-			l->end->link = NULL; /* no pause_publication to an end that is freed next */
-		l->end = NULL;
-		gw_link_free(l);
+		if (l->end) {
+			l->end->link = NULL;
+			gw_link_drop(l); /* no pause_publication to an end that is freed next */
+		} else {
+			gw_link_free(l);
+		}
 	}
 	tnl_list_foreach_safe(it, &g->active) gw_session_free(tnl_container_of(it, struct gw_session, by_age));
 	tnl_list_foreach_safe(it, &g->history) gw_session_free(tnl_container_of(it, struct gw_session, by_age));

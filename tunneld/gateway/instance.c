@@ -1,4 +1,4 @@
-/* The instances of the configuration. */
+/* The instances of the configuration, and what is sent to them on their control channels. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include <string.h>
@@ -65,18 +65,48 @@ struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id)
 	return i && i->cfg ? i : NULL;
 }
 
-void gw_control_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n)
+/* --- its control channel ---------------------------------------------------- */
+void gw_instance_attach(struct gw_instance *i, struct gw_link *l)
+{
+	gw_queue_clear(&i->q);
+	i->link = l;
+	l->inst = i;
+	i->generation++;
+	i->up_since = i->g->l->now;
+	i->ping_ms = i->g->l->wall_ms;
+	if (!i->registered_ms)
+		i->registered_ms = i->ping_ms;
+}
+
+void gw_instance_detach(struct gw_instance *i)
+{
+	i->link = NULL;
+	i->ping_ms = i->g->l->wall_ms;
+	gw_queue_clear(&i->q);
+	td_info("gateway", NULL, "instance disconnected instance=%s", i->id);
+}
+
+void gw_instance_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n)
 {
 	if (!i || !i->link)
 		return;
 	uint8_t *out = tnl_malloc(TNL_MSG_HDR + n);
 	if (!out)
 		return;
-	size_t len = gw_encode(i->g, out, t, p, n);
+	size_t len = gw_message_encode(i->g, out, t, p, n);
 	if (i->q.frames || td_wslink_send(i->link->w, TNL_WS_BINARY, out, len) != 0) {
 		if (i->q.bytes + len > i->g->cfg->gw.relay_memory || gw_queue_put(&i->q, out, len) != 0)
 			gw_link_close(i->link, 1013,
-				      "control channel does not read"); /* it comes back and is told anew */
+				      "control channel does not read"); /* it comes back and hears it anew */
 	}
 	tnl_free(out);
+}
+
+void gw_instance_flush(struct gw_instance *i)
+{
+	size_t n;
+	const uint8_t *p;
+	while (i->link && (p = gw_queue_peek(&i->q, &n)) != NULL &&
+	       td_wslink_send(i->link->w, TNL_WS_BINARY, p, n) == 0)
+		gw_queue_pop(&i->q);
 }

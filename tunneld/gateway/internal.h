@@ -1,30 +1,37 @@
 /* Inside of the gateway: what its files share.  Nobody else includes this.
  *
- *   gateway.c   setup, routing, reload, drain     status.c     counters, status
- *   auth.c      who signed this request           documents.c  document table
- *   api.c       JSON 1.1 calls, dispatch          call.c       arguments, answers, errors
- *   api_session.c, api_info.c, api_agent.c, kms.c              the operations
- *   session.c   session records, timers           relay.c      frames between the ends
- *   token.c     tokens                            queue.c      frames that wait
- *   channel.c   channel creation, upgrades, first frames       link.c  WebSockets
- *   control.c   control channels of instances     instance.c   instances
- *   arrival.c   calls that wait for an instance after the start
+ * The files from the lowest to the highest.  Each calls only those before it; what a lower one has to tell a higher one
+ * goes through a callback that was set when the two met (a link's gw_link_cb, a call's `again`, a td_soon, a timer).
+ *
+ *   store_sqlite, store   session records on the disk, off the loop
+ *   documents             what a session can be started with
+ *   token                 tokens of new links                    queue      frames that wait for a link
+ *   auth                  who signed a request                   call       one JSON call: arguments, answer, errors
+ *   link                  a WebSocket: token frame, owner, end
+ *   instance              who is configured, their control channels
+ *   relay                 frames from end to end of a session
+ *   record                a session as a store record            session    sessions: states, timers, how they end
+ *   arrival               calls that wait for an instance after the start
+ *   control               what is said on control channels       channel    making and opening channels
+ *   kms, api_session, api_info, api_agent                        the operations
+ *   api                   their table, dispatch                  status     what operators see
+ *   gateway               setup, routing, reload, drain
  *
  * State of a session:   CONNECTING ─ both ends came once ─► CONNECTED ─ end ─► ENDED
  *                            └──────────────── end ──────────────────────────────┘
- * Its links come and go without changing it.  A client that comes with its token
- * after the end is told how it ended, and nothing else. */
+ * Its links come and go without changing it.  A client that comes with its token after the end hears how it ended, and
+ * nothing else. */
 #ifndef TD_GATEWAY_INTERNAL_H
 #define TD_GATEWAY_INTERNAL_H
 #include "lib/json.h"
 #include "lib/list.h"
 #include "lib/map.h"
 #include "lib/message.h"
-#include "tunneld/net/http_server.h"
 #include "tunneld/base/log.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/gateway/gateway.h"
 #include "tunneld/gateway/store.h"
+#include "tunneld/net/http_server.h"
 
 #define GW_TOKEN_STR 44u		 /* base64 of 32 bytes */
 #define GW_TOKENS 4u			 /* unused ones kept for each end; the oldest goes first */
@@ -44,7 +51,13 @@
 #define GW_SESSION_ID_MAX 128u
 #define GW_IDLE_TEXT "Your session timed out due to inactivity and has been terminated."
 
-/* --- counters (gw_status.c) -------------------------------------------------- */
+struct gw_call;
+struct gw_instance;
+struct gw_kms;
+struct gw_link;
+struct gw_session;
+
+/* --- the gateway itself, and its counters (gateway.c, status.c) ---------------------- */
 enum gw_counter {
 	GW_C_API_CALLS,
 	GW_C_API_ERRORS,
@@ -77,7 +90,89 @@ enum gw_counter {
 	GW_C_COUNT
 };
 
-/* --- who signed (gw_auth.c) --------------------------------------------------- */
+/* How long after the start, and how long at most, a call waits for an instance that has not come yet (arrival.c). */
+struct gw_arrival {
+	uint64_t unknown_until, known_until; /* monotonic; known: a session record names it */
+	uint64_t unknown_wait, known_wait;
+	struct td_soon soon; /* an instance has come */
+};
+
+enum gw_drain { GW_D_NONE, GW_D_FINISHING, GW_D_CLOSING, GW_D_DONE };
+struct td_gateway {
+	struct td_loop *l;
+	const struct td_config *cfg;
+	struct td_httpd *httpd;
+	struct tnl_tls_ctx *tls;
+	struct td_store *store;
+	struct td_memory_waiter room;
+	struct gw_kms *kms;		      /* NULL: no key file */
+	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
+	char public_url[320];		      /* wss://host[:port]; "": from the Host header */
+	struct tnl_map *keys;		      /* access key id → struct gw_principal */
+	struct tnl_map *instances, *sessions; /* by id */
+	struct tnl_map *pending;	      /* peer address → upgrades without a verified token */
+	struct tnl_list active, history, links, calls;
+	struct gw_arrival arrival;
+	size_t nactive, nhistory;
+	uint64_t counters[GW_C_COUNT];
+	enum gw_drain drain;
+	uint64_t drain_until; /* monotonic; of the state */
+	struct td_timer drain_timer;
+	void (*drained)(void *);
+	void *drained_ctx;
+};
+
+static inline void gw_count(struct td_gateway *g, enum gw_counter c)
+{
+	g->counters[c]++;
+}
+
+/* --- documents.c --------------------------------------------------------------- */
+struct gw_doc;
+struct gw_doc_prefs {
+	const char *kms_key_id; /* "": none */
+};
+const struct gw_doc *gw_doc_find(const char *name /* NULL or "": the default one */);
+const char *gw_doc_name(const struct gw_doc *d);
+bool gw_doc_is_port(const struct gw_doc *d);
+/* Parameters of StartSession ({"name": ["value"]}, may be NULL) checked and, with defaults, written as
+ * {"name":"value"}. */
+int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct tnl_buf *out, char *why, size_t cap);
+int gw_doc_content(const struct gw_doc *d, const struct gw_doc_prefs *p, struct tnl_buf *out);
+
+/* --- token.c -------------------------------------------------------------------- */
+struct gw_token {
+	uint8_t hash[32];
+	uint64_t expires_ms; /* wall */
+	bool bound;
+	char client_id[TD_STORE_CLIENT_ID];
+};
+struct gw_tokens {
+	struct gw_token v[GW_TOKENS];
+	unsigned n;
+};
+void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id /* NULL: not bound */,
+		  char out[GW_TOKEN_STR + 1]);
+/* Uses it up: 0, or *field says why not ("token", "token expiry", "ClientId"). */
+int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id,
+		 const char **field);
+void gw_tokens_bind(struct gw_tokens *t, const char *client_id);		 /* all of them, from now on */
+bool gw_tokens_drop_expired(struct gw_tokens *t, uint64_t wall_ms);		 /* was there one? */
+uint64_t gw_tokens_deadline(const struct gw_tokens *t, const struct td_loop *l); /* of the next that expires */
+
+/* --- queue.c -------------------------------------------------------------------- */
+struct gw_chunk;
+struct gw_queue {
+	struct gw_chunk *first, *last;
+	size_t bytes, held; /* of frames; of memory */
+	unsigned frames;
+};
+int gw_queue_put(struct gw_queue *q, const void *p, size_t n); /* TNL_ENOMEM */
+const uint8_t *gw_queue_peek(struct gw_queue *q, size_t *n);   /* NULL: empty */
+void gw_queue_pop(struct gw_queue *q);
+void gw_queue_clear(struct gw_queue *q);
+
+/* --- auth.c --------------------------------------------------------------------- */
 struct gw_principal {			   /* one access key of the configuration */
 	const struct td_user_config *user; /* one of the two */
 	const struct td_instance_config *instance;
@@ -89,27 +184,112 @@ struct gw_refusal {
 	char text[300];
 	const char *field;
 };
+int gw_auth_load(struct td_gateway *g, const struct td_gateway_config *c, struct tnl_map **out);
+void gw_auth_free(struct tnl_map *keys);
+/* 0: *who is set (also NULL with `unsigned_ok` when there is no signature); -1: *why filled, counted and logged. */
+int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
+		  const struct gw_principal **who, struct gw_refusal *why);
+bool gw_auth_may_reach(const struct td_user_config *u, const char *target);
+const struct td_user_config *gw_auth_user(struct td_gateway *g, const char *name);
 
-/* --- queues and ends (gw_relay.c) ---------------------------------------------- */
-struct gw_chunk;
-struct gw_queue {
-	struct gw_chunk *first, *last;
-	size_t bytes, held;
-	unsigned frames;
-}; /* held: memory taken */
+/* --- call.c --------------------------------------------------------------------- */
+struct gw_call {	      /* one JSON call; lives until it is answered */
+	struct tnl_list node; /* in g->calls */
+	struct td_gateway *g;
+	struct td_request *r;		/* NULL: the caller has gone */
+	const char *op;			/* "StartSession" */
+	const struct gw_principal *who; /* not kept over a wait */
+	struct tnl_json *in;		/* an object */
+	struct gw_session *s;		/* for those that wait for the store */
+	char *token;
+	bool patient; /* waits for nothing of ours: dropped with its caller, and no reason to put off a drain */
+	struct td_timer timer;
+	/* for those that wait for an instance (arrival.c) */
+	void (*again)(struct gw_call *);
+	char *user;
+	uint64_t until; /* monotonic */
+};
+/* Takes `in`; NULL: no memory, r and in are the caller's still. */
+struct gw_call *gw_call_new(struct td_gateway *g, struct td_request *r, const char *op, const struct gw_principal *who,
+			    struct tnl_json *in);
+void gw_call_free(struct gw_call *c);
+void gw_call_gone(struct gw_call *c);			  /* its caller hung up */
+void gw_call_ok(struct gw_call *c, struct tnl_buf *body); /* answers and frees the call */
+void gw_call_fail(struct gw_call *c, int status, const char *type, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+void gw_refusal_reply(struct td_gateway *g, struct td_request *r, const struct gw_refusal *why, bool xml);
+/* A string member: NULL (and answered) when it is missing though required, no string or too long. *ok tells. */
+const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool required, bool *ok);
+/* false: answered */
+bool gw_call_int(struct gw_call *c, const char *key, int64_t lo, int64_t hi, int64_t dflt, int64_t *out);
+bool gw_call_own_instance(struct gw_call *c, const char *id); /* the signer is that instance, else answered */
 
+/* --- link.c --------------------------------------------------------------------- */
 enum gw_role { GW_CLIENT, GW_AGENT, GW_CONTROL };
-struct gw_token {
-	uint8_t hash[32];
-	uint64_t expires_ms;
-	bool bound;
-	char client_id[TD_STORE_CLIENT_ID];
+enum gw_phase { GW_L_TOKEN, GW_L_OPEN, GW_L_CLOSING };
+/* What its owner hears of a link, set by gw_link_upgrade and gw_link_open.  gone: it is closed or freed next, once. */
+struct gw_link_cb {
+	void (*message)(struct gw_link *l, uint8_t *p, size_t n); /* the token frame, then binary ones */
+	void (*writable)(struct gw_link *l);			  /* of open ones */
+	void (*gone)(struct gw_link *l);			  /* may be NULL */
 };
-struct gw_tokens {
-	struct gw_token v[GW_TOKENS];
-	unsigned n;
+struct gw_link {
+	struct tnl_list node; /* in g->links */
+	struct td_gateway *g;
+	struct td_wslink *w;
+	const struct gw_link_cb *cb;
+	enum gw_phase phase;
+	enum gw_role role;	  /* GW_CONTROL: control channel */
+	struct gw_end *end;	  /* data channel that is open */
+	struct gw_instance *inst; /* control channel that is open */
+	char *id;		  /* session or instance named by the path */
+	char *user, *instance;	  /* who signed the upgrade; both NULL: nobody */
+	bool stock;		  /* User-Agent is not ours */
+	bool paused, complained;
+	uint8_t peer[16];
+	uint8_t peer_len; /* counted in g->pending until the token is verified; 0: not counted */
+	struct td_timer timer;
 };
+/* Before the upgrade. TNL_ENOMEM; TNL_ELIMIT: too many of this peer wait for their token. */
+int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role role, const char *id,
+		const struct gw_principal *who, struct gw_link **out);
+void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_link_cb *cb); /* may free l */
+void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb);			    /* its token was verified */
+void gw_link_close(struct gw_link *l, uint16_t code, const char *reason);		    /* politely */
+void gw_link_free(struct gw_link *l);
+void gw_link_drop(struct gw_link *l);					       /* the same, and gone() is not called */
+void gw_link_complain(struct gw_link *l, const char *what, const char *field); /* once for a link */
+void gw_link_refuse_token(struct gw_link *l, const char *field);
+/* A message of our own; out: 120 + n bytes. */
+size_t gw_message_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n);
 
+/* --- instance.c ------------------------------------------------------------------- */
+struct gw_instance {
+	struct td_gateway *g;
+	char *id;
+	const struct td_instance_config *cfg; /* NULL: no longer configured */
+	struct gw_link *link;		      /* control channel */
+	unsigned generation;		      /* of the control channel; 0: it has not come yet */
+	bool recorded;			      /* a session record of before the start names it */
+	uint64_t up_since;		      /* monotonic; of the control channel */
+	unsigned replaced;		      /* how often in a row while the one before was young */
+	uint64_t restarted;		      /* monotonic; the agent said that it has just started */
+	struct gw_tokens tokens;
+	struct gw_queue q;
+	struct tnl_list sessions;
+	uint64_t ping_ms, registered_ms; /* wall; 0: never */
+	char *agent_version, *agent_name, *platform_type, *platform_name, *platform_version, *ip_address,
+	    *computer_name;
+};
+int gw_instances_load(struct td_gateway *g); /* from g->cfg; keeps those that are there */
+void gw_instances_free(struct td_gateway *g);
+struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id); /* NULL: not configured */
+void gw_instance_attach(struct gw_instance *i, struct gw_link *l);	   /* its control channel is open */
+void gw_instance_detach(struct gw_instance *i);
+void gw_instance_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n); /* i NULL, or away: nothing */
+void gw_instance_flush(struct gw_instance *i);
+
+/* --- relay.c ---------------------------------------------------------------------- */
 struct gw_end {
 	struct gw_session *s;
 	enum gw_role role;		    /* GW_CLIENT or GW_AGENT */
@@ -123,7 +303,16 @@ struct gw_end {
 	bool client_id_set;
 	uint64_t frames, bytes; /* relayed to it */
 };
+void gw_relay_message(struct gw_link *l, const uint8_t *p, size_t n); /* of an open data channel */
+void gw_relay_flush(struct gw_end *e);				      /* as much as its link takes */
+void gw_relay_attach(struct gw_end *e, struct gw_link *l);
+void gw_relay_detach(struct gw_end *e); /* its link has gone */
+/* A message of our own, behind what waits. */
+void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n);
+void gw_relay_drop(struct gw_end *e); /* what waits */
+void gw_relay_room(void *g);	      /* process memory has room again */
 
+/* --- record.c, session.c ----------------------------------------------------------- */
 enum gw_session_state { GW_S_CONNECTING, GW_S_CONNECTED, GW_S_ENDED };
 struct gw_session {
 	struct td_gateway *g;
@@ -143,116 +332,45 @@ struct gw_session {
 	struct gw_end ends[2];
 	struct td_timer timer, hold;
 };
+void gw_record_save(struct gw_session *s, td_store_done *fn, void *ctx);
+bool gw_record_read(struct gw_session *s, const struct td_store_session *r); /* false: no memory, free it */
+bool gw_record_set_texts(struct gw_session *s, const char *owner, const char *target, const char *document,
+			 const char *parameters, const char *reason);
 
-/* --- links and instances (gw_channel.c) ----------------------------------------- */
-enum gw_phase { GW_L_TOKEN, GW_L_OPEN, GW_L_CLOSING };
-struct gw_link {
-	struct tnl_list node; /* in g->links */
-	struct td_gateway *g;
-	struct td_wslink *w;
-	enum gw_phase phase;
-	enum gw_role role;	  /* GW_CONTROL: control channel */
-	struct gw_end *end;	  /* data channel that is open */
-	struct gw_instance *inst; /* control channel that is open */
-	char *id;		  /* session or instance named by the path */
-	char *user, *instance;	  /* who signed the upgrade; both NULL: nobody */
-	bool stock;		  /* User-Agent is not ours */
-	bool paused, complained;
-	uint8_t peer[16];
-	uint8_t peer_len; /* counted in g->pending until the token is verified; 0: not counted */
-	struct td_timer timer;
-};
+struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,
+				  const char *document, const char *parameters, const char *reason);
+struct gw_session *gw_session_get(struct td_gateway *g, const char *id);
+int gw_sessions_restore(struct td_gateway *g);
+void gw_session_bind_client(struct gw_session *s, const char *client_id); /* no other can have it from here on */
+void gw_session_update_state(struct gw_session *s);			  /* an end came: CONNECTED with the second */
+void gw_session_end(struct gw_session *s, const char *status, const char *output);
+void gw_session_send_farewell(struct gw_session *s); /* to a client that came after the end */
+void gw_session_rearm(struct gw_session *s);
+void gw_session_free(struct gw_session *s);
+const char *gw_session_status(const struct gw_session *s);
+void gw_sessions_recheck(struct td_gateway *g); /* after a reload: access that is gone */
 
-struct gw_instance {
-	struct td_gateway *g;
-	char *id;
-	const struct td_instance_config *cfg; /* NULL: no longer configured */
-	struct gw_link *link;		      /* control channel */
-	unsigned generation;		      /* of the control channel; 0: it has not come yet */
-	bool recorded;			      /* a session record of before the start names it */
-	uint64_t up_since, down_since;	      /* monotonic; of the control channel */
-	unsigned replaced;		      /* how often in a row while the one before was young */
-	uint64_t restarted;		      /* monotonic; the agent said that it has just started */
-	struct gw_tokens tokens;
-	struct gw_queue q;
-	struct tnl_list sessions;
-	uint64_t ping_ms, registered_ms; /* wall; 0: never */
-	char *agent_version, *agent_name, *platform_type, *platform_name, *platform_version, *ip_address,
-	    *computer_name;
-};
+/* --- arrival.c ---------------------------------------------------------------------- */
+void gw_arrival_init(struct td_gateway *g);
+/* May the call wait (again) for the instance, which is not connected?  again(c) then follows once; false: answer it. */
+bool gw_arrival_wait(struct gw_call *c, const char *user, const char *instance, void (*again)(struct gw_call *c));
+void gw_arrival_done(struct gw_call *c);       /* it does not wait any more */
+void gw_arrival_recheck(struct td_gateway *g); /* every waiting call decides again */
 
-/* How long after the start, and how long at most, a call waits for an instance that has not come yet. */
-struct gw_arrival {
-	uint64_t unknown_until, known_until; /* monotonic; known: a session record names it */
-	uint64_t unknown_wait, known_wait;
-	struct td_soon soon; /* an instance has come */
-};
+/* --- control.c, channel.c ------------------------------------------------------------ */
+struct tnl_open;
+void gw_control_open(struct gw_link *l, const struct tnl_open *o);
+void gw_control_start(struct gw_session *s); /* interactive_shell, when the control channel is up */
+void gw_control_restarted(struct gw_instance *i);
 
-struct gw_kms;
-struct td_gateway {
-	struct td_loop *l;
-	const struct td_config *cfg;
-	struct td_httpd *httpd;
-	struct tnl_tls_ctx *tls;
-	struct td_store *store;
-	struct td_memory_waiter room;
-	struct gw_kms *kms;		      /* NULL: no key file */
-	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
-	char public_url[320];		      /* wss://host[:port]; "": from the Host header */
-	struct tnl_map *keys;		      /* access key id → struct gw_principal */
-	struct tnl_map *instances, *sessions; /* by id */
-	struct tnl_map *pending;	      /* peer address → upgrades without a verified token */
-	struct tnl_list active, history, links, calls;
-	struct gw_arrival arrival;
-	size_t nactive, nhistory;
-	uint64_t counters[GW_C_COUNT];
-	bool draining, drain_done;
-	uint64_t drain_at, drain_closing;
-	struct td_timer drain_timer;
-	void (*drained)(void *);
-	void *drained_ctx;
-};
+void gw_channel_create(struct td_gateway *g, struct td_request *r, enum gw_role kind, const char *id);
+void gw_channel_upgrade(struct td_gateway *g, struct td_request *r, enum gw_role kind, const char *id);
 
-/* gw_auth.c */
-int gw_auth_load(struct td_gateway *g, const struct td_gateway_config *c, struct tnl_map **out);
-void gw_auth_free(struct tnl_map *keys);
-/* 0: *who is set (also NULL with `unsigned_ok` when there is no signature); -1: *why filled, counted and logged. */
-int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
-		  const struct gw_principal **who, struct gw_refusal *why);
-bool gw_auth_may_reach(const struct td_user_config *u, const char *target);
-const struct td_user_config *gw_auth_user(struct td_gateway *g, const char *name);
+/* --- kms.c, api_session.c, api_info.c, api_agent.c, api.c ---------------------------- */
+struct gw_kms *gw_kms_load(const char *path, const char *key_id, const char *region, char *why, size_t cap);
+void gw_kms_free(struct gw_kms *k);
+const char *gw_kms_arn(const struct gw_kms *k);
 
-/* gw_api.c */
-struct gw_call {	      /* one JSON call; lives until it is answered */
-	struct tnl_list node; /* in g->calls */
-	struct td_gateway *g;
-	struct td_request *r;		/* NULL: the caller has gone */
-	const char *op;			/* "StartSession" */
-	const struct gw_principal *who; /* not kept over a wait */
-	struct tnl_json *in;		/* an object */
-	struct gw_session *s;		/* for those that wait for the store */
-	char *token;
-	bool patient; /* waits for nothing of ours: dropped with its caller, and no reason to put off a drain */
-	struct td_timer timer;
-	/* for those that wait for an instance (arrival.c) */
-	void (*again)(struct gw_call *);
-	char *user;
-	uint64_t until; /* monotonic */
-};
-void gw_api_request(struct td_gateway *g, struct td_request *r, const char *target, size_t n);
-void gw_api_gone(struct gw_call *c);
-void gw_call_free(struct gw_call *c);
-void gw_call_ok(struct gw_call *c, struct tnl_buf *body); /* answers and frees the call */
-void gw_call_fail(struct gw_call *c, int status, const char *type, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-void gw_reply_refusal(struct td_gateway *g, struct td_request *r, const struct gw_refusal *why, bool xml);
-/* A string member: NULL (and answered) when it is missing while wanted, no string or too long. *ok tells. */
-const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool wanted, bool *ok);
-bool gw_call_int(struct gw_call *c, const char *key, int64_t lo, int64_t hi, int64_t dflt,
-		 int64_t *out);				      /* false: answered */
-bool gw_call_own_instance(struct gw_call *c, const char *id); /* the signer is that instance, else answered */
-
-/* operations */
 void gw_op_start_session(struct gw_call *c);
 void gw_op_resume_session(struct gw_call *c);
 void gw_op_terminate_session(struct gw_call *c);
@@ -265,94 +383,6 @@ void gw_op_agent_nothing(struct gw_call *c);
 void gw_op_generate_data_key(struct gw_call *c);
 void gw_op_decrypt(struct gw_call *c);
 
-/* gw_channel.c */
-void gw_channel_create(struct td_gateway *g, struct td_request *r, enum gw_role kind, const char *id);
-void gw_channel_upgrade(struct td_gateway *g, struct td_request *r, enum gw_role kind, const char *id);
-void gw_link_close(struct gw_link *l, uint16_t code, const char *reason); /* politely; detached from its end first */
-void gw_link_free(struct gw_link *l);
-void gw_link_complain(struct gw_link *l, const char *what, const char *field); /* once for a link */
-void gw_link_vouched(struct gw_link *l);				       /* its token was verified */
-void gw_link_refuse_token(struct gw_link *l, const char *field);
-
-bool gw_link_pending(struct gw_link *l, const struct td_addr *a); /* false: too many of this peer */
-extern const struct td_wslink_cb gw_link_cb;
-void gw_channel_first_frame(struct gw_link *l, enum tnl_ws_op op, const uint8_t *p, size_t n);
-
-/* gw_control.c */
-struct tnl_open;
-void gw_control_open(struct gw_link *l, const struct tnl_open *o);
-void gw_control_message(struct gw_link *l, const uint8_t *p, size_t n);
-struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id); /* NULL: not configured */
-int gw_instances_load(struct td_gateway *g);				   /* from g->cfg; keeps those that are there */
-void gw_instances_free(struct td_gateway *g);
-void gw_control_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n);
-void gw_control_start(struct gw_session *s); /* interactive_shell, when the control channel is up */
-void gw_instance_restarted(struct gw_instance *i);
-
-/* arrival.c */
-void gw_arrival_init(struct td_gateway *g);
-/* May the call wait (again) for the instance, which is not connected?  again(c) then follows once; false: answer it. */
-bool gw_arrival_wait(struct gw_call *c, const char *user, const char *instance, void (*again)(struct gw_call *c));
-void gw_arrival_done(struct gw_call *c);       /* it does not wait any more */
-void gw_arrival_recheck(struct td_gateway *g); /* every waiting call decides again */
-
-/* gw_session.c */
-struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,
-				  const char *document, const char *parameters, const char *reason);
-struct gw_session *gw_session_get(struct td_gateway *g, const char *id);
-int gw_sessions_restore(struct td_gateway *g);
-void gw_session_save(struct gw_session *s, td_store_done *fn, void *ctx);
-void gw_session_end(struct gw_session *s, const char *status, const char *output);
-void gw_session_farewell(struct gw_session *s); /* to a client that came after the end */
-void gw_session_rearm(struct gw_session *s);
-void gw_session_free(struct gw_session *s);
-void gw_session_seen(struct gw_session *s); /* both ends came: CONNECTED */
-const char *gw_session_status(const struct gw_session *s);
-void gw_sessions_recheck(struct td_gateway *g); /* after a reload: access that is gone */
-int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id /* NULL: not bound */,
-		 char out[GW_TOKEN_STR + 1]);
-/* Uses it up: 0, or *field says why not ("token", "token expiry", "ClientId"). */
-int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id,
-		 const char **field);
-
-/* gw_relay.c */
-void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n);
-void gw_relay_flush(struct gw_end *e); /* as much as its link takes */
-void gw_relay_attach(struct gw_end *e, struct gw_link *l);
-void gw_relay_detach(struct gw_end *e); /* its link has gone */
-void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p,
-		   size_t n);		     /* a message of our own, behind what waits */
-void gw_relay_drop(struct gw_end *e);	     /* what waits */
-void gw_relay_pausing(struct gw_session *s); /* pause or resume reading, by what waits */
-void gw_relay_room(void *g);		     /* process memory has room again */
-size_t gw_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n); /* out: 120 + n */
-int gw_queue_put(struct gw_queue *q, const void *p, size_t n);
-const uint8_t *gw_queue_peek(struct gw_queue *q, size_t *n);
-void gw_queue_pop(struct gw_queue *q);
-void gw_queue_clear(struct gw_queue *q);
-
-/* gw_docs.c */
-struct gw_doc;
-struct gw_doc_prefs {
-	const char *kms_key_id;
-}; /* "" none */
-const struct gw_doc *gw_doc_find(const char *name /* NULL or "": the default one */);
-const char *gw_doc_name(const struct gw_doc *d);
-bool gw_doc_is_port(const struct gw_doc *d);
-/* Parameters of StartSession ({"name": ["value"]}, may be NULL) checked and, with defaults, written as
- * {"name":"value"}. */
-int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct tnl_buf *out, char *why, size_t cap);
-int gw_doc_content(const struct gw_doc *d, const struct gw_doc_prefs *p, struct tnl_buf *out);
-
-/* gw_kms.c */
-struct gw_kms *gw_kms_load(const char *path, const char *key_id, const char *region, char *why, size_t cap);
-void gw_kms_free(struct gw_kms *k);
-const char *gw_kms_arn(const struct gw_kms *k);
-
-/* gw_status.c */
-static inline void gw_count(struct td_gateway *g, enum gw_counter c)
-{
-	g->counters[c]++;
-}
+void gw_api_request(struct td_gateway *g, struct td_request *r, const char *target, size_t n);
 
 #endif

@@ -1,11 +1,30 @@
-/* A WebSocket to an agent or a client. */
+/* A WebSocket to an agent or a client: from its upgrade on it waits for the frame with the token, then it belongs to an
+ * end of a session or to an instance, which hear of it through the callbacks that they set.  A link knows of its owner
+ * only the name, for the log.
+ *
+ * Until a token is verified anybody can have one, so those that wait are counted for each peer address. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include <string.h>
 
-/* --- links that nobody has vouched for yet: bounded for each peer ------------------ */
-bool gw_link_pending(struct gw_link *l, const struct td_addr *a)
+static const char *const phase_names[] = {[GW_L_TOKEN] = "TOKEN", [GW_L_OPEN] = "OPEN", [GW_L_CLOSING] = "CLOSING"};
+static const struct gw_link_cb nobody;
+
+static const char *session_id(const struct gw_link *l)
+{
+	return l->end ? l->end->s->id : NULL;
+}
+
+static void set_phase(struct gw_link *l, enum gw_phase phase)
+{
+	td_debug("gateway", session_id(l), "link phase=%s before=%s peer=%s channel=%s", phase_names[phase],
+		 phase_names[l->phase], td_wslink_peer(l->w), l->id);
+	l->phase = phase;
+}
+
+/* --- those that nobody has vouched for yet: bounded for each peer ------------------ */
+static bool count_pending(struct gw_link *l, const struct td_addr *a)
 {
 	struct td_gateway *g = l->g;
 	uint8_t len = 0;
@@ -22,7 +41,7 @@ bool gw_link_pending(struct gw_link *l, const struct td_addr *a)
 	return true;
 }
 
-void gw_link_vouched(struct gw_link *l)
+static void uncount_pending(struct gw_link *l)
 {
 	struct tnl_map *m = l->g->pending;
 	uintptr_t n = l->peer_len ? (uintptr_t)tnl_map_get(m, l->peer, l->peer_len) : 0;
@@ -33,32 +52,14 @@ void gw_link_vouched(struct gw_link *l)
 	l->peer_len = 0;
 }
 
-void gw_link_complain(struct gw_link *l, const char *what, const char *field)
+/* --- the end of one --------------------------------------------------------------- */
+static void tell_owner(struct gw_link *l)
 {
-	gw_count(l->g, GW_C_FRAMES_REFUSED);
-	if (l->complained)
-		return;
-	l->complained = true;
-	td_warn("gateway", l->end ? l->end->s->id : NULL, "%s peer=%s channel=%s field=\"%s\"", what,
-		td_wslink_peer(l->w), l->id, field);
-}
-
-static void detach(struct gw_link *l)
-{
-	struct gw_end *e = l->end;
-	struct gw_instance *i = l->inst;
-	if (e && e->link == l) {
-		gw_relay_detach(e);
-		gw_session_rearm(e->s);
-	}
+	const struct gw_link_cb *cb = l->cb;
+	l->cb = &nobody;
+	if (cb->gone)
+		cb->gone(l);
 	l->end = NULL;
-	if (i && i->link == l) {
-		i->link = NULL;
-		i->down_since = l->g->l->now;
-		i->ping_ms = l->g->l->wall_ms;
-		gw_queue_clear(&i->q);
-		td_info("gateway", NULL, "instance disconnected instance=%s", i->id);
-	}
 	l->inst = NULL;
 }
 
@@ -66,9 +67,9 @@ void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 {
 	if (l->phase == GW_L_CLOSING)
 		return;
-	l->phase = GW_L_CLOSING;
+	set_phase(l, GW_L_CLOSING);
 	td_timer_stop(&l->timer);
-	detach(l);
+	tell_owner(l);
 	td_wslink_pause(l->w, false); /* its answer to the close frame must be read */
 	td_wslink_close(l->w, code, reason);
 }
@@ -76,8 +77,8 @@ void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 void gw_link_free(struct gw_link *l)
 {
 	td_timer_stop(&l->timer);
-	gw_link_vouched(l);
-	detach(l);
+	uncount_pending(l);
+	tell_owner(l);
 	tnl_list_remove(&l->node);
 	if (l->w)
 		td_wslink_free(l->w);
@@ -87,19 +88,43 @@ void gw_link_free(struct gw_link *l)
 	tnl_free(l);
 }
 
+void gw_link_drop(struct gw_link *l)
+{
+	l->cb = &nobody;
+	gw_link_free(l);
+}
+
+void gw_link_complain(struct gw_link *l, const char *what, const char *field)
+{
+	gw_count(l->g, GW_C_FRAMES_REFUSED);
+	if (l->complained)
+		return;
+	l->complained = true;
+	td_warn("gateway", session_id(l), "%s peer=%s channel=%s field=\"%s\"", what, td_wslink_peer(l->w), l->id,
+		field);
+}
+
+void gw_link_refuse_token(struct gw_link *l, const char *field)
+{
+	gw_count(l->g, GW_C_TOKENS_REFUSED);
+	td_warn("gateway", NULL, "channel refused peer=%s channel=%s field=\"%s\"", td_wslink_peer(l->w), l->id, field);
+	l->complained = true;
+	gw_link_close(l, 1008, "token refused");
+}
+
+/* --- what the WebSocket says -------------------------------------------------------- */
 static void on_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
 {
 	struct gw_link *l = ctx;
 	struct td_gateway *g = l->g;
-	const char *session = l->end ? l->end->s->id : NULL;
 	bool peers_fault = err == TNL_EPROTO || err == TNL_ETOOBIG || err == TNL_ESYNTAX;
 	if (peers_fault) {
 		gw_count(g, GW_C_FRAMES_REFUSED);
-		td_warn("gateway", session, "link refused peer=%s channel=%s code=%u field=\"%s\"",
+		td_warn("gateway", session_id(l), "link refused peer=%s channel=%s code=%u field=\"%s\"",
 			td_wslink_peer(l->w), l->id, code, why ? why : "");
 	} else {
-		td_debug("gateway", session, "link closed peer=%s channel=%s code=%u err=%s", td_wslink_peer(l->w),
-			 l->id, code, tnl_err_name(err));
+		td_debug("gateway", session_id(l), "link closed peer=%s channel=%s code=%u err=%s",
+			 td_wslink_peer(l->w), l->id, code, tnl_err_name(err));
 	}
 	if (l->phase == GW_L_OPEN)
 		gw_count(g, GW_C_LINKS_BROKEN);
@@ -109,44 +134,101 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 static void on_writable(void *ctx)
 {
 	struct gw_link *l = ctx;
-	if (l->phase != GW_L_OPEN)
-		return;
-	if (l->end) {
-		gw_relay_flush(l->end);
-		return;
-	}
-	struct gw_instance *i = l->inst;
-	size_t n;
-	const uint8_t *p;
-	while (i && (p = gw_queue_peek(&i->q, &n)) != NULL && td_wslink_send(l->w, TNL_WS_BINARY, p, n) == 0)
-		gw_queue_pop(&i->q);
+	if (l->phase == GW_L_OPEN)
+		l->cb->writable(l);
 }
 
-void gw_link_refuse_token(struct gw_link *l, const char *field)
-{
-	struct td_gateway *g = l->g;
-	gw_count(g, GW_C_TOKENS_REFUSED);
-	td_warn("gateway", NULL, "channel refused peer=%s channel=%s field=\"%s\"", td_wslink_peer(l->w), l->id, field);
-	l->complained = true;
-	gw_link_close(l, 1008, "token refused");
-}
-
-/* --- messages ------------------------------------------------------------------ */
 static void on_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 {
 	struct gw_link *l = ctx;
+	bool text = op == TNL_WS_TEXT;
 	if (l->phase == GW_L_CLOSING)
 		return;
-	if (l->phase == GW_L_TOKEN) {
-		gw_channel_first_frame(l, op, p, n);
-	} else if (op != TNL_WS_BINARY) {
+	if (text == (l->phase == GW_L_TOKEN)) {
+		l->cb->message(l, p, n);
+		return;
+	}
+	if (text) {
 		gw_link_complain(l, "text frame after the token frame", "opcode");
 		gw_link_close(l, 1003, "binary frames only");
-	} else if (l->role == GW_CONTROL) {
-		gw_control_message(l, p, n);
-	} else if (l->end) {
-		gw_relay_message(l, p, n);
+	} else {
+		gw_link_complain(l, "first frame is not the token frame", "opcode");
+		gw_link_close(l, 1008, "token frame expected");
 	}
 }
 
-const struct td_wslink_cb gw_link_cb = {.message = on_message, .writable = on_writable, .closed = on_closed};
+static void on_token_late(void *arg)
+{
+	struct gw_link *l = arg;
+	gw_link_complain(l, "no token frame in time", "token frame");
+	gw_link_close(l, 1008, "token frame expected");
+}
+
+/* --- the beginning ------------------------------------------------------------------- */
+static bool is_stock(const struct tnl_http_head *h)
+{
+	size_t n;
+	const char *ua = tnl_http_get(h, "User-Agent", &n);
+	return !ua || n < 8 || memcmp(ua, "tunneld/", 8) != 0;
+}
+
+int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role role, const char *id,
+		const struct gw_principal *who, struct gw_link **out)
+{
+	struct gw_link *l = tnl_calloc(1, sizeof(*l));
+	if (!l)
+		return TNL_ENOMEM;
+	l->g = g;
+	l->cb = &nobody;
+	l->role = role;
+	l->stock = is_stock(td_request_head(r));
+	tnl_list_init(&l->node);
+	td_timer_init(&l->timer, g->l, on_token_late, l);
+	l->id = tnl_strdup(id);
+	if (who && who->user)
+		l->user = tnl_strdup(who->user->name);
+	if (who && who->instance)
+		l->instance = tnl_strdup(who->instance->id);
+	bool whole = l->id && (!who || l->user || l->instance);
+	if (!whole || !count_pending(l, td_request_peer_addr(r))) {
+		gw_link_free(l);
+		return whole ? TNL_ELIMIT : TNL_ENOMEM;
+	}
+	*out = l;
+	return 0;
+}
+
+void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_link_cb *cb)
+{
+	static const struct td_wslink_cb link_cb = {.message = on_message,
+						    .writable = on_writable,
+						    .closed = on_closed};
+	struct td_gateway *g = l->g;
+	const struct td_wslink_opts o = {.ping_ns = g->cfg->gw.ping_interval_ns,
+					 .pong_ns = g->cfg->gw.pong_timeout_ns,
+					 .max_message = TNL_WS_MAX_MESSAGE};
+	tnl_list_push_back(&g->links, &l->node);
+	l->cb = cb;
+	l->w = td_request_upgrade(r, &o, &link_cb, l);
+	if (!l->w) {
+		gw_link_free(l);
+		return;
+	}
+	gw_count(g, GW_C_LINKS_OPENED);
+	td_timer_in(&l->timer, GW_TOKEN_FRAME_NS);
+}
+
+void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb)
+{
+	td_timer_stop(&l->timer);
+	uncount_pending(l);
+	l->cb = cb;
+	set_phase(l, GW_L_OPEN);
+}
+
+size_t gw_message_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n)
+{
+	struct tnl_msg m = {.type = t, .schema = 1, .created_ms = g->l->wall_ms, .payload = p, .plen = (uint32_t)n};
+	tnl_uuid_new(m.id);
+	return tnl_msg_encode(out, &m);
+}

@@ -1,27 +1,25 @@
-/* The relay: whole frames from one end of a session to the other.  Only the
- * 120-byte header is looked at, the payload passes as it is.  A frame goes
- * straight into the other link when that has room; else it waits in a bounded
- * queue, and when that is full the sender's link is not read any more. */
+/* The relay: whole frames from one end of a session to the other.  Only the 120-byte header is looked at, the payload
+ * passes as it is.  A frame goes straight into the other link when that has room; else it waits in a bounded queue, and
+ * when that is full the sender's link is not read any more. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
-#include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/wire.h"
 #include <string.h>
 
 /* --- back-pressure ----------------------------------------------------------- */
-static struct gw_end *other(struct gw_end *e)
+static struct gw_end *other_end(struct gw_end *e)
 {
 	return &e->s->ends[e->role == GW_CLIENT ? GW_AGENT : GW_CLIENT];
 }
 
 /* The link of `from` is read while what it sent and what still waits stays under the limit. */
-static void pausing(struct gw_end *from)
+static void update_pause(struct gw_end *from)
 {
 	struct gw_link *l = from->link;
 	if (!l)
 		return;
-	const struct gw_queue *q = &other(from)->q;
+	const struct gw_queue *q = &other_end(from)->q;
 	uint64_t limit = from->s->g->cfg->gw.relay_memory;
 	bool pause = l->paused ? q->bytes > limit / 2 : q->bytes >= limit;
 	if (q->frames && td_memory_full())
@@ -34,21 +32,21 @@ static void pausing(struct gw_end *from)
 	td_wslink_pause(l->w, pause);
 }
 
-void gw_relay_pausing(struct gw_session *s)
+static void update_pauses(struct gw_session *s)
 {
-	pausing(&s->ends[GW_CLIENT]);
-	pausing(&s->ends[GW_AGENT]);
+	update_pause(&s->ends[GW_CLIENT]);
+	update_pause(&s->ends[GW_AGENT]);
 }
 
 void gw_relay_room(void *arg)
 {
 	struct td_gateway *g = arg;
-	tnl_list_foreach_safe(it, &g->active) gw_relay_pausing(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->active) update_pauses(tnl_container_of(it, struct gw_session, by_age));
 }
 
 /* --- sending --------------------------------------------------------------------- */
 /* A stock client can be left deaf by a frame that comes right behind HandshakeComplete. */
-static void maybe_hold(struct gw_end *to, const uint8_t *p, size_t n)
+static void hold_stock_client(struct gw_end *to, const uint8_t *p, size_t n)
 {
 	static const char type[] = "output_stream_data";
 	if (to->role != GW_CLIENT || !to->link->stock || n < TNL_MSG_HDR ||
@@ -62,12 +60,12 @@ static void maybe_hold(struct gw_end *to, const uint8_t *p, size_t n)
 	gw_count(g, GW_C_CLIENT_HOLDS);
 }
 
-static bool held_back(const struct gw_end *e)
+static bool is_held_back(const struct gw_end *e)
 {
 	return e->hold_until > e->s->g->l->now;
 }
 
-static int send_now(struct gw_end *to, const uint8_t *p, size_t n)
+static int send_frame(struct gw_end *to, const uint8_t *p, size_t n)
 {
 	if (td_wslink_send(to->link->w, TNL_WS_BINARY, p, n) != 0)
 		return TNL_EAGAIN;
@@ -75,7 +73,7 @@ static int send_now(struct gw_end *to, const uint8_t *p, size_t n)
 	to->bytes += n;
 	to->s->g->counters[GW_C_FRAMES_RELAYED]++;
 	to->s->g->counters[GW_C_BYTES_RELAYED] += n;
-	maybe_hold(to, p, n);
+	hold_stock_client(to, p, n);
 	return 0;
 }
 
@@ -83,30 +81,23 @@ void gw_relay_flush(struct gw_end *e)
 {
 	size_t n;
 	const uint8_t *p;
-	while (e->link && !held_back(e) && (p = gw_queue_peek(&e->q, &n)) != NULL) {
-		if (send_now(e, p, n) != 0)
+	while (e->link && !is_held_back(e) && (p = gw_queue_peek(&e->q, &n)) != NULL) {
+		if (send_frame(e, p, n) != 0)
 			break;
 		gw_queue_pop(&e->q);
 	}
-	pausing(other(e));
+	update_pause(other_end(e));
 }
 
-static void forward(struct gw_end *to, const uint8_t *p, size_t n)
+static void forward_frame(struct gw_end *to, const uint8_t *p, size_t n)
 {
-	if (to->link && !to->q.frames && !held_back(to) && send_now(to, p, n) == 0)
+	if (to->link && !to->q.frames && !is_held_back(to) && send_frame(to, p, n) == 0)
 		return;
 	if (gw_queue_put(&to->q, p, n) != 0) { /* as if the network had lost it: the ends send it again */
 		gw_count(to->s->g, GW_C_FRAMES_IGNORED);
 		return;
 	}
-	pausing(other(to));
-}
-
-size_t gw_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n)
-{
-	struct tnl_msg m = {.type = t, .schema = 1, .created_ms = g->l->wall_ms, .payload = p, .plen = (uint32_t)n};
-	tnl_uuid_new(m.id);
-	return tnl_msg_encode(out, &m);
+	update_pause(other_end(to));
 }
 
 void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
@@ -114,87 +105,83 @@ void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
 	uint8_t *out = tnl_malloc(TNL_MSG_HDR + n);
 	if (!out)
 		return;
-	forward(e, out, gw_encode(e->s->g, out, t, p, n));
+	forward_frame(e, out, gw_message_encode(e->s->g, out, t, p, n));
 	tnl_free(out);
 }
 
 #define PUBLICATION_MAX 1024u
 
 /* Behind what waits, or before it when the link has just come. */
-static void publication(struct gw_end *e, enum tnl_mtype t, bool first)
+static void send_publication(struct gw_end *e, enum tnl_mtype t, bool first)
 {
 	uint8_t out[TNL_MSG_HDR + PUBLICATION_MAX];
 	struct tnl_buf b;
 	tnl_buf_init(&b, PUBLICATION_MAX);
 	if (e->link && tnl_publication_write(&b, e->s->id) == 0) {
-		size_t n = gw_encode(e->s->g, out, t, tnl_buf_data(&b), tnl_buf_len(&b));
-		if (!first || send_now(e, out, n) != 0)
-			forward(e, out, n);
+		size_t n = gw_message_encode(e->s->g, out, t, tnl_buf_data(&b), tnl_buf_len(&b));
+		if (!first || send_frame(e, out, n) != 0)
+			forward_frame(e, out, n);
 	}
 	tnl_buf_fini(&b);
 }
 
 /* A stock agent whose link broke may take what is sent to it again for new.  The client has to know
  * that the link broke, also when its own was not there at the time, or the gateway was not. */
-static void tell_lost(struct gw_session *s, bool first)
+static void tell_agent_was_lost(struct gw_session *s, bool first)
 {
 	struct gw_end *agent = &s->ends[GW_AGENT];
 	if (!s->tell_lost || !agent->link || !s->ends[GW_CLIENT].link)
 		return;
 	s->tell_lost = false;
 	if (agent->link->stock)
-		publication(&s->ends[GW_CLIENT], TNL_MT_PAUSE_PUBLICATION, first);
+		send_publication(&s->ends[GW_CLIENT], TNL_MT_PAUSE_PUBLICATION, first);
 }
 
 /* --- ends come and go --------------------------------------------------------------- */
 void gw_relay_attach(struct gw_end *e, struct gw_link *l)
 {
-	struct gw_end *o = other(e);
+	struct gw_end *o = other_end(e);
 	struct gw_session *s = e->s;
 	e->link = l;
 	e->seen = true;
 	e->attached_at = s->g->l->now;
 	l->end = e;
-	l->phase = GW_L_OPEN;
 	if (e->role == GW_CLIENT) {
 		s->tell_lost |= s->agent_lost;
 		s->agent_lost = false;
 	}
 	bool both = o->link && s->state != GW_S_ENDED;
 	if (both)
-		tell_lost(s, e->role == GW_CLIENT);
+		tell_agent_was_lost(s, e->role == GW_CLIENT);
 	gw_relay_flush(e); /* what waited for it */
 	if (both) {
-		publication(e, TNL_MT_START_PUBLICATION, false);
-		publication(o, TNL_MT_START_PUBLICATION, false);
+		send_publication(e, TNL_MT_START_PUBLICATION, false);
+		send_publication(o, TNL_MT_START_PUBLICATION, false);
 	}
-	pausing(e);
+	update_pause(e);
 }
 
 void gw_relay_detach(struct gw_end *e)
 {
-	struct gw_end *o = other(e);
-	if (e->link) {
-		e->link->end = NULL;
-		e->link = NULL;
-	}
+	struct gw_end *o = other_end(e);
+	e->link = NULL;
 	e->absent_since = e->s->g->l->now;
 	if (e->s->state == GW_S_ENDED) {
 		gw_relay_drop(e);
 		return;
 	}
 	e->s->agent_lost |= e->role == GW_AGENT;
-	publication(o, TNL_MT_PAUSE_PUBLICATION, false);
+	send_publication(o, TNL_MT_PAUSE_PUBLICATION, false);
 }
 
 void gw_relay_drop(struct gw_end *e)
 {
 	gw_queue_clear(&e->q);
-	pausing(other(e));
+	update_pause(other_end(e));
 }
 
 /* --- frames that come ------------------------------------------------------------------ */
-static void session_state(struct gw_link *l, const struct tnl_msg *m)
+static void log_session_state(struct gw_link *l, const struct tnl_msg *m)
 {
 	struct tnl_json *j = tnl_json_parse(m->payload, m->plen);
 	const char *state = tnl_json_get_str(j, "SessionState");
@@ -202,7 +189,7 @@ static void session_state(struct gw_link *l, const struct tnl_msg *m)
 	tnl_json_free(j);
 }
 
-void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
+void gw_relay_message(struct gw_link *l, const uint8_t *p, size_t n)
 {
 	struct gw_end *from = l->end;
 	struct gw_session *s = from->s;
@@ -218,11 +205,11 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 	bool client = from->role == GW_CLIENT;
 	if (rc == 0 && m.type == (client ? TNL_MT_INPUT : TNL_MT_OUTPUT)) {
 		s->last_stream = s->g->l->now;
-		forward(other(from), p, n);
+		forward_frame(other_end(from), p, n);
 	} else if (rc == 0 && m.type == TNL_MT_ACK) {
-		forward(other(from), p, n);
+		forward_frame(other_end(from), p, n);
 	} else if (rc == 0 && m.type == TNL_MT_SESSION_STATE && !client) {
-		session_state(l, &m);
+		log_session_state(l, &m);
 	} else { /* nothing else has any business on a data channel */
 		gw_link_complain(l, "message of a type that this end does not send", "MessageType");
 	}

@@ -1,9 +1,11 @@
-/* Session records, their tokens and their one timer.  What is here outlives
- * links, and through the store the process. */
+/* Sessions: how they begin, are restored after a start and end, and their one timer.  They outlive their links, and
+ * through the store the process; of those that ended some are kept for DescribeSessions, and for clients that still
+ * come with a token and hear then how it ended. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "lib/wire.h"
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +13,14 @@
 static void on_timer(void *arg);
 static void on_hold(void *arg);
 
-/* --- records ---------------------------------------------------------------- */
+static void set_state(struct gw_session *s, enum gw_session_state state)
+{
+	static const char *const names[] = {
+	    [GW_S_CONNECTING] = "CONNECTING", [GW_S_CONNECTED] = "CONNECTED", [GW_S_ENDED] = "ENDED"};
+	td_debug("gateway", s->id, "session state=%s before=%s", names[state], names[s->state]);
+	s->state = state;
+}
+
 const char *gw_session_status(const struct gw_session *s)
 {
 	if (s->state == GW_S_ENDED)
@@ -19,42 +28,6 @@ const char *gw_session_status(const struct gw_session *s)
 	if (s->ends[GW_CLIENT].link && s->ends[GW_AGENT].link)
 		return "Connected";
 	return s->state == GW_S_CONNECTING ? "Connecting" : "Disconnected";
-}
-
-static void add_tokens(struct td_store_session *r, const struct gw_end *e)
-{
-	for (unsigned i = 0; i < e->tokens.n && r->ntokens < TD_STORE_TOKENS; i++) {
-		struct td_store_token *t = &r->tokens[r->ntokens++];
-		const struct gw_token *k = &e->tokens.v[i];
-		memcpy(t->hash, k->hash, sizeof(t->hash));
-		t->role = (uint8_t)e->role;
-		t->expires_ms = k->expires_ms;
-		t->bound = k->bound;
-		memcpy(t->client_id, k->client_id, sizeof(t->client_id));
-	}
-}
-
-void gw_session_save(struct gw_session *s, td_store_done *fn, void *ctx)
-{
-	struct td_store_session r = {
-	    .id = s->id,
-	    .owner = s->owner,
-	    .target = s->target,
-	    .document = s->document,
-	    .parameters = s->parameters,
-	    .reason = s->reason,
-	    .client_id = s->ends[GW_CLIENT].client_id,
-	    .output = s->output,
-	    .started_ms = s->started_ms,
-	    .ended_ms = s->ended_ms,
-	    .expires_ms = s->expires_ms,
-	    .status = s->state == GW_S_ENDED	   ? s->status
-		      : s->state == GW_S_CONNECTED ? "Connected"
-						   : "Connecting",
-	};
-	add_tokens(&r, &s->ends[GW_CLIENT]);
-	add_tokens(&r, &s->ends[GW_AGENT]);
-	td_store_put(s->g->store, &r, fn, ctx);
 }
 
 static struct gw_session *session_alloc(struct td_gateway *g, const char *id)
@@ -83,18 +56,7 @@ static struct gw_session *session_alloc(struct td_gateway *g, const char *id)
 	return s;
 }
 
-static bool fill(struct gw_session *s, const char *owner, const char *target, const char *document,
-		 const char *parameters, const char *reason)
-{
-	s->owner = tnl_strdup(owner);
-	s->target = tnl_strdup(target);
-	s->document = tnl_strdup(document);
-	s->parameters = tnl_strdup(parameters);
-	s->reason = tnl_strdup(reason ? reason : "");
-	return s->owner && s->target && s->document && s->parameters && s->reason;
-}
-
-static void activate(struct gw_session *s, struct gw_instance *i)
+static void make_active(struct gw_session *s, struct gw_instance *i)
 {
 	s->inst = i;
 	tnl_list_push_back(&i->sessions, &s->by_instance);
@@ -102,30 +64,43 @@ static void activate(struct gw_session *s, struct gw_instance *i)
 	s->g->nactive++;
 }
 
+static void make_history(struct gw_session *s)
+{
+	tnl_list_push_back(&s->g->history, &s->by_age);
+	s->g->nhistory++;
+}
+
 struct gw_session *gw_session_get(struct td_gateway *g, const char *id)
 {
 	return tnl_map_get_str(g->sessions, id);
 }
 
-struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,
-				  const char *document, const char *parameters, const char *reason)
+/* The user's name, as far as it is plain, and 17 random digits. */
+static void make_id(const char *user, char id[GW_SESSION_ID_MAX + 1])
 {
-	char id[GW_SESSION_ID_MAX + 1], hex[19];
+	char hex[19];
 	uint8_t rnd[9];
 	size_t n = 0;
-	for (; n < 64 && u->name[n]; n++) {
-		char c = u->name[n];
+	for (; n < 64 && user[n]; n++) {
+		char c = user[n];
 		bool plain =
 		    (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._@-", c);
 		id[n] = plain ? c : '-';
 	}
 	tnl_random(rnd, sizeof(rnd));
 	tnl_hex(rnd, sizeof(rnd), hex);
-	snprintf(id + n, sizeof(id) - n, "-%.17s", hex);
+	snprintf(id + n, GW_SESSION_ID_MAX + 1 - n, "-%.17s", hex);
+}
+
+struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,
+				  const char *document, const char *parameters, const char *reason)
+{
+	char id[GW_SESSION_ID_MAX + 1];
+	make_id(u->name, id);
 	struct gw_session *s = session_alloc(g, id);
 	if (!s)
 		return NULL;
-	if (!fill(s, u->name, i->id, document, parameters, reason)) {
+	if (!gw_record_set_texts(s, u->name, i->id, document, parameters, reason)) {
 		gw_session_free(s);
 		return NULL;
 	}
@@ -134,82 +109,47 @@ struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_con
 		s->expires = g->l->now + g->cfg->gw.max_session_ns;
 		s->expires_ms = s->started_ms + g->cfg->gw.max_session_ns / TD_MS;
 	}
-	activate(s, i);
+	make_active(s, i);
 	gw_count(g, GW_C_SESSIONS_STARTED);
 	gw_session_rearm(s);
 	return s;
 }
 
 /* --- after a restart ---------------------------------------------------------- */
-static void restore_tokens(struct gw_session *s, const struct td_store_session *r)
+/* What the record says, placed among the active or the ended. */
+static void place_restored(struct gw_session *s)
 {
-	for (unsigned i = 0; i < r->ntokens; i++) {
-		const struct td_store_token *t = &r->tokens[i];
-		if (t->role > GW_AGENT || s->ends[t->role].tokens.n == GW_TOKENS)
-			continue;
-		struct gw_tokens *to = &s->ends[t->role].tokens;
-		struct gw_token *k = &to->v[to->n++];
-		memcpy(k->hash, t->hash, sizeof(k->hash));
-		k->expires_ms = t->expires_ms;
-		k->bound = t->bound;
-		memcpy(k->client_id, t->client_id, sizeof(k->client_id));
+	struct td_gateway *g = s->g;
+	struct gw_instance *i = gw_instance_get(g, s->target);
+	if (i)
+		i->recorded = true;
+	if (s->state != GW_S_ENDED && i) {
+		make_active(s, i);
+		gw_count(g, GW_C_SESSIONS_RESTORED);
+	} else {
+		if (s->state != GW_S_ENDED) { /* the section of its instance has gone from the configuration */
+			set_state(s, GW_S_ENDED);
+			s->status = "Terminated";
+			s->ended_ms = g->l->wall_ms;
+		}
+		make_history(s);
 	}
-}
-
-static const char *static_status(const char *s)
-{
-	return strcmp(s, "Failed") == 0 ? "Failed" : "Terminated";
+	gw_session_rearm(s);
 }
 
 static void restore_one(void *ctx, const struct td_store_session *r)
 {
 	struct td_gateway *g = ctx;
-	if (tnl_map_get_str(g->sessions, r->id))
-		return;
-	if (r->ended_ms && r->ended_ms + GW_HISTORY_MS < g->l->wall_ms)
+	bool old = r->ended_ms && r->ended_ms + GW_HISTORY_MS < g->l->wall_ms;
+	if (old || tnl_map_get_str(g->sessions, r->id))
 		return;
 	struct gw_session *s = session_alloc(g, r->id);
 	if (!s)
 		return;
-	if (!fill(s, r->owner, r->target, r->document, r->parameters, r->reason)) {
+	if (gw_record_read(s, r))
+		place_restored(s);
+	else
 		gw_session_free(s);
-		return;
-	}
-	s->started_ms = r->started_ms;
-	s->ended_ms = r->ended_ms;
-	s->expires_ms = r->expires_ms;
-	s->output = tnl_strdup(r->output);
-	restore_tokens(s, r);
-	struct gw_instance *i = gw_instance_get(g, s->target);
-	if (i)
-		i->recorded = true;
-	if (r->ended_ms) {
-		s->state = GW_S_ENDED;
-		s->status = static_status(r->status);
-		tnl_list_push_back(&g->history, &s->by_age);
-		g->nhistory++;
-		gw_session_rearm(s);
-		return;
-	}
-	snprintf(s->ends[GW_CLIENT].client_id, TD_STORE_CLIENT_ID, "%s", r->client_id);
-	s->ends[GW_CLIENT].client_id_set = r->client_id[0] != 0;
-	s->state = strcmp(r->status, "Connected") == 0 ? GW_S_CONNECTED : GW_S_CONNECTING;
-	s->ends[GW_CLIENT].seen = s->ends[GW_AGENT].seen = s->agent_lost = s->state == GW_S_CONNECTED;
-	if (s->expires_ms)
-		s->expires =
-		    s->expires_ms > g->l->wall_ms ? g->l->now + (s->expires_ms - g->l->wall_ms) * TD_MS : g->l->now;
-	if (!i) { /* its section has gone from the configuration */
-		s->state = GW_S_ENDED;
-		s->status = "Terminated";
-		s->ended_ms = g->l->wall_ms;
-		tnl_list_push_back(&g->history, &s->by_age);
-		g->nhistory++;
-		gw_session_rearm(s);
-		return;
-	}
-	activate(s, i);
-	gw_count(g, GW_C_SESSIONS_RESTORED);
-	gw_session_rearm(s);
 }
 
 static void trim_history(struct td_gateway *g)
@@ -267,7 +207,7 @@ static void send_closed(struct gw_session *s, struct gw_instance *inst)
 	if (s->ends[GW_AGENT].link || s->complete)
 		return;
 	if (write_closed(s, &b) == 0)
-		gw_control_send(inst, TNL_MT_CHANNEL_CLOSED, tnl_buf_data(&b), tnl_buf_len(&b));
+		gw_instance_send(inst, TNL_MT_CHANNEL_CLOSED, tnl_buf_data(&b), tnl_buf_len(&b));
 	tnl_buf_fini(&b);
 }
 
@@ -279,7 +219,7 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	struct gw_instance *inst = s->inst;
 	td_info("gateway", s->id, "session ended status=%s owner=%s target=%s output=\"%s\"", status, s->owner,
 		s->target, output ? output : "");
-	s->state = GW_S_ENDED;
+	set_state(s, GW_S_ENDED);
 	s->status = status;
 	s->ended_ms = g->l->wall_ms;
 	s->ended = g->l->now;
@@ -289,21 +229,20 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	tnl_list_remove(&s->by_instance);
 	s->inst = NULL;
 	tnl_list_remove(&s->by_age);
-	tnl_list_push_back(&g->history, &s->by_age);
 	g->nactive--;
-	g->nhistory++;
+	make_history(s);
 	gw_count(g, GW_C_SESSIONS_ENDED);
 	gw_relay_drop(&s->ends[GW_AGENT]); /* nobody reads that any more; the client still gets what waits for it */
 	if (!s->ends[GW_CLIENT].link)
 		gw_relay_drop(&s->ends[GW_CLIENT]);
 	send_closed(s, inst);
 	s->linger_until = g->l->now + GW_LINGER_NS;
-	gw_session_save(s, NULL, NULL);
+	gw_record_save(s, NULL, NULL);
 	gw_session_rearm(s);
 	trim_history(g);
 }
 
-void gw_session_farewell(struct gw_session *s)
+void gw_session_send_farewell(struct gw_session *s)
 {
 	s->ended = s->g->l->now;
 	s->linger_until = s->ended + GW_LINGER_NS;
@@ -319,7 +258,7 @@ void gw_session_free(struct gw_session *s)
 		struct gw_link *l = s->ends[i].link;
 		s->ends[i].link = NULL;
 		if (l)
-			gw_link_free(l);
+			gw_link_drop(l);
 		gw_relay_drop(&s->ends[i]);
 	}
 	tnl_list_foreach(it, &g->calls)
@@ -350,10 +289,20 @@ void gw_session_free(struct gw_session *s)
 	tnl_free(s);
 }
 
-void gw_session_seen(struct gw_session *s)
+void gw_session_update_state(struct gw_session *s)
 {
 	if (s->state == GW_S_CONNECTING && s->ends[GW_CLIENT].seen && s->ends[GW_AGENT].seen)
-		s->state = GW_S_CONNECTED;
+		set_state(s, GW_S_CONNECTED);
+}
+
+void gw_session_bind_client(struct gw_session *s, const char *client_id)
+{
+	struct gw_end *e = &s->ends[GW_CLIENT];
+	if (e->client_id_set)
+		return;
+	snprintf(e->client_id, sizeof(e->client_id), "%s", client_id);
+	e->client_id_set = true;
+	gw_tokens_bind(&e->tokens, e->client_id);
 }
 
 void gw_sessions_recheck(struct td_gateway *g)
@@ -368,11 +317,6 @@ void gw_sessions_recheck(struct td_gateway *g)
 }
 
 /* --- the timer ------------------------------------------------------------------ */
-static uint64_t min64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 static uint64_t idle_deadline(const struct gw_session *s)
 {
 	uint64_t idle = s->g->cfg->gw.idle_timeout_ns;
@@ -393,41 +337,21 @@ static uint64_t agent_deadline(const struct gw_session *s)
 		lost = (s->inst->up_since > a->absent_since ? s->inst->up_since : a->absent_since) + GW_AGENT_LOST_NS;
 	uint64_t r = s->inst->restarted;
 	if (r > s->started && r > a->attached_at && a->absent_since < r + GW_RESTART_SEEN_NS)
-		lost = min64(lost, (r > a->absent_since ? r : a->absent_since) + GW_RESTART_NS);
+		lost = TNL_MIN(lost, (r > a->absent_since ? r : a->absent_since) + GW_RESTART_NS);
 	return lost;
-}
-
-/* When the next token that is left for a client of an ended session expires. */
-static uint64_t tokens_deadline(const struct gw_session *s)
-{
-	const struct gw_tokens *t = &s->ends[GW_CLIENT].tokens;
-	uint64_t now = s->g->l->now, wall = s->g->l->wall_ms, at = UINT64_MAX;
-	for (unsigned i = 0; i < t->n; i++)
-		at = min64(at, t->v[i].expires_ms > wall ? now + (t->v[i].expires_ms - wall) * TD_MS : now);
-	return at;
-}
-
-static void drop_expired(struct gw_session *s)
-{
-	struct gw_tokens *t = &s->ends[GW_CLIENT].tokens;
-	unsigned n = 0;
-	for (unsigned i = 0; i < t->n; i++)
-		if (t->v[i].expires_ms > s->g->l->wall_ms)
-			t->v[n++] = t->v[i];
-	if (n == t->n)
-		return;
-	t->n = n;
-	gw_session_save(s, NULL, NULL);
 }
 
 void gw_session_rearm(struct gw_session *s)
 {
-	uint64_t at;
-	if (s->state == GW_S_ENDED)
-		at = min64(s->ends[0].link || s->ends[1].link ? s->linger_until : UINT64_MAX, tokens_deadline(s));
-	else
-		at = min64(min64(idle_deadline(s), s->expires), agent_deadline(s));
-	td_timer_at(&s->timer, at);
+	uint64_t at, other;
+	if (s->state == GW_S_ENDED) {
+		at = s->ends[0].link || s->ends[1].link ? s->linger_until : UINT64_MAX;
+		other = gw_tokens_deadline(&s->ends[GW_CLIENT].tokens, s->g->l);
+	} else {
+		at = TNL_MIN(idle_deadline(s), s->expires);
+		other = agent_deadline(s);
+	}
+	td_timer_at(&s->timer, TNL_MIN(at, other));
 }
 
 static void on_linger(struct gw_session *s)
@@ -443,7 +367,6 @@ static void on_linger(struct gw_session *s)
 		if (!l)
 			continue;
 		gw_relay_drop(e);
-		gw_relay_detach(e);
 		gw_link_close(l, 1000, "session over");
 	}
 }
@@ -454,7 +377,8 @@ static void on_timer(void *arg)
 	struct td_gateway *g = s->g;
 	uint64_t now = g->l->now;
 	if (s->state == GW_S_ENDED) {
-		drop_expired(s);
+		if (gw_tokens_drop_expired(&s->ends[GW_CLIENT].tokens, g->l->wall_ms))
+			gw_record_save(s, NULL, NULL);
 		if (s->linger_until <= now)
 			on_linger(s);
 		gw_session_rearm(s);

@@ -42,14 +42,14 @@ static void kv_bool(struct tnl_jw *w, const char *key, bool v)
 	tnl_jw_bool(w, v);
 }
 
-static int64_t links(struct td_gateway *g)
+static int64_t count_links(struct td_gateway *g)
 {
 	int64_t n = 0;
 	tnl_list_foreach(it, &g->links) n++;
 	return n;
 }
 
-static void listeners(struct td_gateway *g, struct tnl_jw *w)
+static void write_listeners(struct td_gateway *g, struct tnl_jw *w)
 {
 	struct td_addr a;
 	char text[TD_ADDR_STR];
@@ -60,7 +60,7 @@ static void listeners(struct td_gateway *g, struct tnl_jw *w)
 	tnl_jw_end_arr(w);
 }
 
-static void instances(struct td_gateway *g, struct tnl_jw *w)
+static void write_instances(struct td_gateway *g, struct tnl_jw *w)
 {
 	size_t it = 0, klen;
 	const void *key;
@@ -81,7 +81,7 @@ static void instances(struct td_gateway *g, struct tnl_jw *w)
 	tnl_jw_end_arr(w);
 }
 
-static void end_of(struct tnl_jw *w, const char *name, const struct gw_end *e)
+static void write_end(struct tnl_jw *w, const char *name, const struct gw_end *e)
 {
 	tnl_jw_key(w, name);
 	tnl_jw_obj(w);
@@ -97,7 +97,7 @@ static void end_of(struct tnl_jw *w, const char *name, const struct gw_end *e)
 	tnl_jw_end_obj(w);
 }
 
-static void sessions(struct td_gateway *g, struct tnl_jw *w)
+static void write_sessions(struct td_gateway *g, struct tnl_jw *w)
 {
 	int left = STATUS_SESSIONS;
 	tnl_jw_kvi(w, "sessions_active", (int64_t)g->nactive);
@@ -117,8 +117,8 @@ static void sessions(struct td_gateway *g, struct tnl_jw *w)
 		tnl_jw_kv(w, "state", gw_session_status(s));
 		tnl_jw_kvi(w, "age_s", (int64_t)((g->l->wall_ms - s->started_ms) / 1000));
 		tnl_jw_kvi(w, "idle_s", (int64_t)((g->l->now - s->last_stream) / TD_SEC));
-		end_of(w, "client", &s->ends[GW_CLIENT]);
-		end_of(w, "agent", &s->ends[GW_AGENT]);
+		write_end(w, "client", &s->ends[GW_CLIENT]);
+		write_end(w, "agent", &s->ends[GW_AGENT]);
 		tnl_jw_end_obj(w);
 	}
 	tnl_jw_end_arr(w);
@@ -130,13 +130,13 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	struct td_store_stats st;
 	tnl_jw_init(&w, json);
 	tnl_jw_obj(&w);
-	listeners(g, &w);
+	write_listeners(g, &w);
 	tnl_jw_kvi(&w, "connections", g->httpd ? (int64_t)td_httpd_connections(g->httpd) : 0);
-	tnl_jw_kvi(&w, "links", links(g));
-	kv_bool(&w, "draining", g->draining);
+	tnl_jw_kvi(&w, "links", count_links(g));
+	kv_bool(&w, "draining", g->drain != GW_D_NONE);
 	tnl_jw_kvi(&w, "relay_memory", (int64_t)g->cfg->gw.relay_memory);
-	instances(g, &w);
-	sessions(g, &w);
+	write_instances(g, &w);
+	write_sessions(g, &w);
 	td_store_stats(g->store, &st);
 	tnl_jw_key(&w, "store");
 	tnl_jw_obj(&w);

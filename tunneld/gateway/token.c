@@ -3,10 +3,11 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include <stdio.h>
 #include <string.h>
 
-int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id, char out[GW_TOKEN_STR + 1])
+void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id, char out[GW_TOKEN_STR + 1])
 {
 	uint8_t raw[32];
 	tnl_random(raw, sizeof(raw));
@@ -25,7 +26,14 @@ int gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_i
 		snprintf(k->client_id, sizeof(k->client_id), "%s", client_id);
 	}
 	gw_count(g, GW_C_TOKENS_ISSUED);
-	return 0;
+}
+
+void gw_tokens_bind(struct gw_tokens *t, const char *client_id)
+{
+	for (unsigned i = 0; i < t->n; i++) {
+		t->v[i].bound = true;
+		snprintf(t->v[i].client_id, sizeof(t->v[i].client_id), "%s", client_id);
+	}
 }
 
 int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id,
@@ -54,4 +62,24 @@ int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, c
 	}
 	gw_count(g, GW_C_TOKENS_USED);
 	return 0;
+}
+
+bool gw_tokens_drop_expired(struct gw_tokens *t, uint64_t wall_ms)
+{
+	unsigned had = t->n, n = 0;
+	for (unsigned i = 0; i < had; i++)
+		if (t->v[i].expires_ms > wall_ms)
+			t->v[n++] = t->v[i];
+	t->n = n;
+	return n < had;
+}
+
+uint64_t gw_tokens_deadline(const struct gw_tokens *t, const struct td_loop *l)
+{
+	uint64_t at = UINT64_MAX;
+	for (unsigned i = 0; i < t->n; i++) {
+		uint64_t expires = t->v[i].expires_ms;
+		at = TNL_MIN(at, expires > l->wall_ms ? l->now + (expires - l->wall_ms) * TD_MS : l->now);
+	}
+	return at;
 }

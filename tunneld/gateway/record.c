@@ -1,0 +1,98 @@
+/* A session as a record of the store: written whenever something changed that a restart must know, read after a start.
+ * It holds no frames and no numbers; what is in flight lives in the two ends. */
+#include "tunneld/gateway/internal.h"
+#include "lib/alloc.h"
+#include <stdio.h>
+#include <string.h>
+
+static void add_tokens(struct td_store_session *r, const struct gw_end *e)
+{
+	for (unsigned i = 0; i < e->tokens.n && r->ntokens < TD_STORE_TOKENS; i++) {
+		struct td_store_token *t = &r->tokens[r->ntokens++];
+		const struct gw_token *k = &e->tokens.v[i];
+		memcpy(t->hash, k->hash, sizeof(t->hash));
+		t->role = (uint8_t)e->role;
+		t->expires_ms = k->expires_ms;
+		t->bound = k->bound;
+		memcpy(t->client_id, k->client_id, sizeof(t->client_id));
+	}
+}
+
+void gw_record_save(struct gw_session *s, td_store_done *fn, void *ctx)
+{
+	struct td_store_session r = {
+	    .id = s->id,
+	    .owner = s->owner,
+	    .target = s->target,
+	    .document = s->document,
+	    .parameters = s->parameters,
+	    .reason = s->reason,
+	    .client_id = s->ends[GW_CLIENT].client_id,
+	    .output = s->output,
+	    .started_ms = s->started_ms,
+	    .ended_ms = s->ended_ms,
+	    .expires_ms = s->expires_ms,
+	    .status = s->state == GW_S_ENDED	   ? s->status
+		      : s->state == GW_S_CONNECTED ? "Connected"
+						   : "Connecting",
+	};
+	add_tokens(&r, &s->ends[GW_CLIENT]);
+	add_tokens(&r, &s->ends[GW_AGENT]);
+	td_store_put(s->g->store, &r, fn, ctx);
+}
+
+bool gw_record_set_texts(struct gw_session *s, const char *owner, const char *target, const char *document,
+			 const char *parameters, const char *reason)
+{
+	s->owner = tnl_strdup(owner);
+	s->target = tnl_strdup(target);
+	s->document = tnl_strdup(document);
+	s->parameters = tnl_strdup(parameters);
+	s->reason = tnl_strdup(reason ? reason : "");
+	return s->owner && s->target && s->document && s->parameters && s->reason;
+}
+
+static void restore_tokens(struct gw_session *s, const struct td_store_session *r)
+{
+	for (unsigned i = 0; i < r->ntokens; i++) {
+		const struct td_store_token *t = &r->tokens[i];
+		if (t->role > GW_AGENT || s->ends[t->role].tokens.n == GW_TOKENS)
+			continue;
+		struct gw_tokens *to = &s->ends[t->role].tokens;
+		struct gw_token *k = &to->v[to->n++];
+		memcpy(k->hash, t->hash, sizeof(k->hash));
+		k->expires_ms = t->expires_ms;
+		k->bound = t->bound;
+		memcpy(k->client_id, t->client_id, sizeof(k->client_id));
+	}
+}
+
+static const char *static_status(const char *s)
+{
+	return strcmp(s, "Failed") == 0 ? "Failed" : "Terminated";
+}
+
+bool gw_record_read(struct gw_session *s, const struct td_store_session *r)
+{
+	const struct td_loop *l = s->g->l;
+	struct gw_end *client = &s->ends[GW_CLIENT];
+	if (!gw_record_set_texts(s, r->owner, r->target, r->document, r->parameters, r->reason))
+		return false;
+	s->started_ms = r->started_ms;
+	s->ended_ms = r->ended_ms;
+	s->expires_ms = r->expires_ms;
+	s->output = tnl_strdup(r->output);
+	restore_tokens(s, r);
+	if (r->ended_ms) {
+		s->state = GW_S_ENDED;
+		s->status = static_status(r->status);
+		return true;
+	}
+	snprintf(client->client_id, sizeof(client->client_id), "%s", r->client_id);
+	client->client_id_set = r->client_id[0] != 0;
+	s->state = strcmp(r->status, "Connected") == 0 ? GW_S_CONNECTED : GW_S_CONNECTING;
+	client->seen = s->ends[GW_AGENT].seen = s->agent_lost = s->state == GW_S_CONNECTED;
+	if (s->expires_ms)
+		s->expires = s->expires_ms > l->wall_ms ? l->now + (s->expires_ms - l->wall_ms) * TD_MS : l->now;
+	return true;
+}
