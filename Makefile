@@ -105,7 +105,7 @@ help:
 	@echo "make run        install what is missing, build, start everything, show a tunnel (TARGET=host:port, ONCE=1)"
 	@echo "make check      install what is missing, build and run every test    make check-long  the ones that take minutes"
 	@echo "make bench      measure against ssh -L, JSON in build/bench.json     make fuzz        run the fuzzers (FUZZ_SECONDS=60)"
-	@echo "make lint       clang-format, clang-tidy, cppcheck                   make install     PREFIX= DESTDIR="
+	@echo "make lint       rooms, clang-format, clang-tidy, cppcheck (FILE=)    make install     PREFIX= DESTDIR="
 	@echo "SANITIZE=1      ASan + UBSan build in build/san                      BORINGSSL_PREFIX=  an upstream BoringSSL tree"
 
 -include $(LIB_OBJ:.o=.d) $(TD_OBJ:.o=.d)

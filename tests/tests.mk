@@ -39,7 +39,7 @@ check-long: deps-test
 	@BUILD=$(BUILD) MAKE="$(MAKE)" sh tests/check.sh long
 
 lint: deps-lint
-	@sh contrib/lint.sh
+	@sh contrib/lint.sh $(FILE)
 
 .PHONY: lint unit test-programs e2e bench check check-long
 .SECONDARY:
