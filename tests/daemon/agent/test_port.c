@@ -1,0 +1,120 @@
+/* Port sessions: dials, rules, one connection at a time. */
+#include "tests/daemon/agent/agent_util.h"
+
+static void denied_and_unreachable_targets(void **state)
+{
+	char got[8];
+
+	agent_up("allow = 127.0.0.1:*, 169.254.0.0/16:*\nmax_streams = 2\n");
+	session_up("{\"portNumber\":\"80\",\"host\":\"169.254.169.254\",\"type\":\"LocalPortForwarding\"}");
+	int fd = open_stream();
+	assert_true(t_until(&C.pipes_closed, 5000));
+	assert_int_equal(C.reason, TNL_RESET_DENIED);
+	assert_true(read_some(fd, got, sizeof(got)) <= 0);
+	assert_int_equal(counter("denied"), 1);
+	assert_int_equal(counter("connections"), 0);
+	assert_int_equal(G.tasks, 0); /* the session goes on */
+	close(fd);
+}
+
+static void a_refused_connection_resets_its_stream_only(void **state)
+{
+	agent_up("max_streams = 2\n");
+	session_up(MUX);
+	int good = open_stream();
+	echo_through(good, "one");
+	struct td_addr a;
+	td_listener_addr(S.l, &a);
+	td_listener_free(S.l);
+	int bad = open_stream();
+	assert_true(t_until(&C.pipes_closed, 5000));
+	assert_int_equal(C.reason, TNL_RESET_CONNECT);
+	echo_through(good, "two");
+	char why[128];
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
+	assert_non_null(S.l);
+	C.pipes_closed = 0;
+	int kept = S.fd;
+	S.fd = -1;
+	S.accepted = 0;
+	int second = open_stream();
+	echo_through(second, "x");
+	int third = open_stream();
+	assert_true(t_until(&C.pipes_closed, 5000));
+	assert_int_equal(C.reason, TNL_RESET_LIMIT);
+	close(kept);
+	close(good);
+	close(bad);
+	close(second);
+	close(third);
+}
+
+static void single_stream_ends_with_its_connection(void **state)
+{
+	agent_up("");
+	session_up(SINGLE);
+	assert_int_equal(C.info.mode, TNL_MODE_SINGLE);
+	int fd = open_stream();
+	echo_through(fd, "SSH-2.0");
+	shutdown(fd, SHUT_WR);
+	char got[8];
+	assert_int_equal(read_some(S.fd, got, sizeof(got)), 0);
+	close(S.fd);
+	S.fd = -1;
+	wait_task(1, "s-1", "Success");
+	close(fd);
+}
+
+static void single_stream_that_cannot_connect_fails(void **state)
+{
+	agent_up("");
+	td_listener_pause(S.l, true);
+	struct td_addr a = t_addr("127.0.0.1:0");
+	char why[128];
+	td_listener_free(S.l);
+	start_session("s-1", "Port", SINGLE);
+	wait_task(1, "s-1", "Failed");
+	assert_non_null(strstr(G.task_output[0], "cannot connect to localhost port"));
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
+	assert_non_null(S.l);
+}
+
+/* Its version decides alone: what it sends is raw, so the target sees the very bytes that our client's mux makes. */
+static void an_old_client_gets_basic_mode(void **state)
+{
+	static const uint8_t smux_syn[8] = {1, 0, 0, 0, 3, 0, 0, 0};
+	char got[64];
+
+	C.version = "1.1.23.0";
+	agent_up("");
+	session_up(MUX);
+	int fd = open_stream();
+	assert_true(t_until(&S.accepted, 5000));
+	assert_true(read_some(S.fd, got, sizeof(got)) >= 8);
+	assert_memory_equal(got, smux_syn, 8);
+	close(fd);
+	/* A failed dial ends it: there is no stream id to answer on. */
+	struct td_addr a;
+	td_listener_addr(S.l, &a);
+	td_listener_free(S.l);
+	close(S.fd);
+	S.fd = -1;
+	tnl_session_send_flag(td_pump_session(C.pump), TNL_FLAG_DISCONNECT, T->now);
+	fd = open_stream();
+	wait_task(1, "s-1", "Failed");
+	assert_non_null(strstr(G.task_output[0], "cannot connect"));
+	close(fd);
+	char why[128];
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
+	assert_non_null(S.l);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(denied_and_unreachable_targets),	  TEST(a_refused_connection_resets_its_stream_only),
+	    TEST(single_stream_ends_with_its_connection), TEST(single_stream_that_cannot_connect_fails),
+	    TEST(an_old_client_gets_basic_mode),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,86 @@
+/* One session: start, refusal, resume, end. */
+#include "tests/daemon/agent/agent_util.h"
+
+static void a_session_from_start_to_confirmed_end(void **state)
+{
+	struct tnl_open o;
+	const char *fault;
+
+	agent_up("");
+	session_up(MUX);
+	assert_int_equal(C.info.mode, TNL_MODE_MUX);
+	assert_true(C.info.own_peer);
+	assert_int_equal(tnl_open_parse(G.token_frame, strlen(G.token_frame), &o, &fault), 0);
+	assert_string_equal(o.client_instance_id, ID);
+	assert_string_equal(o.client_id, "");
+	tnl_open_fini(&o);
+	int fd = open_stream();
+	echo_through(fd, "hello");
+	start_session("s-1", "Port", MUX); /* said twice */
+	echo_through(fd, "again");
+	assert_int_equal(G.creates, 1);
+	tnl_session_send_flag(td_pump_session(C.pump), TNL_FLAG_TERMINATE, T->now);
+	td_pump_kick(C.pump);
+	wait_task(1, "s-1", "Success");
+	for_ms(1300); /* confirmed: not said again */
+	assert_int_equal(G.tasks, 1);
+	assert_int_equal(G.unsigned_calls, 0);
+	close(fd);
+}
+
+static void what_cannot_be_served_is_refused(void **state)
+{
+	agent_up("max_sessions = 1\n");
+	start_session("s-2", "Port", "{\"portNumber\":\"0\"}");
+	wait_task(1, "s-2", "Failed");
+	assert_non_null(strstr(G.task_output[0], "portNumber"));
+	session_up(MUX);
+	start_session("s-2", "Port", MUX);
+	wait_task(2, "s-2", "Failed");
+	assert_non_null(strstr(G.task_output[1], "max_sessions"));
+}
+
+static void the_data_channel_is_resumed(void **state)
+{
+	agent_up("");
+	session_up(MUX);
+	int fd = open_stream();
+	echo_through(fd, "one");
+	for (int i = 1; i <= 3; i++) {
+		G.data_up = 0;
+		td_pump_detach(C.pump);
+		G.data = NULL;
+		assert_int_equal(write(fd, "lost?", 5), 5);
+		assert_true(t_until(&G.data_up, 5000));
+		char got[16];
+		assert_int_equal(read_some(S.fd, got, sizeof(got)), 5);
+		echo_through(fd, "two");
+	}
+	assert_int_equal(G.creates, 4);
+	assert_int_equal(counter("resumes"), 3);
+	/* Errors on the way are tried again, the gateway's word that it is over is final. */
+	G.create_status = 500;
+	G.create_body = "<e>busy</e>";
+	td_pump_detach(C.pump);
+	G.data = NULL;
+	while (G.creates < 7)
+		for_ms(5);
+	assert_int_equal(G.tasks, 0);
+	G.create_status = 400;
+	G.create_body = "<e><Message>Session is already terminated</Message></e>";
+	wait_task(1, "s-1", "Success");
+	int creates = G.creates;
+	for_ms(200);
+	assert_int_equal(G.creates, creates);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(a_session_from_start_to_confirmed_end),
+	    TEST(what_cannot_be_served_is_refused),
+	    TEST(the_data_channel_is_resumed),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
