@@ -4,6 +4,22 @@
 #include "lib/num.h"
 #include "tunneld/base/memory.h"
 
+static void put_counter(void *ctx, const char *name, uint64_t value)
+{
+	tnl_jw_kvi(ctx, name, (int64_t)value);
+}
+
+/* What the session could not use of the messages that came. */
+static void put_dropped(struct tnl_jw *w, const struct tnl_session *ses)
+{
+	static const struct tnl_session_stats none;
+
+	tnl_jw_key(w, "dropped");
+	tnl_jw_obj(w);
+	tnl_session_stats_each(ses ? tnl_session_stats(ses) : &none, put_counter, w);
+	tnl_jw_end_obj(w);
+}
+
 static void put_session(struct tnl_jw *w, const struct ag_session *s)
 {
 	struct tnl_channel_stats st = {0};
@@ -28,6 +44,7 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 	tnl_jw_kvi(w, "received", (int64_t)st.received);
 	tnl_jw_kvi(w, "duplicates", (int64_t)st.duplicates);
 	tnl_jw_kvi(w, "bad", (int64_t)st.bad);
+	put_dropped(w, ses);
 	tnl_jw_kvi(w, "rtt_us", (int64_t)(st.srtt_ns / 1000));
 	tnl_jw_kvi(w, "inflight_bytes", (int64_t)st.inflight_bytes);
 	tnl_jw_kvi(w, "seconds", (int64_t)((s->a->loop->now - s->started_at) / TD_SEC));

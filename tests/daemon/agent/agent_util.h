@@ -399,18 +399,25 @@ T_UNUSED static void wait_task(int n, const char *id, const char *status)
 	assert_string_equal(G.task_status[n - 1], status);
 }
 
-T_UNUSED static int64_t counter(const char *key)
+static struct tnl_json *agent_status(void)
 {
 	struct tnl_buf b;
-	int64_t v = -1;
 
 	tnl_buf_init(&b, 65536);
 	td_agent_status(A, &b);
 	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
 	assert_non_null(j);
+	tnl_buf_fini(&b);
+	return j;
+}
+
+T_UNUSED static int64_t counter(const char *key)
+{
+	struct tnl_json *j = agent_status();
+	int64_t v = -1;
+
 	tnl_json_int(tnl_json_get(tnl_json_get(j, "counters"), key), &v);
 	tnl_json_free(j);
-	tnl_buf_fini(&b);
 	return v;
 }
 

@@ -1,5 +1,6 @@
 /* One session: start, refusal, resume, end. */
 #include "tests/daemon/agent/agent_util.h"
+#include "lib/num.h"
 
 static void a_session_from_start_to_confirmed_end(void **state)
 {
@@ -75,12 +76,39 @@ static void the_data_channel_is_resumed(void **state)
 	close(fd);
 }
 
+/* Messages of a client that make no sense are counted, and shown, for their session. */
+static void what_a_session_drops_is_in_its_status(void **state)
+{
+	static const char *const names[] = {"bad_messages",	"unknown_messages", "bad_payloads",
+					    "unknown_payloads", "unknown_frames",   "early_data"};
+	int64_t v;
+
+	agent_up("");
+	session_up(MUX);
+	send_frame(G.data, TNL_MT_TASK_ACK, "{}", 2);
+	td_wslink_send(G.data, TNL_WS_BINARY, "short", 5);
+	int fd = open_stream();
+	echo_through(fd, "behind them");
+	struct tnl_json *j = agent_status();
+	const struct tnl_json *s = tnl_json_at(tnl_json_get(j, "sessions"), 0);
+	const struct tnl_json *dropped = tnl_json_get(s, "dropped");
+	assert_string_equal(tnl_json_get_str(s, "id"), "s-1");
+	assert_int_equal(tnl_json_len(dropped), TNL_COUNT(names));
+	for (size_t i = 0; i < TNL_COUNT(names); i++) {
+		assert_true(tnl_json_int(tnl_json_get(dropped, names[i]), &v));
+		assert_int_equal(v, i < 2 ? 1 : 0);
+	}
+	tnl_json_free(j);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(a_session_from_start_to_confirmed_end),
 	    TEST(what_cannot_be_served_is_refused),
 	    TEST(the_data_channel_is_resumed),
+	    TEST(what_a_session_drops_is_in_its_status),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
