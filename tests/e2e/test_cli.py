@@ -80,6 +80,13 @@ def forward_spec():
 		assert not out and err == 'tunneld forward: -L %s: not [bind:]port:host:hostport, with numbers for ports\n' % spec, err
 
 
+@test('shell: a command that is too long is refused, and no shell takes its place', 30, short=True)
+def long_command():
+	for words in (['x' * 70000], ['x' * 999] * 70):
+		out, err = run('shell', 'i-0123456789abcdef0', '--', *words, env={'AWS_REGION': 'eu-west-1'}, code=2)
+		assert not out and err == 'tunneld shell: the command is longer than 64 KiB\n', err
+
+
 @test('configuration: which file is taken, and what is said when there is none', 30)
 def which_file():
 	with Dir() as d:

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { COMMAND_MAX = 64 << 10 };
+
 struct shell {
 	struct td_foreground fg;
 	struct td_term term;
@@ -92,17 +94,17 @@ static void cleanup(void *arg)
 	td_term_detach(&k->term);
 }
 
-/* The words of the command as one line, as ssh does it. */
-static char *join(char **words, int n)
+/* The words of the command as one line, as ssh does it; NULL: too long. */
+static char *join_words(char **words, int n)
 {
 	struct tnl_buf b;
-	tnl_buf_init(&b, 64 * 1024);
+	tnl_buf_init(&b, COMMAND_MAX);
 	for (int i = 0; i < n; i++) {
 		if (i)
 			tnl_buf_putc(&b, ' ');
 		tnl_buf_puts(&b, words[i]);
 	}
-	char *s = tnl_buf_steal_str(&b);
+	char *s = b.failed ? NULL : tnl_buf_steal_str(&b);
 	tnl_buf_fini(&b);
 	return s;
 }
@@ -130,7 +132,11 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (r != 0)
 		return r;
 	k.remote_code = -1;
-	char *line = n > 1 ? join(argv + 2, n - 1) : NULL;
+	char *line = n > 1 ? join_words(argv + 2, n - 1) : NULL;
+	if (n > 1 && !line) { /* without it there would be a shell in its place */
+		td_foreground_say(&k.fg, "the command is longer than %d KiB", COMMAND_MAX >> 10);
+		return TD_EXIT_USAGE;
+	}
 	const char *command[] = {line, NULL};
 	struct td_client_config cc = {.label = "command=shell"};
 	td_foreground_settings(&k.fg, &cc);
