@@ -2,9 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "tunneld/aws/internal.h"
-#include <arpa/inet.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const names[TD_SERVICES_N] = {"ssm", "ssmmessages", "kms", "sts", "portal.sso", "oidc"};
@@ -32,14 +30,7 @@ static const struct partition *partition_of(const char *region)
 	return p;
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), k = strlen(end);
-
-	return n > k && strcmp(s + n - k, end) == 0;
-}
-
-static bool under(const char *host, const char *domain)
+bool td_host_under(const char *host, const char *domain)
 {
 	size_t n = strlen(host), k = strlen(domain);
 
@@ -49,7 +40,8 @@ static bool under(const char *host, const char *domain)
 static bool amazon_host(const char *host)
 {
 	for (size_t i = 0; i < sizeof(partitions) / sizeof(partitions[0]); i++)
-		if (under(host, partitions[i].suffix) || (partitions[i].dual && under(host, partitions[i].dual)))
+		if (td_host_under(host, partitions[i].suffix) ||
+		    (partitions[i].dual && td_host_under(host, partitions[i].dual)))
 			return true;
 	return false;
 }
@@ -284,7 +276,7 @@ static bool gateway_host(const struct td_aws *a, const char *host)
 		}
 	}
 	snprintf(name, sizeof(name), "ssmmessages.%s.vpce.%s", a->region, a->suffix);
-	return under(host, name);
+	return td_host_under(host, name);
 }
 
 static bool endpoint_host(const struct td_aws *a, enum td_service s, const char *host)
@@ -300,7 +292,7 @@ static bool listed_host(const struct td_aws *a, const char *host)
 	for (int i = 0; i < a->conf.stream_hosts.n; i++) {
 		const char *h = a->conf.stream_hosts.v[i];
 
-		if (strncmp(h, "*.", 2) == 0 ? under(host, h + 2) : tnl_ieq(host, h))
+		if (strncmp(h, "*.", 2) == 0 ? td_host_under(host, h + 2) : tnl_ieq(host, h))
 			return true;
 	}
 	return false;
@@ -342,136 +334,4 @@ bool td_url_presigned(const char *url)
 		q = strchr(q, '&');
 	}
 	return false;
-}
-
-/* --- proxy -------------------------------------------------------------------------------- */
-
-static int parse_proxy(const char *s, const char *what, struct td_proxy *p, char *why, size_t cap)
-{
-	const char *fault = NULL;
-	char url[1024];
-	struct tnl_url u;
-
-	snprintf(url, sizeof(url), "%s%s", strstr(s, "://") ? "" : "http://", s);
-	if (tnl_url_parse(url, &u, &fault) != 0 || strncmp(u.scheme, "http", 4) != 0) {
-		/* the value may hold a password: it is not shown */
-		snprintf(why, cap, "%s is no proxy URL (%s): http://[USER:PASSWORD@]HOST:PORT is wanted", what,
-			 fault ? fault : "scheme");
-		tnl_wipe(url, sizeof(url));
-		return TNL_ECONF;
-	}
-	memset(p, 0, sizeof(*p));
-	snprintf(p->host, sizeof(p->host), "%s", u.host);
-	p->tls = strcmp(u.scheme, "https") == 0;
-	p->port = u.port;
-	memcpy(p->user, u.user, sizeof(p->user));
-	memcpy(p->password, u.password, sizeof(p->password));
-	tnl_wipe(&u, sizeof(u));
-	tnl_wipe(url, sizeof(url));
-	return 0;
-}
-
-static int env_proxy(const char *lower, const char *upper, struct td_proxy *p, bool *has, char *why, size_t cap)
-{
-	const char *v = td_env(lower), *what = lower;
-
-	if (!v) {
-		v = td_env(upper);
-		what = upper;
-	}
-	*has = v != NULL;
-	return v ? parse_proxy(v, what, p, why, cap) : 0;
-}
-
-int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap)
-{
-	const char *none = td_env("no_proxy");
-	int rc;
-
-	if (!none)
-		none = td_env("NO_PROXY");
-	if (none && (a->no_proxy = tnl_strdup(none)) == NULL)
-		return TNL_ENOMEM;
-	if (a->conf.proxy && strcmp(a->conf.proxy, "none") == 0)
-		return 0;
-	if (a->conf.proxy) {
-		a->has_proxy = a->has_http_proxy = a->proxy_explicit = true;
-		rc = parse_proxy(a->conf.proxy, "proxy", &a->proxy, why, cap);
-		a->http_proxy = a->proxy;
-		return rc;
-	}
-	rc = env_proxy("https_proxy", "HTTPS_PROXY", &a->proxy, &a->has_proxy, why, cap);
-	return rc ? rc : env_proxy("http_proxy", "HTTP_PROXY", &a->http_proxy, &a->has_http_proxy, why, cap);
-}
-
-/* "10.0.0.0/8" against an address literal. */
-static bool cidr_match(const char *entry, const char *host)
-{
-	const char *slash = strchr(entry, '/');
-	uint8_t net[16], addr[16];
-	char text[64];
-	int family, bits;
-
-	if (!slash || slash - entry >= (ptrdiff_t)sizeof(text))
-		return false;
-	snprintf(text, sizeof(text), "%.*s", (int)(slash - entry), entry);
-	family = strchr(text, ':') ? AF_INET6 : AF_INET;
-	bits = atoi(slash + 1);
-	if (inet_pton(family, text, net) != 1 || inet_pton(family, host, addr) != 1 || bits < 0 ||
-	    bits > (family == AF_INET ? 32 : 128))
-		return false;
-	for (int i = 0; i < bits; i++)
-		if ((net[i / 8] ^ addr[i / 8]) & (0x80 >> (i % 8)))
-			return false;
-	return true;
-}
-
-static bool no_proxy_match(const char *entry, const char *host)
-{
-	if (strcmp(entry, "*") == 0 || cidr_match(entry, host))
-		return true;
-	if (entry[0] == '*' && entry[1] == '.')
-		entry++;
-	if (entry[0] == '.')
-		return under(host, entry + 1);
-	return tnl_ieq(entry, host) || under(host, entry);
-}
-
-static bool excepted(const struct td_aws *a, const char *host)
-{
-	const char *s = a->no_proxy;
-
-	while (s && *s) {
-		char entry[256];
-		size_t skip = strspn(s, ", \t"), n = strcspn(s + skip, ", \t");
-
-		s += skip;
-		if (n && n < sizeof(entry)) {
-			memcpy(entry, s, n);
-			entry[n] = 0;
-			if (no_proxy_match(entry, host))
-				return true;
-		}
-		s += n;
-	}
-	return false;
-}
-
-static bool is_loopback(const char *host)
-{
-	return tnl_ieq(host, "localhost") || ends_with(host, ".localhost") || strncmp(host, "127.", 4) == 0 ||
-	       strcmp(host, "::1") == 0;
-}
-
-const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host)
-{
-	if (!(https ? a->has_proxy : a->has_http_proxy) || excepted(a, host) ||
-	    (!a->proxy_explicit && is_loopback(host)))
-		return NULL;
-	return https ? &a->proxy : &a->http_proxy;
-}
-
-const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host)
-{
-	return td_aws_proxy_for(a, true, host);
 }

@@ -99,6 +99,8 @@ bool td_truth(const char *s);
 char *td_aws_file(const char *env, const char *under_home);
 struct td_profiles *td_aws_profiles(char *why, size_t cap); /* both files; a missing one is empty */
 int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap);
+int td_aws_make_tls(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap);
+bool td_host_under(const char *host, const char *domain); /* a name below the domain, case ignored */
 int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap);
 const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host);
 const char *td_aws_url(const struct td_aws *a, enum td_service s);

@@ -1,0 +1,172 @@
+/* What surrounds an [aws] block: the variables of the environment, the shared files of the AWS SDKs, and whom to trust
+ * (TLS).  Read when a block is made, and the files anew for each search of credentials. */
+#include "tunneld/aws/internal.h"
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include "tunneld/base/file.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_MAX (8u << 20)
+
+static const char *const system_ca[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+					"/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
+
+/* --- variables and files ------------------------------------------------------------- */
+
+const char *td_env(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v && *v ? v : NULL;
+}
+
+bool td_truth(const char *s)
+{
+	return s && (tnl_ieq(s, "true") || tnl_ieq(s, "yes") || strcmp(s, "1") == 0);
+}
+
+char *td_aws_file(const char *env, const char *under_home)
+{
+	const char *v = td_env(env), *home = td_env("HOME");
+	size_t n;
+	char *path;
+
+	if (v && strncmp(v, "~/", 2) == 0 && home)
+		under_home = v + 2;
+	else if (v)
+		return tnl_strdup(v);
+	if (!home)
+		return NULL;
+	n = strlen(home) + strlen(under_home) + 2;
+	path = tnl_malloc(n);
+	if (path)
+		snprintf(path, n, "%s/%s", home, under_home);
+	return path;
+}
+
+static int add_file(struct td_profiles *p, enum td_profile_file kind, char *path, char *why, size_t cap)
+{
+	size_t n = 0;
+	char *text = path ? td_file_read(path, TD_PROFILE_FILE_MAX, 0, &n, NULL) : NULL;
+	int rc = 0;
+
+	if (text)
+		rc = td_profiles_parse(p, text, n, kind, path, why, cap);
+	else if (path && errno != ENOENT && errno != ENOTDIR) {
+		snprintf(why, cap, "%s: cannot be read: %s", path, strerror(errno));
+		rc = TNL_EIO;
+	}
+	tnl_free_wiped(text, n);
+	tnl_free(path);
+	return rc;
+}
+
+struct td_profiles *td_aws_profiles(char *why, size_t cap)
+{
+	struct td_profiles *p = td_profiles_new();
+
+	if (p && add_file(p, TD_CONFIG_FILE, td_aws_file("AWS_CONFIG_FILE", ".aws/config"), why, cap) == 0 &&
+	    add_file(p, TD_CREDENTIALS_FILE, td_aws_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"), why,
+		     cap) == 0)
+		return p;
+	if (!p)
+		snprintf(why, cap, "out of memory");
+	td_profiles_free(p);
+	return NULL;
+}
+
+/* --- TLS ------------------------------------------------------------------------------ */
+
+static uint64_t wall_s(void *ctx)
+{
+	const struct td_loop *l = ctx;
+
+	return l->wall_ms / 1000;
+}
+
+static const char *ca_path(const struct td_aws *a, const struct td_profiles *p, const char **what)
+{
+	const char *v;
+
+	*what = "ca_file";
+	if (a->conf.ca_file)
+		return a->conf.ca_file;
+	*what = "AWS_CA_BUNDLE";
+	if ((v = td_env("AWS_CA_BUNDLE")) != NULL)
+		return v;
+	*what = "ca_bundle of the profile";
+	if ((v = td_profiles_get(p, TD_PROFILE, a->profile, "ca_bundle")) != NULL)
+		return v;
+	*what = "SSL_CERT_FILE";
+	if ((v = td_env("SSL_CERT_FILE")) != NULL)
+		return v;
+	*what = "the system's CA certificates";
+	for (size_t i = 0; i < sizeof(system_ca) / sizeof(system_ca[0]); i++)
+		if (access(system_ca[i], R_OK) == 0)
+			return system_ca[i];
+	return system_ca[0];
+}
+
+/* A private key that others can read is no secret. */
+static bool key_is_private(const char *path, char *why, size_t cap)
+{
+	struct stat st;
+
+	if (stat(path, &st) == 0 && (st.st_mode & 077)) {
+		snprintf(why, cap, "client_key %s can be read by others: run chmod 600 %s", path, path);
+		return false;
+	}
+	return true;
+}
+
+int td_aws_make_tls(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
+{
+	struct tnl_tls_config tc = {.unix_time = wall_s, .time_ctx = a->loop};
+	const char *what, *path = ca_path(a, p, &what);
+	char *ca = NULL, *cert = NULL, *key = NULL, text[200] = "";
+	int rc = TNL_ECONF;
+
+	ca = td_file_read(path, FILE_MAX, 0, &tc.ca_pem_len, NULL);
+	if (!ca) {
+		snprintf(why, cap, "%s: cannot read %s: %s", what, path, strerror(errno));
+		return rc;
+	}
+	if (a->conf.client_certificate) {
+		if (!a->conf.client_key) {
+			snprintf(why, cap, "client_certificate is set without client_key");
+			goto out;
+		}
+		cert = td_file_read(a->conf.client_certificate, FILE_MAX, 0, &tc.cert_pem_len, NULL);
+		if (!cert) {
+			snprintf(why, cap, "client_certificate: cannot read %s: %s", a->conf.client_certificate,
+				 strerror(errno));
+			goto out;
+		}
+		key = td_file_read(a->conf.client_key, FILE_MAX, 0, &tc.key_pem_len, NULL);
+		if (!key) {
+			snprintf(why, cap, "client_key: cannot read %s: %s", a->conf.client_key, strerror(errno));
+			goto out;
+		}
+		if (!key_is_private(a->conf.client_key, why, cap))
+			goto out;
+	}
+	tc.ca_pem = ca;
+	tc.cert_pem = cert;
+	tc.key_pem = key;
+	a->tls = tnl_tls_ctx_new(&tc, text, sizeof(text));
+	if (a->tls)
+		rc = 0;
+	else
+		snprintf(why, cap, "TLS (%s %s%s%s): %s", what, path, cert ? ", client_certificate " : "",
+			 cert ? a->conf.client_certificate : "", text);
+out:
+	tnl_free_wiped(ca, 0);
+	tnl_free_wiped(cert, 0);
+	tnl_free_wiped(key, tc.key_pem_len);
+	return rc;
+}
