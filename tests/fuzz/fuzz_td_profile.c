@@ -15,12 +15,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 
 	if (!x)
 		return 0;
-	rc = td_profiles_parse(x, (const char *)p + 1, n - 1, p[0] & 1 ? TD_CREDENTIALS_FILE : TD_CONFIG_FILE, "f", why,
-			       sizeof(why));
+	rc = td_profiles_parse(x, (const char *)p + 1, n - 1, p[0] & 1 ? TD_PROFILE_CREDENTIALS : TD_PROFILE_CONFIG,
+			       "f", why, sizeof(why));
 	if (rc && strncmp(why, "f:", 2) != 0)
 		abort();
 	td_profiles_get(x, TD_PROFILE, "default", "region");
-	td_profiles_get(x, TD_SERVICES, "a", "ssm.endpoint_url");
+	td_profiles_get(x, TD_PROFILE_SERVICES, "a", "ssm.endpoint_url");
 	td_profiles_free(x);
 	if (tnl_alloc_live() != 0)
 		abort();

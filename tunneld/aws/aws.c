@@ -30,7 +30,7 @@ static char *make_key(const struct td_loop *l, const struct td_aws_config *c)
 	const char *const text[] = {c->region,	      c->profile,      c->ssm_endpoint,	 c->ssmmessages_endpoint,
 				    c->kms_endpoint,  c->sts_endpoint, c->access_key_id, c->secret_access_key,
 				    c->session_token, c->proxy};
-	char *config = td_aws_file("AWS_CONFIG_FILE", ".aws/config"), *key;
+	char *config = td_env_file("AWS_CONFIG_FILE", ".aws/config"), *key;
 	struct tnl_buf b;
 
 	tnl_buf_init(&b, 1 << 20);
@@ -42,7 +42,7 @@ static char *make_key(const struct td_loop *l, const struct td_aws_config *c)
 	put_stamp(&b, c->ca_file);
 	put_stamp(&b, c->client_certificate);
 	put_stamp(&b, c->client_key);
-	put_stamp(&b, td_env("AWS_CA_BUNDLE"));
+	put_stamp(&b, td_env_get("AWS_CA_BUNDLE"));
 	put_stamp(&b, config);
 	tnl_free(config);
 	key = b.failed ? NULL : tnl_strdup(tnl_buf_str(&b));
@@ -106,10 +106,10 @@ static void free_config(struct td_aws_config *c)
 
 static int choose_profile(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
 {
-	const char *name = a->conf.profile ? a->conf.profile : td_env("AWS_PROFILE");
+	const char *name = a->conf.profile ? a->conf.profile : td_env_get("AWS_PROFILE");
 
 	if (!name)
-		name = td_env("AWS_DEFAULT_PROFILE");
+		name = td_env_get("AWS_DEFAULT_PROFILE");
 	a->profile_named = name != NULL;
 	a->profile = tnl_strdup(name ? name : "default");
 	if (a->conf.profile && !td_profiles_has(p, TD_PROFILE, name)) {
@@ -122,7 +122,7 @@ static int choose_profile(struct td_aws *a, const struct td_profiles *p, char *w
 
 static int fill(struct td_aws *a, char *why, size_t cap)
 {
-	struct td_profiles *p = td_aws_profiles(why, cap);
+	struct td_profiles *p = td_env_profiles(why, cap);
 	int rc = TNL_ECONF;
 
 	if (!p)
@@ -133,7 +133,7 @@ static int fill(struct td_aws *a, char *why, size_t cap)
 	if (rc == 0)
 		rc = td_aws_proxy_init(a, why, cap);
 	if (rc == 0)
-		rc = td_aws_make_tls(a, p, why, cap);
+		rc = td_aws_tls_init(a, p, why, cap);
 	td_profiles_free(p);
 	return rc;
 }
@@ -189,7 +189,7 @@ void td_aws_free(struct td_aws *a)
 	tnl_free(a->region);
 	tnl_free(a->suffix);
 	tnl_free(a->dual_suffix);
-	for (int i = 0; i < TD_SERVICES_N; i++)
+	for (int i = 0; i < TD_SERVICE_COUNT; i++)
 		tnl_free(a->endpoints[i]);
 	tnl_free(a->no_proxy);
 	tnl_wipe(&a->proxy, sizeof(a->proxy));

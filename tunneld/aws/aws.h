@@ -21,7 +21,7 @@ const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host); /* afte
 bool td_aws_is_amazon(struct td_aws *a); /* ssm endpoint is under amazonaws.com(.cn) … */
 /* Is this StreamUrl fit to receive a token? *fault on false. */
 bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault);
-bool td_url_presigned(const char *url);
+bool td_aws_url_presigned(const char *url);
 
 /* --- credentials --- */
 enum td_credentials_state {

@@ -52,7 +52,7 @@ void td_credentials_run_request(struct td_credentials_run *r, const struct td_cr
 /* {AccessKeyId, SecretAccessKey, …, Expiration} in this object; token_key: "SessionToken" or "Token". */
 int td_credentials_run_keys(struct td_credentials_run *r, const struct tnl_json *o, const char *token_key) TNL_MUST_USE;
 uint64_t td_credentials_run_now(const struct td_credentials_run *r); /* unix seconds */
-char *td_home_file(const char *dir, const char *name_to_hash);	     /* ~/DIR/SHA1.json; heap */
+char *td_env_cache_file(const char *dir, const char *name_to_hash);  /* ~/DIR/SHA1.json; heap */
 
 void td_credentials_web_identity(struct td_credentials_run *r); /* creds_sts.c */
 void td_credentials_assume(struct td_credentials_run *r, const struct td_assume *role);

@@ -77,8 +77,8 @@ void td_credentials_container(struct td_credentials_run *r)
 static void imds(struct td_credentials_run *r, const char *method, const char *path, const char *header,
 		 const char *value)
 {
-	const char *base = td_env("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
-		   *mode = td_env("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
+	const char *base = td_env_get("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+		   *mode = td_env_get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
 	const char *headers[1][2] = {{header, value}};
 	struct td_credentials_run_request q = {
 	    .method = method, .headers = headers, .n = 1, .timeout_ns = TD_SEC, .direct = true};

@@ -60,7 +60,7 @@ static enum td_credentials_state from_config(struct maker *m)
 
 static enum td_credentials_state from_env(struct maker *m)
 {
-	const char *id = td_env("AWS_ACCESS_KEY_ID"), *secret = td_env("AWS_SECRET_ACCESS_KEY");
+	const char *id = td_env_get("AWS_ACCESS_KEY_ID"), *secret = td_env_get("AWS_SECRET_ACCESS_KEY");
 
 	if (!id && !secret)
 		return TD_CREDENTIALS_NONE;
@@ -69,23 +69,23 @@ static enum td_credentials_state from_env(struct maker *m)
 	m->p->base = TD_BASE_STATIC;
 	m->p->id = id;
 	m->p->secret = secret;
-	m->p->token = td_env("AWS_SESSION_TOKEN");
+	m->p->token = td_env_get("AWS_SESSION_TOKEN");
 	source(m->p, "the environment", "");
 	return TD_CREDENTIALS_OK;
 }
 
 static enum td_credentials_state from_web_identity_env(struct maker *m)
 {
-	const char *file = td_env("AWS_WEB_IDENTITY_TOKEN_FILE");
+	const char *file = td_env_get("AWS_WEB_IDENTITY_TOKEN_FILE");
 
 	if (!file)
 		return TD_CREDENTIALS_NONE;
-	m->p->web.arn = td_env("AWS_ROLE_ARN");
+	m->p->web.arn = td_env_get("AWS_ROLE_ARN");
 	if (!m->p->web.arn)
 		return wrong(m, "AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: set the role to assume");
 	m->p->base = TD_BASE_WEB_IDENTITY;
 	m->p->token_file = file;
-	m->p->web.session_name = td_env("AWS_ROLE_SESSION_NAME");
+	m->p->web.session_name = td_env_get("AWS_ROLE_SESSION_NAME");
 	source(m->p, "the web identity token of the environment", "");
 	return TD_CREDENTIALS_OK;
 }
@@ -107,8 +107,8 @@ static bool container_url_ok(const char *url)
 
 static enum td_credentials_state from_container(struct maker *m)
 {
-	const char *relative = td_env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
-		   *full = td_env("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+	const char *relative = td_env_get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+		   *full = td_env_get("AWS_CONTAINER_CREDENTIALS_FULL_URI");
 	struct td_credentials_plan *p = m->p;
 
 	if (!relative && !full)
@@ -122,15 +122,15 @@ static enum td_credentials_state from_container(struct maker *m)
 			     relative ? "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
 				      : "AWS_CONTAINER_CREDENTIALS_FULL_URI");
 	p->base = TD_BASE_CONTAINER;
-	p->container_token_file = td_env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
-	p->container_token = td_env("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+	p->container_token_file = td_env_get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+	p->container_token = td_env_get("AWS_CONTAINER_AUTHORIZATION_TOKEN");
 	source(p, "the container's endpoint", "");
 	return TD_CREDENTIALS_OK;
 }
 
 static enum td_credentials_state from_instance(struct maker *m)
 {
-	if (td_truth(td_env("AWS_EC2_METADATA_DISABLED")))
+	if (td_env_is_true(td_env_get("AWS_EC2_METADATA_DISABLED")))
 		return TD_CREDENTIALS_NONE;
 	m->p->base = TD_BASE_IMDS;
 	source(m->p, "the instance's metadata", "");
@@ -170,13 +170,13 @@ static enum td_credentials_state sso_of(struct maker *m, const char *profile)
 	if (session && !p->sso_account && !p->sso_role)
 		return TD_CREDENTIALS_NONE; /* a bearer token for other purposes */
 	if (session) {
-		if (!td_profiles_has(p->profiles, TD_SSO_SESSION, session))
+		if (!td_profiles_has(p->profiles, TD_PROFILE_SSO_SESSION, session))
 			return wrong(
 			    m,
 			    "profile %s names sso_session %s, but there is no [sso-session %s]: run aws configure sso",
 			    profile, session, session);
-		p->sso_start_url = td_profiles_get(p->profiles, TD_SSO_SESSION, session, "sso_start_url");
-		p->sso_region = td_profiles_get(p->profiles, TD_SSO_SESSION, session, "sso_region");
+		p->sso_start_url = td_profiles_get(p->profiles, TD_PROFILE_SSO_SESSION, session, "sso_start_url");
+		p->sso_region = td_profiles_get(p->profiles, TD_PROFILE_SSO_SESSION, session, "sso_region");
 	}
 	if (!p->sso_start_url || !p->sso_region || !p->sso_account || !p->sso_role)
 		return wrong(m, "profile %s lacks %s: run aws configure sso --profile %s", profile,
@@ -308,7 +308,7 @@ static enum td_credentials_state from_named_profile(struct maker *m)
 	const char *name = m->a->profile;
 	enum td_credentials_state st;
 
-	m->p->profiles = td_aws_profiles(m->why, m->cap);
+	m->p->profiles = td_env_profiles(m->why, m->cap);
 	if (!m->p->profiles)
 		return TD_CREDENTIALS_ERROR;
 	if (!td_profiles_has(m->p->profiles, TD_PROFILE, name))

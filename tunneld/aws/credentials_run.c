@@ -121,9 +121,9 @@ int td_credentials_run_keys(struct td_credentials_run *r, const struct tnl_json 
 	return td_keys_set(&r->cur, id, secret, tnl_json_str(tnl_json_iget(o, token_key)), end);
 }
 
-char *td_home_file(const char *dir, const char *name_to_hash)
+char *td_env_cache_file(const char *dir, const char *name_to_hash)
 {
-	const char *home = td_env("HOME");
+	const char *home = td_env_get("HOME");
 	uint8_t sum[20];
 	char hex[41], *path;
 	size_t n;

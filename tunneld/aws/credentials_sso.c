@@ -32,7 +32,8 @@ static bool load_cache(struct td_credentials_run *r)
 	tnl_free(r->sso_path);
 	tnl_json_free(r->sso);
 	r->sso = NULL;
-	r->sso_path = td_home_file(".aws/sso/cache", r->plan.sso_session ? r->plan.sso_session : r->plan.sso_start_url);
+	r->sso_path =
+	    td_env_cache_file(".aws/sso/cache", r->plan.sso_session ? r->plan.sso_session : r->plan.sso_start_url);
 	text = r->sso_path ? td_file_read(r->sso_path, 65536, 0, &n, NULL) : NULL;
 	if (text)
 		r->sso = tnl_json_parse(text, n);
@@ -79,7 +80,7 @@ static void ask_role(struct td_credentials_run *r)
 	char base[300];
 	struct tnl_buf url;
 
-	endpoint(r, TD_SSO, "portal.sso", base, sizeof(base));
+	endpoint(r, TD_SERVICE_SSO, "portal.sso", base, sizeof(base));
 	tnl_buf_init(&url, 2048);
 	tnl_buf_printf(&url, "%s/federation/credentials?role_name=", base);
 	(void)!tnl_uri_encode(&url, r->plan.sso_role, strlen(r->plan.sso_role), false);
@@ -167,7 +168,7 @@ static void ask_token(struct td_credentials_run *r)
 	struct tnl_buf b;
 	struct tnl_jw w;
 
-	endpoint(r, TD_SSO_OIDC, "oidc", base, sizeof(base));
+	endpoint(r, TD_SERVICE_SSO_OIDC, "oidc", base, sizeof(base));
 	snprintf(url, sizeof(url), "%s/token", base);
 	tnl_buf_init(&b, 65536);
 	tnl_jw_init(&w, &b);

@@ -92,7 +92,7 @@ static void post(struct td_credentials_run *r, const struct tnl_buf *body, bool 
 					       .keys = sign ? &r->cur : NULL,
 					       .service = "sts"};
 
-	snprintf(url, sizeof(url), "%s/", td_aws_url(r->a, TD_STS));
+	snprintf(url, sizeof(url), "%s/", td_aws_url(r->a, TD_SERVICE_STS));
 	if (body->failed)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "STS: the request is too long");
 	else
@@ -152,7 +152,7 @@ static void from_cli_cache(struct td_credentials_run *r, const struct td_assume 
 	json_member(&b, "RoleSessionName", role->session_name);
 	json_member(&b, "SerialNumber", role->mfa_serial);
 	tnl_buf_putc(&b, '}');
-	path = b.failed || !tnl_buf_str(&b) ? NULL : td_home_file(".aws/cli/cache", tnl_buf_str(&b));
+	path = b.failed || !tnl_buf_str(&b) ? NULL : td_env_cache_file(".aws/cli/cache", tnl_buf_str(&b));
 	if (path && (text = td_file_read(path, 65536, 0, &n, NULL)) != NULL)
 		j = tnl_json_parse(text, n);
 	if (j && td_credentials_run_keys(r, tnl_json_get(j, "Credentials"), "SessionToken") == 0 &&

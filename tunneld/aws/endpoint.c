@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[TD_SERVICES_N] = {"ssm", "ssmmessages", "kms", "sts", "portal.sso", "oidc"};
-static const char *const env_names[TD_SERVICES_N] = {"SSM", "SSMMESSAGES", "KMS", "STS", "SSO", "SSO_OIDC"};
-static const char *const conf_names[TD_SERVICES_N] = {"ssm", "ssmmessages", "kms", "sts", "sso", "sso_oidc"};
+static const char *const names[TD_SERVICE_COUNT] = {"ssm", "ssmmessages", "kms", "sts", "portal.sso", "oidc"};
+static const char *const env_names[TD_SERVICE_COUNT] = {"SSM", "SSMMESSAGES", "KMS", "STS", "SSO", "SSO_OIDC"};
+static const char *const conf_names[TD_SERVICE_COUNT] = {"ssm", "ssmmessages", "kms", "sts", "sso", "sso_oidc"};
 
 static const struct partition {
 	const char *prefix, *suffix, *dual;
@@ -79,13 +79,13 @@ static int set_endpoint(struct td_aws *a, enum td_service s, const char *url, co
 static const char *from_config(const struct td_aws *a, enum td_service s)
 {
 	switch (s) {
-	case TD_SSM:
+	case TD_SERVICE_SSM:
 		return a->conf.ssm_endpoint;
-	case TD_SSMMESSAGES:
+	case TD_SERVICE_SSMMESSAGES:
 		return a->conf.ssmmessages_endpoint;
-	case TD_KMS:
+	case TD_SERVICE_KMS:
 		return a->conf.kms_endpoint;
-	case TD_STS:
+	case TD_SERVICE_STS:
 		return a->conf.sts_endpoint;
 	default:
 		return NULL;
@@ -100,14 +100,14 @@ static const char *from_around(const struct td_aws *a, const struct td_profiles 
 	char key[64];
 
 	snprintf(what, cap, "AWS_ENDPOINT_URL_%s", env_names[s]);
-	if ((v = td_env(what)) != NULL)
+	if ((v = td_env_get(what)) != NULL)
 		return v;
 	snprintf(what, cap, "AWS_ENDPOINT_URL");
-	if ((v = td_env(what)) != NULL)
+	if ((v = td_env_get(what)) != NULL)
 		return v;
 	snprintf(key, sizeof(key), "%s.endpoint_url", conf_names[s]);
 	snprintf(what, cap, "services %.60s", services ? services : "");
-	if (services && (v = td_profiles_get(p, TD_SERVICES, services, key)) != NULL)
+	if (services && (v = td_profiles_get(p, TD_PROFILE_SERVICES, services, key)) != NULL)
 		return v;
 	snprintf(what, cap, "endpoint_url of profile %.60s", a->profile);
 	return td_profiles_get(p, TD_PROFILE, a->profile, "endpoint_url");
@@ -117,8 +117,8 @@ static int default_endpoint(struct td_aws *a, enum td_service s, char *why, size
 {
 	bool gov = strncmp(a->region, "us-gov-", 7) == 0;
 	/* In GovCloud most plain endpoints are the FIPS ones, and there are no others. */
-	bool fips = a->fips && !(gov && s != TD_KMS) && s != TD_SSO && s != TD_SSO_OIDC;
-	bool dual = a->dualstack && a->dual_suffix && s != TD_SSO && s != TD_SSO_OIDC;
+	bool fips = a->fips && !(gov && s != TD_SERVICE_KMS) && s != TD_SERVICE_SSO && s != TD_SERVICE_SSO_OIDC;
+	bool dual = a->dualstack && a->dual_suffix && s != TD_SERVICE_SSO && s != TD_SERVICE_SSO_OIDC;
 	char url[300];
 
 	snprintf(url, sizeof(url), "https://%s%s.%s.%s", names[s], fips ? "-fips" : "", a->region,
@@ -130,9 +130,10 @@ static int default_endpoint(struct td_aws *a, enum td_service s, char *why, size
  * for one holds for the other, unless it is AWS's. */
 static const char *companion(const struct td_aws *a, enum td_service s)
 {
-	enum td_service other[2] = {s == TD_SSM ? TD_SSMMESSAGES : TD_SSM, TD_SSMMESSAGES};
+	enum td_service other[2] = {s == TD_SERVICE_SSM ? TD_SERVICE_SSMMESSAGES : TD_SERVICE_SSM,
+				    TD_SERVICE_SSMMESSAGES};
 
-	if (s != TD_SSM && s != TD_SSMMESSAGES && s != TD_KMS)
+	if (s != TD_SERVICE_SSM && s != TD_SERVICE_SSMMESSAGES && s != TD_SERVICE_KMS)
 		return NULL;
 	for (int i = 0; i < 2; i++)
 		if (other[i] != s && a->configured[other[i]] && a->endpoints[other[i]] &&
@@ -143,11 +144,11 @@ static const char *companion(const struct td_aws *a, enum td_service s)
 
 static int init_endpoints(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
 {
-	bool ignore = td_truth(td_env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")) ||
-		      td_truth(td_profiles_get(p, TD_PROFILE, a->profile, "ignore_configured_endpoint_urls"));
+	bool ignore = td_env_is_true(td_env_get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")) ||
+		      td_env_is_true(td_profiles_get(p, TD_PROFILE, a->profile, "ignore_configured_endpoint_urls"));
 	int rc = 0;
 
-	for (enum td_service s = 0; s < TD_SERVICES_N && rc == 0; s++) {
+	for (enum td_service s = 0; s < TD_SERVICE_COUNT && rc == 0; s++) {
 		const char *url = from_config(a, s);
 		char what[96];
 
@@ -159,7 +160,7 @@ static int init_endpoints(struct td_aws *a, const struct td_profiles *p, char *w
 			rc = set_endpoint(a, s, url, what, why, cap);
 		}
 	}
-	for (enum td_service s = 0; s < TD_SERVICES_N && rc == 0; s++) {
+	for (enum td_service s = 0; s < TD_SERVICE_COUNT && rc == 0; s++) {
 		const char *url = a->endpoints[s] ? NULL : companion(a, s);
 
 		if (url)
@@ -193,7 +194,7 @@ static int init_region(struct td_aws *a, const struct td_profiles *p, char *why,
 {
 	const char *v = a->conf.region;
 
-	if (!v && !(v = td_env("AWS_REGION")) && !(v = td_env("AWS_DEFAULT_REGION")))
+	if (!v && !(v = td_env_get("AWS_REGION")) && !(v = td_env_get("AWS_DEFAULT_REGION")))
 		v = td_profiles_get(p, TD_PROFILE, a->profile, "region");
 	if (v)
 		a->region = tnl_strdup(v);
@@ -212,7 +213,7 @@ static int init_region(struct td_aws *a, const struct td_profiles *p, char *why,
 
 static bool choice(int configured, const char *env, const char *from_profile)
 {
-	return configured >= 0 ? configured > 0 : env ? td_truth(env) : td_truth(from_profile);
+	return configured >= 0 ? configured > 0 : env ? td_env_is_true(env) : td_env_is_true(from_profile);
 }
 
 int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
@@ -227,9 +228,9 @@ int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *w
 	a->dual_suffix = part->dual ? tnl_strdup(part->dual) : NULL;
 	if (!a->suffix || (part->dual && !a->dual_suffix))
 		return TNL_ENOMEM;
-	a->fips = choice(a->conf.use_fips, td_env("AWS_USE_FIPS_ENDPOINT"),
+	a->fips = choice(a->conf.use_fips, td_env_get("AWS_USE_FIPS_ENDPOINT"),
 			 td_profiles_get(p, TD_PROFILE, a->profile, "use_fips_endpoint"));
-	a->dualstack = choice(a->conf.use_dualstack, td_env("AWS_USE_DUALSTACK_ENDPOINT"),
+	a->dualstack = choice(a->conf.use_dualstack, td_env_get("AWS_USE_DUALSTACK_ENDPOINT"),
 			      td_profiles_get(p, TD_PROFILE, a->profile, "use_dualstack_endpoint"));
 	if (a->dualstack && !a->dual_suffix) {
 		snprintf(why, cap, "region %s has no dual-stack endpoints: remove use_dualstack", a->region);
@@ -245,15 +246,15 @@ const char *td_aws_url(const struct td_aws *a, enum td_service s)
 
 const char *td_aws_endpoint(struct td_aws *a, const char *service)
 {
-	for (int s = 0; s < TD_SERVICES_N; s++)
+	for (int s = 0; s < TD_SERVICE_COUNT; s++)
 		if (strcmp(service, conf_names[s]) == 0)
 			return a->endpoints[s];
-	return a->endpoints[TD_SSM];
+	return a->endpoints[TD_SERVICE_SSM];
 }
 
 bool td_aws_is_amazon(struct td_aws *a)
 {
-	return amazon_url(a->endpoints[TD_SSM]);
+	return amazon_url(a->endpoints[TD_SERVICE_SSM]);
 }
 
 /* --- StreamUrl ------------------------------------------------------------------------- */
@@ -312,11 +313,11 @@ bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault)
 	if (u.user[0])
 		return false;
 	*fault = "its host is neither the region's message gateway, nor that of the endpoint, nor in stream_hosts";
-	return gateway_host(a, u.host) || endpoint_host(a, TD_SSM, u.host) ||
-	       endpoint_host(a, TD_SSMMESSAGES, u.host) || listed_host(a, u.host);
+	return gateway_host(a, u.host) || endpoint_host(a, TD_SERVICE_SSM, u.host) ||
+	       endpoint_host(a, TD_SERVICE_SSMMESSAGES, u.host) || listed_host(a, u.host);
 }
 
-bool td_url_presigned(const char *url)
+bool td_aws_url_presigned(const char *url)
 {
 	static const char *const keys[] = {"X-Amz-Algorithm",	  "X-Amz-Credential",	 "X-Amz-Date",
 					   "X-Amz-Expires",	  "X-Amz-SignedHeaders", "X-Amz-Signature",

@@ -18,21 +18,21 @@ static const char *const system_ca[] = {"/etc/ssl/certs/ca-certificates.crt", "/
 
 /* --- variables and files ------------------------------------------------------------- */
 
-const char *td_env(const char *name)
+const char *td_env_get(const char *name)
 {
 	const char *v = getenv(name);
 
 	return v && *v ? v : NULL;
 }
 
-bool td_truth(const char *s)
+bool td_env_is_true(const char *s)
 {
 	return s && (tnl_ieq(s, "true") || tnl_ieq(s, "yes") || strcmp(s, "1") == 0);
 }
 
-char *td_aws_file(const char *env, const char *under_home)
+char *td_env_file(const char *env, const char *under_home)
 {
-	const char *v = td_env(env), *home = td_env("HOME");
+	const char *v = td_env_get(env), *home = td_env_get("HOME");
 	size_t n;
 	char *path;
 
@@ -66,12 +66,12 @@ static int add_file(struct td_profiles *p, enum td_profile_file kind, char *path
 	return rc;
 }
 
-struct td_profiles *td_aws_profiles(char *why, size_t cap)
+struct td_profiles *td_env_profiles(char *why, size_t cap)
 {
 	struct td_profiles *p = td_profiles_new();
 
-	if (p && add_file(p, TD_CONFIG_FILE, td_aws_file("AWS_CONFIG_FILE", ".aws/config"), why, cap) == 0 &&
-	    add_file(p, TD_CREDENTIALS_FILE, td_aws_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"), why,
+	if (p && add_file(p, TD_PROFILE_CONFIG, td_env_file("AWS_CONFIG_FILE", ".aws/config"), why, cap) == 0 &&
+	    add_file(p, TD_PROFILE_CREDENTIALS, td_env_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"), why,
 		     cap) == 0)
 		return p;
 	if (!p)
@@ -97,13 +97,13 @@ static const char *ca_path(const struct td_aws *a, const struct td_profiles *p, 
 	if (a->conf.ca_file)
 		return a->conf.ca_file;
 	*what = "AWS_CA_BUNDLE";
-	if ((v = td_env("AWS_CA_BUNDLE")) != NULL)
+	if ((v = td_env_get("AWS_CA_BUNDLE")) != NULL)
 		return v;
 	*what = "ca_bundle of the profile";
 	if ((v = td_profiles_get(p, TD_PROFILE, a->profile, "ca_bundle")) != NULL)
 		return v;
 	*what = "SSL_CERT_FILE";
-	if ((v = td_env("SSL_CERT_FILE")) != NULL)
+	if ((v = td_env_get("SSL_CERT_FILE")) != NULL)
 		return v;
 	*what = "the system's CA certificates";
 	for (size_t i = 0; i < sizeof(system_ca) / sizeof(system_ca[0]); i++)
@@ -124,7 +124,7 @@ static bool key_is_private(const char *path, char *why, size_t cap)
 	return true;
 }
 
-int td_aws_make_tls(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
+int td_aws_tls_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
 {
 	struct tnl_tls_config tc = {.unix_time = wall_s, .time_ctx = a->loop};
 	const char *what, *path = ca_path(a, p, &what);

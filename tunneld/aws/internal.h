@@ -5,7 +5,15 @@
 #include "tunneld/aws/aws.h"
 #include "tunneld/aws/profile.h"
 
-enum td_service { TD_SSM, TD_SSMMESSAGES, TD_KMS, TD_STS, TD_SSO, TD_SSO_OIDC, TD_SERVICES_N };
+enum td_service {
+	TD_SERVICE_SSM,
+	TD_SERVICE_SSMMESSAGES,
+	TD_SERVICE_KMS,
+	TD_SERVICE_STS,
+	TD_SERVICE_SSO,
+	TD_SERVICE_SSO_OIDC,
+	TD_SERVICE_COUNT
+};
 
 /* One set of keys with its end. */
 struct td_keys {
@@ -70,8 +78,8 @@ struct td_aws {
 	char *profile;		   /* effective name */
 	bool profile_named;	   /* by the configuration or AWS_PROFILE, so it must exist */
 	char *region, *suffix, *dual_suffix;
-	char *endpoints[TD_SERVICES_N];
-	bool configured[TD_SERVICES_N]; /* not AWS's own default */
+	char *endpoints[TD_SERVICE_COUNT];
+	bool configured[TD_SERVICE_COUNT]; /* not AWS's own default */
 	bool fips, dualstack;
 	struct tnl_tls_ctx *tls;
 	struct td_proxy proxy, http_proxy;
@@ -93,13 +101,13 @@ struct td_aws {
 };
 
 /* --- small helpers --- */
-const char *td_env(const char *name); /* NULL when not set or empty */
-bool td_truth(const char *s);
+const char *td_env_get(const char *name); /* NULL when not set or empty */
+bool td_env_is_true(const char *s);
 /* AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE, or ~/.aws/…; heap. */
-char *td_aws_file(const char *env, const char *under_home);
-struct td_profiles *td_aws_profiles(char *why, size_t cap); /* both files; a missing one is empty */
+char *td_env_file(const char *env, const char *under_home);
+struct td_profiles *td_env_profiles(char *why, size_t cap); /* both files; a missing one is empty */
 int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap);
-int td_aws_make_tls(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap);
+int td_aws_tls_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap);
 bool td_host_under(const char *host, const char *domain); /* a name below the domain, case ignored */
 int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap);
 const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host);

@@ -89,7 +89,7 @@ const char *td_profiles_get(const struct td_profiles *p, enum td_profile_kind ki
 	int best_rank = -1;
 
 	for (const struct section *s = p->sections; s; s = s->next) {
-		int rank = s->file == TD_CREDENTIALS_FILE ? 2 : s->prefixed ? 1 : 0;
+		int rank = s->file == TD_PROFILE_CREDENTIALS ? 2 : s->prefixed ? 1 : 0;
 		const struct prop *v = is_section(s, kind, name) ? find(s, key) : NULL;
 
 		if (v && v->value[0] && rank > best_rank) {
@@ -164,7 +164,9 @@ static int section_line(struct parser *x, const char *s, size_t n)
 	static const struct {
 		const char *word;
 		enum td_profile_kind kind;
-	} kinds[] = {{"profile", TD_PROFILE}, {"sso-session", TD_SSO_SESSION}, {"services", TD_SERVICES}};
+	} kinds[] = {{"profile", TD_PROFILE},
+		     {"sso-session", TD_PROFILE_SSO_SESSION},
+		     {"services", TD_PROFILE_SERVICES}};
 	const char *end = memchr(s, ']', n), *rest;
 	size_t tail;
 
@@ -183,7 +185,7 @@ static int section_line(struct parser *x, const char *s, size_t n)
 	x->any_section = true;
 	if (!n)
 		return wrong(x, "the section has no name");
-	if (x->file == TD_CREDENTIALS_FILE)
+	if (x->file == TD_PROFILE_CREDENTIALS)
 		return open_section(x, TD_PROFILE, false, s, n);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		size_t k = prefix(s, n, kinds[i].word);

@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum td_profile_kind { TD_PROFILE, TD_SSO_SESSION, TD_SERVICES };
-enum td_profile_file { TD_CONFIG_FILE, TD_CREDENTIALS_FILE };
+enum td_profile_kind { TD_PROFILE, TD_PROFILE_SSO_SESSION, TD_PROFILE_SERVICES };
+enum td_profile_file { TD_PROFILE_CONFIG, TD_PROFILE_CREDENTIALS };
 #define TD_PROFILE_FILE_MAX (1u << 20)
 
 struct td_profiles;

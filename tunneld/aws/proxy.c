@@ -34,10 +34,10 @@ static int parse_proxy(const char *s, const char *what, struct td_proxy *p, char
 
 static int env_proxy(const char *lower, const char *upper, struct td_proxy *p, bool *has, char *why, size_t cap)
 {
-	const char *v = td_env(lower), *what = lower;
+	const char *v = td_env_get(lower), *what = lower;
 
 	if (!v) {
-		v = td_env(upper);
+		v = td_env_get(upper);
 		what = upper;
 	}
 	*has = v != NULL;
@@ -46,11 +46,11 @@ static int env_proxy(const char *lower, const char *upper, struct td_proxy *p, b
 
 int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap)
 {
-	const char *none = td_env("no_proxy");
+	const char *none = td_env_get("no_proxy");
 	int rc;
 
 	if (!none)
-		none = td_env("NO_PROXY");
+		none = td_env_get("NO_PROXY");
 	if (none && (a->no_proxy = tnl_strdup(none)) == NULL)
 		return TNL_ENOMEM;
 	if (a->conf.proxy && strcmp(a->conf.proxy, "none") == 0)

@@ -242,7 +242,7 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_creden
 
 static void open_link(struct td_client *c)
 {
-	if (td_url_presigned(c->grant.stream_url)) {
+	if (td_aws_url_presigned(c->grant.stream_url)) {
 		dial(c, NULL);
 		return;
 	}

@@ -208,12 +208,12 @@ static void test_stream_url(void **state)
 
 static void test_presigned(void **state)
 {
-	assert_true(td_url_presigned("wss://h/p?role=x&X-Amz-Signature=00"));
-	assert_true(td_url_presigned("wss://h/p?X-Amz-Algorithm=AWS4-HMAC-SHA256"));
-	assert_true(td_url_presigned("wss://h/p?a=1&X-Amz-Security-Token=x"));
-	assert_false(td_url_presigned("wss://h/p?role=publish_subscribe&cell-number=A"));
-	assert_false(td_url_presigned("wss://h/X-Amz-Signature=00"));
-	assert_false(td_url_presigned("wss://h/p?x=X-Amz-Signature"));
+	assert_true(td_aws_url_presigned("wss://h/p?role=x&X-Amz-Signature=00"));
+	assert_true(td_aws_url_presigned("wss://h/p?X-Amz-Algorithm=AWS4-HMAC-SHA256"));
+	assert_true(td_aws_url_presigned("wss://h/p?a=1&X-Amz-Security-Token=x"));
+	assert_false(td_aws_url_presigned("wss://h/p?role=publish_subscribe&cell-number=A"));
+	assert_false(td_aws_url_presigned("wss://h/X-Amz-Signature=00"));
+	assert_false(td_aws_url_presigned("wss://h/p?x=X-Amz-Signature"));
 }
 
 /* --- proxies --------------------------------------------------------------------------------------- */

@@ -43,25 +43,25 @@ static void expect(const char *profile, const char *key, const char *want)
 
 static void test_sections_and_values(void **state)
 {
-	good(TD_CONFIG_FILE, "\xef\xbb\xbf# comment\n"
-			     "; another\r\n"
-			     "[default]\r\n"
-			     "Region = eu-west-1\r\n"
-			     "output=json\n"
-			     "\n"
-			     "[ profile   ops ]   # with a comment\n"
-			     "role_arn = arn:aws:iam::1:role/a=b\n"
-			     "source_profile=default ; why\n"
-			     "hash = a#b;c\n"
-			     "empty =\n"
-			     "[profile \"with space\"]\n"
-			     "region = us-east-1\n"
-			     "[sso-session corp]\n"
-			     "sso_region = eu-central-1\n"
-			     "[plugins]\n"
-			     "anything goes here\n"
-			     "[ops]\n"
-			     "region = not-read\n");
+	good(TD_PROFILE_CONFIG, "\xef\xbb\xbf# comment\n"
+				"; another\r\n"
+				"[default]\r\n"
+				"Region = eu-west-1\r\n"
+				"output=json\n"
+				"\n"
+				"[ profile   ops ]   # with a comment\n"
+				"role_arn = arn:aws:iam::1:role/a=b\n"
+				"source_profile=default ; why\n"
+				"hash = a#b;c\n"
+				"empty =\n"
+				"[profile \"with space\"]\n"
+				"region = us-east-1\n"
+				"[sso-session corp]\n"
+				"sso_region = eu-central-1\n"
+				"[plugins]\n"
+				"anything goes here\n"
+				"[ops]\n"
+				"region = not-read\n");
 	expect("default", "region", "eu-west-1");
 	expect("default", "output", "json");
 	expect("ops", "role_arn", "arn:aws:iam::1:role/a=b");
@@ -73,15 +73,15 @@ static void test_sections_and_values(void **state)
 	expect("nobody", "region", NULL);
 	assert_true(td_profiles_has(P, TD_PROFILE, "ops"));
 	assert_false(td_profiles_has(P, TD_PROFILE, "corp"));
-	assert_true(td_profiles_has(P, TD_SSO_SESSION, "corp"));
-	assert_string_equal(td_profiles_get(P, TD_SSO_SESSION, "corp", "sso_region"), "eu-central-1");
+	assert_true(td_profiles_has(P, TD_PROFILE_SSO_SESSION, "corp"));
+	assert_string_equal(td_profiles_get(P, TD_PROFILE_SSO_SESSION, "corp", "sso_region"), "eu-central-1");
 }
 
 static void test_credentials_file_wins(void **state)
 {
-	good(TD_CREDENTIALS_FILE, "[default]\naws_access_key_id = FROMCRED\n[ops]\naws_access_key_id = OPSCRED\n");
+	good(TD_PROFILE_CREDENTIALS, "[default]\naws_access_key_id = FROMCRED\n[ops]\naws_access_key_id = OPSCRED\n");
 	good(
-	    TD_CONFIG_FILE,
+	    TD_PROFILE_CONFIG,
 	    "[default]\naws_access_key_id = FROMCONF\nregion = r1\n[profile ops]\naws_access_key_id = X\nregion = r2\n");
 	expect("default", "aws_access_key_id", "FROMCRED");
 	expect("default", "region", "r1");
@@ -91,43 +91,43 @@ static void test_credentials_file_wins(void **state)
 
 static void test_profile_default_wins_over_default(void **state)
 {
-	good(TD_CONFIG_FILE, "[profile default]\nregion = right\n[default]\nregion = wrong\noutput = text\n");
+	good(TD_PROFILE_CONFIG, "[profile default]\nregion = right\n[default]\nregion = wrong\noutput = text\n");
 	expect("default", "region", "right");
 	expect("default", "output", "text");
 }
 
 static void test_later_wins_and_sections_join(void **state)
 {
-	good(TD_CONFIG_FILE, "[default]\na = 1\na = 2\n[profile x]\nb = 1\n[default]\nc = 3\n");
+	good(TD_PROFILE_CONFIG, "[default]\na = 1\na = 2\n[profile x]\nb = 1\n[default]\nc = 3\n");
 	expect("default", "a", "2");
 	expect("default", "c", "3");
 }
 
 static void test_nested_and_continued(void **state)
 {
-	good(TD_CONFIG_FILE, "[services dev]\n"
-			     "ssm =\n"
-			     "  endpoint_url = https://a.example\n"
-			     "  other = 1\n"
-			     "kms =\n"
-			     "\tendpoint_url = https://b.example # why\n"
-			     "[profile dev]\n"
-			     "services = dev\n"
-			     "long = one\n"
-			     "  two\n"
-			     "  three = 3\n"
-			     "  [four]\n"
-			     "last = x\n");
-	assert_string_equal(td_profiles_get(P, TD_SERVICES, "dev", "ssm.endpoint_url"), "https://a.example");
-	assert_string_equal(td_profiles_get(P, TD_SERVICES, "dev", "ssm.other"), "1");
-	assert_string_equal(td_profiles_get(P, TD_SERVICES, "dev", "kms.endpoint_url"), "https://b.example");
+	good(TD_PROFILE_CONFIG, "[services dev]\n"
+				"ssm =\n"
+				"  endpoint_url = https://a.example\n"
+				"  other = 1\n"
+				"kms =\n"
+				"\tendpoint_url = https://b.example # why\n"
+				"[profile dev]\n"
+				"services = dev\n"
+				"long = one\n"
+				"  two\n"
+				"  three = 3\n"
+				"  [four]\n"
+				"last = x\n");
+	assert_string_equal(td_profiles_get(P, TD_PROFILE_SERVICES, "dev", "ssm.endpoint_url"), "https://a.example");
+	assert_string_equal(td_profiles_get(P, TD_PROFILE_SERVICES, "dev", "ssm.other"), "1");
+	assert_string_equal(td_profiles_get(P, TD_PROFILE_SERVICES, "dev", "kms.endpoint_url"), "https://b.example");
 	expect("dev", "long", "one\ntwo\nthree = 3\n[four]");
 	expect("dev", "last", "x");
 }
 
 static void test_indented_file(void **state)
 {
-	good(TD_CONFIG_FILE, "[default]\n    region = eu-west-1\n    output = json\n");
+	good(TD_PROFILE_CONFIG, "[default]\n    region = eu-west-1\n    output = json\n");
 	expect("default", "region", "eu-west-1");
 	expect("default", "output", "json");
 }
@@ -150,16 +150,17 @@ static void test_mistakes_have_their_line(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		char why[200] = "";
 
-		assert_int_equal(add(TD_CONFIG_FILE, bad[i].text, why), TNL_ESYNTAX);
+		assert_int_equal(add(TD_PROFILE_CONFIG, bad[i].text, why), TNL_ESYNTAX);
 		assert_string_equal(why, bad[i].why);
 	}
 	/* NUL bytes, and a file that is no such file */
 	char why[200] = "", *big;
-	assert_int_equal(td_profiles_parse(P, "[default]\na = b\0c\n", 18, TD_CONFIG_FILE, "file", why, sizeof(why)),
+	assert_int_equal(td_profiles_parse(P, "[default]\na = b\0c\n", 18, TD_PROFILE_CONFIG, "file", why, sizeof(why)),
 			 TNL_ESYNTAX);
 	assert_string_equal(why, "file:2: there is a NUL byte in it");
 	big = calloc(1, TD_PROFILE_FILE_MAX + 1);
-	assert_int_equal(td_profiles_parse(P, big, TD_PROFILE_FILE_MAX + 1, TD_CONFIG_FILE, "file", why, sizeof(why)),
+	assert_int_equal(td_profiles_parse(P, big, TD_PROFILE_FILE_MAX + 1, TD_PROFILE_CONFIG, "file", why,
+					   sizeof(why)),
 			 TNL_ESYNTAX);
 	free(big);
 }
@@ -174,7 +175,7 @@ static void test_without_memory(void **state)
 		struct td_profiles *p = td_profiles_new();
 
 		tnl_alloc_fail_after(n, 0);
-		rc = td_profiles_parse(p, text, strlen(text), TD_CONFIG_FILE, "file", why, sizeof(why));
+		rc = td_profiles_parse(p, text, strlen(text), TD_PROFILE_CONFIG, "file", why, sizeof(why));
 		tnl_alloc_fail_after(-1, 0);
 		td_profiles_free(p);
 		if (rc != 0)
