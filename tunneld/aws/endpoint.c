@@ -5,9 +5,18 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[TD_SERVICE_COUNT] = {"ssm", "ssmmessages", "kms", "sts", "portal.sso", "oidc"};
-static const char *const env_names[TD_SERVICE_COUNT] = {"SSM", "SSMMESSAGES", "KMS", "STS", "SSO", "SSO_OIDC"};
-static const char *const conf_names[TD_SERVICE_COUNT] = {"ssm", "ssmmessages", "kms", "sts", "sso", "sso_oidc"};
+static const struct service {
+	const char *host, *env, *word; /* in names of hosts, of AWS_ENDPOINT_URL_…, of our keys and of [services] */
+	size_t configured;	       /* char * in struct td_aws_config; 0: it has no key there */
+} services[TD_SERVICE_COUNT] = {
+    [TD_SERVICE_SSM] = {"ssm", "SSM", "ssm", offsetof(struct td_aws_config, ssm_endpoint)},
+    [TD_SERVICE_SSMMESSAGES] = {"ssmmessages", "SSMMESSAGES", "ssmmessages",
+				offsetof(struct td_aws_config, ssmmessages_endpoint)},
+    [TD_SERVICE_KMS] = {"kms", "KMS", "kms", offsetof(struct td_aws_config, kms_endpoint)},
+    [TD_SERVICE_STS] = {"sts", "STS", "sts", offsetof(struct td_aws_config, sts_endpoint)},
+    [TD_SERVICE_SSO] = {"portal.sso", "SSO", "sso", 0},
+    [TD_SERVICE_SSO_OIDC] = {"oidc", "SSO_OIDC", "sso_oidc", 0},
+};
 
 static const struct partition {
 	const char *prefix, *suffix, *dual;
@@ -78,36 +87,27 @@ static int set_endpoint(struct td_aws *a, enum td_service s, const char *url, co
 
 static const char *from_config(const struct td_aws *a, enum td_service s)
 {
-	switch (s) {
-	case TD_SERVICE_SSM:
-		return a->conf.ssm_endpoint;
-	case TD_SERVICE_SSMMESSAGES:
-		return a->conf.ssmmessages_endpoint;
-	case TD_SERVICE_KMS:
-		return a->conf.kms_endpoint;
-	case TD_SERVICE_STS:
-		return a->conf.sts_endpoint;
-	default:
-		return NULL;
-	}
+	size_t off = services[s].configured;
+
+	return off ? *(char *const *)(const void *)((const char *)&a->conf + off) : NULL;
 }
 
 /* Environment, then the profile's services section, then the profile. */
 static const char *from_around(const struct td_aws *a, const struct td_profiles *p, enum td_service s, char *what,
 			       size_t cap)
 {
-	const char *services = td_profiles_get(p, TD_PROFILE, a->profile, "services"), *v;
+	const char *section = td_profiles_get(p, TD_PROFILE, a->profile, "services"), *v;
 	char key[64];
 
-	snprintf(what, cap, "AWS_ENDPOINT_URL_%s", env_names[s]);
+	snprintf(what, cap, "AWS_ENDPOINT_URL_%s", services[s].env);
 	if ((v = td_env_get(what)) != NULL)
 		return v;
 	snprintf(what, cap, "AWS_ENDPOINT_URL");
 	if ((v = td_env_get(what)) != NULL)
 		return v;
-	snprintf(key, sizeof(key), "%s.endpoint_url", conf_names[s]);
-	snprintf(what, cap, "services %.60s", services ? services : "");
-	if (services && (v = td_profiles_get(p, TD_PROFILE_SERVICES, services, key)) != NULL)
+	snprintf(key, sizeof(key), "%s.endpoint_url", services[s].word);
+	snprintf(what, cap, "services %.60s", section ? section : "");
+	if (section && (v = td_profiles_get(p, TD_PROFILE_SERVICES, section, key)) != NULL)
 		return v;
 	snprintf(what, cap, "endpoint_url of profile %.60s", a->profile);
 	return td_profiles_get(p, TD_PROFILE, a->profile, "endpoint_url");
@@ -121,7 +121,7 @@ static int default_endpoint(struct td_aws *a, enum td_service s, char *why, size
 	bool dual = a->dualstack && a->dual_suffix && s != TD_SERVICE_SSO && s != TD_SERVICE_SSO_OIDC;
 	char url[300];
 
-	snprintf(url, sizeof(url), "https://%s%s.%s.%s", names[s], fips ? "-fips" : "", a->region,
+	snprintf(url, sizeof(url), "https://%s%s.%s.%s", services[s].host, fips ? "-fips" : "", a->region,
 		 dual ? a->dual_suffix : a->suffix);
 	return set_endpoint(a, s, url, "region", why, cap);
 }
@@ -152,7 +152,7 @@ static int init_endpoints(struct td_aws *a, const struct td_profiles *p, char *w
 		const char *url = from_config(a, s);
 		char what[96];
 
-		snprintf(what, sizeof(what), "%s_endpoint", conf_names[s]);
+		snprintf(what, sizeof(what), "%s_endpoint", services[s].word);
 		if (!url && !ignore)
 			url = from_around(a, p, s, what, sizeof(what));
 		if (url) {
@@ -247,7 +247,7 @@ const char *td_aws_url(const struct td_aws *a, enum td_service s)
 const char *td_aws_endpoint(struct td_aws *a, const char *service)
 {
 	for (int s = 0; s < TD_SERVICE_COUNT; s++)
-		if (strcmp(service, conf_names[s]) == 0)
+		if (strcmp(service, services[s].word) == 0)
 			return a->endpoints[s];
 	return a->endpoints[TD_SERVICE_SSM];
 }

@@ -73,8 +73,8 @@ struct td_aws {
 	struct tnl_list node; /* of all, for sharing */
 	int refs;
 	struct td_loop *loop;
-	char *conf_key;		   /* what makes two blocks equal */
-	struct td_aws_config conf; /* copies */
+	struct td_aws_config conf; /* its own copy */
+	char *stamps;		   /* of the files that it was made from, as they were */
 	char *profile;		   /* effective name */
 	bool profile_named;	   /* by the configuration or AWS_PROFILE, so it must exist */
 	char *region, *suffix, *dual_suffix;
