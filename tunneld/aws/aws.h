@@ -66,6 +66,7 @@ struct td_aws_call *td_aws_json(struct td_aws *a, const char *service, const cha
 struct td_aws_call *td_aws_post(struct td_aws *a, const char *service, const char *path, const char *body, size_t len,
 				td_aws_fn *fn, void *ctx);
 void td_aws_call_cancel(struct td_aws_call *c);
+bool td_aws_throttled(const char *type); /* a refusal that more patience cures; type as in td_aws_reply */
 
 /* --- the three session calls --- */
 struct td_session_grant {

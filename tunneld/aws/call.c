@@ -86,12 +86,16 @@ static bool is_one_of(const char *type, const char *const *list)
 	return false;
 }
 
-static bool throttled(const char *type)
+bool td_aws_throttled(const char *type)
 {
+	/* What the SDKs take for it ("Throttling" and its kin have many endings). */
 	static const char *const list[] = {"TooManyRequestsException",
 					   "RequestLimitExceeded",
 					   "BandwidthLimitExceeded",
 					   "LimitExceededException",
+					   "ProvisionedThroughputExceededException",
+					   "TransactionInProgressException",
+					   "EC2ThrottledException",
 					   "SlowDown",
 					   "PriorRequestNotComplete",
 					   NULL};
@@ -236,7 +240,7 @@ static void on_http(void *ctx, const struct td_http_response *h)
 			xml_error(c, &r);
 		judge_auth(c, h->head, &r);
 	}
-	again = h->err || h->status >= 500 || throttled(r.type);
+	again = h->err || h->status >= 500 || td_aws_throttled(r.type);
 	if (again && --c->attempts > 0) {
 		td_timer_in(&c->retry, td_backoff_next(&c->backoff));
 	} else if (!again && !c->refreshed && (expired(r.type) || unknown_key(r.type))) {

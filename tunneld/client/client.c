@@ -51,12 +51,6 @@ static bool patient(struct td_client *c, int err, const char *type)
 	return c->cb->unreachable && c->cb->unreachable(c->ctx, err, type);
 }
 
-static bool throttled(const struct td_aws_reply *r)
-{
-	return strncmp(r->type, "Throttl", 7) == 0 || strcmp(r->type, "TooManyRequestsException") == 0 ||
-	       strcmp(r->type, "RequestLimitExceeded") == 0 || r->status >= 500;
-}
-
 static bool check_grant(struct td_client *c)
 {
 	const char *fault = NULL;
@@ -100,7 +94,7 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
 		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CREDENTIALS_NEEDS_LOGIN;
 		bool away = network || strcmp(r->type, "TargetNotConnected") == 0;
-		if (throttled(r) || (away && patient(c, r->err, r->type))) {
+		if (td_aws_throttled(r->type) || r->status >= 500 || (away && patient(c, r->err, r->type))) {
 			td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
 				r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
 			later(c, call_start, td_backoff_next(&c->backoff));

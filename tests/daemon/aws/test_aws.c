@@ -1,6 +1,7 @@
 /* The environment of an [aws] block: endpoints, proxies, trust, StreamUrl; and signed calls with their verdicts. */
 #include "tests/daemon/aws/aws_test.h"
 #include "lib/crypto.h"
+#include "lib/num.h"
 #include "tunneld/net/conn.h"
 #include "tunneld/net/listen.h"
 
@@ -755,6 +756,32 @@ static void test_start_session_body(void **state)
 	tnl_buf_fini(&b);
 }
 
+static void test_throttled(void **state)
+{
+	static const char *const yes[] = {"Throttling",
+					  "ThrottlingException",
+					  "ThrottledException",
+					  "RequestThrottled",
+					  "RequestThrottledException",
+					  "TooManyRequestsException",
+					  "RequestLimitExceeded",
+					  "BandwidthLimitExceeded",
+					  "LimitExceededException",
+					  "ProvisionedThroughputExceededException",
+					  "TransactionInProgressException",
+					  "EC2ThrottledException",
+					  "SlowDown",
+					  "PriorRequestNotComplete"};
+	static const char *const no[] = {"", "TargetNotConnected", "AccessDeniedException", "ExpiredToken", "Slow"};
+
+	for (size_t i = 0; i < TNL_COUNT(yes); i++)
+		if (!td_aws_throttled(yes[i]))
+			fail_msg("%s is throttling", yes[i]);
+	for (size_t i = 0; i < TNL_COUNT(no); i++)
+		if (td_aws_throttled(no[i]))
+			fail_msg("%s is no throttling", no[i]);
+}
+
 static void test_grant(void **state)
 {
 	static const char text[] = "{\"SessionId\":\"s\",\"TokenValue\":\"t\",\"StreamUrl\":\"wss://x\"}";
@@ -802,6 +829,7 @@ int main(void)
 	    T_CASE(test_clock_off),
 	    T_CASE(test_proxy_refuses),
 	    T_CASE(test_start_session_body),
+	    T_CASE(test_throttled),
 	    T_CASE(test_grant),
 	};
 
