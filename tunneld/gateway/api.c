@@ -1,5 +1,6 @@
 /* JSON 1.1 calls: which operation, who asks, answers and errors as AWS gives them. */
 #include "tunneld/gateway/internal.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -56,9 +57,9 @@ static const struct service {
 };
 
 /* --- dispatch ------------------------------------------------------------------------- */
-static const struct service *service_of(const char *target, size_t n, char op[64])
+static const struct service *find_service(const char *target, size_t n, char op[64])
 {
-	for (size_t i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(services); i++) {
 		size_t p = strlen(services[i].prefix);
 		if (n <= p || n - p >= 64 || memcmp(target, services[i].prefix, p) != 0)
 			continue;
@@ -69,7 +70,7 @@ static const struct service *service_of(const char *target, size_t n, char op[64
 	return NULL;
 }
 
-static const struct op *op_of(const struct service *s, const char *name)
+static const struct op *find_op(const struct service *s, const char *name)
 {
 	for (const struct op *o = s->ops; o->name; o++)
 		if (strcmp(o->name, name) == 0)
@@ -108,7 +109,7 @@ void gw_api_request(struct td_gateway *g, struct td_request *r, const char *targ
 	const struct gw_principal *who;
 	struct gw_refusal why;
 	gw_count(g, GW_C_API_CALLS);
-	const struct service *s = target ? service_of(target, n, name) : NULL;
+	const struct service *s = target ? find_service(target, n, name) : NULL;
 	if (!s) {
 		refuse_request(g, r, "UnknownOperationException", "The operation is not known", "X-Amz-Target");
 		return;
@@ -117,7 +118,7 @@ void gw_api_request(struct td_gateway *g, struct td_request *r, const char *targ
 		gw_refusal_reply(g, r, &why, false);
 		return;
 	}
-	const struct op *op = op_of(s, name);
+	const struct op *op = find_op(s, name);
 	if (!op) {
 		refuse_request(g, r, "UnknownOperationException", "The operation is not known", "X-Amz-Target");
 		return;

@@ -3,6 +3,7 @@
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@ struct page {
 	char after[256];
 };
 
-static bool page_args(struct gw_call *c, int64_t lo, int64_t hi, struct page *p)
+static bool read_page(struct gw_call *c, int64_t lo, int64_t hi, struct page *p)
 {
 	bool ok;
 	p->after[0] = 0;
@@ -35,14 +36,14 @@ static bool page_args(struct gw_call *c, int64_t lo, int64_t hi, struct page *p)
 	return true;
 }
 
-static void page_next(struct tnl_jw *w, const char *key)
+static void write_next_token(struct tnl_jw *w, const char *key)
 {
 	char t[TNL_B64_LEN(256) + 1];
 	tnl_b64((const uint8_t *)key, strlen(key), t);
 	tnl_jw_kv(w, "NextToken", t);
 }
 
-static void kv_date(struct tnl_jw *w, const char *key, uint64_t ms)
+static void write_date(struct tnl_jw *w, const char *key, uint64_t ms)
 {
 	char t[32];
 	snprintf(t, sizeof(t), "%llu.%03u", (unsigned long long)(ms / 1000), (unsigned)(ms % 1000));
@@ -50,7 +51,7 @@ static void kv_date(struct tnl_jw *w, const char *key, uint64_t ms)
 	tnl_jw_raw(w, t);
 }
 
-static void kv_opt(struct tnl_jw *w, const char *key, const char *v)
+static void write_optional(struct tnl_jw *w, const char *key, const char *v)
 {
 	if (v && *v)
 		tnl_jw_kv(w, key, v);
@@ -63,7 +64,7 @@ struct session_filter {
 	uint64_t after_ms, before_ms; /* 0: not set */
 };
 
-static bool filter_date(struct gw_call *c, const char *v, uint64_t *out)
+static bool read_filter_date(struct gw_call *c, const char *v, uint64_t *out)
 {
 	if (tnl_iso_date_parse(v, strlen(v), out) == 0)
 		return true;
@@ -71,7 +72,7 @@ static bool filter_date(struct gw_call *c, const char *v, uint64_t *out)
 	return false;
 }
 
-static bool session_filters(struct gw_call *c, struct session_filter *f)
+static bool read_session_filters(struct gw_call *c, struct session_filter *f)
 {
 	bool ok;
 	const char *state = gw_call_str(c, "State", 16, true, &ok);
@@ -101,10 +102,10 @@ static bool session_filters(struct gw_call *c, struct session_filter *f)
 		else if (strcmp(k, "SessionId") == 0)
 			f->id = v;
 		else if (strcmp(k, "InvokedAfter") == 0) {
-			if (!filter_date(c, v, &f->after_ms))
+			if (!read_filter_date(c, v, &f->after_ms))
 				return false;
 		} else if (strcmp(k, "InvokedBefore") == 0) {
-			if (!filter_date(c, v, &f->before_ms))
+			if (!read_filter_date(c, v, &f->before_ms))
 				return false;
 		} else {
 			gw_call_fail(c, 400, "InvalidFilterKey", "The filter key %.64s is not valid", k);
@@ -114,7 +115,7 @@ static bool session_filters(struct gw_call *c, struct session_filter *f)
 	return true;
 }
 
-static void owner_arn(const struct gw_session *s, char out[256])
+static void write_owner_arn(const struct gw_session *s, char out[256])
 {
 	snprintf(out, 256, "arn:aws:iam::000000000000:user/%s", s->owner);
 }
@@ -122,7 +123,7 @@ static void owner_arn(const struct gw_session *s, char out[256])
 static bool session_matches(const struct gw_session *s, const struct session_filter *f, const char *caller)
 {
 	char arn[256];
-	owner_arn(s, arn);
+	write_owner_arn(s, arn);
 	return strcmp(s->owner, caller) == 0 && (!f->target || strcmp(f->target, s->target) == 0) &&
 	       (!f->owner || strcmp(f->owner, arn) == 0 || strcmp(f->owner, s->owner) == 0) &&
 	       (!f->status || strcmp(f->status, gw_session_status(s)) == 0) && (!f->id || strcmp(f->id, s->id) == 0) &&
@@ -130,34 +131,34 @@ static bool session_matches(const struct gw_session *s, const struct session_fil
 }
 
 /* Newest first; the same form as in a page token. */
-static void session_key(const struct gw_session *s, char out[256])
+static void write_session_key(const struct gw_session *s, char out[256])
 {
 	snprintf(out, 256, "%020llu %s", (unsigned long long)s->started_ms, s->id);
 }
 
-static int newest_first(const void *a, const void *b)
+static int compare_newest_first(const void *a, const void *b)
 {
 	char ka[256], kb[256];
-	session_key(*(struct gw_session *const *)a, ka);
-	session_key(*(struct gw_session *const *)b, kb);
+	write_session_key(*(struct gw_session *const *)a, ka);
+	write_session_key(*(struct gw_session *const *)b, kb);
 	return strcmp(kb, ka);
 }
 
 static void write_session(struct tnl_jw *w, const struct gw_session *s)
 {
 	char arn[256], minutes[32];
-	owner_arn(s, arn);
+	write_owner_arn(s, arn);
 	tnl_jw_obj(w);
 	tnl_jw_kv(w, "SessionId", s->id);
 	tnl_jw_kv(w, "Target", s->target);
 	tnl_jw_kv(w, "Status", gw_session_status(s));
-	kv_date(w, "StartDate", s->started_ms);
+	write_date(w, "StartDate", s->started_ms);
 	if (s->ended_ms)
-		kv_date(w, "EndDate", s->ended_ms);
+		write_date(w, "EndDate", s->ended_ms);
 	tnl_jw_kv(w, "DocumentName", s->document);
 	tnl_jw_kv(w, "Owner", arn);
-	kv_opt(w, "Reason", s->reason);
-	kv_opt(w, "Details", s->output);
+	write_optional(w, "Reason", s->reason);
+	write_optional(w, "Details", s->output);
 	if (s->expires_ms) {
 		snprintf(minutes, sizeof(minutes), "%llu",
 			 (unsigned long long)((s->expires_ms - s->started_ms) / 60000));
@@ -166,7 +167,7 @@ static void write_session(struct tnl_jw *w, const struct gw_session *s)
 	tnl_jw_end_obj(w);
 }
 
-static struct gw_session **session_list(struct gw_call *c, const struct session_filter *f, size_t *n)
+static struct gw_session **list_sessions(struct gw_call *c, const struct session_filter *f, size_t *n)
 {
 	struct td_gateway *g = c->g;
 	struct tnl_list *l = f->history ? &g->history : &g->active;
@@ -181,7 +182,7 @@ static struct gw_session **session_list(struct gw_call *c, const struct session_
 		if (*n < cap && session_matches(s, f, c->who->user->name))
 			v[(*n)++] = s;
 	}
-	qsort(v, *n, sizeof(*v), newest_first);
+	qsort(v, *n, sizeof(*v), compare_newest_first);
 	return v;
 }
 
@@ -189,10 +190,10 @@ void gw_op_describe_sessions(struct gw_call *c)
 {
 	struct session_filter f = {0};
 	struct page page;
-	if (!session_filters(c, &f) || !page_args(c, 1, 200, &page))
+	if (!read_session_filters(c, &f) || !read_page(c, 1, 200, &page))
 		return;
 	size_t n;
-	struct gw_session **v = session_list(c, &f, &n);
+	struct gw_session **v = list_sessions(c, &f, &n);
 	if (!v) {
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
 		return;
@@ -209,7 +210,7 @@ void gw_op_describe_sessions(struct gw_call *c)
 	tnl_jw_arr(&w);
 	for (size_t i = 0; i < n && !more; i++) {
 		char k[256];
-		session_key(v[i], k);
+		write_session_key(v[i], k);
 		if (page.after[0] && strcmp(k, page.after) >= 0)
 			continue;
 		if (written == page.max) {
@@ -222,7 +223,7 @@ void gw_op_describe_sessions(struct gw_call *c)
 	}
 	tnl_jw_end_arr(&w);
 	if (more)
-		page_next(&w, key);
+		write_next_token(&w, key);
 	tnl_jw_end_obj(&w);
 	tnl_free(v);
 	gw_call_ok(c, &b);
@@ -235,7 +236,7 @@ static const char *ping_status(const struct gw_instance *i)
 	return i->link ? "Online" : "ConnectionLost";
 }
 
-static bool one_of(const struct tnl_json *values, const char *s)
+static bool is_one_of(const struct tnl_json *values, const char *s)
 {
 	for (int i = 0; i < tnl_json_len(values); i++) {
 		const char *v = tnl_json_str(tnl_json_at(values, i));
@@ -268,10 +269,10 @@ static const struct {
     {"InstanceInformationFilterList", "key", "valueSet"},
 };
 
-static bool instance_filters_ok(struct gw_call *c)
+static bool check_instance_filters(struct gw_call *c)
 {
 	static const struct gw_instance none = {.id = (char *)""};
-	for (size_t k = 0; k < sizeof(spellings) / sizeof(spellings[0]); k++) {
+	for (size_t k = 0; k < TNL_COUNT(spellings); k++) {
 		const struct tnl_json *list = tnl_json_get(c->in, spellings[k].list);
 		for (int i = 0; i < tnl_json_len(list); i++) {
 			const char *key = tnl_json_get_str(tnl_json_at(list, i), spellings[k].key);
@@ -286,25 +287,25 @@ static bool instance_filters_ok(struct gw_call *c)
 
 static bool instance_matches(struct gw_call *c, const struct gw_instance *in)
 {
-	for (size_t k = 0; k < sizeof(spellings) / sizeof(spellings[0]); k++) {
+	for (size_t k = 0; k < TNL_COUNT(spellings); k++) {
 		const struct tnl_json *list = tnl_json_get(c->in, spellings[k].list);
 		for (int i = 0; i < tnl_json_len(list); i++) {
 			const struct tnl_json *e = tnl_json_at(list, i);
 			const char *v = field_of(in, tnl_json_get_str(e, spellings[k].key));
-			if (!v || !one_of(tnl_json_get(e, spellings[k].values), v))
+			if (!v || !is_one_of(tnl_json_get(e, spellings[k].values), v))
 				return false;
 		}
 	}
 	return true;
 }
 
-static int by_id(const void *a, const void *b)
+static int compare_ids(const void *a, const void *b)
 {
 	return strcmp((*(struct gw_instance *const *)a)->id, (*(struct gw_instance *const *)b)->id);
 }
 
 /* Those that have been here, and that the caller may reach. */
-static struct gw_instance **instance_list(struct gw_call *c, size_t *n)
+static struct gw_instance **list_instances(struct gw_call *c, size_t *n)
 {
 	struct tnl_map *m = c->g->instances;
 	struct gw_instance **v = tnl_calloc(tnl_map_count(m) + 1, sizeof(*v)), *i;
@@ -315,7 +316,7 @@ static struct gw_instance **instance_list(struct gw_call *c, size_t *n)
 		if (i->cfg && i->registered_ms && gw_auth_may_reach(c->who->user, i->id) && instance_matches(c, i))
 			v[(*n)++] = i;
 	if (v)
-		qsort(v, *n, sizeof(*v), by_id);
+		qsort(v, *n, sizeof(*v), compare_ids);
 	return v;
 }
 
@@ -324,26 +325,26 @@ static void write_instance(struct tnl_jw *w, const struct gw_instance *i, uint64
 	tnl_jw_obj(w);
 	tnl_jw_kv(w, "InstanceId", i->id);
 	tnl_jw_kv(w, "PingStatus", ping_status(i));
-	kv_date(w, "LastPingDateTime", i->link ? now_ms : i->ping_ms);
-	kv_opt(w, "AgentVersion", i->agent_version);
+	write_date(w, "LastPingDateTime", i->link ? now_ms : i->ping_ms);
+	write_optional(w, "AgentVersion", i->agent_version);
 	tnl_jw_key(w, "IsLatestVersion");
 	tnl_jw_bool(w, true);
-	kv_opt(w, "PlatformType", i->platform_type);
-	kv_opt(w, "PlatformName", i->platform_name);
-	kv_opt(w, "PlatformVersion", i->platform_version);
+	write_optional(w, "PlatformType", i->platform_type);
+	write_optional(w, "PlatformName", i->platform_name);
+	write_optional(w, "PlatformVersion", i->platform_version);
 	tnl_jw_kv(w, "ResourceType", field_of(i, "ResourceType"));
-	kv_opt(w, "IPAddress", i->ip_address);
-	kv_opt(w, "ComputerName", i->computer_name);
+	write_optional(w, "IPAddress", i->ip_address);
+	write_optional(w, "ComputerName", i->computer_name);
 	tnl_jw_end_obj(w);
 }
 
 void gw_op_describe_instances(struct gw_call *c)
 {
 	struct page page;
-	if (!page_args(c, 1, 50, &page) || !instance_filters_ok(c))
+	if (!read_page(c, 1, 50, &page) || !check_instance_filters(c))
 		return;
 	size_t n;
-	struct gw_instance **v = instance_list(c, &n);
+	struct gw_instance **v = list_instances(c, &n);
 	if (!v) {
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
 		return;
@@ -371,7 +372,7 @@ void gw_op_describe_instances(struct gw_call *c)
 	}
 	tnl_jw_end_arr(&w);
 	if (more)
-		page_next(&w, last);
+		write_next_token(&w, last);
 	tnl_jw_end_obj(&w);
 	tnl_free(v);
 	gw_call_ok(c, &b);

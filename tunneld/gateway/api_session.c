@@ -68,7 +68,7 @@ static void grant_token(struct gw_call *c, struct gw_session *s, td_store_done *
 	gw_record_save(s, then, c);
 }
 
-static bool still_there(struct gw_call *c)
+static bool check_still_there(struct gw_call *c)
 {
 	if (c->s && c->s->state != GW_S_ENDED)
 		return true;
@@ -77,10 +77,10 @@ static bool still_there(struct gw_call *c)
 }
 
 /* --- StartSession ------------------------------------------------------------- */
-static void start_stored(void *ctx, int err)
+static void on_start_stored(void *ctx, int err)
 {
 	struct gw_call *c = ctx;
-	if (!still_there(c))
+	if (!check_still_there(c))
 		return;
 	if (!c->r) { /* nobody will ever know its id */
 		gw_session_end(c->s, "Terminated", "");
@@ -92,7 +92,7 @@ static void start_stored(void *ctx, int err)
 }
 
 /* Document and parameters; false: answered. */
-static bool start_document(struct gw_call *c, const struct gw_doc **d, struct tnl_buf *params)
+static bool read_document(struct gw_call *c, const struct gw_doc **d, struct tnl_buf *params)
 {
 	bool ok;
 	char why[200];
@@ -111,7 +111,7 @@ static bool start_document(struct gw_call *c, const struct gw_doc **d, struct tn
 	return true;
 }
 
-static void start_denied(struct gw_call *c, const char *user, const char *target)
+static void deny_start(struct gw_call *c, const char *user, const char *target)
 {
 	gw_count(c->g, GW_C_AUTH_DENIED);
 	gw_call_fail(c, 400, "AccessDeniedException",
@@ -123,11 +123,11 @@ static void start_denied(struct gw_call *c, const char *user, const char *target
 static void start_again(struct gw_call *c);
 
 /* The instance, reachable now; NULL: the call waits or is answered. An unknown one answers like one that is away. */
-static struct gw_instance *start_target(struct gw_call *c, const struct td_user_config *u, const char *target)
+static struct gw_instance *find_target(struct gw_call *c, const struct td_user_config *u, const char *target)
 {
 	struct td_gateway *g = c->g;
 	if (!gw_auth_may_reach(u, target)) {
-		start_denied(c, u->name, target);
+		deny_start(c, u->name, target);
 		return NULL;
 	}
 	if (g->drain) {
@@ -165,8 +165,8 @@ static void start_session(struct gw_call *c, const struct td_user_config *u)
 	if (!ok)
 		return;
 	tnl_buf_init(&params, 16 * 1024);
-	struct gw_instance *i = start_target(c, u, target);
-	if (!i || !start_document(c, &d, &params))
+	struct gw_instance *i = find_target(c, u, target);
+	if (!i || !read_document(c, &d, &params))
 		goto out;
 	const char *text = tnl_buf_str(&params);
 	struct gw_session *s = text ? gw_session_new(c->g, u, i, gw_doc_name(d), text, reason) : NULL;
@@ -177,7 +177,7 @@ static void start_session(struct gw_call *c, const struct td_user_config *u)
 	td_info("gateway", s->id, "session started owner=%s target=%s document=%s peer=%s", s->owner, s->target,
 		s->document, td_request_peer(c->r));
 	gw_arrival_done(c);
-	grant_token(c, s, start_stored);
+	grant_token(c, s, on_start_stored);
 out:
 	tnl_buf_fini(&params);
 }
@@ -189,7 +189,7 @@ static void start_again(struct gw_call *c)
 	if (u)
 		start_session(c, u);
 	else
-		start_denied(c, c->user, tnl_json_get_str(c->in, "Target"));
+		deny_start(c, c->user, tnl_json_get_str(c->in, "Target"));
 }
 
 void gw_op_start_session(struct gw_call *c)
@@ -199,7 +199,7 @@ void gw_op_start_session(struct gw_call *c)
 
 /* --- the others ------------------------------------------------------------------ */
 /* The caller's own session; NULL: answered. Unknown and another's answer alike. */
-static struct gw_session *own_session(struct gw_call *c)
+static struct gw_session *find_own_session(struct gw_call *c)
 {
 	bool ok;
 	const char *id = gw_call_str(c, "SessionId", GW_SESSION_ID_MAX, true, &ok);
@@ -214,7 +214,7 @@ static struct gw_session *own_session(struct gw_call *c)
 	return NULL;
 }
 
-static void resume_stored(void *ctx, int err)
+static void on_resume_stored(void *ctx, int err)
 {
 	struct gw_call *c = ctx;
 	if (!c->r)
@@ -227,7 +227,7 @@ static void resume_stored(void *ctx, int err)
 
 void gw_op_resume_session(struct gw_call *c)
 {
-	struct gw_session *s = own_session(c);
+	struct gw_session *s = find_own_session(c);
 	if (!s)
 		return;
 	if (s->state == GW_S_ENDED) { /* no token: that is how a client learns it */
@@ -237,12 +237,12 @@ void gw_op_resume_session(struct gw_call *c)
 	gw_count(c->g, GW_C_SESSIONS_RESUMED);
 	s->last_stream = c->g->l->now;
 	td_debug("gateway", s->id, "resume granted peer=%s", td_request_peer(c->r));
-	grant_token(c, s, resume_stored);
+	grant_token(c, s, on_resume_stored);
 }
 
 void gw_op_terminate_session(struct gw_call *c)
 {
-	struct gw_session *s = own_session(c);
+	struct gw_session *s = find_own_session(c);
 	if (!s)
 		return;
 	gw_session_end(s, "Terminated", "");

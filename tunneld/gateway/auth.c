@@ -56,8 +56,8 @@ void gw_auth_free(struct tnl_map *keys)
 	tnl_map_free(keys);
 }
 
-static int refuse(struct td_gateway *g, struct td_request *r, struct gw_refusal *why, enum gw_counter c,
-		  const char *field)
+static int refuse_request(struct td_gateway *g, struct td_request *r, struct gw_refusal *why, enum gw_counter c,
+			  const char *field)
 {
 	gw_count(g, c);
 	why->field = field;
@@ -66,7 +66,7 @@ static int refuse(struct td_gateway *g, struct td_request *r, struct gw_refusal 
 	return -1;
 }
 
-static int refuse_text(struct gw_refusal *why, int status, const char *type, const char *text)
+static int set_refusal(struct gw_refusal *why, int status, const char *type, const char *text)
 {
 	why->status = status;
 	why->type = type;
@@ -74,8 +74,8 @@ static int refuse_text(struct gw_refusal *why, int status, const char *type, con
 	return 0;
 }
 
-static int clock_off(struct td_gateway *g, struct td_request *r, const struct tnl_sigv4_claim *c,
-		     struct gw_refusal *why)
+static int refuse_clock(struct td_gateway *g, struct td_request *r, const struct tnl_sigv4_claim *c,
+			struct gw_refusal *why)
 {
 	char theirs[TNL_AMZDATE_STR], ours[TNL_AMZDATE_STR];
 	uint64_t now = g->l->wall_ms / 1000;
@@ -87,8 +87,8 @@ static int clock_off(struct td_gateway *g, struct td_request *r, const struct tn
 			 ours);
 	else
 		snprintf(text, sizeof(text), "Signature expired: %s is now earlier than %s (- 15 min.)", theirs, ours);
-	refuse_text(why, 400, "InvalidSignatureException", text);
-	return refuse(g, r, why, GW_C_AUTH_CLOCK, "clock");
+	set_refusal(why, 400, "InvalidSignatureException", text);
+	return refuse_request(g, r, why, GW_C_AUTH_CLOCK, "clock");
 }
 
 int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
@@ -102,13 +102,13 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 	if (rc == TNL_ENOTFOUND) {
 		if (unsigned_ok)
 			return 0;
-		refuse_text(why, 400, "MissingAuthenticationTokenException", "Missing Authentication Token");
-		return refuse(g, r, why, GW_C_AUTH_MISSING, "Authorization");
+		set_refusal(why, 400, "MissingAuthenticationTokenException", "Missing Authentication Token");
+		return refuse_request(g, r, why, GW_C_AUTH_MISSING, "Authorization");
 	}
 	if (rc != 0) {
-		refuse_text(why, 400, "IncompleteSignatureException",
+		set_refusal(why, 400, "IncompleteSignatureException",
 			    "The request signature does not conform to AWS standards.");
-		return refuse(g, r, why, GW_C_AUTH_MALFORMED, fault ? fault : "Authorization");
+		return refuse_request(g, r, why, GW_C_AUTH_MALFORMED, fault ? fault : "Authorization");
 	}
 	const struct gw_principal *p = tnl_map_get_str(g->keys, c.access_key_id);
 	size_t n;
@@ -121,17 +121,17 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 		return 0;
 	}
 	if (rc == TNL_EEXPIRED)
-		return clock_off(g, r, &c, why);
+		return refuse_clock(g, r, &c, why);
 	if (!p) {
-		refuse_text(why, 400, "UnrecognizedClientException",
+		set_refusal(why, 400, "UnrecognizedClientException",
 			    "The security token included in the request is invalid.");
-		return refuse(g, r, why, GW_C_AUTH_UNKNOWN_KEY, "access key");
+		return refuse_request(g, r, why, GW_C_AUTH_UNKNOWN_KEY, "access key");
 	}
-	refuse_text(
+	set_refusal(
 	    why, 400, "InvalidSignatureException",
 	    "The request signature we calculated does not match the signature you "
 	    "provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.");
-	return refuse(g, r, why, GW_C_AUTH_SIGNATURE, fault ? fault : "signature");
+	return refuse_request(g, r, why, GW_C_AUTH_SIGNATURE, fault ? fault : "signature");
 }
 
 bool gw_auth_may_reach(const struct td_user_config *u, const char *target)

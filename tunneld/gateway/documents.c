@@ -1,6 +1,7 @@
 /* The documents that a session can be started with: parameters, their checks,
  * and the DocumentContent that the agent receives (docs/protocol.md "Documents"). */
 #include "tunneld/gateway/internal.h"
+#include "lib/num.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -72,7 +73,7 @@ const struct gw_doc *gw_doc_find(const char *name)
 {
 	if (!name || !*name)
 		return &docs[0];
-	for (size_t i = 0; i < sizeof(docs) / sizeof(docs[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(docs); i++)
 		if (strcmp(docs[i].name, name) == 0)
 			return &docs[i];
 	return NULL;
@@ -89,7 +90,7 @@ bool gw_doc_is_port(const struct gw_doc *d)
 }
 
 /* Decimal, no sign, no leading zero, lo..65535. */
-static bool port_ok(const char *s, unsigned lo)
+static bool is_port(const char *s, unsigned lo)
 {
 	size_t n = strlen(s);
 	if (n < 1 || n > 5 || strspn(s, "0123456789") != n || (s[0] == '0' && n > 1))
@@ -101,7 +102,7 @@ static bool port_ok(const char *s, unsigned lo)
 }
 
 /* Nothing that a shell or a template would take for something else. */
-static bool host_ok(const char *s)
+static bool is_host(const char *s)
 {
 	size_t n = strlen(s);
 	if (n < 1 || n > 253 || s[0] == '-')
@@ -112,22 +113,22 @@ static bool host_ok(const char *s)
 	return true;
 }
 
-static bool value_ok(enum check c, const char *v)
+static bool is_valid_value(enum check c, const char *v)
 {
 	switch (c) {
 	case CHECK_PORT:
-		return port_ok(v, 1);
+		return is_port(v, 1);
 	case CHECK_LOCAL_PORT:
-		return port_ok(v, 0);
+		return is_port(v, 0);
 	case CHECK_HOST:
-		return host_ok(v);
+		return is_host(v);
 	case CHECK_TEXT:
 		return *v && strlen(v) <= COMMAND_MAX;
 	}
 	return false;
 }
 
-static const struct param *param_find(const struct gw_doc *d, const char *name)
+static const struct param *find_param(const struct gw_doc *d, const char *name)
 {
 	for (int i = 0; i < DOC_PARAMS && d->params[i].name; i++)
 		if (strcmp(d->params[i].name, name) == 0)
@@ -136,7 +137,7 @@ static const struct param *param_find(const struct gw_doc *d, const char *name)
 }
 
 /* Exactly one string in a list; *value is NULL when the parameter is not there. */
-static int one_value(const struct tnl_json *list, const char **value)
+static int read_one_value(const struct tnl_json *list, const char **value)
 {
 	*value = NULL;
 	if (!list)
@@ -155,7 +156,7 @@ int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct 
 	}
 	for (int i = 0; i < tnl_json_len(in); i++) {
 		const char *name = tnl_json_key(tnl_json_at(in, i));
-		if (!name || !param_find(d, name)) {
+		if (!name || !find_param(d, name)) {
 			snprintf(why, cap, "Parameter \"%.64s\" is not defined in document %s", name ? name : "",
 				 d->name);
 			return TNL_EINVAL;
@@ -167,7 +168,7 @@ int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct 
 	for (int i = 0; i < DOC_PARAMS && d->params[i].name; i++) {
 		const struct param *p = &d->params[i];
 		const char *v;
-		if (one_value(tnl_json_get(in, p->name), &v) != 0) {
+		if (read_one_value(tnl_json_get(in, p->name), &v) != 0) {
 			snprintf(why, cap, "Parameter \"%s\" must be a list of one string", p->name);
 			return TNL_EINVAL;
 		}
@@ -177,7 +178,7 @@ int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct 
 			snprintf(why, cap, "Parameter \"%s\" is required by document %s", p->name, d->name);
 			return TNL_EINVAL;
 		}
-		if (!value_ok(p->check, v)) {
+		if (!is_valid_value(p->check, v)) {
 			snprintf(why, cap, "Parameter \"%s\" has a value that document %s does not allow", p->name,
 				 d->name);
 			return TNL_EINVAL;

@@ -7,20 +7,19 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PEM_MAX (256u * 1024)
 #define BODY_MAX (64u * 1024)
 
 /* --- routing ----------------------------------------------------------------- */
-static void refuse(struct td_gateway *g, struct td_request *r, int status, const char *field)
+static void refuse_request(struct td_gateway *g, struct td_request *r, int status, const char *field)
 {
 	gw_count(g, GW_C_HTTP_REFUSED);
 	td_warn("gateway", NULL, "request refused peer=%s status=%d field=\"%s\"", td_request_peer(r), status, field);
 	td_request_reply(r, status, "application/json", NULL, 0, "{}", 2);
 }
 
-static bool is_method(const struct tnl_http_head *h, const char *m)
+static bool has_method(const struct tnl_http_head *h, const char *m)
 {
 	return h->method_len == strlen(m) && memcmp(h->method, m, h->method_len) == 0;
 }
@@ -42,14 +41,14 @@ static const char *id_behind(const char *prefix, const char *path, size_t n, str
 static void route_channel(struct td_gateway *g, struct td_request *r, enum gw_role kind, const char *id)
 {
 	const struct tnl_http_head *h = td_request_head(r);
-	if (is_method(h, "POST"))
+	if (has_method(h, "POST"))
 		gw_channel_create(g, r, kind, id);
-	else if (!is_method(h, "GET"))
-		refuse(g, r, 405, "method");
+	else if (!has_method(h, "GET"))
+		refuse_request(g, r, 405, "method");
 	else if (!td_request_is_upgrade(r))
-		refuse(g, r, 426, "Upgrade");
+		refuse_request(g, r, 426, "Upgrade");
 	else if (g->drain)
-		refuse(g, r, 503, "shutting down");
+		refuse_request(g, r, 503, "shutting down");
 	else
 		gw_channel_upgrade(g, r, kind, id);
 }
@@ -62,10 +61,10 @@ static void on_request(void *ctx, struct td_request *r)
 	size_t n = query ? (size_t)(query - h->target) : h->target_len, tn = 0;
 	if (n == 1) {
 		const char *target = tnl_http_get(h, "X-Amz-Target", &tn);
-		if (is_method(h, "POST"))
+		if (has_method(h, "POST"))
 			gw_api_request(g, r, target, tn);
 		else
-			refuse(g, r, 405, "method");
+			refuse_request(g, r, 405, "method");
 		return;
 	}
 	struct tnl_buf b;
@@ -75,7 +74,7 @@ static void on_request(void *ctx, struct td_request *r)
 	else if ((id = id_behind("/v1/data-channel/", h->target, n, &b)) != NULL)
 		route_channel(g, r, GW_CLIENT, id);
 	else
-		refuse(g, r, 404, "path");
+		refuse_request(g, r, 404, "path");
 	tnl_buf_fini(&b);
 }
 
@@ -197,7 +196,7 @@ static int open_store(struct td_gateway *g, char *why, size_t cap)
 	return -1;
 }
 
-static int start_httpd(struct td_gateway *g, char *why, size_t cap)
+static int start_server(struct td_gateway *g, char *why, size_t cap)
 {
 	const struct td_httpd_config hc = {
 	    .addrs = g->cfg->gw.addrs,
@@ -216,7 +215,7 @@ static int start_httpd(struct td_gateway *g, char *why, size_t cap)
 }
 
 /* As bound: port 0 has become a number. */
-static void tell_addresses(struct td_gateway *g)
+static void log_addresses(struct td_gateway *g)
 {
 	struct td_addr a;
 	char text[TD_ADDR_STR];
@@ -254,9 +253,9 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0)
 		goto fail;
 	set_kms(g, kms);
-	if (open_store(g, why, cap) != 0 || start_httpd(g, why, cap) != 0)
+	if (open_store(g, why, cap) != 0 || start_server(g, why, cap) != 0)
 		goto fail;
-	tell_addresses(g);
+	log_addresses(g);
 	set_public_url(g);
 	return g;
 fail:

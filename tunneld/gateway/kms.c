@@ -99,7 +99,7 @@ struct pair {
 	const char *k, *v;
 };
 
-static int pair_cmp(const void *a, const void *b)
+static int compare_pairs(const void *a, const void *b)
 {
 	return strcmp(((const struct pair *)a)->k, ((const struct pair *)b)->k);
 }
@@ -117,7 +117,7 @@ static int canonical_context(const struct tnl_json *ctx, struct tnl_buf *out)
 		if (!pairs[i].k || !pairs[i].v)
 			return TNL_ESYNTAX;
 	}
-	qsort(pairs, (size_t)n, sizeof(pairs[0]), pair_cmp);
+	qsort(pairs, (size_t)n, sizeof(pairs[0]), compare_pairs);
 	for (int i = 0; i < n; i++) {
 		uint8_t len[8];
 		tnl_put_be32(len, (uint32_t)strlen(pairs[i].k));
@@ -156,25 +156,25 @@ static bool context_allowed(struct gw_call *c, const struct tnl_json *ctx)
 }
 
 /* The key asked for: its ARN, or the id behind the last slash. */
-static bool key_named(const struct gw_kms *k, const char *id)
+static bool names_key(const struct gw_kms *k, const char *id)
 {
 	const char *tail = strrchr(k->arn, '/');
 	return strcmp(id, k->arn) == 0 || (tail && strcmp(id, tail + 1) == 0);
 }
 
 /* 0, or answered. */
-static int check_call(struct gw_call *c, bool key_wanted, struct tnl_buf *aad)
+static int check_call(struct gw_call *c, bool key_required, struct tnl_buf *aad)
 {
 	const struct gw_kms *k = c->g->kms;
 	bool ok;
-	const char *id = gw_call_str(c, "KeyId", 2048, key_wanted && k, &ok);
+	const char *id = gw_call_str(c, "KeyId", 2048, key_required && k, &ok);
 	if (!ok)
 		return -1;
 	if (!k) {
 		gw_call_fail(c, 400, "UnsupportedOperationException", "This gateway has no kms_key_file.");
 		return -1;
 	}
-	if (id && !key_named(k, id)) {
+	if (id && !names_key(k, id)) {
 		gw_call_fail(c, 400, "NotFoundException", "Key '%.200s' does not exist", id);
 		return -1;
 	}
@@ -192,7 +192,7 @@ static int check_call(struct gw_call *c, bool key_wanted, struct tnl_buf *aad)
 	return 0;
 }
 
-static void put_b64(struct tnl_jw *w, const char *key, const uint8_t *p, size_t n)
+static void write_b64(struct tnl_jw *w, const char *key, const uint8_t *p, size_t n)
 {
 	char text[TNL_B64_LEN(BLOB_MAX) + 1];
 	tnl_b64(p, n, text);
@@ -202,7 +202,7 @@ static void put_b64(struct tnl_jw *w, const char *key, const uint8_t *p, size_t 
 
 static const uint8_t zero_nonce[12]; /* each blob has a key of its own */
 
-static void answer(struct gw_call *c, const uint8_t *plain, size_t n, const uint8_t *blob, size_t bn)
+static void answer_key(struct gw_call *c, const uint8_t *plain, size_t n, const uint8_t *blob, size_t bn)
 {
 	struct tnl_buf b;
 	struct tnl_jw w;
@@ -210,9 +210,9 @@ static void answer(struct gw_call *c, const uint8_t *plain, size_t n, const uint
 	tnl_jw_init(&w, &b);
 	tnl_jw_obj(&w);
 	tnl_jw_kv(&w, "KeyId", c->g->kms->arn);
-	put_b64(&w, "Plaintext", plain, n);
+	write_b64(&w, "Plaintext", plain, n);
 	if (blob)
-		put_b64(&w, "CiphertextBlob", blob, bn);
+		write_b64(&w, "CiphertextBlob", blob, bn);
 	else
 		tnl_jw_kv(&w, "EncryptionAlgorithm", "SYMMETRIC_DEFAULT");
 	tnl_jw_end_obj(&w);
@@ -220,7 +220,7 @@ static void answer(struct gw_call *c, const uint8_t *plain, size_t n, const uint
 	tnl_buf_fini_wiped(&b);
 }
 
-static int wanted_bytes(struct gw_call *c, int64_t *n)
+static int requested_bytes(struct gw_call *c, int64_t *n)
 {
 	bool ok;
 	const char *spec = gw_call_str(c, "KeySpec", 32, false, &ok);
@@ -244,7 +244,7 @@ void gw_op_generate_data_key(struct gw_call *c)
 	int64_t n = 0;
 	struct tnl_buf aad;
 	tnl_buf_init(&aad, 8192);
-	if (check_call(c, true, &aad) != 0 || wanted_bytes(c, &n) != 0)
+	if (check_call(c, true, &aad) != 0 || requested_bytes(c, &n) != 0)
 		goto out;
 	tnl_random(plain, (size_t)n);
 	blob[0] = BLOB_VERSION;
@@ -257,7 +257,7 @@ void gw_op_generate_data_key(struct gw_call *c)
 	if (rc != 0)
 		gw_call_fail(c, 500, "KMSInternalException", "The key could not be made");
 	else
-		answer(c, plain, (size_t)n, blob, 1 + SALT + (size_t)n + 16);
+		answer_key(c, plain, (size_t)n, blob, 1 + SALT + (size_t)n + 16);
 	tnl_wipe(plain, sizeof(plain));
 out:
 	tnl_buf_fini(&aad);
@@ -288,7 +288,7 @@ void gw_op_decrypt(struct gw_call *c)
 		gw_call_fail(c, 400, "InvalidCiphertextException",
 			     "The ciphertext does not belong to this key and context");
 	else
-		answer(c, plain, (size_t)n - overhead, NULL, 0);
+		answer_key(c, plain, (size_t)n - overhead, NULL, 0);
 	tnl_wipe(plain, sizeof(plain));
 out:
 	tnl_buf_fini(&aad);

@@ -2,6 +2,7 @@
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include <string.h>
 
 #define CHUNK (64u * 1024)
@@ -16,7 +17,7 @@ int gw_queue_put(struct gw_queue *q, const void *p, size_t n)
 {
 	struct gw_chunk *c = q->last;
 	if (!c || c->cap - c->wr < n + 4) {
-		size_t cap = n + 4 > CHUNK ? n + 4 : CHUNK;
+		size_t cap = TNL_MAX(n + 4, (size_t)CHUNK);
 		c = tnl_malloc(sizeof(*c) + cap);
 		if (!c)
 			return TNL_ENOMEM;
@@ -45,7 +46,7 @@ const uint8_t *gw_queue_peek(struct gw_queue *q, size_t *n)
 	return q->first->data + q->first->rd + 4;
 }
 
-static void drop_first(struct gw_queue *q)
+static void drop_first_chunk(struct gw_queue *q)
 {
 	struct gw_chunk *c = q->first;
 	q->first = c->next;
@@ -64,12 +65,12 @@ void gw_queue_pop(struct gw_queue *q)
 	q->bytes -= n;
 	q->frames--;
 	if (c->rd == c->wr)
-		drop_first(q);
+		drop_first_chunk(q);
 }
 
 void gw_queue_clear(struct gw_queue *q)
 {
 	while (q->first)
-		drop_first(q);
+		drop_first_chunk(q);
 	*q = (struct gw_queue){0};
 }

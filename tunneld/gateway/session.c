@@ -334,10 +334,10 @@ static uint64_t agent_deadline(const struct gw_session *s)
 		return s->started + GW_START_NS;
 	uint64_t lost = UINT64_MAX;
 	if (s->inst->link)
-		lost = (s->inst->up_since > a->absent_since ? s->inst->up_since : a->absent_since) + GW_AGENT_LOST_NS;
-	uint64_t r = s->inst->restarted;
+		lost = TNL_MAX(s->inst->up_since, a->absent_since) + GW_AGENT_LOST_NS;
+	uint64_t r = s->inst->restarted, since_restart = TNL_MAX(r, a->absent_since) + GW_RESTART_NS;
 	if (r > s->started && r > a->attached_at && a->absent_since < r + GW_RESTART_SEEN_NS)
-		lost = TNL_MIN(lost, (r > a->absent_since ? r : a->absent_since) + GW_RESTART_NS);
+		lost = TNL_MIN(lost, since_restart);
 	return lost;
 }
 

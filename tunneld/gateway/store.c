@@ -1,6 +1,7 @@
 /* Which store a specification names; the rest is its own. */
 #include "tunneld/gateway/store.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@ static const struct td_store_ops *const stores[] = {&td_store_sqlite};
 
 struct td_store *td_store_open(struct td_loop *l, const char *spec, char *why, size_t cap)
 {
-	for (size_t i = 0; i < sizeof(stores) / sizeof(stores[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(stores); i++) {
 		size_t n = strlen(stores[i]->scheme);
 		if (strncmp(spec, stores[i]->scheme, n) != 0)
 			continue;

@@ -8,6 +8,7 @@
 #include "lib/buf.h"
 #include "lib/enc.h"
 #include "lib/err.h"
+#include "lib/num.h"
 #include "tunneld/base/log.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -84,7 +85,7 @@ static void op_free(struct op *o)
 }
 
 /* --- the worker --------------------------------------------------------------- */
-static int step(sqlite3_stmt *st)
+static int run_statement(sqlite3_stmt *st)
 {
 	int rc = sqlite3_step(st);
 	sqlite3_reset(st);
@@ -94,7 +95,7 @@ static int step(sqlite3_stmt *st)
 static int write_tokens(struct sqlite *s, const struct op *o)
 {
 	sqlite3_bind_text(s->del_tokens, 1, o->text[COL_ID], -1, SQLITE_STATIC);
-	int rc = step(s->del_tokens);
+	int rc = run_statement(s->del_tokens);
 	for (unsigned i = 0; rc == SQLITE_OK && i < o->ntokens; i++) {
 		const struct td_store_token *t = &o->tokens[i];
 		sqlite3_bind_text(s->put_token, 1, o->text[COL_ID], -1, SQLITE_STATIC);
@@ -105,7 +106,7 @@ static int write_tokens(struct sqlite *s, const struct op *o)
 			sqlite3_bind_text(s->put_token, 5, t->client_id, -1, SQLITE_STATIC);
 		else
 			sqlite3_bind_null(s->put_token, 5);
-		rc = step(s->put_token);
+		rc = run_statement(s->put_token);
 	}
 	return rc;
 }
@@ -114,7 +115,7 @@ static int write_op(struct sqlite *s, const struct op *o)
 {
 	if (o->del) {
 		sqlite3_bind_text(s->del, 1, o->text[COL_ID], -1, SQLITE_STATIC);
-		int rc = step(s->del);
+		int rc = run_statement(s->del);
 		return rc == SQLITE_OK ? write_tokens(s, o) : rc;
 	}
 	for (int i = 0; i < NTEXT; i++)
@@ -122,7 +123,7 @@ static int write_op(struct sqlite *s, const struct op *o)
 	sqlite3_bind_int64(s->put, NTEXT + 1, (sqlite3_int64)o->started_ms);
 	sqlite3_bind_int64(s->put, NTEXT + 2, (sqlite3_int64)o->ended_ms);
 	sqlite3_bind_int64(s->put, NTEXT + 3, (sqlite3_int64)o->expires_ms);
-	int rc = step(s->put);
+	int rc = run_statement(s->put);
 	return rc == SQLITE_OK ? write_tokens(s, o) : rc;
 }
 
@@ -161,7 +162,7 @@ static void write_batch(struct sqlite *s, struct queue *q)
 	pthread_mutex_unlock(&s->mu);
 }
 
-static void *worker(void *arg)
+static void *run_worker(void *arg)
 {
 	struct sqlite *s = arg;
 	for (;;) {
@@ -175,7 +176,7 @@ static void *worker(void *arg)
 		if (q.first)
 			write_batch(s, &q);
 		if (stop)
-			return NULL; /* push() is not called any more: the queue was empty or is written */
+			return NULL; /* push_op() is not called any more: the queue was empty or is written */
 		ev_async_send(s->l->ev, &s->done_watcher);
 	}
 }
@@ -203,7 +204,7 @@ static void on_done(struct ev_loop *ev, ev_async *w, int revents)
 	}
 }
 
-static void push(struct sqlite *s, struct op *o)
+static void push_op(struct sqlite *s, struct op *o)
 {
 	pthread_mutex_lock(&s->mu);
 	queue_push(&s->todo, o);
@@ -231,11 +232,11 @@ static void sqlite_put(void *impl, const struct td_store_session *r, td_store_do
 	o->started_ms = r->started_ms;
 	o->ended_ms = r->ended_ms;
 	o->expires_ms = r->expires_ms;
-	o->ntokens = r->ntokens < TD_STORE_TOKENS ? r->ntokens : TD_STORE_TOKENS;
+	o->ntokens = TNL_MIN(r->ntokens, TD_STORE_TOKENS);
 	memcpy(o->tokens, r->tokens, o->ntokens * sizeof(o->tokens[0]));
 	o->fn = fn;
 	o->ctx = ctx;
-	push((struct sqlite *)impl, o);
+	push_op((struct sqlite *)impl, o);
 }
 
 static void sqlite_del(void *impl, const char *id)
@@ -246,7 +247,7 @@ static void sqlite_del(void *impl, const char *id)
 		return;
 	}
 	o->del = true;
-	push((struct sqlite *)impl, o);
+	push_op((struct sqlite *)impl, o);
 }
 
 static void sqlite_stats(void *impl, struct td_store_stats *out)
@@ -316,7 +317,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS token(session TEXT NOT NULL, hash BLOB NOT NULL, role INTEGER NOT NULL,"
     " expires_ms INTEGER NOT NULL, client_id TEXT, PRIMARY KEY(session, hash)) WITHOUT ROWID;";
 
-static int user_version(sqlite3 *db)
+static int read_version(sqlite3 *db)
 {
 	sqlite3_stmt *st = NULL;
 	int v = -1;
@@ -326,7 +327,7 @@ static int user_version(sqlite3 *db)
 	return v;
 }
 
-static int prepare(struct sqlite *s)
+static int prepare_database(struct sqlite *s)
 {
 	/* The exclusive lock keeps a second gateway off the same records; the kernel drops it with the process. */
 	int rc = sqlite3_exec(s->db,
@@ -337,7 +338,7 @@ static int prepare(struct sqlite *s)
 		rc = sqlite3_exec(s->db, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return rc;
-	int v = user_version(s->db);
+	int v = read_version(s->db);
 	if (v != 0 && v != SCHEMA_VERSION)
 		return SQLITE_MISMATCH;
 	char sql[64];
@@ -358,7 +359,7 @@ static int prepare(struct sqlite *s)
 	    {&s->del, "DELETE FROM session WHERE id=?"},
 	    {&s->del_tokens, "DELETE FROM token WHERE session=?"},
 	};
-	for (size_t i = 0; rc == SQLITE_OK && i < sizeof(stmts) / sizeof(stmts[0]); i++)
+	for (size_t i = 0; rc == SQLITE_OK && i < TNL_COUNT(stmts); i++)
 		rc = sqlite3_prepare_v2(s->db, stmts[i].sql, -1, stmts[i].st, NULL);
 	return rc;
 }
@@ -368,13 +369,13 @@ static int start_worker(struct sqlite *s)
 	sigset_t all, old;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the loop's thread */
-	int rc = pthread_create(&s->thread, NULL, worker, s);
+	int rc = pthread_create(&s->thread, NULL, run_worker, s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	s->running = rc == 0;
 	return rc;
 }
 
-static void sqlite_close_(void *impl)
+static void sqlite_close(void *impl)
 {
 	struct sqlite *s = impl;
 	if (s->running) {
@@ -399,7 +400,7 @@ static void sqlite_close_(void *impl)
 	tnl_free(s);
 }
 
-static void *sqlite_open_(struct td_loop *l, const char *path, char *why, size_t cap)
+static void *sqlite_open(struct td_loop *l, const char *path, char *why, size_t cap)
 {
 	/* Made here first, so that it is private from its first byte; SQLite's side files take its mode. */
 	if (strcmp(path, ":memory:") != 0) {
@@ -424,7 +425,7 @@ static void *sqlite_open_(struct td_loop *l, const char *path, char *why, size_t
 	int rc = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE, NULL);
 	if (rc == SQLITE_OK) {
 		sqlite3_busy_timeout(s->db, 1000);
-		rc = prepare(s);
+		rc = prepare_database(s);
 	}
 	if (rc == SQLITE_OK && start_worker(s) == 0)
 		return s;
@@ -440,10 +441,10 @@ static void *sqlite_open_(struct td_loop *l, const char *path, char *why, size_t
 			 sqlite3_errmsg(s->db));
 	else
 		snprintf(why, cap, "store %s: %s", path, rc == SQLITE_OK ? "no thread" : sqlite3_errmsg(s->db));
-	sqlite_close_(s);
+	sqlite_close(s);
 	return NULL;
 }
 
 const struct td_store_ops td_store_sqlite = {
-    "sqlite:", sqlite_open_, sqlite_load, sqlite_put, sqlite_del, sqlite_stats, sqlite_close_,
+    "sqlite:", sqlite_open, sqlite_load, sqlite_put, sqlite_del, sqlite_stats, sqlite_close,
 };
