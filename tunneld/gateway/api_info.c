@@ -90,7 +90,7 @@ static bool read_session_filters(struct gw_call *c, struct session_filter *f)
 		const struct tnl_json *e = tnl_json_at(list, i);
 		const char *k = tnl_json_get_str(e, "key"), *v = tnl_json_get_str(e, "value");
 		if (!k || !v) {
-			gw_call_fail(c, 400, "ValidationException", "Each filter wants a key and a value");
+			gw_call_fail(c, 400, "ValidationException", "Each filter requires a key and a value");
 			return false;
 		}
 		if (strcmp(k, "Target") == 0)

@@ -61,7 +61,7 @@ struct gw_kms *gw_kms_load(const char *path, const char *key_id, const char *reg
 	bool good = text && parse_key(text, n, k->key) == 0;
 	if (text && !good)
 		snprintf(why, cap,
-			 "kms_key_file %s: wants 32 bytes, 64 hexadecimal digits or their base64; make one with: "
+			 "kms_key_file %s: requires 32 bytes, 64 hexadecimal digits or their base64; make one with: "
 			 "openssl rand -hex 32",
 			 path);
 	tnl_free_wiped(text, n);
