@@ -1,4 +1,6 @@
-/* StartSession, ResumeSession, TerminateSession. */
+/* StartSession, ResumeSession, TerminateSession: the calls that give a client's end of a session its token.  The answer
+ * of the first two waits until the record is in the store, so that a granted session outlives the process; that of
+ * StartSession may wait before that for an instance that is still on its way (arrival.c). */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"

@@ -1,4 +1,6 @@
-/* The gateway role: setting up, routing requests, reload, drain. */
+/* The gateway role: it is set up from its part of the configuration, routes requests to the API and to the channels,
+ * takes on a new configuration while it runs, and drains.  Sessions outlive it: a drain only finishes what is in hand.
+ */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"

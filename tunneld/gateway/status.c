@@ -1,4 +1,5 @@
-/* What operators see of the gateway. */
+/* What operators see of the gateway: listeners, instances, sessions with what waits and flows in each direction, the
+ * store, counters. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include <string.h>

@@ -17,8 +17,9 @@ struct td_store_token {
 };
 
 struct td_store_session {
-	const char *id, *owner, *target, *document, *parameters, *reason; /* NULL is written as "" */
-	const char *client_id;						  /* of the client end; NULL: none yet */
+	/* NULL is written as "" */
+	const char *id, *owner, *target, *document, *parameters, *reason;
+	const char *client_id;	       /* of the client end; NULL: none yet */
 	const char *status;	       /* "Connecting", "Connected", "Terminated", "Failed" */
 	const char *output;	       /* what the user was told at the end */
 	uint64_t started_ms, ended_ms; /* wall clock; ended 0: active */
@@ -28,7 +29,7 @@ struct td_store_session {
 };
 
 struct td_store_stats {
-	uint64_t queued, written, failed;
+	uint64_t queued, written, failed; /* records: not written yet, since the start, given up */
 };
 
 struct td_store;
@@ -39,8 +40,8 @@ typedef void td_store_done(void *ctx, int err);
 struct td_store *td_store_open(struct td_loop *l, const char *spec, char *why, size_t cap);
 /* Every record, before the first write. The record is valid during the call. TNL_EIO. */
 int td_store_load(struct td_store *s, void (*each)(void *ctx, const struct td_store_session *r), void *ctx);
-void td_store_put(struct td_store *s, const struct td_store_session *r, td_store_done *fn,
-		  void *ctx); /* fn may be NULL */
+/* Copies the record; fn may be NULL. */
+void td_store_put(struct td_store *s, const struct td_store_session *r, td_store_done *fn, void *ctx);
 void td_store_del(struct td_store *s, const char *id);
 void td_store_stats(struct td_store *s, struct td_store_stats *out);
 /* Writes what is queued, then closes. Callbacks that have not run yet never will. */
