@@ -1,3 +1,7 @@
+/* Allow and deny, by name and by address.  An address is tested in every form in which a packet to it may arrive: as it
+ * is, and as the IPv4 address that a translator or a tunnel on the way would take out of it.  Deny wins over allow, and
+ * addresses that lead to the machine's own metadata or to nobody in particular are denied to all, unless `deny` is
+ * there and empty. */
 #include "tunneld/agent/access.h"
 
 #include "lib/num.h"

@@ -1,4 +1,4 @@
-/* The agent role as a whole: set up, reload, drain. */
+/* The agent role as a whole: which type of session is served by what, set up, reload, drain. */
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"

@@ -11,9 +11,12 @@
 #define OPEN_TIMEOUT (15 * TD_SEC)
 #define OVER_TEXT "Session is already terminated"
 
+static void fail_for_memory(void *ctx);
+
 void ag_open_init(struct ag_open *o, struct td_agent *a, const char *session_id, ag_open_fn *fn, void *ctx)
 {
 	*o = (struct ag_open){.a = a, .session_id = session_id, .fn = fn, .ctx = ctx};
+	td_soon_init(&o->no_memory, a->loop, fail_for_memory, o);
 }
 
 void ag_open_cancel(struct ag_open *o)
@@ -32,6 +35,7 @@ void ag_open_cancel(struct ag_open *o)
 	o->token = NULL;
 	td_aws_free(o->aws);
 	o->aws = NULL;
+	td_soon_cancel(&o->no_memory);
 	o->busy = false;
 }
 
@@ -219,11 +223,9 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 	finish(o, &res);
 }
 
-static void later_failed(void *ctx)
+static void fail_for_memory(void *ctx)
 {
-	struct ag_open *o = ctx;
-	if (o->busy && !o->call && !o->creds && !o->link)
-		failed(o, "out of memory");
+	failed(ctx, "out of memory");
 }
 
 void ag_open_start(struct ag_open *o)
@@ -247,5 +249,5 @@ void ag_open_start(struct ag_open *o)
 	tnl_buf_fini(&path);
 	tnl_buf_fini(&body);
 	if (!o->call)
-		td_loop_defer(o->a->loop, later_failed, o);
+		td_soon_do(&o->no_memory);
 }

@@ -1,4 +1,6 @@
-/* The control channel: how the agent hears of sessions and reports their end. */
+/* The control channel: how the agent hears of sessions and reports their end.  It is opened for ever again, with a
+ * back-off; sessions do not depend on it once they have begun, only the notes of their ends wait for it (task.c).
+ * What makes no sense on it is counted and dropped: the channel stays. */
 #include "tunneld/agent/internal.h"
 
 #include "tunneld/base/log.h"

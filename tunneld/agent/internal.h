@@ -54,6 +54,7 @@ struct ag_open {
 	struct td_credentials_request *creds;
 	struct td_wslink *link;
 	char *token;
+	struct td_soon no_memory; /* the call could not even be made */
 	bool busy;
 	ag_open_fn *fn;
 	void *ctx;

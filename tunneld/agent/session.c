@@ -1,4 +1,8 @@
-/* One session of the agent: data channel, for ever resumed, and its end. */
+/* One session of the agent: its data channel, resumed for ever, what the pump reports to what serves it, and its end.
+ *
+ * The end comes from four sides (the plugin, the client's flag or the pump, the control channel, a drain) and goes one
+ * way: begin_end notes it, the timer waits for the client's acks while there is a link to bring them, finish_session
+ * leaves an ag_task behind. */
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
