@@ -214,7 +214,7 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 		return;
 	}
 	if (!r->err && r->status == 201)
-		snprintf(text, sizeof(text), "the answer holds no token");
+		snprintf(text, sizeof(text), "the response has no token");
 	else
 		describe(r, text, sizeof(text));
 	res.over = o->session_id && says(r, OVER_TEXT);

@@ -32,7 +32,7 @@ static void on_decrypted(void *ctx, const struct td_aws_reply *r)
 		tnl_session_kms_result(td_pump_session(s->pump), 0, key, KEY_LEN, NULL, 0, NULL, s->a->loop->now);
 		td_pump_kick(s->pump);
 	} else {
-		report_failure(s, TNL_ESYNTAX, "kms:Decrypt: the answer holds no key of 64 bytes");
+		report_failure(s, TNL_ESYNTAX, "kms:Decrypt: the response has no 64-byte key");
 	}
 	tnl_wipe(key, sizeof(key));
 }

@@ -71,7 +71,7 @@ static void say_task(void *arg)
 	tnl_buf_init(&frame, 32 * 1024);
 	if (!write_message(t, &frame) &&
 	    td_wslink_send(all->link, TNL_WS_BINARY, tnl_buf_data(&frame), tnl_buf_len(&frame)))
-		td_debug(AG_MOD, t->session_id, "agent_task_complete has to wait for room");
+		td_debug(AG_MOD, t->session_id, "agent_task_complete is waiting for room on the control channel");
 	tnl_buf_fini(&frame);
 	td_timer_in(&t->timer, EVERY);
 }
