@@ -21,14 +21,14 @@ BUILD := $(BUILD)/san
 OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
 
-triplet := $(shell $(CC) -dumpmachine)
+triplet := $(shell $(CC) -dumpmachine 2>/dev/null)
 ifdef BORINGSSL_PREFIX
 SSL_CFLAGS := -isystem $(BORINGSSL_PREFIX)/include
 ssl_dir := $(firstword $(wildcard $(BORINGSSL_PREFIX)/lib $(BORINGSSL_PREFIX)/build))
 SSL_LIBS := $(firstword $(wildcard $(ssl_dir)/libssl.a $(ssl_dir)/ssl/libssl.a)) \
 	$(firstword $(wildcard $(ssl_dir)/libcrypto.a $(ssl_dir)/crypto/libcrypto.a)) -lstdc++ -lpthread
 else
-ssl_dir := /usr/lib/$(or $(shell $(CC) -print-multiarch),$(triplet))/android
+ssl_dir := /usr/lib/$(or $(shell $(CC) -print-multiarch 2>/dev/null),$(triplet))/android
 SSL_CFLAGS := -isystem /usr/include/android
 SSL_LIBS := -L$(ssl_dir) -Wl,-rpath,$(ssl_dir) -lssl -lcrypto
 endif
@@ -105,6 +105,7 @@ help:
 	@echo "make run        install what is missing, build, start everything, show a tunnel (TARGET=host:port, ONCE=1)"
 	@echo "make check      install what is missing, build and run every test    make check-long  the ones that take minutes"
 	@echo "make bench      measure against ssh -L, JSON in build/bench.json     make fuzz        run the fuzzers (FUZZ_SECONDS=60)"
+	@echo "make check-fresh  both README commands in a new Debian 12, as root   (FRESH=run: only that one)"
 	@echo "make lint       rooms, clang-format, clang-tidy, cppcheck (FILE=)    make install     PREFIX= DESTDIR="
 	@echo "SANITIZE=1      ASan + UBSan build in build/san                      BORINGSSL_PREFIX=  an upstream BoringSSL tree"
 

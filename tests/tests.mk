@@ -38,9 +38,13 @@ check: deps-test
 check-long: deps-test
 	@BUILD=$(BUILD) MAKE="$(MAKE)" sh tests/check.sh long
 
+# In a Debian of its own, made for it: needs root.
+check-fresh:
+	@FRESH="$(FRESH)" sh contrib/check-fresh.sh
+
 lint: deps-lint
 	@sh contrib/lint.sh $(FILE)
 
-.PHONY: lint unit test-programs e2e bench check check-long
+.PHONY: lint unit test-programs e2e bench check check-long check-fresh
 .SECONDARY:
 
