@@ -1,32 +1,33 @@
 /* tunneld local: gateway, agent and forwarder in one process, talking TLS over
- * loopback, with an authority, certificates and keys of their own. */
+ * loopback, with an authority, certificates and keys of their own (local_keys.c).
+ *
+ * It writes configurations for the three and starts them as any process does
+ * (process/daemon.h): the gateway first, on a configuration of its own, since the
+ * others' holds its address.  With -c the tunnels are the file's, led to the local
+ * agent; a file that has [agent] and [gateway] as well is run as it stands. */
 #include "lib/alloc.h"
-#include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/json.h"
-#include "lib/tls.h"
 #include "lib/num.h"
 #include "tunneld/agent/agent.h"
-#include "tunneld/base/file.h"
 #include "tunneld/command/command.h"
+#include "tunneld/command/local_keys.h"
 #include "tunneld/command/roles.h"
 #include "tunneld/forwarder/forwarder.h"
 #include "tunneld/gateway/gateway.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOCAL_INSTANCE "i-10ca1000000000000"
-#define LOCAL_REGION "eu-west-1"
-enum { DAY = 86400, CERT_DAYS = 365, RENEW_DAYS = 30, TEXT_CAP = 16384 };
+enum { TEXT_CAP = 16384 };
 
 struct local {
 	struct td_daemon d;
 	const char *file, *target, *listen, *level;
 	bool own_roles; /* FILE brings [agent] and [gateway] of its own */
-	char user_id[32], user_secret[64], agent_id[32], agent_secret[64];
+	struct td_local_keys keys;
 	char endpoint[80];
 	char target_host[256];
 	uint16_t target_port;
@@ -34,113 +35,6 @@ struct local {
 	uint64_t asked;
 	bool told_waiting;
 };
-
-/* --- keys and certificates ------------------------------------------------------- */
-
-static void random_text(char *out, size_t n, const char *prefix, const char *alphabet)
-{
-	size_t k = strlen(prefix), m = strlen(alphabet);
-	memcpy(out, prefix, k);
-	while (k < n) {
-		uint8_t r;
-		tnl_random(&r, 1);
-		if (r < 256 / m * m)
-			out[k++] = alphabet[r % m];
-	}
-	out[n] = '\0';
-}
-
-/* In the state directory; 0 or -1 after telling. */
-static int put_file(struct local *o, const char *name, const char *text)
-{
-	char *path = td_state_file(&o->d.state, name);
-	int err = path ? td_file_write(path, text, strlen(text), TD_FILE_SYNC) : TNL_ENOMEM;
-	if (err)
-		td_error("local", NULL, "cannot write %s", path ? path : name);
-	tnl_free(path);
-	return err ? -1 : 0;
-}
-
-static char *get_file(struct local *o, const char *name)
-{
-	size_t n;
-	char *path = td_state_file(&o->d.state, name), *text = path ? td_file_read(path, 4096, 0, &n, NULL) : NULL;
-	tnl_free(path);
-	return text;
-}
-
-static bool have_file(struct local *o, const char *name)
-{
-	char *text = get_file(o, name);
-	bool have = text && *text;
-	tnl_free(text);
-	return have;
-}
-
-/* An authority that signs one certificate; its key is forgotten at once. */
-static int make_certificates(struct local *o)
-{
-	uint64_t now = (uint64_t)time(NULL), end = now + (uint64_t)CERT_DAYS * DAY;
-	char *ca = NULL, *ca_key = NULL, *cert = NULL, *key = NULL, until[32];
-	int r = -1;
-	if (tnl_x509_make("tunneld local authority", NULL, NULL, NULL, now - DAY, end, &ca, &ca_key) ||
-	    tnl_x509_make("tunneld local", "localhost,127.0.0.1,::1", ca, ca_key, now - DAY, end, &cert, &key)) {
-		td_error("local", NULL, "cannot make certificates");
-		goto out;
-	}
-	snprintf(until, sizeof(until), "%llu\n", (unsigned long long)end);
-	r = put_file(o, "ca.pem", ca) || put_file(o, "gateway.pem", cert) || put_file(o, "gateway.key", key) ||
-		    put_file(o, "valid-until", until)
-		? -1
-		: 0;
-out:
-	if (ca_key)
-		tnl_wipe(ca_key, strlen(ca_key));
-	if (key)
-		tnl_wipe(key, strlen(key));
-	tnl_free(ca);
-	tnl_free(ca_key);
-	tnl_free(cert);
-	tnl_free(key);
-	return r;
-}
-
-static int make_keys(struct local *o)
-{
-	static const char upper[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-	static const char mixed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-	char text[300];
-	random_text(o->user_id, 20, "AKID", upper);
-	random_text(o->user_secret, 40, "", mixed);
-	random_text(o->agent_id, 20, "AKID", upper);
-	random_text(o->agent_secret, 40, "", mixed);
-	snprintf(text, sizeof(text), "%s %s %s %s\n", o->user_id, o->user_secret, o->agent_id, o->agent_secret);
-	int r = put_file(o, "keys", text);
-	tnl_wipe(text, sizeof(text));
-	return r;
-}
-
-/* What the last run left is used again while it is valid. */
-static int prepare(struct local *o)
-{
-	char text[512], *until = get_file(o, "valid-until"), *keys = get_file(o, "keys");
-	uint64_t end = until ? strtoull(until, NULL, 10) : 0;
-	bool fresh = end > (uint64_t)time(NULL) + (uint64_t)RENEW_DAYS * DAY && have_file(o, "ca.pem") &&
-		     have_file(o, "gateway.pem") && have_file(o, "gateway.key");
-	int r = fresh ? 0 : make_certificates(o);
-	if (!keys || sscanf(keys, "%31s %63s %31s %63s", o->user_id, o->user_secret, o->agent_id, o->agent_secret) != 4)
-		r |= make_keys(o);
-	snprintf(text, sizeof(text), "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", o->user_id,
-		 o->user_secret);
-	r |= put_file(o, "credentials", text);
-	tnl_wipe(text, sizeof(text));
-	r |= put_file(o, "config", "[default]\nregion = " LOCAL_REGION "\n");
-	if (keys)
-		tnl_wipe(keys, strlen(keys));
-	tnl_free(until);
-	tnl_free(keys);
-	return r;
-}
 
 /* --- configurations --------------------------------------------------------------- */
 
@@ -163,45 +57,44 @@ static struct td_config *gateway_config(struct local *o, unsigned port)
 		 "[gateway]\nlisten = 127.0.0.1:%u\ncertificate = gateway.pem\nprivate_key = gateway.key\n"
 		 "[user local]\naccess_key_id = %s\nsecret_access_key = %s\ntargets = *\n"
 		 "[instance " LOCAL_INSTANCE "]\naccess_key_id = %s\nsecret_access_key = %s\n",
-		 port, o->user_id, o->user_secret, o->agent_id, o->agent_secret);
+		 port, o->keys.user_id, o->keys.user_secret, o->keys.agent_id, o->keys.agent_secret);
 	struct td_config *c = parse(o, text, TD_ROLE_GATEWAY, stderr);
 	tnl_wipe(text, sizeof(text));
 	return c;
 }
 
+static void allow_place(struct tnl_buf *b, const char *host, unsigned port)
+{
+	tnl_buf_printf(b, strchr(host, ':') ? ", [%s]:%u" : ", %s:%u", host, port);
+}
+
 /* [aws] and [agent] that lead to our gateway, and the tunnel that was asked for. */
 static struct td_config *client_config(struct local *o, const struct td_config *file, FILE *errors)
 {
-	char *text = tnl_calloc(1, TEXT_CAP);
 	struct tnl_buf b;
 	tnl_buf_init(&b, TEXT_CAP);
 	tnl_buf_printf(&b, "[tunneld]\nlog_level = %s\n", o->level ? o->level : "warn");
 	tnl_buf_printf(&b,
-		       "[aws]\nregion = " LOCAL_REGION
+		       "[aws]\nregion = " TD_LOCAL_REGION
 		       "\nssm_endpoint = %s\nssmmessages_endpoint = %s\nca_file = ca.pem\n"
 		       "proxy = none\naccess_key_id = %s\nsecret_access_key = %s\n",
-		       o->endpoint, o->endpoint, o->user_id, o->user_secret);
+		       o->endpoint, o->endpoint, o->keys.user_id, o->keys.user_secret);
 	tnl_buf_printf(&b,
 		       "[agent]\ninstance_id = " LOCAL_INSTANCE "\naccess_key_id = %s\nsecret_access_key = %s\n"
 		       "allow = 127.0.0.0/8:*, [::1/128]:*, localhost:*",
-		       o->agent_id, o->agent_secret);
+		       o->keys.agent_id, o->keys.agent_secret);
 	if (o->target)
-		tnl_buf_printf(&b, strchr(o->target_host, ':') ? ", [%s]:%u" : ", %s:%u", o->target_host,
-			       o->target_port);
-	for (int i = 0; file && i < file->fwd.ntunnels; i++) {
-		const struct td_tunnel_config *t = &file->fwd.tunnels[i];
-		if (t->host)
-			tnl_buf_printf(&b, strchr(t->host, ':') ? ", [%s]:%u" : ", %s:%u", t->host, t->port);
-	}
+		allow_place(&b, o->target_host, o->target_port);
+	for (int i = 0; file && i < file->fwd.ntunnels; i++)
+		if (file->fwd.tunnels[i].host)
+			allow_place(&b, file->fwd.tunnels[i].host, file->fwd.tunnels[i].port);
 	tnl_buf_puts(&b, "\n");
 	if (o->target)
 		tnl_buf_printf(&b, "[tunnel local]\nlisten = %s\ntarget = " LOCAL_INSTANCE "\nhost = %s\nport = %u\n",
 			       o->listen ? o->listen : "127.0.0.1:0", o->target_host, o->target_port);
-	struct td_config *c = NULL;
-	if (text && !b.failed)
-		c = parse(o, tnl_buf_str(&b), TD_ROLE_AGENT, errors);
+	const char *text = tnl_buf_str(&b);
+	struct td_config *c = text && !b.failed ? parse(o, text, TD_ROLE_AGENT, errors) : NULL;
 	tnl_buf_fini_wiped(&b);
-	tnl_free(text);
 	return c;
 }
 
@@ -275,7 +168,7 @@ static bool is_ready(const struct local *o)
 static int start_gateway(struct local *o)
 {
 	struct td_addr a;
-	char why[1024] = "", text[TD_ADDR_STR], *port = get_file(o, "port");
+	char why[1024] = "", text[TD_ADDR_STR], *port = td_local_keys_read(&o->d.state, "port");
 	unsigned last = port ? (unsigned)strtoul(port, NULL, 10) : 0;
 	tnl_free(port);
 	for (int i = last && last < 65536 ? 0 : 1; i < 2 && !gateway_of(o); i++) {
@@ -290,13 +183,29 @@ static int start_gateway(struct local *o)
 	}
 	snprintf(o->endpoint, sizeof(o->endpoint), "https://%s", td_addr_str(&a, text));
 	snprintf(text, sizeof(text), "%u\n", (unsigned)ntohs(a.in.sin_port));
-	return put_file(o, "port", text) ? TD_EXIT_RUNTIME : 0;
+	return td_local_keys_write(&o->d.state, "port", text) ? TD_EXIT_RUNTIME : 0;
 }
 
 static void tunnel_goal(const struct td_tunnel_config *t, char *out, size_t cap)
 {
 	const char *host = t->host ? t->host : "localhost";
 	snprintf(out, cap, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, (unsigned)t->port);
+}
+
+static void tunnel_status(struct tnl_jw *w, struct td_forwarder *f, const struct td_tunnel_config *t, int i)
+{
+	struct td_addr a;
+	char text[TD_ADDR_STR], goal[300];
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "name", t->name);
+	tnl_jw_key(w, "listen");
+	tnl_jw_arr(w);
+	for (int k = 0; !td_forwarder_addr(f, i, k, &a); k++)
+		tnl_jw_str(w, td_addr_str(&a, text));
+	tnl_jw_end_arr(w);
+	tunnel_goal(t, goal, sizeof(goal));
+	tnl_jw_kv(w, "to", goal);
+	tnl_jw_end_obj(w);
 }
 
 static void local_status(void *ctx, struct tnl_buf *b)
@@ -315,7 +224,7 @@ static void local_status(void *ctx, struct tnl_buf *b)
 		static const char *const names[][2] = {{"ca_file", "ca.pem"},
 						       {"credentials_file", "credentials"},
 						       {"config_file", "config"}};
-		for (int i = 0; i < 3; i++) {
+		for (size_t i = 0; i < TNL_COUNT(names); i++) {
 			char *path = td_state_file(&o->d.state, names[i][1]);
 			tnl_jw_kv(&w, names[i][0], path);
 			tnl_free(path);
@@ -323,20 +232,8 @@ static void local_status(void *ctx, struct tnl_buf *b)
 	}
 	tnl_jw_key(&w, "tunnels");
 	tnl_jw_arr(&w);
-	for (int i = 0; f && i < o->d.cfg->fwd.ntunnels; i++) {
-		struct td_addr a;
-		char text[TD_ADDR_STR], goal[300];
-		tnl_jw_obj(&w);
-		tnl_jw_kv(&w, "name", o->d.cfg->fwd.tunnels[i].name);
-		tnl_jw_key(&w, "listen");
-		tnl_jw_arr(&w);
-		for (int k = 0; !td_forwarder_addr(f, i, k, &a); k++)
-			tnl_jw_str(&w, td_addr_str(&a, text));
-		tnl_jw_end_arr(&w);
-		tunnel_goal(&o->d.cfg->fwd.tunnels[i], goal, sizeof(goal));
-		tnl_jw_kv(&w, "to", goal);
-		tnl_jw_end_obj(&w);
-	}
+	for (int i = 0; f && i < o->d.cfg->fwd.ntunnels; i++)
+		tunnel_status(&w, f, &o->d.cfg->fwd.tunnels[i], i);
 	tnl_jw_end_arr(&w);
 	tnl_jw_end_obj(&w);
 }
@@ -395,16 +292,21 @@ static int start_roles(struct local *o)
 	return td_daemon_start(&o->d, rows, n);
 }
 
+/* The configuration that everything but the gateway runs on. */
+static struct td_config *make_config(struct local *o)
+{
+	if (!o->file)
+		return client_config(o, NULL, stderr);
+	return overlay(o, td_config_ref(o->d.cfg), stderr); /* the file, which has been read */
+}
+
 static int run(struct local *o)
 {
 	if (!o->own_roles) {
-		int code = prepare(o) ? TD_EXIT_RUNTIME : start_gateway(o);
+		int code = td_local_keys_open(&o->d.state, &o->keys) ? TD_EXIT_RUNTIME : start_gateway(o);
 		if (code)
 			return code;
-		struct td_config *file = o->file ? load_file(o, stderr) : NULL;
-		struct td_config *c = !o->file ? client_config(o, NULL, stderr)
-				      : file   ? overlay(o, file, stderr)
-					       : NULL;
+		struct td_config *c = make_config(o);
 		if (!c)
 			return TD_EXIT_USAGE;
 		if (td_daemon_configure(&o->d, c))
@@ -442,6 +344,32 @@ static bool split_target(struct local *o)
 	return true;
 }
 
+/* Read before anything else, so that a mistake in the file or in --listen costs nothing; the state directory may stand
+ * in the file. */
+static struct td_config *first_config(struct local *o)
+{
+	char text[256];
+	if (o->file)
+		return load_file(o, stderr);
+	const char *level = o->level ? o->level : "warn";
+	if (o->listen)
+		snprintf(text, sizeof(text),
+			 "[tunneld]\nlog_level = %s\n[tunnel local]\nlisten = %s\ntarget = x\nport = 1\n", level,
+			 o->listen);
+	else
+		snprintf(text, sizeof(text), "[tunneld]\nlog_level = %s\n", level);
+	return td_config_parse(text, "tunneld local", NULL, 0, stderr);
+}
+
+static bool is_level(const char *s)
+{
+	static const char *const levels[] = {"error", "warn", "info", "debug"};
+	for (size_t i = 0; i < TNL_COUNT(levels); i++)
+		if (strcmp(s, levels[i]) == 0)
+			return true;
+	return false;
+}
+
 static int run_local(const struct td_command *cmd, int argc, char **argv)
 {
 	struct local o = {0};
@@ -458,19 +386,10 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 		return td_args_usage(cmd, "--listen wants --target HOST:PORT");
 	if (o.target && o.file)
 		return td_args_usage(cmd, "--target and -c exclude each other");
-	if (o.level && strcmp(o.level, "error") != 0 && strcmp(o.level, "warn") != 0 && strcmp(o.level, "info") != 0 &&
-	    strcmp(o.level, "debug") != 0)
+	if (o.level && !is_level(o.level))
 		return td_args_usage(cmd, "--log-level %s: wants error, warn, info or debug", o.level);
 	td_daemon_setup();
-	/* Read before anything else, so that a mistake in the file costs nothing; the state directory may stand in it.
-	 */
-	char text[256];
-	snprintf(text, sizeof(text), "[tunneld]\nlog_level = %s\n%s%s\n", o.level ? o.level : "warn",
-		 o.listen ? "[tunnel local]\nlisten = " : "", o.listen ? o.listen : "");
-	if (o.listen)
-		snprintf(text + strlen(text), sizeof(text) - strlen(text), "target = x\nport = 1\n");
-	struct td_config *first =
-	    o.file ? load_file(&o, stderr) : td_config_parse(text, "tunneld local", NULL, 0, stderr);
+	struct td_config *first = first_config(&o);
 	if (!first)
 		return TD_EXIT_USAGE;
 	o.own_roles = first->has_agent;
