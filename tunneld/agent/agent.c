@@ -48,8 +48,27 @@ static void settle(void *arg);
 
 static void task_settled(struct td_agent *a, const char *session_id)
 {
-	ag_ledger_del(a->ledger, session_id);
+	td_ledger_del(a->ledger, session_id);
 	td_soon_do(&a->settle);
+}
+
+static void report_left(void *ctx, const char *session_id, const char *note)
+{
+	struct td_agent *a = ctx;
+	td_info(AG_MOD, session_id, "session of the last run is reported as ended");
+	ag_tasks_add(&a->tasks, session_id, AG_FAILED, "the agent was restarted");
+}
+
+/* Sessions that a crash cut off are reported as ended, so that their clients do not wait for an agent that knows
+ * nothing of them.  One is noted from its start until its end is confirmed. */
+static void open_ledger(struct td_agent *a)
+{
+	struct td_ledger_config c = {.dir = a->cfg->state_dir,
+				     .name = "agent-sessions",
+				     .module = AG_MOD,
+				     .risk = "sessions that a crash cuts off will end late"};
+	a->ledger = td_ledger_new(a->loop, &c);
+	td_ledger_each(a->ledger, report_left, a);
 }
 
 struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
@@ -82,7 +101,7 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 	}
 	td_loop_on_wake(l, on_wake, a);
 	ag_control_init(a);
-	a->ledger = ag_ledger_new(a);
+	open_ledger(a);
 	ag_control_start(a);
 	return a;
 }
@@ -93,7 +112,7 @@ void td_agent_free(struct td_agent *a)
 		return;
 	td_loop_off_wake(a->loop, on_wake, a);
 	td_timer_stop(&a->drain_timer);
-	ag_ledger_free(a->ledger);
+	td_ledger_free(a->ledger); /* before the sessions go: what is open stays noted */
 	a->ledger = NULL;
 	while (!tnl_list_empty(&a->sessions))
 		ag_session_free(tnl_container_of(a->sessions.next, struct ag_session, node));

@@ -18,7 +18,6 @@
  *   shell      what serves shells and commands                   spawn    their processes
  *   session    one session from its start to its end
  *   kms        its half of the key exchange
- *   ledger     what outlives a crash
  *   task       the ends that the gateway has not confirmed
  *   channel    how both kinds of channel come up */
 #ifndef TD_AGENT_INTERNAL_H
@@ -28,6 +27,7 @@
 #include "tunneld/agent/access.h"
 #include "tunneld/agent/agent.h"
 #include "tunneld/aws/aws.h"
+#include "tunneld/base/ledger.h"
 #include "tunneld/pump/pump.h"
 
 #define AG_MOD "agent"
@@ -89,16 +89,6 @@ void ag_tasks_add(struct ag_tasks *t, const char *session_id, const char *status
 void ag_tasks_confirm(struct ag_tasks *t, const char *message_id);
 bool ag_tasks_pending(const struct ag_tasks *t, const char *session_id);
 void ag_tasks_fini(struct ag_tasks *t);
-
-/* --- what outlives a crash ----------------------------------------------------------------- */
-
-struct ag_ledger; /* NULL everywhere: no state directory */
-/* Reports what the last process left. */
-struct ag_ledger *ag_ledger_new(struct td_agent *a);
-void ag_ledger_add(struct ag_ledger *l, const char *session_id);
-void ag_ledger_del(struct ag_ledger *l, const char *session_id);
-/* Before the sessions go: what is open stays noted. */
-void ag_ledger_free(struct ag_ledger *l);
 
 /* --- sessions ------------------------------------------------------------------------------ */
 
@@ -215,7 +205,7 @@ struct td_agent {
 	struct td_aws *aws;
 	struct ag_control control;
 	struct ag_info *info;
-	struct ag_ledger *ledger;
+	struct td_ledger *ledger; /* sessions whose end is not confirmed */
 	struct tnl_list sessions;
 	unsigned nsessions;
 	struct ag_tasks tasks;

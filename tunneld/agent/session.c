@@ -361,6 +361,7 @@ static void refuse_session(struct td_agent *a, const struct tnl_start *start, co
 	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"",
 		start->session_type, start->document_name ? start->document_name : "",
 		start->session_owner ? start->session_owner : "", why);
+	td_ledger_add(a->ledger, start->session_id, "");
 	ag_tasks_add(&a->tasks, start->session_id, AG_FAILED, why);
 }
 
@@ -402,7 +403,7 @@ static void begin_session(struct ag_session *s)
 	char why[256];
 
 	s->a->n.sessions++;
-	ag_ledger_add(s->a->ledger, s->start.session_id);
+	td_ledger_add(s->a->ledger, s->start.session_id, "");
 	td_info(AG_MOD, s->start.session_id, "session starts type=%s document=%s owner=%s", s->start.session_type,
 		s->start.document_name ? s->start.document_name : "",
 		s->start.session_owner ? s->start.session_owner : "");

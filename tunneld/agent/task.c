@@ -101,7 +101,7 @@ void ag_tasks_add(struct ag_tasks *all, const char *session_id, const char *stat
 
 	tnl_list_foreach(it, &all->list) waiting++;
 	if (waiting >= WAITING_MAX) /* no gateway for very long: the oldest matter least */
-		task_free(tnl_container_of(all->list.next, struct ag_task, node));
+		settle_task(tnl_container_of(all->list.next, struct ag_task, node));
 	struct ag_task *t = task_new(all, session_id, status, output);
 	if (t)
 		say_task(t);

@@ -81,14 +81,15 @@ char *td_file_read(const char *path, size_t max, unsigned flags, size_t *n, stru
 	return p;
 }
 
-static int write_all(int fd, const char *p, size_t n)
+int td_file_append(int fd, const void *data, size_t n)
 {
+	const char *p = data;
 	while (n) {
 		ssize_t k = write(fd, p, n);
 		if (k < 0 && errno == EINTR)
 			continue;
 		if (k <= 0)
-			return -1;
+			return TNL_EIO;
 		p += k;
 		n -= (size_t)k;
 	}
@@ -107,7 +108,8 @@ int td_file_write(const char *path, const void *p, size_t n, unsigned flags)
 	snprintf(tmp, cap, "%s.XXXXXX", path);
 	int fd = mkostemp(tmp, O_CLOEXEC);
 	if (fd >= 0) {
-		if (write_all(fd, p, n) == 0 && (!(flags & TD_FILE_SYNC) || fsync(fd) == 0) && rename(tmp, path) == 0)
+		if (td_file_append(fd, p, n) == 0 && (!(flags & TD_FILE_SYNC) || fsync(fd) == 0) &&
+		    rename(tmp, path) == 0)
 			err = 0;
 		int saved = errno;
 		close(fd);

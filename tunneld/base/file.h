@@ -19,5 +19,7 @@ char *td_file_read(const char *path, size_t max, unsigned flags, size_t *n, stru
 /* The file is there with all of it or stays as it was: written beside it, mode 0600, and renamed.
  * 0, or TNL_EIO or TNL_ENOMEM and errno. */
 int td_file_write(const char *path, const void *p, size_t n, unsigned flags) TNL_MUST_USE;
+/* All of it where fd stands.  0, or TNL_EIO and errno. */
+int td_file_append(int fd, const void *p, size_t n) TNL_MUST_USE;
 
 #endif

@@ -241,21 +241,17 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 	tnl_list_init(&f->terminating);
 	tnl_list_init(&f->tunnels);
 	tnl_list_init(&f->groups);
-	tnl_list_init(&f->ledger);
-	f->state_dir = cfg->state_dir ? tnl_strdup(cfg->state_dir) : NULL;
 	td_timer_init(&f->drain_timer, l, NULL, f);
 	td_timer_init(&f->terminate_timer, l, NULL, f);
 	for (int i = 0; i < cfg->fwd.ntunnels; i++) {
 		if (!tunnel_new(f, cfg, &cfg->fwd.tunnels[i], why, cap)) {
 			drop_all_tunnels(f);
-			tnl_free(f->state_dir);
-			f->state_dir = NULL;
-			td_loop_defer(l, tnl_free, f);
+			td_loop_free_later(l, f);
 			return NULL;
 		}
 	}
 	td_loop_on_wake(l, on_wake, f);
-	fwd_ledger_sweep(f);
+	fwd_ledger_open(f, cfg->state_dir);
 	tnl_list_foreach(it, &f->tunnels)
 	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
@@ -372,7 +368,7 @@ static void on_terminated(void *ctx, const char *session_id, bool ok)
 
 	ending_free(e);
 	if (ok)
-		fwd_ledger_del(f, session_id);
+		td_ledger_del(f->ledger, session_id);
 	fwd_check_drained(f);
 }
 
@@ -507,7 +503,7 @@ void td_forwarder_free(struct td_forwarder *f)
 		td_terminate_cancel(e->call);
 		ending_free(e);
 	}
-	fwd_ledger_fini(f);
+	td_ledger_free(f->ledger);
 	td_loop_off_wake(f->loop, on_wake, f);
-	td_loop_defer(f->loop, tnl_free, f);
+	td_loop_free_later(f->loop, f);
 }

@@ -9,6 +9,7 @@
 #include "lib/enc.h"
 #include "lib/list.h"
 #include "tunneld/aws/aws.h"
+#include "tunneld/base/ledger.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/client/client.h"
 #include "tunneld/forwarder/forwarder.h"
@@ -84,9 +85,7 @@ struct td_forwarder {
 	void *done_ctx;
 	bool done_told;
 	struct tnl_list terminating; /* TerminateSession calls under way */
-	char *state_dir;	     /* NULL: none */
-	struct tnl_list ledger;
-	bool ledger_dirty;
+	struct td_ledger *ledger;    /* ids of open sessions, with the name of their tunnel */
 };
 
 /* fwd_group.c */
@@ -120,10 +119,7 @@ void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out);
 void fwd_terminate(struct td_forwarder *f, struct td_aws *aws, const char *session_id);
 void fwd_check_drained(struct td_forwarder *f);
 
-/* fwd_ledger.c: ids of open sessions in the state directory, so that the next start can end what a crash left */
-void fwd_ledger_add(struct td_forwarder *f, const char *session_id, const struct td_tunnel_config *t);
-void fwd_ledger_del(struct td_forwarder *f, const char *session_id);
-void fwd_ledger_sweep(struct td_forwarder *f);
-void fwd_ledger_fini(struct td_forwarder *f);
+/* ledger.c */
+void fwd_ledger_open(struct td_forwarder *f, const char *state_dir); /* and ends what a crash left */
 
 #endif

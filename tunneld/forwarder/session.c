@@ -60,7 +60,7 @@ void fwd_session_end(struct fwd_session *s, const char *why)
 static void on_granted(void *ctx, const char *session_id)
 {
 	struct fwd_session *s = ctx;
-	fwd_ledger_add(s->group->f, session_id, s->group->cfg);
+	td_ledger_add(s->group->f->ledger, session_id, s->group->cfg->name);
 	if (s->ending) /* the end came first */
 		tell_api(s);
 }
@@ -131,7 +131,7 @@ static void on_over(void *ctx, int err, const char *text)
 	struct fwd_group *g = s->group;
 
 	if (err == TNL_ECLOSED)
-		fwd_ledger_del(g->f, fwd_session_name(s));
+		td_ledger_del(g->f->ledger, fwd_session_name(s));
 	else
 		tell_api(s);
 	/* The far side may end the session of one connection with it: that is no loss. */
