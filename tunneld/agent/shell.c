@@ -73,12 +73,12 @@ static void settle_shell(struct ag_session *s)
 		td_timer_in(&h->patience, LAST_OUTPUT_NS);
 }
 
-static void on_exited(void *ctx, int code)
+static void on_exited(void *ctx, int status)
 {
 	struct ag_session *s = ctx;
 	struct ag_shell *h = s->data;
 	h->exited = true;
-	h->code = code;
+	h->code = td_child_code(status);
 	settle_shell(s);
 }
 
@@ -131,7 +131,7 @@ static void refuse_stream(struct ag_session *s, struct tnl_stream *st, const cha
 static void shell_open(struct ag_session *s, struct tnl_stream *st)
 {
 	struct ag_shell *h = s->data;
-	struct td_child_fds fds;
+	struct td_spawn_fds fds;
 	char why[200];
 	struct td_spawn sp = {.user = ag_cfg(s->a)->shell_user,
 			      .command = h->command,

@@ -3,7 +3,7 @@
 #define TD_AWS_CREDENTIALS_INTERNAL_H
 #include "tunneld/aws/internal.h"
 
-struct td_process;
+struct td_capture;
 struct td_credentials_run {
 	struct td_aws *a;
 	struct td_credentials_plan plan;
@@ -18,7 +18,7 @@ struct td_credentials_run {
 	int attempts;
 	struct td_httpc *http;
 	struct td_timer timer;
-	struct td_process *process;
+	struct td_capture *process;
 	/* between steps */
 	struct tnl_json *sso; /* the cached token file */
 	char *sso_path;
