@@ -1,4 +1,8 @@
+/* The window: rate estimate, base round trip and bunching say how much the path
+ * holds; startup, steady and probe are the three ways to find the rest out.  Each
+ * estimator is a struct of its own in cc.h, its formula stands at its function. */
 #include "lib/cc.h"
+#include "lib/num.h"
 #include <limits.h>
 #include <string.h>
 
@@ -20,7 +24,7 @@ static uint64_t bytes_in(uint64_t rate, uint64_t ns)
 	return (uint64_t)((double)rate * (double)ns / 1e9);
 }
 
-static uint64_t max_add(struct tnl_cc_max *m, uint64_t v, uint64_t width, uint64_t now)
+static void max_add(struct tnl_cc_max *m, uint64_t v, uint64_t width, uint64_t now)
 {
 	if (now - m->start >= width) {
 		uint64_t steps = (now - m->start) / width;
@@ -31,55 +35,56 @@ static uint64_t max_add(struct tnl_cc_max *m, uint64_t v, uint64_t width, uint64
 		}
 		m->best = 0;
 		for (unsigned i = 0; i < TNL_CC_SLOTS; i++)
-			m->best = m->slot[i] > m->best ? m->slot[i] : m->best;
+			m->best = TNL_MAX(m->best, m->slot[i]);
 	}
-	if (v > m->slot[m->cur])
-		m->slot[m->cur] = v;
-	if (v > m->best)
-		m->best = v;
-	return m->best;
+	m->slot[m->cur] = TNL_MAX(m->slot[m->cur], v);
+	m->best = TNL_MAX(m->best, v);
 }
 
-void tnl_cc_init(struct tnl_cc *c, size_t cwnd_max, uint64_t now)
+void tnl_cc_init(struct tnl_cc *c, size_t window_max, uint64_t now)
 {
 	memset(c, 0, sizeof(*c));
-	c->cwnd_max = cwnd_max > TNL_CC_MIN ? cwnd_max : TNL_CC_MIN;
-	c->cwnd = TNL_CC_INITIAL < c->cwnd_max ? TNL_CC_INITIAL : c->cwnd_max;
-	c->min_rtt = c->round_min_rtt = UINT64_MAX;
-	c->delivered_at = c->first_sent = c->round_at = c->epoch_at = now;
-	c->app_limited = 1; /* until the source has shown that it has enough */
-	c->rate.start = c->extra.start = c->min_rtt_at = c->last_probe = now;
+	c->window_max = TNL_MAX(window_max, (size_t)TNL_CC_MIN);
+	c->window = TNL_MIN((size_t)TNL_CC_INITIAL, c->window_max);
+	c->base.rtt = c->round.min_rtt = UINT64_MAX;
+	c->arrived.at = c->arrived.first_sent = c->round.at = c->bunch.at = now;
+	c->arrived.app_limited = 1; /* until the source has shown that it has enough */
+	c->rate.recent.start = c->bunch.extra.start = c->base.at = c->probe.last = now;
 }
 
+/* base = least round trip + what was found not to be our queue. */
 static uint64_t base_rtt(const struct tnl_cc *c)
 {
-	return c->min_rtt == UINT64_MAX ? 100 * MS : c->min_rtt + c->allow;
+	return c->base.rtt == UINT64_MAX ? 100 * MS : c->base.rtt + c->base.allow;
 }
 
-/* Faster than the path, so that the window stays what limits, but not by bursts. */
+/* Faster than the path, so that the window stays what limits, but not by bursts:
+ * startup 2 × window / base, then max(5/4 × rate, window / (base + 3 ms)). */
 static double pace_rate(const struct tnl_cc *c)
 {
 	if (c->state == TNL_CC_STARTUP)
-		return 2e9 * (double)c->cwnd / (double)base_rtt(c);
-	double r = 1.25 * (double)c->max_rate, w = 1e9 * (double)c->cwnd / (double)(base_rtt(c) + TNL_CC_QUEUE);
-	return r > w ? r : w;
+		return 2e9 * (double)c->window / (double)base_rtt(c);
+	double r = 1.25 * (double)tnl_cc_rate(c), w = 1e9 * (double)c->window / (double)(base_rtt(c) + TNL_CC_QUEUE);
+	return TNL_MAX(r, w);
 }
 
 static bool paced(const struct tnl_cc *c)
 {
-	return c->rate_known && c->min_rtt != UINT64_MAX && c->min_rtt >= PACE_RTT;
+	return c->rate.known && c->base.rtt != UINT64_MAX && c->base.rtt >= PACE_RTT;
 }
 
+/* 2 ms, and as long as the bunches last that acks come in. */
 static uint64_t slack(const struct tnl_cc *c)
 {
-	return PACE_SLACK + (c->max_rate ? (uint64_t)((double)c->max_extra * 1e9 / (double)c->max_rate) : 0);
+	return PACE_SLACK +
+	       (tnl_cc_rate(c) ? (uint64_t)((double)c->bunch.extra.best * 1e9 / (double)tnl_cc_rate(c)) : 0);
 }
 
 uint64_t tnl_cc_pace(const struct tnl_cc *c, size_t queued, uint64_t now)
 {
 	if (!paced(c))
 		return 0;
-	uint64_t at = c->pace_at > now ? c->pace_at : now, most = slack(c);
+	uint64_t at = TNL_MAX(c->pace_at, now), most = slack(c);
 	if (queued)
 		at += (uint64_t)((double)queued * 1e9 / pace_rate(c));
 	return at <= now + most ? 0 : at - most + MS / 2;
@@ -88,177 +93,181 @@ uint64_t tnl_cc_pace(const struct tnl_cc *c, size_t queued, uint64_t now)
 void tnl_cc_sent(struct tnl_cc *c, struct tnl_cc_snap *s, size_t len, size_t inflight, uint64_t now)
 {
 	if (paced(c))
-		c->pace_at = (c->pace_at > now ? c->pace_at : now) + (uint64_t)((double)len * 1e9 / pace_rate(c));
+		c->pace_at = TNL_MAX(c->pace_at, now) + (uint64_t)((double)len * 1e9 / pace_rate(c));
 	if (inflight == 0)
-		c->first_sent = c->delivered_at = now;
-	s->delivered = c->delivered;
-	s->delivered_at = c->delivered_at;
-	s->first_sent = c->first_sent;
-	s->app_limited = c->app_limited != 0;
+		c->arrived.first_sent = c->arrived.at = now;
+	s->delivered = c->arrived.bytes;
+	s->delivered_at = c->arrived.at;
+	s->first_sent = c->arrived.first_sent;
+	s->app_limited = c->arrived.app_limited != 0;
 }
 
 void tnl_cc_idle(struct tnl_cc *c, size_t inflight)
 {
-	c->app_limited = c->delivered + inflight;
-	if (c->app_limited == 0)
-		c->app_limited = 1;
+	c->arrived.app_limited = c->arrived.bytes + inflight;
+	if (c->arrived.app_limited == 0)
+		c->arrived.app_limited = 1;
 }
 
 size_t tnl_cc_size(const struct tnl_cc *c)
 {
-	return c->rate_known ? (size_t)bytes_in(c->max_rate, 3 * MS / 2) : 0;
+	return c->rate.known ? (size_t)bytes_in(tnl_cc_rate(c), 3 * MS / 2) : 0;
 }
 
-/* The queue that is allowed: at low rates two messages at least. */
+/* The queue that is allowed: 3 ms, at low rates two messages at least. */
 static uint64_t queue_goal(const struct tnl_cc *c)
 {
-	uint64_t two = c->max_rate ? 2 * MESSAGE * (uint64_t)SEC / c->max_rate : 0;
-	return two > TNL_CC_QUEUE ? two : TNL_CC_QUEUE;
+	uint64_t two = tnl_cc_rate(c) ? 2 * MESSAGE * (uint64_t)SEC / tnl_cc_rate(c) : 0;
+	return TNL_MAX(two, (uint64_t)TNL_CC_QUEUE);
 }
 
 /* The window that the best recent rate can fill, whatever single round trips
  * say: keeps a loopback pipe going while the scheduler makes acks late.  On a
  * long path it lies below the working point, so that over-estimated rates do
- * no harm. */
+ * no harm.  rate × (7/8 base + queue) + bunching. */
 static size_t rate_floor(const struct tnl_cc *c)
 {
 	uint64_t rtt = base_rtt(c);
-	return (size_t)(bytes_in(c->max_rate, rtt - rtt / 8 + queue_goal(c)) + c->max_extra);
+	return (size_t)(bytes_in(tnl_cc_rate(c), rtt - rtt / 8 + queue_goal(c)) + c->bunch.extra.best);
 }
 
-static void set_cwnd(struct tnl_cc *c, size_t w)
+static void set_window(struct tnl_cc *c, size_t w)
 {
-	size_t low = c->rate_known ? rate_floor(c) : 0;
-	w = w > low ? w : low;
-	w = w > TNL_CC_MIN ? w : TNL_CC_MIN;
-	c->cwnd = w < c->cwnd_max ? w : c->cwnd_max;
+	size_t low = c->rate.known ? rate_floor(c) : 0;
+	w = TNL_MAX(w, low);
+	w = TNL_MAX(w, (size_t)TNL_CC_MIN);
+	c->window = TNL_MIN(w, c->window_max);
 }
 
 static void enter_startup(struct tnl_cc *c)
 {
 	c->state = TNL_CC_STARTUP;
-	c->slow_rounds = c->late_acks = 0;
-	c->full_rate = 0;
+	c->startup.slow_rounds = c->startup.late_acks = 0;
+	c->startup.rate = 0;
 }
 
 static void leave_startup(struct tnl_cc *c)
 {
 	c->state = TNL_CC_STEADY;
-	c->hold = 1;
-	c->grow = 0;
-	c->max_extra = 0;
-	memset(c->extra.slot, 0, sizeof(c->extra.slot));
-	c->extra.best = 0;
-	if (c->rate_known)
-		set_cwnd(c, (size_t)bytes_in(c->max_rate, base_rtt(c) + queue_goal(c)));
+	c->steady.hold = 1;
+	c->steady.grow = 0;
+	memset(c->bunch.extra.slot, 0, sizeof(c->bunch.extra.slot));
+	c->bunch.extra.best = 0;
+	if (c->rate.known)
+		set_window(c, (size_t)bytes_in(tnl_cc_rate(c), base_rtt(c) + queue_goal(c)));
 }
 
+/* Later than the allowed queue and a sixteenth of the path explain. */
 static bool is_late(const struct tnl_cc *c, uint64_t rtt)
 {
 	uint64_t base = base_rtt(c);
 	return rtt > base && rtt - base > queue_goal(c) + base / 16;
 }
 
-/* A source that has less to send than the path would carry says nothing about
+/* rate = bytes that arrived between this message's sending and its ack, over
+ * the longer of the times in which they were sent and in which they arrived.
+ *
+ * A source that has less to send than the path would carry says nothing about
  * the path, unless it nevertheless made a queue: then the path was full (a
  * stream's window, say, can be what limits the sender, and still be too much). */
 static void rate_sample(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_at, uint64_t rtt, uint64_t now)
 {
 	uint64_t send_el = sent_at - s->first_sent, ack_el = now - s->delivered_at;
-	uint64_t el = send_el > ack_el ? send_el : ack_el, amount = c->delivered - s->delivered;
-	if (el < 1000)
-		el = 1000;
+	uint64_t el = TNL_MAX(send_el, ack_el), amount = c->arrived.bytes - s->delivered;
+	el = TNL_MAX(el, UINT64_C(1000));
 	uint64_t rate = (uint64_t)((double)amount * 1e9 / (double)el);
 	bool full = !s->app_limited || (amount >= BULK && is_late(c, rtt));
-	if (!full && rate < c->max_rate)
+	if (!full && rate < tnl_cc_rate(c))
 		return;
-	uint64_t window = c->min_rtt == UINT64_MAX || 10 * c->min_rtt < RATE_WINDOW ? RATE_WINDOW : 10 * c->min_rtt;
-	c->max_rate = max_add(&c->rate, rate, window / TNL_CC_SLOTS, now);
+	uint64_t ten = c->base.rtt == UINT64_MAX ? 0 : 10 * c->base.rtt, span = TNL_MAX(ten, (uint64_t)RATE_WINDOW);
+	max_add(&c->rate.recent, rate, span / TNL_CC_SLOTS, now);
 	if (full)
-		c->rate_known = true;
+		c->rate.known = true;
 }
 
 /* What arrives beyond the steady rate since the acks last fell behind it: how
- * bunched acks are.  Bunches come from schedulers, not from queues. */
+ * bunched acks are.  Bunches come from schedulers, not from queues.
+ * extra = bytes − rate × time − rate × 2 ms, at most rate × max(base / 2, 12 ms). */
 static void note_bunch(struct tnl_cc *c, size_t len, uint64_t now)
 {
-	uint64_t expect = bytes_in(c->max_rate, now - c->epoch_at);
-	if (c->epoch_bytes <= expect) {
-		c->epoch_at = now;
-		c->epoch_bytes = expect = 0;
+	uint64_t expect = bytes_in(tnl_cc_rate(c), now - c->bunch.at);
+	if (c->bunch.bytes <= expect) {
+		c->bunch.at = now;
+		c->bunch.bytes = expect = 0;
 	}
-	c->epoch_bytes += len;
-	uint64_t extra = c->epoch_bytes - expect, smooth = bytes_in(c->max_rate, EXTRA_FREE);
+	c->bunch.bytes += len;
+	uint64_t extra = c->bunch.bytes - expect, smooth = bytes_in(tnl_cc_rate(c), EXTRA_FREE);
 	extra = extra > smooth ? extra - smooth : 0;
 	/* TCP that repairs a loss holds back what is behind it for a round trip: half of that is allowed for. */
-	uint64_t longest = base_rtt(c) / 2 > EXTRA_MAX ? base_rtt(c) / 2 : EXTRA_MAX;
-	uint64_t most = bytes_in(c->max_rate, longest);
-	c->max_extra = max_add(&c->extra, extra < most ? extra : most, RATE_WINDOW / TNL_CC_SLOTS, now);
+	uint64_t longest = TNL_MAX(base_rtt(c) / 2, (uint64_t)EXTRA_MAX);
+	uint64_t most = bytes_in(tnl_cc_rate(c), longest);
+	max_add(&c->bunch.extra, TNL_MIN(extra, most), RATE_WINDOW / TNL_CC_SLOTS, now);
 }
 
+/* The window of half a round trip: what stands in the queue drains meanwhile. */
 static void start_probe(struct tnl_cc *c, uint64_t now)
 {
 	c->state = TNL_CC_PROBE;
-	c->saved_cwnd = c->cwnd;
-	c->probe_mark = UINT64_MAX;
-	c->probe_min = UINT64_MAX;
-	c->probe_at = c->last_probe = now;
-	c->stuck = 0;
-	size_t w = (size_t)bytes_in(c->max_rate, base_rtt(c) / 2);
-	c->cwnd = w > TNL_CC_MIN ? w : TNL_CC_MIN;
-	if (c->cwnd > c->saved_cwnd)
-		c->cwnd = c->saved_cwnd;
+	c->probe.window_before = c->window;
+	c->probe.mark = UINT64_MAX;
+	c->probe.min_rtt = UINT64_MAX;
+	c->probe.at = c->probe.last = now;
+	c->steady.stuck = 0;
+	size_t w = (size_t)bytes_in(tnl_cc_rate(c), base_rtt(c) / 2);
+	w = TNL_MAX(w, (size_t)TNL_CC_MIN);
+	c->window = TNL_MIN(w, c->probe.window_before);
 }
 
 /* The window is kept small until the queue has drained and a few messages that
  * met none have come back. */
 static void probing(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t rtt, size_t inflight, uint64_t now)
 {
-	if (c->probe_mark == UINT64_MAX && inflight <= c->cwnd)
-		c->probe_mark = c->delivered;
-	bool fresh = c->probe_mark != UINT64_MAX && s->delivered >= c->probe_mark;
-	if (fresh && rtt && rtt < c->probe_min)
-		c->probe_min = rtt;
-	bool late = now - c->probe_at > 2 * (uint64_t)SEC;
-	if (!late && !(fresh && s->delivered > c->probe_mark + c->cwnd / 2))
+	if (c->probe.mark == UINT64_MAX && inflight <= c->window)
+		c->probe.mark = c->arrived.bytes;
+	bool fresh = c->probe.mark != UINT64_MAX && s->delivered >= c->probe.mark;
+	if (fresh && rtt && rtt < c->probe.min_rtt)
+		c->probe.min_rtt = rtt;
+	bool late = now - c->probe.at > 2 * (uint64_t)SEC;
+	if (!late && !(fresh && s->delivered > c->probe.mark + c->window / 2))
 		return;
-	bool old = now - c->min_rtt_at > TNL_CC_MIN_RTT_LIFE;
-	if (c->probe_min != UINT64_MAX) {
-		c->allow = old ? 0 : c->probe_min - c->min_rtt;
+	bool old = now - c->base.at > TNL_CC_MIN_RTT_LIFE;
+	if (c->probe.min_rtt != UINT64_MAX) {
+		c->base.allow = old ? 0 : c->probe.min_rtt - c->base.rtt;
 		if (old)
-			c->min_rtt = c->probe_min;
+			c->base.rtt = c->probe.min_rtt;
 	}
 	if (old)
-		c->min_rtt_at = now;
+		c->base.at = now;
 	c->state = TNL_CC_STEADY;
-	c->hold = 2;
-	c->cwnd = 0;
-	set_cwnd(c, c->saved_cwnd);
+	c->steady.hold = 2;
+	c->window = 0;
+	set_window(c, c->probe.window_before);
 }
 
+/* The least, kept alive by whatever comes within a sixteenth and 50 µs of it. */
 static void rtt_sample(struct tnl_cc *c, uint64_t rtt, uint64_t now)
 {
-	if (rtt < c->min_rtt) {
-		c->min_rtt = rtt;
-		c->min_rtt_at = now;
-	} else if (rtt <= c->min_rtt + c->min_rtt / 16 + MS / 20) {
-		c->min_rtt_at = now;
-	} else if (now - c->min_rtt_at > TNL_CC_MIN_RTT_LIFE && c->app_limited) {
-		c->min_rtt = rtt; /* no queue of ours: the path has become longer */
-		c->min_rtt_at = now;
+	if (rtt < c->base.rtt) {
+		c->base.rtt = rtt;
+		c->base.at = now;
+	} else if (rtt <= c->base.rtt + c->base.rtt / 16 + MS / 20) {
+		c->base.at = now;
+	} else if (now - c->base.at > TNL_CC_MIN_RTT_LIFE && c->arrived.app_limited) {
+		c->base.rtt = rtt; /* no queue of ours: the path has become longer */
+		c->base.at = now;
 	}
-	if (rtt < c->round_min_rtt)
-		c->round_min_rtt = rtt;
+	c->round.min_rtt = TNL_MIN(c->round.min_rtt, rtt);
 }
 
+/* Three rounds without a quarter more: the path is full. */
 static void startup_round(struct tnl_cc *c)
 {
-	if (!c->limited || !c->rate_known)
+	if (!c->round.limited || !c->rate.known)
 		return;
-	if (c->max_rate > c->full_rate + c->full_rate / 4) {
-		c->full_rate = c->max_rate;
-		c->slow_rounds = c->late_acks = 0;
-	} else if (++c->slow_rounds >= 3) {
+	if (tnl_cc_rate(c) > c->startup.rate + c->startup.rate / 4) {
+		c->startup.rate = tnl_cc_rate(c);
+		c->startup.slow_rounds = c->startup.late_acks = 0;
+	} else if (++c->startup.slow_rounds >= 3) {
 		leave_startup(c);
 	}
 }
@@ -267,77 +276,83 @@ static void startup_round(struct tnl_cc *c)
  * least round trip shows more queue than allowed, more when it shows hardly any. */
 static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 {
-	if (c->round_min_rtt == UINT64_MAX || (!c->limited && c->delivered - c->round_from < BULK))
+	if (c->round.min_rtt == UINT64_MAX || (!c->round.limited && c->arrived.bytes - c->round.from < BULK))
 		return;
-	uint64_t delay = c->round_min_rtt > c->min_rtt ? c->round_min_rtt - c->min_rtt : 0;
-	if (delay < c->allow)
-		c->allow -= (c->allow - delay) / 16;
-	uint64_t q = delay - (delay < c->allow ? delay : c->allow);
-	c->stuck = q > queue_goal(c) ? c->stuck + 1 : c->stuck / 2;
-	bool old = now - c->min_rtt_at > TNL_CC_MIN_RTT_LIFE;
-	if ((old || c->stuck >= STUCK_ROUNDS) && now - c->last_probe > SEC + 20 * base_rtt(c)) {
+	uint64_t delay = c->round.min_rtt > c->base.rtt ? c->round.min_rtt - c->base.rtt : 0;
+	if (delay < c->base.allow)
+		c->base.allow -= (c->base.allow - delay) / 16;
+	uint64_t q = delay - TNL_MIN(delay, c->base.allow);
+	c->steady.stuck = q > queue_goal(c) ? c->steady.stuck + 1 : c->steady.stuck / 2;
+	bool old = now - c->base.at > TNL_CC_MIN_RTT_LIFE;
+	if ((old || c->steady.stuck >= STUCK_ROUNDS) && now - c->probe.last > SEC + 20 * base_rtt(c)) {
 		start_probe(c, now);
 		return;
 	}
-	if (c->hold) {
-		c->hold--;
+	if (c->steady.hold) {
+		c->steady.hold--;
 		return;
 	}
-	c->hold = 1;
-	uint64_t rate = round_rate < c->max_rate ? round_rate : c->max_rate, goal = queue_goal(c);
+	c->steady.hold = 1;
+	uint64_t rate = TNL_MIN(round_rate, tnl_cc_rate(c)), goal = queue_goal(c);
 	if (q > goal) {
 		size_t cut = (size_t)bytes_in(rate, q - goal * 3 / 4);
-		set_cwnd(c, c->cwnd - (cut < c->cwnd / 2 ? cut : c->cwnd / 2));
-		c->grow = 0;
-	} else if (q < goal / 2 && c->limited) {
+		set_window(c, c->window - TNL_MIN(cut, c->window / 2));
+		c->steady.grow = 0;
+	} else if (q < goal / 2 && c->round.limited) {
 		/* No queue although the window was full: the path may carry more. Ask in growing steps. */
-		size_t step = (size_t)bytes_in(rate, goal * 3 / 4 - q) << c->grow;
-		set_cwnd(c, c->cwnd + (step < c->cwnd / 8 ? step : c->cwnd / 8));
-		if (++c->grow > GROW_STARTUP)
+		size_t step = (size_t)bytes_in(rate, goal * 3 / 4 - q) << c->steady.grow;
+		set_window(c, c->window + TNL_MIN(step, c->window / 8));
+		if (++c->steady.grow > GROW_STARTUP)
 			enter_startup(c);
 	} else {
-		c->grow = 0;
-		set_cwnd(c, c->cwnd);
+		c->steady.grow = 0;
+		set_window(c, c->window);
 	}
+}
+
+/* One byte more for each that arrives: doubled each round trip. */
+static void startup_ack(struct tnl_cc *c, const struct tnl_cc_snap *s, size_t len, uint64_t rtt)
+{
+	if (c->round.limited && c->window < c->window_max)
+		c->window = TNL_MIN(c->window + len, c->window_max);
+	/* The first messages go out as one burst and queue behind themselves, and TCP below starts slowly too:
+	 * as long as the rate still grows, late acks are no sign of a full path. */
+	c->startup.late_acks = s->delivered > 0 && is_late(c, rtt) ? c->startup.late_acks + 1 : 0;
+	if (c->startup.late_acks >= LATE_ACKS && c->rate.known &&
+	    tnl_cc_rate(c) <= c->startup.rate + c->startup.rate / 4)
+		leave_startup(c);
+}
+
+static void end_round(struct tnl_cc *c, uint64_t now)
+{
+	uint64_t bytes = c->arrived.bytes - c->round.from, el = now - c->round.at;
+	if (c->state == TNL_CC_STARTUP)
+		startup_round(c);
+	else if (c->state == TNL_CC_STEADY)
+		steady_round(c, el ? (uint64_t)((double)bytes * 1e9 / (double)el) : tnl_cc_rate(c), now);
+	c->round = (struct tnl_cc_round){
+	    .end = c->arrived.bytes, .from = c->arrived.bytes, .at = now, .min_rtt = UINT64_MAX, .limited = false};
 }
 
 void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_at, size_t len, uint64_t rtt,
 		  size_t inflight, uint64_t now)
 {
-	c->delivered += len;
-	if (c->app_limited && c->delivered > c->app_limited)
-		c->app_limited = 0;
+	c->arrived.bytes += len;
+	if (c->arrived.app_limited && c->arrived.bytes > c->arrived.app_limited)
+		c->arrived.app_limited = 0;
 	rate_sample(c, s, sent_at, rtt, now);
-	c->delivered_at = now;
-	c->first_sent = sent_at;
+	c->arrived.at = now;
+	c->arrived.first_sent = sent_at;
 	if (rtt)
 		rtt_sample(c, rtt, now);
-	if (c->state == TNL_CC_PROBE) {
+	if (c->state == TNL_CC_PROBE)
 		probing(c, s, rtt, inflight, now);
-	} else if (c->state == TNL_CC_STARTUP) {
-		if (c->limited && c->cwnd < c->cwnd_max)
-			c->cwnd = c->cwnd + len < c->cwnd_max ? c->cwnd + len : c->cwnd_max;
-		/* The first messages go out as one burst and queue behind themselves, and TCP below starts slowly too:
-		 * as long as the rate still grows, late acks are no sign of a full path. */
-		c->late_acks = s->delivered > 0 && is_late(c, rtt) ? c->late_acks + 1 : 0;
-		if (c->late_acks >= LATE_ACKS && c->rate_known && c->max_rate <= c->full_rate + c->full_rate / 4)
-			leave_startup(c);
-	} else {
+	else if (c->state == TNL_CC_STARTUP)
+		startup_ack(c, s, len, rtt);
+	else
 		note_bunch(c, len, now);
-	}
-	if (s->delivered < c->round_end)
-		return;
-	uint64_t el = now - c->round_at;
-	uint64_t round_rate = el ? (uint64_t)((double)(c->delivered - c->round_from) * 1e9 / (double)el) : c->max_rate;
-	if (c->state == TNL_CC_STARTUP)
-		startup_round(c);
-	else if (c->state == TNL_CC_STEADY)
-		steady_round(c, round_rate, now);
-	c->round++;
-	c->round_end = c->round_from = c->delivered;
-	c->round_at = now;
-	c->round_min_rtt = UINT64_MAX;
-	c->limited = false;
+	if (s->delivered >= c->round.end)
+		end_round(c, now);
 }
 
 void tnl_bucket_init(struct tnl_bucket *b, unsigned rate)
@@ -357,12 +372,12 @@ unsigned tnl_bucket_left(const struct tnl_bucket *b, uint64_t now)
 	uint64_t at = tnl_bucket_at(b);
 	if (now < at)
 		return 0;
-	uint64_t tat = b->tat > now ? b->tat : now;
+	uint64_t tat = TNL_MAX(b->tat, now);
 	return (unsigned)((now + b->tolerance - tat) / b->interval + 1);
 }
 
 void tnl_bucket_take(struct tnl_bucket *b, uint64_t now)
 {
 	if (b->interval)
-		b->tat = (b->tat > now ? b->tat : now) + b->interval;
+		b->tat = TNL_MAX(b->tat, now) + b->interval;
 }

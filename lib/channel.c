@@ -100,7 +100,7 @@ static size_t window_used(const struct tnl_channel *ch)
 
 static size_t good_size(const struct tnl_channel *ch)
 {
-	size_t n = tnl_cc_size(&ch->cc), most = ch->cc.cwnd / 4;
+	size_t n = tnl_cc_size(&ch->cc), most = ch->cc.window / 4;
 	if (!n)
 		n = FIRST_PAYLOAD;
 	n = n < most ? n : most;
@@ -141,7 +141,7 @@ size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now)
 	if (!ch->up || ch->paused)
 		return 0;
 	size_t n = good_size(ch), used = window_used(ch);
-	if ((used && used + TNL_MSG_HDR + n > ch->cc.cwnd) || !pace(ch, used - ch->sendq.flight_bytes, now)) {
+	if ((used && used + TNL_MSG_HDR + n > ch->cc.window) || !pace(ch, used - ch->sendq.flight_bytes, now)) {
 		tnl_cc_limited(&ch->cc);
 		return 0;
 	}
@@ -158,7 +158,7 @@ size_t tnl_channel_can_send_small(struct tnl_channel *ch, uint64_t now)
 {
 	if (!ch->up || ch->paused || !may_add(ch, STOCK_PAYLOAD))
 		return 0;
-	if (window_used(ch) > ch->cc.cwnd + OVERDRAFT - STOCK_PAYLOAD)
+	if (window_used(ch) > ch->cc.window + OVERDRAFT - STOCK_PAYLOAD)
 		return 0;
 	return tokens(ch, 1, now) ? STOCK_PAYLOAD : 0;
 }
@@ -259,8 +259,8 @@ static size_t write_ack(struct tnl_channel *ch, const struct tnl_ackq_entry *e)
 static bool window_open(const struct tnl_channel *ch, const struct tnl_mbuf *m)
 {
 	size_t flight = ch->sendq.flight_bytes;
-	return flight + m->len <= ch->cc.cwnd || flight == 0 || m->probe ||
-	       (m->len <= SMALL && flight + m->len <= ch->cc.cwnd + OVERDRAFT);
+	return flight + m->len <= ch->cc.window || flight == 0 || m->probe ||
+	       (m->len <= SMALL && flight + m->len <= ch->cc.window + OVERDRAFT);
 }
 
 static void put_in_flight(struct tnl_channel *ch, struct tnl_mbuf *m, uint64_t now)
@@ -320,7 +320,7 @@ bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now)
 		/* The source has run dry: what is measured from here on says nothing about the path.
 		 * Not so when it merely comes in small portions, so that the window is nearly full all the time. */
 		size_t used = window_used(ch);
-		if (!ch->paused && used <= ch->cc.cwnd / 4 * 3 && !tnl_cc_pace(&ch->cc, 0, now))
+		if (!ch->paused && used <= ch->cc.window / 4 * 3 && !tnl_cc_pace(&ch->cc, 0, now))
 			tnl_cc_idle(&ch->cc, used);
 		return false;
 	}
@@ -368,9 +368,9 @@ void tnl_channel_stats(const struct tnl_channel *ch, struct tnl_channel_stats *s
 	st->srtt_ns = ch->rto.srtt;
 	st->rttvar_ns = ch->rto.rttvar;
 	st->rto_ns = tnl_rto_value(&ch->rto);
-	st->min_rtt_ns = ch->cc.min_rtt == UINT64_MAX ? 0 : ch->cc.min_rtt;
-	st->delivery_rate = ch->cc.max_rate;
-	st->cwnd = ch->cc.cwnd;
+	st->min_rtt_ns = ch->cc.base.rtt == UINT64_MAX ? 0 : ch->cc.base.rtt;
+	st->delivery_rate = tnl_cc_rate(&ch->cc);
+	st->cwnd = ch->cc.window;
 	st->inflight_bytes = ch->sendq.flight_bytes;
 	st->inflight_msgs = ch->sendq.flight_msgs;
 	st->reorder_msgs = ch->recvq.count;
