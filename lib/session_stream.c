@@ -383,8 +383,10 @@ struct tnl_stream *tnl_session_next(struct tnl_session *s, uint64_t now)
 {
 	if (!tnl_session_may_send(s, now) || s->reserved || s->failed)
 		return NULL;
-	if (tnl_channel_can_send(s->ch, now) <= tnl_session_around(s) + TNL_SMUX_HDR)
+	size_t around = tnl_session_around(s), can = tnl_channel_can_send(s->ch, now);
+	if (can <= around + TNL_SMUX_HDR)
 		return NULL;
+	tnl_turns_set_quantum(&s->mux.turns, can - around);
 	struct tnl_turn *t = tnl_turns_next(&s->mux.turns);
 	return t ? tnl_container_of(t, struct tnl_stream, turn) : NULL;
 }

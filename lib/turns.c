@@ -1,10 +1,17 @@
 #include "lib/turns.h"
+#include "lib/num.h"
 
 void tnl_turns_init(struct tnl_turns *q, bool (*ready)(const struct tnl_turn *t))
 {
 	tnl_list_init(&q->fresh);
 	tnl_list_init(&q->old);
+	q->quantum = TNL_TURNS_QUANTUM;
 	q->ready = ready;
+}
+
+void tnl_turns_set_quantum(struct tnl_turns *q, size_t bytes)
+{
+	q->quantum = (int64_t)TNL_MIN(bytes, (size_t)TNL_TURNS_QUANTUM);
 }
 
 void tnl_turn_init(struct tnl_turn *t)
@@ -19,7 +26,7 @@ void tnl_turns_join(struct tnl_turns *q, struct tnl_turn *t)
 	if (t->place != TNL_TURN_NONE)
 		return;
 	t->place = TNL_TURN_NEW;
-	t->left = TNL_TURNS_QUANTUM;
+	t->left = q->quantum;
 	tnl_list_push_back(&q->fresh, &t->link);
 }
 
@@ -29,7 +36,7 @@ void tnl_turns_return(struct tnl_turns *q, struct tnl_turn *t)
 		return;
 	t->place = TNL_TURN_OLD;
 	if (t->left <= 0)
-		t->left += TNL_TURNS_QUANTUM;
+		t->left += q->quantum;
 	tnl_list_push_back(&q->old, &t->link);
 }
 
@@ -61,7 +68,7 @@ struct tnl_turn *tnl_turns_next(struct tnl_turns *q)
 			else
 				tnl_turns_leave(t);
 		} else if (t->left <= 0) {
-			t->left += TNL_TURNS_QUANTUM;
+			t->left += q->quantum;
 			to_old(q, t);
 		} else {
 			return t;

@@ -7,7 +7,7 @@
 #include "lib/list.h"
 #include <stdint.h>
 
-#define TNL_TURNS_QUANTUM 16384 /* bytes of one turn */
+#define TNL_TURNS_QUANTUM 16384 /* bytes of one turn at most */
 
 enum tnl_turn_place { TNL_TURN_NONE, TNL_TURN_NEW, TNL_TURN_OLD };
 
@@ -19,11 +19,14 @@ struct tnl_turn {
 
 struct tnl_turns {
 	struct tnl_list fresh, old;
+	int64_t quantum; /* bytes of one turn */
 	/* Has it something to send, and may it? Asked when its turn comes: who says no loses its place. */
 	bool (*ready)(const struct tnl_turn *t);
 };
 
 void tnl_turns_init(struct tnl_turns *q, bool (*ready)(const struct tnl_turn *t));
+/* bytes: of one message now, so that a turn is not longer than that where messages are small. */
+void tnl_turns_set_quantum(struct tnl_turns *q, size_t bytes);
 void tnl_turn_init(struct tnl_turn *t);
 /* Nothing happens to one that has a place already. */
 void tnl_turns_join(struct tnl_turns *q, struct tnl_turn *t);	/* it is new: before the old ones, with a whole turn */

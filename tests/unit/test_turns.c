@@ -94,6 +94,29 @@ static void a_new_one_goes_first(void **state)
 	assert_int_equal(w.c.sent, 17000);
 }
 
+/* Short turns: one small message each, and large ones are paid off turn by turn. */
+static void turns_are_as_long_as_is_said(void **state)
+{
+	struct table w;
+	(void)state;
+	open_table(&w);
+	tnl_turns_set_quantum(&w.q, 1000);
+	tnl_turns_join(&w.q, &w.a.t);
+	tnl_turns_join(&w.q, &w.b.t);
+	for (int i = 0; i < 10; i++) {
+		struct one *o = send_next(&w);
+		assert_ptr_equal(o, i % 2 ? &w.b : &w.a);
+	}
+	w.a.message = 5000;
+	for (int i = 0; i < 12; i++)
+		send_next(&w);
+	assert_int_equal(w.a.sent - 5000, 2 * 5000);
+	assert_int_equal(w.b.sent - 5000, 10 * 1000);
+	tnl_turns_set_quantum(&w.q, SIZE_MAX);
+	tnl_turns_join(&w.q, &w.c.t);
+	assert_int_equal(w.c.t.left, TNL_TURNS_QUANTUM);
+}
+
 /* One that runs dry after each message and comes back at once must not be new each time. */
 static void who_comes_back_as_new_starves_nobody(void **state)
 {
@@ -183,6 +206,7 @@ int main(void)
 	    cmocka_unit_test(nobody_there),
 	    cmocka_unit_test(shares_are_equal_by_bytes),
 	    cmocka_unit_test(a_new_one_goes_first),
+	    cmocka_unit_test(turns_are_as_long_as_is_said),
 	    cmocka_unit_test(who_comes_back_as_new_starves_nobody),
 	    cmocka_unit_test(who_was_held_up_goes_behind_the_others),
 	    cmocka_unit_test(debts),
