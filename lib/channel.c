@@ -136,31 +136,32 @@ static bool may_add(struct tnl_channel *ch, size_t payload)
 	       tnl_channel_send_fits(ch, TNL_MSG_HDR + payload);
 }
 
+static bool token_for_one_more(struct tnl_channel *ch, uint64_t now)
+{
+	return tokens(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->ackq.count + 1, now);
+}
+
 size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now)
 {
 	if (!ch->up || ch->paused)
 		return 0;
 	size_t n = good_size(ch), used = window_used(ch);
-	if ((used && used + TNL_MSG_HDR + n > ch->cc.window) || !pace(ch, used - ch->sendq.flight_bytes, now)) {
+	if ((used && used + TNL_MSG_HDR + n > ch->cc.window) || !pace(ch, used - ch->sendq.flight_bytes, now) ||
+	    !may_add(ch, n)) {
 		tnl_cc_limited(&ch->cc);
 		return 0;
 	}
-	if (!may_add(ch, n)) {
-		tnl_cc_limited(&ch->cc);
-		return 0;
-	}
-	if (!tokens(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->ackq.count + 1, now))
-		return 0;
-	return n;
+	return token_for_one_more(ch, now) ? n : 0;
 }
 
 size_t tnl_channel_can_send_small(struct tnl_channel *ch, uint64_t now)
 {
+	size_t good = tnl_cc_size(&ch->cc);
 	if (!ch->up || ch->paused || !may_add(ch, STOCK_PAYLOAD))
 		return 0;
-	if (window_used(ch) > ch->cc.window + OVERDRAFT - STOCK_PAYLOAD)
+	if (window_used(ch) > ch->cc.window + OVERDRAFT - STOCK_PAYLOAD || (good && good < STOCK_PAYLOAD))
 		return 0;
-	return tokens(ch, 1, now) ? STOCK_PAYLOAD : 0;
+	return token_for_one_more(ch, now) ? STOCK_PAYLOAD : 0;
 }
 
 uint8_t *tnl_channel_reserve(struct tnl_channel *ch, size_t n)

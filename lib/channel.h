@@ -52,7 +52,8 @@ void tnl_channel_free(struct tnl_channel *ch);
  * link time), between 1,024 and the agreed maximum. */
 size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now);
 /* The same for a small message of a quiet stream (a keystroke beside a bulk transfer): up to
- * 1,024 bytes, which may overdraw the congestion window by a few KiB. */
+ * 1,024 bytes, which may overdraw the congestion window by a few KiB. 0 also where the measured
+ * rate is low (below 0.7 MB/s): messages of bulk are as small there, and overdrawing makes a queue. */
 size_t tnl_channel_can_send_small(struct tnl_channel *ch, uint64_t now);
 /* A message buffer with room for `n` payload bytes (n ≤ max payload; handshake messages may be
  * longer), or NULL.

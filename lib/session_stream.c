@@ -379,14 +379,22 @@ void tnl_stream_want_send(struct tnl_stream *st, bool want)
 	/* Else next() takes it out when its turn comes: it keeps its place in the round. */
 }
 
+/* A keystroke need not wait until the window of the bulk transfer beside it opens: one small message may pass it. */
+static size_t pass_window(struct tnl_session *s, const struct tnl_stream *st, uint64_t now)
+{
+	struct tnl_turn *t = tnl_turns_newcomer(&s->mux.turns);
+	return t && (!st || t == &st->turn) ? tnl_channel_can_send_small(s->ch, now) : 0;
+}
+
 struct tnl_stream *tnl_session_next(struct tnl_session *s, uint64_t now)
 {
 	if (!tnl_session_may_send(s, now) || s->reserved || s->failed)
 		return NULL;
 	size_t around = tnl_session_around(s), can = tnl_channel_can_send(s->ch, now);
-	if (can <= around + TNL_SMUX_HDR)
+	if (can > around + TNL_SMUX_HDR)
+		tnl_turns_set_quantum(&s->mux.turns, can - around);
+	else if (pass_window(s, NULL, now) <= around + TNL_SMUX_HDR)
 		return NULL;
-	tnl_turns_set_quantum(&s->mux.turns, can - around);
 	struct tnl_turn *t = tnl_turns_next(&s->mux.turns);
 	return t ? tnl_container_of(t, struct tnl_stream, turn) : NULL;
 }
@@ -401,6 +409,8 @@ uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now)
 		return NULL; /* what is due first does not fit */
 	size_t around = tnl_session_around(s) + (s->info.mode == TNL_MODE_MUX ? TNL_SMUX_HDR : 0);
 	size_t can = tnl_channel_can_send(s->ch, now);
+	if (can <= around)
+		can = pass_window(s, st, now);
 	if (can <= around)
 		return NULL;
 	can -= around;

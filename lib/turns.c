@@ -18,6 +18,7 @@ void tnl_turn_init(struct tnl_turn *t)
 {
 	tnl_list_init(&t->link);
 	t->place = TNL_TURN_NONE;
+	t->spent = false;
 	t->left = 0;
 }
 
@@ -26,6 +27,7 @@ void tnl_turns_join(struct tnl_turns *q, struct tnl_turn *t)
 	if (t->place != TNL_TURN_NONE)
 		return;
 	t->place = TNL_TURN_NEW;
+	t->spent = false;
 	t->left = q->quantum;
 	tnl_list_push_back(&q->fresh, &t->link);
 }
@@ -76,7 +78,16 @@ struct tnl_turn *tnl_turns_next(struct tnl_turns *q)
 	}
 }
 
+struct tnl_turn *tnl_turns_newcomer(struct tnl_turns *q)
+{
+	if (tnl_list_empty(&q->fresh) || tnl_list_empty(&q->old))
+		return NULL;
+	struct tnl_turn *t = tnl_turns_next(q);
+	return t && t->place == TNL_TURN_NEW && !t->spent ? t : NULL;
+}
+
 void tnl_turn_charge(struct tnl_turn *t, size_t n)
 {
+	t->spent = true;
 	t->left -= (int64_t)n;
 }

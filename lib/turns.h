@@ -14,6 +14,7 @@ enum tnl_turn_place { TNL_TURN_NONE, TNL_TURN_NEW, TNL_TURN_OLD };
 struct tnl_turn {
 	struct tnl_list link;
 	enum tnl_turn_place place;
+	bool spent;   /* has sent something since it was new */
 	int64_t left; /* bytes that it may still send in its turn; less than none when it sent more */
 };
 
@@ -33,6 +34,8 @@ void tnl_turns_join(struct tnl_turns *q, struct tnl_turn *t);	/* it is new: befo
 void tnl_turns_return(struct tnl_turns *q, struct tnl_turn *t); /* it was only held up: behind the old ones */
 void tnl_turns_leave(struct tnl_turn *t);
 struct tnl_turn *tnl_turns_next(struct tnl_turns *q); /* NULL: nobody is ready */
-void tnl_turn_charge(struct tnl_turn *t, size_t n);   /* it sent n bytes */
+/* One who is new and has sent nothing yet, while an old one waits its turn: NULL when it is another's. */
+struct tnl_turn *tnl_turns_newcomer(struct tnl_turns *q);
+void tnl_turn_charge(struct tnl_turn *t, size_t n); /* it sent n bytes */
 
 #endif

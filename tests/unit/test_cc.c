@@ -110,7 +110,9 @@ static void transmit(struct world *w, struct end *e, struct pipe_model *p)
 	size_t n;
 	assert_int_equal(tnl_channel_expire(e->ch, w->now), 0);
 	if (e == &w->a) {
-		if (w->ping_ms && !w->ping_out && w->now >= w->next_ping && tnl_channel_can_send_small(e->ch, w->now)) {
+		/* As a session asks for a stream that is new in its turn. */
+		if (w->ping_ms && !w->ping_out && w->now >= w->next_ping &&
+		    (tnl_channel_can_send(e->ch, w->now) || tnl_channel_can_send_small(e->ch, w->now))) {
 			cu_send(e, NULL, 64, w->now);
 			w->ping_out = true;
 			w->ping_sent = w->now;

@@ -200,6 +200,17 @@ static void ping_beside_bulk_streams_on_a_slow_link(void **state)
 	assert_true(r.least_share > 0.97);
 }
 
+/* A small message need not wait until the window of bulk opens. */
+static void pings_pass_the_window_of_bulk(void **state)
+{
+	(void)state;
+	struct beside r = ping_beside(1.25e6, 3, 5 * SEC, 200);
+	assert_true(r.busy.average < r.idle.average + 3);
+	assert_true(r.busy.worst < r.idle.worst + 4);
+	assert_true(r.rate > 0.9 * 1.25e6);
+	assert_true(r.least_share > 0.97);
+}
+
 /* Bulk in both directions at once: neither starves the other, acks and all. */
 static void both_ways(void **state)
 {
@@ -225,6 +236,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(ping_beside_bulk),
 	    cmocka_unit_test(ping_beside_bulk_streams_on_a_slow_link),
+	    cmocka_unit_test(pings_pass_the_window_of_bulk),
 	    cmocka_unit_test(both_ways),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -235,6 +235,61 @@ static void windows_share_memory(void **state)
 }
 
 /* Towards a stock agent the client's FIN waits until the answer has been quiet for 2 s. */
+/* Sends n bytes of x if it is x's turn and they are allowed; what reserve allowed. */
+static size_t send_turn(struct pair *p, struct rec *x, size_t n)
+{
+	size_t cap = 0;
+	uint8_t *b = tnl_session_next(p->c.s, p->now) == x->st ? tnl_stream_reserve(x->st, &cap, p->now) : NULL;
+	if (!b)
+		return 0;
+	n = TNL_MIN(n, cap);
+	memset(b, 'x', n);
+	assert_int_equal(tnl_stream_commit(x->st, n, TNL_PT_OUTPUT, p->now), 0);
+	return cap;
+}
+
+/* A stream that is new may send one small message when bulk has filled the window; nobody else may send anything. */
+static void a_small_message_passes_a_full_window(void **state)
+{
+	struct pair p;
+	struct tnl_session_config cc = client(), ac = agent();
+	struct rec *quiet[40];
+	unsigned passed = 0;
+	(void)state;
+	ready_pair(&p, &cc, &ac);
+	struct rec *bulk = pair_open(&p), *key = pair_open(&p);
+	for (unsigned i = 0; i < TNL_COUNT(quiet); i++)
+		quiet[i] = pair_open(&p);
+	pair_run(&p);
+	tnl_stream_want_send(key->st, true);
+	while (send_turn(&p, key, 60000)) /* alone: it may fill the window, and pass nobody */
+		;
+	assert_null(tnl_session_next(p.c.s, p.now));
+	pair_run(&p);
+	tnl_stream_want_send(key->st, false);
+	assert_null(tnl_session_next(p.c.s, p.now));
+	tnl_stream_want_send(bulk->st, true);
+	while (send_turn(&p, bulk, 60000) || send_turn(&p, bulk, 60000))
+		;
+	tnl_stream_want_send(key->st, true);
+	assert_ptr_equal(tnl_session_next(p.c.s, p.now), key->st);
+	size_t cap;
+	assert_null(tnl_stream_reserve(bulk->st, &cap, p.now)); /* not its turn */
+	assert_in_range(send_turn(&p, key, 100), 900, 1024);
+	assert_null(tnl_session_next(p.c.s, p.now)); /* one */
+	tnl_stream_want_send(key->st, false);
+	for (unsigned i = 0; i < TNL_COUNT(quiet); i++) {
+		tnl_stream_want_send(quiet[i]->st, true);
+		passed += send_turn(&p, quiet[i], 1000) > 0;
+		tnl_stream_want_send(quiet[i]->st, false);
+	}
+	assert_in_range(passed, 4, 18); /* what the window has left and 8 KiB, all of them together */
+	pair_run(&p);
+	for (unsigned i = 0; i < TNL_COUNT(quiet); i++)
+		assert_int_equal(tnl_buf_len(&p.a.rec[2 + i].in), i < passed ? 1000 : 0);
+	pair_fini(&p);
+}
+
 static void fin_held_back(void **state)
 {
 	struct raw r;
@@ -1128,6 +1183,7 @@ int main(void)
 	    cmocka_unit_test(stalled_reader_v2),
 	    cmocka_unit_test(stalled_reader_v1),
 	    cmocka_unit_test(windows_share_memory),
+	    cmocka_unit_test(a_small_message_passes_a_full_window),
 	    cmocka_unit_test(fin_held_back),
 	    cmocka_unit_test(stock_agent_loses_its_link),
 	    cmocka_unit_test(stock_agent_of_a_single_stream_loses_its_link),

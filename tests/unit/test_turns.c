@@ -139,6 +139,31 @@ static void who_comes_back_as_new_starves_nobody(void **state)
 	assert_in_range(w.c.sent, 800000, 1000000);
 }
 
+static void newcomers(void **state)
+{
+	struct table w;
+	(void)state;
+	open_table(&w);
+	assert_null(tnl_turns_newcomer(&w.q));
+	tnl_turns_join(&w.q, &w.a.t);
+	assert_null(tnl_turns_newcomer(&w.q)); /* nobody to pass by */
+	for (int i = 0; i < 20; i++)
+		send_next(&w);
+	assert_null(tnl_turns_newcomer(&w.q));
+	tnl_turns_join(&w.q, &w.b.t);
+	tnl_turns_join(&w.q, &w.c.t);
+	assert_ptr_equal(tnl_turns_newcomer(&w.q), &w.b.t);
+	assert_ptr_equal(tnl_turns_newcomer(&w.q), &w.b.t);
+	assert_ptr_equal(send_next(&w), &w.b);
+	assert_null(tnl_turns_newcomer(&w.q)); /* has sent, and is still before c */
+	w.b.ready = false;
+	assert_ptr_equal(tnl_turns_newcomer(&w.q), &w.c.t);
+	assert_int_equal(w.b.t.place, TNL_TURN_OLD);
+	w.c.ready = false;
+	assert_null(tnl_turns_newcomer(&w.q));
+	assert_ptr_equal(send_next(&w), &w.a);
+}
+
 static void who_was_held_up_goes_behind_the_others(void **state)
 {
 	struct table w;
@@ -208,6 +233,7 @@ int main(void)
 	    cmocka_unit_test(a_new_one_goes_first),
 	    cmocka_unit_test(turns_are_as_long_as_is_said),
 	    cmocka_unit_test(who_comes_back_as_new_starves_nobody),
+	    cmocka_unit_test(newcomers),
 	    cmocka_unit_test(who_was_held_up_goes_behind_the_others),
 	    cmocka_unit_test(debts),
 	    cmocka_unit_test(a_place_is_taken_once),
