@@ -7,6 +7,7 @@
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/message.h"
+#include "lib/num.h"
 #include "lib/tls.h"
 #include "lib/wire.h"
 #include "tunneld/net/http_client.h"

@@ -1,5 +1,6 @@
 /* The document table: what an agent receives for each document, and which
  * parameters are refused. */
+#include "lib/num.h"
 #include "tunneld/gateway/internal.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,14 +55,14 @@ static void test_refused(void **state)
 	static const char *const ports[] = {"",	   "0",	     "65536", "-1",	"+1",	   "080",
 					    "8 0", "eighty", "80x",   "100000", "\xc2\xb2"};
 	char in[100];
-	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(ports); i++) {
 		snprintf(in, sizeof(in), "{\"portNumber\":[\"%s\"]}", ports[i]);
 		check(PF, in, NULL);
 		check(SSH, in, NULL);
 	}
 	static const char *const hosts[] = {"",	   " ",	 "a b", "a;b", "$(id)", "{{ portNumber }}",
 					    "a,b", "-x", "a`b", "a|b", "a'b"};
-	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(hosts); i++) {
 		snprintf(in, sizeof(in), "{\"host\":[\"%s\"]}", hosts[i]);
 		check(RH, in, NULL);
 	}
@@ -107,7 +108,7 @@ static void test_content(void **state)
 					       {SHELL, "Standard_Stream"},
 					       {IC, "InteractiveCommands"},
 					       {NIC, "NonInteractiveCommands"}};
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(types); i++) {
 		struct tnl_json *j = content(types[i][0], "");
 		assert_string_equal(tnl_json_get_str(j, "schemaVersion"), "1.0");
 		assert_string_equal(tnl_json_get_str(j, "sessionType"), types[i][1]);

@@ -1,25 +1,7 @@
 /* The gateway against peers that are not ours: a stock client, broken WebSocket
  * frames, too many of everything; and the two key calls. */
-#include "tests/daemon/gateway/gw_util.h"
+#include "tests/daemon/gateway/gw_channel.h"
 #include "tests/daemon/gateway/gw_raw.h"
-
-static struct end control;
-static int begin_with(const char *extra)
-{
-	test_begin(extra);
-	memset(&control, 0, sizeof(control));
-	open_control(&control, &I1, "i-1");
-	return 0;
-}
-static int begin(void **state)
-{
-	return begin_with(NULL);
-}
-static int end(void **state)
-{
-	end_reset(&control);
-	return test_end(state);
-}
 
 /* --- a stock client ------------------------------------------------------------------ */
 static void join(struct raw *r, struct ses *s, const char *agent)
@@ -216,7 +198,6 @@ static void test_kms_preference(void **state)
 
 int main(void)
 {
-#define T2(name, setup) cmocka_unit_test_setup_teardown(name, setup, end)
 	const struct CMUnitTest tests[] = {
 	    T2(test_hold, begin),	   T2(test_broken_frames, begin),
 	    T2(test_limits, begin_limits), T2(test_token_frame_is_waited_for, begin),
