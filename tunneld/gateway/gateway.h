@@ -13,7 +13,8 @@ int td_gateway_addr(struct td_gateway *g, int i, struct td_addr *out); /* as bou
 /* Takes on cfg; sessions whose user or instance has gone end. -1: nothing has changed, *why says what to do. */
 int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *why, size_t cap);
 /* No new sessions and links; finishes calls and frames in hand (timeout_ns, 1 s at most), closes all links, then
- * done(ctx), from the loop. A second call does not wait any longer. Sessions go on with the next gateway. */
+ * done(ctx), from the loop or in a second call, which does not wait any longer. Sessions go on with the next gateway.
+ */
 void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(void *), void *ctx);
 void td_gateway_status(struct td_gateway *g, struct tnl_buf *json); /* one object */
 void td_gateway_free(struct td_gateway *g);			    /* NULL is fine; writes what the store has queued */

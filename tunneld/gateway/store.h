@@ -33,7 +33,7 @@ struct td_store_stats {
 };
 
 struct td_store;
-/* err 0: it is on the disk; TNL_EIO: it is not (logged).  Runs on the loop. */
+/* err 0: it is on the disk; TNL_EIO: it is not (logged).  Runs on the loop, after TNL_ENOMEM inside of td_store_put. */
 typedef void td_store_done(void *ctx, int err);
 
 /* "sqlite:PATH" ("sqlite::memory:": nothing outlives the process). NULL: *why says what to do. */
