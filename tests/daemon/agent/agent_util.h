@@ -43,7 +43,7 @@ static struct gateway {
 static struct client {
 	struct td_pump *pump;
 	struct tnl_session_info info;
-	int ready, closed, pipes_closed;
+	int ready, closed, pipes_closed, exited, exit_code;
 	uint32_t reason;
 	const char *version;
 } C;
@@ -69,11 +69,18 @@ static void c_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t rea
 	C.reason = reason;
 }
 
+static void c_exit_code(void *ctx, int code)
+{
+	C.exit_code = code;
+	C.exited++;
+}
+
 static const struct td_pump_cb client_cb = {
     .ready = c_ready,
     .closed = c_closed,
     .lost = c_lost,
     .pipe_closed = c_pipe_closed,
+    .exit_code = c_exit_code,
 };
 
 static void send_frame(struct td_wslink *w, enum tnl_mtype t, const void *p, size_t n)
@@ -419,6 +426,17 @@ T_UNUSED static int64_t counter(const char *key)
 	tnl_json_int(tnl_json_get(tnl_json_get(j, "counters"), key), &v);
 	tnl_json_free(j);
 	return v;
+}
+
+T_UNUSED static void close_session(const char *id, const char *output)
+{
+	struct tnl_channel_closed c = {.session_id = (char *)(uintptr_t)id, .output = (char *)(uintptr_t)output};
+	struct tnl_buf b;
+
+	tnl_buf_init(&b, 2000);
+	tnl_channel_closed_write(&b, &c);
+	send_frame(G.control, TNL_MT_CHANNEL_CLOSED, tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_fini(&b);
 }
 
 T_UNUSED static void for_ms(unsigned ms)

@@ -21,17 +21,11 @@ static void an_end_is_told_three_times(void **state)
 
 static void channel_closed_on_the_control_channel(void **state)
 {
-	struct tnl_channel_closed c = {.session_id = (char *)"s-1", .output = (char *)"Your session timed out"};
-	struct tnl_buf b;
-
 	agent_up("");
 	session_up(MUX);
 	int fd = open_stream();
 	echo_through(fd, "x");
-	tnl_buf_init(&b, 2000);
-	tnl_channel_closed_write(&b, &c);
-	send_frame(G.control, TNL_MT_CHANNEL_CLOSED, tnl_buf_data(&b), tnl_buf_len(&b));
-	tnl_buf_fini(&b);
+	close_session("s-1", "Your session timed out");
 	wait_task(1, "s-1", "Success");
 	assert_string_equal(G.task_output[0], "Your session timed out");
 	char c1[8];
