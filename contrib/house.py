@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """What holds the house together, checked without a compiler: usage: house.py [FOLDER]
 
-The rooms, what each may include and how its globals begin stand in one table, in docs/architecture.md; it is read from there.
-Findings are told as file:line: text and make the exit code 1.  The layout of .clang-format is taken for granted: a function's
+The rooms, what each may include and how its globals begin stand in one table, in docs/architecture.md; it is read from there,
+and so is the one of the library's layers.  Findings are told as file:line: text and make the exit code 1.  The layout of .clang-format is taken for granted: a function's
 braces stand alone at the beginning of a line."""
 import os
 import re
 import sys
 
 PAGE = 'docs/architecture.md'
-HEAD = re.compile(r'\|\s*room\s*\|\s*may include\s*\|')
+ROOMS_HEAD, LAYERS_HEAD = '| room | may include |', '| layer | modules | may include |'
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES, HEAD_COMMENT_FROM = 600, 60, 11, 150
 PRIVATE = re.compile(r'(^|_)internal\.h$')
 PRIVATE_MISSPELT = re.compile(r'(_int|_priv|_private|_impl|[a-z]int)\.h$')
@@ -33,6 +33,18 @@ class Room:
 
 	def holds(self, path):
 		return path == 'tunneld/main.c' if self.name == 'main.c' else path.startswith(self.folder())
+
+
+class Layer:
+	"""A row of the table of the library's layers."""
+
+	def __init__(self, name, line, modules, may):
+		self.name, self.line, self.modules, self.may = name, line, modules, may
+
+	def module_of(self, path):
+		"""lib/tls_ctx.c belongs to the module tls."""
+		name = os.path.basename(path)[:-2]
+		return next((m for m in self.modules if name == m or name.startswith(m + '_')), None)
 
 
 class Function:
@@ -92,8 +104,8 @@ class Source:
 
 class House:
 	def __init__(self, top):
-		self.top, self.findings, self.rooms = top, set(), []
-		self.read_table()
+		self.top, self.findings, self.rooms, self.layers = top, set(), [], []
+		self.read_tables()
 		self.sources = {}
 		for part in ('lib', 'tunneld', 'tests'):
 			for folder, _, names in os.walk(os.path.join(top, part)):
@@ -105,22 +117,31 @@ class House:
 	def find(self, path, line, text):
 		self.findings.add((path, line, text))
 
-	def read_table(self):
+	def rows(self, head):
+		"""-> (line, the words in `code` of each cell) for each row of that table of the page"""
 		with open(os.path.join(self.top, PAGE), encoding='utf-8') as f:
 			lines = f.read().split('\n')
-		at = next((i for i, line in enumerate(lines) if HEAD.match(line)), None)
+		at = next((i for i, line in enumerate(lines) if line.startswith(head)), None)
 		if at is None:
-			self.find(PAGE, 1, 'the table of rooms is missing')
+			self.find(PAGE, 1, 'the table "%s" is missing' % head)
 			return
 		for n, line in enumerate(lines[at + 2:], at + 3):
 			if not line.startswith('|'):
-				break
-			cells = [c.strip() for c in line.strip('|').split('|')]
-			words = [re.findall(r'`([^`]*)`', c) for c in cells]
-			if len(cells) < 4 or len(words[0]) != 1 or not words[2]:
+				return
+			cells = [' '.join(re.findall(r'`([^`]*)`', c)).split() for c in line.strip('|').split('|')]
+			yield n, cells
+
+	def read_tables(self):
+		for n, cells in self.rows(ROOMS_HEAD):
+			if len(cells) < 4 or len(cells[0]) != 1 or not cells[2]:
 				self.find(PAGE, n, 'a row of the table of rooms needs a room, what it may include, its names, its sentence')
-				continue
-			self.rooms.append(Room(words[0][0], n, ' '.join(words[1]).split(), ' '.join(words[2]).split()))
+			else:
+				self.rooms.append(Room(cells[0][0], n, cells[1], cells[2]))
+		for n, cells in self.rows(LAYERS_HEAD):
+			if len(cells) != 3 or len(cells[0]) != 1 or not cells[1]:
+				self.find(PAGE, n, 'a row of the table of layers needs a layer, its modules, what they may include')
+			else:
+				self.layers.append(Layer(cells[0][0], n, cells[1], cells[2]))
 
 	def room_of(self, path):
 		return next((r for r in self.rooms if r.holds(path)), None)
@@ -147,6 +168,28 @@ class House:
 			of = re.match(r'tests/daemon/(\w+)/', path)
 			if of and of.group(1) + '/' not in [r.name for r in self.rooms]:
 				self.find(path, 1, 'tests/daemon/ has the folders of tunneld/, and %s/ is none' % of.group(1))
+
+	def layer_of(self, path):
+		return next((layer for layer in self.layers if layer.module_of(path)), None)
+
+	def check_layers(self):
+		below = []
+		for layer in self.layers:
+			for entry in layer.may:
+				if entry not in below:
+					self.find(PAGE, layer.line, '%s may include only layers that stand above it in the table, %s does not' % (layer.name, entry))
+			for module in layer.modules:
+				if not any(p.startswith('lib/') and layer.module_of(p) == module for p in self.sources):
+					self.find(PAGE, layer.line, 'the module %s has no files' % module)
+			below.append(layer.name)
+		for s in self.sources.values():
+			mine = self.layer_of(s.path) if s.path.startswith('lib/') else None
+			if s.path.startswith('lib/') and not mine:
+				self.find(s.path, 1, 'it is in no layer of the library in ' + PAGE)
+			for line, path in s.includes if mine else []:
+				other = self.layer_of(path)
+				if path.startswith('lib/') and other and other is not mine and other.name not in mine.may:
+					self.find(s.path, line, '%s includes "%s": the table of layers in %s does not allow it' % (mine.name, path, PAGE))
 
 	# Includes.
 
@@ -229,6 +272,7 @@ class House:
 def main():
 	house = House(sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 	house.check_table()
+	house.check_layers()
 	house.check_includes()
 	house.check_names()
 	print(house.check_sizes())

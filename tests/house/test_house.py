@@ -41,7 +41,7 @@ class Copy:
 		text, n = re.subn(pattern, to, self.read(PAGE), count=1, flags=re.M)
 		assert n == 1, pattern
 		self.write(PAGE, text)
-		return text[:re.search(re.escape(to.split('\n')[0]), text).start()].count('\n') + 1
+		return text[:text.index(re.split(r'[\n\\]', to)[0])].count('\n') + 1
 
 	def check(self):
 		r = subprocess.run([sys.executable, os.path.join(TOP, 'contrib', 'house.py'), self.dir], text=True, stdout=subprocess.PIPE)
@@ -103,36 +103,50 @@ def private():
 		c.write('tunneld/pump/zz.c', include('tunneld/net/zz_internal.h', 'tunneld/net/internal.h'))
 		c.write('tunneld/net/internal.h', '\n')
 		c.write('tests/daemon/net/test_zz.c', include('tunneld/net/zz_internal.h'))
-		c.write('lib/zz_int.h', '\n')
-		c.found(('lib/zz_int.h:1', 'a private header is called'), ('tunneld/pump/zz.c:1', 'is private to tunneld/net/'),
+		c.write('lib/enc_zz_int.h', '\n')
+		c.found(('lib/enc_zz_int.h:1', 'a private header is called'), ('tunneld/pump/zz.c:1', 'is private to tunneld/net/'),
 			('tunneld/pump/zz.c:2', 'is private to tunneld/net/'))
 
 
 @test('house: the library includes the program; the product includes the tests')
 def library():
 	with Copy() as c:
-		c.write('lib/zz.c', include(header('base')))
+		c.write('lib/enc_zz.c', include(header('base')))
 		c.write('tunneld/base/zz.c', include('tests/unit/check.h'))
-		c.found(('lib/zz.c:1', 'the library may not include the program'), ('tunneld/base/zz.c:1', 'belongs to the tests'))
+		c.found(('lib/enc_zz.c:1', 'the library may not include the program'), ('tunneld/base/zz.c:1', 'belongs to the tests'))
 
 
 @test('house: an include that is no path from the top, and one of a .c file')
 def paths():
 	with Copy() as c:
-		c.write('lib/zz.c', include('alloc.h', 'lib/yy.c'))
-		c.write('lib/yy.c', '')
+		c.write('lib/enc_zz.c', include('alloc.h', 'lib/enc_yy.c'))
+		c.write('lib/enc_yy.c', '')
 		c.write('tests/unit/test_zz.c', include('../../lib/alloc.h'))
-		c.found(('lib/zz.c:1', 'is not a path from the top'), ('lib/zz.c:2', 'is not a header'),
+		c.found(('lib/enc_zz.c:1', 'is not a path from the top'), ('lib/enc_zz.c:2', 'is not a header'),
 			('tests/unit/test_zz.c:1', 'is not a path from the top'))
 
 
 @test('house: headers that include one another in a circle')
 def circle():
 	with Copy() as c:
-		c.write('lib/zx.h', include('lib/zy.h'))
-		c.write('lib/zy.h', '\n' + include('lib/zz.h'))
-		c.write('lib/zz.h', include('lib/zx.h'))
-		c.found(('lib/zz.h:1', 'a circle of includes: lib/zx.h -> lib/zy.h -> lib/zz.h -> lib/zx.h'))
+		c.write('lib/enc_zx.h', include('lib/enc_zy.h'))
+		c.write('lib/enc_zy.h', '\n' + include('lib/enc_zz.h'))
+		c.write('lib/enc_zz.h', include('lib/enc_zx.h'))
+		c.found(('lib/enc_zz.h:1', 'a circle of includes: lib/enc_zx.h -> lib/enc_zy.h -> lib/enc_zz.h -> lib/enc_zx.h'))
+
+
+@test('house: layers of the library: upwards, not in the table, in the table only')
+def layers():
+	with Copy() as c:
+		c.write('lib/buf_zz.h', include('lib/json.h'))
+		c.write('lib/tls_zz.c', include('lib/seal.h'))
+		c.write('lib/attic.c', '\n')
+		line = c.page(r'^\| `link` \| `', '| `link` | `cellar ')
+		c.found(('%s:%d' % (PAGE, line), 'the module cellar has no files'), ('lib/attic.c:1', 'in no layer of the library'),
+			('lib/buf_zz.h:1', 'base includes "lib/json.h": the table of layers'), ('lib/tls_zz.c:1', 'link includes "lib/seal.h": the table of layers'))
+	with Copy() as c:
+		line = c.page(r'^\| `base` \|(.*)\| libc \|', r'| `base` |\1| `codecs` |')
+		c.found(('%s:%d' % (PAGE, line), 'base may include only layers that stand above it'))
 
 
 @test('house: a circle between rooms, allowed by the table')
@@ -145,13 +159,13 @@ def room_circle():
 @test('house: globals without the prefix of their room, and what is no global')
 def globals_():
 	with Copy() as c:
-		c.write('lib/zz.c', 'int tnl_fine(void)\n{\n\treturn 0;\n}\n\nint naked(void)\n{\n\treturn 0;\n}\n\nint bare;\n'
+		c.write('lib/enc_zz.c', 'int tnl_fine(void)\n{\n\treturn 0;\n}\n\nint naked(void)\n{\n\treturn 0;\n}\n\nint bare;\n'
 			'const struct tnl_x list[] = {\n    {1, "a(b"},\n};\n')
 		c.write('tunneld/net/zz.c', '/* int comment(void)\n{ */\nstatic const char *const names[] = {"a", "b"};\nextern char **environ;\n'
 			'struct zz {\n\tint of;\n};\nint prototype(int x);\n\nvoid gw_stranger(void) {}\n\n'
 			'__attribute__((format(printf, 1, 0))) static void inner(const char *fmt,\n\tint x)\n{\n}\n')
 		c.write('tunneld/gateway/zz.c', 'void gw_own(void)\n{\n}\nvoid td_own(void)\n{\n}\nstruct td_x *\nag_other(void)\n{\n}\n')
-		c.found(('lib/zz.c:6', 'naked is global'), ('lib/zz.c:11', 'bare is global'), ('lib/zz.c:12', 'list is global'),
+		c.found(('lib/enc_zz.c:6', 'naked is global'), ('lib/enc_zz.c:11', 'bare is global'), ('lib/enc_zz.c:12', 'list is global'),
 			('tunneld/gateway/zz.c:7', 'ag_other is global and begins with none of: td_ gw_'),
 			('tunneld/net/zz.c:10', 'gw_stranger is global and begins with none of: td_'))
 
@@ -159,28 +173,28 @@ def globals_():
 @test('house: a function name that ends in an underscore')
 def underscore():
 	with Copy() as c:
-		c.write('lib/zz.c', 'static int twin_(void)\n{\n\treturn 0;\n}\n')
-		c.found(('lib/zz.c:1', 'twin_: a name that ends in an underscore'))
+		c.write('lib/enc_zz.c', 'static int twin_(void)\n{\n\treturn 0;\n}\n')
+		c.found(('lib/enc_zz.c:1', 'twin_: a name that ends in an underscore'))
 
 
 @test('house: a long file without a comment at its head, files and functions that are too long')
 def sizes():
 	with Copy() as c:
-		c.write('lib/zx.c', '#include <time.h>\n' + '\n' * 149)
-		c.write('lib/zw.c', '/* What it is for. */\n' + '\n' * 149)
-		c.write('lib/zy.h', '\n' * 601)
-		c.write('lib/zz.c', 'static void fits(void)\n{\n%s}\n\nstatic void too_long(int a,\n\tint b)\n{\n%s}\n' % ('\n' * 57, '\n' * 57))
-		c.found(('lib/zx.c:1', 'a file of 150 lines must open with a comment'), ('lib/zy.h:601', 'a file of 601 lines, 600 are allowed'),
-			('lib/zz.c:62', 'too_long has 61 lines, 60 are allowed'))
+		c.write('lib/enc_zx.c', '#include <time.h>\n' + '\n' * 149)
+		c.write('lib/enc_zw.c', '/* What it is for. */\n' + '\n' * 149)
+		c.write('lib/enc_zy.h', '\n' * 601)
+		c.write('lib/enc_zz.c', 'static void fits(void)\n{\n%s}\n\nstatic void too_long(int a,\n\tint b)\n{\n%s}\n' % ('\n' * 57, '\n' * 57))
+		c.found(('lib/enc_zx.c:1', 'a file of 150 lines must open with a comment'), ('lib/enc_zy.h:601', 'a file of 601 lines, 600 are allowed'),
+			('lib/enc_zz.c:62', 'too_long has 61 lines, 60 are allowed'))
 
 
 @test('house: half of all functions are too long')
 def median():
 	with Copy() as c:
 		for n in range(100):
-			c.write('lib/zz%d.c' % n, 'static void f(void)\n{\n%s}\n\n' % ('\n' * 20) * 30)
-		c.found(*[('lib/zz%d.c:%d' % (n, 660 + 60), 'a file of') for n in range(100)],
-			*[('lib/zz%d.c:1' % n, 'must open with a comment') for n in range(100)],
+			c.write('lib/enc_zz%d.c' % n, 'static void f(void)\n{\n%s}\n\n' % ('\n' * 20) * 30)
+		c.found(*[('lib/enc_zz%d.c:%d' % (n, 660 + 60), 'a file of') for n in range(100)],
+			*[('lib/enc_zz%d.c:1' % n, 'must open with a comment') for n in range(100)],
 			('tunneld/main.c:1', 'half of all functions have 23 lines and more, 11 are allowed'))
 
 
@@ -205,4 +219,4 @@ def table():
 		assert any(x.startswith('%s:%d: ' % (PAGE, line)) for x in c.check()[1])
 	with Copy() as c:
 		c.write(PAGE, '# Nothing\n')
-		assert '%s:1: the table of rooms is missing' % PAGE in c.check()[1]
+		assert '%s:1: the table "| room | may include |" is missing' % PAGE in c.check()[1]

@@ -13,6 +13,10 @@ PAGE = '''| room | may include | its names | what it is for |
 | `main.c` | `base/ lib/` | `td_` | starts |
 | `base/` | `lib/` | `td_` | helps |
 | `lib/` | nothing | `tnl_` | knows |
+
+| layer | modules | may include |
+| --- | --- | --- |
+| `base` | `a` | nothing |
 '''
 
 
