@@ -343,11 +343,9 @@ static int open_aws(struct plugin *k, int argc, char **argv)
 	return 0;
 }
 
-int td_plugin_main(int argc, char **argv)
+/* What is answered without a session: the exit code, or -1: there is one to be had. */
+static int answer_without_session(int argc, char **argv)
 {
-	static struct plugin k;
-	struct td_session_grant grant = {0};
-
 	if (argc < 2) {
 		puts("\nThe Session Manager plugin was installed successfully. Use the AWS CLI to start a session.\n");
 		return TD_EXIT_OK;
@@ -365,32 +363,50 @@ int td_plugin_main(int argc, char **argv)
 		fputs("Invalid Operation", stdout);
 		return TD_EXIT_USAGE;
 	}
-	if (take_grant(argv[1], &grant) < 0) {
-		puts("Cannot perform start session: the response holds no SessionId, TokenValue and StreamUrl");
-		td_session_grant_fini(&grant);
-		return TD_EXIT_USAGE;
-	}
-	int r = td_foreground_open(&k.fg, "session-manager-plugin", NULL, getenv("TUNNELD_VERBOSE") != NULL);
+	return -1;
+}
+
+static int run_session(struct plugin *k, const struct td_session_grant *grant, int argc, char **argv)
+{
+	int r = td_foreground_open(&k->fg, "session-manager-plugin", NULL, getenv("TUNNELD_VERBOSE") != NULL);
 	if (r == 0)
-		r = open_aws(&k, argc, argv);
+		r = open_aws(k, argc, argv);
 	if (r != 0)
 		return r;
 	char *target = argc > 5 ? target_of(argv[5]) : NULL;
-	k.fg.t = td_foreground_defaults(&k.fg, target ? target : "i-0");
-	if (!k.fg.t)
-		return TD_EXIT_USAGE;
-	line("\nStarting session with SessionId: %s\n", grant.session_id);
-	struct td_client_config cc = {.label = "command=session-manager-plugin", .grant = &grant};
-	td_foreground_settings(&k.fg, &cc);
-	cc.target = target;
-	k.fg.client = td_client_new(k.fg.loop, &cc, &client_cb, &k);
-	td_session_grant_fini(&grant);
+	k->fg.t = td_foreground_defaults(&k->fg, target ? target : "i-0");
+	if (k->fg.t) {
+		line("\nStarting session with SessionId: %s\n", grant->session_id);
+		struct td_client_config cc = {.label = "command=session-manager-plugin", .grant = grant};
+		td_foreground_settings(&k->fg, &cc);
+		cc.target = target;
+		k->fg.client = td_client_new(k->fg.loop, &cc, &client_cb, k);
+	}
 	tnl_free(target);
-	k.fg.user = &k;
-	k.fg.on_signal = on_signal;
-	k.fg.cleanup = cleanup;
-	k.fg.cleanup_arg = &k;
-	r = k.fg.client ? td_foreground_run(&k.fg) : TD_EXIT_RUNTIME;
+	k->fg.user = k;
+	k->fg.on_signal = on_signal;
+	k->fg.cleanup = cleanup;
+	k->fg.cleanup_arg = k;
+	if (!k->fg.client)
+		return k->fg.t ? TD_EXIT_RUNTIME : TD_EXIT_USAGE;
+	r = td_foreground_run(&k->fg);
 	td_term_restore();
+	return r;
+}
+
+int td_plugin_main(int argc, char **argv)
+{
+	static struct plugin k;
+	struct td_session_grant grant = {0};
+	int r = answer_without_session(argc, argv);
+	if (r >= 0)
+		return r;
+	if (take_grant(argv[1], &grant) < 0) {
+		puts("Cannot perform start session: the response holds no SessionId, TokenValue and StreamUrl");
+		r = TD_EXIT_USAGE;
+	} else {
+		r = run_session(&k, &grant, argc, argv);
+	}
+	td_session_grant_fini(&grant);
 	return r;
 }
