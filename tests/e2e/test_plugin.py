@@ -1,4 +1,5 @@
 """In place of session-manager-plugin, under the aws command."""
+import json
 import os
 import re
 import signal
@@ -158,7 +159,7 @@ def by_hand():
 		assert b'Cannot perform start session' in run([plugin, '{}', REGION, 'StartSession'], w, ok=(2,))
 		status, answer = w.api().start(TARGET, e.port)
 		assert status == 200
-		env['AWS_SSM_START_SESSION_RESPONSE'] = __import__('json').dumps(answer)
+		env['AWS_SSM_START_SESSION_RESPONSE'] = json.dumps(answer)
 		p = subprocess.Popen([plugin, 'AWS_SSM_START_SESSION_RESPONSE', REGION, 'StartSession', '', '{"Target": "%s"}' % TARGET, w.url], env=env,
 			stdout=subprocess.PIPE, cwd=w.dir)
 		try:
@@ -175,3 +176,14 @@ def by_hand():
 			p.kill()
 			p.wait()
 		until(lambda: not w.api().sessions(), 5, 'the session has ended')
+
+
+@test('plugin: what the answer holds cannot steer the terminal', 30, short=True)
+def steering():
+	with World() as w:
+		plugin = w.path('session-manager-plugin')
+		os.symlink(BIN, plugin)
+		answer = {'SessionId': 'a\x1b[2Jb', 'TokenValue': 'x', 'StreamUrl': 'wss://127.0.0.1:1/\x1b[2J'}
+		r = subprocess.run([plugin, json.dumps(answer), REGION, 'StartSession', '', '{"Target": "i-1"}'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+			stderr=subprocess.STDOUT, env=clean_env(HOME=w.dir), cwd=w.dir, timeout=20 * SLOW)
+		assert r.returncode == 5 and b'SessionId: a\\x1b[2Jb\n' in r.stdout and b'StreamUrl refused' in r.stdout and b'\x1b' not in r.stdout, r

@@ -28,6 +28,7 @@
 
 struct plugin {
 	struct td_foreground fg;
+	char *id; /* of the session, fit for a terminal */
 	struct tnl_json *properties;
 	struct td_listener *listeners[2];
 	int nlisteners;
@@ -49,11 +50,6 @@ static __attribute__((format(printf, 1, 2))) void line(const char *fmt, ...)
 	fflush(stdout);
 }
 
-static const char *session_id(struct plugin *k)
-{
-	return td_client_session_id(k->fg.client);
-}
-
 /* Peers' text, without what would drive a terminal. */
 static void say_output(struct plugin *k, const char *text)
 {
@@ -63,10 +59,10 @@ static void say_output(struct plugin *k, const char *text)
 		return;
 	}
 	if (!text[0]) {
-		line("\n\nExiting session with sessionId: %s.\n\n", session_id(k));
+		line("\n\nExiting session with sessionId: %s.\n\n", k->id);
 		return;
 	}
-	printf("\n\nSessionId: %s : ", session_id(k));
+	printf("\n\nSessionId: %s : ", k->id);
 	td_term_put(stdout, text);
 	line("\n\n");
 }
@@ -92,7 +88,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct plugin *k = ctx;
 	if (!k->accepted)
-		line("\nConnection accepted for session [%s]\n", session_id(k));
+		line("\nConnection accepted for session [%s]\n", k->id);
 	k->accepted = true;
 	k->waiting[k->nwaiting++] = fd;
 	if (k->nwaiting == MAX_WAITING)
@@ -135,7 +131,9 @@ static void start_port(struct plugin *k)
 			td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 			return;
 		}
-		printf("Unix socket %s opened for sessionId %s.\n", path, session_id(k));
+		fputs("Unix socket ", stdout);
+		td_term_put(stdout, path);
+		printf(" opened for sessionId %s.\n", k->id);
 	} else {
 		snprintf(text, sizeof(text), "127.0.0.1:%s", port && *port ? port : "0");
 		if (listen_on(k, text, true) < 0) {
@@ -146,7 +144,7 @@ static void start_port(struct plugin *k)
 		snprintf(chosen, sizeof(chosen), "%u", ntohs(a.in.sin_port));
 		snprintf(text, sizeof(text), "[::1]:%s", chosen); /* localhost is both */
 		listen_on(k, text, false);
-		printf("Port %s opened for sessionId %s.\n", chosen, session_id(k));
+		printf("Port %s opened for sessionId %s.\n", chosen, k->id);
 	}
 	line("Waiting for connections...\n");
 }
@@ -201,7 +199,7 @@ static void on_over(void *ctx, int err, const char *text)
 	struct plugin *k = ctx;
 	td_term_restore();
 	if (err == TNL_ECLOSED && strstr(text, "timed out")) {
-		line("Session: %s timed out.\n", session_id(k));
+		line("Session: %s timed out.\n", k->id);
 		td_foreground_finish(&k->fg, TD_EXIT_LOST);
 	} else if (err == TNL_ECLOSED) {
 		say_output(k, text);
@@ -279,8 +277,7 @@ static void on_signal(struct td_foreground *fg, int signum)
 	td_term_restore();
 	if (!k->quiet) {
 		line("Terminate signal received, exiting.\n");
-		if (session_id(k))
-			line("\n\nExiting session with sessionId: %s.\n\n", session_id(k));
+		line("\n\nExiting session with sessionId: %s.\n\n", k->id);
 	}
 	td_foreground_finish(fg, TD_EXIT_OK);
 }
@@ -294,6 +291,7 @@ static void cleanup(void *arg)
 	while (k->nwaiting > 0)
 		td_fd_rst_close(k->waiting[--k->nwaiting]);
 	tnl_json_free(k->properties);
+	tnl_free(k->id);
 }
 
 /* The StartSession answer: from the variable that argv[1] names, which is removed at once, or argv[1] itself. */
@@ -312,6 +310,16 @@ static int take_grant(const char *arg, struct td_session_grant *g)
 	if (r == 0 && (!g->session_id || !g->token || !g->stream_url))
 		r = TNL_ESYNTAX;
 	return r;
+}
+
+static char *escaped(const char *text)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, 4096);
+	tnl_escape(&b, text, strlen(text), false);
+	char *s = tnl_buf_steal_str(&b);
+	tnl_buf_fini(&b);
+	return s;
 }
 
 static char *target_of(const char *parameters)
@@ -375,8 +383,9 @@ static int run_session(struct plugin *k, const struct td_session_grant *grant, i
 		return r;
 	char *target = argc > 5 ? target_of(argv[5]) : NULL;
 	k->fg.t = td_foreground_defaults(&k->fg, target ? target : "i-0");
-	if (k->fg.t) {
-		line("\nStarting session with SessionId: %s\n", grant->session_id);
+	k->id = escaped(grant->session_id);
+	if (k->fg.t && k->id) {
+		line("\nStarting session with SessionId: %s\n", k->id);
 		struct td_client_config cc = {.label = "command=session-manager-plugin", .grant = grant};
 		td_foreground_settings(&k->fg, &cc);
 		cc.target = target;
