@@ -17,7 +17,7 @@ struct td_aws_call {
 	bool refreshed; /* once is enough */
 	bool done;
 	struct td_credentials_request *creds;
-	struct td_httpc *http;
+	struct td_http_client *http;
 	struct td_timer retry;
 	struct td_backoff backoff;
 	char key_id[132]; /* that the request was signed with */
@@ -51,7 +51,7 @@ void td_aws_call_cancel(struct td_aws_call *c)
 	if (!c)
 		return;
 	td_credentials_cancel(c->creds);
-	td_httpc_cancel(c->http);
+	td_http_client_cancel(c->http);
 	c->creds = NULL;
 	c->http = NULL;
 	end(c);
@@ -220,7 +220,7 @@ static void xml_error(struct td_aws_call *c, struct td_aws_reply *r)
 	r->text = say(c, "%.*s", (int)(end - text), text);
 }
 
-static void on_http(void *ctx, const struct td_http_response *h)
+static void on_http(void *ctx, const struct td_http_client_response *h)
 {
 	struct td_aws_call *c = ctx;
 	struct td_aws_reply r = {.status = h->status, .body = h->body, .body_len = h->body_len, .text = ""};
@@ -261,7 +261,7 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentia
 	struct td_aws_call *c = ctx;
 	const char *h[2][2] = {{"Content-Type", c->target[0] ? "application/x-amz-json-1.1" : "application/json"},
 			       {"X-Amz-Target", c->target}};
-	struct td_http_opts o = {.tls = td_aws_tls(c->aws)};
+	struct td_http_client_opts o = {.tls = td_aws_tls(c->aws)};
 	const char *fault = "";
 	struct tnl_url u;
 	char url[1400];
@@ -278,8 +278,8 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentia
 		return;
 	}
 	o.proxy = td_aws_proxy_for(c->aws, strcmp(u.scheme, "https") == 0, u.host);
-	c->http = td_http_signed(c->aws->loop, "POST", url, h, c->target[0] ? 2 : 1, tnl_buf_data(&c->body),
-				 tnl_buf_len(&c->body), k, c->aws->region, c->service, &o, on_http, c);
+	c->http = td_http_client_signed(c->aws->loop, "POST", url, h, c->target[0] ? 2 : 1, tnl_buf_data(&c->body),
+					tnl_buf_len(&c->body), k, c->aws->region, c->service, &o, on_http, c);
 	if (!c->http)
 		answer(c, &(struct td_aws_reply){.err = TNL_ENOMEM, .text = "out of memory"});
 }

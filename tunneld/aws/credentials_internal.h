@@ -13,10 +13,10 @@ struct td_credentials_run {
 	int role;	    /* the next to assume; -1: none is left */
 	/* one exchange */
 	void (*step)(struct td_credentials_run *r); /* makes the request; called again for a retry */
-	void (*got)(struct td_credentials_run *r, const struct td_http_response *h);
+	void (*got)(struct td_credentials_run *r, const struct td_http_client_response *h);
 	const char *what; /* for messages: "STS", "SSO" */
 	int attempts;
-	struct td_httpc *http;
+	struct td_http_client *http;
 	struct td_timer timer;
 	struct td_capture *process;
 	/* between steps */
@@ -36,7 +36,7 @@ void td_credentials_run_have(struct td_credentials_run *r); /* r->cur is filled:
  * below 500). */
 void td_credentials_run_ask(struct td_credentials_run *r, const char *what, int attempts,
 			    void (*step)(struct td_credentials_run *r),
-			    void (*got)(struct td_credentials_run *r, const struct td_http_response *h));
+			    void (*got)(struct td_credentials_run *r, const struct td_http_client_response *h));
 struct td_credentials_run_request {
 	const char *method, *url;
 	const char *const (*headers)[2];

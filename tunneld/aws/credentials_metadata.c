@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void keys_from(struct td_credentials_run *r, const struct td_http_response *h)
+static void keys_from(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	struct tnl_json *j = tnl_json_parse(h->body, h->body_len);
 	const char *code = tnl_json_str(tnl_json_iget(j, "Code"));
@@ -22,7 +22,7 @@ static void keys_from(struct td_credentials_run *r, const struct td_http_respons
 
 /* --- container ------------------------------------------------------------------------- */
 
-static void got_container(struct td_credentials_run *r, const struct td_http_response *h)
+static void got_container(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	if (h->err)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
@@ -91,7 +91,7 @@ static void imds(struct td_credentials_run *r, const char *method, const char *p
 	td_credentials_run_request(r, &q);
 }
 
-static void got_imds_keys(struct td_credentials_run *r, const struct td_http_response *h)
+static void got_imds_keys(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	if (h->err || h->status != 200)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
@@ -109,7 +109,7 @@ static void ask_imds_keys(struct td_credentials_run *r)
 	imds(r, "GET", path, "x-aws-ec2-metadata-token", r->imds_token);
 }
 
-static void got_imds_role(struct td_credentials_run *r, const struct td_http_response *h)
+static void got_imds_role(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	size_t n = 0;
 
@@ -139,7 +139,7 @@ static void ask_imds_role(struct td_credentials_run *r)
 	imds(r, "GET", ROLES, "x-aws-ec2-metadata-token", r->imds_token);
 }
 
-static void got_imds_token(struct td_credentials_run *r, const struct td_http_response *h)
+static void got_imds_token(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	if (h->err || h->status != 200 || !h->body_len || h->body_len >= sizeof(r->imds_token) ||
 	    memchr(h->body, '\r', h->body_len) || memchr(h->body, '\n', h->body_len) ||

@@ -141,7 +141,7 @@ char *td_env_cache_file(const char *dir, const char *name_to_hash)
 
 /* --- one exchange ------------------------------------------------------------------------ */
 
-static void on_http(void *ctx, const struct td_http_response *h)
+static void on_http(void *ctx, const struct td_http_client_response *h)
 {
 	struct td_credentials_run *r = ctx;
 
@@ -162,7 +162,7 @@ static void again(void *arg)
 
 void td_credentials_run_ask(struct td_credentials_run *r, const char *what, int attempts,
 			    void (*step)(struct td_credentials_run *r),
-			    void (*got)(struct td_credentials_run *r, const struct td_http_response *h))
+			    void (*got)(struct td_credentials_run *r, const struct td_http_client_response *h))
 {
 	r->what = what;
 	r->attempts = attempts;
@@ -173,9 +173,9 @@ void td_credentials_run_ask(struct td_credentials_run *r, const char *what, int 
 
 void td_credentials_run_request(struct td_credentials_run *r, const struct td_credentials_run_request *q)
 {
-	struct td_http_opts o = {.tls = td_aws_tls(r->a),
-				 .timeout_ns = q->timeout_ns ? q->timeout_ns : 10 * TD_SEC,
-				 .body_max = 256 * 1024};
+	struct td_http_client_opts o = {.tls = td_aws_tls(r->a),
+					.timeout_ns = q->timeout_ns ? q->timeout_ns : 10 * TD_SEC,
+					.body_max = 256 * 1024};
 	const char *fault = NULL;
 	struct tnl_url u;
 
@@ -189,11 +189,11 @@ void td_credentials_run_request(struct td_credentials_run *r, const struct td_cr
 	if (q->keys) {
 		struct tnl_sigv4_keys k = {q->keys->id, q->keys->secret, q->keys->token};
 
-		r->http = td_http_signed(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &k,
-					 r->a->region, q->service, &o, on_http, r);
+		r->http = td_http_client_signed(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &k,
+						r->a->region, q->service, &o, on_http, r);
 	} else {
-		r->http =
-		    td_http_request(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &o, on_http, r);
+		r->http = td_http_client_request(r->a->loop, q->method, q->url, q->headers, q->n, q->body, q->len, &o,
+						 on_http, r);
 	}
 	if (!r->http)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s: out of memory", r->what);
@@ -256,7 +256,7 @@ void td_credentials_run_cancel(struct td_credentials_run *r)
 		return;
 	r->cancelled = true;
 	td_timer_stop(&r->timer);
-	td_httpc_cancel(r->http);
+	td_http_client_cancel(r->http);
 	td_credentials_process_cancel(r);
 	r->http = NULL;
 	if (!r->finished)

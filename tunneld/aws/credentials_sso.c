@@ -43,7 +43,7 @@ static bool load_cache(struct td_credentials_run *r)
 
 /* --- keys for the role ------------------------------------------------------------------ */
 
-static void got_role(struct td_credentials_run *r, const struct td_http_response *h)
+static void got_role(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
 	const char *text = tnl_json_str(tnl_json_iget(j, "message"));
@@ -141,7 +141,7 @@ static int save(struct td_credentials_run *r, const struct tnl_json *fresh, int6
 	return rc;
 }
 
-static void got_token(struct td_credentials_run *r, const struct td_http_response *h)
+static void got_token(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
 	const char *text = tnl_json_get_str(j, "accessToken");

@@ -49,7 +49,7 @@ static void api_error(const struct tnl_json *j, const char **code, const char **
 	*text = *text ? *text : "no text";
 }
 
-static void reply(struct td_credentials_run *r, const struct td_http_response *h, const char *op,
+static void reply(struct td_credentials_run *r, const struct td_http_client_response *h, const char *op,
 		  const struct td_assume *role)
 {
 	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
@@ -101,7 +101,7 @@ static void post(struct td_credentials_run *r, const struct tnl_buf *body, bool 
 
 /* --- AssumeRole -------------------------------------------------------------------------- */
 
-static void got_assumed(struct td_credentials_run *r, const struct td_http_response *h)
+static void got_assumed(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	reply(r, h, "AssumeRole", current(r));
 }
@@ -179,7 +179,7 @@ void td_credentials_assume(struct td_credentials_run *r, const struct td_assume 
 
 /* --- AssumeRoleWithWebIdentity ---------------------------------------------------------------- */
 
-static void got_web(struct td_credentials_run *r, const struct td_http_response *h)
+static void got_web(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
 	reply(r, h, "AssumeRoleWithWebIdentity", &r->plan.web);
 }

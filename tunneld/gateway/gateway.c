@@ -151,7 +151,7 @@ static void set_public_url(struct td_gateway *g)
 	static const struct in6_addr any6;
 	struct td_addr a;
 	char text[TD_ADDR_STR];
-	if (!g->httpd || td_httpd_addr(g->httpd, 0, &a) != 0)
+	if (!g->httpd || td_http_server_addr(g->httpd, 0, &a) != 0)
 		return;
 	bool any = a.sa.sa_family == AF_INET	? a.in.sin_addr.s_addr == 0
 		   : a.sa.sa_family == AF_INET6 ? memcmp(&a.in6.sin6_addr, &any6, sizeof(any6)) == 0
@@ -200,7 +200,7 @@ static int open_store(struct td_gateway *g, char *why, size_t cap)
 
 static int start_server(struct td_gateway *g, char *why, size_t cap)
 {
-	const struct td_httpd_config hc = {
+	const struct td_http_server_config hc = {
 	    .addrs = g->cfg->gw.addrs,
 	    .naddrs = g->cfg->gw.naddrs,
 	    .tls = g->tls,
@@ -212,7 +212,7 @@ static int start_server(struct td_gateway *g, char *why, size_t cap)
 	    .refused = on_refused,
 	    .ctx = g,
 	};
-	g->httpd = td_httpd_new(g->l, &hc, why, cap);
+	g->httpd = td_http_server_new(g->l, &hc, why, cap);
 	return g->httpd ? 0 : -1;
 }
 
@@ -222,7 +222,7 @@ static void log_addresses(struct td_gateway *g)
 	struct td_addr a;
 	char text[TD_ADDR_STR];
 	for (int i = 0; i < g->cfg->gw.naddrs; i++)
-		if (td_httpd_addr(g->httpd, i, &a) == 0)
+		if (td_http_server_addr(g->httpd, i, &a) == 0)
 			td_info("gateway", NULL, "listening address=%s", td_addr_str(&a, text));
 }
 
@@ -267,7 +267,7 @@ fail:
 
 int td_gateway_addr(struct td_gateway *g, int i, struct td_addr *out)
 {
-	return td_httpd_addr(g->httpd, i, out);
+	return td_http_server_addr(g->httpd, i, out);
 }
 
 /* --- reload ------------------------------------------------------------------------- */
@@ -284,7 +284,7 @@ static bool same_listen(struct td_gateway *g, const struct td_gateway_config *c)
 		return false;
 	for (int i = 0; i < c->naddrs; i++)
 		if (!same_addr(&g->cfg->gw.addrs[i], &c->addrs[i]) &&
-		    (td_httpd_addr(g->httpd, i, &bound) != 0 || !same_addr(&bound, &c->addrs[i])))
+		    (td_http_server_addr(g->httpd, i, &bound) != 0 || !same_addr(&bound, &c->addrs[i])))
 			return false;
 	return true;
 }
@@ -313,7 +313,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	g->keys = keys;
 	set_kms(g, kms);
 	if (tls) {
-		td_httpd_set_tls(g->httpd, tls);
+		td_http_server_set_tls(g->httpd, tls);
 		tnl_tls_ctx_free(g->tls);
 		g->tls = tls;
 	}
@@ -394,7 +394,7 @@ void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(vo
 	g->drained = done;
 	g->drained_ctx = ctx;
 	g->drain_until = g->l->now + TNL_MIN(timeout_ns, (uint64_t)TD_SEC);
-	td_httpd_stop_listening(g->httpd);
+	td_http_server_stop_listening(g->httpd);
 	gw_arrival_recheck(g); /* to hear that no session starts any more */
 	td_timer_init(&g->drain_timer, g->l, on_drain, g);
 	td_timer_in(&g->drain_timer, 0);
@@ -420,7 +420,7 @@ void td_gateway_free(struct td_gateway *g)
 	}
 	tnl_list_foreach_safe(it, &g->active) gw_session_free(tnl_container_of(it, struct gw_session, by_age));
 	tnl_list_foreach_safe(it, &g->history) gw_session_free(tnl_container_of(it, struct gw_session, by_age));
-	td_httpd_free(g->httpd);
+	td_http_server_free(g->httpd);
 	td_store_close(g->store); /* writes what is queued */
 	if (g->instances)
 		gw_instances_free(g);

@@ -101,7 +101,7 @@ enum gw_drain { GW_D_NONE, GW_D_FINISHING, GW_D_CLOSING, GW_D_DONE };
 struct td_gateway {
 	struct td_loop *l;
 	const struct td_config *cfg;
-	struct td_httpd *httpd;
+	struct td_http_server *httpd;
 	struct tnl_tls_ctx *tls;
 	struct td_store *store;
 	struct td_memory_waiter room;

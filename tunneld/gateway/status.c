@@ -56,7 +56,7 @@ static void write_listeners(struct td_gateway *g, struct tnl_jw *w)
 	char text[TD_ADDR_STR];
 	tnl_jw_key(w, "listen");
 	tnl_jw_arr(w);
-	for (int i = 0; g->httpd && td_httpd_addr(g->httpd, i, &a) == 0; i++)
+	for (int i = 0; g->httpd && td_http_server_addr(g->httpd, i, &a) == 0; i++)
 		tnl_jw_str(w, td_addr_str(&a, text));
 	tnl_jw_end_arr(w);
 }
@@ -132,7 +132,7 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	tnl_jw_init(&w, json);
 	tnl_jw_obj(&w);
 	write_listeners(g, &w);
-	tnl_jw_kvi(&w, "connections", g->httpd ? (int64_t)td_httpd_connections(g->httpd) : 0);
+	tnl_jw_kvi(&w, "connections", g->httpd ? (int64_t)td_http_server_connections(g->httpd) : 0);
 	tnl_jw_kvi(&w, "links", count_links(g));
 	kv_bool(&w, "draining", g->drain != GW_D_NONE);
 	tnl_jw_kvi(&w, "relay_memory", (int64_t)g->cfg->gw.relay_memory);

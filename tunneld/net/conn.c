@@ -33,7 +33,7 @@ static const char *state_name(enum conn_state s)
 	return names[s];
 }
 
-void conn_set_state(struct td_conn *c, enum conn_state s)
+void td_conn_set_state(struct td_conn *c, enum conn_state s)
 {
 	if (c->state != s)
 		td_debug("conn", NULL, "state %s -> %s peer=%s", state_name(c->state), state_name(s), c->peer_str);
@@ -76,14 +76,14 @@ static void on_timer(void *arg)
 	if (c->state == CONN_OPEN)
 		trim_now(c);
 	else if (c->state == CONN_CLOSING)
-		conn_end(c, c->half_closed ? TNL_EEOF : TNL_ETIMEOUT, "the peer did not take the rest in time");
+		td_conn_end(c, c->half_closed ? TNL_EEOF : TNL_ETIMEOUT, "the peer did not take the rest in time");
 	else if (c->state == CONN_TLS)
-		conn_end(c, TNL_ETIMEOUT, "TLS with %s: no answer in time", c->peer_str);
+		td_conn_end(c, TNL_ETIMEOUT, "TLS with %s: no answer in time", c->peer_str);
 	else
-		conn_end(c, TNL_ETIMEOUT, "cannot connect to %s: no answer in time", c->peer_str);
+		td_conn_end(c, TNL_ETIMEOUT, "cannot connect to %s: no answer in time", c->peer_str);
 }
 
-struct td_conn *conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *ctx)
+struct td_conn *td_conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *ctx)
 {
 	struct td_conn *c = tnl_calloc(1, sizeof(*c));
 	if (!c)
@@ -101,7 +101,7 @@ struct td_conn *conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *c
 	return c;
 }
 
-void conn_set_fd(struct td_conn *c, int fd, const struct td_addr *peer)
+void td_conn_set_fd(struct td_conn *c, int fd, const struct td_addr *peer)
 {
 	int on = 1, lowat = NOTSENT_LOWAT;
 	c->fd = fd;
@@ -137,7 +137,7 @@ static void tell_closed(void *arg)
 	c->cb.closed(c->ctx, c->end, c->why);
 }
 
-void conn_end(struct td_conn *c, int err, const char *fmt, ...)
+void td_conn_end(struct td_conn *c, int err, const char *fmt, ...)
 {
 	if (c->end || c->freed)
 		return;
@@ -146,9 +146,9 @@ void conn_end(struct td_conn *c, int err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(c->why, sizeof(c->why), fmt, ap);
 	va_end(ap);
-	conn_set_state(c, CONN_END);
+	td_conn_set_state(c, CONN_END);
 	td_timer_stop(&c->timer);
-	conn_opening_free(c);
+	td_conn_opening_free(c);
 	close_fd(c);
 	td_loop_defer(c->l, tell_closed, c);
 }
@@ -170,7 +170,7 @@ void td_conn_free(struct td_conn *c)
 		return;
 	c->freed = true;
 	td_timer_stop(&c->timer);
-	conn_opening_free(c);
+	td_conn_opening_free(c);
 	close_fd(c);
 	td_loop_defer(c->l, free_memory, c);
 }
@@ -193,7 +193,7 @@ const struct td_addr *td_conn_peer_addr(const struct td_conn *c)
 
 /* --- reading -------------------------------------------------------------- */
 
-ssize_t conn_fd_read(struct td_conn *c, void *p, size_t n)
+ssize_t td_conn_fd_read(struct td_conn *c, void *p, size_t n)
 {
 	if (!c->sock_more || c->budget <= 0 || c->fd < 0)
 		return TNL_EAGAIN;
@@ -240,7 +240,7 @@ static ssize_t tls_read(struct td_conn *c, struct tnl_tls *t, ssize_t (*below)(s
 	}
 }
 
-ssize_t conn_low_read(struct td_conn *c, void *p, size_t n)
+ssize_t td_conn_low_read(struct td_conn *c, void *p, size_t n)
 {
 	size_t have = tnl_buf_len(&c->early);
 	if (have) {
@@ -250,7 +250,7 @@ ssize_t conn_low_read(struct td_conn *c, void *p, size_t n)
 		tnl_buf_consume(&c->early, n);
 		return (ssize_t)n;
 	}
-	return c->outer ? tls_read(c, c->outer, conn_fd_read, p, n) : conn_fd_read(c, p, n);
+	return c->outer ? tls_read(c, c->outer, td_conn_fd_read, p, n) : td_conn_fd_read(c, p, n);
 }
 
 static void flush_later(struct td_conn *c);
@@ -259,7 +259,7 @@ ssize_t td_conn_read(struct td_conn *c, void *p, size_t n)
 {
 	if (c->state != CONN_OPEN || c->freed || c->paused || n == 0)
 		return TNL_EAGAIN;
-	ssize_t r = c->tls ? tls_read(c, c->tls, conn_low_read, p, n) : conn_low_read(c, p, n);
+	ssize_t r = c->tls ? tls_read(c, c->tls, td_conn_low_read, p, n) : td_conn_low_read(c, p, n);
 	if (c->tls && tnl_tls_out_len(c->tls))
 		flush_later(c); /* an answer of TLS itself, such as to a key update */
 	if (r > 0) {
@@ -271,13 +271,13 @@ ssize_t td_conn_read(struct td_conn *c, void *p, size_t n)
 		return r;
 	}
 	if (r == 0 || r == TNL_EEOF)
-		conn_end(c, TNL_EEOF, "the peer closed the connection");
+		td_conn_end(c, TNL_EEOF, "the peer closed the connection");
 	else if (r == TNL_EIO)
-		conn_end(c, TNL_EIO, "connection broke: %s", strerror(errno));
+		td_conn_end(c, TNL_EIO, "connection broke: %s", strerror(errno));
 	else if (r == TNL_ETRUNC)
-		conn_end(c, TNL_ETRUNC, "the peer dropped the connection");
+		td_conn_end(c, TNL_ETRUNC, "the peer dropped the connection");
 	else
-		conn_end(c, (int)r, "TLS failed: %s", c->tls ? tnl_tls_why(c->tls) : tnl_err_text((int)r));
+		td_conn_end(c, (int)r, "TLS failed: %s", c->tls ? tnl_tls_why(c->tls) : tnl_err_text((int)r));
 	return TNL_EAGAIN;
 }
 
@@ -286,7 +286,7 @@ static void discard(struct td_conn *c)
 {
 	uint8_t junk[16384];
 	ssize_t r;
-	while ((r = conn_fd_read(c, junk, sizeof(junk))) > 0) {
+	while ((r = td_conn_fd_read(c, junk, sizeof(junk))) > 0) {
 		c->discarded += (size_t)r;
 		if (c->discarded > DISCARD_MAX)
 			break;
@@ -297,13 +297,13 @@ static void discard(struct td_conn *c)
 	if (r == 0 && !c->half_closed)
 		ev_io_stop(c->l->ev, &c->rd); /* what waits is still sent */
 	else
-		conn_end(c, TNL_EEOF, "closed");
+		td_conn_end(c, TNL_EEOF, "closed");
 }
 
 static void run_readable(struct td_conn *c)
 {
 	if (c->state < CONN_OPEN) {
-		conn_opening_step(c);
+		td_conn_opening_step(c);
 	} else if (c->state == CONN_CLOSING) {
 		discard(c);
 	} else if (c->state == CONN_OPEN && !c->paused) {
@@ -413,7 +413,7 @@ static void write_fault(struct td_conn *c)
 	ev_io_stop(c->l->ev, &c->wr);
 	/* What the peer sent before it went is still read; its end then says that it is over. */
 	if (c->state == CONN_CLOSING || c->paused)
-		conn_end(c, TNL_EIO, "connection broke: %s", strerror(err));
+		td_conn_end(c, TNL_EIO, "connection broke: %s", strerror(err));
 }
 
 static void write_out(struct td_conn *c)
@@ -453,7 +453,7 @@ static void write_out(struct td_conn *c)
 	}
 }
 
-void conn_flush(struct td_conn *c)
+void td_conn_flush(struct td_conn *c)
 {
 	if (c->freed || c->fd < 0)
 		return;
@@ -462,7 +462,7 @@ void conn_flush(struct td_conn *c)
 		c->half_closed = true;
 		shutdown(c->fd, SHUT_WR);
 		if (c->eof)
-			conn_end(c, TNL_EEOF, "closed");
+			td_conn_end(c, TNL_EEOF, "closed");
 		else
 			ev_io_start(c->l->ev, &c->rd);
 	}
@@ -481,7 +481,7 @@ static void flush_now(void *arg)
 {
 	struct td_conn *c = arg;
 	c->flush_queued = false;
-	conn_flush(c);
+	td_conn_flush(c);
 	tell_room(c);
 }
 
@@ -496,11 +496,11 @@ static void on_writable(struct ev_loop *ev, ev_io *w, int events)
 {
 	struct td_conn *c = w->data;
 	c->blocked = false;
-	conn_flush(c);
+	td_conn_flush(c);
 	if (!c->blocked)
 		ev_io_stop(ev, &c->wr);
 	if (c->state < CONN_OPEN)
-		conn_opening_step(c);
+		td_conn_opening_step(c);
 	tell_room(c);
 }
 
@@ -536,21 +536,15 @@ size_t td_conn_write(struct td_conn *c, const void *p, size_t n)
 	return done;
 }
 
-void td_conn_flush(struct td_conn *c)
-{
-	if (c->state == CONN_OPEN)
-		conn_flush(c);
-}
-
 void td_conn_shutdown(struct td_conn *c)
 {
 	if (c->freed || c->state >= CONN_CLOSING)
 		return;
 	if (c->state < CONN_OPEN || c->write_failed) {
-		conn_end(c, TNL_EEOF, "closed");
+		td_conn_end(c, TNL_EEOF, "closed");
 		return;
 	}
-	conn_set_state(c, CONN_CLOSING);
+	td_conn_set_state(c, CONN_CLOSING);
 	td_timer_in(&c->timer, CLOSE_WAIT);
 	flush_later(c);
 }

@@ -23,7 +23,7 @@ struct td_proxy {
 	bool tls;
 	char user[128], password[256];
 };
-struct td_dial_opts {
+struct td_conn_opts {
 	const char *host;
 	uint16_t port;
 	struct tnl_tls_ctx *tls;      /* NULL: plain; a reference is taken */
@@ -33,7 +33,7 @@ struct td_dial_opts {
 	uint64_t timeout_ns;	      /* for connect + proxy + TLS; 0: 15 s */
 };
 /* No callback runs inside any call of this header. NULL: no memory. */
-struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, const struct td_conn_cb *cb, void *ctx);
+struct td_conn *td_conn_dial(struct td_loop *l, const struct td_conn_opts *o, const struct td_conn_cb *cb, void *ctx);
 struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
 				 const struct td_conn_cb *cb, void *ctx); /* takes fd */
 void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx);

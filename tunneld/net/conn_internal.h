@@ -50,16 +50,15 @@ struct td_conn {
 	char peer_str[TD_ADDR_STR];
 };
 
-struct td_conn *conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *ctx);
-void conn_set_fd(struct td_conn *c, int fd, const struct td_addr *peer);
-void conn_set_state(struct td_conn *c, enum conn_state s);
-void conn_end(struct td_conn *c, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+struct td_conn *td_conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *ctx);
+void td_conn_set_fd(struct td_conn *c, int fd, const struct td_addr *peer);
+void td_conn_set_state(struct td_conn *c, enum conn_state s);
+void td_conn_end(struct td_conn *c, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* >0, 0 end, TNL_EAGAIN, TNL_EIO (errno). fd: below everything; low: below the end-to-end TLS. */
-ssize_t conn_fd_read(struct td_conn *c, void *p, size_t n);
-ssize_t conn_low_read(struct td_conn *c, void *p, size_t n);
-void conn_flush(struct td_conn *c);
+ssize_t td_conn_fd_read(struct td_conn *c, void *p, size_t n);
+ssize_t td_conn_low_read(struct td_conn *c, void *p, size_t n);
 
-void conn_opening_step(struct td_conn *c); /* bytes came or went while not yet open */
-void conn_opening_free(struct td_conn *c);
+void td_conn_opening_step(struct td_conn *c); /* bytes came or went while not yet open */
+void td_conn_opening_free(struct td_conn *c);
 
 #endif

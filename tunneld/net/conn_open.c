@@ -14,7 +14,7 @@
 
 #define OPEN_TIMEOUT (15 * TD_SEC)
 
-void conn_opening_free(struct td_conn *c)
+void td_conn_opening_free(struct td_conn *c)
 {
 	struct conn_opening *op = c->op;
 	if (!op)
@@ -55,9 +55,9 @@ static const char *where(const struct td_conn *c, char out[600])
 
 static void open_now(struct td_conn *c)
 {
-	conn_set_state(c, CONN_OPEN);
+	td_conn_set_state(c, CONN_OPEN);
 	td_timer_stop(&c->timer);
-	conn_opening_free(c);
+	td_conn_opening_free(c);
 	ev_io_stop(c->l->ev, &c->rd); /* until ready() was told */
 	td_loop_defer(c->l, tell_ready, c);
 }
@@ -68,7 +68,7 @@ static bool tls_begin(struct td_conn *c, struct tnl_tls **t, const char *host)
 {
 	*t = tnl_tls_new(c->tls_ctx, host);
 	if (!*t)
-		conn_end(c, TNL_ENOMEM, "cannot start TLS: out of memory");
+		td_conn_end(c, TNL_ENOMEM, "cannot start TLS: out of memory");
 	return *t != NULL;
 }
 
@@ -78,7 +78,7 @@ static int drive(struct td_conn *c, struct tnl_tls *t)
 	bool eof = false;
 	for (;;) {
 		int r = tnl_tls_handshake(t);
-		conn_flush(c);
+		td_conn_flush(c);
 		if (c->end)
 			return TNL_EIO; /* the flush ended it and said why */
 		if (r != TNL_EAGAIN || eof)
@@ -87,7 +87,7 @@ static int drive(struct td_conn *c, struct tnl_tls *t)
 		uint8_t *in = tnl_tls_in_reserve(t, &cap);
 		if (!in || cap == 0)
 			return TNL_ENOMEM;
-		ssize_t k = t == c->outer ? conn_fd_read(c, in, cap) : conn_low_read(c, in, cap);
+		ssize_t k = t == c->outer ? td_conn_fd_read(c, in, cap) : td_conn_low_read(c, in, cap);
 		if (k > 0) {
 			tnl_tls_in_commit(t, (size_t)k);
 		} else if (k == 0 || k == TNL_EEOF) {
@@ -103,12 +103,12 @@ static void tls_failed(struct td_conn *c, struct tnl_tls *t, int err)
 {
 	char at[600];
 	if (err == TNL_EIO)
-		conn_end(c, err, "TLS with %.200s: %s", where(c, at), strerror(errno));
+		td_conn_end(c, err, "TLS with %.200s: %s", where(c, at), strerror(errno));
 	else if (err == TNL_ETRUNC)
-		conn_end(c, err, "TLS with %.200s: the peer dropped the connection", where(c, at));
+		td_conn_end(c, err, "TLS with %.200s: the peer dropped the connection", where(c, at));
 	else
-		conn_end(c, err, "TLS with %.200s: %s%s", where(c, at), tnl_tls_why(t),
-			 strstr(tnl_tls_why(t), "authority") ? "; ca_file names those that are" : "");
+		td_conn_end(c, err, "TLS with %.200s: %s%s", where(c, at), tnl_tls_why(t),
+			    strstr(tnl_tls_why(t), "authority") ? "; ca_file names those that are" : "");
 }
 
 /* --- proxy ---------------------------------------------------------------- */
@@ -130,8 +130,8 @@ static void proxy_ask(struct td_conn *c)
 		tnl_wipe(b64, sizeof(b64));
 	}
 	tnl_buf_puts(&c->stage, "\r\n");
-	conn_set_state(c, CONN_PROXY);
-	conn_flush(c);
+	td_conn_set_state(c, CONN_PROXY);
+	td_conn_flush(c);
 }
 
 static void proxy_refused(struct td_conn *c, const struct tnl_http_head *h)
@@ -140,8 +140,8 @@ static void proxy_refused(struct td_conn *c, const struct tnl_http_head *h)
 	const char *hint = h->status == 407 ? op->proxy.user[0] ? " (user or password of the proxy is wrong)"
 								: " (set user and password of the proxy)"
 					    : "";
-	conn_end(c, TNL_EREFUSED, "proxy %.100s:%u refused %.100s:%u: %d %.*s%s", op->proxy.host, op->proxy.port,
-		 op->host, op->port, h->status, (int)(h->reason_len < 60 ? h->reason_len : 60), h->reason, hint);
+	td_conn_end(c, TNL_EREFUSED, "proxy %.100s:%u refused %.100s:%u: %d %.*s%s", op->proxy.host, op->proxy.port,
+		    op->host, op->port, h->status, (int)(h->reason_len < 60 ? h->reason_len : 60), h->reason, hint);
 }
 
 /* True when the tunnel through the proxy stands. */
@@ -153,16 +153,16 @@ static bool proxy_answer(struct td_conn *c)
 		size_t room = tnl_buf_room(&op->head), want = room < 2048 ? room : 2048;
 		uint8_t *p = want ? tnl_buf_reserve(&op->head, want) : NULL;
 		if (!p) {
-			conn_end(c, TNL_ETOOBIG, "proxy %.100s:%u: its answer is too long", op->proxy.host,
-				 op->proxy.port);
+			td_conn_end(c, TNL_ETOOBIG, "proxy %.100s:%u: its answer is too long", op->proxy.host,
+				    op->proxy.port);
 			return false;
 		}
-		ssize_t k = conn_low_read(c, p, want);
+		ssize_t k = td_conn_low_read(c, p, want);
 		if (k == TNL_EAGAIN)
 			return false;
 		if (k <= 0) {
-			conn_end(c, TNL_EUNREACH, "proxy %.100s:%u: it closed the connection", op->proxy.host,
-				 op->proxy.port);
+			td_conn_end(c, TNL_EUNREACH, "proxy %.100s:%u: it closed the connection", op->proxy.host,
+				    op->proxy.port);
 			return false;
 		}
 		tnl_buf_commit(&op->head, (size_t)k);
@@ -170,8 +170,8 @@ static bool proxy_answer(struct td_conn *c)
 		if (n == TNL_EAGAIN)
 			continue;
 		if (n < 0) {
-			conn_end(c, TNL_ESYNTAX, "proxy %.100s:%u: its answer is not HTTP: %s", op->proxy.host,
-				 op->proxy.port, h.fault ? h.fault : tnl_err_text(n));
+			td_conn_end(c, TNL_ESYNTAX, "proxy %.100s:%u: its answer is not HTTP: %s", op->proxy.host,
+				    op->proxy.port, h.fault ? h.fault : tnl_err_text(n));
 			return false;
 		}
 		if (h.status < 200 || h.status > 299) {
@@ -193,12 +193,12 @@ static void begin_end_to_end(struct td_conn *c)
 		open_now(c);
 		return;
 	}
-	conn_set_state(c, CONN_TLS);
+	td_conn_set_state(c, CONN_TLS);
 	ev_io_start(c->l->ev, &c->rd);
 	tls_begin(c, &c->tls, c->op ? c->op->tls_name : NULL);
 }
 
-void conn_opening_step(struct td_conn *c)
+void td_conn_opening_step(struct td_conn *c)
 {
 	while (!c->end && !c->freed) {
 		struct tnl_tls *t = c->state == CONN_PROXY_TLS ? c->outer : c->tls;
@@ -235,12 +235,12 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 	char at[600];
 	c->op->dial = NULL;
 	if (fd < 0) {
-		conn_end(c, err, "cannot connect to %.200s: %s", where(c, at), why);
+		td_conn_end(c, err, "cannot connect to %.200s: %s", where(c, at), why);
 		return;
 	}
-	conn_set_fd(c, fd, peer);
+	td_conn_set_fd(c, fd, peer);
 	if (c->op->has_proxy && c->op->proxy.tls) {
-		conn_set_state(c, CONN_PROXY_TLS);
+		td_conn_set_state(c, CONN_PROXY_TLS);
 		if (!tls_begin(c, &c->outer, c->op->proxy.host))
 			return;
 	} else if (c->op->has_proxy) {
@@ -248,7 +248,7 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 	} else {
 		begin_end_to_end(c);
 	}
-	conn_opening_step(c);
+	td_conn_opening_step(c);
 }
 
 static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, const char *why)
@@ -257,20 +257,20 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	char at[600];
 	c->op->resolve = NULL;
 	if (err) {
-		conn_end(c, err == TNL_ENOTFOUND ? TNL_EUNREACH : err, "cannot connect to %.200s: %s", where(c, at),
-			 why);
+		td_conn_end(c, err == TNL_ENOTFOUND ? TNL_EUNREACH : err, "cannot connect to %.200s: %s", where(c, at),
+			    why);
 		return;
 	}
-	conn_set_state(c, CONN_CONNECT);
+	td_conn_set_state(c, CONN_CONNECT);
 	uint64_t left = c->op->deadline > c->l->now ? c->op->deadline - c->l->now : 0;
 	c->op->dial = td_dial_start(c->l, addrs, n, left, on_dialed, c);
 	if (!c->op->dial)
-		conn_end(c, TNL_ENOMEM, "out of memory");
+		td_conn_end(c, TNL_ENOMEM, "out of memory");
 }
 
-struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, const struct td_conn_cb *cb, void *ctx)
+struct td_conn *td_conn_dial(struct td_loop *l, const struct td_conn_opts *o, const struct td_conn_cb *cb, void *ctx)
 {
-	struct td_conn *c = conn_new(l, cb, ctx);
+	struct td_conn *c = td_conn_new(l, cb, ctx);
 	struct conn_opening *op = c ? tnl_calloc(1, sizeof(*op)) : NULL;
 	if (!op) {
 		tnl_free(c);
@@ -291,8 +291,8 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, co
 	if (o->tls)
 		c->tls_ctx = tnl_tls_ctx_ref(o->tls);
 	if (op->has_proxy && op->proxy.tls && !o->tls) {
-		conn_end(c, TNL_ECONF, "proxy %.100s:%u wants TLS, and there is no trust to check it with",
-			 op->proxy.host, op->proxy.port);
+		td_conn_end(c, TNL_ECONF, "proxy %.100s:%u wants TLS, and there is no trust to check it with",
+			    op->proxy.host, op->proxy.port);
 		return c;
 	}
 	op->deadline = l->now + timeout;
@@ -300,7 +300,7 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_dial_opts *o, co
 	op->resolve = td_resolve_start(l, o->proxy ? o->proxy->host : o->host, o->proxy ? o->proxy->port : o->port,
 				       on_resolved, c);
 	if (!op->resolve)
-		conn_end(c, TNL_ENOMEM, "out of memory");
+		td_conn_end(c, TNL_ENOMEM, "out of memory");
 	return c;
 }
 
@@ -315,7 +315,7 @@ struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *
 				 const struct td_conn_cb *cb, void *ctx)
 {
 	struct td_addr peer = {.len = sizeof(peer.ss)};
-	struct td_conn *c = conn_new(l, cb, ctx);
+	struct td_conn *c = td_conn_new(l, cb, ctx);
 	if (!c) {
 		td_fd_rst_close(fd);
 		return NULL;
@@ -325,7 +325,7 @@ struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *
 	c->state = CONN_TLS;
 	if (tls)
 		c->tls_ctx = tnl_tls_ctx_ref(tls);
-	conn_set_fd(c, fd, &peer);
+	td_conn_set_fd(c, fd, &peer);
 	td_timer_in(&c->timer, timeout_ns ? timeout_ns : OPEN_TIMEOUT);
 	/* The caller has no pointer yet: nothing may end before it returns. */
 	ev_io_stop(l->ev, &c->rd);

@@ -10,7 +10,7 @@
 #define DEFAULT_TIMEOUT (30 * TD_SEC)
 #define DEFAULT_BODY (1024u * 1024)
 
-struct td_httpc {
+struct td_http_client {
 	struct td_loop *l;
 	struct td_conn *conn;
 	struct td_dial *dial; /* unix socket */
@@ -24,20 +24,20 @@ struct td_httpc {
 	bool over; /* answered or cancelled */
 	int err;
 	char why[384], name[300];
-	td_http_fn *fn;
+	td_http_client_fn *fn;
 	void *ctx;
 };
 
 static void free_memory(void *arg)
 {
-	struct td_httpc *h = arg;
+	struct td_http_client *h = arg;
 	tnl_buf_fini_wiped(&h->req);
 	tnl_buf_fini_wiped(&h->raw);
 	tnl_buf_fini_wiped(&h->body);
 	tnl_free(h);
 }
 
-static void retire(struct td_httpc *h)
+static void retire(struct td_http_client *h)
 {
 	h->over = true;
 	td_timer_stop(&h->timer);
@@ -46,15 +46,15 @@ static void retire(struct td_httpc *h)
 	td_loop_defer(h->l, free_memory, h);
 }
 
-void td_httpc_cancel(struct td_httpc *h)
+void td_http_client_cancel(struct td_http_client *h)
 {
 	if (h && !h->over)
 		retire(h);
 }
 
-static void deliver(struct td_httpc *h)
+static void deliver(struct td_http_client *h)
 {
-	struct td_http_response r = {.err = h->err, .why = h->why};
+	struct td_http_client_response r = {.err = h->err, .why = h->why};
 	if (h->over)
 		return;
 	retire(h);
@@ -67,7 +67,7 @@ static void deliver(struct td_httpc *h)
 	h->fn(h->ctx, &r);
 }
 
-static void fail(struct td_httpc *h, int err, const char *why)
+static void fail(struct td_http_client *h, int err, const char *why)
 {
 	h->err = err;
 	snprintf(h->why, sizeof(h->why), "%s", why);
@@ -81,19 +81,19 @@ static void fail_later(void *arg)
 
 static void on_timeout(void *arg)
 {
-	struct td_httpc *h = arg;
+	struct td_http_client *h = arg;
 	char why[384];
 	snprintf(why, sizeof(why), "%s did not answer in time", h->name);
 	fail(h, TNL_ETIMEOUT, why);
 }
 
-static void send_more(struct td_httpc *h)
+static void send_more(struct td_http_client *h)
 {
 	size_t n = td_conn_write(h->conn, tnl_buf_data(&h->req), tnl_buf_len(&h->req));
 	tnl_buf_consume(&h->req, n);
 }
 
-static void feed_body(struct td_httpc *h, const uint8_t *p, size_t n)
+static void feed_body(struct td_http_client *h, const uint8_t *p, size_t n)
 {
 	int r = tnl_http_body_feed(&h->dec, p, n, &h->body);
 	if (r < 0) {
@@ -107,7 +107,7 @@ static void feed_body(struct td_httpc *h, const uint8_t *p, size_t n)
 }
 
 /* Takes a head off h->raw; true when it is the final one. */
-static bool take_head(struct td_httpc *h)
+static bool take_head(struct td_http_client *h)
 {
 	for (;;) {
 		int n = tnl_http_parse(false, tnl_buf_data(&h->raw), tnl_buf_len(&h->raw), &h->head);
@@ -136,7 +136,7 @@ static bool take_head(struct td_httpc *h)
 
 static void on_readable(void *ctx)
 {
-	struct td_httpc *h = ctx;
+	struct td_http_client *h = ctx;
 	while (!h->over && !h->have_head) {
 		size_t room = tnl_buf_room(&h->raw);
 		uint8_t *p = room ? tnl_buf_reserve(&h->raw, room < 4096 ? room : 4096) : NULL;
@@ -162,14 +162,14 @@ static void on_readable(void *ctx)
 
 static void on_writable(void *ctx)
 {
-	struct td_httpc *h = ctx;
+	struct td_http_client *h = ctx;
 	if (!h->over)
 		send_more(h);
 }
 
 static void on_closed(void *ctx, int err, const char *why)
 {
-	struct td_httpc *h = ctx;
+	struct td_http_client *h = ctx;
 	char text[384];
 	if (h->over)
 		return;
@@ -193,7 +193,7 @@ static const struct td_conn_cb conn_cb = {
 
 static void on_unix_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
 {
-	struct td_httpc *h = ctx;
+	struct td_http_client *h = ctx;
 	h->dial = NULL;
 	if (fd >= 0)
 		h->conn = td_conn_accepted(h->l, fd, NULL, 0, &conn_cb, h);
@@ -201,7 +201,7 @@ static void on_unix_dialed(void *ctx, int fd, const struct td_addr *peer, int er
 		fail(h, err ? err : TNL_ENOMEM, err ? why : "out of memory");
 }
 
-static int dial_unix(struct td_httpc *h, const char *path, uint64_t timeout)
+static int dial_unix(struct td_http_client *h, const char *path, uint64_t timeout)
 {
 	struct td_addr a;
 	char spec[160];
@@ -215,7 +215,7 @@ static int dial_unix(struct td_httpc *h, const char *path, uint64_t timeout)
 	return h->dial ? 0 : TNL_ENOMEM;
 }
 
-static int build_request(struct td_httpc *h, const char *method, const struct tnl_url *u,
+static int build_request(struct td_http_client *h, const char *method, const struct tnl_url *u,
 			 const char *const (*headers)[2], size_t n, const void *body, size_t len)
 {
 	char host[300];
@@ -237,8 +237,8 @@ static int build_request(struct td_httpc *h, const char *method, const struct tn
 	return b->failed ? TNL_ENOMEM : 0;
 }
 
-static int start(struct td_httpc *h, const char *method, const char *url, const char *const (*headers)[2], size_t n,
-		 const void *body, size_t len, const struct td_http_opts *o)
+static int start(struct td_http_client *h, const char *method, const char *url, const char *const (*headers)[2],
+		 size_t n, const void *body, size_t len, const struct td_http_client_opts *o)
 {
 	struct tnl_url u;
 	const char *fault = "";
@@ -261,17 +261,17 @@ static int start(struct td_httpc *h, const char *method, const char *url, const 
 		snprintf(h->why, sizeof(h->why), "no TLS settings for %s", h->name);
 		return TNL_EINVAL;
 	}
-	struct td_dial_opts d = {
+	struct td_conn_opts d = {
 	    .host = u.host, .port = u.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
 	h->conn = td_conn_dial(h->l, &d, &conn_cb, h);
 	return h->conn ? 0 : TNL_ENOMEM;
 }
 
-struct td_httpc *td_http_request(struct td_loop *l, const char *method, const char *url,
-				 const char *const (*headers)[2], size_t n, const void *body, size_t len,
-				 const struct td_http_opts *o, td_http_fn *fn, void *ctx)
+struct td_http_client *td_http_client_request(struct td_loop *l, const char *method, const char *url,
+					      const char *const (*headers)[2], size_t n, const void *body, size_t len,
+					      const struct td_http_client_opts *o, td_http_client_fn *fn, void *ctx)
 {
-	struct td_httpc *h = tnl_calloc(1, sizeof(*h));
+	struct td_http_client *h = tnl_calloc(1, sizeof(*h));
 	if (!h)
 		return NULL;
 	h->l = l;
@@ -291,21 +291,21 @@ struct td_httpc *td_http_request(struct td_loop *l, const char *method, const ch
 	return h;
 }
 
-struct td_httpc *td_http_signed(struct td_loop *l, const char *method, const char *url, const char *const (*headers)[2],
-				size_t n, const void *body, size_t len, const struct tnl_sigv4_keys *k,
-				const char *region, const char *service, const struct td_http_opts *o, td_http_fn *fn,
-				void *ctx)
+struct td_http_client *td_http_client_signed(struct td_loop *l, const char *method, const char *url,
+					     const char *const (*headers)[2], size_t n, const void *body, size_t len,
+					     const struct tnl_sigv4_keys *k, const char *region, const char *service,
+					     const struct td_http_client_opts *o, td_http_client_fn *fn, void *ctx)
 {
 	const char *all[32][2];
 	struct tnl_url u;
-	struct td_signed s;
+	struct td_http_signature s;
 	const char *fault;
-	struct td_httpc *h = NULL;
+	struct td_http_client *h = NULL;
 	size_t m = 0;
 	if (n > 28)
 		return NULL;
 	if (tnl_url_parse(url, &u, &fault) != 0)
-		return td_http_request(l, method, url, headers, n, body, len, o, fn, ctx); /* which reports it */
+		return td_http_client_request(l, method, url, headers, n, body, len, o, fn, ctx); /* which reports it */
 	if (td_http_sign(&s, method, &u, headers, n, body, len, k, region, service, l->wall_ms / 1000) == 0) {
 		for (; m < n; m++) {
 			all[m][0] = headers[m][0];
@@ -319,8 +319,8 @@ struct td_httpc *td_http_signed(struct td_loop *l, const char *method, const cha
 		}
 		all[m][0] = "Authorization";
 		all[m++][1] = tnl_buf_str(&s.authorization);
-		h = td_http_request(l, method, url, (const char *const(*)[2])all, m, body, len, o, fn, ctx);
+		h = td_http_client_request(l, method, url, (const char *const(*)[2])all, m, body, len, o, fn, ctx);
 	}
-	td_signed_fini(&s);
+	td_http_signature_fini(&s);
 	return h;
 }

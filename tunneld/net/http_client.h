@@ -5,14 +5,14 @@
 #include "lib/sigv4.h"
 #include "tunneld/net/conn.h"
 
-struct td_http_opts {
+struct td_http_client_opts {
 	struct tnl_tls_ctx *tls; /* for https */
 	const struct td_proxy *proxy;
 	uint64_t timeout_ns;   /* whole exchange; 0: 30 s */
 	size_t body_max;       /* 0: 1 MiB */
 	const char *unix_path; /* not NULL: over this unix socket instead (plain) */
 };
-struct td_http_response {
+struct td_http_client_response {
 	int err; /* 0: there is a status; else TNL_E… and why */
 	const char *why;
 	const struct tnl_http_head *head; /* NULL on err */
@@ -20,19 +20,19 @@ struct td_http_response {
 	const uint8_t *body;
 	size_t body_len;
 };
-struct td_httpc;
-typedef void td_http_fn(void *ctx, const struct td_http_response *r); /* exactly once, unless cancelled */
+struct td_http_client;
+typedef void td_http_client_fn(void *ctx, const struct td_http_client_response *r); /* exactly once, unless cancelled */
 /* headers: name, value pairs, n of them; Host, Content-Length, User-Agent ("tunneld/VERSION") and Connection: close are
  * added. */
-struct td_httpc *td_http_request(struct td_loop *l, const char *method, const char *url,
-				 const char *const (*headers)[2], size_t n, const void *body, size_t len,
-				 const struct td_http_opts *o, td_http_fn *fn, void *ctx);
-void td_httpc_cancel(struct td_httpc *h);
+struct td_http_client *td_http_client_request(struct td_loop *l, const char *method, const char *url,
+					      const char *const (*headers)[2], size_t n, const void *body, size_t len,
+					      const struct td_http_client_opts *o, td_http_client_fn *fn, void *ctx);
+void td_http_client_cancel(struct td_http_client *h);
 
 /* The same, signed with SigV4 (X-Amz-Date, X-Amz-Security-Token and Authorization added). */
-struct td_httpc *td_http_signed(struct td_loop *l, const char *method, const char *url, const char *const (*headers)[2],
-				size_t n, const void *body, size_t len, const struct tnl_sigv4_keys *k,
-				const char *region, const char *service, const struct td_http_opts *o, td_http_fn *fn,
-				void *ctx);
+struct td_http_client *td_http_client_signed(struct td_loop *l, const char *method, const char *url,
+					     const char *const (*headers)[2], size_t n, const void *body, size_t len,
+					     const struct tnl_sigv4_keys *k, const char *region, const char *service,
+					     const struct td_http_client_opts *o, td_http_client_fn *fn, void *ctx);
 
 #endif

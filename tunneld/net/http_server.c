@@ -34,7 +34,7 @@ static size_t peer_key(const struct td_addr *a, const void **key)
 	return 0;
 }
 
-static bool peer_count(struct td_httpd *h, const struct td_addr *a, int delta)
+static bool peer_count(struct td_http_server *h, const struct td_addr *a, int delta)
 {
 	const void *key;
 	size_t n = peer_key(a, &key);
@@ -52,7 +52,7 @@ static bool peer_count(struct td_httpd *h, const struct td_addr *a, int delta)
 	return true;
 }
 
-void hconn_uncount(struct hconn *c)
+void td_hconn_uncount(struct hconn *c)
 {
 	if (!c->counted)
 		return;
@@ -77,23 +77,23 @@ static void free_request(void *arg)
 	tnl_free(arg);
 }
 
-void hconn_drop_request(struct hconn *c)
+void td_hconn_drop_request(struct hconn *c)
 {
 	if (c->req)
 		td_loop_defer(c->h->l, free_request, c->req);
 	c->req = NULL;
 }
 
-void hconn_free(struct hconn *c)
+void td_hconn_free(struct hconn *c)
 {
 	if (c->freed)
 		return;
 	c->freed = true;
-	hconn_uncount(c);
+	td_hconn_uncount(c);
 	tnl_list_remove(&c->node);
 	td_timer_stop(&c->timer);
 	td_conn_free(c->conn);
-	hconn_drop_request(c);
+	td_hconn_drop_request(c);
 	td_loop_defer(c->h->l, free_memory, c);
 }
 
@@ -106,14 +106,14 @@ static void on_closed(void *ctx, int err, const char *why)
 	td_debug("httpd", NULL, "connection over: %s peer=%s", why, td_conn_peer(c->conn));
 	if (r && c->h->cfg.gone)
 		c->h->cfg.gone(c->h->cfg.ctx, r);
-	hconn_free(c);
+	td_hconn_free(c);
 }
 
 /* Refused before it became a request: answered, told once, closed. */
 static void refuse(struct hconn *c, int status, const char *field)
 {
 	char body[160];
-	struct td_httpd *h = c->h;
+	struct td_http_server *h = c->h;
 	int n = snprintf(body, sizeof(body), "{\"message\":\"%s\"}\n", field);
 	if (h->cfg.refused)
 		h->cfg.refused(h->cfg.ctx, td_conn_peer(c->conn), status, field);
@@ -122,9 +122,9 @@ static void refuse(struct hconn *c, int status, const char *field)
 	c->close_after = true;
 	tnl_buf_reset(&c->in);
 	static const char *const version[][2] = {{"Sec-WebSocket-Version", "13"}};
-	hconn_drop_request(c);
-	hconn_answer(c, status, "application/json", status == 426 ? version : NULL, status == 426 ? 1 : 0, body,
-		     (size_t)n, false);
+	td_hconn_drop_request(c);
+	td_hconn_answer(c, status, "application/json", status == 426 ? version : NULL, status == 426 ? 1 : 0, body,
+			(size_t)n, false);
 }
 
 static void on_timer(void *arg)
@@ -138,7 +138,7 @@ static void on_timer(void *arg)
 	} else if (c->state == HC_BODY) {
 		refuse(c, 408, "body: not complete in time");
 	} else if (c->state == HC_REPLY || c->state == HC_DRAIN) {
-		hconn_free(c); /* the peer does not take its answer */
+		td_hconn_free(c); /* the peer does not take its answer */
 	}
 }
 
@@ -150,7 +150,7 @@ static void process_later(void *arg)
 		process(c);
 }
 
-void hconn_next(struct hconn *c)
+void td_hconn_next(struct hconn *c)
 {
 	if (c->close_after || c->h->stopping) {
 		c->state = HC_DRAIN;
@@ -228,7 +228,7 @@ static void parse_head(struct hconn *c)
 	if (!c->req) {
 		c->req = tnl_calloc(1, sizeof(*c->req));
 		if (!c->req) {
-			hconn_free(c);
+			td_hconn_free(c);
 			return;
 		}
 		c->req->hc = c;
@@ -268,7 +268,7 @@ static void take_body(struct hconn *c)
 	/* Growing the buffer for the body may have moved the head. */
 	int n = tnl_http_parse(true, tnl_buf_data(&c->in), r->head_len, &r->head);
 	if (n < 0) {
-		hconn_free(c);
+		td_hconn_free(c);
 		return;
 	}
 	c->state = HC_BUSY;
@@ -300,7 +300,7 @@ static void on_readable(void *ctx)
 		uint8_t *p = tnl_buf_reserve(b, want);
 		ssize_t k = p ? td_conn_read(c->conn, p, want) : TNL_ENOMEM;
 		if (k == TNL_ENOMEM)
-			hconn_free(c);
+			td_hconn_free(c);
 		if (k <= 0)
 			return;
 		tnl_buf_commit(b, (size_t)k);
@@ -314,14 +314,14 @@ static void on_writable(void *ctx)
 {
 	struct hconn *c = ctx;
 	if (!c->freed && (c->state == HC_REPLY || c->state == HC_DRAIN))
-		hconn_send(c);
+		td_hconn_send(c);
 }
 
 static const struct td_conn_cb conn_cb = {.readable = on_readable, .writable = on_writable, .closed = on_closed};
 
 /* --- listening ---------------------------------------------------------------- */
 
-static void pause_all(struct td_httpd *h, bool paused)
+static void pause_all(struct td_http_server *h, bool paused)
 {
 	for (int i = 0; i < h->nlisteners; i++)
 		td_listener_pause(h->listeners[i], paused);
@@ -334,7 +334,7 @@ static void on_room(void *arg)
 
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
-	struct td_httpd *h = ctx;
+	struct td_http_server *h = ctx;
 	char name[TD_ADDR_STR];
 	struct hconn *c = NULL;
 	if (td_memory_full())
@@ -369,9 +369,10 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	tnl_list_push_back(&h->conns, &c->node);
 }
 
-struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *cfg, char *why, size_t cap)
+struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *cfg, char *why,
+					  size_t cap)
 {
-	struct td_httpd *h = tnl_calloc(1, sizeof(*h));
+	struct td_http_server *h = tnl_calloc(1, sizeof(*h));
 	if (h) {
 		h->l = l;
 		h->cfg = *cfg;
@@ -395,11 +396,11 @@ struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *c
 	td_memory_on_room(&h->room, l, on_room, h);
 	return h;
 fail:
-	td_httpd_free(h);
+	td_http_server_free(h);
 	return NULL;
 }
 
-void td_httpd_stop_listening(struct td_httpd *h)
+void td_http_server_stop_listening(struct td_http_server *h)
 {
 	for (int i = 0; i < h->nlisteners; i++)
 		td_listener_free(h->listeners[i]);
@@ -409,19 +410,19 @@ void td_httpd_stop_listening(struct td_httpd *h)
 	{
 		struct hconn *c = tnl_container_of(it, struct hconn, node);
 		if (c->state == HC_HEAD && tnl_buf_len(&c->in) == 0)
-			hconn_next(c); /* idle: nothing to wait for */
+			td_hconn_next(c); /* idle: nothing to wait for */
 	}
 }
 
-static void free_httpd(void *arg)
+static void free_server(void *arg)
 {
-	struct td_httpd *h = arg;
+	struct td_http_server *h = arg;
 	tnl_map_free(h->peers);
 	tnl_free(h->listeners);
 	tnl_free(h);
 }
 
-void td_httpd_free(struct td_httpd *h)
+void td_http_server_free(struct td_http_server *h)
 {
 	if (!h || h->freed)
 		return;
@@ -431,19 +432,19 @@ void td_httpd_free(struct td_httpd *h)
 		td_listener_free(h->listeners[i]);
 	h->nlisteners = 0;
 	while (!tnl_list_empty(&h->conns))
-		hconn_free(tnl_container_of(h->conns.next, struct hconn, node));
+		td_hconn_free(tnl_container_of(h->conns.next, struct hconn, node));
 	tnl_tls_ctx_free(h->cfg.tls);
-	td_loop_defer(h->l, free_httpd, h);
+	td_loop_defer(h->l, free_server, h);
 }
 
-void td_httpd_set_tls(struct td_httpd *h, struct tnl_tls_ctx *tls)
+void td_http_server_set_tls(struct td_http_server *h, struct tnl_tls_ctx *tls)
 {
 	tnl_tls_ctx_ref(tls);
 	tnl_tls_ctx_free(h->cfg.tls);
 	h->cfg.tls = tls;
 }
 
-int td_httpd_addr(const struct td_httpd *h, int i, struct td_addr *out)
+int td_http_server_addr(const struct td_http_server *h, int i, struct td_addr *out)
 {
 	if (i < 0 || i >= h->nlisteners)
 		return -1;
@@ -451,7 +452,7 @@ int td_httpd_addr(const struct td_httpd *h, int i, struct td_addr *out)
 	return 0;
 }
 
-size_t td_httpd_connections(const struct td_httpd *h)
+size_t td_http_server_connections(const struct td_http_server *h)
 {
 	return h->count;
 }

@@ -6,9 +6,9 @@
 #include "lib/http.h"
 #include "tunneld/net/wslink.h"
 
-struct td_httpd;
+struct td_http_server;
 struct td_request;
-struct td_httpd_config {
+struct td_http_server_config {
 	const struct td_addr *addrs;
 	int naddrs;		  /* copied; unix sockets too */
 	struct tnl_tls_ctx *tls;  /* NULL: plain; a reference is taken */
@@ -24,13 +24,14 @@ struct td_httpd_config {
 	void *ctx;
 };
 /* Cuts off open requests without a gone() call when freed. Does not accept while td_memory_full(). */
-struct td_httpd *td_httpd_new(struct td_loop *l, const struct td_httpd_config *c, char *why, size_t cap);
-void td_httpd_free(struct td_httpd *h);
-void td_httpd_stop_listening(struct td_httpd *h);
-void td_httpd_set_tls(struct td_httpd *h,
-		      struct tnl_tls_ctx *tls); /* for connections from now on; a reference is taken */
-int td_httpd_addr(const struct td_httpd *h, int i, struct td_addr *out);
-size_t td_httpd_connections(const struct td_httpd *h);
+struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *c, char *why,
+					  size_t cap);
+void td_http_server_free(struct td_http_server *h);
+void td_http_server_stop_listening(struct td_http_server *h);
+void td_http_server_set_tls(struct td_http_server *h,
+			    struct tnl_tls_ctx *tls); /* for connections from now on; a reference is taken */
+int td_http_server_addr(const struct td_http_server *h, int i, struct td_addr *out);
+size_t td_http_server_connections(const struct td_http_server *h);
 
 const struct tnl_http_head *td_request_head(const struct td_request *r);
 const uint8_t *td_request_body(const struct td_request *r, size_t *n);

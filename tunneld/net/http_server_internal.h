@@ -1,4 +1,4 @@
-/* Inside of td_httpd, shared by httpd.c (connections and requests) and httpd_reply.c (answers). */
+/* Inside of td_http_server, shared by http_server.c (connections and requests) and http_server_reply.c (answers). */
 #ifndef TD_NET_HTTP_SERVER_INTERNAL_H
 #define TD_NET_HTTP_SERVER_INTERNAL_H
 #include "lib/buf.h"
@@ -22,7 +22,7 @@ struct td_request {
 
 struct hconn {
 	struct tnl_list node;
-	struct td_httpd *h;
+	struct td_http_server *h;
 	struct td_conn *conn;
 	struct td_request *req;
 	enum hconn_state state;
@@ -32,9 +32,9 @@ struct hconn {
 	bool close_after, served, continued, counted, freed, parse_queued;
 };
 
-struct td_httpd {
+struct td_http_server {
 	struct td_loop *l;
-	struct td_httpd_config cfg;
+	struct td_http_server_config cfg;
 	struct td_listener **listeners;
 	int nlisteners;
 	struct tnl_list conns;
@@ -44,12 +44,12 @@ struct td_httpd {
 	bool stopping, freed;
 };
 
-void hconn_free(struct hconn *c);
-void hconn_next(struct hconn *c); /* the answer is out: the next request, or close */
-void hconn_answer(struct hconn *c, int status, const char *content_type, const char *const (*headers)[2], size_t n,
-		  const void *body, size_t len, bool head_only);
-void hconn_send(struct hconn *c);
-void hconn_drop_request(struct hconn *c);
-void hconn_uncount(struct hconn *c);
+void td_hconn_free(struct hconn *c);
+void td_hconn_next(struct hconn *c); /* the answer is out: the next request, or close */
+void td_hconn_answer(struct hconn *c, int status, const char *content_type, const char *const (*headers)[2], size_t n,
+		     const void *body, size_t len, bool head_only);
+void td_hconn_send(struct hconn *c);
+void td_hconn_drop_request(struct hconn *c);
+void td_hconn_uncount(struct hconn *c);
 
 #endif

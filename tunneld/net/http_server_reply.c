@@ -59,16 +59,16 @@ static void put_date(struct tnl_buf *b, uint64_t wall_ms)
 		       months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
-void hconn_send(struct hconn *c)
+void td_hconn_send(struct hconn *c)
 {
 	size_t n = td_conn_write(c->conn, tnl_buf_data(&c->out), tnl_buf_len(&c->out));
 	tnl_buf_consume(&c->out, n);
 	if (tnl_buf_len(&c->out) == 0)
-		hconn_next(c);
+		td_hconn_next(c);
 }
 
-void hconn_answer(struct hconn *c, int status, const char *content_type, const char *const (*headers)[2], size_t n,
-		  const void *body, size_t len, bool head_only)
+void td_hconn_answer(struct hconn *c, int status, const char *content_type, const char *const (*headers)[2], size_t n,
+		     const void *body, size_t len, bool head_only)
 {
 	struct tnl_buf *b = &c->out;
 	tnl_buf_printf(b, "HTTP/1.1 %d %s\r\n", status, reason(status));
@@ -89,12 +89,12 @@ void hconn_answer(struct hconn *c, int status, const char *content_type, const c
 	if (len && !head_only && status != 204)
 		tnl_buf_put(b, body, len);
 	if (b->failed) { /* no memory, or an answer beyond reason: half an answer must not look whole */
-		hconn_free(c);
+		td_hconn_free(c);
 		return;
 	}
 	c->state = HC_REPLY;
 	td_timer_in(&c->timer, REPLY_TIMEOUT);
-	hconn_send(c);
+	td_hconn_send(c);
 }
 
 void td_request_reply(struct td_request *r, int status, const char *content_type, const char *const (*headers)[2],
@@ -103,8 +103,8 @@ void td_request_reply(struct td_request *r, int status, const char *content_type
 	struct hconn *c = r->hc;
 	bool head_only = r->head.method_len == 4 && memcmp(r->head.method, "HEAD", 4) == 0;
 	tnl_buf_consume(&c->in, r->head_len + r->body_len);
-	hconn_drop_request(c);
-	hconn_answer(c, status, content_type, headers, n, body, len, head_only);
+	td_hconn_drop_request(c);
+	td_hconn_answer(c, status, content_type, headers, n, body, len, head_only);
 }
 
 /* --- requests, as the roles see them ------------------------------------------ */
@@ -177,6 +177,6 @@ struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslin
 		td_conn_pause(conn, false);
 		w = td_wslink_adopt(c->h->l, conn, tnl_buf_data(&c->in), tnl_buf_len(&c->in), o, cb, ctx);
 	}
-	hconn_free(c);
+	td_hconn_free(c);
 	return w;
 }

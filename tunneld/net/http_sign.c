@@ -9,9 +9,9 @@ static struct tnl_sigv4_header header(const char *name, const char *value)
 	return (struct tnl_sigv4_header){.name = name, .value = value, .nlen = strlen(name), .vlen = strlen(value)};
 }
 
-int td_http_sign(struct td_signed *out, const char *method, const struct tnl_url *u, const char *const (*headers)[2],
-		 size_t n, const void *body, size_t len, const struct tnl_sigv4_keys *k, const char *region,
-		 const char *service, uint64_t unix_s)
+int td_http_sign(struct td_http_signature *out, const char *method, const struct tnl_url *u,
+		 const char *const (*headers)[2], size_t n, const void *body, size_t len,
+		 const struct tnl_sigv4_keys *k, const char *region, const char *service, uint64_t unix_s)
 {
 	struct tnl_sigv4_header h[MAX_SIGNED];
 	char host[300];
@@ -43,7 +43,7 @@ int td_http_sign(struct td_signed *out, const char *method, const struct tnl_url
 	return rc ? rc : tnl_buf_str(&out->authorization) ? 0 : TNL_ENOMEM;
 }
 
-void td_signed_fini(struct td_signed *s)
+void td_http_signature_fini(struct td_http_signature *s)
 {
 	tnl_buf_fini_wiped(&s->authorization);
 }

@@ -18,7 +18,7 @@ static void free_memory(void *arg)
 {
 	struct td_wslink *w = arg;
 	tnl_ws_free(w->ws);
-	wslink_upgrade_free(w);
+	td_wslink_upgrade_free(w);
 	tnl_free(w->why);
 	tnl_free(w);
 }
@@ -41,7 +41,7 @@ static void tell_closed(void *arg)
 		w->cb.closed(w->ctx, w->err, w->code, w->http_status, w->why ? w->why : tnl_err_text(w->err));
 }
 
-void wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, const char *fmt, ...)
+void td_wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, const char *fmt, ...)
 {
 	char why[WSLINK_WHY];
 	va_list ap;
@@ -62,7 +62,7 @@ void wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, co
 
 /* --- timer: pings while open, an end to waiting while closing -------------- */
 
-void wslink_arm(struct td_wslink *w)
+void td_wslink_arm(struct td_wslink *w)
 {
 	if (w->state == WSL_OPEN)
 		td_timer_at(&w->timer, w->paused ? UINT64_MAX : tnl_ws_deadline(w->ws));
@@ -72,16 +72,16 @@ static void on_timer(void *arg)
 {
 	struct td_wslink *w = arg;
 	if (w->state == WSL_UPGRADE) {
-		wslink_upgrade_timeout(w);
+		td_wslink_upgrade_timeout(w);
 	} else if (w->state == WSL_CLOSING) {
-		wslink_end(w, TNL_EEOF, w->close_code, 0, "closed");
+		td_wslink_end(w, TNL_EEOF, w->close_code, 0, "closed");
 	} else if (w->state == WSL_OPEN) {
 		if (tnl_ws_expire(w->ws, w->l->now) == TNL_ETIMEOUT) {
-			wslink_end(w, TNL_ETIMEOUT, 1006, 0, "no sign of life from %s", td_conn_peer(w->conn));
+			td_wslink_end(w, TNL_ETIMEOUT, 1006, 0, "no sign of life from %s", td_conn_peer(w->conn));
 			return;
 		}
-		wslink_flush(w);
-		wslink_arm(w);
+		td_wslink_write_out(w);
+		td_wslink_arm(w);
 	}
 }
 
@@ -108,7 +108,7 @@ size_t td_wslink_room(const struct td_wslink *w)
 	return q < r ? q : r;
 }
 
-void wslink_flush(struct td_wslink *w)
+void td_wslink_write_out(struct td_wslink *w)
 {
 	while (!w->freed && w->conn) {
 		size_t n;
@@ -140,7 +140,7 @@ static void flush_now(void *arg)
 	w->flush_queued = false;
 	if (w->freed || !w->conn || lingering(w))
 		return;
-	wslink_flush(w);
+	td_wslink_write_out(w);
 	td_conn_flush(w->conn);
 	tell_room(w);
 }
@@ -173,7 +173,7 @@ int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t
 	if (r)
 		return r;
 	if (ws_waiting(w) >= FLUSH_AT)
-		wslink_flush(w);
+		td_wslink_write_out(w);
 	if (td_wslink_queued(w) > QUEUE_LOW)
 		w->high = true;
 	flush_later(w);
@@ -186,7 +186,7 @@ void td_wslink_ping(struct td_wslink *w)
 		return;
 	if (tnl_ws_ping(w->ws, w->l->now) == 0)
 		flush_later(w);
-	wslink_arm(w);
+	td_wslink_arm(w);
 }
 
 void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason)
@@ -194,7 +194,7 @@ void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason)
 	if (w->freed || w->state == WSL_END || w->state == WSL_CLOSING)
 		return;
 	if (w->state == WSL_UPGRADE) {
-		wslink_end(w, TNL_EEOF, code, 0, "closed");
+		td_wslink_end(w, TNL_EEOF, code, 0, "closed");
 		return;
 	}
 	tnl_ws_close(w->ws, code, reason);
@@ -210,15 +210,15 @@ void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason)
 /* What the protocol layer queued (a close frame with the fault's code) goes out as far as the kernel takes it now. */
 static void last_words(struct td_wslink *w)
 {
-	wslink_flush(w);
+	td_wslink_write_out(w);
 	td_conn_flush(w->conn);
 }
 
 static void on_fault(struct td_wslink *w, int err, const char *fault)
 {
 	last_words(w);
-	wslink_end(w, err, 1006, 0, "%s: WebSocket frame refused: %s", td_conn_peer(w->conn),
-		   fault ? fault : tnl_err_text(err));
+	td_wslink_end(w, err, 1006, 0, "%s: WebSocket frame refused: %s", td_conn_peer(w->conn),
+		      fault ? fault : tnl_err_text(err));
 }
 
 static void on_close_frame(struct td_wslink *w, const struct tnl_ws_event *ev)
@@ -227,8 +227,8 @@ static void on_close_frame(struct td_wslink *w, const struct tnl_ws_event *ev)
 	snprintf(reason, sizeof(reason), "%.*s", (int)(ev->len < 123 ? ev->len : 123),
 		 ev->data ? (const char *)ev->data : "");
 	last_words(w);
-	wslink_end(w, TNL_EEOF, ev->close_code, 0, "closed by %s: %u %s", td_conn_peer(w->conn), ev->close_code,
-		   reason);
+	td_wslink_end(w, TNL_EEOF, ev->close_code, 0, "closed by %s: %u %s", td_conn_peer(w->conn), ev->close_code,
+		      reason);
 }
 
 /* Hands over what is complete. True: go on reading. */
@@ -257,14 +257,14 @@ static bool deliver(struct td_wslink *w)
 	}
 }
 
-void wslink_pump(struct td_wslink *w)
+void td_wslink_pump(struct td_wslink *w)
 {
 	w->delivered = false;
 	while (deliver(w)) {
 		size_t cap;
 		uint8_t *p = tnl_ws_in_reserve(w->ws, &cap);
 		if (!p || cap == 0) {
-			wslink_end(w, TNL_ENOMEM, 1006, 0, "out of memory");
+			td_wslink_end(w, TNL_ENOMEM, 1006, 0, "out of memory");
 			break;
 		}
 		ssize_t n = td_conn_read(w->conn, p, cap);
@@ -280,20 +280,20 @@ void wslink_pump(struct td_wslink *w)
 		return;
 	if (ws_waiting(w) && !lingering(w))
 		flush_later(w); /* pongs */
-	wslink_arm(w);
+	td_wslink_arm(w);
 }
 
 static void on_readable(void *ctx)
 {
 	struct td_wslink *w = ctx;
 	if (w->state == WSL_OPEN || w->state == WSL_CLOSING)
-		wslink_pump(w);
+		td_wslink_pump(w);
 }
 
 static void on_writable(void *ctx)
 {
 	struct td_wslink *w = ctx;
-	wslink_flush(w);
+	td_wslink_write_out(w);
 	tell_room(w);
 }
 
@@ -301,9 +301,9 @@ static void on_closed(void *ctx, int err, const char *why)
 {
 	struct td_wslink *w = ctx;
 	if (w->state == WSL_CLOSING)
-		wslink_end(w, TNL_EEOF, w->close_code, 0, "closed");
+		td_wslink_end(w, TNL_EEOF, w->close_code, 0, "closed");
 	else /* without a close frame: broken, however orderly the layer below went */
-		wslink_end(w, err == TNL_EEOF ? TNL_ETRUNC : err, 1006, 0, "%s", why);
+		td_wslink_end(w, err == TNL_EEOF ? TNL_ETRUNC : err, 1006, 0, "%s", why);
 }
 
 static void on_idle(void *ctx)
@@ -323,7 +323,7 @@ static void pump_now(void *arg)
 	struct td_wslink *w = arg;
 	w->pump_queued = false;
 	if (!w->freed && w->conn && !w->paused && (w->state == WSL_OPEN || w->state == WSL_CLOSING))
-		wslink_pump(w);
+		td_wslink_pump(w);
 }
 
 static void pump_later(struct td_wslink *w)
@@ -345,14 +345,14 @@ void td_wslink_pause(struct td_wslink *w, bool paused)
 		td_timer_stop(&w->timer); /* the pong that is waited for may lie unread */
 	} else {
 		tnl_ws_alive(w->ws, w->l->now);
-		wslink_arm(w);
+		td_wslink_arm(w);
 		pump_later(w); /* messages that are already here cause no event */
 	}
 }
 
 /* --- making --------------------------------------------------------------- */
 
-struct td_wslink *wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, void *ctx)
+struct td_wslink *td_wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, void *ctx)
 {
 	struct td_wslink *w = tnl_calloc(1, sizeof(*w));
 	if (!w)
@@ -366,7 +366,7 @@ struct td_wslink *wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, v
 }
 
 /* The upgrade is done: `early` bytes follow the head. */
-int wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o, const void *early, size_t n)
+int td_wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o, const void *early, size_t n)
 {
 	size_t max = o->max_message ? o->max_message : TNL_WS_MAX_MESSAGE;
 	w->limit = (max > QUEUE_MAX ? max : QUEUE_MAX) + TNL_WS_MAX_OVERHEAD;
@@ -395,7 +395,7 @@ int wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o
 	w->up_since = w->l->now;
 	td_conn_set_cb(w->conn, &open_cb, w);
 	td_timer_stop(&w->timer);
-	wslink_arm(w);
+	td_wslink_arm(w);
 	pump_later(w);
 	return 0;
 }
@@ -404,13 +404,13 @@ struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const vo
 				  const struct td_wslink_opts *o, const struct td_wslink_cb *cb, void *ctx)
 {
 	struct wslink_limits lim = {.ping_ns = o->ping_ns, .pong_ns = o->pong_ns, .max_message = o->max_message};
-	struct td_wslink *w = wslink_new(l, cb, ctx);
+	struct td_wslink *w = td_wslink_new(l, cb, ctx);
 	if (!w) {
 		td_conn_free(c);
 		return NULL;
 	}
 	w->conn = c;
-	if (wslink_begin(w, true, &lim, early, n) != 0) {
+	if (td_wslink_begin(w, true, &lim, early, n) != 0) {
 		td_wslink_free(w);
 		return NULL;
 	}
@@ -438,6 +438,6 @@ void td_wslink_flush(struct td_wslink *w)
 	if (w->freed || w->state != WSL_OPEN)
 		return;
 	td_timer_stop(&w->linger);
-	wslink_flush(w);
+	td_wslink_write_out(w);
 	td_conn_flush(w->conn);
 }

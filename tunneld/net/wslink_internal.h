@@ -1,4 +1,4 @@
-/* Inside of td_wslink, shared by wslink.c (an open link) and wslink_dial.c (getting there). */
+/* Inside of td_wslink, shared by wslink.c (an open link) and wslink_open.c (getting there). */
 #ifndef TD_NET_WSLINK_INTERNAL_H
 #define TD_NET_WSLINK_INTERNAL_H
 #include "tunneld/net/wslink.h"
@@ -35,15 +35,15 @@ struct td_wslink {
 	char *why;
 };
 
-struct td_wslink *wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, void *ctx);
-int wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o, const void *early, size_t n);
-void wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, const char *fmt, ...)
+struct td_wslink *td_wslink_new(struct td_loop *l, const struct td_wslink_cb *cb, void *ctx);
+int td_wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o, const void *early, size_t n);
+void td_wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
-void wslink_flush(struct td_wslink *w);
-void wslink_arm(struct td_wslink *w);
-void wslink_pump(struct td_wslink *w);
+void td_wslink_write_out(struct td_wslink *w);
+void td_wslink_arm(struct td_wslink *w);
+void td_wslink_pump(struct td_wslink *w);
 
-void wslink_upgrade_timeout(struct td_wslink *w);
-void wslink_upgrade_free(struct td_wslink *w);
+void td_wslink_upgrade_timeout(struct td_wslink *w);
+void td_wslink_upgrade_free(struct td_wslink *w);
 
 #endif

@@ -23,7 +23,7 @@ struct wslink_upgrade {
 	bool refused;
 };
 
-void wslink_upgrade_free(struct td_wslink *w)
+void td_wslink_upgrade_free(struct td_wslink *w)
 {
 	struct wslink_upgrade *u = w->up;
 	if (!u)
@@ -39,17 +39,17 @@ static void refusal(struct td_wslink *w)
 {
 	struct wslink_upgrade *u = w->up;
 	size_t n = tnl_buf_len(&u->body) < REFUSAL_TEXT ? tnl_buf_len(&u->body) : REFUSAL_TEXT;
-	wslink_end(w, TNL_EREFUSED, 1006, u->head.status, "%s refused the WebSocket: %d %.*s: %.*s", u->name,
-		   u->head.status, (int)(u->head.reason_len < 60 ? u->head.reason_len : 60), u->head.reason, (int)n,
-		   (const char *)tnl_buf_data(&u->body));
+	td_wslink_end(w, TNL_EREFUSED, 1006, u->head.status, "%s refused the WebSocket: %d %.*s: %.*s", u->name,
+		      u->head.status, (int)(u->head.reason_len < 60 ? u->head.reason_len : 60), u->head.reason, (int)n,
+		      (const char *)tnl_buf_data(&u->body));
 }
 
-void wslink_upgrade_timeout(struct td_wslink *w)
+void td_wslink_upgrade_timeout(struct td_wslink *w)
 {
 	if (w->up->refused)
 		refusal(w);
 	else
-		wslink_end(w, TNL_ETIMEOUT, 1006, 0, "%s did not answer the WebSocket upgrade in time", w->up->name);
+		td_wslink_end(w, TNL_ETIMEOUT, 1006, 0, "%s did not answer the WebSocket upgrade in time", w->up->name);
 }
 
 static void send_request(void *ctx)
@@ -103,13 +103,13 @@ static void answered(struct td_wslink *w, size_t head)
 	}
 	const char *fault = check_101(u);
 	if (fault) {
-		wslink_end(w, TNL_EPROTO, 1006, 101, "%s: answer to the WebSocket upgrade: %s", u->name, fault);
+		td_wslink_end(w, TNL_EPROTO, 1006, 101, "%s: answer to the WebSocket upgrade: %s", u->name, fault);
 		return;
 	}
-	int r = wslink_begin(w, false, &u->lim, rest, n);
-	wslink_upgrade_free(w);
+	int r = td_wslink_begin(w, false, &u->lim, rest, n);
+	td_wslink_upgrade_free(w);
 	if (r)
-		wslink_end(w, r, 1006, 0, "out of memory");
+		td_wslink_end(w, r, 1006, 0, "out of memory");
 	else if (w->cb.open)
 		w->cb.open(w->ctx);
 }
@@ -130,7 +130,8 @@ static void on_readable(void *ctx)
 		size_t room = tnl_buf_room(&u->raw), want = room < 4096 ? room : 4096;
 		uint8_t *p = want ? tnl_buf_reserve(&u->raw, want) : NULL;
 		if (!p) {
-			wslink_end(w, TNL_ETOOBIG, 1006, 0, "%s: answer to the WebSocket upgrade is too long", u->name);
+			td_wslink_end(w, TNL_ETOOBIG, 1006, 0, "%s: answer to the WebSocket upgrade is too long",
+				      u->name);
 			return;
 		}
 		ssize_t k = td_conn_read(w->conn, p, want);
@@ -141,8 +142,8 @@ static void on_readable(void *ctx)
 		if (n > 0)
 			answered(w, (size_t)n);
 		else if (n != TNL_EAGAIN)
-			wslink_end(w, n, 1006, 0, "%s: answer to the WebSocket upgrade is not proper HTTP: %s", u->name,
-				   u->head.fault ? u->head.fault : tnl_err_text(n));
+			td_wslink_end(w, n, 1006, 0, "%s: answer to the WebSocket upgrade is not proper HTTP: %s",
+				      u->name, u->head.fault ? u->head.fault : tnl_err_text(n));
 	}
 }
 
@@ -152,10 +153,10 @@ static void on_closed(void *ctx, int err, const char *why)
 	if (w->up && w->up->refused)
 		refusal(w);
 	else if (err == TNL_EEOF)
-		wslink_end(w, TNL_ETRUNC, 1006, 0, "%s closed the connection during the WebSocket upgrade",
-			   w->up ? w->up->name : "the peer");
+		td_wslink_end(w, TNL_ETRUNC, 1006, 0, "%s closed the connection during the WebSocket upgrade",
+			      w->up ? w->up->name : "the peer");
 	else
-		wslink_end(w, err, 1006, 0, "%s", why);
+		td_wslink_end(w, err, 1006, 0, "%s", why);
 }
 
 static const struct td_conn_cb upgrade_cb = {
@@ -182,7 +183,7 @@ static int build(struct td_wslink *w, const struct tnl_url *url, const struct td
 		       (int)url->path_len, url->path, url->query_len ? "?" : "", (int)url->query_len, url->query, host,
 		       TUNNELD_VERSION, u->key);
 	if (o->keys) {
-		struct td_signed s;
+		struct td_http_signature s;
 		int r = td_http_sign(&s, "GET", url, NULL, 0, NULL, 0, o->keys, o->region,
 				     o->service ? o->service : "ssmmessages", w->l->wall_ms / 1000);
 		if (r == 0) {
@@ -191,7 +192,7 @@ static int build(struct td_wslink *w, const struct tnl_url *url, const struct td
 				tnl_buf_printf(b, "X-Amz-Security-Token: %s\r\n", o->keys->session_token);
 			tnl_buf_printf(b, "Authorization: %s\r\n", tnl_buf_str(&s.authorization));
 		}
-		td_signed_fini(&s);
+		td_http_signature_fini(&s);
 		if (r)
 			return r;
 	}
@@ -207,12 +208,12 @@ static int begin(struct td_wslink *w, const char *url, const struct td_wslink_op
 	int r = tnl_url_parse(url, &p, &fault);
 	bool tls = r == 0 && strcmp(p.scheme, "wss") == 0;
 	if (r || (!tls && strcmp(p.scheme, "ws") != 0)) {
-		wslink_end(w, TNL_EINVAL, 1006, 0, "not a ws or wss URL: %s", r && fault ? fault : "scheme");
+		td_wslink_end(w, TNL_EINVAL, 1006, 0, "not a ws or wss URL: %s", r && fault ? fault : "scheme");
 		return 0;
 	}
 	tnl_url_authority(&p, u->name, sizeof(u->name));
 	if (tls && !o->tls) {
-		wslink_end(w, TNL_EINVAL, 1006, 0, "no TLS settings for %s", u->name);
+		td_wslink_end(w, TNL_EINVAL, 1006, 0, "no TLS settings for %s", u->name);
 		return 0;
 	}
 	r = build(w, &p, o);
@@ -220,7 +221,7 @@ static int begin(struct td_wslink *w, const char *url, const struct td_wslink_op
 		return r;
 	uint64_t timeout = o->timeout_ns ? o->timeout_ns : OPEN_TIMEOUT;
 	td_timer_in(&w->timer, timeout);
-	struct td_dial_opts d = {
+	struct td_conn_opts d = {
 	    .host = p.host, .port = p.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
 	w->conn = td_conn_dial(w->l, &d, &upgrade_cb, w);
 	return w->conn ? 0 : TNL_ENOMEM;
@@ -229,7 +230,7 @@ static int begin(struct td_wslink *w, const char *url, const struct td_wslink_op
 struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o,
 				 const struct td_wslink_cb *cb, void *ctx)
 {
-	struct td_wslink *w = wslink_new(l, cb, ctx);
+	struct td_wslink *w = td_wslink_new(l, cb, ctx);
 	if (!w)
 		return NULL;
 	w->up = tnl_calloc(1, sizeof(*w->up));
@@ -244,6 +245,6 @@ struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struc
 	    (struct wslink_limits){.ping_ns = o->ping_ns, .pong_ns = o->pong_ns, .max_message = o->max_message};
 	int r = begin(w, url, o);
 	if (r)
-		wslink_end(w, r, 1006, 0, "%s", tnl_err_text(r));
+		td_wslink_end(w, r, 1006, 0, "%s", tnl_err_text(r));
 	return w;
 }

@@ -19,7 +19,7 @@
 /* --- the gateway ----------------------------------------------------------------------- */
 
 static struct gateway {
-	struct td_httpd *h;
+	struct td_http_server *h;
 	struct td_addr addr;
 	char url[64];
 	/* what is answered */
@@ -290,10 +290,10 @@ static int set_up(void **state)
 	strcpy(dir, "/tmp/tunneld-test-agent-XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	a = t_addr("127.0.0.1:0");
-	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .request = on_request};
-	G.h = td_httpd_new(T, &c, why, sizeof(why));
+	struct td_http_server_config c = {.addrs = &a, .naddrs = 1, .request = on_request};
+	G.h = td_http_server_new(T, &c, why, sizeof(why));
 	assert_non_null(G.h);
-	td_httpd_addr(G.h, 0, &G.addr);
+	td_http_server_addr(G.h, 0, &G.addr);
 	snprintf(G.url, sizeof(G.url), "http://%s", td_addr_str(&G.addr, name));
 	S = (struct target){.fd = -1};
 	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
@@ -315,7 +315,7 @@ static int tear_down(void **state)
 		td_wslink_free(G.data);
 	if (G.control)
 		td_wslink_free(G.control);
-	td_httpd_free(G.h);
+	td_http_server_free(G.h);
 	td_listener_free(S.l);
 	if (S.fd >= 0)
 		close(S.fd);

@@ -51,7 +51,7 @@ static void drain_without_a_gateway(void **state)
 
 	agent_up("");
 	session_up(MUX);
-	td_httpd_stop_listening(G.h);
+	td_http_server_stop_listening(G.h);
 	td_wslink_free(G.control);
 	G.control = NULL;
 	td_pump_detach(C.pump);

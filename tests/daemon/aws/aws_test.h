@@ -13,7 +13,7 @@ static char HOME[64];
 static long live_before;
 
 static struct fake {
-	struct td_httpd *h;
+	struct td_http_server *h;
 	char url[64];
 	int calls;
 	char last[8][3000]; /* "METHOD target\nbody" of the latest calls, newest last */
@@ -159,7 +159,7 @@ T_UNUSED static void aws_open(void)
 {
 	struct td_addr a;
 	char why[256] = "", name[TD_ADDR_STR];
-	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .request = fake_request};
+	struct td_http_server_config c = {.addrs = &a, .naddrs = 1, .request = fake_request};
 
 	live_before = tnl_alloc_live();
 	t_open();
@@ -169,10 +169,10 @@ T_UNUSED static void aws_open(void)
 	setenv("HOME", HOME, 1);
 	memset(&F, 0, sizeof(F));
 	a = t_addr("127.0.0.1:0");
-	F.h = td_httpd_new(T, &c, why, sizeof(why));
+	F.h = td_http_server_new(T, &c, why, sizeof(why));
 	if (!F.h)
 		fail_msg("%s", why);
-	assert_int_equal(td_httpd_addr(F.h, 0, &a), 0);
+	assert_int_equal(td_http_server_addr(F.h, 0, &a), 0);
 	snprintf(F.url, sizeof(F.url), "http://%s", td_addr_str(&a, name));
 }
 
@@ -181,7 +181,7 @@ T_UNUSED static int aws_close(void)
 {
 	char cmd[128];
 
-	td_httpd_free(F.h);
+	td_http_server_free(F.h);
 	t_turns(3);
 	t_close();
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", HOME);

@@ -92,7 +92,7 @@ static void raw_upgrade(struct raw *r, const struct tnl_sigv4_keys *k, const cha
 	char head[1600], url[300], date[40] = "", *auth = (char *)"";
 	const char *fault;
 	struct tnl_url u = {0};
-	struct td_signed sig = {0};
+	struct td_http_signature sig = {0};
 	if (k) {
 		snprintf(url, sizeof(url), "wss://127.0.0.1:%d%s", T.port, path);
 		assert_int_equal(tnl_url_parse(url, &u, &fault), 0);
@@ -102,7 +102,7 @@ static void raw_upgrade(struct raw *r, const struct tnl_sigv4_keys *k, const cha
 		snprintf(date, sizeof(date), "X-Amz-Date: %s\r\n", sig.date);
 		auth = (char *)tnl_buf_str(&sig.authorization);
 	}
-	const struct td_dial_opts o = {.host = "127.0.0.1", .port = (uint16_t)T.port, .tls = T.tls};
+	const struct td_conn_opts o = {.host = "127.0.0.1", .port = (uint16_t)T.port, .tls = T.tls};
 	memset(r, 0, sizeof(*r));
 	r->c = td_conn_dial(T.l, &o, &raw_cb, r);
 	wait_for(r->ready);
@@ -113,7 +113,7 @@ static void raw_upgrade(struct raw *r, const struct tnl_sigv4_keys *k, const cha
 	    "Sec-WebSocket-Key: QC6h4bVPtNXSWPHeGScLvA==\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n",
 	    path, T.port, agent, date, k ? "Authorization: " : "", auth, k ? "\r\n" : "");
 	if (k)
-		td_signed_fini(&sig);
+		td_http_signature_fini(&sig);
 	raw_send(r, head, (size_t)n);
 	wait_for(r->parsed);
 	assert_memory_equal(r->in, "HTTP/1.1 101", 12);

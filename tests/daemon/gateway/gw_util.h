@@ -212,7 +212,7 @@ struct reply {
 };
 static struct reply R; /* the last one */
 
-static void on_reply(void *ctx, const struct td_http_response *r)
+static void on_reply(void *ctx, const struct td_http_client_response *r)
 {
 	struct reply *o = ctx;
 	o->done = true;
@@ -239,12 +239,12 @@ static void call_begin(struct reply *r, const struct tnl_sigv4_keys *k, const ch
 		       const char *body)
 {
 	const char *const h[][2] = {{"Content-Type", "application/x-amz-json-1.1"}, {"X-Amz-Target", target}};
-	const struct td_http_opts o = {.tls = T.tls};
+	const struct td_http_client_opts o = {.tls = T.tls};
 	char url[80];
 	snprintf(url, sizeof(url), "%s/", T.base);
 	reply_clear(r);
-	assert_non_null(
-	    td_http_signed(T.l, "POST", url, h, 2, body, strlen(body), k, "eu-west-1", service, &o, on_reply, r));
+	assert_non_null(td_http_client_signed(T.l, "POST", url, h, 2, body, strlen(body), k, "eu-west-1", service, &o,
+					      on_reply, r));
 }
 
 static int call(const struct tnl_sigv4_keys *k, const char *service, const char *target, const char *body)
@@ -273,15 +273,15 @@ static int ssm(const struct tnl_sigv4_keys *k, const char *op, const char *body)
 static int post_channel(const struct tnl_sigv4_keys *k, const char *path, const char *body, char token[64])
 {
 	const char *const h[][2] = {{"Content-Type", "application/json"}};
-	const struct td_http_opts o = {.tls = T.tls};
+	const struct td_http_client_opts o = {.tls = T.tls};
 	char url[400], *t = NULL;
 	snprintf(url, sizeof(url), "%s%s", T.base, path);
 	reply_clear(&R);
 	if (k)
-		assert_non_null(td_http_signed(T.l, "POST", url, h, 1, body, strlen(body), k, "eu-west-1",
-					       "ssmmessages", &o, on_reply, &R));
+		assert_non_null(td_http_client_signed(T.l, "POST", url, h, 1, body, strlen(body), k, "eu-west-1",
+						      "ssmmessages", &o, on_reply, &R));
 	else
-		assert_non_null(td_http_request(T.l, "POST", url, h, 1, body, strlen(body), &o, on_reply, &R));
+		assert_non_null(td_http_client_request(T.l, "POST", url, h, 1, body, strlen(body), &o, on_reply, &R));
 	wait_for(R.done);
 	assert_int_equal(R.err, 0);
 	token[0] = 0;

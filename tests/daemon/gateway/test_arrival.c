@@ -192,13 +192,13 @@ static void test_refused_later(void **state)
 static void test_caller_goes(void **state)
 {
 	const char *const h[][2] = {{"X-Amz-Target", "AmazonSSM.StartSession"}};
-	const struct td_http_opts o = {.tls = T.tls};
+	const struct td_http_client_opts o = {.tls = T.tls};
 	char url[80];
 	snprintf(url, sizeof(url), "%s/", T.base);
-	struct td_httpc *c = td_http_signed(T.l, "POST", url, h, 1, "{\"Target\":\"i-1\"}", 16, &OPS, "eu-west-1",
-					    "ssm", &o, on_reply, &first);
+	struct td_http_client *c = td_http_client_signed(T.l, "POST", url, h, 1, "{\"Target\":\"i-1\"}", 16, &OPS,
+							 "eu-west-1", "ssm", &o, on_reply, &first);
 	wait_for(waiting() == 1);
-	td_httpc_cancel(c);
+	td_http_client_cancel(c);
 	wait_for(waiting() == 0);
 	assert_true(tnl_list_empty(&T.g->calls));
 	open_control(&control, &I1, "i-1");

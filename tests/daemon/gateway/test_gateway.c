@@ -52,10 +52,10 @@ static void odd_call(const struct odd *o, const char *body)
 	const char *const headers[][2] = {{"X-Amz-Date", date},
 					  {"X-Amz-Target", "AmazonSSM.DescribeSessions"},
 					  {"Authorization", value}};
-	const struct td_http_opts opts = {.tls = T.tls};
+	const struct td_http_client_opts opts = {.tls = T.tls};
 	const char *sent = o->tamper ? "{\"State\":\"Active\" }" : body;
 	reply_clear(&R);
-	assert_non_null(td_http_request(T.l, "POST", url, headers, 3, sent, strlen(sent), &opts, on_reply, &R));
+	assert_non_null(td_http_client_request(T.l, "POST", url, headers, 3, sent, strlen(sent), &opts, on_reply, &R));
 	wait_for(R.done);
 	assert_int_equal(R.err, 0);
 }
@@ -96,11 +96,11 @@ static void plain_call(const char *target, const char *authorization)
 	const char *const h[][2] = {{"X-Amz-Target", target},
 				    {"X-Amz-Date", "20261122T091008Z"},
 				    {"Authorization", authorization}};
-	const struct td_http_opts o = {.tls = T.tls};
+	const struct td_http_client_opts o = {.tls = T.tls};
 	char url[80];
 	snprintf(url, sizeof(url), "%s/", T.base);
 	reply_clear(&R);
-	assert_non_null(td_http_request(T.l, "POST", url, h, authorization ? 3 : 1, "{}", 2, &o, on_reply, &R));
+	assert_non_null(td_http_client_request(T.l, "POST", url, h, authorization ? 3 : 1, "{}", 2, &o, on_reply, &R));
 	wait_for(R.done);
 	assert_int_equal(R.status, 400);
 }
@@ -132,11 +132,11 @@ static void test_region(void **state)
 
 static int http_status(const char *method, const char *path)
 {
-	const struct td_http_opts o = {.tls = T.tls};
+	const struct td_http_client_opts o = {.tls = T.tls};
 	char url[200];
 	snprintf(url, sizeof(url), "%s%s", T.base, path);
 	reply_clear(&R);
-	assert_non_null(td_http_request(T.l, method, url, NULL, 0, "", 0, &o, on_reply, &R));
+	assert_non_null(td_http_client_request(T.l, method, url, NULL, 0, "", 0, &o, on_reply, &R));
 	wait_for(R.done);
 	assert_int_equal(R.err, 0);
 	return R.status;
@@ -338,14 +338,14 @@ static void test_long_poll(void **state)
 	const char *body = "{\"Destination\":\"i-1\",\"MessagesRequestId\":\"r-1\",\"VisibilityTimeoutInSeconds\":10}";
 	call_begin(&a, &I1, "ec2messages", "EC2WindowsMessageDeliveryService.GetMessages", body);
 	const char *const h[][2] = {{"X-Amz-Target", "EC2WindowsMessageDeliveryService.GetMessages"}};
-	const struct td_http_opts o = {.tls = T.tls};
+	const struct td_http_client_opts o = {.tls = T.tls};
 	struct reply b = {0};
 	char url[80];
 	snprintf(url, sizeof(url), "%s/", T.base);
-	struct td_httpc *gone = td_http_signed(T.l, "POST", url, h, 1, body, strlen(body), &I1, "eu-west-1",
-					       "ec2messages", &o, on_reply, &b);
+	struct td_http_client *gone = td_http_client_signed(T.l, "POST", url, h, 1, body, strlen(body), &I1,
+							    "eu-west-1", "ec2messages", &o, on_reply, &b);
 	wait_for(status_of("connections") == 2 && status_of("counters/api_calls") == 2);
-	td_httpc_cancel(gone);
+	td_http_client_cancel(gone);
 	wait_for(status_of("connections") == 1);
 	assert_false(a.done);
 	turns_for(300 * TD_MS);

@@ -141,7 +141,7 @@ static void serve(struct server *s, bool tls)
 
 static void dial(struct end *e, const struct server *s, bool tls, const struct td_proxy *proxy, uint64_t timeout)
 {
-	struct td_dial_opts o = {.host = "127.0.0.1",
+	struct td_conn_opts o = {.host = "127.0.0.1",
 				 .port = td_addr_port(&s->addr),
 				 .tls = tls ? client_tls : NULL,
 				 .proxy = proxy,
@@ -333,7 +333,7 @@ static void handshake_failures(void **state)
 	memset(&e, 0, sizeof(e));
 	t_open();
 	serve(&s, true);
-	struct td_dial_opts o = {.host = "127.0.0.1",
+	struct td_conn_opts o = {.host = "127.0.0.1",
 				 .port = td_addr_port(&s.addr),
 				 .tls = client_tls,
 				 .tls_name = "aws.example"};
@@ -458,7 +458,7 @@ static void in_readable(void *ctx)
 	}
 	unsigned port = 0;
 	assert_int_equal(sscanf(p->head, "CONNECT 127.0.0.1:%u HTTP/1.1\r\n", &port), 1);
-	struct td_dial_opts o = {.host = "127.0.0.1", .port = (uint16_t)port};
+	struct td_conn_opts o = {.host = "127.0.0.1", .port = (uint16_t)port};
 	p->out = td_conn_dial(T, &o, &out_cb, p);
 }
 
@@ -506,7 +506,7 @@ static void through_proxy(void **state)
 		serve(&s, inner);
 		s.e.total = s.e.want = 3u << 20;
 		proxy_serve(&p, &spec, outer);
-		struct td_dial_opts o = {.host = "127.0.0.1",
+		struct td_conn_opts o = {.host = "127.0.0.1",
 					 .port = td_addr_port(&s.addr),
 					 .tls = inner || outer ? client_tls : NULL,
 					 .proxy = &spec,

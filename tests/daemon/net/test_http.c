@@ -11,7 +11,7 @@
 static struct tnl_tls_ctx *server_tls, *client_tls;
 
 struct server {
-	struct td_httpd *h;
+	struct td_http_server *h;
 	struct td_addr addr;
 	char url[64];
 	int requests, gone, refused, last_refused;
@@ -66,20 +66,20 @@ static void serve_on(struct server *s, const char *at, struct tnl_tls_ctx *tls, 
 {
 	struct td_addr a = t_addr(at);
 	char why[256] = "", name[TD_ADDR_STR];
-	struct td_httpd_config c = {.addrs = &a,
-				    .naddrs = 1,
-				    .tls = tls,
-				    .per_peer_max = per_peer,
-				    .head_timeout_ns = head_timeout,
-				    .request = on_request,
-				    .gone = on_gone,
-				    .refused = on_refused,
-				    .ctx = s};
+	struct td_http_server_config c = {.addrs = &a,
+					  .naddrs = 1,
+					  .tls = tls,
+					  .per_peer_max = per_peer,
+					  .head_timeout_ns = head_timeout,
+					  .request = on_request,
+					  .gone = on_gone,
+					  .refused = on_refused,
+					  .ctx = s};
 	memset(s, 0, sizeof(*s));
-	s->h = td_httpd_new(T, &c, why, sizeof(why));
+	s->h = td_http_server_new(T, &c, why, sizeof(why));
 	if (!s->h)
 		fail_msg("%s", why);
-	assert_int_equal(td_httpd_addr(s->h, 0, &s->addr), 0);
+	assert_int_equal(td_http_server_addr(s->h, 0, &s->addr), 0);
 	snprintf(s->url, sizeof(s->url), "%s://%s", tls ? "https" : "http", td_addr_str(&s->addr, name));
 }
 
@@ -95,7 +95,7 @@ struct result {
 	char extra[32];
 };
 
-static void on_response(void *ctx, const struct td_http_response *r)
+static void on_response(void *ctx, const struct td_http_client_response *r)
 {
 	struct result *x = ctx;
 	x->done++;
@@ -115,11 +115,11 @@ static void on_response(void *ctx, const struct td_http_response *r)
 }
 
 static struct result call(const char *method, const char *url, const void *body, size_t len,
-			  const struct td_http_opts *o)
+			  const struct td_http_client_opts *o)
 {
 	struct result x = {0};
 	static const char *const headers[][2] = {{"Content-Type", "text/plain"}};
-	assert_non_null(td_http_request(T, method, url, headers, 1, body, len, o, on_response, &x));
+	assert_non_null(td_http_client_request(T, method, url, headers, 1, body, len, o, on_response, &x));
 	assert_int_equal(x.done, 0); /* never from inside the call */
 	assert_true(t_until(&x.done, 20000));
 	t_turns(3);
@@ -133,7 +133,7 @@ static void exchanges(void **state)
 	for (int tls = 0; tls < 2; tls++) {
 		t_open();
 		serve(&s, tls, 0, 0);
-		struct td_http_opts o = {.tls = client_tls};
+		struct td_http_client_opts o = {.tls = client_tls};
 		char url[100], *big = malloc(60000);
 		snprintf(url, sizeof(url), "%s/echo?a=b", s.url);
 		struct result r = call("POST", url, "hello", 5, &o);
@@ -160,7 +160,7 @@ static void exchanges(void **state)
 		o.body_max = 1000;
 		r = call("GET", url, NULL, 0, &o);
 		assert_int_equal(r.err, TNL_ETOOBIG);
-		td_httpd_free(s.h);
+		td_http_server_free(s.h);
 		t_close();
 	}
 }
@@ -173,11 +173,11 @@ static void unix_socket(void **state)
 	assert_non_null(mkdtemp(dir));
 	snprintf(spec, sizeof(spec), "unix:%s/s", dir);
 	serve_on(&s, spec, NULL, 0, 0);
-	struct td_http_opts o = {.unix_path = spec + 5};
+	struct td_http_client_opts o = {.unix_path = spec + 5};
 	struct result r = call("POST", "http://localhost/status", "x", 1, &o);
 	assert_int_equal(r.status, 200);
 	free(r.body);
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	r = call("GET", "http://localhost/status", NULL, 0, &o);
 	assert_int_equal(r.err, TNL_EUNREACH); /* the socket went with its server */
 	rmdir(dir);
@@ -190,7 +190,7 @@ static void client_failures(void **state)
 	t_open();
 	serve(&s, false, 0, 0);
 	char url[100] = "";
-	struct td_http_opts o = {.timeout_ns = 100 * TD_MS};
+	struct td_http_client_opts o = {.timeout_ns = 100 * TD_MS};
 	snprintf(url, sizeof(url), "%s/hold", s.url);
 	struct result r = call("GET", url, NULL, 0, &o);
 	assert_int_equal(r.err, TNL_ETIMEOUT);
@@ -198,7 +198,7 @@ static void client_failures(void **state)
 	for (; s.gone == 0 && n < 100; n++)
 		t_turns(1);
 	assert_int_equal(s.gone, 1); /* the role was told that nobody waits for its answer */
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	o.timeout_ns = 0;
 	r = call("GET", url, NULL, 0, &o);
 	assert_int_equal(r.err, TNL_EREFUSED);
@@ -216,10 +216,10 @@ static void client_failures(void **state)
 	/* cancelled: no call */
 	struct result x = {0};
 	snprintf(url, sizeof(url), "%s/", s.url);
-	td_httpc_cancel(td_http_request(T, "GET", url, NULL, 0, NULL, 0, &o, on_response, &x));
+	td_http_client_cancel(td_http_client_request(T, "GET", url, NULL, 0, NULL, 0, &o, on_response, &x));
 	t_turns(20);
 	assert_int_equal(x.done, 0);
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	t_close();
 }
 
@@ -229,12 +229,12 @@ static void wrong_name(void **state)
 	t_open();
 	serve(&s, true, 0, 0);
 	char url[100];
-	struct td_http_opts o = {.tls = client_tls};
+	struct td_http_client_opts o = {.tls = client_tls};
 	snprintf(url, sizeof(url), "https://x.localhost:%u/", td_addr_port(&s.addr));
 	struct result r = call("GET", url, NULL, 0, &o);
 	assert_int_equal(r.err, TNL_ECERT);
 	assert_int_equal(s.requests, 0);
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	t_close();
 }
 
@@ -353,7 +353,7 @@ static void keep_alive(void **state)
 	raw_send(&r, "ok", 2);
 	assert_int_equal(raw_wait(&r, "200 OK", 1), 1);
 	raw_close(&r);
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	t_close();
 }
 
@@ -411,10 +411,10 @@ static void refusals(void **state)
 		raw_close(&r);
 	}
 	assert_int_equal(s.requests, 0);
-	for (int i = 0; i < 100 && td_httpd_connections(s.h); i++)
+	for (int i = 0; i < 100 && td_http_server_connections(s.h); i++)
 		t_turns(1);
-	assert_int_equal(td_httpd_connections(s.h), 0);
-	td_httpd_free(s.h);
+	assert_int_equal(td_http_server_connections(s.h), 0);
+	td_http_server_free(s.h);
 	t_close();
 }
 
@@ -434,7 +434,7 @@ static void slow_heads(void **state)
 	assert_true(t_until(&r.eof, 5000));
 	assert_int_equal(r.n, 0);
 	raw_close(&r);
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	/* the same before TLS */
 	serve(&s, true, 0, 100 * TD_MS);
 	raw_open(&r, &s.addr);
@@ -442,8 +442,8 @@ static void slow_heads(void **state)
 	assert_true(t_until(&r.eof, 5000));
 	raw_close(&r);
 	t_turns(5);
-	assert_int_equal(td_httpd_connections(s.h), 0);
-	td_httpd_free(s.h);
+	assert_int_equal(td_http_server_connections(s.h), 0);
+	td_http_server_free(s.h);
 	t_close();
 }
 
@@ -458,7 +458,7 @@ static void per_peer_limit(void **state)
 		t_turns(5);
 	}
 	assert_int_equal(s.last_refused, 503);
-	assert_int_equal(td_httpd_connections(s.h), 3);
+	assert_int_equal(td_http_server_connections(s.h), 3);
 	assert_true(t_until(&r[3].eof, 5000));
 	raw_close(&r[0]); /* makes room for another */
 	t_turns(5);
@@ -469,7 +469,7 @@ static void per_peer_limit(void **state)
 	assert_int_equal(raw_wait(&r[3], "200 OK", 1), 1);
 	for (int i = 1; i < 4; i++)
 		raw_close(&r[i]);
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	t_close();
 }
 
@@ -486,13 +486,13 @@ static void full_memory(void **state)
 	raw_open(&r[1], &s.addr);
 	raw_send(&r[1], get, sizeof(get) - 1);
 	t_turns(20);
-	assert_in_range(td_httpd_connections(s.h), 0, 1); /* not accepted while memory is short … */
+	assert_in_range(td_http_server_connections(s.h), 0, 1); /* not accepted while memory is short … */
 	td_memory_change(-2000);
 	assert_int_equal(raw_wait(&r[1], "200 OK", 1), 1); /* … and not lost */
 	td_memory_limit(96u << 20);
 	raw_close(&r[0]);
 	raw_close(&r[1]);
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	t_close();
 }
 
@@ -501,7 +501,7 @@ static void signed_call(void **state)
 	struct server s;
 	t_open();
 	serve(&s, true, 0, 0);
-	struct td_http_opts o = {.tls = client_tls};
+	struct td_http_client_opts o = {.tls = client_tls};
 	struct tnl_sigv4_keys k = {.access_key_id = "AKID", .secret_access_key = "secret", .session_token = "tok"};
 	static const char *const headers[][2] = {{"Content-Type", "application/x-amz-json-1.1"},
 						 {"X-Amz-Target", "AmazonSSM.X"}};
@@ -509,11 +509,11 @@ static void signed_call(void **state)
 	char url[100];
 	snprintf(url, sizeof(url), "%s/", s.url);
 	assert_non_null(
-	    td_http_signed(T, "POST", url, headers, 2, "{}", 2, &k, "eu-west-1", "ssm", &o, on_response, &x));
+	    td_http_client_signed(T, "POST", url, headers, 2, "{}", 2, &k, "eu-west-1", "ssm", &o, on_response, &x));
 	assert_true(t_until(&x.done, 20000));
 	assert_int_equal(x.err, 0);
 	free(x.body);
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	t_close();
 }
 

@@ -11,7 +11,7 @@ static struct tnl_tls_ctx *server_tls, *client_tls;
 enum server_mode { ECHO, SINK_PAUSED, REFUSE, SILENT };
 
 struct server {
-	struct td_httpd *h;
+	struct td_http_server *h;
 	struct td_wslink *w;
 	enum server_mode mode;
 	char url[100], target[256], agent[64];
@@ -78,14 +78,14 @@ static void serve(struct server *s, enum server_mode mode, bool tls)
 {
 	struct td_addr a = t_addr("127.0.0.1:0");
 	char why[256] = "", name[TD_ADDR_STR];
-	struct td_httpd_config c = {
+	struct td_http_server_config c = {
 	    .addrs = &a, .naddrs = 1, .tls = tls ? server_tls : NULL, .request = on_request, .ctx = s};
 	memset(s, 0, sizeof(*s));
 	s->mode = mode;
-	s->h = td_httpd_new(T, &c, why, sizeof(why));
+	s->h = td_http_server_new(T, &c, why, sizeof(why));
 	if (!s->h)
 		fail_msg("%s", why);
-	td_httpd_addr(s->h, 0, &a);
+	td_http_server_addr(s->h, 0, &a);
 	snprintf(s->url, sizeof(s->url), "%s://%s/v1/data-channel/u@x.y-0?role=publish_subscribe", tls ? "wss" : "ws",
 		 td_addr_str(&a, name));
 }
@@ -167,7 +167,7 @@ static void finish(struct server *s, struct client *c)
 {
 	td_wslink_free(c->w);
 	td_wslink_free(s->w);
-	td_httpd_free(s->h);
+	td_http_server_free(s->h);
 	t_close();
 }
 
@@ -469,7 +469,7 @@ static void free_inside(void **state)
 	assert_true(t_until(&c.closed, 5000));
 	assert_int_equal(s.messages, 1); /* nothing is delivered after the free */
 	assert_int_equal(s.closed, 0);	 /* nor is closed() called */
-	td_httpd_free(s.h);
+	td_http_server_free(s.h);
 	t_turns(5);
 	assert_int_equal(t_open_fds(), fds);
 	t_close();

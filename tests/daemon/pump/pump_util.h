@@ -21,7 +21,7 @@ struct side {
 };
 
 static struct world {
-	struct td_httpd *h;
+	struct td_http_server *h;
 	char url[80];
 	struct side c, a;
 	struct tnl_stream *held; /* hold: open() keeps it */
@@ -217,10 +217,10 @@ static int set_up(void **state)
 	W.fds = t_open_fds();
 	td_memory_limit(96u << 20);
 	a = t_addr("127.0.0.1:0");
-	struct td_httpd_config c = {.addrs = &a, .naddrs = 1, .request = on_request};
-	W.h = td_httpd_new(T, &c, why, sizeof(why));
+	struct td_http_server_config c = {.addrs = &a, .naddrs = 1, .request = on_request};
+	W.h = td_http_server_new(T, &c, why, sizeof(why));
 	assert_non_null(W.h);
-	td_httpd_addr(W.h, 0, &a);
+	td_http_server_addr(W.h, 0, &a);
 	snprintf(W.url, sizeof(W.url), "ws://%s/x", td_addr_str(&a, name));
 	return 0;
 }
@@ -230,7 +230,7 @@ static int tear_down(void **state)
 	td_pump_free(W.c.pump);
 	td_pump_free(W.a.pump);
 	td_wslink_free(W.c.dialed);
-	td_httpd_free(W.h);
+	td_http_server_free(W.h);
 	if (W.target >= 0)
 		close(W.target);
 	t_turns(5);
