@@ -162,7 +162,7 @@ static bool is_denied(const struct td_rules *deny, const char *host, const struc
 	return false;
 }
 
-enum td_access td_access_check(const struct td_rules *allow, const struct td_rules *deny, const char *host,
+enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rules *deny, const char *host,
 			       const struct td_addr *addr)
 {
 	struct canon forms[2];
@@ -170,12 +170,12 @@ enum td_access td_access_check(const struct td_rules *allow, const struct td_rul
 	uint16_t port = td_addr_port(addr);
 
 	if (!canonicalize(addr, &forms[0]))
-		return TD_ACCESS_DENIED;
+		return AG_ACCESS_DENIED;
 	n += embedded_ipv4(&forms[0], &forms[1]);
 	if (is_denied(deny, host, forms, n, port))
-		return TD_ACCESS_DENIED;
+		return AG_ACCESS_DENIED;
 	if (!allow->set)
-		return is_loopback(&forms[0]) ? TD_ACCESS_OK : TD_ACCESS_NOT_ALLOWED;
+		return is_loopback(&forms[0]) ? AG_ACCESS_OK : AG_ACCESS_NOT_ALLOWED;
 	/* 127.0.0.1 inside a 6to4 address is not this machine: leave to send there was not given. */
 	if (n == 2 && is_loopback(&forms[1]))
 		n = 1;
@@ -184,25 +184,25 @@ enum td_access td_access_check(const struct td_rules *allow, const struct td_rul
 		if (!port_matches(r, port))
 			continue;
 		if (!r->is_cidr && name_matches(r, host))
-			return TD_ACCESS_OK;
+			return AG_ACCESS_OK;
 		for (int k = 0; r->is_cidr && k < n; k++)
 			if (in_cidr(&r->cidr, &forms[k]))
-				return TD_ACCESS_OK;
+				return AG_ACCESS_OK;
 	}
-	return TD_ACCESS_NOT_ALLOWED;
+	return AG_ACCESS_NOT_ALLOWED;
 }
 
-int td_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs,
-		     int n, enum td_access *first)
+int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs,
+		     int n, enum ag_access *first)
 {
 	int kept = 0;
 
-	*first = TD_ACCESS_OK;
+	*first = AG_ACCESS_OK;
 	for (int i = 0; i < n; i++) {
-		enum td_access got = td_access_check(allow, deny, host, &addrs[i]);
-		if (got == TD_ACCESS_OK)
+		enum ag_access got = ag_access_check(allow, deny, host, &addrs[i]);
+		if (got == AG_ACCESS_OK)
 			addrs[kept++] = addrs[i];
-		else if (*first == TD_ACCESS_OK)
+		else if (*first == AG_ACCESS_OK)
 			*first = got;
 	}
 	return kept;

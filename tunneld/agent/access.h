@@ -10,12 +10,12 @@
 #define TD_AGENT_ACCESS_H
 #include "tunneld/config/config.h"
 
-enum td_access { TD_ACCESS_OK, TD_ACCESS_DENIED, TD_ACCESS_NOT_ALLOWED };
+enum ag_access { AG_ACCESS_OK, AG_ACCESS_DENIED, AG_ACCESS_NOT_ALLOWED };
 
-enum td_access td_access_check(const struct td_rules *allow, const struct td_rules *deny, const char *host,
+enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rules *deny, const char *host,
 			       const struct td_addr *addr);
 /* Keeps the addresses that may be dialed, in their order; returns how many. *first: why the first was refused. */
-int td_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs,
-		     int n, enum td_access *first);
+int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs,
+		     int n, enum ag_access *first);
 
 #endif

@@ -112,7 +112,7 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	struct ag_stream *x = ctx;
 	struct td_agent *a = x->s->a;
 	struct td_addr fit[ADDRS_MAX];
-	enum td_access first;
+	enum ag_access first;
 
 	x->resolve = NULL;
 	if (err || n <= 0) {
@@ -123,11 +123,11 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	}
 	n = TNL_MIN(n, ADDRS_MAX);
 	memcpy(fit, addrs, (size_t)n * sizeof(*fit));
-	n = td_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->s->host, fit, n, &first);
+	n = ag_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->s->host, fit, n, &first);
 	if (!n) {
 		a->n.denied++;
 		stream_failed(x, TNL_RESET_DENIED,
-			      first == TD_ACCESS_DENIED ? "the address is denied by this agent"
+			      first == AG_ACCESS_DENIED ? "the address is denied by this agent"
 							: "not allowed: the address is not in this agent's allow list");
 		return;
 	}

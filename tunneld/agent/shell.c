@@ -131,9 +131,9 @@ static void refuse_stream(struct ag_session *s, struct tnl_stream *st, const cha
 static void shell_open(struct ag_session *s, struct tnl_stream *st)
 {
 	struct ag_shell *h = s->data;
-	struct td_spawn_fds fds;
+	struct ag_spawn_fds fds;
 	char why[200];
-	struct td_spawn sp = {.user = ag_cfg(s->a)->shell_user,
+	struct ag_spawn sp = {.user = ag_cfg(s->a)->shell_user,
 			      .command = h->command,
 			      .terminal = h->terminal,
 			      .join_errors = h->join_errors,
@@ -144,7 +144,7 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 		td_pump_refuse(s->pump, st, TNL_RESET_LIMIT);
 		return;
 	}
-	h->child = td_spawn(s->a->loop, &sp, &fds, on_exited, s, why, sizeof(why));
+	h->child = ag_spawn(s->a->loop, &sp, &fds, on_exited, s, why, sizeof(why));
 	if (!h->child) {
 		refuse_stream(s, st, why);
 		return;

@@ -1,7 +1,8 @@
+/* The processes of shell sessions: whom they run as, what they find around them, and the descriptors between them and
+ * us. How a process is started and waited for is in base/child.c. */
 #include "tunneld/agent/spawn.h"
 
 #include "tunneld/base/fd.h"
-#include "tunneld/net/addr.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +56,7 @@ struct environment {
 	size_t n;
 };
 
-static void put(struct environment *e, const char *name, const char *value)
+static void put_variable(struct environment *e, const char *name, const char *value)
 {
 	snprintf(e->text[e->n], sizeof(e->text[0]), "%s=%s", name, value);
 	e->v[e->n] = e->text[e->n];
@@ -67,17 +68,17 @@ static void make_environment(struct environment *e, const struct identity *id, b
 	const char *lang = getenv("LANG");
 
 	*e = (struct environment){0};
-	put(e, "HOME", id->home);
-	put(e, "USER", id->name);
-	put(e, "LOGNAME", id->name);
-	put(e, "SHELL", id->shell);
-	put(e, "PATH",
-	    id->uid == 0 ? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-			 : "/usr/local/bin:/usr/bin:/bin");
+	put_variable(e, "HOME", id->home);
+	put_variable(e, "USER", id->name);
+	put_variable(e, "LOGNAME", id->name);
+	put_variable(e, "SHELL", id->shell);
+	put_variable(e, "PATH",
+		     id->uid == 0 ? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+				  : "/usr/local/bin:/usr/bin:/bin");
 	if (terminal)
-		put(e, "TERM", "xterm-256color");
+		put_variable(e, "TERM", "xterm-256color");
 	if (lang)
-		put(e, "LANG", lang);
+		put_variable(e, "LANG", lang);
 }
 
 /* In the child. */
@@ -97,7 +98,7 @@ struct ends {
 	int ours[2], child[3];
 };
 
-static bool open_pty(const struct td_spawn *s, struct ends *e)
+static bool open_pty(const struct ag_spawn *s, struct ends *e)
 {
 	struct winsize w = {.ws_col = (unsigned short)(s->cols ? s->cols : 80),
 			    .ws_row = (unsigned short)(s->rows ? s->rows : 24)};
@@ -121,7 +122,7 @@ static bool open_pipe(int *ours, int *child)
 	return true;
 }
 
-static bool open_pipes(const struct td_spawn *s, struct ends *e)
+static bool open_pipes(const struct ag_spawn *s, struct ends *e)
 {
 	if (!open_pipe(&e->ours[0], &e->child[1]))
 		return false;
@@ -140,8 +141,8 @@ static void close_each(const int *fds, int n)
 	}
 }
 
-static struct td_child *start(struct td_loop *l, const struct td_spawn *s, const struct identity *id, struct ends *e,
-			      void (*exited)(void *ctx, int status), void *ctx)
+static struct td_child *start_process(struct td_loop *l, const struct ag_spawn *s, const struct identity *id,
+				      struct ends *e, void (*exited)(void *ctx, int status), void *ctx)
 {
 	struct environment env;
 	char login[300];
@@ -160,7 +161,7 @@ static struct td_child *start(struct td_loop *l, const struct td_spawn *s, const
 	return td_child_start(l, &spec, exited, ctx);
 }
 
-struct td_child *td_spawn(struct td_loop *l, const struct td_spawn *s, struct td_spawn_fds *fds,
+struct td_child *ag_spawn(struct td_loop *l, const struct ag_spawn *s, struct ag_spawn_fds *fds,
 			  void (*exited)(void *ctx, int status), void *ctx, char *why, size_t cap)
 {
 	struct ends e = {{-1, -1}, {-1, -1, -1}};
@@ -170,7 +171,7 @@ struct td_child *td_spawn(struct td_loop *l, const struct td_spawn *s, struct td
 	if (!find_user(s->user, &id, why, cap))
 		return NULL;
 	if (s->terminal ? open_pty(s, &e) : open_pipes(s, &e))
-		c = start(l, s, &id, &e, exited, ctx);
+		c = start_process(l, s, &id, &e, exited, ctx);
 	if (!c)
 		snprintf(why, cap, "cannot start a process: %s", strerror(errno));
 	close_each(e.child, 3);
@@ -181,6 +182,6 @@ struct td_child *td_spawn(struct td_loop *l, const struct td_spawn *s, struct td
 	for (int i = 0; i < 2; i++)
 		if (e.ours[i] >= 0)
 			td_fd_nonblock(e.ours[i]);
-	*fds = (struct td_spawn_fds){.out = e.ours[0], .err = e.ours[1]};
+	*fds = (struct ag_spawn_fds){.out = e.ours[0], .err = e.ours[1]};
 	return c;
 }

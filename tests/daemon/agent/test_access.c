@@ -19,32 +19,32 @@ static void rules(const char *allow, const char *deny)
 	assert_non_null(cfg);
 }
 
-static enum td_access check(const char *host, const char *addr, uint16_t port)
+static enum ag_access check(const char *host, const char *addr, uint16_t port)
 {
 	struct td_addr a;
 
 	if (!td_addr_literal(addr, port, &a))
 		fail_msg("not an address: %s", addr);
-	return td_access_check(&cfg->agent.allow, &cfg->agent.deny, host, &a);
+	return ag_access_check(&cfg->agent.allow, &cfg->agent.deny, host, &a);
 }
 
 static void without_allow_loopback_only(void **state)
 {
 	rules(NULL, NULL);
-	assert_int_equal(check("localhost", "127.0.0.1", 80), TD_ACCESS_OK);
-	assert_int_equal(check("localhost", "127.255.0.9", 80), TD_ACCESS_OK);
-	assert_int_equal(check("localhost", "::1", 80), TD_ACCESS_OK);
-	assert_int_equal(check("localhost", "::ffff:127.0.0.1", 80), TD_ACCESS_OK);
-	assert_int_equal(check("localhost", "128.0.0.1", 80), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("localhost", "10.0.0.1", 80), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("localhost", "::2", 80), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("localhost", "2001:db8::1", 80), TD_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("localhost", "127.0.0.1", 80), AG_ACCESS_OK);
+	assert_int_equal(check("localhost", "127.255.0.9", 80), AG_ACCESS_OK);
+	assert_int_equal(check("localhost", "::1", 80), AG_ACCESS_OK);
+	assert_int_equal(check("localhost", "::ffff:127.0.0.1", 80), AG_ACCESS_OK);
+	assert_int_equal(check("localhost", "128.0.0.1", 80), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("localhost", "10.0.0.1", 80), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("localhost", "::2", 80), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("localhost", "2001:db8::1", 80), AG_ACCESS_NOT_ALLOWED);
 	/* Loopback in the clothes of a translator is not loopback. */
-	assert_int_equal(check("localhost", "2002:7f00:1::", 80), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("localhost", "64:ff9b::7f00:1", 80), TD_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("localhost", "2002:7f00:1::", 80), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("localhost", "64:ff9b::7f00:1", 80), AG_ACCESS_NOT_ALLOWED);
 	rules(NULL, "127.0.0.1:22");
-	assert_int_equal(check("localhost", "127.0.0.1", 22), TD_ACCESS_DENIED);
-	assert_int_equal(check("localhost", "127.0.0.1", 23), TD_ACCESS_OK);
+	assert_int_equal(check("localhost", "127.0.0.1", 22), AG_ACCESS_DENIED);
+	assert_int_equal(check("localhost", "127.0.0.1", 23), AG_ACCESS_OK);
 }
 
 static void metadata_and_kin_are_always_denied(void **state)
@@ -79,94 +79,94 @@ static void metadata_and_kin_are_always_denied(void **state)
 	for (int with = 0; with < 3; with++) {
 		rules(with == 0 ? "0.0.0.0/0:*, [::/0]:*, *:*" : "*:*", with == 2 ? "10.0.0.0/8:*" : NULL);
 		for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-			if (check("anything.example", bad[i], 80) != TD_ACCESS_DENIED)
+			if (check("anything.example", bad[i], 80) != AG_ACCESS_DENIED)
 				fail_msg("allowed: %s", bad[i]);
-		assert_int_equal(check("x", "170.254.169.254", 80), TD_ACCESS_OK);
-		assert_int_equal(check("x", "fec0::1", 80), TD_ACCESS_OK);
-		assert_int_equal(check("x", "fd00:ec3::254", 80), TD_ACCESS_OK);
-		assert_int_equal(check("x", "223.255.255.255", 80), TD_ACCESS_OK);
-		assert_int_equal(check("x", "64:ff9b::808:808", 80), TD_ACCESS_OK);
+		assert_int_equal(check("x", "170.254.169.254", 80), AG_ACCESS_OK);
+		assert_int_equal(check("x", "fec0::1", 80), AG_ACCESS_OK);
+		assert_int_equal(check("x", "fd00:ec3::254", 80), AG_ACCESS_OK);
+		assert_int_equal(check("x", "223.255.255.255", 80), AG_ACCESS_OK);
+		assert_int_equal(check("x", "64:ff9b::808:808", 80), AG_ACCESS_OK);
 	}
 	/* unless `deny` is set to nothing */
 	rules("*:*", "");
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		if (check("anything.example", bad[i], 80) != TD_ACCESS_OK)
+		if (check("anything.example", bad[i], 80) != AG_ACCESS_OK)
 			fail_msg("denied: %s", bad[i]);
 }
 
 static void names_match_what_was_asked_for(void **state)
 {
 	rules("db.internal:5432, *.svc.example:1000-2000, web?:*", NULL);
-	assert_int_equal(check("db.internal", "10.1.2.3", 5432), TD_ACCESS_OK);
-	assert_int_equal(check("DB.Internal.", "2001:db8::7", 5432), TD_ACCESS_OK);
-	assert_int_equal(check("db.internal", "10.1.2.3", 5433), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("xdb.internal", "10.1.2.3", 5432), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("db.internal.evil", "10.1.2.3", 5432), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("a.b.svc.example", "10.1.2.3", 1000), TD_ACCESS_OK);
-	assert_int_equal(check("a.svc.example", "10.1.2.3", 2000), TD_ACCESS_OK);
-	assert_int_equal(check("a.svc.example", "10.1.2.3", 999), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("a.svc.example", "10.1.2.3", 2001), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("svc.example", "10.1.2.3", 1000), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("web1", "10.1.2.3", 80), TD_ACCESS_OK);
-	assert_int_equal(check("web", "10.1.2.3", 80), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("web12", "10.1.2.3", 80), TD_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("db.internal", "10.1.2.3", 5432), AG_ACCESS_OK);
+	assert_int_equal(check("DB.Internal.", "2001:db8::7", 5432), AG_ACCESS_OK);
+	assert_int_equal(check("db.internal", "10.1.2.3", 5433), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("xdb.internal", "10.1.2.3", 5432), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("db.internal.evil", "10.1.2.3", 5432), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("a.b.svc.example", "10.1.2.3", 1000), AG_ACCESS_OK);
+	assert_int_equal(check("a.svc.example", "10.1.2.3", 2000), AG_ACCESS_OK);
+	assert_int_equal(check("a.svc.example", "10.1.2.3", 999), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("a.svc.example", "10.1.2.3", 2001), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("svc.example", "10.1.2.3", 1000), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("web1", "10.1.2.3", 80), AG_ACCESS_OK);
+	assert_int_equal(check("web", "10.1.2.3", 80), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("web12", "10.1.2.3", 80), AG_ACCESS_NOT_ALLOWED);
 	/* A name that is allowed must not lead to the metadata service. */
-	assert_int_equal(check("db.internal", "169.254.169.254", 5432), TD_ACCESS_DENIED);
+	assert_int_equal(check("db.internal", "169.254.169.254", 5432), AG_ACCESS_DENIED);
 	/* Loopback is no longer allowed by itself once there is a list. */
-	assert_int_equal(check("localhost", "127.0.0.1", 80), TD_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("localhost", "127.0.0.1", 80), AG_ACCESS_NOT_ALLOWED);
 }
 
 static void addresses_match_what_was_resolved(void **state)
 {
 	rules("10.1.0.0/16:80, 192.0.2.7:*, [2001:db8::/33]:443, [::1]:*", NULL);
-	assert_int_equal(check("any.name", "10.1.255.255", 80), TD_ACCESS_OK);
-	assert_int_equal(check("any.name", "::ffff:10.1.0.1", 80), TD_ACCESS_OK);
-	assert_int_equal(check("any.name", "64:ff9b::a01:1", 80), TD_ACCESS_OK);
-	assert_int_equal(check("any.name", "10.2.0.0", 80), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("any.name", "10.1.0.1", 81), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("192.0.2.7", "192.0.2.7", 1), TD_ACCESS_OK);
-	assert_int_equal(check("192.0.2.7", "192.0.2.8", 1), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("x", "2001:db8:7fff::1", 443), TD_ACCESS_OK);
-	assert_int_equal(check("x", "2001:db8:8000::1", 443), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("x", "::1", 7), TD_ACCESS_OK);
+	assert_int_equal(check("any.name", "10.1.255.255", 80), AG_ACCESS_OK);
+	assert_int_equal(check("any.name", "::ffff:10.1.0.1", 80), AG_ACCESS_OK);
+	assert_int_equal(check("any.name", "64:ff9b::a01:1", 80), AG_ACCESS_OK);
+	assert_int_equal(check("any.name", "10.2.0.0", 80), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("any.name", "10.1.0.1", 81), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("192.0.2.7", "192.0.2.7", 1), AG_ACCESS_OK);
+	assert_int_equal(check("192.0.2.7", "192.0.2.8", 1), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("x", "2001:db8:7fff::1", 443), AG_ACCESS_OK);
+	assert_int_equal(check("x", "2001:db8:8000::1", 443), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("x", "::1", 7), AG_ACCESS_OK);
 	rules("127.0.0.1:*", NULL);
-	assert_int_equal(check("x", "2002:7f00:1::", 80), TD_ACCESS_NOT_ALLOWED);
-	assert_int_equal(check("x", "64:ff9b::7f00:1", 80), TD_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("x", "2002:7f00:1::", 80), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("x", "64:ff9b::7f00:1", 80), AG_ACCESS_NOT_ALLOWED);
 }
 
 static void deny_wins(void **state)
 {
 	rules("*:*", "10.0.0.0/8:*, [2001:db8::]:*, secret.example:*, 192.0.2.0/25:25");
-	assert_int_equal(check("x", "10.9.9.9", 80), TD_ACCESS_DENIED);
-	assert_int_equal(check("x", "::ffff:10.9.9.9", 80), TD_ACCESS_DENIED);
-	assert_int_equal(check("x", "2002:a09:909::1", 80), TD_ACCESS_DENIED);
-	assert_int_equal(check("x", "64:ff9b::a09:909", 80), TD_ACCESS_DENIED);
-	assert_int_equal(check("x", "2001:db8::", 80), TD_ACCESS_DENIED);
-	assert_int_equal(check("secret.example", "192.0.2.1", 80), TD_ACCESS_DENIED);
-	assert_int_equal(check("x", "192.0.2.127", 25), TD_ACCESS_DENIED);
-	assert_int_equal(check("x", "192.0.2.128", 25), TD_ACCESS_OK);
-	assert_int_equal(check("x", "192.0.2.1", 26), TD_ACCESS_OK);
+	assert_int_equal(check("x", "10.9.9.9", 80), AG_ACCESS_DENIED);
+	assert_int_equal(check("x", "::ffff:10.9.9.9", 80), AG_ACCESS_DENIED);
+	assert_int_equal(check("x", "2002:a09:909::1", 80), AG_ACCESS_DENIED);
+	assert_int_equal(check("x", "64:ff9b::a09:909", 80), AG_ACCESS_DENIED);
+	assert_int_equal(check("x", "2001:db8::", 80), AG_ACCESS_DENIED);
+	assert_int_equal(check("secret.example", "192.0.2.1", 80), AG_ACCESS_DENIED);
+	assert_int_equal(check("x", "192.0.2.127", 25), AG_ACCESS_DENIED);
+	assert_int_equal(check("x", "192.0.2.128", 25), AG_ACCESS_OK);
+	assert_int_equal(check("x", "192.0.2.1", 26), AG_ACCESS_OK);
 }
 
 static void filter_skips_what_is_denied(void **state)
 {
 	struct td_addr a[4];
-	enum td_access first;
+	enum ag_access first;
 
 	rules("*.example:*", NULL);
 	assert_true(td_addr_literal("169.254.169.254", 80, &a[0]));
 	assert_true(td_addr_literal("192.0.2.1", 80, &a[1]));
 	assert_true(td_addr_literal("fe80::1", 80, &a[2]));
 	assert_true(td_addr_literal("2001:db8::1", 80, &a[3]));
-	assert_int_equal(td_access_filter(&cfg->agent.allow, &cfg->agent.deny, "a.example", a, 4, &first), 2);
-	assert_int_equal(first, TD_ACCESS_DENIED);
+	assert_int_equal(ag_access_filter(&cfg->agent.allow, &cfg->agent.deny, "a.example", a, 4, &first), 2);
+	assert_int_equal(first, AG_ACCESS_DENIED);
 	char text[TD_ADDR_STR];
 	assert_string_equal(td_addr_str(&a[0], text), "192.0.2.1:80");
 	assert_string_equal(td_addr_str(&a[1], text), "[2001:db8::1]:80");
-	assert_int_equal(td_access_filter(&cfg->agent.allow, &cfg->agent.deny, "b.test", a, 2, &first), 0);
-	assert_int_equal(first, TD_ACCESS_NOT_ALLOWED);
+	assert_int_equal(ag_access_filter(&cfg->agent.allow, &cfg->agent.deny, "b.test", a, 2, &first), 0);
+	assert_int_equal(first, AG_ACCESS_NOT_ALLOWED);
 	struct td_addr u = {.un = {.sun_family = AF_UNIX}};
-	assert_int_equal(td_access_check(&cfg->agent.allow, &cfg->agent.deny, "a.example", &u), TD_ACCESS_DENIED);
+	assert_int_equal(ag_access_check(&cfg->agent.allow, &cfg->agent.deny, "a.example", &u), AG_ACCESS_DENIED);
 }
 
 int main(void)
