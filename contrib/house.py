@@ -2,14 +2,15 @@
 """What holds the house together, checked without a compiler: usage: house.py [FOLDER]
 
 The rooms, what each may include and how its globals begin stand in one table, in docs/architecture.md; it is read from there,
-and so is the one of the library's layers.  Findings are told as file:line: text and make the exit code 1.  The layout of .clang-format is taken for granted: a function's
+and so are the library's layers and the objects that lie in several files.  Findings are told as file:line: text and make the exit code 1.  The layout of .clang-format is taken for granted: a function's
 braces stand alone at the beginning of a line."""
+import fnmatch
 import os
 import re
 import sys
 
 PAGE = 'docs/architecture.md'
-ROOMS_HEAD, LAYERS_HEAD = '| room | may include |', '| layer | modules | may include |'
+ROOMS_HEAD, LAYERS_HEAD, OBJECTS_HEAD = '| room | may include |', '| layer | modules | may include |', '| one object | its files |'
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES, HEAD_COMMENT_FROM = 600, 60, 11, 150
 PRIVATE = re.compile(r'(^|_)internal\.h$')
 PRIVATE_MISSPELT = re.compile(r'(_int|_priv|_private|_impl|[a-z]int)\.h$')
@@ -64,10 +65,18 @@ class Source:
 		self.functions, self.variables = [], []
 		self.scan()
 
+	def uses(self):
+		"""The names in its code, each with the first line that has it."""
+		found = {}
+		for n, line in enumerate(self.blank.split('\n'), 1):
+			for name in re.findall(r'[A-Za-z_]\w*', line):
+				found.setdefault(name, n)
+		return found
+
 	def scan(self):
-		blank = COMMENT_OR_TEXT.sub(lambda m: '""' if m.group(0)[0] in '"\'' else '\n' * m.group(0).count('\n'), self.text)
+		self.blank = COMMENT_OR_TEXT.sub(lambda m: '""' if m.group(0)[0] in '"\'' else '\n' * m.group(0).count('\n'), self.text)
 		begin, words, inside = 0, [], None  # inside: what is called at the closing brace in the first column
-		for n, line in enumerate(map(str.rstrip, blank.split('\n')), 1):
+		for n, line in enumerate(map(str.rstrip, self.blank.split('\n')), 1):
 			if inside:
 				if line.startswith('}') or inside == self.variable and line.endswith(';'):
 					inside(' '.join(words), begin, n)
@@ -102,9 +111,32 @@ class Source:
 			self.variables.append((found.group(1), begin))
 
 
+def circles(graph):
+	"""The sets of two and more nodes that all lead to each other (Tarjan)."""
+	index, low, stack, found = {}, {}, [], []
+
+	def visit(node):
+		index[node] = low[node] = len(index)
+		stack.append(node)
+		for to in graph[node]:
+			if to not in index:
+				visit(to)
+				low[node] = min(low[node], low[to])
+			elif to in stack:
+				low[node] = min(low[node], index[to])
+		if low[node] == index[node]:
+			at = stack.index(node)
+			found.append(sorted(stack[at:]))
+			del stack[at:]
+	for node in sorted(graph):
+		if node not in index:
+			visit(node)
+	return [nodes for nodes in found if len(nodes) > 1]
+
+
 class House:
 	def __init__(self, top):
-		self.top, self.findings, self.rooms, self.layers = top, set(), [], []
+		self.top, self.findings, self.rooms, self.layers, self.objects = top, set(), [], [], []
 		self.read_tables()
 		self.sources = {}
 		for part in ('lib', 'tunneld', 'tests'):
@@ -142,6 +174,9 @@ class House:
 				self.find(PAGE, n, 'a row of the table of layers needs a layer, its modules, what they may include')
 			else:
 				self.layers.append(Layer(cells[0][0], n, cells[1], cells[2]))
+
+		for n, cells in self.rows(OBJECTS_HEAD):
+			self.objects.append((n, cells[-1]))
 
 	def room_of(self, path):
 		return next((r for r in self.rooms if r.holds(path)), None)
@@ -232,6 +267,26 @@ class House:
 			if path not in state:
 				visit(path, [path])
 
+	# Calls: which files use each other's globals.
+
+	def check_calls(self):
+		product = {s.path: s for s in self.sources.values() if s.path.endswith('.c') and not s.path.startswith('tests/')}
+		home = {name: s.path for s in product.values() for name in
+			[f.name for f in s.functions if not f.static] + [name for name, _ in s.variables]}
+		calls = {path: {} for path in product}
+		for path, s in product.items():
+			for name, line in s.uses().items():
+				if home.get(name, path) != path:
+					calls[path].setdefault(home[name], line)
+		for circle in circles(calls):
+			if not any(all(any(fnmatch.fnmatch(path, glob) for glob in files) for path in circle) for _, files in self.objects):
+				line = min(line for to, line in calls[circle[0]].items() if to in circle)
+				self.find(circle[0], line, 'files that call each other in a circle, and are no object of the table in %s: %s' % (PAGE, ' '.join(circle)))
+		for line, files in self.objects:
+			for glob in files:
+				if not fnmatch.filter(product, glob):
+					self.find(PAGE, line, 'there is no file %s' % glob)
+
 	# Names.
 
 	def check_names(self):
@@ -274,6 +329,7 @@ def main():
 	house.check_table()
 	house.check_layers()
 	house.check_includes()
+	house.check_calls()
 	house.check_names()
 	print(house.check_sizes())
 	for path, line, text in sorted(house.findings):

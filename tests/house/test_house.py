@@ -156,6 +156,20 @@ def room_circle():
 		c.found(('%s:%d' % (PAGE, line), 'base/ may include only rooms that stand below it in the table, pump/ does not'))
 
 
+@test('house: files that call each other in a circle and are not one object')
+def calls():
+	with Copy() as c:
+		for a, b in (('x', 'y'), ('y', 'z'), ('z', 'x')):
+			c.write('tunneld/base/z%s.c' % a, '/* td_z%s() in a comment */\n\nvoid td_z%s(void)\n{\n\ttd_z%s();\n}\n' % (a, a, b))
+		c.write('tunneld/base/zw.c', 'void td_zw(void)\n{\n\ttd_zx();\n}\n')
+		finding = ('tunneld/base/zx.c:5', 'are no object of the table in %s: tunneld/base/zx.c tunneld/base/zy.c tunneld/base/zz.c' % PAGE)
+		c.found(finding)
+		line = c.page(r'^\| a session \|', '| three | `tunneld/base/z[xy].c tunneld/attic/*.c` |\n| a session |')
+		c.found(finding, ('%s:%d' % (PAGE, line), 'there is no file tunneld/attic/*.c'))
+		c.page(r'^\| three \|.*', '| three | `tunneld/base/z*.c` |')
+		assert set(c.check()[1]) == c.before
+
+
 @test('house: globals without the prefix of their room, and what is no global')
 def globals_():
 	with Copy() as c:

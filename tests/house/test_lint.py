@@ -17,6 +17,9 @@ PAGE = '''| room | may include | its names | what it is for |
 | layer | modules | may include |
 | --- | --- | --- |
 | `base` | `a` | nothing |
+
+| one object | its files |
+| --- | --- |
 '''
 
 
