@@ -1,10 +1,6 @@
-/* JSON 1.1 calls: which operation, who asks, answers and errors as AWS gives them. */
+/* JSON 1.1 calls: which operation, and who may ask for it. */
 #include "tunneld/gateway/internal.h"
 #include "lib/num.h"
-#include "lib/alloc.h"
-#include "lib/crypto.h"
-#include "lib/enc.h"
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -2,7 +2,6 @@
  * State Manager here: the answers say that there is nothing to do. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
-#include <string.h>
 
 static void answer_raw(struct gw_call *c, const char *json)
 {

@@ -60,7 +60,6 @@ static int refuse_request(struct td_gateway *g, struct td_request *r, struct gw_
 			  const char *field)
 {
 	gw_count(g, c);
-	why->field = field;
 	td_warn("gateway", NULL, "request refused peer=%s reason=%s field=\"%s\"", td_request_peer(r), why->type,
 		field);
 	return -1;

@@ -1,7 +1,6 @@
 /* The instances of the configuration, and what is sent to them on their control channels. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
-#include <string.h>
 
 static struct gw_instance *instance_new(struct td_gateway *g, const char *id)
 {

@@ -182,7 +182,6 @@ struct gw_refusal {
 	int status;
 	const char *type;
 	char text[300];
-	const char *field;
 };
 int gw_auth_load(struct td_gateway *g, const struct td_gateway_config *c, struct tnl_map **out);
 void gw_auth_free(struct tnl_map *keys);

@@ -1,8 +1,6 @@
 /* What operators see of the gateway: listeners, instances, sessions with what waits and flows in each direction, the
  * store, counters. */
 #include "tunneld/gateway/internal.h"
-#include "lib/alloc.h"
-#include <string.h>
 
 #define STATUS_SESSIONS 1000 /* listed one by one; the rest is only counted */
 

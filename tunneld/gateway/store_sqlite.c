@@ -5,8 +5,6 @@
  * moments. */
 #include "tunneld/gateway/store.h"
 #include "lib/alloc.h"
-#include "lib/buf.h"
-#include "lib/enc.h"
 #include "lib/err.h"
 #include "lib/num.h"
 #include "tunneld/base/log.h"
