@@ -1,4 +1,5 @@
-/* Signed calls: keys, one request, the verdict, and another try where one helps. */
+/* Signed calls: keys, one request, the verdict, and another try where one helps.  The answer comes once, from the loop;
+ * behind it, or when it is cancelled, the call frees itself at the end of the turn. */
 #include "lib/alloc.h"
 #include "tunneld/aws/internal.h"
 #include <ctype.h>
@@ -15,10 +16,10 @@ struct td_aws_call {
 	struct tnl_buf body;
 	int attempts;
 	bool refreshed; /* once is enough */
-	bool done;
-	struct td_credentials_request *creds;
+	struct td_credentials_request *keys;
 	struct td_http_client *http;
 	struct td_timer retry;
+	struct td_soon end;
 	struct td_backoff backoff;
 	char key_id[132]; /* that the request was signed with */
 	char text[512];
@@ -37,38 +38,34 @@ static void call_free(void *arg)
 	tnl_free(c);
 }
 
-static void end(struct td_aws_call *c)
+static void end_call(struct td_aws_call *c)
 {
-	if (c->done)
-		return;
-	c->done = true;
 	td_timer_stop(&c->retry);
-	td_loop_defer(c->aws->loop, call_free, c);
+	td_soon_do(&c->end);
 }
 
 void td_aws_call_cancel(struct td_aws_call *c)
 {
 	if (!c)
 		return;
-	td_credentials_cancel(c->creds);
+	td_credentials_cancel(c->keys);
 	td_http_client_cancel(c->http);
-	c->creds = NULL;
+	c->keys = NULL;
 	c->http = NULL;
-	end(c);
+	end_call(c);
 }
 
-static void answer(struct td_aws_call *c, const struct td_aws_reply *r)
+static void answer_call(struct td_aws_call *c, const struct td_aws_reply *r)
 {
-	if (!c->done)
-		c->fn(c->ctx, r);
-	end(c);
+	c->fn(c->ctx, r);
+	end_call(c);
 }
 
 static void ask_keys(struct td_aws_call *c, bool force)
 {
-	c->creds = td_credentials_ask(c->aws, force, on_keys, c);
-	if (!c->creds)
-		answer(c, &(struct td_aws_reply){.err = TNL_ENOMEM, .text = "out of memory"});
+	c->keys = td_credentials_ask(c->aws, force, on_keys, c);
+	if (!c->keys)
+		answer_call(c, &(struct td_aws_reply){.err = TNL_ENOMEM, .text = "out of memory"});
 }
 
 static void try_again(void *arg)
@@ -103,14 +100,14 @@ bool td_aws_throttled(const char *type)
 	return strncmp(type, "Throttl", 7) == 0 || strncmp(type, "RequestThrottled", 16) == 0 || is_one_of(type, list);
 }
 
-static bool expired(const char *type)
+static bool is_expired(const char *type)
 {
 	static const char *const list[] = {"ExpiredTokenException", "ExpiredToken", "TokenRefreshRequired", NULL};
 
 	return is_one_of(type, list);
 }
 
-static bool unknown_key(const char *type)
+static bool is_unknown_key(const char *type)
 {
 	static const char *const list[] = {"UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId",
 					   "NotAuthorizedException", NULL};
@@ -118,7 +115,7 @@ static bool unknown_key(const char *type)
 	return is_one_of(type, list);
 }
 
-static bool bad_signature(const char *type)
+static bool is_bad_signature(const char *type)
 {
 	static const char *const list[] = {"InvalidSignatureException",
 					   "SignatureDoesNotMatch",
@@ -140,11 +137,11 @@ static int64_t clock_ahead(const struct td_aws_call *c, const struct tnl_http_he
 
 	if (!date || tnl_http_date_parse(date, n, &theirs) != 0)
 		return 0;
-	return (int64_t)(c->aws->loop->wall_ms / 1000) - (int64_t)theirs;
+	return (int64_t)td_aws_now(c->aws) - (int64_t)theirs;
 }
 
-static const char *say(struct td_aws_call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static const char *say(struct td_aws_call *c, const char *fmt, ...)
+static const char *put_text(struct td_aws_call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static const char *put_text(struct td_aws_call *c, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -155,31 +152,32 @@ static const char *say(struct td_aws_call *c, const char *fmt, ...)
 }
 
 /* Refusals of the keys themselves, with the cause and the cure. */
-static void judge_auth(struct td_aws_call *c, const struct tnl_http_head *h, struct td_aws_reply *r)
+static void judge_keys(struct td_aws_call *c, const struct tnl_http_head *h, struct td_aws_reply *r)
 {
 	int64_t off = clock_ahead(c, h), abs = off < 0 ? -off : off;
 	const char *from = td_credentials_origin(c->aws);
 
 	r->cred = TD_CREDENTIALS_ERROR;
-	if (bad_signature(r->type) && abs > CLOCK_OFF_S) {
-		r->text = say(c, "this machine's clock is %lld %s %s: set it (timedatectl set-ntp true)",
-			      (long long)(abs < 120 ? abs : abs / 60), abs < 120 ? "seconds" : "minutes",
-			      off > 0 ? "fast" : "slow");
-	} else if (expired(r->type)) {
+	if (is_bad_signature(r->type) && abs > CLOCK_OFF_S) {
+		r->text = put_text(c, "this machine's clock is %lld %s %s: set it (timedatectl set-ntp true)",
+				   (long long)(abs < 120 ? abs : abs / 60), abs < 120 ? "seconds" : "minutes",
+				   off > 0 ? "fast" : "slow");
+	} else if (is_expired(r->type)) {
 		r->cred = TD_CREDENTIALS_NEEDS_LOGIN;
-		r->text = say(c, "the credentials of %s have expired: renew them there", from);
-	} else if (unknown_key(r->type)) {
+		r->text = put_text(c, "the credentials of %s have expired: renew them there", from);
+	} else if (is_unknown_key(r->type)) {
 		r->text =
-		    say(c, "the access key of %s is not known: check access_key_id, and that the key is active", from);
-	} else if (bad_signature(r->type)) {
-		r->text = say(c, "the signature was refused: check the secret access key of %s", from);
+		    put_text(c, "the access key of %s is not known: check access_key_id, and that the key is active",
+			     from);
+	} else if (is_bad_signature(r->type)) {
+		r->text = put_text(c, "the signature was refused: check the secret access key of %s", from);
 	} else {
 		return;
 	}
 	r->err = TNL_EAUTH;
 }
 
-static void api_error(const struct tnl_json *j, const struct tnl_http_head *h, struct td_aws_reply *r)
+static void judge_json(const struct tnl_json *j, const struct tnl_http_head *h, struct td_aws_reply *r)
 {
 	size_t n = 0;
 	const char *t = tnl_json_str(tnl_json_iget(j, "__type"));
@@ -199,7 +197,7 @@ static void api_error(const struct tnl_json *j, const struct tnl_http_head *h, s
 }
 
 /* Refusals of channels are XML: <AccessDeniedException><Message>text</Message></AccessDeniedException>. */
-static void xml_error(struct td_aws_call *c, struct td_aws_reply *r)
+static void judge_xml(struct td_aws_call *c, struct td_aws_reply *r)
 {
 	static const char open[] = "<Message>", close[] = "</Message>";
 	const char *b = (const char *)r->body, *text, *end;
@@ -217,7 +215,7 @@ static void xml_error(struct td_aws_call *c, struct td_aws_reply *r)
 		return;
 	text += sizeof(open) - 1;
 	snprintf(r->type, sizeof(r->type), "%.*s", (int)n, b + 1);
-	r->text = say(c, "%.*s", (int)(end - text), text);
+	r->text = put_text(c, "%.*s", (int)(end - text), text);
 }
 
 static void on_http(void *ctx, const struct td_http_client_response *h)
@@ -235,21 +233,21 @@ static void on_http(void *ctx, const struct td_http_client_response *h)
 	} else if (h->status < 200 || h->status >= 300) {
 		r.err = TNL_EREFUSED;
 		if (j)
-			api_error(j, h->head, &r);
+			judge_json(j, h->head, &r);
 		else
-			xml_error(c, &r);
-		judge_auth(c, h->head, &r);
+			judge_xml(c, &r);
+		judge_keys(c, h->head, &r);
 	}
 	again = h->err || h->status >= 500 || td_aws_throttled(r.type);
 	if (again && --c->attempts > 0) {
 		td_timer_in(&c->retry, td_backoff_next(&c->backoff));
-	} else if (!again && !c->refreshed && (expired(r.type) || unknown_key(r.type))) {
+	} else if (!again && !c->refreshed && (is_expired(r.type) || is_unknown_key(r.type))) {
 		c->refreshed = true; /* keys that were renewed or exchanged behind our back */
-		if (expired(r.type))
+		if (is_expired(r.type))
 			td_credentials_refused(c->aws, c->key_id);
 		ask_keys(c, true);
 	} else {
-		answer(c, &r);
+		answer_call(c, &r);
 	}
 	tnl_json_free(j);
 }
@@ -266,22 +264,23 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentia
 	struct tnl_url u;
 	char url[1400];
 
-	c->creds = NULL;
+	c->keys = NULL;
 	if (!k) {
-		answer(c, &(struct td_aws_reply){.err = TNL_EAUTH, .cred = st, .text = why ? why : "no credentials"});
+		answer_call(c,
+			    &(struct td_aws_reply){.err = TNL_EAUTH, .cred = st, .text = why ? why : "no credentials"});
 		return;
 	}
 	snprintf(c->key_id, sizeof(c->key_id), "%s", k->access_key_id);
 	snprintf(url, sizeof(url), "%s%s", td_aws_endpoint(c->aws, c->service), c->path);
 	if (tnl_url_parse(url, &u, &fault) != 0) {
-		answer(c, &(struct td_aws_reply){.err = TNL_EINVAL, .text = fault});
+		answer_call(c, &(struct td_aws_reply){.err = TNL_EINVAL, .text = fault});
 		return;
 	}
 	o.proxy = td_aws_proxy_for(c->aws, strcmp(u.scheme, "https") == 0, u.host);
 	c->http = td_http_client_signed(c->aws->loop, "POST", url, h, c->target[0] ? 2 : 1, tnl_buf_data(&c->body),
 					tnl_buf_len(&c->body), k, c->aws->region, c->service, &o, on_http, c);
 	if (!c->http)
-		answer(c, &(struct td_aws_reply){.err = TNL_ENOMEM, .text = "out of memory"});
+		answer_call(c, &(struct td_aws_reply){.err = TNL_ENOMEM, .text = "out of memory"});
 }
 
 static struct td_aws_call *call_new(struct td_aws *a, const char *service, const char *target, const char *path,
@@ -308,9 +307,10 @@ static struct td_aws_call *call_new(struct td_aws *a, const char *service, const
 	c->fn = fn;
 	c->ctx = ctx;
 	td_timer_init(&c->retry, a->loop, try_again, c);
+	td_soon_init(&c->end, a->loop, call_free, c);
 	td_backoff_init(&c->backoff, 100 * TD_MS, 5 * TD_SEC);
-	c->creds = td_credentials_ask(a, false, on_keys, c);
-	if (!c->creds) {
+	c->keys = td_credentials_ask(a, false, on_keys, c);
+	if (!c->keys) {
 		call_free(c);
 		return NULL;
 	}

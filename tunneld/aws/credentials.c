@@ -1,6 +1,7 @@
-/* The keys of one environment: kept, renewed ahead of their end, asked for by whoever signs. */
+/* The keys of one block: kept, renewed ahead of their end, asked for by whoever signs. */
 #include "lib/alloc.h"
-#include "tunneld/aws/internal.h"
+#include "lib/num.h"
+#include "tunneld/aws/credentials_internal.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -18,63 +19,39 @@ struct td_credentials_request {
 	bool cancelled;
 };
 
-static uint64_t now_s(const struct td_aws *a)
-{
-	return a->loop->wall_ms / 1000;
-}
-
 static bool usable(const struct td_aws *a)
 {
-	return a->keys.id && (!a->keys.expires_s || a->keys.expires_s > now_s(a) + a->margin);
-}
+	const struct td_credentials *c = &a->credentials;
 
-static void start_run(struct td_aws *a);
-
-static void on_refresh(void *arg)
-{
-	struct td_aws *a = arg;
-
-	if (a->loop->now - a->used < IDLE)
-		start_run(a);
-}
-
-void td_credentials_init(struct td_aws *a)
-{
-	tnl_list_init(&a->waiting);
-	a->state = TD_CREDENTIALS_PENDING;
-	td_timer_init(&a->refresh, a->loop, on_refresh, a);
-}
-
-void td_credentials_fini(struct td_aws *a)
-{
-	td_timer_stop(&a->refresh);
-	td_credentials_run_cancel(a->run);
-	a->run = NULL;
-	td_keys_fini(&a->keys);
+	return c->keys.id && (!c->keys.expires_s || c->keys.expires_s > td_aws_now(a) + c->margin);
 }
 
 const char *td_credentials_origin(const struct td_aws *a)
 {
-	return a->source[0] ? a->source : "the configuration";
+	return a->credentials.source[0] ? a->credentials.source : "the configuration";
 }
 
 enum td_credentials_state td_credentials_state(const struct td_aws *a, const char **why)
 {
+	const struct td_credentials *c = &a->credentials;
+
 	if (why)
-		*why = a->state == TD_CREDENTIALS_OK ? "" : a->why;
-	return a->state;
+		*why = c->state == TD_CREDENTIALS_OK ? "" : c->why;
+	return c->state;
 }
 
 void td_credentials_refused(struct td_aws *a, const char *id)
 {
-	snprintf(a->refused, sizeof(a->refused), "%s", id);
-	if (a->keys.id && strcmp(a->keys.id, id) == 0)
-		td_keys_fini(&a->keys);
+	struct td_credentials *c = &a->credentials;
+
+	snprintf(c->refused, sizeof(c->refused), "%s", id);
+	if (c->keys.id && strcmp(c->keys.id, id) == 0)
+		td_keys_fini(&c->keys);
 }
 
 /* --- answering ----------------------------------------------------------------------- */
 
-static void req_free(struct td_credentials_request *q)
+static void request_free(struct td_credentials_request *q)
 {
 	struct td_aws *a = q->a;
 
@@ -86,144 +63,178 @@ static void req_free(struct td_credentials_request *q)
 /* Those who wait when it begins; who asks from inside an answer waits for the next turn. */
 static void answer_all(void *arg)
 {
-	struct td_aws *a = arg;
+	struct td_aws *a = td_aws_ref(arg); /* the last answer may let go of it */
+	struct td_credentials *c = &a->credentials;
 	struct tnl_list now;
 
-	a->answering = false;
 	tnl_list_init(&now);
-	if (!tnl_list_empty(&a->waiting) && (!a->run || (usable(a) && !a->forced))) {
-		tnl_list_push_back(&a->waiting, &now);
-		tnl_list_remove(&a->waiting);
-	}
+	if (!c->run || (usable(a) && !c->forced))
+		tnl_list_splice_back(&now, &c->waiting);
 	while (!tnl_list_empty(&now)) {
 		struct td_credentials_request *q = tnl_container_of(now.next, struct td_credentials_request, node);
-		struct tnl_sigv4_keys k = {a->keys.id, a->keys.secret, a->keys.token};
+		struct tnl_sigv4_keys k = {c->keys.id, c->keys.secret, c->keys.token};
 		bool have = usable(a);
 
 		tnl_list_remove(&q->node);
 		if (!q->cancelled)
-			q->fn(q->ctx, have ? &k : NULL, have ? TD_CREDENTIALS_OK : a->state, have ? NULL : a->why);
-		req_free(q);
+			q->fn(q->ctx, have ? &k : NULL, have ? TD_CREDENTIALS_OK : c->state, have ? NULL : c->why);
+		request_free(q);
 	}
 	td_aws_free(a);
-}
-
-static void answer_soon(struct td_aws *a)
-{
-	if (a->answering || tnl_list_empty(&a->waiting))
-		return;
-	a->answering = true;
-	td_aws_ref(a);
-	td_loop_defer(a->loop, answer_all, a);
 }
 
 /* --- getting them ---------------------------------------------------------------------- */
 
 static void plan_refresh(struct td_aws *a)
 {
-	uint64_t left, ahead = AHEAD_S;
+	struct td_credentials *c = &a->credentials;
+	uint64_t left, ahead = AHEAD_S, now = td_aws_now(a);
 
-	if (!a->keys.expires_s) {
-		td_timer_stop(&a->refresh);
+	if (!c->keys.expires_s) {
+		td_timer_stop(&c->refresh);
 		return;
 	}
-	left = a->keys.expires_s > now_s(a) ? a->keys.expires_s - now_s(a) : 0;
+	left = c->keys.expires_s > now ? c->keys.expires_s - now : 0;
 	if (left < 4 * ahead)
 		ahead = left / 4;
 	left -= ahead;
-	td_timer_in(&a->refresh, (left > 5 ? left : 5) * TD_SEC);
-}
-
-static void no_keys(struct td_aws *a, enum td_credentials_state st, const char *why);
-
-static void have_keys(struct td_aws *a, struct td_keys *keys)
-{
-	bool back = a->state == TD_CREDENTIALS_NEEDS_LOGIN;
-	uint64_t now = now_s(a), left = keys->expires_s > now ? keys->expires_s - now : 0;
-
-	if (a->refused[0] && strcmp(keys->id, a->refused) == 0) {
-		char why[400];
-
-		snprintf(why, sizeof(why), "the credentials of %s have expired: renew them there",
-			 td_credentials_origin(a));
-		no_keys(a, TD_CREDENTIALS_NEEDS_LOGIN, why);
-		return;
-	}
-	if (keys->expires_s && !left) {
-		char why[400];
-
-		snprintf(why, sizeof(why),
-			 "the credentials of %s came with an end in the past: check this machine's clock",
-			 td_credentials_origin(a));
-		no_keys(a, TD_CREDENTIALS_ERROR, why);
-		return;
-	}
-	a->margin = left / 4 < MUST_S ? left / 4 : MUST_S;
-	td_keys_fini(&a->keys);
-	a->keys = *keys;
-	memset(keys, 0, sizeof(*keys));
-	a->state = TD_CREDENTIALS_OK;
-	a->why[0] = 0;
-	a->refused[0] = 0;
-	a->recheck = 0;
-	if (back)
-		td_info("aws", NULL, "credentials are there again source=\"%s\"", a->source);
-	else
-		td_debug("aws", NULL, "credentials source=\"%s\" expires=%llu", a->source,
-			 (unsigned long long)a->keys.expires_s);
-	plan_refresh(a);
+	td_timer_in(&c->refresh, TNL_MAX(left, (uint64_t)5) * TD_SEC);
 }
 
 static void no_keys(struct td_aws *a, enum td_credentials_state st, const char *why)
 {
-	bool news = a->state != st || strcmp(a->why, why) != 0;
+	struct td_credentials *c = &a->credentials;
+	bool news = c->state != st || strcmp(c->why, why) != 0;
 
-	snprintf(a->why, sizeof(a->why), "%s", why);
+	snprintf(c->why, sizeof(c->why), "%s", why);
 	if (usable(a)) {
 		/* What is there still holds: nothing that runs is touched. */
 		if (news)
-			td_warn("aws", NULL, "credentials could not be renewed yet: %s", a->why);
-		td_timer_in(&a->refresh, 30 * TD_SEC);
+			td_warn("aws", NULL, "credentials could not be renewed yet: %s", c->why);
+		td_timer_in(&c->refresh, 30 * TD_SEC);
 		return;
 	}
-	a->state = st;
+	c->state = st;
 	if (news)
-		td_warn("aws", NULL, "%s", a->why);
+		td_warn("aws", NULL, "%s", c->why);
 	if (st != TD_CREDENTIALS_NEEDS_LOGIN)
 		return;
-	a->recheck = !a->recheck ? RECHECK_FIRST : a->recheck * 2 < RECHECK_MAX ? a->recheck * 2 : RECHECK_MAX;
-	td_timer_in(&a->refresh, a->recheck * TD_SEC);
+	c->recheck = c->recheck ? TNL_MIN(c->recheck * 2, RECHECK_MAX) : RECHECK_FIRST;
+	td_timer_in(&c->refresh, c->recheck * TD_SEC);
 }
 
-static void on_run(void *ctx, struct td_keys *keys, enum td_credentials_state st, const char *why, const char *source)
+/* The keys that were found are of no use, with `what` after "the credentials of …". */
+static void no_use(struct td_aws *a, enum td_credentials_state st, const char *what)
+{
+	char why[400];
+
+	snprintf(why, sizeof(why), "the credentials of %s %s", td_credentials_origin(a), what);
+	no_keys(a, st, why);
+}
+
+static void have_keys(struct td_aws *a, struct td_keys *keys)
+{
+	struct td_credentials *c = &a->credentials;
+	bool back = c->state == TD_CREDENTIALS_NEEDS_LOGIN;
+	uint64_t now = td_aws_now(a), left = keys->expires_s > now ? keys->expires_s - now : 0;
+
+	if (c->refused[0] && strcmp(keys->id, c->refused) == 0) {
+		no_use(a, TD_CREDENTIALS_NEEDS_LOGIN, "have expired: renew them there");
+		return;
+	}
+	if (keys->expires_s && !left) {
+		no_use(a, TD_CREDENTIALS_ERROR, "came with an end in the past: check this machine's clock");
+		return;
+	}
+	c->margin = TNL_MIN(left / 4, (uint64_t)MUST_S);
+	td_keys_fini(&c->keys);
+	c->keys = *keys;
+	memset(keys, 0, sizeof(*keys));
+	c->state = TD_CREDENTIALS_OK;
+	c->why[0] = 0;
+	c->refused[0] = 0;
+	c->recheck = 0;
+	if (back)
+		td_info("aws", NULL, "credentials are there again source=\"%s\"", c->source);
+	else
+		td_debug("aws", NULL, "credentials source=\"%s\" expires=%llu", c->source,
+			 (unsigned long long)c->keys.expires_s);
+	plan_refresh(a);
+}
+
+static void drop_run(struct td_credentials *c)
+{
+	td_credentials_plan_free(c->plan);
+	c->plan = NULL;
+	c->run = NULL;
+	c->forced = false;
+}
+
+static void on_run(void *ctx, struct td_keys *keys, enum td_credentials_state st, const char *why)
 {
 	struct td_aws *a = ctx;
+	struct td_credentials *c = &a->credentials;
 
-	a->run = NULL;
-	a->forced = false;
-	if (source[0])
-		snprintf(a->source, sizeof(a->source), "%s", source);
+	if (c->plan->source[0])
+		snprintf(c->source, sizeof(c->source), "%s", c->plan->source);
+	drop_run(c);
 	if (keys)
 		have_keys(a, keys);
 	else
 		no_keys(a, st, why);
-	answer_soon(a);
+	td_soon_do(&c->answer);
 }
 
 static void start_run(struct td_aws *a)
 {
-	if (a->run)
+	struct td_credentials *c = &a->credentials;
+
+	if (c->run)
 		return;
-	a->run = td_credentials_run_start(a, on_run, a);
-	if (!a->run) {
-		no_keys(a, TD_CREDENTIALS_ERROR, "out of memory");
-		answer_soon(a);
-	}
+	c->plan = td_credentials_plan_new(a);
+	c->run = c->plan ? td_credentials_run_start(a, c->plan, on_run, a) : NULL;
+	if (c->run)
+		return;
+	drop_run(c);
+	no_keys(a, TD_CREDENTIALS_ERROR, "out of memory");
+	td_soon_do(&c->answer);
+}
+
+static void on_refresh(void *arg)
+{
+	struct td_aws *a = arg;
+
+	if (a->loop->now - a->credentials.used < IDLE)
+		start_run(a);
+}
+
+/* --- asking -------------------------------------------------------------------------------- */
+
+void td_credentials_init(struct td_aws *a)
+{
+	struct td_credentials *c = &a->credentials;
+
+	tnl_list_init(&c->waiting);
+	c->state = TD_CREDENTIALS_PENDING;
+	td_timer_init(&c->refresh, a->loop, on_refresh, a);
+	td_soon_init(&c->answer, a->loop, answer_all, a);
+}
+
+void td_credentials_fini(struct td_aws *a)
+{
+	struct td_credentials *c = &a->credentials;
+
+	td_timer_stop(&c->refresh);
+	td_soon_cancel(&c->answer);
+	td_credentials_run_cancel(c->run);
+	drop_run(c);
+	td_keys_fini(&c->keys);
 }
 
 struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force_refresh, td_credentials_fn *fn,
 						  void *ctx)
 {
+	struct td_credentials *c = &a->credentials;
 	struct td_credentials_request *q = tnl_calloc(1, sizeof(*q));
 
 	if (!q)
@@ -231,15 +242,15 @@ struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force_r
 	q->a = td_aws_ref(a);
 	q->fn = fn;
 	q->ctx = ctx;
-	tnl_list_push_back(&a->waiting, &q->node);
-	a->used = a->loop->now;
+	tnl_list_push_back(&c->waiting, &q->node);
+	c->used = a->loop->now;
 	if (force_refresh || !usable(a)) {
-		a->forced = a->forced || force_refresh;
+		c->forced = c->forced || force_refresh;
 		start_run(a);
 	} else {
-		if (a->keys.expires_s && a->keys.expires_s < now_s(a) + a->margin * 2)
+		if (c->keys.expires_s && c->keys.expires_s < td_aws_now(a) + c->margin * 2)
 			start_run(a); /* late: the timer slept with the machine, or nobody asked for long */
-		answer_soon(a);
+		td_soon_do(&c->answer);
 	}
 	return q;
 }
@@ -251,5 +262,5 @@ void td_credentials_cancel(struct td_credentials_request *q)
 	/* The one that is being answered is freed by the loop that answers. */
 	q->cancelled = true;
 	if (!tnl_list_empty(&q->node))
-		req_free(q);
+		request_free(q);
 }

@@ -13,7 +13,7 @@ static void keys_from(struct td_credentials_run *r, const struct td_http_client_
 
 	if (code && strcmp(code, "Success") != 0)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s has no credentials: %.100s", r->what, code);
-	else if (td_credentials_run_keys(r, j, "Token") != 0)
+	else if (td_keys_parse(&r->keys, j, "Token") != 0)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s answered without usable credentials", r->what);
 	else
 		td_credentials_run_have(r);
@@ -37,9 +37,9 @@ static void got_container(struct td_credentials_run *r, const struct td_http_cli
 
 static void ask_container(struct td_credentials_run *r)
 {
-	const struct td_credentials_plan *p = &r->plan;
+	const struct td_credentials_plan *p = r->plan;
 	const char *headers[1][2] = {{"Authorization", p->container_token}};
-	struct td_credentials_run_request q = {
+	struct td_credentials_send q = {
 	    .method = "GET", .url = p->container_url, .headers = headers, .timeout_ns = 5 * TD_SEC, .direct = true};
 	char *text = NULL;
 	size_t n = 0;
@@ -60,27 +60,33 @@ static void ask_container(struct td_credentials_run *r)
 					"the container's authorization token holds a line break");
 	else {
 		q.n = headers[0][1] ? 1 : 0;
-		td_credentials_run_request(r, &q);
+		td_credentials_run_send(r, &q);
 	}
 	tnl_free_wiped(text, n);
 }
 
-void td_credentials_container(struct td_credentials_run *r)
+static void start_container(struct td_credentials_run *r)
 {
 	td_credentials_run_ask(r, "the container's endpoint", 3, ask_container, got_container);
 }
 
+const struct td_credentials_source td_credentials_container = {.start = start_container};
+
 /* --- instance metadata, version 2 ---------------------------------------------------------- */
+
+struct instance {
+	char token[512], role[160];
+};
 
 #define ROLES "/latest/meta-data/iam/security-credentials/"
 
-static void imds(struct td_credentials_run *r, const char *method, const char *path, const char *header,
-		 const char *value)
+static void ask_imds(struct td_credentials_run *r, const char *method, const char *path, const char *header,
+		     const char *value)
 {
 	const char *base = td_env_get("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
 		   *mode = td_env_get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
 	const char *headers[1][2] = {{header, value}};
-	struct td_credentials_run_request q = {
+	struct td_credentials_send q = {
 	    .method = method, .headers = headers, .n = 1, .timeout_ns = TD_SEC, .direct = true};
 	char url[512];
 
@@ -88,14 +94,16 @@ static void imds(struct td_credentials_run *r, const char *method, const char *p
 		base = mode && strcasecmp(mode, "ipv6") == 0 ? "http://[fd00:ec2::254]" : "http://169.254.169.254";
 	snprintf(url, sizeof(url), "%.200s%s%s", base, base[strlen(base) - 1] == '/' ? "" : "/", path + 1);
 	q.url = url;
-	td_credentials_run_request(r, &q);
+	td_credentials_run_send(r, &q);
 }
 
 static void got_imds_keys(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
+	struct instance *m = r->mine;
+
 	if (h->err || h->status != 200)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
-					"the instance's metadata has no credentials of role %.80s: %s", r->imds_role,
+					"the instance's metadata has no credentials of role %.80s: %s", m->role,
 					h->err ? h->why : "no such role");
 	else
 		keys_from(r, h);
@@ -103,14 +111,16 @@ static void got_imds_keys(struct td_credentials_run *r, const struct td_http_cli
 
 static void ask_imds_keys(struct td_credentials_run *r)
 {
+	struct instance *m = r->mine;
 	char path[256];
 
-	snprintf(path, sizeof(path), ROLES "%s", r->imds_role);
-	imds(r, "GET", path, "x-aws-ec2-metadata-token", r->imds_token);
+	snprintf(path, sizeof(path), ROLES "%s", m->role);
+	ask_imds(r, "GET", path, "x-aws-ec2-metadata-token", m->token);
 }
 
 static void got_imds_role(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
+	struct instance *m = r->mine;
 	size_t n = 0;
 
 	if (h->err || h->status != 200 || !h->body_len) {
@@ -121,14 +131,14 @@ static void got_imds_role(struct td_credentials_run *r, const struct td_http_cli
 	}
 	while (n < h->body_len && h->body[n] != '\r' && h->body[n] != '\n')
 		n++;
-	if (n >= sizeof(r->imds_role)) {
+	if (n >= sizeof(m->role)) {
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
 					"the instance's metadata names a role that is too long");
 		return;
 	}
-	memcpy(r->imds_role, h->body, n);
-	r->imds_role[n] = 0;
-	if (strspn(r->imds_role, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+=,.@_-") != n)
+	memcpy(m->role, h->body, n);
+	m->role[n] = 0;
+	if (strspn(m->role, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+=,.@_-") != n)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "the instance's metadata names a role that is none");
 	else
 		td_credentials_run_ask(r, "the instance's metadata", 2, ask_imds_keys, got_imds_keys);
@@ -136,12 +146,16 @@ static void got_imds_role(struct td_credentials_run *r, const struct td_http_cli
 
 static void ask_imds_role(struct td_credentials_run *r)
 {
-	imds(r, "GET", ROLES, "x-aws-ec2-metadata-token", r->imds_token);
+	struct instance *m = r->mine;
+
+	ask_imds(r, "GET", ROLES, "x-aws-ec2-metadata-token", m->token);
 }
 
 static void got_imds_token(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
-	if (h->err || h->status != 200 || !h->body_len || h->body_len >= sizeof(r->imds_token) ||
+	struct instance *m = r->mine;
+
+	if (h->err || h->status != 200 || !h->body_len || h->body_len >= sizeof(m->token) ||
 	    memchr(h->body, '\r', h->body_len) || memchr(h->body, '\n', h->body_len) ||
 	    memchr(h->body, 0, h->body_len)) {
 		td_credentials_run_fail(
@@ -151,17 +165,29 @@ static void got_imds_token(struct td_credentials_run *r, const struct td_http_cl
 		    h->err ? "not there" : "no token");
 		return;
 	}
-	memcpy(r->imds_token, h->body, h->body_len);
-	r->imds_token[h->body_len] = 0;
+	memcpy(m->token, h->body, h->body_len);
+	m->token[h->body_len] = 0;
 	td_credentials_run_ask(r, "the instance's metadata", 2, ask_imds_role, got_imds_role);
 }
 
 static void ask_imds_token(struct td_credentials_run *r)
 {
-	imds(r, "PUT", "/latest/api/token", "x-aws-ec2-metadata-token-ttl-seconds", "21600");
+	ask_imds(r, "PUT", "/latest/api/token", "x-aws-ec2-metadata-token-ttl-seconds", "21600");
 }
 
-void td_credentials_imds(struct td_credentials_run *r)
+static void start_instance(struct td_credentials_run *r)
 {
-	td_credentials_run_ask(r, "the instance's metadata", 2, ask_imds_token, got_imds_token);
+	r->mine = tnl_calloc(1, sizeof(struct instance));
+	if (r->mine)
+		td_credentials_run_ask(r, "the instance's metadata", 2, ask_imds_token, got_imds_token);
+	else
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "out of memory");
 }
+
+static void cancel_instance(struct td_credentials_run *r)
+{
+	tnl_free_wiped(r->mine, sizeof(struct instance));
+	r->mine = NULL;
+}
+
+const struct td_credentials_source td_credentials_instance = {.start = start_instance, .cancel = cancel_instance};

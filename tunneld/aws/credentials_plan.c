@@ -2,7 +2,7 @@
  * identity, the profile (roles, SSO, keys, a process), the container, the instance. Only files
  * and the environment are read here; nothing is asked over the network. */
 #include "lib/alloc.h"
-#include "tunneld/aws/internal.h"
+#include "tunneld/aws/credentials_internal.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +13,6 @@ struct maker {
 	struct td_credentials_plan *p;
 	const char *seen[TD_ROLES_MAX + 1];
 	int nseen;
-	char *why;
-	size_t cap;
 };
 
 static enum td_credentials_state wrong(struct maker *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -23,7 +21,7 @@ static enum td_credentials_state wrong(struct maker *m, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(m->why, m->cap, fmt, ap);
+	vsnprintf(m->p->why, sizeof(m->p->why), fmt, ap);
 	va_end(ap);
 	return TD_CREDENTIALS_ERROR;
 }
@@ -33,10 +31,40 @@ static const char *get(const struct maker *m, const char *profile, const char *k
 	return td_profiles_get(m->p->profiles, TD_PROFILE, profile, key);
 }
 
-static void source(struct td_credentials_plan *p, const char *what, const char *name)
+static void set_origin(struct td_credentials_plan *p, const char *what, const char *name)
 {
 	snprintf(p->source, sizeof(p->source), "%s%.200s", what, name);
 }
+
+static void add_step(struct maker *m, const struct td_credentials_source *source, const struct td_role *role)
+{
+	struct td_credentials_step *s = &m->p->steps[m->p->nsteps++];
+
+	s->source = source;
+	if (role)
+		s->role = *role;
+}
+
+/* Keys that lie ready. */
+static void add_static(struct maker *m, const char *id, const char *secret, const char *token)
+{
+	m->p->id = id;
+	m->p->secret = secret;
+	m->p->token = token;
+	add_step(m, &td_credentials_static, NULL);
+}
+
+static void start_static(struct td_credentials_run *r)
+{
+	const struct td_credentials_plan *p = r->plan;
+
+	if (td_keys_set(&r->keys, p->id, p->secret, p->token, 0) != 0)
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "out of memory");
+	else
+		td_credentials_run_have(r);
+}
+
+const struct td_credentials_source td_credentials_static = {.start = start_static};
 
 /* --- without a profile ------------------------------------------------------------------- */
 
@@ -50,11 +78,8 @@ static enum td_credentials_state from_config(struct maker *m)
 		return wrong(
 		    m,
 		    "access_key_id and secret_access_key belong together: set both, or neither, in the configuration");
-	m->p->base = TD_BASE_STATIC;
-	m->p->id = c->access_key_id;
-	m->p->secret = c->secret_access_key;
-	m->p->token = c->session_token;
-	source(m->p, "the configuration", "");
+	add_static(m, c->access_key_id, c->secret_access_key, c->session_token);
+	set_origin(m->p, "the configuration", "");
 	return TD_CREDENTIALS_OK;
 }
 
@@ -66,27 +91,23 @@ static enum td_credentials_state from_env(struct maker *m)
 		return TD_CREDENTIALS_NONE;
 	if (!id || !secret)
 		return wrong(m, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or neither");
-	m->p->base = TD_BASE_STATIC;
-	m->p->id = id;
-	m->p->secret = secret;
-	m->p->token = td_env_get("AWS_SESSION_TOKEN");
-	source(m->p, "the environment", "");
+	add_static(m, id, secret, td_env_get("AWS_SESSION_TOKEN"));
+	set_origin(m->p, "the environment", "");
 	return TD_CREDENTIALS_OK;
 }
 
 static enum td_credentials_state from_web_identity_env(struct maker *m)
 {
 	const char *file = td_env_get("AWS_WEB_IDENTITY_TOKEN_FILE");
+	struct td_role role = {.arn = td_env_get("AWS_ROLE_ARN"), .session_name = td_env_get("AWS_ROLE_SESSION_NAME")};
 
 	if (!file)
 		return TD_CREDENTIALS_NONE;
-	m->p->web.arn = td_env_get("AWS_ROLE_ARN");
-	if (!m->p->web.arn)
+	if (!role.arn)
 		return wrong(m, "AWS_WEB_IDENTITY_TOKEN_FILE is set without AWS_ROLE_ARN: set the role to assume");
-	m->p->base = TD_BASE_WEB_IDENTITY;
 	m->p->token_file = file;
-	m->p->web.session_name = td_env_get("AWS_ROLE_SESSION_NAME");
-	source(m->p, "the web identity token of the environment", "");
+	add_step(m, &td_credentials_web_identity, &role);
+	set_origin(m->p, "the web identity token of the environment", "");
 	return TD_CREDENTIALS_OK;
 }
 
@@ -121,10 +142,10 @@ static enum td_credentials_state from_container(struct maker *m)
 		return wrong(m, "%s is not usable: https, or http to loopback or the container's agent is wanted",
 			     relative ? "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
 				      : "AWS_CONTAINER_CREDENTIALS_FULL_URI");
-	p->base = TD_BASE_CONTAINER;
+	add_step(m, &td_credentials_container, NULL);
 	p->container_token_file = td_env_get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
 	p->container_token = td_env_get("AWS_CONTAINER_AUTHORIZATION_TOKEN");
-	source(p, "the container's endpoint", "");
+	set_origin(p, "the container's endpoint", "");
 	return TD_CREDENTIALS_OK;
 }
 
@@ -132,8 +153,8 @@ static enum td_credentials_state from_instance(struct maker *m)
 {
 	if (td_env_is_true(td_env_get("AWS_EC2_METADATA_DISABLED")))
 		return TD_CREDENTIALS_NONE;
-	m->p->base = TD_BASE_IMDS;
-	source(m->p, "the instance's metadata", "");
+	add_step(m, &td_credentials_instance, NULL);
+	set_origin(m->p, "the instance's metadata", "");
 	return TD_CREDENTIALS_OK;
 }
 
@@ -148,10 +169,7 @@ static enum td_credentials_state keys_of(struct maker *m, const char *profile)
 	if (!id || !secret)
 		return wrong(m, "profile %s has only one of aws_access_key_id and aws_secret_access_key: set both",
 			     profile);
-	m->p->base = TD_BASE_STATIC;
-	m->p->id = id;
-	m->p->secret = secret;
-	m->p->token = get(m, profile, "aws_session_token");
+	add_static(m, id, secret, get(m, profile, "aws_session_token"));
 	return TD_CREDENTIALS_OK;
 }
 
@@ -185,7 +203,7 @@ static enum td_credentials_state sso_of(struct maker *m, const char *profile)
 			     : !p->sso_account ? "sso_account_id"
 					       : "sso_role_name",
 			     profile);
-	p->base = TD_BASE_SSO;
+	add_step(m, &td_credentials_sso, NULL);
 	return TD_CREDENTIALS_OK;
 }
 
@@ -194,7 +212,7 @@ static enum td_credentials_state process_of(struct maker *m, const char *profile
 	m->p->command = get(m, profile, "credential_process");
 	if (!m->p->command)
 		return TD_CREDENTIALS_NONE;
-	m->p->base = TD_BASE_PROCESS;
+	add_step(m, &td_credentials_process, NULL);
 	return TD_CREDENTIALS_OK;
 }
 
@@ -218,7 +236,7 @@ static enum td_credentials_state credential_source(struct maker *m, const char *
 		   : st;
 }
 
-static bool fill_role(struct maker *m, const char *profile, struct td_assume *r)
+static bool fill_role(struct maker *m, const char *profile, struct td_role *r)
 {
 	const char *seconds = get(m, profile, "duration_seconds");
 	char *end;
@@ -232,8 +250,7 @@ static bool fill_role(struct maker *m, const char *profile, struct td_assume *r)
 		unsigned long v = strtoul(seconds, &end, 10);
 
 		if (*end || v < 900 || v > 43200) {
-			snprintf(m->why, m->cap, "profile %s: duration_seconds is %.20s, but 900 to 43200 is wanted",
-				 profile, seconds);
+			wrong(m, "profile %s: duration_seconds is %.20s, but 900 to 43200 is wanted", profile, seconds);
 			return false;
 		}
 		r->duration_s = (unsigned)v;
@@ -247,15 +264,14 @@ static enum td_credentials_state role_of(struct maker *m, const char *profile)
 {
 	const char *from = get(m, profile, "source_profile"), *what = get(m, profile, "credential_source");
 	const char *file = get(m, profile, "web_identity_token_file");
-	struct td_assume role = {0};
+	struct td_role role = {0};
 	enum td_credentials_state st;
 
 	if (!fill_role(m, profile, &role))
 		return TD_CREDENTIALS_ERROR;
 	if (file) {
-		m->p->base = TD_BASE_WEB_IDENTITY;
 		m->p->token_file = file;
-		m->p->web = role;
+		add_step(m, &td_credentials_web_identity, &role);
 		return TD_CREDENTIALS_OK;
 	}
 	if (from && what)
@@ -265,9 +281,9 @@ static enum td_credentials_state role_of(struct maker *m, const char *profile)
 			     "profile %s has role_arn, but neither source_profile nor credential_source nor "
 			     "web_identity_token_file",
 			     profile);
-	if (m->p->nroles == TD_ROLES_MAX)
+	if (m->p->nsteps == TD_ROLES_MAX)
 		return wrong(m, "profile %s: the chain of source profiles is longer than %d", profile, TD_ROLES_MAX);
-	m->p->roles[m->p->nroles++] = role;
+	add_step(m, &td_credentials_assume_role, &role);
 	if (what)
 		return credential_source(m, profile, what);
 	if (strcmp(from, profile) == 0) {
@@ -308,7 +324,7 @@ static enum td_credentials_state from_named_profile(struct maker *m)
 	const char *name = m->a->profile;
 	enum td_credentials_state st;
 
-	m->p->profiles = td_env_profiles(m->why, m->cap);
+	m->p->profiles = td_env_profiles(m->p->why, sizeof(m->p->why));
 	if (!m->p->profiles)
 		return TD_CREDENTIALS_ERROR;
 	if (!td_profiles_has(m->p->profiles, TD_PROFILE, name))
@@ -318,19 +334,20 @@ static enum td_credentials_state from_named_profile(struct maker *m)
 			   : TD_CREDENTIALS_NONE;
 	st = from_profile(m, name);
 	if (st == TD_CREDENTIALS_OK)
-		source(m->p, "profile ", name);
+		set_origin(m->p, "profile ", name);
 	return st;
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
-enum td_credentials_state td_credentials_plan_make(const struct td_aws *a, struct td_credentials_plan *p, char *why,
-						   size_t cap)
+struct td_credentials_plan *td_credentials_plan_new(const struct td_aws *a)
 {
-	struct maker m = {.a = a, .p = p, .why = why, .cap = cap};
+	struct td_credentials_plan *p = tnl_calloc(1, sizeof(*p));
+	struct maker m = {.a = a, .p = p};
 	enum td_credentials_state st;
 
-	memset(p, 0, sizeof(*p));
+	if (!p)
+		return NULL;
 	st = from_config(&m);
 	/* A profile named in the configuration says more than the environment of the process. */
 	if (st == TD_CREDENTIALS_NONE && !a->conf.profile && (st = from_env(&m)) == TD_CREDENTIALS_NONE)
@@ -340,14 +357,17 @@ enum td_credentials_state td_credentials_plan_make(const struct td_aws *a, struc
 	if (st == TD_CREDENTIALS_NONE && (st = from_container(&m)) == TD_CREDENTIALS_NONE)
 		st = from_instance(&m);
 	if (st == TD_CREDENTIALS_NONE)
-		snprintf(why, cap,
+		snprintf(p->why, sizeof(p->why),
 			 "no credentials: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and "
 			 "AWS_SECRET_ACCESS_KEY, or a profile (aws configure)");
-	return st;
+	p->state = st;
+	return p;
 }
 
-void td_credentials_plan_fini(struct td_credentials_plan *p)
+void td_credentials_plan_free(struct td_credentials_plan *p)
 {
+	if (!p)
+		return;
 	td_profiles_free(p->profiles);
-	memset(p, 0, sizeof(*p));
+	tnl_free(p);
 }

@@ -14,44 +14,46 @@ static void on_captured(void *ctx, const struct td_captured *c)
 	struct tnl_json *j = NULL;
 	int64_t version;
 
-	r->process = NULL;
+	r->mine = NULL;
 	if (c->late)
 		td_credentials_run_fail(
 		    r, TD_CREDENTIALS_ERROR,
 		    "credential_process of profile %.80s took longer than 60 s: run it by hand to see why",
-		    r->plan.profile);
+		    r->plan->profile);
 	else if (c->status != 0)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
 					"credential_process of profile %.80s failed (%s %d): run it by hand to see why",
-					r->plan.profile, WIFSIGNALED(c->status) ? "signal" : "exit code",
+					r->plan->profile, WIFSIGNALED(c->status) ? "signal" : "exit code",
 					WIFSIGNALED(c->status) ? WTERMSIG(c->status) : WEXITSTATUS(c->status));
 	else if ((j = tnl_json_parse(c->out, c->n)) == NULL || !tnl_json_int(tnl_json_get(j, "Version"), &version) ||
-		 version != 1 || td_credentials_run_keys(r, j, "SessionToken") != 0)
+		 version != 1 || td_keys_parse(&r->keys, j, "SessionToken") != 0)
 		td_credentials_run_fail(
 		    r, TD_CREDENTIALS_ERROR,
 		    "credential_process of profile %.80s printed no usable credentials: JSON with Version 1, AccessKeyId and "
 		    "SecretAccessKey is wanted",
-		    r->plan.profile);
-	else if (r->cur.expires_s && r->cur.expires_s <= td_credentials_run_now(r))
+		    r->plan->profile);
+	else if (r->keys.expires_s && r->keys.expires_s <= td_aws_now(r->a))
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
 					"credential_process of profile %.80s printed credentials that have expired",
-					r->plan.profile);
+					r->plan->profile);
 	else
 		td_credentials_run_have(r);
 	tnl_json_free(j);
 }
 
-void td_credentials_process(struct td_credentials_run *r)
+static void start_process(struct td_credentials_run *r)
 {
-	r->process = td_capture_start(r->a->loop, r->plan.command, OUTPUT_MAX, TIME_LIMIT, on_captured, r);
-	if (!r->process)
+	r->mine = td_capture_start(r->a->loop, r->plan->command, OUTPUT_MAX, TIME_LIMIT, on_captured, r);
+	if (!r->mine)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
-					"credential_process of profile %.80s cannot be started: %s", r->plan.profile,
+					"credential_process of profile %.80s cannot be started: %s", r->plan->profile,
 					strerror(errno));
 }
 
-void td_credentials_process_cancel(struct td_credentials_run *r)
+static void cancel_process(struct td_credentials_run *r)
 {
-	td_capture_cancel(r->process);
-	r->process = NULL;
+	td_capture_cancel(r->mine);
+	r->mine = NULL;
 }
+
+const struct td_credentials_source td_credentials_process = {.start = start_process, .cancel = cancel_process};

@@ -10,7 +10,7 @@
 static const char *const sts_headers[][2] = {{"Content-Type", "application/x-www-form-urlencoded; charset=utf-8"},
 					     {"Accept", "application/json"}};
 
-static void param(struct tnl_buf *b, const char *key, const char *value)
+static void put_param(struct tnl_buf *b, const char *key, const char *value)
 {
 	if (!value)
 		return;
@@ -19,23 +19,23 @@ static void param(struct tnl_buf *b, const char *key, const char *value)
 		b->failed = true;
 }
 
-static void session_name(struct tnl_buf *b, const struct td_credentials_run *r, const char *name)
+static void put_session_name(struct tnl_buf *b, const struct td_credentials_run *r, const char *name)
 {
 	char made[40];
 
-	snprintf(made, sizeof(made), "tunneld-%llu", (unsigned long long)td_credentials_run_now(r));
-	param(b, "RoleSessionName", name ? name : made);
+	snprintf(made, sizeof(made), "tunneld-%llu", (unsigned long long)td_aws_now(r->a));
+	put_param(b, "RoleSessionName", name ? name : made);
 }
 
-static void number(struct tnl_buf *b, const char *key, unsigned v)
+static void put_number(struct tnl_buf *b, const char *key, unsigned v)
 {
 	if (v)
 		tnl_buf_printf(b, "&%s=%u", key, v);
 }
 
-static const struct td_assume *current(const struct td_credentials_run *r)
+static const struct td_role *role_at_hand(const struct td_credentials_run *r)
 {
-	return &r->plan.roles[r->role + 1];
+	return &r->plan->steps[r->step].role;
 }
 
 /* {"Error":{"Code","Message"}} */
@@ -49,8 +49,7 @@ static void api_error(const struct tnl_json *j, const char **code, const char **
 	*text = *text ? *text : "no text";
 }
 
-static void reply(struct td_credentials_run *r, const struct td_http_client_response *h, const char *op,
-		  const struct td_assume *role)
+static void take_reply(struct td_credentials_run *r, const struct td_http_client_response *h, const char *op)
 {
 	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
 	char outer[64], inner[64];
@@ -63,7 +62,7 @@ static void reply(struct td_credentials_run *r, const struct td_http_client_resp
 	} else if (h->status != 200) {
 		api_error(j, &code, &text);
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "role %.120s cannot be assumed (%s: %.200s): %s",
-					role->arn, code, text,
+					role_at_hand(r)->arn, code, text,
 					strncmp(code, "ExpiredToken", 12) == 0 ||
 						strcmp(code, "InvalidClientTokenId") == 0
 					    ? "renew the credentials that it is assumed with"
@@ -71,7 +70,7 @@ static void reply(struct td_credentials_run *r, const struct td_http_client_resp
 	} else {
 		const struct tnl_json *c = tnl_json_get(tnl_json_get(tnl_json_get(j, outer), inner), "Credentials");
 
-		if (td_credentials_run_keys(r, c, "SessionToken") != 0)
+		if (td_keys_parse(&r->keys, c, "SessionToken") != 0)
 			td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "STS answered %s without usable credentials",
 						op);
 		else
@@ -80,48 +79,48 @@ static void reply(struct td_credentials_run *r, const struct td_http_client_resp
 	tnl_json_free(j);
 }
 
-static void post(struct td_credentials_run *r, const struct tnl_buf *body, bool sign)
+static void post_form(struct td_credentials_run *r, const struct tnl_buf *body, bool sign)
 {
 	char url[400];
-	struct td_credentials_run_request q = {.method = "POST",
-					       .url = url,
-					       .headers = sts_headers,
-					       .n = 2,
-					       .body = tnl_buf_data(body),
-					       .len = tnl_buf_len(body),
-					       .keys = sign ? &r->cur : NULL,
-					       .service = "sts"};
+	struct td_credentials_send q = {.method = "POST",
+					.url = url,
+					.headers = sts_headers,
+					.n = 2,
+					.body = tnl_buf_data(body),
+					.len = tnl_buf_len(body),
+					.keys = sign ? &r->keys : NULL,
+					.service = "sts"};
 
 	snprintf(url, sizeof(url), "%s/", td_aws_url(r->a, TD_SERVICE_STS));
 	if (body->failed)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "STS: the request is too long");
 	else
-		td_credentials_run_request(r, &q);
+		td_credentials_run_send(r, &q);
 }
 
 /* --- AssumeRole -------------------------------------------------------------------------- */
 
 static void got_assumed(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
-	reply(r, h, "AssumeRole", current(r));
+	take_reply(r, h, "AssumeRole");
 }
 
 static void ask_assume(struct td_credentials_run *r)
 {
-	const struct td_assume *role = current(r);
+	const struct td_role *role = role_at_hand(r);
 	struct tnl_buf b;
 
 	tnl_buf_init(&b, 16384);
 	tnl_buf_puts(&b, "Action=AssumeRole&Version=2011-06-15");
-	param(&b, "RoleArn", role->arn);
-	session_name(&b, r, role->session_name);
-	param(&b, "ExternalId", role->external_id);
-	number(&b, "DurationSeconds", role->duration_s);
-	post(r, &b, true);
+	put_param(&b, "RoleArn", role->arn);
+	put_session_name(&b, r, role->session_name);
+	put_param(&b, "ExternalId", role->external_id);
+	put_number(&b, "DurationSeconds", role->duration_s);
+	post_form(r, &b, true);
 	tnl_buf_fini(&b);
 }
 
-static void json_member(struct tnl_buf *b, const char *key, const char *value)
+static void put_member(struct tnl_buf *b, const char *key, const char *value)
 {
 	if (!value)
 		return;
@@ -136,7 +135,7 @@ static void json_member(struct tnl_buf *b, const char *key, const char *value)
 
 /* A role that wants a one-time code can only be assumed by a person. The aws command leaves what
  * it got in a cache whose file names are made of the arguments: it is used from there. */
-static void from_cli_cache(struct td_credentials_run *r, const struct td_assume *role)
+static void from_cli_cache(struct td_credentials_run *r, const struct td_role *role)
 {
 	struct tnl_json *j = NULL;
 	struct tnl_buf b;
@@ -147,16 +146,16 @@ static void from_cli_cache(struct td_credentials_run *r, const struct td_assume 
 	tnl_buf_putc(&b, '{');
 	if (role->duration_s)
 		tnl_buf_printf(&b, "\"DurationSeconds\": %u", role->duration_s);
-	json_member(&b, "ExternalId", role->external_id);
-	json_member(&b, "RoleArn", role->arn);
-	json_member(&b, "RoleSessionName", role->session_name);
-	json_member(&b, "SerialNumber", role->mfa_serial);
+	put_member(&b, "ExternalId", role->external_id);
+	put_member(&b, "RoleArn", role->arn);
+	put_member(&b, "RoleSessionName", role->session_name);
+	put_member(&b, "SerialNumber", role->mfa_serial);
 	tnl_buf_putc(&b, '}');
 	path = b.failed || !tnl_buf_str(&b) ? NULL : td_env_cache_file(".aws/cli/cache", tnl_buf_str(&b));
 	if (path && (text = td_file_read(path, 65536, 0, &n, NULL)) != NULL)
 		j = tnl_json_parse(text, n);
-	if (j && td_credentials_run_keys(r, tnl_json_get(j, "Credentials"), "SessionToken") == 0 &&
-	    r->cur.expires_s > td_credentials_run_now(r) + 60)
+	if (j && td_keys_parse(&r->keys, tnl_json_get(j, "Credentials"), "SessionToken") == 0 &&
+	    r->keys.expires_s > td_aws_now(r->a) + 60)
 		td_credentials_run_have(r);
 	else
 		td_credentials_run_fail(
@@ -169,45 +168,52 @@ static void from_cli_cache(struct td_credentials_run *r, const struct td_assume 
 	tnl_buf_fini(&b);
 }
 
-void td_credentials_assume(struct td_credentials_run *r, const struct td_assume *role)
+static void start_assume(struct td_credentials_run *r)
 {
+	const struct td_role *role = role_at_hand(r);
+
 	if (role->mfa_serial)
 		from_cli_cache(r, role);
 	else
 		td_credentials_run_ask(r, "STS", 3, ask_assume, got_assumed);
 }
 
+const struct td_credentials_source td_credentials_assume_role = {.start = start_assume};
+
 /* --- AssumeRoleWithWebIdentity ---------------------------------------------------------------- */
 
 static void got_web(struct td_credentials_run *r, const struct td_http_client_response *h)
 {
-	reply(r, h, "AssumeRoleWithWebIdentity", &r->plan.web);
+	take_reply(r, h, "AssumeRoleWithWebIdentity");
 }
 
 static void ask_web(struct td_credentials_run *r)
 {
+	const struct td_role *role = role_at_hand(r);
 	size_t n = 0;
-	char *token = td_file_read(r->plan.token_file, 65536, 0, &n, NULL);
+	char *token = td_file_read(r->plan->token_file, 65536, 0, &n, NULL);
 	struct tnl_buf b;
 
 	if (!token) {
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "the web identity token %.200s cannot be read: %s",
-					r->plan.token_file, strerror(errno));
+					r->plan->token_file, strerror(errno));
 		return;
 	}
 	token[strcspn(token, "\r\n")] = 0;
 	tnl_buf_init(&b, 256 * 1024);
 	tnl_buf_puts(&b, "Action=AssumeRoleWithWebIdentity&Version=2011-06-15");
-	param(&b, "RoleArn", r->plan.web.arn);
-	session_name(&b, r, r->plan.web.session_name);
-	number(&b, "DurationSeconds", r->plan.web.duration_s);
-	param(&b, "WebIdentityToken", token);
+	put_param(&b, "RoleArn", role->arn);
+	put_session_name(&b, r, role->session_name);
+	put_number(&b, "DurationSeconds", role->duration_s);
+	put_param(&b, "WebIdentityToken", token);
 	tnl_free_wiped(token, n);
-	post(r, &b, false);
+	post_form(r, &b, false);
 	tnl_buf_fini_wiped(&b);
 }
 
-void td_credentials_web_identity(struct td_credentials_run *r)
+static void start_web(struct td_credentials_run *r)
 {
 	td_credentials_run_ask(r, "STS", 3, ask_web, got_web);
 }
+
+const struct td_credentials_source td_credentials_web_identity = {.start = start_web};

@@ -2,6 +2,7 @@
  * (TLS).  Read when a block is made, and the files anew for each search of credentials. */
 #include "tunneld/aws/internal.h"
 #include "lib/alloc.h"
+#include "lib/crypto.h"
 #include "lib/enc.h"
 #include "tunneld/base/file.h"
 #include <errno.h>
@@ -49,6 +50,24 @@ char *td_env_file(const char *env, const char *under_home)
 	return path;
 }
 
+char *td_env_cache_file(const char *dir, const char *name_to_hash)
+{
+	const char *home = td_env_get("HOME");
+	uint8_t sum[20];
+	char hex[41], *path;
+	size_t n;
+
+	if (!home)
+		return NULL;
+	tnl_sha1(name_to_hash, strlen(name_to_hash), sum);
+	tnl_hex(sum, sizeof(sum), hex);
+	n = strlen(home) + strlen(dir) + sizeof(hex) + 8;
+	path = tnl_malloc(n);
+	if (path)
+		snprintf(path, n, "%s/%s/%s.json", home, dir, hex);
+	return path;
+}
+
 static int add_file(struct td_profiles *p, enum td_profile_file kind, char *path, char *why, size_t cap)
 {
 	size_t n = 0;
@@ -82,11 +101,9 @@ struct td_profiles *td_env_profiles(char *why, size_t cap)
 
 /* --- TLS ------------------------------------------------------------------------------ */
 
-static uint64_t wall_s(void *ctx)
+static uint64_t unix_time(void *ctx)
 {
-	const struct td_loop *l = ctx;
-
-	return l->wall_ms / 1000;
+	return td_aws_now(ctx);
 }
 
 static const char *ca_path(const struct td_aws *a, const struct td_profiles *p, const char **what)
@@ -126,7 +143,7 @@ static bool key_is_private(const char *path, char *why, size_t cap)
 
 int td_aws_tls_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
 {
-	struct tnl_tls_config tc = {.unix_time = wall_s, .time_ctx = a->loop};
+	struct tnl_tls_config tc = {.unix_time = unix_time, .time_ctx = a};
 	const char *what, *path = ca_path(a, p, &what);
 	char *ca = NULL, *cert = NULL, *key = NULL, text[200] = "";
 	int rc = TNL_ECONF;
