@@ -112,7 +112,7 @@ int tnl_buf_putc(struct tnl_buf *b, int c)
 	return tnl_buf_put(b, &byte, 1);
 }
 
-int tnl_buf_vprintf(struct tnl_buf *b, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static int put_format(struct tnl_buf *b, const char *fmt, va_list ap)
 {
 	char tmp[256];
 	va_list again;
@@ -143,7 +143,7 @@ int tnl_buf_printf(struct tnl_buf *b, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	int rc = tnl_buf_vprintf(b, fmt, ap);
+	int rc = put_format(b, fmt, ap);
 	va_end(ap);
 	return rc;
 }

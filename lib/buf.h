@@ -44,7 +44,6 @@ int tnl_buf_put(struct tnl_buf *b, const void *p, size_t n);
 int tnl_buf_puts(struct tnl_buf *b, const char *s);
 int tnl_buf_putc(struct tnl_buf *b, int c);
 int tnl_buf_printf(struct tnl_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-int tnl_buf_vprintf(struct tnl_buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 /* NUL-terminates behind the tail (not counted in len) and returns the text, or NULL. */
 const char *tnl_buf_str(struct tnl_buf *b);
 /* Detaches a NUL-terminated heap copy owned by the caller (tnl_free), or NULL. */

@@ -66,7 +66,7 @@ void tnl_channel_free(struct tnl_channel *ch)
 
 /* --- memory ----------------------------------------------------------------- */
 
-bool tnl_channel_send_fits(const struct tnl_channel *ch, size_t len)
+static bool send_fits(const struct tnl_channel *ch, size_t len)
 {
 	return ch->send_mem + tnl_mbuf_cost(len) <= tnl_channel_share(ch, ch->recvq.mem);
 }
@@ -132,8 +132,7 @@ static bool pace(struct tnl_channel *ch, size_t queued, uint64_t now)
 
 static bool may_add(struct tnl_channel *ch, size_t payload)
 {
-	return (uint64_t)(ch->sendq.next - ch->sendq.base) < TNL_CHANNEL_CAP &&
-	       tnl_channel_send_fits(ch, TNL_MSG_HDR + payload);
+	return (uint64_t)(ch->sendq.next - ch->sendq.base) < TNL_CHANNEL_CAP && send_fits(ch, TNL_MSG_HDR + payload);
 }
 
 static bool token_for_one_more(struct tnl_channel *ch, uint64_t now)
@@ -230,7 +229,7 @@ int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const 
 {
 	if (n > TNL_MSG_MAX_PAYLOAD)
 		return TNL_EINVAL;
-	if (!tnl_channel_send_fits(ch, TNL_MSG_HDR + n))
+	if (!send_fits(ch, TNL_MSG_HDR + n))
 		return TNL_ELIMIT;
 	tnl_channel_make_way(ch, TNL_MSG_HDR + n);
 	struct tnl_mbuf *m = tnl_mpool_get(&ch->pool, TNL_MSG_HDR + n);
@@ -277,37 +276,8 @@ static void put_in_flight(struct tnl_channel *ch, struct tnl_mbuf *m, uint64_t n
 	tnl_sendq_sent(q, m, now);
 }
 
-int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, size_t *n)
-{
-	if (ch->pulled) {
-		ch->send_mem -= tnl_mbuf_size(ch->pulled);
-		tnl_mpool_put(&ch->pool, ch->pulled);
-		tnl_channel_arm_tick(ch, now);
-		ch->pulled = NULL;
-	}
-	if (!tnl_channel_wants_pull(ch, now))
-		return TNL_EAGAIN;
-	struct tnl_ackq_entry e;
-	if (!tnl_list_empty(&ch->unnumbered)) {
-		ch->pulled = tnl_container_of(ch->unnumbered.next, struct tnl_mbuf, link);
-		tnl_list_remove(&ch->pulled->link);
-		*p = ch->pulled->data;
-		*n = ch->pulled->len;
-	} else if (tnl_ackq_pop(&ch->ackq, &e)) {
-		*n = write_ack(ch, &e);
-		*p = ch->ack;
-		ch->st.acks_sent++;
-	} else {
-		struct tnl_mbuf *m = tnl_sendq_head(&ch->sendq);
-		put_in_flight(ch, m, now);
-		*p = m->data;
-		*n = m->len;
-	}
-	tnl_bucket_take(&ch->bucket, now);
-	return 1;
-}
-
-bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now)
+/* Is there something that may go now? */
+static bool wants_pull(struct tnl_channel *ch, uint64_t now)
 {
 	if (!ch->up)
 		return false;
@@ -331,6 +301,36 @@ bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now)
 	return false;
 }
 
+int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, size_t *n)
+{
+	if (ch->pulled) {
+		ch->send_mem -= tnl_mbuf_size(ch->pulled);
+		tnl_mpool_put(&ch->pool, ch->pulled);
+		tnl_channel_arm_tick(ch, now);
+		ch->pulled = NULL;
+	}
+	if (!wants_pull(ch, now))
+		return TNL_EAGAIN;
+	struct tnl_ackq_entry e;
+	if (!tnl_list_empty(&ch->unnumbered)) {
+		ch->pulled = tnl_container_of(ch->unnumbered.next, struct tnl_mbuf, link);
+		tnl_list_remove(&ch->pulled->link);
+		*p = ch->pulled->data;
+		*n = ch->pulled->len;
+	} else if (tnl_ackq_pop(&ch->ackq, &e)) {
+		*n = write_ack(ch, &e);
+		*p = ch->ack;
+		ch->st.acks_sent++;
+	} else {
+		struct tnl_mbuf *m = tnl_sendq_head(&ch->sendq);
+		put_in_flight(ch, m, now);
+		*p = m->data;
+		*n = m->len;
+	}
+	tnl_bucket_take(&ch->bucket, now);
+	return 1;
+}
+
 /* --- questions --------------------------------------------------------------------- */
 
 bool tnl_channel_idle(const struct tnl_channel *ch)
@@ -346,11 +346,6 @@ int64_t tnl_channel_oldest(const struct tnl_channel *ch)
 int64_t tnl_channel_next(const struct tnl_channel *ch)
 {
 	return ch->sendq.next;
-}
-
-bool tnl_channel_paused(const struct tnl_channel *ch)
-{
-	return ch->paused;
 }
 
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n)

@@ -81,12 +81,10 @@ void tnl_channel_link_up(struct tnl_channel *ch,
 void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now);
 uint64_t tnl_channel_deadline(const struct tnl_channel *ch);
 int tnl_channel_expire(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE; /* TNL_ETIMEOUT: resend_max reached */
-bool tnl_channel_wants_pull(struct tnl_channel *ch, uint64_t now);
-bool tnl_channel_idle(const struct tnl_channel *ch); /* nothing unacked, no acks to send */
+bool tnl_channel_idle(const struct tnl_channel *ch);			   /* nothing unacked, no acks to send */
 int64_t tnl_channel_oldest(
     const struct tnl_channel *ch); /* lowest number without an ack; the next one when there is none */
 int64_t tnl_channel_next(const struct tnl_channel *ch); /* number of the next message */
-bool tnl_channel_paused(const struct tnl_channel *ch);
 size_t tnl_channel_memory(const struct tnl_channel *ch);
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n);
 size_t tnl_channel_max_payload(const struct tnl_channel *ch);

@@ -30,8 +30,7 @@ struct tnl_channel {
 	uint8_t ack[TNL_MSG_HDR + TNL_ACK_MAX];
 };
 
-/* Room under the memory maximum for one more message of `len` bytes in each direction. */
-bool tnl_channel_send_fits(const struct tnl_channel *ch, size_t len);
+/* Room under the memory maximum for one more received message of `len` bytes. */
 bool tnl_channel_recv_fits(const struct tnl_channel *ch, size_t len);
 void tnl_channel_make_way(struct tnl_channel *ch, size_t len); /* spare buffers give way to one of `len` bytes */
 size_t tnl_channel_share(const struct tnl_channel *ch,

@@ -13,26 +13,9 @@
 #error "these are OpenSSL's headers: tunneld needs BoringSSL's (android-libboringssl-dev, or BORINGSSL_PREFIX=)"
 #endif
 
-_Static_assert(sizeof(SHA256_CTX) <= sizeof(struct tnl_sha256), "struct tnl_sha256 is too small");
-
 void tnl_sha256(const void *p, size_t n, uint8_t out[32])
 {
 	SHA256(p, n, out);
-}
-
-void tnl_sha256_init(struct tnl_sha256 *c)
-{
-	SHA256_Init((SHA256_CTX *)(void *)c->opaque);
-}
-
-void tnl_sha256_update(struct tnl_sha256 *c, const void *p, size_t n)
-{
-	SHA256_Update((SHA256_CTX *)(void *)c->opaque, p, n);
-}
-
-void tnl_sha256_final(struct tnl_sha256 *c, uint8_t out[32])
-{
-	SHA256_Final(out, (SHA256_CTX *)(void *)c->opaque);
 }
 
 /* HMAC written over the hash: the library's HMAC() allocates, and so could fail. */
@@ -82,17 +65,17 @@ static _Thread_local struct {
 static void (*source)(void *ctx, uint8_t *p, size_t n);
 static void *source_ctx;
 
+static void forget_pool(void)
+{
+	OPENSSL_cleanse(pool.bytes, sizeof(pool.bytes));
+	pool.left = 0;
+}
+
 void tnl_random_source(void (*fn)(void *ctx, uint8_t *p, size_t n), void *ctx)
 {
 	source = fn;
 	source_ctx = ctx;
-	tnl_random_forget();
-}
-
-void tnl_random_forget(void)
-{
-	OPENSSL_cleanse(pool.bytes, sizeof(pool.bytes));
-	pool.left = 0;
+	forget_pool();
 }
 
 static void fill(uint8_t *p, size_t n)

@@ -7,12 +7,6 @@
 #include <stdint.h>
 
 void tnl_sha256(const void *p, size_t n, uint8_t out[32]);
-struct tnl_sha256 {
-	uint64_t opaque[16];
-};
-void tnl_sha256_init(struct tnl_sha256 *c);
-void tnl_sha256_update(struct tnl_sha256 *c, const void *p, size_t n);
-void tnl_sha256_final(struct tnl_sha256 *c, uint8_t out[32]);
 void tnl_hmac_sha256(const void *key, size_t klen, const void *p, size_t n, uint8_t out[32]);
 void tnl_sha1(const void *p, size_t n, uint8_t out[20]); /* WebSocket accept, SSO cache names */
 bool tnl_ct_eq(const void *a, const void *b, size_t n);	 /* constant time */
@@ -21,7 +15,6 @@ bool tnl_ct_eq(const void *a, const void *b, size_t n);	 /* constant time */
  * tnl_random_source replaces the source (tests); NULL puts the real one back. */
 void tnl_random(void *p, size_t n);
 void tnl_random_source(void (*fn)(void *ctx, uint8_t *p, size_t n), void *ctx);
-void tnl_random_forget(void);	  /* in a child after fork: draw no byte that the parent draws */
 void tnl_uuid_new(uint8_t u[16]); /* version 4 */
 
 /* AES-256-GCM, 12-byte nonce, 16-byte tag, no AAD unless given. */

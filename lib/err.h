@@ -1,5 +1,5 @@
-/* Error codes of the library: 0 or a negative TNL_E…; one table gives name,
- * text and class.  errno is used in the daemon only. */
+/* Error codes of the library: 0 or a negative TNL_E…; one table gives name
+ * and text.  errno is used in the daemon only. */
 #ifndef TNL_ERR_H
 #define TNL_ERR_H
 
@@ -31,23 +31,12 @@ enum tnl_err {
 	TNL_ECONF = -24,    /* configuration wrong */
 	TNL_EUNREACH = -25, /* cannot reach the peer (connect, DNS) */
 	TNL_EBUSY = -26,    /* the one thing that can be had is in use */
-	TNL_ERR_MIN_ = -27
-};
-
-enum tnl_err_class {
-	TNL_CLASS_OK,
-	TNL_CLASS_AGAIN,
-	TNL_CLASS_PEER,
-	TNL_CLASS_IO,
-	TNL_CLASS_LIMIT,
-	TNL_CLASS_USAGE,
-	TNL_CLASS_FATAL
+	TNL_ERR_END = -27   /* one below the last */
 };
 
 #define TNL_MUST_USE __attribute__((warn_unused_result))
 
 const char *tnl_err_name(int err); /* "TNL_EDIGEST"; never NULL */
 const char *tnl_err_text(int err); /* "payload digest mismatch"; never NULL */
-enum tnl_err_class tnl_err_class(int err);
 
 #endif

@@ -39,30 +39,9 @@ static const char *const type_names[TNL_MT_COUNT] = {
     [TNL_MT_UPDATE_RESULT] = "agent_update_result",
 };
 
-static const char *const ptype_names[] = {
-    "-",
-    "Output",
-    "Error",
-    "Size",
-    "Parameter",
-    "HandshakeRequest",
-    "HandshakeResponse",
-    "HandshakeComplete",
-    "EncChallengeRequest",
-    "EncChallengeResponse",
-    "Flag",
-    "StdErr",
-    "ExitCode",
-};
-
-const char *tnl_mtype_name(enum tnl_mtype t)
+static const char *type_name(enum tnl_mtype t)
 {
 	return (unsigned)t < TNL_MT_COUNT ? type_names[t] : type_names[TNL_MT_UNKNOWN];
-}
-
-const char *tnl_ptype_name(uint32_t t)
-{
-	return t < sizeof(ptype_names) / sizeof(ptype_names[0]) ? ptype_names[t] : "unknown";
 }
 
 static enum tnl_mtype type_of(const char *s, size_t n)
@@ -149,7 +128,7 @@ int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_m
 
 void tnl_msg_seal(uint8_t *p, const struct tnl_msg *m)
 {
-	const char *name = tnl_mtype_name(m->type);
+	const char *name = type_name(m->type);
 	size_t n = strlen(name);
 
 	tnl_put_be32(p, TNL_MSG_HEADER_LENGTH);
@@ -204,7 +183,7 @@ static char *append_i64(char *to, int64_t v)
 
 size_t tnl_ack_write(char out[TNL_ACK_MAX], const struct tnl_ack *a)
 {
-	const char *name = tnl_mtype_name(a->type);
+	const char *name = type_name(a->type);
 	char id[TNL_UUID_STR], *p = out;
 
 	tnl_uuid_str(a->id, id);

@@ -66,9 +66,6 @@ struct tnl_msg {
 	uint32_t plen;
 };
 
-const char *tnl_mtype_name(enum tnl_mtype t);
-const char *tnl_ptype_name(uint32_t t);
-
 /* What is wrong with a message, for the log: a field name such as "HeaderLength". */
 struct tnl_msg_fault {
 	const char *field;

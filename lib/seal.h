@@ -9,7 +9,7 @@
 
 #define TNL_SEAL_NONCE 12u
 #define TNL_SEAL_TAG 16u
-#define TNL_SEAL_OVERHEAD 28u
+#define TNL_SEAL_OVERHEAD (TNL_SEAL_NONCE + TNL_SEAL_TAG)
 
 struct tnl_seal;
 /* key64: first half agent → client, second half client → agent. Copied; caller wipes its own. */

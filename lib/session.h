@@ -184,7 +184,6 @@ struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t n
 void tnl_stream_set_user(struct tnl_stream *st, void *user);
 void *tnl_stream_user(const struct tnl_stream *st);
 uint32_t tnl_stream_id(const struct tnl_stream *st);
-struct tnl_session *tnl_stream_session(const struct tnl_stream *st);
 void tnl_stream_connected(struct tnl_stream *st, uint64_t now); /* agent: dial done; reading may begin */
 
 /* Sending. The daemon says that the local side has something (`pending` is a hint of how much, 0 unknown);
@@ -207,6 +206,5 @@ bool tnl_stream_eof(const struct tnl_stream *st);			/* peer's end reached and no
 bool tnl_stream_done(const struct tnl_stream *st);			/* both directions over: free it */
 size_t tnl_stream_kept(const struct tnl_stream *st);
 void tnl_stream_free(struct tnl_stream *st); /* resets first if it is not done */
-struct tnl_stream *tnl_session_stream_iter(struct tnl_session *s, struct tnl_stream *prev); /* all streams */
 
 #endif

@@ -197,10 +197,8 @@ struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now);
 void tnl_stream_destroy(struct tnl_stream *st);
 void tnl_stream_start(struct tnl_stream *st, uint64_t now); /* client, READY: id and SYN, or its place as the one */
 void tnl_stream_call_open(struct tnl_stream *st);	    /* on_open */
-void tnl_stream_take_turn(struct tnl_stream *st);	    /* into the turns, if it wants and may */
 void tnl_stream_arm_timer(struct tnl_stream *st);
 void tnl_stream_queue_control(struct tnl_stream *st);		      /* some control frame of it is due */
-void tnl_stream_plan_fin(struct tnl_stream *st);		      /* after shut: FIN now or by timer */
 void tnl_stream_send_reset(struct tnl_stream *st, uint32_t reason);   /* tells the peer, drops what is kept */
 void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason); /* tells the user (on_reset) */
 void tnl_session_streams_expire(struct tnl_session *s, uint64_t now);

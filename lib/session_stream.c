@@ -235,6 +235,43 @@ void tnl_stream_send_reset(struct tnl_stream *st, uint32_t reason)
 		s->failed = rc;
 }
 
+/* After shut: FIN now or by timer. */
+static void plan_fin(struct tnl_stream *st)
+{
+	struct tnl_session *s = st->s;
+	if (s->state != TNL_SS_READY)
+		return;
+	switch (s->info.mode) {
+	case TNL_MODE_MUX:
+		if (st->id && (s->info.half_close || st->fin_recv) && !st->fin_sent) {
+			st->fin_due = true;
+			tnl_stream_queue_control(st);
+		}
+		break;
+	case TNL_MODE_SINGLE:
+		if (s->info.half_close && !st->fin_sent) {
+			st->fin_sent = true;
+			if (tnl_session_out_flag(s, TNL_FLAG_STREAM_FIN))
+				s->failed = TNL_ENOMEM;
+		}
+		break;
+	case TNL_MODE_SHELL:
+	case TNL_MODE_COMMAND:
+		st->fin_sent = true; /* a terminal's end is the session's, which is the daemon's to say */
+		break;
+	default:
+		break;
+	}
+	tnl_stream_arm_timer(st);
+}
+
+/* Into the turns, if it wants and may. */
+static void take_turn(struct tnl_stream *st)
+{
+	if (st->want && tnl_mux_sendable(st))
+		tnl_turns_join(&st->s->mux.turns, &st->turn);
+}
+
 /* --- public: life ------------------------------------------------------------- */
 
 void tnl_stream_start(struct tnl_stream *st, uint64_t now)
@@ -264,8 +301,8 @@ void tnl_stream_start(struct tnl_stream *st, uint64_t now)
 	}
 	st->tx_at = st->rx_at = now;
 	if (st->shut)
-		tnl_stream_plan_fin(st);
-	tnl_stream_take_turn(st);
+		plan_fin(st);
+	take_turn(st);
 }
 
 struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t now, int *err)
@@ -333,21 +370,6 @@ uint32_t tnl_stream_id(const struct tnl_stream *st)
 {
 	return st->id;
 }
-struct tnl_session *tnl_stream_session(const struct tnl_stream *st)
-{
-	return st->s;
-}
-
-struct tnl_stream *tnl_session_stream_iter(struct tnl_session *s, struct tnl_stream *prev)
-{
-	struct tnl_list *it = prev ? prev->all.next : s->mux.streams.next;
-	for (; it != &s->mux.streams; it = it->next) {
-		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
-		if (!st->zombie)
-			return st;
-	}
-	return NULL;
-}
 
 void tnl_stream_connected(struct tnl_stream *st, uint64_t now)
 {
@@ -360,22 +382,16 @@ void tnl_stream_connected(struct tnl_stream *st, uint64_t now)
 	st->push_due = st->kept.len > 0;
 	if (st->push_due || st->eof_due)
 		st->s->mux.work_due = true;
-	tnl_stream_take_turn(st);
+	take_turn(st);
 }
 
 /* --- public: sending ------------------------------------------------------------ */
-
-void tnl_stream_take_turn(struct tnl_stream *st)
-{
-	if (st->want && tnl_mux_sendable(st))
-		tnl_turns_join(&st->s->mux.turns, &st->turn);
-}
 
 void tnl_stream_want_send(struct tnl_stream *st, bool want)
 {
 	st->want = want;
 	if (want)
-		tnl_stream_take_turn(st);
+		take_turn(st);
 	/* Else next() takes it out when its turn comes: it keeps its place in the round. */
 }
 
@@ -454,35 +470,6 @@ int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype, uint64_t 
 	return rc;
 }
 
-void tnl_stream_plan_fin(struct tnl_stream *st)
-{
-	struct tnl_session *s = st->s;
-	if (s->state != TNL_SS_READY)
-		return;
-	switch (s->info.mode) {
-	case TNL_MODE_MUX:
-		if (st->id && (s->info.half_close || st->fin_recv) && !st->fin_sent) {
-			st->fin_due = true;
-			tnl_stream_queue_control(st);
-		}
-		break;
-	case TNL_MODE_SINGLE:
-		if (s->info.half_close && !st->fin_sent) {
-			st->fin_sent = true;
-			if (tnl_session_out_flag(s, TNL_FLAG_STREAM_FIN))
-				s->failed = TNL_ENOMEM;
-		}
-		break;
-	case TNL_MODE_SHELL:
-	case TNL_MODE_COMMAND:
-		st->fin_sent = true; /* a terminal's end is the session's, which is the daemon's to say */
-		break;
-	default:
-		break;
-	}
-	tnl_stream_arm_timer(st);
-}
-
 void tnl_stream_shutdown(struct tnl_stream *st, uint64_t now)
 {
 	if (st->shut || st->was_reset)
@@ -490,7 +477,7 @@ void tnl_stream_shutdown(struct tnl_stream *st, uint64_t now)
 	st->shut = true;
 	st->shut_at = now;
 	tnl_turns_leave(&st->turn);
-	tnl_stream_plan_fin(st);
+	plan_fin(st);
 }
 
 void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now)

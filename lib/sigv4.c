@@ -128,7 +128,7 @@ static void sort_params(struct param *v, size_t n)
 	}
 }
 
-int tnl_sigv4_put_query(struct tnl_buf *out, const char *q, size_t n)
+static int put_query(struct tnl_buf *out, const char *q, size_t n)
 {
 	struct param params[TNL_SIGV4_MAX_PARAMS];
 	struct tnl_buf scratch;
@@ -256,7 +256,7 @@ int tnl_sigv4_canonical(const struct tnl_sigv4_request *r, struct tnl_buf *out, 
 	if ((rc = put_path(out, r)) != 0)
 		return rc;
 	tnl_buf_putc(out, '\n');
-	if ((rc = tnl_sigv4_put_query(out, r->query, r->query ? r->query_len : 0)) != 0)
+	if ((rc = put_query(out, r->query, r->query ? r->query_len : 0)) != 0)
 		return rc;
 	tnl_buf_putc(out, '\n');
 	if ((rc = put_headers(out, signed_headers, r)) != 0)
@@ -344,66 +344,6 @@ int tnl_sigv4_sign(const struct tnl_sigv4_request *r, const struct tnl_sigv4_key
 				    "%s Credential=%s/%.8s/%s/%s/aws4_request, SignedHeaders=%.*s, Signature=%s",
 				    TNL_SIGV4_ALGORITHM, k->access_key_id, amz_date, region, service,
 				    (int)tnl_buf_len(&names), (const char *)tnl_buf_data(&names), hex);
-	tnl_buf_fini(&names);
-	return rc;
-}
-
-/* The parameters of a pre-signed query but for the signature, behind those of the request. */
-static int presign_query(const struct tnl_sigv4_request *r, const struct tnl_sigv4_keys *k, const char *region,
-			 const char *service, const char *amz_date, unsigned expires_s, struct tnl_buf *q)
-{
-	struct tnl_buf text, names;
-	int rc;
-
-	tnl_buf_init(&text, TNL_SIGV4_MAX_CANONICAL);
-	tnl_buf_init(&names, TNL_SIGV4_MAX_CANONICAL);
-	if (r->query && r->query_len) {
-		tnl_buf_put(q, r->query, r->query_len);
-		tnl_buf_putc(q, '&');
-	}
-	tnl_buf_puts(q, "X-Amz-Algorithm=" TNL_SIGV4_ALGORITHM "&X-Amz-Credential=");
-	rc = tnl_buf_printf(&text, "%s/%.8s/%s/%s/aws4_request", k->access_key_id, amz_date, region, service);
-	if (rc == 0)
-		rc = tnl_uri_encode(q, (const char *)tnl_buf_data(&text), tnl_buf_len(&text), false);
-	if (rc == 0)
-		rc = tnl_buf_printf(q, "&X-Amz-Date=%s&X-Amz-SignedHeaders=", amz_date);
-	tnl_buf_reset(&text);
-	if (rc == 0)
-		rc = put_headers(&text, &names, r);
-	if (rc == 0)
-		rc = tnl_uri_encode(q, (const char *)tnl_buf_data(&names), tnl_buf_len(&names), false);
-	if (rc == 0)
-		rc = tnl_buf_printf(q, "&X-Amz-Expires=%u", expires_s);
-	if (rc == 0 && k->session_token) {
-		tnl_buf_puts(q, "&X-Amz-Security-Token=");
-		rc = tnl_uri_encode(q, k->session_token, strlen(k->session_token), false);
-	}
-	tnl_buf_fini(&text);
-	tnl_buf_fini(&names);
-	return rc ? rc : q->failed ? TNL_ELIMIT : 0;
-}
-
-int tnl_sigv4_presign(const struct tnl_sigv4_request *r, const struct tnl_sigv4_keys *k, const char *region,
-		      const char *service, uint64_t unix_s, unsigned expires_s, struct tnl_buf *query)
-{
-	struct tnl_sigv4_request with = *r;
-	char amz_date[TNL_AMZDATE_STR], hex[65];
-	struct tnl_buf q, names;
-	int rc;
-
-	tnl_amz_date(unix_s, amz_date);
-	tnl_buf_init(&q, TNL_SIGV4_MAX_CANONICAL);
-	tnl_buf_init(&names, TNL_SIGV4_MAX_CANONICAL);
-	rc = presign_query(r, k, region, service, amz_date, expires_s, &q);
-	with.query = (const char *)tnl_buf_data(&q);
-	with.query_len = tnl_buf_len(&q);
-	if (rc == 0)
-		rc = sign(&with, k, region, service, amz_date, &names, hex);
-	if (rc == 0)
-		rc = tnl_buf_put(query, tnl_buf_data(&q), tnl_buf_len(&q));
-	if (rc == 0)
-		rc = tnl_buf_printf(query, "&X-Amz-Signature=%s", hex);
-	tnl_buf_fini_wiped(&q);
 	tnl_buf_fini(&names);
 	return rc;
 }

@@ -1,4 +1,4 @@
-/* AWS Signature Version 4: sign (headers or query) and verify. */
+/* AWS Signature Version 4: sign (headers) and verify (headers or query). */
 #ifndef TNL_SIGV4_H
 #define TNL_SIGV4_H
 #include "lib/buf.h"
@@ -35,9 +35,6 @@ int tnl_sigv4_canonical(const struct tnl_sigv4_request *r, struct tnl_buf *out, 
  * among r->headers. Appends "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…". */
 int tnl_sigv4_sign(const struct tnl_sigv4_request *r, const struct tnl_sigv4_keys *k, const char *region,
 		   const char *service, uint64_t unix_s, struct tnl_buf *authorization) TNL_MUST_USE;
-/* Pre-signed query string: appends the whole query, signature last. */
-int tnl_sigv4_presign(const struct tnl_sigv4_request *r, const struct tnl_sigv4_keys *k, const char *region,
-		      const char *service, uint64_t unix_s, unsigned expires_s, struct tnl_buf *query) TNL_MUST_USE;
 
 /* --- verification -------------------------------------------------------- */
 struct tnl_sigv4_claim { /* parsed from Authorization or the query, nothing verified yet */

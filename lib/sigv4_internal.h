@@ -9,8 +9,6 @@
 #define TNL_SIGV4_MAX_SECRET 512
 #define TNL_SIGV4_MAX_CANONICAL (128u * 1024) /* a head of 16 KiB, each byte of it encoded twice */
 
-/* Appends the parameters sorted by name, then value, each encoded exactly once. */
-int tnl_sigv4_put_query(struct tnl_buf *out, const char *q, size_t n);
 int tnl_sigv4_string_to_sign(const struct tnl_buf *canonical, const char *amz_date, const char *date,
 			     const char *region, const char *service, struct tnl_buf *out);
 int tnl_sigv4_signature(const char *secret, const char *date, const char *region, const char *service,

@@ -522,8 +522,3 @@ void tnl_ws_alive(struct tnl_ws *w, uint64_t now)
 	if (w->pong_by != NEVER)
 		w->pong_by = now + w->conf.pong_ns;
 }
-
-bool tnl_ws_closed(const struct tnl_ws *w)
-{
-	return w->got_close && w->closing;
-}

@@ -8,9 +8,9 @@ static const char *const props[] = {"{\"type\":\"LocalPortForwarding\"}", "{}", 
 
 static struct tnl_stream *nth(struct rig *r, unsigned n)
 {
-	struct tnl_stream *st = tnl_session_stream_iter(r->s, NULL);
+	struct tnl_stream *st = next_stream(r->s, NULL);
 	while (st && n--)
-		st = tnl_session_stream_iter(r->s, st);
+		st = next_stream(r->s, st);
 	return st;
 }
 

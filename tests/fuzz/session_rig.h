@@ -203,13 +203,25 @@ static void rig_fini(struct rig *r)
 		abort();
 }
 
+/* All streams that the user has not freed: the one after prev, the first for NULL. */
+static struct tnl_stream *next_stream(struct tnl_session *s, struct tnl_stream *prev)
+{
+	struct tnl_list *it = prev ? prev->all.next : s->mux.streams.next;
+	for (; it != &s->mux.streams; it = it->next) {
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
+		if (!st->zombie)
+			return st;
+	}
+	return NULL;
+}
+
 static void rig_read(struct rig *r)
 {
 	const uint8_t *p;
 	size_t n;
-	for (struct tnl_stream *st = NULL, *next = tnl_session_stream_iter(r->s, NULL); next;) {
+	for (struct tnl_stream *st = NULL, *next = next_stream(r->s, NULL); next;) {
 		st = next;
-		next = tnl_session_stream_iter(r->s, st);
+		next = next_stream(r->s, st);
 		while (r->take && (n = tnl_stream_peek(st, &p)) > 0)
 			tnl_stream_consume(st, n < r->take ? n : r->take, r->now);
 		if (tnl_stream_done(st))

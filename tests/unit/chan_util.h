@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "lib/alloc.h"
-#include "lib/channel.h"
+#include "lib/channel_internal.h"
 #include "lib/crypto.h"
 #include <limits.h>
 #include <stdlib.h>

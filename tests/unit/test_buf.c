@@ -121,7 +121,7 @@ static void failing_allocator_counts_down(void **state)
 
 static void every_error_has_a_name(void **state)
 {
-	for (int e = 0; e > TNL_ERR_MIN_; e--) {
+	for (int e = 0; e > TNL_ERR_END; e--) {
 		assert_memory_equal(tnl_err_name(e), "TNL_", 4);
 		assert_true(strlen(tnl_err_text(e)) > 3);
 		assert_string_not_equal(tnl_err_name(e), "TNL_E?");
@@ -129,9 +129,7 @@ static void every_error_has_a_name(void **state)
 	assert_string_equal(tnl_err_name(TNL_EDIGEST), "TNL_EDIGEST");
 	assert_string_equal(tnl_err_name(TNL_EBUSY), "TNL_EBUSY");
 	assert_string_equal(tnl_err_name(1), "TNL_E?");
-	assert_string_equal(tnl_err_name(TNL_ERR_MIN_), "TNL_E?");
-	assert_int_equal(tnl_err_class(TNL_EAGAIN), TNL_CLASS_AGAIN);
-	assert_int_equal(tnl_err_class(TNL_ESYNTAX), TNL_CLASS_PEER);
+	assert_string_equal(tnl_err_name(TNL_ERR_END), "TNL_E?");
 }
 
 static char logged[64];

@@ -1,6 +1,7 @@
 /* Sessions as their users see them: modes, half-close, reset, back-pressure, the end. */
 #include "tests/unit/raw_util.h"
 #include "lib/num.h"
+#include "lib/session_internal.h"
 #include "lib/wire.h"
 
 static struct tnl_session_config agent(void)
@@ -122,7 +123,7 @@ static void free_is_reset(void **state)
 	tnl_stream_free(c->st);
 	c->st = NULL;
 	assert_int_equal(tnl_session_streams(p.c.s), 0);
-	assert_null(tnl_session_stream_iter(p.c.s, NULL));
+	assert_null(tnl_mux_find(&p.c.s->mux, 3));
 	pair_run(&p);
 	assert_true(p.a.rec[0].reset);
 	pair_fini(&p);

@@ -5,6 +5,7 @@
 #include "lib/enc.h"
 #include "lib/http.h"
 #include "tunneld/base/fd.h"
+#include "tunneld/base/log.h"
 #include "tunneld/net/dial.h"
 #include "tunneld/net/resolve.h"
 
@@ -213,6 +214,8 @@ void td_conn_opening_step(struct td_conn *c)
 				tls_failed(c, t, r);
 				return;
 			}
+			td_debug("conn", NULL, "TLS is up peer=%s version=%s cipher=%s resumed=%d", c->peer_str,
+				 tnl_tls_version(t), tnl_tls_cipher(t), tnl_tls_resumed(t));
 			if (c->state == CONN_PROXY_TLS)
 				proxy_ask(c);
 			else

@@ -46,8 +46,7 @@ static void test_bad_messages(void **state)
 
 /* --- the relay ----------------------------------------------------------------------- */
 /* Sends `total` bytes of numbered messages as room comes, and hashes them. */
-static void pour(struct end *from, struct end *to, enum tnl_mtype t, size_t total, struct tnl_sha256 *sum,
-		 bool read_along)
+static void pour(struct end *from, struct end *to, enum tnl_mtype t, size_t total, SHA256_CTX *sum, bool read_along)
 {
 	static uint8_t block[30000];
 	int64_t seq = 0;
@@ -59,7 +58,7 @@ static void pour(struct end *from, struct end *to, enum tnl_mtype t, size_t tota
 		for (size_t i = 0; i < n; i++)
 			block[i] = (uint8_t)((size_t)seq * 31 + i * 7);
 		if (send_msg(from, t, TNL_PT_OUTPUT, seq, block, n) == 0) {
-			tnl_sha256_update(sum, block, n);
+			SHA256_Update(sum, block, n);
 			sent += n;
 			seq++;
 			last = T.l->now;
@@ -71,20 +70,20 @@ static void pour(struct end *from, struct end *to, enum tnl_mtype t, size_t tota
 	}
 }
 
-static void same_sum(struct end *e, struct tnl_sha256 *sum)
+static void same_sum(struct end *e, SHA256_CTX *sum)
 {
 	uint8_t a[32], b[32];
-	tnl_sha256_final(&e->sum, a);
-	tnl_sha256_final(sum, b);
+	SHA256_Final(a, &e->sum);
+	SHA256_Final(b, sum);
 	assert_memory_equal(a, b, 32);
 }
 
 static void test_both_ways(void **state)
 {
 	struct ses s;
-	struct tnl_sha256 in, out;
-	tnl_sha256_init(&in);
-	tnl_sha256_init(&out);
+	SHA256_CTX in, out;
+	SHA256_Init(&in);
+	SHA256_Init(&out);
 	session_up(&s);
 	pour(&s.client, &s.agent, TNL_MT_INPUT, 8u << 20, &in, true);
 	pour(&s.agent, &s.client, TNL_MT_OUTPUT, 8u << 20, &out, true);
@@ -102,8 +101,8 @@ static void test_both_ways(void **state)
 static void test_back_pressure(void **state)
 {
 	struct ses s;
-	struct tnl_sha256 sum;
-	tnl_sha256_init(&sum);
+	SHA256_CTX sum;
+	SHA256_Init(&sum);
 	session_up(&s);
 	td_wslink_pause(s.agent.w, true);
 	size_t total = 64u << 20, before = 0;
@@ -118,12 +117,12 @@ static void test_back_pressure(void **state)
 	wait_for(!status_of("sessions/0/client/paused"));
 	wait_for(status_of("sessions/0/agent/waiting_bytes") == 0 && td_wslink_queued(s.client.w) == 0);
 	send_msg(&s.client, TNL_MT_INPUT, TNL_PT_OUTPUT, 0, "last", 4);
-	tnl_sha256_update(&sum, "last", 4);
+	SHA256_Update(&sum, "last", 4);
 	uint8_t a[32], b[32];
-	tnl_sha256_final(&sum, b);
-	for (struct tnl_sha256 now;;) { /* until everything that was taken has come */
+	SHA256_Final(b, &sum);
+	for (SHA256_CTX now;;) { /* until everything that was taken has come */
 		now = s.agent.sum;
-		tnl_sha256_final(&now, a);
+		SHA256_Final(a, &now);
 		if (memcmp(a, b, 32) == 0)
 			break;
 		turn();
@@ -135,8 +134,8 @@ static void test_back_pressure(void **state)
 static void test_process_memory(void **state)
 {
 	struct ses s;
-	struct tnl_sha256 sum;
-	tnl_sha256_init(&sum);
+	SHA256_CTX sum;
+	SHA256_Init(&sum);
 	session_up(&s);
 	td_memory_limit(td_memory_used() + 200 * 1024);
 	td_wslink_pause(s.agent.w, true);
@@ -153,8 +152,8 @@ static void test_process_memory(void **state)
 static void test_absent_end(void **state)
 {
 	struct ses s;
-	struct tnl_sha256 sum;
-	tnl_sha256_init(&sum);
+	SHA256_CTX sum;
+	SHA256_Init(&sum);
 	session_start(&s, "i-1");
 	open_client(&s.client, s.id, s.token, "client-1");
 	send_msg(&s.client, TNL_MT_INPUT, TNL_PT_OUTPUT, 0, "early", 5);
@@ -188,8 +187,8 @@ static void test_absent_end(void **state)
 static void test_absent_end_is_bounded(void **state)
 {
 	struct ses s;
-	struct tnl_sha256 sum;
-	tnl_sha256_init(&sum);
+	SHA256_CTX sum;
+	SHA256_Init(&sum);
 	session_start(&s, "i-1");
 	open_client(&s.client, s.id, s.token, "client-1");
 	pour(&s.client, &s.agent, TNL_MT_INPUT, 64u << 20, &sum, false);
