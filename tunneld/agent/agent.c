@@ -131,8 +131,6 @@ bool td_agent_connected(const struct td_agent *a)
 	return ag_control_is_up(a);
 }
 
-/* Sessions stay. New connections meet the new allow and deny; another endpoint, key or
- * name brings a new control channel, and resumes go the new way. */
 int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, size_t cap)
 {
 	struct td_aws_config conf = aws_config(&cfg->agent);

@@ -92,8 +92,6 @@ static void send_info(void *arg)
 	struct tnl_buf b;
 	struct tnl_jw w;
 
-	if (i->call)
-		return;
 	find_address(i->address, sizeof(i->address));
 	if (gethostname(i->computer, sizeof(i->computer) - 1))
 		i->computer[0] = '\0';

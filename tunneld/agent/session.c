@@ -442,7 +442,7 @@ void ag_session_wake(struct ag_session *s)
 {
 	if (s->state == AG_S_WAITING)
 		td_timer_in(&s->retry, 0);
-	else if (s->state == AG_S_UP && s->pump && td_pump_link(s->pump))
+	else if (s->state == AG_S_UP && td_pump_link(s->pump))
 		td_wslink_ping(td_pump_link(s->pump));
 }
 
