@@ -182,7 +182,7 @@ static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
 	if (!c) {
 		describe(d);
 		td_error("main", NULL, "reload refused: the configuration is wrong, nothing was changed file=%s",
-			 d->cfg->path);
+			 d->cfg->path ? d->cfg->path : "");
 		td_notify("READY=1\nSTATUS=%s; the last reload was refused", d->described);
 		return;
 	}
