@@ -14,6 +14,8 @@ ROOMS_HEAD, LAYERS_HEAD, OBJECTS_HEAD = '| room | may include |', '| layer | mod
 FILE_LINES, FUNCTION_LINES, MEDIAN_LINES, HEAD_COMMENT_FROM = 600, 60, 11, 150
 PRIVATE = re.compile(r'(^|_)internal\.h$')
 PRIVATE_MISSPELT = re.compile(r'(_int|_priv|_private|_impl|[a-z]int)\.h$')
+MENTION = re.compile(r'(?<![\w/.-])(?:lib|tunneld|tests|contrib|conf|docs)/[\w/.-]+\.(?:c|h|py|sh|md|mk)\b')
+LINK = re.compile(r'\]\(([\w./-]+)(?:#[\w-]+)?\)')
 INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]*)"')
 COMMENT_OR_TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 ATTRIBUTE = re.compile(r'__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)')
@@ -302,6 +304,24 @@ class House:
 			if not s.path.startswith('tests/') and PRIVATE_MISSPELT.search(s.path):
 				self.find(s.path, 1, 'a private header is called internal.h or NAME_internal.h')
 
+	# What pages and comments speak of.
+
+	def check_mentions(self):
+		pages = [p for p in ['README.md'] + ['docs/' + n for n in os.listdir(os.path.join(self.top, 'docs'))] if p.endswith('.md')]
+		texts = {p: s.text for p, s in self.sources.items()}
+		for page in pages:
+			if os.path.exists(os.path.join(self.top, page)):
+				with open(os.path.join(self.top, page), encoding='utf-8') as f:
+					texts[page] = f.read()
+		for path, text in texts.items():
+			for n, line in enumerate(text.split('\n'), 1):
+				named = [m for m in MENTION.findall(line) if not INCLUDE.match(line) and not re.search('NAME|ROOM', m)]
+				if path in pages:
+					named += [os.path.normpath(os.path.join(os.path.dirname(path), m)) for m in LINK.findall(line)]
+				for name in named:
+					if not os.path.exists(os.path.join(self.top, name)):
+						self.find(path, n, 'there is no %s' % name)
+
 	# Sizes.
 
 	def check_sizes(self):
@@ -331,6 +351,7 @@ def main():
 	house.check_includes()
 	house.check_calls()
 	house.check_names()
+	house.check_mentions()
 	print(house.check_sizes())
 	for path, line, text in sorted(house.findings):
 		print('%s:%d: %s' % (path, line, text))

@@ -13,14 +13,15 @@ PAGE = 'docs/architecture.md'
 
 
 class Copy:
-	"""The sources and the page with the table.  What the check finds in them as they are is not counted."""
+	"""The sources, pages and scripts.  What the check finds in them as they are is not counted."""
 
 	def __enter__(self):
 		self.dir = tempfile.mkdtemp(prefix='tunneld-house-')
 		for part in ('lib', 'tunneld', 'tests'):
 			shutil.copytree(os.path.join(TOP, part), os.path.join(self.dir, part),
-				ignore=lambda d, names: [n for n in names if not n.endswith(('.c', '.h')) and not os.path.isdir(os.path.join(d, n))])
-		self.write(PAGE, self.read(PAGE, TOP))
+				ignore=lambda d, names: [n for n in names if not n.endswith(('.c', '.h', '.py')) and not os.path.isdir(os.path.join(d, n))])
+		for part in ('docs', 'contrib', 'conf'):
+			shutil.copytree(os.path.join(TOP, part), os.path.join(self.dir, part))
 		self.before = set(self.check()[1])
 		return self
 
@@ -210,6 +211,14 @@ def median():
 		c.found(*[('lib/enc_zz%d.c:%d' % (n, 660 + 60), 'a file of') for n in range(100)],
 			*[('lib/enc_zz%d.c:1' % n, 'must open with a comment') for n in range(100)],
 			('tunneld/main.c:1', 'half of all functions have 23 lines and more, 11 are allowed'))
+
+
+@test('house: a page or a comment that names a file that is not there')
+def mentions():
+	with Copy() as c:
+		c.write('docs/zz.md', 'See `lib/enc.h`, [it](architecture.md#rooms),\n`tests/daemon/ROOM/test_NAME.c`, `lib/attic.c` and [that](attic.md).\n')
+		c.write('lib/enc_zz.c', '/* lib/attic.h has it, and lib/enc.h. */\n')
+		c.found(('docs/zz.md:2', 'there is no docs/attic.md'), ('docs/zz.md:2', 'there is no lib/attic.c'), ('lib/enc_zz.c:1', 'there is no lib/attic.h'))
 
 
 @test('house: the table and the folders differ')
