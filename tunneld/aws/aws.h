@@ -7,21 +7,21 @@
 #include "tunneld/config/config.h"
 #include "tunneld/net/http_client.h"
 
-/* --- environment of one [aws] block: resolved region, endpoints, TLS, proxy --- */
+/* --- one [aws] block: resolved region, endpoints, TLS, proxy, where its credentials come from --- */
 struct td_aws; /* reference counted; shared by equal configurations */
-/* NULL: *why says what is missing or malformed, with the cure. `creds_wanted`: find a credential source. */
+/* c is copied.  NULL: *why says what is missing or malformed, with the cure.  No credentials are looked for yet. */
 struct td_aws *td_aws_new(struct td_loop *l, const struct td_aws_config *c, char *why, size_t cap);
 struct td_aws *td_aws_ref(struct td_aws *a);
 void td_aws_free(struct td_aws *a);
 const char *td_aws_region(const struct td_aws *a);
-const char *td_aws_endpoint(
-    struct td_aws *a, const char *service); /* "ssm", "ssmmessages", "kms", "sts": https URL without trailing slash */
+/* service: "ssm", "ssmmessages", "kms", "sts".  An https URL without trailing slash. */
+const char *td_aws_endpoint(struct td_aws *a, const char *service);
 struct tnl_tls_ctx *td_aws_tls(struct td_aws *a);
 const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host); /* after NO_PROXY; NULL: direct */
-bool td_aws_is_amazon(struct td_aws *a); /* ssm endpoint is under amazonaws.com(.cn) … */
+bool td_aws_is_amazon(struct td_aws *a);				 /* is the control API AWS's own? */
 /* Is this StreamUrl fit to receive a token? *fault on false. */
 bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault);
-bool td_aws_url_presigned(const char *url);
+bool td_aws_url_presigned(const char *url); /* it is signed already, in its query */
 
 /* --- credentials --- */
 enum td_credentials_state {
@@ -31,25 +31,27 @@ enum td_credentials_state {
 	TD_CREDENTIALS_NEEDS_LOGIN,
 	TD_CREDENTIALS_ERROR
 };
-/* fn gets keys valid during the call (copy), or NULL and one line: cause and cure. Never called inside
- * td_credentials_ask. */
+/* Keys valid during the call (copy), or NULL, what became of them, and one line: cause and cure. */
 typedef void td_credentials_fn(void *ctx, const struct tnl_sigv4_keys *keys, enum td_credentials_state st,
 			       const char *why);
 struct td_credentials_request;
-struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force_refresh, td_credentials_fn *fn,
-						  void *ctx); /* cached; refreshed ahead of expiry */
+/* Keys that are kept and renewed ahead of their end; force: those that are there were refused, other ones are looked
+ * for.  fn is called once, from the loop, and the request is gone then; `a` must live until that, or until it is
+ * cancelled.  NULL: no memory. */
+struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force, td_credentials_fn *fn, void *ctx);
 void td_credentials_cancel(struct td_credentials_request *r);
-/* What the last search gave, for status; PENDING before the first. *why: one line, "" when OK. While a person is
- * wanted (NEEDS_LOGIN) it looks again by itself, every 2 to 60 s. */
-enum td_credentials_state td_credentials_state(const struct td_aws *a, const char **why);
+/* What the last search gave, for status; PENDING before the first.  *why: one line, "" when OK.  While a person has to
+ * log in (NEEDS_LOGIN) it looks again by itself, every 2 to 60 s. */
+enum td_credentials_state td_credentials_last(const struct td_aws *a, const char **why);
 
 /* --- signed calls --- */
 struct td_aws_reply {
-	int err; /* 0; TNL_EAUTH (credentials), TNL_EUNREACH/TNL_ETIMEOUT (network, after retries), TNL_EREFUSED (API
-		    error) */
+	/* 0; TNL_EAUTH (credentials), TNL_EUNREACH or TNL_ETIMEOUT (network, after retries), TNL_EREFUSED (API error)
+	 */
+	int err;
 	char type[96]; /* "TargetNotConnected", … without prefix */
-	enum td_credentials_state
-	    cred;	  /* with TNL_EAUTH: NEEDS_LOGIN when only a person can help, else NONE or ERROR */
+	/* With TNL_EAUTH: NEEDS_LOGIN when only a person can help, else NONE or ERROR. */
+	enum td_credentials_state cred;
 	const char *text; /* for people, raw from the peer: escape */
 	int status;
 	const struct tnl_json *json; /* parsed body (borrowed) or NULL (XML bodies) */
@@ -66,15 +68,17 @@ struct td_aws_call *td_aws_json(struct td_aws *a, const char *service, const cha
 struct td_aws_call *td_aws_post(struct td_aws *a, const char *service, const char *path, const char *body, size_t len,
 				td_aws_fn *fn, void *ctx);
 void td_aws_call_cancel(struct td_aws_call *c);
-bool td_aws_throttled(const char *type); /* a refusal that more patience cures; type as in td_aws_reply */
+bool td_aws_throttled(const char *type); /* a refusal that patience cures; type as in td_aws_reply */
 
 /* --- the three session calls --- */
 struct td_session_grant {
 	char *session_id, *token, *stream_url;
 };
-void td_session_grant_fini(struct td_session_grant *g);				  /* wipes the token */
-int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g); /* TNL_ESYNTAX; token may be NULL */
+void td_session_grant_fini(struct td_session_grant *g); /* wipes the token */
+/* TNL_ESYNTAX without a session id, TNL_ENOMEM; the others may be NULL. */
+int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g);
+/* host, reason, command (ending in NULL) may be NULL, document too: the one that fits; port 0: none. */
 int td_start_session_body(struct tnl_buf *b, const char *target, const char *document, const char *host, uint16_t port,
-			  uint16_t local_port, const char *reason, const char *const *command /* NULL */);
+			  uint16_t local_port, const char *reason, const char *const *command);
 
 #endif

@@ -13,10 +13,8 @@
 
 struct td_credentials_request {
 	struct tnl_list node;
-	struct td_aws *a;
 	td_credentials_fn *fn;
 	void *ctx;
-	bool cancelled;
 };
 
 static bool usable(const struct td_aws *a)
@@ -31,7 +29,7 @@ const char *td_credentials_origin(const struct td_aws *a)
 	return a->credentials.source[0] ? a->credentials.source : "the configuration";
 }
 
-enum td_credentials_state td_credentials_state(const struct td_aws *a, const char **why)
+enum td_credentials_state td_credentials_last(const struct td_aws *a, const char **why)
 {
 	const struct td_credentials *c = &a->credentials;
 
@@ -51,36 +49,26 @@ void td_credentials_refused(struct td_aws *a, const char *id)
 
 /* --- answering ----------------------------------------------------------------------- */
 
-static void request_free(struct td_credentials_request *q)
+/* One each time, as what is answered may be the end of the block.  Those who wait now are answered with what is there
+ * now; who asks from inside an answer waits for the next round. */
+static void answer_next(void *arg)
 {
-	struct td_aws *a = q->a;
+	struct td_aws *a = arg;
+	struct td_credentials *c = &a->credentials;
+	bool have = usable(a);
 
+	if (tnl_list_empty(&c->ready) && (!c->run || (have && !c->forced)))
+		tnl_list_splice_back(&c->ready, &c->waiting);
+	if (tnl_list_empty(&c->ready))
+		return;
+	struct td_credentials_request *q = tnl_container_of(c->ready.next, struct td_credentials_request, node);
+	struct td_credentials_request now = *q;
+	struct tnl_sigv4_keys k = {c->keys.id, c->keys.secret, c->keys.token};
 	tnl_list_remove(&q->node);
 	tnl_free(q);
-	td_aws_free(a);
-}
-
-/* Those who wait when it begins; who asks from inside an answer waits for the next turn. */
-static void answer_all(void *arg)
-{
-	struct td_aws *a = td_aws_ref(arg); /* the last answer may let go of it */
-	struct td_credentials *c = &a->credentials;
-	struct tnl_list now;
-
-	tnl_list_init(&now);
-	if (!c->run || (usable(a) && !c->forced))
-		tnl_list_splice_back(&now, &c->waiting);
-	while (!tnl_list_empty(&now)) {
-		struct td_credentials_request *q = tnl_container_of(now.next, struct td_credentials_request, node);
-		struct tnl_sigv4_keys k = {c->keys.id, c->keys.secret, c->keys.token};
-		bool have = usable(a);
-
-		tnl_list_remove(&q->node);
-		if (!q->cancelled)
-			q->fn(q->ctx, have ? &k : NULL, have ? TD_CREDENTIALS_OK : c->state, have ? NULL : c->why);
-		request_free(q);
-	}
-	td_aws_free(a);
+	if (!tnl_list_empty(&c->ready) || !tnl_list_empty(&c->waiting))
+		td_soon_do(&c->answer);
+	now.fn(now.ctx, have ? &k : NULL, have ? TD_CREDENTIALS_OK : c->state, have ? NULL : c->why);
 }
 
 /* --- getting them ---------------------------------------------------------------------- */
@@ -215,9 +203,10 @@ void td_credentials_init(struct td_aws *a)
 	struct td_credentials *c = &a->credentials;
 
 	tnl_list_init(&c->waiting);
+	tnl_list_init(&c->ready);
 	c->state = TD_CREDENTIALS_PENDING;
 	td_timer_init(&c->refresh, a->loop, on_refresh, a);
-	td_soon_init(&c->answer, a->loop, answer_all, a);
+	td_soon_init(&c->answer, a->loop, answer_next, a);
 }
 
 void td_credentials_fini(struct td_aws *a)
@@ -239,7 +228,6 @@ struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force_r
 
 	if (!q)
 		return NULL;
-	q->a = td_aws_ref(a);
 	q->fn = fn;
 	q->ctx = ctx;
 	tnl_list_push_back(&c->waiting, &q->node);
@@ -259,8 +247,6 @@ void td_credentials_cancel(struct td_credentials_request *q)
 {
 	if (!q)
 		return;
-	/* The one that is being answered is freed by the loop that answers. */
-	q->cancelled = true;
-	if (!tnl_list_empty(&q->node))
-		request_free(q);
+	tnl_list_remove(&q->node);
+	tnl_free(q);
 }

@@ -97,7 +97,7 @@ void td_credentials_run_ask(struct td_credentials_run *r, const char *what, int 
 
 void td_credentials_run_send(struct td_credentials_run *r, const struct td_credentials_send *q)
 {
-	struct td_http_client_opts o = {.tls = td_aws_tls(r->a),
+	struct td_http_client_opts o = {.tls = r->a->tls,
 					.timeout_ns = q->timeout_ns ? q->timeout_ns : 10 * TD_SEC,
 					.body_max = 256 * 1024};
 	const char *fault = NULL;

@@ -1,6 +1,7 @@
 /* Where the services are: partitions, regions, overrides; and which StreamUrl may have a token. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "tunneld/aws/internal.h"
 #include <stdio.h>
 #include <string.h>
@@ -48,7 +49,7 @@ bool td_host_under(const char *host, const char *domain)
 
 static bool amazon_host(const char *host)
 {
-	for (size_t i = 0; i < sizeof(partitions) / sizeof(partitions[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(partitions); i++)
 		if (td_host_under(host, partitions[i].suffix) ||
 		    (partitions[i].dual && td_host_under(host, partitions[i].dual)))
 			return true;
@@ -326,7 +327,7 @@ bool td_aws_url_presigned(const char *url)
 
 	while (q) {
 		q++;
-		for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		for (size_t i = 0; i < TNL_COUNT(keys); i++) {
 			size_t n = strlen(keys[i]);
 
 			if (strncmp(q, keys[i], n) == 0 && q[n] == '=')

@@ -4,6 +4,7 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "tunneld/base/file.h"
 #include <errno.h>
 #include <stdio.h>
@@ -123,7 +124,7 @@ static const char *ca_path(const struct td_aws *a, const struct td_profiles *p, 
 	if ((v = td_env_get("SSL_CERT_FILE")) != NULL)
 		return v;
 	*what = "the system's CA certificates";
-	for (size_t i = 0; i < sizeof(system_ca) / sizeof(system_ca[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(system_ca); i++)
 		if (access(system_ca[i], R_OK) == 0)
 			return system_ca[i];
 	return system_ca[0];

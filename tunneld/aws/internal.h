@@ -39,7 +39,7 @@ struct td_credentials {
 	struct td_credentials_plan *plan;
 	struct td_credentials_run *run; /* carries the plan out; NULL: nothing is going on */
 	bool forced;			/* the run was asked for: what is there was refused */
-	struct tnl_list waiting;	/* td_credentials_request */
+	struct tnl_list waiting, ready; /* td_credentials_request: for keys; for its turn to be answered */
 	struct td_soon answer;
 	struct td_timer refresh;
 	unsigned recheck; /* doubling wait while a person is needed, seconds */

@@ -1,6 +1,9 @@
+/* Reads the shared files of the AWS SDKs as these do (profile.h has what), line by line, into a list of sections with
+ * their properties; a later file or section adds to an earlier one. */
 #include "tunneld/aws/profile.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -187,7 +190,7 @@ static int section_line(struct parser *x, const char *s, size_t n)
 		return wrong(x, "the section has no name");
 	if (x->file == TD_PROFILE_CREDENTIALS)
 		return open_section(x, TD_PROFILE, false, s, n);
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(kinds); i++) {
 		size_t k = prefix(s, n, kinds[i].word);
 
 		if (k) {

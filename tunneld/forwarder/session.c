@@ -114,7 +114,7 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 		td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, MOD, fwd_session_name(s),
 		       "cannot open tunnel=%s target=%s: %s", g->cfg->name, g->cfg->target, why);
 		snprintf(g->last_error, sizeof(g->last_error), "%s", why);
-		g->needs_login = err == TNL_EAUTH && td_credentials_state(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
+		g->needs_login = err == TNL_EAUTH && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
 		tell_api(s);
 	}
 	fwd_session_destroy(s);

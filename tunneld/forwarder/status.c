@@ -37,7 +37,7 @@ static const char *tunnel_state(const struct fwd_tunnel *t)
 {
 	const struct fwd_group *g = t->group;
 	/* It looks again by itself: the group hears of it only with the next connection. */
-	bool login = g->needs_login && td_credentials_state(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
+	bool login = g->needs_login && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
 	const char *state = login ? "needs-login" : "idle";
 
 	if (t->closing)

@@ -4,6 +4,7 @@
 #include "tests/daemon/base/td_test.h"
 #include "lib/enc.h"
 #include "lib/json.h"
+#include "lib/num.h"
 #include "lib/sigv4.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/net/http_server.h"
@@ -61,7 +62,7 @@ T_UNUSED static void clean_env(void)
 					    "NO_PROXY",
 					    "no_proxy"};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(names); i++)
 		unsetenv(names[i]);
 	setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
 	setenv("AWS_REGION", "eu-west-1", 1);

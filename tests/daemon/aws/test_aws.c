@@ -63,7 +63,7 @@ static void test_partitions(void **state)
 	    {"us-isob-east-1", "sts", 0, 0, "https://sts.us-isob-east-1.sc2s.sgov.gov"},
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		struct td_aws_config c = {.region = S(cases[i].region),
 					  .use_fips = cases[i].fips,
 					  .use_dualstack = cases[i].dual};
@@ -150,7 +150,7 @@ static void test_is_amazon(void **state)
 		     {"https://evilamazonaws.com", false},
 		     {"https://vpce-1.ssm.eu-west-1.vpce.amazonaws.com", true}};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		struct td_aws *a = aws_new(CONF(.ssm_endpoint = S(cases[i].url)));
 
 		assert_int_equal(td_aws_is_amazon(a), cases[i].amazon);
@@ -196,7 +196,7 @@ static void test_stream_url(void **state)
 	char *hosts[] = {S("one.example"), S("*.two.example")};
 	struct td_aws *a = aws_new(CONF(.ssm_endpoint = S("https://gw.example:8443"), .stream_hosts = {hosts, 2}));
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		const char *fault = NULL;
 
 		if (td_aws_stream_url_ok(a, cases[i].url, &fault) != cases[i].ok)
@@ -339,6 +339,24 @@ static void test_equal_blocks_are_shared(void **state)
 	b = aws_new(CONF(KEYS, .region = S("eu-west-2")));
 	assert_ptr_not_equal(a, b);
 	td_aws_free(b);
+	/* whatever key differs */
+	char *hosts[] = {S("a.example")};
+	const struct td_aws_config *const other[] = {CONF(.access_key_id = S("AKID"),
+							  .secret_access_key = S("another")),
+						     CONF(KEYS, .session_token = S("t")),
+						     CONF(KEYS, .ssm_endpoint = S("https://a.example")),
+						     CONF(KEYS, .proxy = S("none")),
+						     CONF(KEYS, .stream_hosts = {hosts, 1}),
+						     &(struct td_aws_config){KEYS, .use_fips = 1, .use_dualstack = -1},
+						     &(struct td_aws_config){KEYS, .use_fips = -1, .use_dualstack = 0}};
+	for (size_t i = 0; i < TNL_COUNT(other); i++) {
+		b = aws_new(other[i]);
+		assert_ptr_not_equal(a, b);
+		assert_ptr_equal(td_aws_ref(b), aws_new(other[i]));
+		td_aws_free(b);
+		td_aws_free(b);
+		td_aws_free(b);
+	}
 	td_aws_free(a);
 	/* a CA file that was replaced makes another one */
 	char *ca, *key;
@@ -499,14 +517,14 @@ static void test_refused_keys(void **state)
 	assert_int_equal(R.cred, TD_CREDENTIALS_NEEDS_LOGIN);
 	assert_string_equal(R.text, "the credentials of the configuration have expired: renew them there");
 	assert_int_equal(F.calls, 1);
-	assert_int_equal(td_credentials_state(a, NULL), TD_CREDENTIALS_NEEDS_LOGIN);
+	assert_int_equal(td_credentials_last(a, NULL), TD_CREDENTIALS_NEEDS_LOGIN);
 	td_aws_free(a);
 	/* not allowed is no matter of the keys */
 	a = aws_new(CONF(KEYS));
 	next_type = "AccessDeniedException";
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EREFUSED);
-	assert_int_equal(td_credentials_state(a, NULL), TD_CREDENTIALS_OK);
+	assert_int_equal(td_credentials_last(a, NULL), TD_CREDENTIALS_OK);
 	td_aws_free(a);
 }
 
@@ -567,18 +585,18 @@ static void test_expired_keys_are_waited_for(void **state)
 	assert_int_equal(R.err, TNL_EAUTH);
 	assert_int_equal(R.cred, TD_CREDENTIALS_NEEDS_LOGIN);
 	assert_string_equal(R.text, "the credentials of profile default have expired: renew them there");
-	assert_int_equal(td_credentials_state(a, &why), TD_CREDENTIALS_NEEDS_LOGIN);
+	assert_int_equal(td_credentials_last(a, &why), TD_CREDENTIALS_NEEDS_LOGIN);
 	assert_string_equal(why, R.text);
 	next_type = NULL;
 	call(a, 1);
 	assert_int_equal(F.calls, 0); /* they are not even tried */
 	write_file(".aws/credentials", "[default]\naws_access_key_id = NEW\naws_secret_access_key = new-secret\n");
-	for (int i = 0; i < 200 && td_credentials_state(a, NULL) != TD_CREDENTIALS_OK; i++) {
+	for (int i = 0; i < 200 && td_credentials_last(a, NULL) != TD_CREDENTIALS_OK; i++) {
 		int never = 0;
 
 		t_until(&never, 50);
 	}
-	assert_int_equal(td_credentials_state(a, NULL), TD_CREDENTIALS_OK);
+	assert_int_equal(td_credentials_last(a, NULL), TD_CREDENTIALS_OK);
 	call(a, 1);
 	assert_int_equal(R.err, 0);
 	td_aws_free(a);

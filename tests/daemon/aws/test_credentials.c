@@ -178,7 +178,7 @@ static void test_role_mistakes(void **state)
 	    {"aws_secret_access_key = x\n", "only one of"},
 	};
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		write_file(".aws/config", "[profile p]\n%s", bad[i].text);
 		expect_none(CONF(.profile = S("p")), TD_CREDENTIALS_ERROR, bad[i].why);
 	}
@@ -491,18 +491,18 @@ static void test_login_is_noticed(void **state)
 
 	sso_files();
 	a = aws_new(NULL);
-	assert_int_equal(td_credentials_state(a, &why), TD_CREDENTIALS_PENDING);
+	assert_int_equal(td_credentials_last(a, &why), TD_CREDENTIALS_PENDING);
 	ask(a, false);
 	assert_int_equal(G.st, TD_CREDENTIALS_NEEDS_LOGIN);
-	assert_int_equal(td_credentials_state(a, &why), TD_CREDENTIALS_NEEDS_LOGIN);
+	assert_int_equal(td_credentials_last(a, &why), TD_CREDENTIALS_NEEDS_LOGIN);
 	assert_non_null(strstr(why, "aws sso login --profile work"));
 	write_file(SSO_FILE, "{\"accessToken\":\"good\",\"expiresAt\":\"%s\"}", iso(3600));
-	for (int i = 0; i < 100 && td_credentials_state(a, NULL) != TD_CREDENTIALS_OK; i++) {
+	for (int i = 0; i < 100 && td_credentials_last(a, NULL) != TD_CREDENTIALS_OK; i++) {
 		int never = 0;
 
 		t_until(&never, 50);
 	}
-	assert_int_equal(td_credentials_state(a, &why), TD_CREDENTIALS_OK);
+	assert_int_equal(td_credentials_last(a, &why), TD_CREDENTIALS_OK);
 	assert_string_equal(why, "");
 	ask(a, false);
 	assert_string_equal(G.id, "SSO");
@@ -594,6 +594,25 @@ static void test_renewed_behind_the_back(void **state)
 	td_aws_free(a);
 }
 
+/* Who is answered may let go of the block. */
+static void on_last(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentials_state st, const char *why)
+{
+	td_aws_free(ctx);
+	on_got(NULL, NULL, st, NULL);
+}
+
+static void test_freed_by_its_answer(void **state)
+{
+	struct td_aws *a = aws_new(CONF(.access_key_id = S("CONF"), .secret_access_key = S("conf-secret")));
+
+	memset(&G, 0, sizeof(G));
+	td_credentials_ask(td_aws_ref(a), false, on_last, a);
+	td_credentials_ask(a, false, on_last, a);
+	assert_true(t_until(&G.done, 1000));
+	t_turns(5);
+	assert_int_equal(G.done, 2);
+}
+
 static void test_one_search_for_many(void **state)
 {
 	struct td_credentials_request *q[10];
@@ -644,6 +663,7 @@ int main(void)
 	    T_CASE(test_mfa),
 	    T_CASE(test_kept_and_renewed),
 	    T_CASE(test_renewed_behind_the_back),
+	    T_CASE(test_freed_by_its_answer),
 	    T_CASE(test_one_search_for_many),
 	};
 

@@ -1,5 +1,6 @@
 /* The shared configuration files of the AWS SDKs: what is read, what wins, and each mistake with its line. */
 #include "tests/daemon/base/td_test.h"
+#include "lib/num.h"
 #include "tunneld/aws/profile.h"
 
 static struct td_profiles *P;
@@ -147,7 +148,7 @@ static void test_mistakes_have_their_line(void **state)
 	    {"[services x]\nssm =\n  endpoint_url\n", "file:3: KEY = VALUE is wanted in a nested setting"},
 	};
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		char why[200] = "";
 
 		assert_int_equal(add(TD_PROFILE_CONFIG, bad[i].text, why), TNL_ESYNTAX);

@@ -1,5 +1,6 @@
 /* Configuration: every mistake with its line, the sample files, defaults, inheritance, equality, files. */
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/tls.h"
 #include "tests/daemon/config/config_same.h"
 #include <errno.h>
@@ -355,7 +356,7 @@ static void test_equality(void **s)
 	struct td_config *b = parse_ok(text, 0);
 	assert_true(config_same(a, b) && td_tunnel_same(&a->fwd.tunnels[0], &b->fwd.tunnels[0]));
 	td_config_free(b);
-	for (size_t i = 0; i < sizeof(extra) / sizeof(*extra); i++) {
+	for (size_t i = 0; i < TNL_COUNT(extra); i++) {
 		snprintf(text, sizeof(text), "%s%s%s", base, strncmp(extra[i], "port", 4) ? "port = 2\n" : "",
 			 extra[i]);
 		b = parse_ok(text, 0);
@@ -398,11 +399,11 @@ static void test_units(void **s)
 					  "+1s",
 					  "0x1s"};
 	uint64_t v;
-	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+	for (size_t i = 0; i < TNL_COUNT(good); i++) {
 		assert_int_equal(td_number_duration(good[i].text, &v), 0);
 		assert_true(v == good[i].v);
 	}
-	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+	for (size_t i = 0; i < TNL_COUNT(bad); i++)
 		if (!td_number_duration(bad[i], &v))
 			fail_msg("taken: %s", bad[i]);
 	static const struct {
@@ -411,11 +412,11 @@ static void test_units(void **s)
 	} sizes[] = {{"0", 0}, {"1024", 1024}, {"64K", 65536}, {"16M", 16777216}, {"1G", 1ull << 30}};
 	static const char *const bad_sizes[] = {
 	    "", "K", "1k", "1KB", "1 K", "-1", "1.5M", "99999999999999999999", "99999999999999G", "1T"};
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+	for (size_t i = 0; i < TNL_COUNT(sizes); i++) {
 		assert_int_equal(td_number_size(sizes[i].text, &v), 0);
 		assert_true(v == sizes[i].v);
 	}
-	for (size_t i = 0; i < sizeof(bad_sizes) / sizeof(*bad_sizes); i++)
+	for (size_t i = 0; i < TNL_COUNT(bad_sizes); i++)
 		if (!td_number_size(bad_sizes[i], &v))
 			fail_msg("taken: %s", bad_sizes[i]);
 }
