@@ -32,7 +32,6 @@ static const struct td_cidr never[] = {
 };
 
 static const struct td_cidr loopback4 = V4(127, 0, 0, 0, 8);
-static const struct td_cidr loopback6 = {.v6 = true, .addr = {[15] = 1}, .bits = 128};
 
 static bool in_cidr(const struct td_cidr *c, const struct canon *a)
 {
@@ -41,11 +40,6 @@ static bool in_cidr(const struct td_cidr *c, const struct canon *a)
 	if (c->v6 != a->v6 || memcmp(c->addr, a->a, (size_t)whole) != 0)
 		return false;
 	return !rest || ((c->addr[whole] ^ a->a[whole]) & (0xff00 >> rest) & 0xff) == 0;
-}
-
-static bool is_loopback(const struct canon *a)
-{
-	return in_cidr(&loopback4, a) || in_cidr(&loopback6, a);
 }
 
 static struct canon v4(const uint8_t *p)
@@ -175,9 +169,9 @@ enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rul
 	if (is_denied(deny, host, forms, n, port))
 		return AG_ACCESS_DENIED;
 	if (!allow->set)
-		return is_loopback(&forms[0]) ? AG_ACCESS_OK : AG_ACCESS_NOT_ALLOWED;
+		return td_addr_is_loopback(addr) ? AG_ACCESS_OK : AG_ACCESS_NOT_ALLOWED;
 	/* 127.0.0.1 inside a 6to4 address is not this machine: leave to send there was not given. */
-	if (n == 2 && is_loopback(&forms[1]))
+	if (n == 2 && in_cidr(&loopback4, &forms[1]))
 		n = 1;
 	for (int i = 0; i < allow->n; i++) {
 		const struct td_rule *r = &allow->v[i];

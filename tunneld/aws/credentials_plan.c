@@ -3,6 +3,7 @@
  * and the environment are read here; nothing is asked over the network. */
 #include "lib/alloc.h"
 #include "tunneld/aws/credentials_internal.h"
+#include "tunneld/net/addr.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,9 +122,8 @@ static bool container_url_ok(const char *url)
 		return false;
 	return strcmp(u.scheme, "https") == 0 ||
 	       (strcmp(u.scheme, "http") == 0 &&
-		(strncmp(u.host, "127.", 4) == 0 || strcmp(u.host, "localhost") == 0 || strcmp(u.host, "::1") == 0 ||
-		 strcmp(u.host, "169.254.170.2") == 0 || strcmp(u.host, "169.254.170.23") == 0 ||
-		 strcmp(u.host, "fd00:ec2::23") == 0));
+		(td_addr_host_is_loopback(u.host) || strcmp(u.host, "169.254.170.2") == 0 ||
+		 strcmp(u.host, "169.254.170.23") == 0 || strcmp(u.host, "fd00:ec2::23") == 0));
 }
 
 static enum td_credentials_state from_container(struct maker *m)

@@ -2,6 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "tunneld/aws/internal.h"
+#include "tunneld/net/addr.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,23 +119,10 @@ static bool excepted(const struct td_aws *a, const char *host)
 	return false;
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), k = strlen(end);
-
-	return n > k && strcmp(s + n - k, end) == 0;
-}
-
-static bool is_loopback(const char *host)
-{
-	return tnl_ieq(host, "localhost") || ends_with(host, ".localhost") || strncmp(host, "127.", 4) == 0 ||
-	       strcmp(host, "::1") == 0;
-}
-
 const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host)
 {
 	if (!(https ? a->has_proxy : a->has_http_proxy) || excepted(a, host) ||
-	    (!a->proxy_explicit && is_loopback(host)))
+	    (!a->proxy_explicit && td_addr_host_is_loopback(host)))
 		return NULL;
 	return https ? &a->proxy : &a->http_proxy;
 }

@@ -2,7 +2,7 @@
  */
 #include "lib/alloc.h"
 #include "tunneld/config/internal.h"
-#include <arpa/inet.h>
+#include "tunneld/net/addr.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,12 +45,11 @@ static const char *check_authority(const char *s, bool port_wanted)
 
 static bool is_loopback(const char *authority)
 {
-	struct in_addr v4;
-	size_t n = strcspn(authority, ":");
+	bool bracketed = *authority == '[';
 	char host[64];
-	snprintf(host, sizeof(host), "%.*s", (int)n, authority);
-	return strcmp(host, "localhost") == 0 || strncmp(authority, "[::1]", 5) == 0 ||
-	       (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127);
+	authority += bracketed;
+	snprintf(host, sizeof(host), "%.*s", (int)strcspn(authority, bracketed ? "]" : ":"), authority);
+	return td_addr_host_is_loopback(host);
 }
 
 const char *td_text_url_fault(const char *value, size_t *len)

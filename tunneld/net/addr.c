@@ -91,6 +91,31 @@ bool td_addr_have_ipv6(void)
 	return have;
 }
 
+bool td_addr_is_loopback(const struct td_addr *a)
+{
+	const uint8_t *six = a->in6.sin6_addr.s6_addr;
+	if (a->sa.sa_family == AF_INET)
+		return ntohl(a->in.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return a->sa.sa_family == AF_INET6 && (IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr) ||
+					       (IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr) && six[12] == IN_LOOPBACKNET));
+}
+
+bool td_addr_host_is_localhost(const char *host)
+{
+	static const char name[] = ".localhost";
+	size_t n = strlen(host), len = sizeof(name) - 1;
+	if (n && host[n - 1] == '.')
+		n--;
+	return (n == len - 1 && strncasecmp(host, name + 1, n) == 0) ||
+	       (n > len && strncasecmp(host + n - len, name, len) == 0);
+}
+
+bool td_addr_host_is_loopback(const char *host)
+{
+	struct td_addr a;
+	return td_addr_host_is_localhost(host) || (td_addr_literal(host, 0, &a) && td_addr_is_loopback(&a));
+}
+
 static int parse_port(const char *s, uint16_t *port, const char **fault)
 {
 	unsigned long v = 0;

@@ -26,7 +26,12 @@ bool td_addr_literal(const char *host, uint16_t port, struct td_addr *out);
  * were filled, or -1 and *fault. */
 int td_addr_parse(const char *s, struct td_addr *out, int max, const char **fault);
 void td_addr_set_port(struct td_addr *a, uint16_t port);
-uint16_t td_addr_port(const struct td_addr *a); /* 0 for unix */
-bool td_addr_have_ipv6(void);			/* this host can bind to ::1 */
+uint16_t td_addr_port(const struct td_addr *a);	   /* 0 for unix */
+bool td_addr_have_ipv6(void);			   /* this host can bind to ::1 */
+bool td_addr_is_loopback(const struct td_addr *a); /* 127.0.0.0/8, also in its IPv6 form, ::1 */
+/* A name that leads to this machine only (RFC 6761): localhost and what ends in .localhost, with or without a last dot.
+ */
+bool td_addr_host_is_localhost(const char *host);
+bool td_addr_host_is_loopback(const char *host); /* that, or a literal loopback address without brackets */
 
 #endif

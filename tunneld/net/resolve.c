@@ -10,7 +10,6 @@
 #include <ares.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 #define MAX_ADDRS 16
@@ -247,15 +246,6 @@ static void on_request_timeout(void *arg)
 	finish(r);
 }
 
-static bool is_localhost(const char *host)
-{
-	size_t n = strlen(host);
-	if (n && host[n - 1] == '.')
-		n--;
-	return (n == 9 && strncasecmp(host, "localhost", 9) == 0) ||
-	       (n > 10 && strncasecmp(host + n - 10, ".localhost", 10) == 0);
-}
-
 static void ask(struct td_resolve *r)
 {
 	struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
@@ -323,7 +313,7 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 	if (td_addr_literal(host, port, &a)) {
 		add_addr(r, &a.sa, a.len);
 		finish(r);
-	} else if (is_localhost(host)) {
+	} else if (td_addr_host_is_localhost(host)) {
 		td_addr_literal("127.0.0.1", port, &a);
 		add_addr(r, &a.sa, a.len);
 		td_addr_literal("::1", port, &a);

@@ -258,6 +258,8 @@ static void test_proxy_from_around(void **state)
 	proxy_is(a, "localhost", NULL);
 	proxy_is(a, "127.0.0.1", NULL);
 	proxy_is(a, "::1", NULL);
+	proxy_is(a, "127.evil.example", "upper.example");
+	proxy_is(a, "db.LOCALHOST.", NULL);
 	td_aws_free(a);
 	setenv("https_proxy", "https://lower.example", 1);
 	setenv("no_proxy", "*", 1);

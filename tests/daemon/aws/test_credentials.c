@@ -327,6 +327,8 @@ static void test_container(void **state)
 	expect_keys(NULL, "TASK", "TASK-secret", "tt");
 	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://10.0.0.1/creds", 1);
 	expect_none(NULL, TD_CREDENTIALS_ERROR, "AWS_CONTAINER_CREDENTIALS_FULL_URI is not usable");
+	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.evil.example/creds", 1);
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "is not usable");
 	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1@evil.example/creds", 1);
 	expect_none(NULL, TD_CREDENTIALS_ERROR, "is not usable");
 }

@@ -1,5 +1,6 @@
 /* Addresses, listeners, dialing and name resolution. */
 #include "tests/daemon/base/td_test.h"
+#include "lib/num.h"
 #include "tunneld/net/listen.h"
 #include "tunneld/net/resolve.h"
 #include "tunneld/net/dial.h"
@@ -66,6 +67,42 @@ static void parse(void **state)
 		assert_string_equal(td_addr_str(&a[1], s), "[::]:80");
 	}
 	assert_int_equal(td_addr_parse("localhost:80", a, 1, &fault), 1);
+}
+
+static void loopback(void **state)
+{
+	static const char *const yes[] = {"127.0.0.1", "127.255.0.9", "::1",	     "::ffff:127.3.2.1", "localhost",
+					  "LocalHost", "localhost.",  "a.localhost", "b.a.LOCALHOST.",	 "0:0::1"};
+	static const char *const no[] = {
+	    "",
+	    "128.0.0.1",
+	    "::2",
+	    "::",
+	    "::ffff:126.0.0.1",
+	    "127.evil.example",
+	    "127.1",
+	    "localhost..",
+	    "[::1]",
+	    ".localhost",
+	    "xlocalhost",
+	    "localhost.x",
+	    "126.255.255.255",
+	    "0.0.0.0",
+	};
+	for (size_t i = 0; i < TNL_COUNT(yes); i++)
+		if (!td_addr_host_is_loopback(yes[i]))
+			fail_msg("%s is not taken for loopback", yes[i]);
+	for (size_t i = 0; i < TNL_COUNT(no); i++)
+		if (td_addr_host_is_loopback(no[i]))
+			fail_msg("%s is taken for loopback", no[i]);
+	assert_true(td_addr_host_is_localhost("localhost"));
+	assert_false(td_addr_host_is_localhost("127.0.0.1"));
+	struct td_addr a = t_addr("127.9.9.9:1");
+	assert_true(td_addr_is_loopback(&a));
+	a = t_addr("unix:/x");
+	assert_false(td_addr_is_loopback(&a));
+	memset(&a, 0, sizeof(a));
+	assert_false(td_addr_is_loopback(&a));
 }
 
 struct acc {
@@ -413,9 +450,9 @@ static void unresolvable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(parse),	      cmocka_unit_test(listening), cmocka_unit_test(unix_listening),
-	    cmocka_unit_test(no_descriptors), cmocka_unit_test(dialing),   cmocka_unit_test(resolving),
-	    cmocka_unit_test(unresolvable),
+	    cmocka_unit_test(parse),	      cmocka_unit_test(loopback),	cmocka_unit_test(listening),
+	    cmocka_unit_test(unix_listening), cmocka_unit_test(no_descriptors), cmocka_unit_test(dialing),
+	    cmocka_unit_test(resolving),      cmocka_unit_test(unresolvable),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
