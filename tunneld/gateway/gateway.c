@@ -245,7 +245,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	gw_arrival_init(g);
 	g->sessions = tnl_map_new();
 	g->instances = tnl_map_new();
-	g->pending = tnl_map_new();
+	g->pending = td_peers_new();
 	snprintf(why, cap, "out of memory");
 	if (!g->sessions || !g->instances || !g->pending || gw_auth_load(g, &cfg->gw, &g->keys) != 0 ||
 	    gw_instances_load(g) != 0)
@@ -425,7 +425,7 @@ void td_gateway_free(struct td_gateway *g)
 	if (g->instances)
 		gw_instances_free(g);
 	tnl_map_free(g->sessions);
-	tnl_map_free(g->pending);
+	td_peers_free(g->pending);
 	gw_auth_free(g->keys);
 	gw_kms_free(g->kms);
 	tnl_tls_ctx_free(g->tls);

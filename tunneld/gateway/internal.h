@@ -32,6 +32,7 @@
 #include "tunneld/gateway/gateway.h"
 #include "tunneld/gateway/store.h"
 #include "tunneld/net/http_server.h"
+#include "tunneld/net/peers.h"
 
 #define GW_TOKEN_STR 44u		 /* base64 of 32 bytes */
 #define GW_TOKENS 4u			 /* unused ones kept for each end; the oldest goes first */
@@ -110,7 +111,7 @@ struct td_gateway {
 	char public_url[320];		      /* wss://host[:port]; "": from the Host header */
 	struct tnl_map *keys;		      /* access key id → struct gw_principal */
 	struct tnl_map *instances, *sessions; /* by id */
-	struct tnl_map *pending;	      /* peer address → upgrades without a verified token */
+	struct td_peers *pending;	      /* upgrades without a verified token */
 	struct tnl_list active, history, links, calls;
 	struct gw_arrival arrival;
 	size_t nactive, nhistory;
@@ -245,8 +246,7 @@ struct gw_link {
 	char *user, *instance;	  /* who signed the upgrade; both NULL: nobody */
 	bool stock;		  /* User-Agent is not ours */
 	bool paused, complained;
-	uint8_t peer[16];
-	uint8_t peer_len; /* counted in g->pending until the token is verified; 0: not counted */
+	struct td_peer pending; /* counted there until the token is verified */
 	struct td_timer timer;
 };
 /* Before the upgrade. TNL_ENOMEM; TNL_ELIMIT: too many of this peer wait for their token. */

@@ -23,35 +23,6 @@ static void set_phase(struct gw_link *l, enum gw_phase phase)
 	l->phase = phase;
 }
 
-/* --- those that nobody has vouched for yet: bounded for each peer ------------------ */
-static bool count_pending(struct gw_link *l, const struct td_addr *a)
-{
-	struct td_gateway *g = l->g;
-	uint8_t len = 0;
-	if (a->sa.sa_family == AF_INET)
-		memcpy(l->peer, &a->in.sin_addr, len = 4);
-	else if (a->sa.sa_family == AF_INET6)
-		memcpy(l->peer, &a->in6.sin6_addr, len = IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr) ? 16 : 8);
-	if (!len)
-		return true;
-	uintptr_t n = (uintptr_t)tnl_map_get(g->pending, l->peer, len);
-	if (n >= g->cfg->gw.per_peer_connections || tnl_map_set(g->pending, l->peer, len, (void *)(n + 1)) != 0)
-		return false;
-	l->peer_len = len;
-	return true;
-}
-
-static void uncount_pending(struct gw_link *l)
-{
-	struct tnl_map *m = l->g->pending;
-	uintptr_t n = l->peer_len ? (uintptr_t)tnl_map_get(m, l->peer, l->peer_len) : 0;
-	if (n <= 1)
-		tnl_map_del(m, l->peer, l->peer_len);
-	else if (tnl_map_set(m, l->peer, l->peer_len, (void *)(n - 1)) != 0)
-		td_error("gateway", NULL, "out of memory");
-	l->peer_len = 0;
-}
-
 /* --- the end of one --------------------------------------------------------------- */
 static void tell_owner(struct gw_link *l)
 {
@@ -77,7 +48,7 @@ void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 void gw_link_free(struct gw_link *l)
 {
 	td_timer_stop(&l->timer);
-	uncount_pending(l);
+	td_peers_leave(l->g->pending, &l->pending);
 	tell_owner(l);
 	tnl_list_remove(&l->node);
 	if (l->w)
@@ -190,7 +161,8 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 	if (who && who->instance)
 		l->instance = tnl_strdup(who->instance->id);
 	bool whole = l->id && (!who || l->user || l->instance);
-	if (!whole || !count_pending(l, td_request_peer_addr(r))) {
+	if (!whole ||
+	    !td_peers_enter(g->pending, td_request_peer_addr(r), g->cfg->gw.per_peer_connections, &l->pending)) {
 		gw_link_free(l);
 		return whole ? TNL_ELIMIT : TNL_ENOMEM;
 	}
@@ -221,7 +193,7 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb)
 {
 	td_timer_stop(&l->timer);
-	uncount_pending(l);
+	td_peers_leave(l->g->pending, &l->pending);
 	l->cb = cb;
 	set_phase(l, GW_L_OPEN);
 }

@@ -36,7 +36,7 @@ static const char *state_name(enum conn_state s)
 void td_conn_set_state(struct td_conn *c, enum conn_state s)
 {
 	if (c->state != s)
-		td_debug("conn", NULL, "state %s -> %s peer=%s", state_name(c->state), state_name(s), c->peer_str);
+		td_debug("conn", NULL, "state %s -> %s peer=%s", state_name(c->state), state_name(s), c->peer);
 	c->state = s;
 }
 
@@ -78,9 +78,9 @@ static void on_timer(void *arg)
 	else if (c->state == CONN_CLOSING)
 		td_conn_end(c, c->half_closed ? TNL_EEOF : TNL_ETIMEOUT, "the peer did not take the rest in time");
 	else if (c->state == CONN_TLS)
-		td_conn_end(c, TNL_ETIMEOUT, "TLS with %s: no answer in time", c->peer_str);
+		td_conn_end(c, TNL_ETIMEOUT, "TLS with %s: no answer in time", c->peer);
 	else
-		td_conn_end(c, TNL_ETIMEOUT, "cannot connect to %s: no answer in time", c->peer_str);
+		td_conn_end(c, TNL_ETIMEOUT, "cannot connect to %s: no answer in time", c->peer);
 }
 
 struct td_conn *td_conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *ctx)
@@ -106,8 +106,7 @@ void td_conn_set_fd(struct td_conn *c, int fd, const struct td_addr *peer)
 	int on = 1, lowat = NOTSENT_LOWAT;
 	c->fd = fd;
 	td_fd_nonblock(fd);
-	c->peer = *peer;
-	td_addr_str(peer, c->peer_str);
+	td_addr_str(peer, c->peer);
 	if (peer->sa.sa_family != AF_UNIX) {
 		td_fd_nodelay(fd);
 		setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
@@ -183,12 +182,7 @@ void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx)
 
 const char *td_conn_peer(const struct td_conn *c)
 {
-	return c->peer_str;
-}
-
-const struct td_addr *td_conn_peer_addr(const struct td_conn *c)
-{
-	return &c->peer;
+	return c->peer;
 }
 
 /* --- reading -------------------------------------------------------------- */

@@ -49,6 +49,5 @@ void td_conn_pause(struct td_conn *c, bool paused); /* stop/start reading from t
 void td_conn_shutdown(struct td_conn *c);
 void td_conn_free(struct td_conn *c);		   /* at once; safe inside callbacks (memory goes deferred) */
 const char *td_conn_peer(const struct td_conn *c); /* "127.0.0.1:40212" */
-const struct td_addr *td_conn_peer_addr(const struct td_conn *c);
 
 #endif

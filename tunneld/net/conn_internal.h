@@ -46,8 +46,7 @@ struct td_conn {
 	bool flush_queued, pump_queued, freed, told;
 	int end; /* why it is over, 0: it is not */
 	char why[320];
-	struct td_addr peer;
-	char peer_str[TD_ADDR_STR];
+	char peer[TD_ADDR_STR];
 };
 
 struct td_conn *td_conn_new(struct td_loop *l, const struct td_conn_cb *cb, void *ctx);

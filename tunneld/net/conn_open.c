@@ -46,7 +46,7 @@ static const char *where(const struct td_conn *c, char out[600])
 {
 	const struct conn_opening *op = c->op;
 	if (!op)
-		snprintf(out, 600, "%s", c->peer_str);
+		snprintf(out, 600, "%s", c->peer);
 	else if (op->has_proxy)
 		snprintf(out, 600, "%s:%u through proxy %s:%u", op->host, op->port, op->proxy.host, op->proxy.port);
 	else
@@ -214,7 +214,7 @@ void td_conn_opening_step(struct td_conn *c)
 				tls_failed(c, t, r);
 				return;
 			}
-			td_debug("conn", NULL, "TLS is up peer=%s version=%s cipher=%s resumed=%d", c->peer_str,
+			td_debug("conn", NULL, "TLS is up peer=%s version=%s cipher=%s resumed=%d", c->peer,
 				 tnl_tls_version(t), tnl_tls_cipher(t), tnl_tls_resumed(t));
 			if (c->state == CONN_PROXY_TLS)
 				proxy_ask(c);
@@ -284,7 +284,7 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_conn_opts *o, co
 	tnl_buf_init(&op->head, TNL_HTTP_HEAD_MAX);
 	snprintf(op->host, sizeof(op->host), "%s", o->host);
 	op->port = o->port;
-	snprintf(c->peer_str, sizeof(c->peer_str), "%.100s:%u", op->host, op->port);
+	snprintf(c->peer, sizeof(c->peer), "%.100s:%u", op->host, op->port);
 	if (o->proxy) {
 		op->has_proxy = true;
 		op->proxy = *o->proxy;

@@ -18,49 +18,6 @@
 
 static void process(struct hconn *c);
 
-/* --- connections per peer --------------------------------------------------- */
-
-/* IPv4: the address; IPv6: the /64, which one customer has to himself; unix: not counted. */
-static size_t peer_key(const struct td_addr *a, const void **key)
-{
-	if (a->len && a->sa.sa_family == AF_INET) {
-		*key = &a->in.sin_addr;
-		return 4;
-	}
-	if (a->len && a->sa.sa_family == AF_INET6) {
-		*key = &a->in6.sin6_addr;
-		return IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr) ? 16 : 8;
-	}
-	return 0;
-}
-
-static bool peer_count(struct td_http_server *h, const struct td_addr *a, int delta)
-{
-	const void *key;
-	size_t n = peer_key(a, &key);
-	if (n == 0)
-		return true;
-	uintptr_t v = (uintptr_t)tnl_map_get(h->peers, key, n);
-	if (delta > 0) {
-		unsigned max = h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER;
-		return v < max && tnl_map_set(h->peers, key, n, (void *)(v + 1)) == 0;
-	}
-	if (v <= 1)
-		tnl_map_del(h->peers, key, n);
-	else if (tnl_map_set(h->peers, key, n, (void *)(v - 1)) != 0)
-		td_warn("httpd", NULL, "connection count of a peer could not be lowered");
-	return true;
-}
-
-void td_hconn_uncount(struct hconn *c)
-{
-	if (!c->counted)
-		return;
-	c->counted = false;
-	peer_count(c->h, &c->peer, -1);
-	c->h->count--;
-}
-
 /* --- life of a connection ---------------------------------------------------- */
 
 static void free_memory(void *arg)
@@ -89,7 +46,8 @@ void td_hconn_free(struct hconn *c)
 	if (c->freed)
 		return;
 	c->freed = true;
-	td_hconn_uncount(c);
+	td_peers_leave(c->h->peers, &c->counted);
+	c->h->count--;
 	tnl_list_remove(&c->node);
 	td_timer_stop(&c->timer);
 	td_conn_free(c->conn);
@@ -339,7 +297,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	struct hconn *c = NULL;
 	if (td_memory_full())
 		pause_all(h, true);
-	if (!peer_count(h, peer, 1)) {
+	struct td_peer counted;
+	if (!td_peers_enter(h->peers, peer, h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER, &counted)) {
 		if (h->cfg.refused)
 			h->cfg.refused(h->cfg.ctx, td_addr_str(peer, name), 503,
 				       "connections: too many from this peer");
@@ -353,13 +312,13 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 		if (!c)
 			td_fd_rst_close(fd);
 		tnl_free(c);
-		peer_count(h, peer, -1);
+		td_peers_leave(h->peers, &counted);
 		return;
 	}
 	c->h = h;
 	c->conn = conn;
 	c->peer = *peer;
-	c->counted = true;
+	c->counted = counted;
 	h->count++;
 	tnl_buf_init(&c->in, TNL_HTTP_HEAD_MAX + (h->cfg.body_max ? h->cfg.body_max : BODY_DEFAULT) + 2 * AHEAD_MAX);
 	tnl_buf_init(&c->ahead, AHEAD_MAX);
@@ -380,7 +339,7 @@ struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_htt
 		if (cfg->tls)
 			tnl_tls_ctx_ref(cfg->tls);
 		tnl_list_init(&h->conns);
-		h->peers = tnl_map_new();
+		h->peers = td_peers_new();
 		h->listeners = tnl_calloc((size_t)cfg->naddrs + 1, sizeof(*h->listeners));
 	}
 	if (!h || !h->peers || !h->listeners) {
@@ -417,7 +376,7 @@ void td_http_server_stop_listening(struct td_http_server *h)
 static void free_server(void *arg)
 {
 	struct td_http_server *h = arg;
-	tnl_map_free(h->peers);
+	td_peers_free(h->peers);
 	tnl_free(h->listeners);
 	tnl_free(h);
 }

@@ -3,10 +3,10 @@
 #define TD_NET_HTTP_SERVER_INTERNAL_H
 #include "lib/buf.h"
 #include "lib/list.h"
-#include "lib/map.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/net/listen.h"
+#include "tunneld/net/peers.h"
 
 /*   HEAD → BODY → BUSY (the role has the request) → REPLY (answer goes out) → HEAD …
  *   any → DRAIN (answer goes out, then close) → gone */
@@ -28,8 +28,9 @@ struct hconn {
 	enum hconn_state state;
 	struct td_timer timer;
 	struct tnl_buf in, ahead, out;
-	struct td_addr peer; /* for the count, also when the connection has become a link */
-	bool close_after, served, continued, counted, freed, parse_queued;
+	struct td_addr peer;
+	struct td_peer counted;
+	bool close_after, served, continued, freed, parse_queued;
 };
 
 struct td_http_server {
@@ -39,7 +40,7 @@ struct td_http_server {
 	int nlisteners;
 	struct tnl_list conns;
 	struct td_memory_waiter room;
-	struct tnl_map *peers; /* address → how many connections */
+	struct td_peers *peers;
 	size_t count;
 	bool stopping, freed;
 };
@@ -50,6 +51,5 @@ void td_hconn_answer(struct hconn *c, int status, const char *content_type, cons
 		     const void *body, size_t len, bool head_only);
 void td_hconn_send(struct hconn *c);
 void td_hconn_drop_request(struct hconn *c);
-void td_hconn_uncount(struct hconn *c);
 
 #endif

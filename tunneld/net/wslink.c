@@ -392,7 +392,6 @@ int td_wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits
 	if (!w->ws)
 		return TNL_ENOMEM;
 	w->state = WSL_OPEN;
-	w->up_since = w->l->now;
 	td_conn_set_cb(w->conn, &open_cb, w);
 	td_timer_stop(&w->timer);
 	td_wslink_arm(w);
@@ -426,18 +425,4 @@ void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *
 const char *td_wslink_peer(const struct td_wslink *w)
 {
 	return w->conn ? td_conn_peer(w->conn) : "-";
-}
-
-uint64_t td_wslink_up_since(const struct td_wslink *w)
-{
-	return w->up_since;
-}
-
-void td_wslink_flush(struct td_wslink *w)
-{
-	if (w->freed || w->state != WSL_OPEN)
-		return;
-	td_timer_stop(&w->linger);
-	td_wslink_write_out(w);
-	td_conn_flush(w->conn);
 }

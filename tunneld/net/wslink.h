@@ -37,7 +37,6 @@ int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p,
 		   size_t n);			  /* 0, TNL_EAGAIN (room too small), TNL_ECLOSED */
 size_t td_wslink_room(const struct td_wslink *w); /* payload bytes that send takes now; 0 while not open */
 size_t td_wslink_queued(const struct td_wslink *w);
-void td_wslink_flush(struct td_wslink *w); /* send now what the end of the turn would send */
 /* What was sent in this turn may wait so long for company, if that is all: the next send takes it along. */
 void td_wslink_linger(struct td_wslink *w, uint64_t ns);
 void td_wslink_pause(struct td_wslink *w,
@@ -46,6 +45,5 @@ void td_wslink_ping(struct td_wslink *w); /* now (after a sleep) */
 void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason); /* polite; closed() comes within 2 s */
 void td_wslink_free(struct td_wslink *w);				      /* at once; safe inside callbacks */
 const char *td_wslink_peer(const struct td_wslink *w);
-uint64_t td_wslink_up_since(const struct td_wslink *w);
 
 #endif

@@ -24,8 +24,7 @@ struct td_wslink {
 	struct wslink_upgrade *up; /* until open */
 	struct td_timer timer;
 	struct td_timer linger; /* armed: what is queued waits for more */
-	uint64_t up_since;
-	size_t limit; /* of what may wait in the link */
+	size_t limit;		/* of what may wait in the link */
 	bool paused, high, delivered, freed;
 	bool flush_queued, pump_queued;
 	uint16_t close_code; /* ours */

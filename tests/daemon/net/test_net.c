@@ -2,6 +2,7 @@
 #include "tests/daemon/base/td_test.h"
 #include "lib/num.h"
 #include "tunneld/net/listen.h"
+#include "tunneld/net/peers.h"
 #include "tunneld/net/resolve.h"
 #include "tunneld/net/dial.h"
 
@@ -103,6 +104,40 @@ static void loopback(void **state)
 	assert_false(td_addr_is_loopback(&a));
 	memset(&a, 0, sizeof(a));
 	assert_false(td_addr_is_loopback(&a));
+}
+
+/* Counted by address, IPv6 by /64; what was counted is given back once. */
+static void connections_of_a_peer(void **state)
+{
+	struct td_peers *p = td_peers_new();
+	struct td_peer first, second, other;
+	struct td_addr a = t_addr("192.0.2.1:1"), b = t_addr("192.0.2.1:2"), c = t_addr("192.0.2.2:1");
+	assert_true(td_peers_enter(p, &a, 2, &first));
+	assert_true(td_peers_enter(p, &b, 2, &second));
+	assert_false(td_peers_enter(p, &a, 2, &other));
+	td_peers_leave(p, &other); /* was not counted */
+	assert_false(td_peers_enter(p, &a, 2, &other));
+	assert_true(td_peers_enter(p, &c, 2, &other));
+	td_peers_leave(p, &first);
+	td_peers_leave(p, &first);
+	assert_true(td_peers_enter(p, &a, 2, &first));
+	assert_false(td_peers_enter(p, &a, 2, &other));
+	a = t_addr("[2001:db8::1]:1");
+	b = t_addr("[2001:db8::ffff:1]:1");
+	c = t_addr("[2001:db8:0:1::1]:1");
+	assert_true(td_peers_enter(p, &a, 1, &first));
+	assert_false(td_peers_enter(p, &b, 1, &other));
+	assert_true(td_peers_enter(p, &c, 1, &other));
+	a = t_addr("[::1]:1"); /* not with all of ::/64 */
+	b = t_addr("[::2]:1");
+	assert_true(td_peers_enter(p, &a, 1, &first));
+	assert_true(td_peers_enter(p, &b, 1, &other));
+	a = t_addr("unix:/x");
+	for (int i = 0; i < 3; i++)
+		assert_true(td_peers_enter(p, &a, 1, &other));
+	td_peers_leave(p, &other);
+	td_peers_free(p);
+	td_peers_free(NULL);
 }
 
 struct acc {
@@ -450,9 +485,9 @@ static void unresolvable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(parse),	      cmocka_unit_test(loopback),	cmocka_unit_test(listening),
-	    cmocka_unit_test(unix_listening), cmocka_unit_test(no_descriptors), cmocka_unit_test(dialing),
-	    cmocka_unit_test(resolving),      cmocka_unit_test(unresolvable),
+	    cmocka_unit_test(parse),	 cmocka_unit_test(loopback),	   cmocka_unit_test(connections_of_a_peer),
+	    cmocka_unit_test(listening), cmocka_unit_test(unix_listening), cmocka_unit_test(no_descriptors),
+	    cmocka_unit_test(dialing),	 cmocka_unit_test(resolving),	   cmocka_unit_test(unresolvable),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

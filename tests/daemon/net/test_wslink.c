@@ -506,7 +506,7 @@ static void pause_keeps_messages(void **state)
 	finish(&s, &c);
 }
 
-/* What lingers goes with the next send, at a flush, or when its time is over; without any of these it stays. */
+/* What lingers goes with the next send, with a ping, or when its time is over; without any of these it stays. */
 static void linger(void **state)
 {
 	struct server s;
@@ -528,7 +528,7 @@ static void linger(void **state)
 	s.messages = 0;
 	assert_int_equal(td_wslink_send(c.w, TNL_WS_BINARY, "d", 1), 0);
 	td_wslink_linger(c.w, 30 * TD_SEC);
-	td_wslink_flush(c.w);
+	td_wslink_ping(c.w);
 	assert_true(t_until(&s.messages, 5000));
 	/* Nothing was queued: there is nothing that could wait. */
 	td_wslink_linger(c.w, 30 * TD_SEC);
