@@ -109,7 +109,7 @@ def malformed():
 		conf = w.write_forwarder({'t': {'port': 1}}, aws=NO_KEYS)
 		r = subprocess.run([BIN, '-c', conf], env=clean_env(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20 * SLOW, cwd=w.dir)
 		assert r.returncode in (1, 2), r.returncode
-		assert b'/.aws/config:3: KEY = VALUE or [SECTION] is wanted' in r.stderr, r.stderr
+		assert b'/.aws/config:3: neither KEY = VALUE nor [SECTION]' in r.stderr, r.stderr
 
 
 class Fake(http.server.BaseHTTPRequestHandler):

@@ -131,7 +131,7 @@ def with_file():
 		write('a', 'c', extra=[('tunnel d', {'listen': 'nowhere'})])
 		p.signal(signal.SIGHUP)
 		p.wait_log('reload refused', since=mark)
-		assert p.find(r't\.ini:\d+: listen = nowhere', mark) and p.find(r't\.ini:\d+: \[tunnel d\] wants target', mark)
+		assert p.find(r't\.ini:\d+: listen = nowhere', mark) and p.find(r't\.ini:\d+: \[tunnel d\] requires target', mark)
 		ping(kept)
 		ping(c)
 
@@ -167,7 +167,7 @@ def refused():
 		env = clean_env(STATE_DIRECTORY=w.path('state'))
 		half = ini(w.path('half.ini'), [('tunnel t', {'listen': '127.0.0.1:0', 'target': 'i-1', 'port': 1}), ('agent', {'instance_id': 'i-1'})])
 		bad = ini(w.path('bad.ini'), [('tunnel t', {'listen': '127.0.0.1:0'})])
-		for argv, code, said in ((['-c', half], 2, 'has [agent] but no [gateway]'), (['-c', bad], 2, 'wants target'), (['-c', w.path('none.ini')], 2, 'cannot read'),
+		for argv, code, said in ((['-c', half], 2, 'has [agent] but no [gateway]'), (['-c', bad], 2, 'requires target'), (['-c', w.path('none.ini')], 2, 'cannot read'),
 				(['--target', 'x:1', '--listen', 'nowhere'], 2, 'listen = nowhere'), (['--target', 'x:1', '--listen', taken], 1, taken)):
 			r = subprocess.run([BIN, 'local'] + argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20 * SLOW)
 			assert r.returncode == code and said in r.stderr.decode(), (argv, r.returncode, r.stderr)

@@ -139,7 +139,7 @@ static enum td_credentials_state from_container(struct maker *m)
 	else
 		snprintf(p->container_url, sizeof(p->container_url), "%s", full);
 	if ((relative && relative[0] != '/') || !container_url_ok(p->container_url))
-		return wrong(m, "%s is not usable: https, or http to loopback or the container's agent is wanted",
+		return wrong(m, "%s is not usable: it must be https, or http to loopback or the container's agent",
 			     relative ? "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
 				      : "AWS_CONTAINER_CREDENTIALS_FULL_URI");
 	add_step(m, &td_credentials_container, NULL);
@@ -229,7 +229,7 @@ static enum td_credentials_state credential_source(struct maker *m, const char *
 	else
 		return wrong(
 		    m,
-		    "profile %s: credential_source is %.40s, but Environment, EcsContainer or Ec2InstanceMetadata is wanted",
+		    "profile %s: credential_source is %.40s, but must be Environment, EcsContainer or Ec2InstanceMetadata",
 		    profile, what);
 	return st == TD_CREDENTIALS_NONE
 		   ? wrong(m, "profile %s: credential_source is %s, but there are no credentials in it", profile, what)
@@ -250,7 +250,7 @@ static bool fill_role(struct maker *m, const char *profile, struct td_role *r)
 		unsigned long v = strtoul(seconds, &end, 10);
 
 		if (*end || v < 900 || v > 43200) {
-			wrong(m, "profile %s: duration_seconds is %.20s, but 900 to 43200 is wanted", profile, seconds);
+			wrong(m, "profile %s: duration_seconds is %.20s, but must be 900 to 43200", profile, seconds);
 			return false;
 		}
 		r->duration_s = (unsigned)v;

@@ -29,8 +29,8 @@ static void on_captured(void *ctx, const struct td_captured *c)
 		 version != 1 || td_keys_parse(&r->keys, j, "SessionToken") != 0)
 		td_credentials_run_fail(
 		    r, TD_CREDENTIALS_ERROR,
-		    "credential_process of profile %.80s printed no usable credentials: JSON with Version 1, AccessKeyId and "
-		    "SecretAccessKey is wanted",
+		    "credential_process of profile %.80s printed no usable credentials: it must print JSON with "
+		    "Version 1, AccessKeyId and SecretAccessKey",
 		    r->plan->profile);
 	else if (r->keys.expires_s && r->keys.expires_s <= td_aws_now(r->a))
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,

@@ -133,7 +133,7 @@ static void put_member(struct tnl_buf *b, const char *key, const char *value)
 	tnl_buf_putc(b, '"');
 }
 
-/* A role that wants a one-time code can only be assumed by a person. The aws command leaves what
+/* A role that requires a one-time code can only be assumed by a person. The aws command leaves what
  * it got in a cache whose file names are made of the arguments: it is used from there. */
 static void from_cli_cache(struct td_credentials_run *r, const struct td_role *role)
 {
@@ -160,7 +160,7 @@ static void from_cli_cache(struct td_credentials_run *r, const struct td_role *r
 	else
 		td_credentials_run_fail(
 		    r, TD_CREDENTIALS_NEEDS_LOGIN,
-		    "needs login: profile %.80s wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile %.80s",
+		    "needs login: profile %.80s requires a one-time code (mfa_serial): run: aws sts get-caller-identity --profile %.80s",
 		    role->profile, role->profile);
 	tnl_json_free(j);
 	tnl_free_wiped(text, n);

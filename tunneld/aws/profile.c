@@ -269,15 +269,15 @@ static int property_line(struct parser *x, const char *s, size_t n, size_t inden
 	size_t klen, vlen;
 
 	if (!x->any_section)
-		return wrong(x, "a setting stands before the first [section]");
+		return wrong(x, "a setting comes before the first [section]");
 	if (!x->section)
 		return 0;
 	if (indented && !x->nested)
 		return append(x, x->parent, s, n);
 	eq = memchr(s, '=', n);
 	if (!eq)
-		return wrong(x, indented ? "KEY = VALUE is wanted in a nested setting"
-					 : "KEY = VALUE or [SECTION] is wanted");
+		return wrong(x,
+			     indented ? "a nested setting must be KEY = VALUE" : "neither KEY = VALUE nor [SECTION]");
 	klen = (size_t)(eq - s);
 	value = eq + 1;
 	vlen = n - klen - 1;

@@ -17,7 +17,7 @@ static int parse_proxy(const char *s, const char *what, struct td_proxy *p, char
 	snprintf(url, sizeof(url), "%s%s", strstr(s, "://") ? "" : "http://", s);
 	if (tnl_url_parse(url, &u, &fault) != 0 || strncmp(u.scheme, "http", 4) != 0) {
 		/* the value may hold a password: it is not shown */
-		snprintf(why, cap, "%s is no proxy URL (%s): http://[USER:PASSWORD@]HOST:PORT is wanted", what,
+		snprintf(why, cap, "%s is no proxy URL (%s): it must be http://[USER:PASSWORD@]HOST:PORT", what,
 			 fault ? fault : "scheme");
 		tnl_wipe(url, sizeof(url));
 		return TNL_ECONF;

@@ -16,18 +16,18 @@ static void check_required(struct td_cfg_parse *p, const struct td_section_read 
 	const char *word = td_sections[s->kind].word;
 	for (const struct td_opt *o = NULL; (o = td_opt_next(s->kind, o)) != NULL;)
 		if ((o->flags & TD_F_REQUIRED) && !s->key_line[o - td_opts])
-			td_cfg_error(p, s->line, "[%s%s%s] wants %s", word, *s->name ? " " : "", s->name, o->key);
+			td_cfg_error(p, s->line, "[%s%s%s] requires %s", word, *s->name ? " " : "", s->name, o->key);
 }
 
 static void check_aws(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_aws_config *a)
 {
 	if (a->access_key_id && !a->secret_access_key && !td_opt_line(s, "secret_access_key"))
-		td_cfg_error(p, line_or_section(s, "access_key_id"), "access_key_id stands without secret_access_key");
+		td_cfg_error(p, line_or_section(s, "access_key_id"), "access_key_id is set without secret_access_key");
 	if (!a->access_key_id && a->secret_access_key && !td_opt_line(s, "access_key_id"))
 		td_cfg_error(p, line_or_section(s, "secret_access_key"),
-			     "secret_access_key stands without access_key_id");
+			     "secret_access_key is set without access_key_id");
 	if (a->session_token && !td_opt_line(s, "access_key_id"))
-		td_cfg_error(p, line_or_section(s, "session_token"), "session_token stands without access_key_id");
+		td_cfg_error(p, line_or_section(s, "session_token"), "session_token is set without access_key_id");
 	if (!a->client_certificate != !a->client_key)
 		td_cfg_error(p, line_or_section(s, a->client_key ? "client_key" : "client_certificate"),
 			     "client_certificate and client_key belong together");
@@ -52,7 +52,7 @@ static void check_agent(struct td_cfg_parse *p, const struct td_section_read *s)
 	check_aws(p, s, &a->aws);
 	check_backoff(p, s, a->reconnect_min_ns, a->reconnect_max_ns);
 	if (a->shell && !a->shell_user)
-		td_cfg_error(p, line_or_section(s, "shell"), "shell = yes wants shell_user");
+		td_cfg_error(p, line_or_section(s, "shell"), "shell = yes requires shell_user");
 }
 
 static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *s)
@@ -60,13 +60,13 @@ static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *
 	const struct td_gateway_config *g = &p->c->gw;
 	if ((g->encrypt_shells || g->encrypt_ports) && !g->kms_key_id)
 		td_cfg_error(p, line_or_section(s, g->encrypt_shells ? "encrypt_shells" : "encrypt_ports"),
-			     "encryption wants kms_key_id");
+			     "encryption requires kms_key_id");
 }
 
 static void check_needs_gateway(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	if (!p->c->has_gateway)
-		td_cfg_error(p, s->line, "[%s %s] wants a [gateway] in the same file", td_sections[s->kind].word,
+		td_cfg_error(p, s->line, "[%s %s] requires a [gateway] in the same file", td_sections[s->kind].word,
 			     s->name);
 }
 

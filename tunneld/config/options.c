@@ -164,7 +164,7 @@ const struct td_opt td_opts[] = {
 	{.key = "shell", AGENT(shell), TYPE(BOOL), .dflt = "no",
 	 .help = "serve shell and command sessions"},
 	{.key = "shell_user", AGENT(shell_user), TYPE(ID),
-	 .help = "whom shells run as; wanted with shell = yes"},
+	 .help = "whom shells run as; required with shell = yes"},
 
 	/* [gateway] */
 	{.key = "listen", .in = TD_IN(GATEWAY), TYPE(ADDRS), .flags = TD_F_REQUIRED,

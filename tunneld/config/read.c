@@ -41,7 +41,7 @@ static const char *check_header(struct reader *r, enum td_section kind, const ch
 	struct td_cfg_parse *p = r->p;
 	const char *word = td_sections[kind].word;
 	if (td_sections[kind].named && (!*name || strpbrk(name, " \t")))
-		td_cfg_error(p, r->line, "[%s] wants one name without white space: [%s NAME]", word, word);
+		td_cfg_error(p, r->line, "[%s] requires one name without white space: [%s NAME]", word, word);
 	if (!td_sections[kind].named && *name) {
 		td_cfg_error(p, r->line, "[%s] takes no name", word);
 		name = "";
@@ -182,7 +182,7 @@ static int on_key(void *user, const char *section, const char *key, const char *
 	if (p->skipping)
 		return 1;
 	if (!p->cur) {
-		td_cfg_error(p, r->line, "%s stands before the first section", key);
+		td_cfg_error(p, r->line, "%s comes before the first section", key);
 		return 1;
 	}
 	const struct td_opt *o = td_opt_find(p->cur->kind, key);

@@ -60,7 +60,7 @@ const char *td_text_url_fault(const char *value, size_t *len)
 	*len = n;
 	bool https = strncmp(value, "https://", 8) == 0;
 	if (!https && strncmp(value, "http://", 7) != 0)
-		return "wants https://HOST[:PORT]";
+		return "must be https://HOST[:PORT]";
 	const char *host = value + (https ? 8 : 7);
 	if (host > value + n)
 		return "the host is missing";
@@ -86,7 +86,7 @@ const char *td_text_proxy_fault(const char *value, size_t *len)
 			: strncmp(value, "https://", 8) == 0 ? value + 8
 							     : NULL;
 	if (!s)
-		return "wants http://[USER:PASSWORD@]HOST:PORT or none";
+		return "must be http://[USER:PASSWORD@]HOST:PORT or none";
 	const char *at = strrchr(s, '@');
 	char copy[512];
 	snprintf(copy, sizeof(copy), "%s", at ? at + 1 : s);
@@ -125,7 +125,7 @@ const char *td_text_host_fault(const char *value, size_t *len)
 
 const char *td_text_store_fault(const char *value, size_t *len)
 {
-	return strncmp(value, "sqlite:", 7) == 0 && value[7] ? NULL : "wants sqlite:PATH";
+	return strncmp(value, "sqlite:", 7) == 0 && value[7] ? NULL : "must be sqlite:PATH";
 }
 
 /* --- what is kept of one ----------------------------------------------------------- */

@@ -209,7 +209,7 @@ static bool parse_word(struct td_cfg_parse *p, int line, const struct td_opt *o,
 {
 	int k = word_index(o->words, value);
 	if (k < 0)
-		td_cfg_error(p, line, "%s = %s: wants one of %s", o->key, value, o->words);
+		td_cfg_error(p, line, "%s = %s: must be one of %s", o->key, value, o->words);
 	*index = k < 0 ? 0 : (unsigned)k;
 	return k >= 0;
 }
@@ -242,7 +242,7 @@ static int yes_no(struct td_cfg_parse *p, int line, const struct td_opt *o, cons
 		if (strcasecmp(value, no[i]) == 0)
 			return 0;
 	}
-	td_cfg_error(p, line, "%s = %s: wants yes or no", o->key, value);
+	td_cfg_error(p, line, "%s = %s: must be yes or no", o->key, value);
 	return -1;
 }
 
@@ -297,7 +297,7 @@ static bool set_session(struct td_cfg_parse *p, int line, const struct td_opt *o
 		t->session = TD_SESSION_POOL;
 		t->pool = (unsigned)n;
 	} else {
-		td_cfg_error(p, line, "%s = %s: wants shared, per-connection or pool N (N from %u to %u)", o->key,
+		td_cfg_error(p, line, "%s = %s: must be shared, per-connection or pool N (N from %u to %u)", o->key,
 			     value, (unsigned)o->lo, (unsigned)o->hi);
 		return false;
 	}
@@ -316,8 +316,8 @@ static bool same_session(const struct td_opt *o, const void *a, const void *b)
 #define NUMBER(type) .set = td_number_set, .same = same_scalar, .size = sizeof(type)
 #define SCALAR(type) .same = same_scalar, .size = sizeof(type)
 
-#define DURATION_NEEDS "wants a duration with a unit: 150ms, 10s, 5m, 1h30m"
-#define SIZE_NEEDS "wants a size: 512K, 16M, 1G or bytes"
+#define DURATION_NEEDS "must be a duration with a unit: 150ms, 10s, 5m, 1h30m"
+#define SIZE_NEEDS "must be a size: 512K, 16M, 1G or bytes"
 
 /* clang-format off */
 const struct td_type td_types[TD_T_COUNT] = {
@@ -336,8 +336,8 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_DURATION] = {.name = "duration", NUMBER(uint64_t), .number = td_number_duration, .show = td_number_show_duration, .needs = DURATION_NEEDS},
 	[TD_T_SIZE]     = {.name = "size", NUMBER(uint64_t), .number = td_number_size, .show = td_number_show_size, .needs = SIZE_NEEDS},
 	[TD_T_SIZE32]   = {.name = "size", NUMBER(unsigned), .number = td_number_size, .show = td_number_show_size, .needs = SIZE_NEEDS},
-	[TD_T_UINT]     = {.name = "number", NUMBER(unsigned), .number = td_number_plain, .show = td_number_show_plain, .needs = "wants a number"},
-	[TD_T_PORT]     = {.name = "port", NUMBER(uint16_t), .number = td_number_plain, .show = td_number_show_plain, .needs = "wants a port from 1 to 65535"},
+	[TD_T_UINT]     = {.name = "number", NUMBER(unsigned), .number = td_number_plain, .show = td_number_show_plain, .needs = "must be a number"},
+	[TD_T_PORT]     = {.name = "port", NUMBER(uint16_t), .number = td_number_plain, .show = td_number_show_plain, .needs = "must be a port from 1 to 65535"},
 	[TD_T_BOOL]     = {.name = "yes or no", SCALAR(bool), .set = set_bool},
 	[TD_T_TRI]      = {.name = "yes or no", SCALAR(int), .set = set_tri, .clear = clear_tri, .inherit = inherit_tri},
 	[TD_T_WORD]     = {SCALAR(unsigned), .set = set_word},

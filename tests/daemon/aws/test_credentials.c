@@ -90,7 +90,7 @@ static void test_file_mistakes(void **state)
 	write_file(".aws/credentials", "[default]\nwhat is this\n");
 	ask(a, false);
 	assert_int_equal(G.st, TD_CREDENTIALS_ERROR);
-	assert_non_null(strstr(G.why, "/.aws/credentials:2: KEY = VALUE"));
+	assert_non_null(strstr(G.why, "/.aws/credentials:2: neither KEY = VALUE nor [SECTION]"));
 	td_aws_free(a);
 	assert_null(td_aws_new(T, CONF(), why, sizeof(why)));
 	assert_non_null(strstr(why, "/.aws/credentials:2:"));
@@ -172,7 +172,8 @@ static void test_role_mistakes(void **state)
 	    {"role_arn = r\nsource_profile = q\n[profile q]\nregion = x\n", "profile q has no credentials"},
 	    {"role_arn = r\ncredential_source = Pocket\n", "credential_source is Pocket"},
 	    {"role_arn = r\ncredential_source = Environment\n", "there are no credentials in it"},
-	    {"role_arn = r\nsource_profile = p\nduration_seconds = 60\n", "duration_seconds is 60, but 900 to 43200"},
+	    {"role_arn = r\nsource_profile = p\nduration_seconds = 60\n",
+	     "duration_seconds is 60, but must be 900 to 43200"},
 	    {"sso_session = corp\nsso_account_id = 1\nsso_role_name = r\n", "there is no [sso-session corp]"},
 	    {"sso_start_url = https://x\nsso_region = r\nsso_role_name = r\n", "lacks sso_account_id"},
 	    {"aws_secret_access_key = x\n", "only one of"},
@@ -519,8 +520,9 @@ static void test_mfa(void **state)
 		   "[profile ops]\nrole_arn = arn:aws:iam::123456789012:role/Ops\nsource_profile = base\n"
 		   "mfa_serial = arn:aws:iam::123456789012:mfa/me\nduration_seconds = 3600\nexternal_id = a\"b\n"
 		   "[profile base]\naws_access_key_id = B\naws_secret_access_key = b\n");
-	expect_none(CONF(.profile = S("ops")), TD_CREDENTIALS_NEEDS_LOGIN,
-		    "profile ops wants a one-time code (mfa_serial): run: aws sts get-caller-identity --profile ops");
+	expect_none(
+	    CONF(.profile = S("ops")), TD_CREDENTIALS_NEEDS_LOGIN,
+	    "profile ops requires a one-time code (mfa_serial): run: aws sts get-caller-identity --profile ops");
 	write_file(".aws/cli/cache/c34b5200d16e7c1ce805d24bbac6ae8fe194d367.json",
 		   "{\"Credentials\":{" CREDS("MFA") ",\"SessionToken\":\"m\",\"Expiration\":\"%s\"}}", iso(1800));
 	expect_keys(CONF(.profile = S("ops")), "MFA", "MFA-secret", "m");

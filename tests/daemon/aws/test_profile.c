@@ -138,14 +138,14 @@ static void test_mistakes_have_their_line(void **state)
 	static const struct {
 		const char *text, *why;
 	} bad[] = {
-	    {"region = x\n", "file:1: a setting stands before the first [section]"},
+	    {"region = x\n", "file:1: a setting comes before the first [section]"},
 	    {"\n\n[default\nregion = x\n", "file:3: a section's header must end in ]"},
 	    {"[default] x\n", "file:1: there is text behind the section's header"},
 	    {"[]\n", "file:1: the section has no name"},
 	    {"[profile \"\"]\n", "file:1: the section has no name"},
-	    {"[default]\nregion\n", "file:2: KEY = VALUE or [SECTION] is wanted"},
+	    {"[default]\nregion\n", "file:2: neither KEY = VALUE nor [SECTION]"},
 	    {"[default]\n# c\n= x\n", "file:3: there is no name before the ="},
-	    {"[services x]\nssm =\n  endpoint_url\n", "file:3: KEY = VALUE is wanted in a nested setting"},
+	    {"[services x]\nssm =\n  endpoint_url\n", "file:3: a nested setting must be KEY = VALUE"},
 	};
 
 	for (size_t i = 0; i < TNL_COUNT(bad); i++) {

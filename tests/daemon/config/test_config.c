@@ -100,7 +100,7 @@ static void test_samples(void **s)
 	assert_true(c->gw.idle_timeout_ns == 1200 * SEC_NS && c->gw.max_session_ns == 0);
 	td_config_free(c);
 
-	/* All three in one file; each command wants its own part. */
+	/* All three in one file; each command requires its own part. */
 	char *all = NULL;
 	assert_true(asprintf(&all, "%s%s%s", forwarder_sample, agent_sample, gateway_sample) > 0);
 	c = parse_ok(all, TD_ROLE_FORWARDER | TD_ROLE_AGENT | TD_ROLE_GATEWAY);
@@ -155,13 +155,13 @@ static void test_every_mistake(void **s)
 	    "[user u]\n"							   /* 39 */
 	    "targets = i-1,,i-2\n",						   /* 40 */
 	    TD_ROLE_FORWARDER,
-	    "t.ini:1: stray stands before the first section\n"
-	    "t.ini:3: log_level = loud: wants one of error|warn|info|debug\n"
-	    "t.ini:4: log_format = xml: wants one of text|json\n"
-	    "t.ini:5: drain_timeout = 10: wants a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
+	    "t.ini:1: stray comes before the first section\n"
+	    "t.ini:3: log_level = loud: must be one of error|warn|info|debug\n"
+	    "t.ini:4: log_format = xml: must be one of text|json\n"
+	    "t.ini:5: drain_timeout = 10: must be a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
 	    "t.ini:6: drain_timeout is there already, on line 5\n"
-	    "t.ini:7: memory_limit = 16Q: wants a size: 512K, 16M, 1G or bytes\n"
-	    "t.ini:8: control_socket = maybe: wants yes or no\n"
+	    "t.ini:7: memory_limit = 16Q: must be a size: 512K, 16M, 1G or bytes\n"
+	    "t.ini:8: control_socket = maybe: must be yes or no\n"
 	    "t.ini:9: unknown key loglevel in [tunneld]; is it log_level?\n"
 	    "t.ini:10: listen does not belong in [tunneld] (but in [tunnel])\n"
 	    "t.ini:11: neither a [section] nor KEY = VALUE\n"
@@ -170,37 +170,37 @@ static void test_every_mistake(void **s)
 	    "t.ini:13: the ] of the section is missing\n"
 	    "t.ini:14: text behind the ] of the section\n"
 	    "t.ini:16: ssm_endpoint = http://example.com: http:// is for loopback addresses only; use https://\n"
-	    "t.ini:17: access_key_id stands without secret_access_key\n"
-	    "t.ini:18: proxy: wants http://[USER:PASSWORD@]HOST:PORT or none\n"
-	    "t.ini:19: [tunnel] wants one name without white space: [tunnel NAME]\n"
+	    "t.ini:17: access_key_id is set without secret_access_key\n"
+	    "t.ini:18: proxy: must be http://[USER:PASSWORD@]HOST:PORT or none\n"
+	    "t.ini:19: [tunnel] requires one name without white space: [tunnel NAME]\n"
 	    "t.ini:20: listen = 127.0.0.1:99999: port must be a number from 0 to 65535\n"
 	    "t.ini:21: target = i 1: is no instance or target id (like i-0123456789abcdef0)\n"
 	    "t.ini:22: port = 0: out of range, 1 to 65535\n"
-	    "t.ini:23: max_connections = 12x: wants a number\n"
-	    "t.ini:24: session = pool 0: wants shared, per-connection or pool N (N from 1 to 64)\n"
-	    "t.ini:25: open = never: wants one of demand|start\n"
-	    "t.ini:26: ping_interval = 5 m: wants a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
+	    "t.ini:23: max_connections = 12x: must be a number\n"
+	    "t.ini:24: session = pool 0: must be shared, per-connection or pool N (N from 1 to 64)\n"
+	    "t.ini:25: open = never: must be one of demand|start\n"
+	    "t.ini:26: ping_interval = 5 m: must be a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
 	    "t.ini:27: reason: the value is missing\n"
-	    "t.ini:28: [tunnel b] wants listen\n"
-	    "t.ini:28: [tunnel b] wants target\n"
-	    "t.ini:28: [tunnel b] wants port\n"
+	    "t.ini:28: [tunnel b] requires listen\n"
+	    "t.ini:28: [tunnel b] requires target\n"
+	    "t.ini:28: [tunnel b] requires port\n"
 	    "t.ini:29: section [tunnel b] is there already, on line 28\n"
 	    "t.ini:30: listen: 0.0.0.0:7 is taken already, on line 30\n"
 	    "t.ini:32: port = 65536: out of range, 1 to 65535\n"
 	    "t.ini:33: control character 0x01\n"
 	    "t.ini:34: not valid UTF-8\n"
 	    "t.ini:35: neither a [section] nor KEY = VALUE\n"
-	    "t.ini:36: [agent] wants instance_id\n"
+	    "t.ini:36: [agent] requires instance_id\n"
 	    "t.ini:37: allow = db: the port is missing (* is any)\n"
 	    "t.ini:37: allow = 10.0.0.0/33:1: the prefix length is not a number from 0 to 32\n"
 	    "t.ini:37: allow = 10.1.0.0/8:1: the address has bits set behind its prefix length\n"
 	    "t.ini:37: allow = x:9-2: the range of ports is upside down\n"
 	    "t.ini:37: allow = fe80::1:1: IPv6 addresses stand in brackets\n"
 	    "t.ini:37: allow = [::1]:0: the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *\n"
-	    "t.ini:38: shell = yes wants shell_user\n"
-	    "t.ini:39: [user u] wants access_key_id\n"
-	    "t.ini:39: [user u] wants secret_access_key\n"
-	    "t.ini:39: [user u] wants a [gateway] in the same file\n"
+	    "t.ini:38: shell = yes requires shell_user\n"
+	    "t.ini:39: [user u] requires access_key_id\n"
+	    "t.ini:39: [user u] requires secret_access_key\n"
+	    "t.ini:39: [user u] requires a [gateway] in the same file\n"
 	    "t.ini:40: targets: an entry of the list is empty\n");
 }
 
@@ -321,7 +321,7 @@ static void test_shell_user(void **s)
 	    "[agent]\ninstance_id = i-1\nregion = eu-west-1\nshell = yes\nshell_user = no-such.user\nmax_streams = x\n",
 	    0,
 	    "warning: t.ini:5: shell_user: there is no user no-such.user on this machine\n"
-	    "t.ini:6: max_streams = x: wants a number\n");
+	    "t.ini:6: max_streams = x: must be a number\n");
 }
 
 /* Quotes would be sent as part of a key or a name: said, but not refused, and without the value. */
@@ -331,7 +331,7 @@ static void test_quotes(void **s)
 	       "access_key_id = \"\nsecret_access_key = '5ecret'\n",
 	       0,
 	       "warning: t.ini:4: port: values are not quoted, these quotes are part of it\n"
-	       "t.ini:4: port = \"2\": wants a port from 1 to 65535\n"
+	       "t.ini:4: port = \"2\": must be a port from 1 to 65535\n"
 	       "warning: t.ini:5: reason: values are not quoted, these quotes are part of it\n"
 	       "warning: t.ini:8: secret_access_key: values are not quoted, these quotes are part of it\n");
 }
