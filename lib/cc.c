@@ -44,8 +44,8 @@ static void max_add(struct tnl_cc_max *m, uint64_t v, uint64_t width, uint64_t n
 void tnl_cc_init(struct tnl_cc *c, size_t window_max, uint64_t now)
 {
 	memset(c, 0, sizeof(*c));
-	c->window_max = TNL_MAX(window_max, (size_t)TNL_CC_MIN);
-	c->window = TNL_MIN((size_t)TNL_CC_INITIAL, c->window_max);
+	c->window_max = TNL_MAX(window_max, TNL_CC_MIN);
+	c->window = TNL_MIN(TNL_CC_INITIAL, c->window_max);
 	c->base.rtt = c->round.min_rtt = UINT64_MAX;
 	c->arrived.at = c->arrived.first_sent = c->round.at = c->bunch.at = now;
 	c->arrived.app_limited = 1; /* until the source has shown that it has enough */
@@ -118,7 +118,7 @@ size_t tnl_cc_size(const struct tnl_cc *c)
 static uint64_t queue_goal(const struct tnl_cc *c)
 {
 	uint64_t two = tnl_cc_rate(c) ? 2 * MESSAGE * (uint64_t)SEC / tnl_cc_rate(c) : 0;
-	return TNL_MAX(two, (uint64_t)TNL_CC_QUEUE);
+	return TNL_MAX(two, TNL_CC_QUEUE);
 }
 
 /* The window that the best recent rate can fill, whatever single round trips
@@ -134,8 +134,7 @@ static size_t rate_floor(const struct tnl_cc *c)
 static void set_window(struct tnl_cc *c, size_t w)
 {
 	size_t low = c->rate.known ? rate_floor(c) : 0;
-	w = TNL_MAX(w, low);
-	w = TNL_MAX(w, (size_t)TNL_CC_MIN);
+	w = TNL_MAX(w, TNL_MAX(low, TNL_CC_MIN));
 	c->window = TNL_MIN(w, c->window_max);
 }
 
@@ -174,12 +173,12 @@ static void rate_sample(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t 
 {
 	uint64_t send_el = sent_at - s->first_sent, ack_el = now - s->delivered_at;
 	uint64_t el = TNL_MAX(send_el, ack_el), amount = c->arrived.bytes - s->delivered;
-	el = TNL_MAX(el, UINT64_C(1000));
+	el = TNL_MAX(el, 1000u);
 	uint64_t rate = (uint64_t)((double)amount * 1e9 / (double)el);
 	bool full = !s->app_limited || (amount >= BULK && is_late(c, rtt));
 	if (!full && rate < tnl_cc_rate(c))
 		return;
-	uint64_t ten = c->base.rtt == UINT64_MAX ? 0 : 10 * c->base.rtt, span = TNL_MAX(ten, (uint64_t)RATE_WINDOW);
+	uint64_t ten = c->base.rtt == UINT64_MAX ? 0 : 10 * c->base.rtt, span = TNL_MAX(ten, RATE_WINDOW);
 	max_add(&c->rate.recent, rate, span / TNL_CC_SLOTS, now);
 	if (full)
 		c->rate.known = true;
@@ -199,7 +198,7 @@ static void note_bunch(struct tnl_cc *c, size_t len, uint64_t now)
 	uint64_t extra = c->bunch.bytes - expect, smooth = bytes_in(tnl_cc_rate(c), EXTRA_FREE);
 	extra = extra > smooth ? extra - smooth : 0;
 	/* TCP that repairs a loss holds back what is behind it for a round trip: half of that is allowed for. */
-	uint64_t longest = TNL_MAX(base_rtt(c) / 2, (uint64_t)EXTRA_MAX);
+	uint64_t longest = TNL_MAX(base_rtt(c) / 2, EXTRA_MAX);
 	uint64_t most = bytes_in(tnl_cc_rate(c), longest);
 	max_add(&c->bunch.extra, TNL_MIN(extra, most), RATE_WINDOW / TNL_CC_SLOTS, now);
 }
@@ -214,8 +213,7 @@ static void start_probe(struct tnl_cc *c, uint64_t now)
 	c->probe.at = c->probe.last = now;
 	c->steady.stuck = 0;
 	size_t w = (size_t)bytes_in(tnl_cc_rate(c), base_rtt(c) / 2);
-	w = TNL_MAX(w, (size_t)TNL_CC_MIN);
-	c->window = TNL_MIN(w, c->probe.window_before);
+	c->window = TNL_MIN(TNL_MAX(w, TNL_CC_MIN), c->probe.window_before);
 }
 
 /* The window is kept small until the queue has drained and a few messages that

@@ -1,4 +1,5 @@
 #include "lib/channel_internal.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include <limits.h>
@@ -18,7 +19,7 @@
 size_t tnl_channel_share(const struct tnl_channel *ch, size_t other)
 {
 	size_t quarter = ch->cfg.memory_max / 4;
-	return ch->cfg.memory_max - (other > quarter ? other : quarter);
+	return ch->cfg.memory_max - TNL_MAX(other, quarter);
 }
 
 struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t now)
@@ -29,10 +30,9 @@ struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t
 	ch->cfg = *c;
 	if (!ch->cfg.memory_max)
 		ch->cfg.memory_max = MEMORY_DEFAULT;
-	if (ch->cfg.memory_max < MEMORY_LEAST)
-		ch->cfg.memory_max = MEMORY_LEAST;
+	ch->cfg.memory_max = TNL_MAX(ch->cfg.memory_max, MEMORY_LEAST);
 	size_t kept = ch->cfg.memory_max / 8;
-	tnl_mpool_init(&ch->pool, kept < KEPT_MAX ? kept : KEPT_MAX);
+	tnl_mpool_init(&ch->pool, TNL_MIN(kept, KEPT_MAX));
 	tnl_sendq_init(&ch->sendq);
 	tnl_recvq_init(&ch->recvq);
 	tnl_ackq_init(&ch->ackq);
@@ -103,15 +103,12 @@ static size_t good_size(const struct tnl_channel *ch)
 	size_t n = tnl_cc_size(&ch->cc), most = ch->cc.window / 4;
 	if (!n)
 		n = FIRST_PAYLOAD;
-	n = n < most ? n : most;
-	n = n > STOCK_PAYLOAD ? n : STOCK_PAYLOAD;
-	return n < ch->max_payload ? n : ch->max_payload;
+	return TNL_MIN(TNL_MAX(TNL_MIN(n, most), STOCK_PAYLOAD), ch->max_payload);
 }
 
 static void wake_at(struct tnl_channel *ch, uint64_t at)
 {
-	if (at < ch->token_at)
-		ch->token_at = at;
+	ch->token_at = TNL_MIN(ch->token_at, at);
 }
 
 static bool tokens(struct tnl_channel *ch, unsigned wanted, uint64_t now)
@@ -350,7 +347,7 @@ int64_t tnl_channel_next(const struct tnl_channel *ch)
 
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n)
 {
-	ch->max_payload = n < STOCK_PAYLOAD ? STOCK_PAYLOAD : n > TNL_MSG_MAX_PAYLOAD ? TNL_MSG_MAX_PAYLOAD : n;
+	ch->max_payload = TNL_MAX(TNL_MIN(n, TNL_MSG_MAX_PAYLOAD), STOCK_PAYLOAD);
 }
 
 size_t tnl_channel_max_payload(const struct tnl_channel *ch)

@@ -1,4 +1,5 @@
 #include "lib/channel_internal.h"
+#include "lib/num.h"
 #include "lib/log.h"
 
 /* --- from the link -------------------------------------------------------------- */
@@ -177,12 +178,10 @@ static uint64_t rto_at(const struct tnl_channel *ch)
 
 uint64_t tnl_channel_deadline(const struct tnl_channel *ch)
 {
-	uint64_t at = ch->tick_at < ch->token_at ? ch->tick_at : ch->token_at;
+	uint64_t at = TNL_MIN(ch->tick_at, ch->token_at);
 	if (!ch->up || ch->paused)
 		return at;
-	uint64_t rto = rto_at(ch), holes = tnl_sendq_deadline(&ch->sendq);
-	at = rto < at ? rto : at;
-	return holes < at ? holes : at;
+	return TNL_MIN(at, TNL_MIN(rto_at(ch), tnl_sendq_deadline(&ch->sendq)));
 }
 
 static void tick(struct tnl_channel *ch, uint64_t now)

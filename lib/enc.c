@@ -1,4 +1,5 @@
 #include "lib/enc.h"
+#include "lib/num.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -181,8 +182,7 @@ static struct civil civil_from_unix(uint64_t s)
 {
 	/* The texts have room for four digits of year. */
 	const uint64_t last = 253402300799u;
-	if (s > last)
-		s = last;
+	s = TNL_MIN(s, last);
 	int64_t z = (int64_t)(s / 86400) + 719468, era = z / 146097, doe = z - era * 146097;
 	int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
 	int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;

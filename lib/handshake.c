@@ -1,4 +1,5 @@
 #include "lib/handshake.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/json.h"
@@ -13,9 +14,9 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	if (!a->present || !b->present)
 		return c;
 	c.present = true;
-	c.version = a->version < b->version ? a->version : b->version;
-	c.smux = a->smux < b->smux ? a->smux : b->smux;
-	c.max_payload = a->max_payload < b->max_payload ? a->max_payload : b->max_payload;
+	c.version = TNL_MIN(a->version, b->version);
+	c.smux = TNL_MIN(a->smux, b->smux);
+	c.max_payload = TNL_MIN(a->max_payload, b->max_payload);
 	c.half_close = a->half_close && b->half_close;
 	c.digest = a->digest || b->digest; /* leaving digests out takes two */
 	c.encrypt = a->encrypt && b->encrypt;
@@ -46,9 +47,9 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 	    !tnl_json_int(tnl_json_get(o, "Smux"), &smux) || smux < 1)
 		return;
 	c->present = true;
-	c->version = version > TNL_CAPS_VERSION ? TNL_CAPS_VERSION : (int)version;
-	c->max_payload = payload > INT32_MAX ? INT32_MAX : (size_t)payload;
-	c->smux = smux > 2 ? 2 : (int)smux;
+	c->version = (int)TNL_MIN(version, TNL_CAPS_VERSION);
+	c->max_payload = (size_t)TNL_MIN(payload, INT32_MAX);
+	c->smux = (int)TNL_MIN(smux, 2);
 	c->half_close = tnl_json_bool(tnl_json_get(o, "HalfClose"), false);
 	c->digest = tnl_json_bool(tnl_json_get(o, "Digest"), true);
 	c->encrypt = tnl_json_bool(tnl_json_get(o, "Encrypt"), false);

@@ -1,4 +1,5 @@
 #include "lib/http.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include <stdio.h>
@@ -175,7 +176,7 @@ static const char *line_end(struct tnl_http_head *h, const char *p, const char *
 int tnl_http_parse(bool request, const uint8_t *bytes, size_t n, struct tnl_http_head *h)
 {
 	const char *start = (const char *)bytes, *p = start;
-	const char *end = start + (n < TNL_HTTP_HEAD_MAX ? n : TNL_HTTP_HEAD_MAX);
+	const char *end = start + TNL_MIN(n, TNL_HTTP_HEAD_MAX);
 	int rc = 0;
 
 	/* The header table is not cleared: nheaders says what of it counts. */
@@ -344,8 +345,7 @@ int tnl_http_body_feed(struct tnl_http_body *b, const uint8_t *p, size_t n, stru
 {
 	size_t used = 0;
 
-	if (n > INT32_MAX)
-		n = INT32_MAX;
+	n = TNL_MIN(n, (size_t)INT32_MAX);
 	while (used < n && !b->done) {
 		if (b->mode == BODY_CHUNKED && b->state != CH_DATA) {
 			int rc = chunk_byte(b, p[used]);

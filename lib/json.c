@@ -1,4 +1,5 @@
 #include "lib/json.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/map.h"
@@ -397,7 +398,7 @@ static void put_string(struct tnl_buf *b, const char *s, size_t n)
 			tnl_buf_printf(b, "\\u%04x", *p);
 		} else {
 			/* Whole UTF-8 characters pass; a stray byte would make the document invalid. */
-			k = (size_t)(end - p) < 4 ? (size_t)(end - p) : 4;
+			k = (size_t)TNL_MIN(end - p, 4);
 			while (k && !(tnl_utf8_valid(p, k) && (*p >= 0xf0 ? k == 4 : *p >= 0xe0 ? k == 3 : k == 2)))
 				k--;
 			tnl_buf_put(b, k ? p : (const uint8_t *)"\xef\xbf\xbd", k ? k : 3);

@@ -1,4 +1,5 @@
 #include "lib/kept.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include <string.h>
 
@@ -16,12 +17,11 @@ int tnl_kept_put(struct tnl_kept *k, const uint8_t *p, size_t n)
 	if (n == 0)
 		return 0;
 	size_t room = k->last ? k->last->cap - k->last->tail : 0;
-	size_t first = n < room ? n : room;
+	size_t first = TNL_MIN(n, room);
 	struct tnl_chunk *c = NULL;
 	if (n > first) {
 		/* Small at first, larger as the backlog grows: many idle streams stay cheap. */
-		size_t cap = k->len < CHUNK_MIN ? CHUNK_MIN : k->len;
-		cap = cap > CHUNK_MAX ? CHUNK_MAX : cap;
+		size_t cap = TNL_MIN(TNL_MAX(k->len, CHUNK_MIN), CHUNK_MAX);
 		if (cap < n - first)
 			cap = n - first;
 		c = tnl_malloc(sizeof(*c) + cap);

@@ -1,4 +1,5 @@
 #include "lib/mbuf.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 
 /* A little more than a power of two: 1,024 and 32,768 bytes of payload and the header fit tightly. */
@@ -102,7 +103,7 @@ void tnl_mpool_trim(struct tnl_mpool *p, size_t keep)
 
 bool tnl_mpool_tick(struct tnl_mpool *p)
 {
-	tnl_mpool_trim(p, p->kept - (p->kept_low < p->kept ? p->kept_low : p->kept));
+	tnl_mpool_trim(p, p->kept - TNL_MIN(p->kept_low, p->kept));
 	p->kept_low = p->kept;
 	return p->kept > 0;
 }

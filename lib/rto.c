@@ -1,4 +1,5 @@
 #include "lib/rto.h"
+#include "lib/num.h"
 
 void tnl_rto_init(struct tnl_rto *r)
 {
@@ -11,15 +12,12 @@ void tnl_rto_init(struct tnl_rto *r)
 void tnl_rto_sample(struct tnl_rto *r, uint64_t rtt)
 {
 	/* A sample of minutes (a suspended machine) would stay in the average for long. */
-	if (rtt > 10 * (uint64_t)TNL_RTO_MAX)
-		rtt = 10 * (uint64_t)TNL_RTO_MAX;
+	rtt = TNL_MIN(rtt, 10 * (uint64_t)TNL_RTO_MAX);
 	uint64_t diff = rtt > r->srtt ? rtt - r->srtt : r->srtt - rtt;
 	r->rttvar = (3 * r->rttvar + diff) / 4;
 	r->srtt = (7 * r->srtt + rtt) / 8;
 	uint64_t var = 4 * r->rttvar;
-	r->rto = r->srtt + (var > TNL_RTO_MIN_VAR ? var : TNL_RTO_MIN_VAR);
-	if (r->rto > TNL_RTO_MAX)
-		r->rto = TNL_RTO_MAX;
+	r->rto = TNL_MIN(r->srtt + TNL_MAX(var, TNL_RTO_MIN_VAR), TNL_RTO_MAX);
 	r->backoff = 0;
 }
 
@@ -32,5 +30,5 @@ void tnl_rto_expired(struct tnl_rto *r)
 uint64_t tnl_rto_value(const struct tnl_rto *r)
 {
 	uint64_t v = r->rto << r->backoff;
-	return v > TNL_RTO_MAX ? TNL_RTO_MAX : v;
+	return TNL_MIN(v, TNL_RTO_MAX);
 }

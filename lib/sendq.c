@@ -1,4 +1,5 @@
 #include "lib/sendq.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include <string.h>
 
@@ -196,7 +197,7 @@ unsigned tnl_sendq_detect(struct tnl_sendq *q, uint64_t srtt, uint64_t rto, uint
 		if (m->resends == 1)
 			due += late;
 		else if (m->resends > 1)
-			due += rto << (m->resends < 8 ? m->resends - 2 : 6);
+			due += rto << TNL_MIN(m->resends - 2, 6u);
 		else if (q->seen_order - m->order < q->threshold)
 			due += late;
 		if (due <= now) {

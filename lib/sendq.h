@@ -3,6 +3,7 @@
 #ifndef TNL_SENDQ_H
 #define TNL_SENDQ_H
 #include "lib/mbuf.h"
+#include "lib/num.h"
 
 struct tnl_sendq {
 	struct tnl_mbuf **ring;		       /* by number; NULL where acknowledged */
@@ -40,7 +41,7 @@ void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, uint64_t 
 unsigned tnl_sendq_detect(struct tnl_sendq *q, uint64_t srtt, uint64_t rto, uint64_t now);
 static inline uint64_t tnl_sendq_deadline(const struct tnl_sendq *q)
 {
-	return q->maybe_at < q->check_at ? q->maybe_at : q->check_at;
+	return TNL_MIN(q->maybe_at, q->check_at);
 }
 
 #endif

@@ -98,8 +98,7 @@ struct tnl_session *tnl_session_new(const struct tnl_session_config *c, uint64_t
 		s->cfg.version = c->agent ? TNL_AGENT_VERSION : TNL_CLIENT_VERSION;
 	if (!s->cfg.session_type)
 		s->cfg.session_type = "Standard_Stream";
-	if (s->cfg.memory_max < MEMORY_MIN)
-		s->cfg.memory_max = MEMORY_MIN;
+	s->cfg.memory_max = TNL_MAX(s->cfg.memory_max, MEMORY_MIN);
 	if (!s->cfg.hold_after_complete_ns)
 		s->cfg.hold_after_complete_ns = 5 * TNL_MS;
 	s->kept_max = s->cfg.memory_max / 8 * 3;
@@ -319,11 +318,6 @@ int tnl_session_pull(struct tnl_session *s, uint64_t now, const uint8_t **p, siz
 
 /* --- time --------------------------------------------------------------------------- */
 
-static uint64_t sooner(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 uint64_t tnl_session_deadline(const struct tnl_session *s)
 {
 	if (tnl_session_over(s))
@@ -331,9 +325,9 @@ uint64_t tnl_session_deadline(const struct tnl_session *s)
 	if (s->failed || s->ready_due || s->mux.work_due || (s->closing && !s->blocked))
 		return 0;
 	uint64_t t = tnl_channel_deadline(s->ch);
-	t = sooner(t, sooner(s->hs_deadline, s->keepalive_at));
-	t = sooner(t, sooner(s->mux.timer_at, s->retry_at));
-	return s->hold_until ? sooner(t, s->hold_until) : t;
+	t = TNL_MIN(t, TNL_MIN(s->hs_deadline, s->keepalive_at));
+	t = TNL_MIN(t, TNL_MIN(s->mux.timer_at, s->retry_at));
+	return s->hold_until ? TNL_MIN(t, s->hold_until) : t;
 }
 
 static void keepalive(struct tnl_session *s, uint64_t now)

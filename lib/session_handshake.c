@@ -5,6 +5,7 @@
  *
  * Messages towards the client leave one by one, each after the ack of the one before. */
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -17,7 +18,7 @@
 
 static struct tnl_caps own_caps(const struct tnl_session *s)
 {
-	size_t payload = s->cfg.max_payload < TNL_MIN_PAYLOAD ? TNL_MIN_PAYLOAD : s->cfg.max_payload;
+	size_t payload = TNL_MAX(s->cfg.max_payload, TNL_MIN_PAYLOAD);
 	struct tnl_caps c = {.present = s->cfg.offer_capabilities,
 			     .version = TNL_CAPS_VERSION,
 			     .smux = 2,

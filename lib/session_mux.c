@@ -79,7 +79,7 @@ static void grow(struct tnl_stream *st)
 		 most_of_it = s->kept_max / 8 * 5;
 	uint64_t left = most_of_it > claimed ? most_of_it - claimed : 0;
 	uint64_t want = st->window + left / 4;
-	uint64_t most = TNL_MIN((uint64_t)s->cfg.stream_window, (uint64_t)WINDOW_MAX);
+	uint64_t most = TNL_MIN(s->cfg.stream_window, WINDOW_MAX);
 	want = TNL_MIN(want, most);
 	if (want <= st->window)
 		return;

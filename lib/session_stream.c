@@ -1,5 +1,6 @@
 /* Streams: their life, their timers, sending. */
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/session_internal.h"
 #include <string.h>
 
@@ -95,11 +96,6 @@ void tnl_stream_call_open(struct tnl_stream *st)
 
 /* --- timers ------------------------------------------------------------------- */
 
-static uint64_t latest(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
 static bool fin_held(const struct tnl_stream *st)
 {
 	enum tnl_session_mode m = st->s->info.mode;
@@ -115,11 +111,11 @@ static uint64_t timer_of(const struct tnl_stream *st)
 	if (fin_held(st))
 		/* A client's end of input is often followed by the whole answer; a
 		 * target's end is its last word, only what still comes in counts. */
-		return (c->agent ? st->rx_at : latest(st->rx_at, st->shut_at)) + c->fin_quiet_ns;
+		return (c->agent ? st->rx_at : TNL_MAX(st->rx_at, st->shut_at)) + c->fin_quiet_ns;
 	bool halves =
 	    st->s->info.mode == TNL_MODE_MUX || (st->s->info.mode == TNL_MODE_SINGLE && st->s->info.half_close);
 	if (c->half_close_timeout_ns && halves && st->shut != st->fin_recv)
-		return latest(latest(st->rx_at, st->tx_at), st->shut_at) + c->half_close_timeout_ns;
+		return TNL_MAX(TNL_MAX(st->rx_at, st->tx_at), st->shut_at) + c->half_close_timeout_ns;
 	return TNL_NEVER;
 }
 
@@ -133,8 +129,7 @@ void tnl_stream_arm_timer(struct tnl_stream *st)
 	}
 	if (tnl_list_empty(&st->timed))
 		tnl_list_push_back(&m->timed, &st->timed);
-	if (st->timer_at < m->timer_at)
-		m->timer_at = st->timer_at;
+	m->timer_at = TNL_MIN(m->timer_at, st->timer_at);
 }
 
 static void timer_fired(struct tnl_stream *st)
@@ -429,10 +424,7 @@ uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now)
 		can = pass_window(s, st, now);
 	if (can <= around)
 		return NULL;
-	can -= around;
-	size_t window = tnl_mux_window(st);
-	if (can > window)
-		can = window;
+	can = TNL_MIN(can - around, tnl_mux_window(st));
 	uint8_t *p = tnl_channel_reserve(s->ch, can + around);
 	if (!p)
 		return NULL;

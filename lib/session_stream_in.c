@@ -1,5 +1,6 @@
 /* Streams, receiving: what comes is offered to the consumer, the rest is kept and counted. */
 #include "lib/session_internal.h"
+#include "lib/num.h"
 
 bool tnl_session_room(const struct tnl_session *s, size_t n)
 {
@@ -19,7 +20,7 @@ static size_t offer(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, siz
 	tnl_session_cb_enter(s);
 	size_t took = s->cb.on_data(s->cfg.ctx, st, ptype, p, n);
 	tnl_session_cb_leave(s);
-	return took < n ? took : n;
+	return TNL_MIN(took, n);
 }
 
 int tnl_stream_take_data(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n, uint64_t now)
@@ -135,8 +136,7 @@ bool tnl_stream_eof(const struct tnl_stream *st)
 void tnl_stream_consume(struct tnl_stream *st, size_t n, uint64_t now)
 {
 	struct tnl_session *s = st->s;
-	if (n > st->kept.len)
-		n = st->kept.len;
+	n = TNL_MIN(n, st->kept.len);
 	if (n == 0)
 		return;
 	size_t before = st->kept.memory;

@@ -1,6 +1,7 @@
 /* Signature Version 4, the part that both sides share: the canonical request, the
  * string to sign and the key; and signing.  Verification is in sigv4verify.c. */
 #include "lib/sigv4_internal.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -87,7 +88,7 @@ struct param {
 
 static int compare_bytes(const uint8_t *a, size_t an, const uint8_t *b, size_t bn)
 {
-	int c = memcmp(a, b, an < bn ? an : bn);
+	int c = memcmp(a, b, TNL_MIN(an, bn));
 
 	return c ? c : (an > bn) - (an < bn);
 }

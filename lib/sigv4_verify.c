@@ -1,5 +1,6 @@
 /* Signature Version 4, the server's side: find the claim in a request, then check it. */
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/http.h"
@@ -102,7 +103,7 @@ static int parse_signed_headers(struct slice s, struct tnl_sigv4_claim *c)
 	if (copy(c->signed_headers, sizeof(c->signed_headers), s) != 0)
 		return TNL_ESYNTAX;
 	for (p = c->signed_headers;; p++) {
-		size_t n = strcspn(p, ";"), low = prev_n < n ? prev_n : n;
+		size_t n = strcspn(p, ";"), low = TNL_MIN(prev_n, n);
 		int order = prev ? memcmp(prev, p, low) : -1;
 
 		if (!n || (order ? order > 0 : prev_n >= n))

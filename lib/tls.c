@@ -1,6 +1,7 @@
 /* The state of one connection: BoringSSL over a memory BIO of our own, whose two
  * buffers the caller fills and empties.  Contexts are in tls_ctx.c. */
 #include "lib/tls.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/buf.h"
 #include "lib/tls_internal.h"
@@ -39,8 +40,7 @@ static int bio_read(BIO *b, char *p, int n)
 		BIO_set_retry_read(b);
 		return -1;
 	}
-	if (len > (size_t)n)
-		len = (size_t)n;
+	len = TNL_MIN(len, (size_t)n);
 	memcpy(p, tnl_buf_data(&t->in), len);
 	tnl_buf_consume(&t->in, len);
 	return (int)len;
@@ -316,8 +316,7 @@ int tnl_tls_read(struct tnl_tls *t, void *p, size_t n)
 
 	if (t->final)
 		return t->final;
-	if (n > INT32_MAX)
-		n = INT32_MAX;
+	n = TNL_MIN(n, (size_t)INT32_MAX);
 	enter(t);
 	rc = SSL_read(t->ssl, p, (int)n);
 	return leave(rc > 0 ? rc : classify(t, rc));
@@ -333,7 +332,7 @@ int tnl_tls_write(struct tnl_tls *t, const void *p, size_t n)
 		return t->final; /* after the peer's close_notify writing goes on */
 	enter(t);
 	while (done < n && tnl_buf_len(&t->out) <= OUT_HIGH) {
-		size_t k = n - done < RECORD ? n - done : RECORD;
+		size_t k = TNL_MIN(n - done, RECORD);
 
 		rc = SSL_write(t->ssl, from + done, (int)k);
 		if (rc <= 0)

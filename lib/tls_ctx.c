@@ -1,5 +1,6 @@
 /* TLS contexts: certificates, trust, preferences, and the cache of client sessions. */
 #include "lib/tls_internal.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include <openssl/aead.h>
 #include <stdio.h>
@@ -223,7 +224,7 @@ static int set_preferences(SSL_CTX *ssl, bool server)
 
 	if (!SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) ||
 	    !SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) || !SSL_CTX_set_strict_cipher_list(ssl, ciphers) ||
-	    !SSL_CTX_set_verify_algorithm_prefs(ssl, verify, sizeof(verify) / sizeof(verify[0])))
+	    !SSL_CTX_set_verify_algorithm_prefs(ssl, verify, TNL_COUNT(verify)))
 		return TNL_ETLS;
 	SSL_CTX_set_mode(ssl,
 			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);

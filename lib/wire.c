@@ -1,4 +1,5 @@
 #include "lib/wire.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/message.h"
@@ -66,7 +67,7 @@ int tnl_open_write(struct tnl_buf *b, const struct tnl_open *o)
 	tnl_jw_init(&w, b);
 	tnl_jw_obj(&w);
 	tnl_jw_kv(&w, "MessageSchemaVersion", "1.0");
-	for (size_t i = 0; i < sizeof(open_fields) / sizeof(open_fields[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(open_fields); i++)
 		if (*member(o, &open_fields[i]))
 			tnl_jw_kv(&w, open_fields[i].key, *member(o, &open_fields[i]));
 	tnl_jw_end_obj(&w);
@@ -83,7 +84,7 @@ int tnl_open_parse(const void *p, size_t n, struct tnl_open *o, const char **fau
 		why = "JSON";
 	else if (!version || strcmp(version, "1.0") != 0)
 		why = "MessageSchemaVersion";
-	for (size_t i = 0; !why && i < sizeof(open_fields) / sizeof(open_fields[0]); i++)
+	for (size_t i = 0; !why && i < TNL_COUNT(open_fields); i++)
 		if (!copy_str(tnl_json_get(j, open_fields[i].key), member(o, &open_fields[i])))
 			why = open_fields[i].key;
 	if (!why && (!o->token || !*o->token))
@@ -99,7 +100,7 @@ int tnl_open_parse(const void *p, size_t n, struct tnl_open *o, const char **fau
 
 void tnl_open_fini(struct tnl_open *o)
 {
-	for (size_t i = 0; i < sizeof(open_fields) / sizeof(open_fields[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(open_fields); i++)
 		free_str(member(o, &open_fields[i]));
 }
 
@@ -220,7 +221,7 @@ int tnl_task_complete_write(struct tnl_buf *b, const char *session_id, const cha
 	tnl_jw_kv(&w, "AwsAccountId", "");
 	tnl_jw_kv(&w, "InstanceId", instance_id);
 	tnl_jw_kv(&w, "Output", output ? output : "");
-	for (size_t i = 0; i < sizeof(unused) / sizeof(unused[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(unused); i++)
 		tnl_jw_kv(&w, unused[i], "");
 	tnl_jw_kvi(&w, "RetryNumber", retry);
 	tnl_jw_end_obj(&w);

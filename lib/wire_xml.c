@@ -3,6 +3,7 @@
  * predefined entities and character references, CDATA.  No DTD, hence no
  * entity expansion. */
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/enc.h"
 #include "lib/wire.h"
 #include <string.h>
@@ -128,7 +129,7 @@ static bool entity(struct xml *x)
 
 	if (eat(x, "#"))
 		return char_reference(x);
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(known); i++)
 		if (eat(x, known[i].ref)) {
 			put(x, known[i].text, 1);
 			return true;

@@ -4,6 +4,7 @@
  * through wslay one frame at a time, after its header was checked here, so that
  * each fault has its name and its close code. */
 #include "lib/ws.h"
+#include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -56,8 +57,7 @@ static ssize_t on_recv(wslay_event_context_ptr c, uint8_t *buf, size_t len, int 
 		wslay_event_set_error(c, WSLAY_ERR_WOULDBLOCK);
 		return -1;
 	}
-	if (len > w->slice_len)
-		len = w->slice_len;
+	len = TNL_MIN(len, w->slice_len);
 	memcpy(buf, w->slice, len);
 	w->slice += len;
 	w->slice_len -= len;
@@ -158,8 +158,7 @@ uint8_t *tnl_ws_in_reserve(struct tnl_ws *w, size_t *cap)
 	if (w->err || w->got_close)
 		tnl_buf_reset(&w->in); /* nobody will read it any more */
 	room = tnl_buf_room(&w->in);
-	if (room > IN_STEP)
-		room = IN_STEP;
+	room = TNL_MIN(room, IN_STEP);
 	p = room ? tnl_buf_reserve(&w->in, room) : NULL;
 	w->in.failed = false;
 	*cap = p ? room : 0;
@@ -487,7 +486,7 @@ uint64_t tnl_ws_deadline(const struct tnl_ws *w)
 {
 	if (w->closing)
 		return w->pong_by;
-	return w->next_ping < w->pong_by ? w->next_ping : w->pong_by;
+	return TNL_MIN(w->next_ping, w->pong_by);
 }
 
 int tnl_ws_expire(struct tnl_ws *w, uint64_t now)

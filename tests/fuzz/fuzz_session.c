@@ -1,6 +1,7 @@
 /* A whole session with a hostile peer, in either role and every mode. Byte 0: role and mode; then steps of an
  * op byte, a length byte (units of 1 or of 64 bytes) and data. */
 #include "tests/fuzz/session_rig.h"
+#include "lib/num.h"
 
 static const char *const types[] = {"Port", "Port", "Standard_Stream", "NonInteractiveCommands"};
 static const char *const props[] = {"{\"type\":\"LocalPortForwarding\"}", "{}", NULL,
@@ -91,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size_t n = data[i + 2], step;
 		i += 3;
 		step = n * (op & 0x80 ? 64 : 1);
-		step = step < size - i ? step : size - i;
+		step = TNL_MIN(step, size - i);
 		const uint8_t *p = data + i;
 		switch (op & 7) {
 		case 0:

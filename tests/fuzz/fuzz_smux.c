@@ -1,6 +1,7 @@
 /* smux from a hostile peer: byte 0 says which end, which version, how much a reader takes and how the
  * stream of bytes is cut into messages; the rest is that stream. */
 #include "tests/fuzz/session_rig.h"
+#include "lib/num.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -23,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	rig_write(&r, 1000);
 	r.take = data[0] & 4 ? 0 : data[0] & 8 ? 3 : SIZE_MAX;
 	for (size_t i = 2; i < size && !r.closed; i += chunk) {
-		rig_stream(&r, TNL_PT_OUTPUT, data + i, size - i < chunk ? size - i : chunk);
+		rig_stream(&r, TNL_PT_OUTPUT, data + i, TNL_MIN(size - i, chunk));
 		rig_drain(&r);
 		if (data[0] & 16)
 			rig_read(&r);

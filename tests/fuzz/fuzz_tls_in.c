@@ -1,5 +1,6 @@
 /* Bytes from a stranger into both ends of TLS: no crash, no plaintext, no handshake that succeeds. */
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/tls.h"
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +49,7 @@ static void run(struct tnl_tls *t, const uint8_t *p, size_t n)
 
 		if (!cap)
 			abort();
-		k = k < cap ? k : cap;
+		k = TNL_MIN(k, cap);
 		memcpy(q, p, k);
 		tnl_tls_in_commit(t, k);
 		p += k;

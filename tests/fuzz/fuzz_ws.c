@@ -1,6 +1,7 @@
 /* WebSocket input, cut into pieces at random: no crash, bounded output, and the same events
  * whether the bytes came whole or in pieces. */
 #include "lib/crypto.h"
+#include "lib/num.h"
 #include "lib/ws.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,8 +56,8 @@ static void run(bool server, const uint8_t *p, size_t n, size_t step, struct out
 
 		if (!q || cap < 16384)
 			abort();
-		k = k < cap ? k : cap;
-		k = k < step ? k : step;
+		k = TNL_MIN(k, cap);
+		k = TNL_MIN(k, step);
 		memcpy(q, p + at, k);
 		tnl_ws_in_commit(w, k, 0);
 		at += k;

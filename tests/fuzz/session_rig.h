@@ -2,6 +2,7 @@
 #ifndef SESSION_RIG_H
 #define SESSION_RIG_H
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/message.h"
 #include "lib/session.h"
 #include <stdlib.h>
@@ -50,7 +51,7 @@ static size_t rig_data(void *ctx, struct tnl_stream *st, uint32_t ptype, const u
 	for (size_t i = 0; i < n; i++) /* all of it can be read */
 		sum ^= p[i];
 	r->data_seen += sum;
-	return n < r->take ? n : r->take;
+	return TNL_MIN(n, r->take);
 }
 
 static void rig_eof(void *ctx, struct tnl_stream *st, bool half)
@@ -223,7 +224,7 @@ static void rig_read(struct rig *r)
 		st = next;
 		next = next_stream(r->s, st);
 		while (r->take && (n = tnl_stream_peek(st, &p)) > 0)
-			tnl_stream_consume(st, n < r->take ? n : r->take, r->now);
+			tnl_stream_consume(st, TNL_MIN(n, r->take), r->now);
 		if (tnl_stream_done(st))
 			tnl_stream_free(st);
 	}
@@ -237,7 +238,7 @@ static void rig_write(struct rig *r, size_t most)
 		uint8_t *p = tnl_stream_reserve(st, &cap, r->now);
 		if (!p)
 			break;
-		cap = cap < most ? cap : most;
+		cap = TNL_MIN(cap, most);
 		memset(p, 'w', cap);
 		if (tnl_stream_commit(st, cap, TNL_PT_OUTPUT, r->now))
 			break;

@@ -1,5 +1,6 @@
 /* One end: the part of a daemon's pump, with flows in the place of sockets. */
 #include "tests/sim/sim.h"
+#include "lib/num.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -88,7 +89,7 @@ static size_t on_data(void *ctx, struct tnl_stream *st, uint32_t ptype, const ui
 		world_fail(nd->w, "payload type %u", ptype);
 	if (s->saw_eof)
 		world_fail(nd->w, "flow %d: data after the end at node %d", f->index, nd->which);
-	size_t took = s->stalled ? 0 : n < s->take_max ? n : s->take_max;
+	size_t took = s->stalled ? 0 : TNL_MIN(n, s->take_max);
 	if (took > 1 && rng_chance(&nd->w->rng, 50))
 		took = rng_below(&nd->w->rng, took);
 	check_bytes(nd, f, p, took);
@@ -223,7 +224,7 @@ static void reader(struct node *n, struct flow *f, struct side *s)
 	const uint8_t *p;
 	size_t len;
 	while (!s->stalled && !s->saw_reset && (len = tnl_stream_peek(s->st, &p)) > 0) {
-		size_t took = len < s->take_max ? len : s->take_max;
+		size_t took = TNL_MIN(len, s->take_max);
 		check_bytes(n, f, p, took);
 		tnl_stream_consume(s->st, took, n->w->now);
 		if (s->take_max < len && rng_chance(&n->w->rng, 300)) {
@@ -280,9 +281,8 @@ static bool write_some(struct node *n)
 	uint8_t *p = tnl_stream_reserve(st, &cap, w->now);
 	if (!p)
 		return false;
-	size_t len = cap < v->write_max ? cap : v->write_max;
-	if (len > v->total - v->sent)
-		len = (size_t)(v->total - v->sent);
+	size_t len = TNL_MIN(cap, v->write_max);
+	len = TNL_MIN(len, (size_t)(v->total - v->sent));
 	if (rng_chance(&w->rng, 100))
 		len = 1 + (size_t)rng_below(&w->rng, len);
 	for (size_t i = 0; i < len; i++)
@@ -322,8 +322,7 @@ void node_pump(struct node *n)
 	for (int i = 0; i < w->plan.nstreams && !n->closed; i++)
 		side_work(n, &w->flow[i]);
 	size_t mem = tnl_session_memory(n->s);
-	if (mem > w->most_memory[n->which])
-		w->most_memory[n->which] = mem;
+	w->most_memory[n->which] = TNL_MAX(w->most_memory[n->which], mem);
 	if (mem > w->plan.memory_max)
 		world_fail(w, "node %d holds %zu bytes, more than its %zu", n->which, mem, w->plan.memory_max);
 }

@@ -1,5 +1,6 @@
 /* What a seed stands for. */
 #include "tests/sim/sim.h"
+#include "lib/num.h"
 
 uint64_t rng_next(struct rng *r)
 {
@@ -32,7 +33,7 @@ uint64_t rng_log(struct rng *r, uint64_t a, uint64_t b)
 	}
 	for (uint64_t k = rng_below(r, (uint64_t)steps + 1); k; k--)
 		lo *= 4;
-	hi = lo * 4 < b ? lo * 4 : b;
+	hi = TNL_MIN(lo * 4, b);
 	return lo >= hi ? b : rng_between(r, lo, hi);
 }
 

@@ -2,6 +2,7 @@
  * lump of data, connections that come and go. Memory must stay where it was. */
 #include "tests/sim/sim.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,22 +179,20 @@ static void pass(struct soak *k, uint64_t until)
 		uint64_t t = next_packet(k);
 		for (int i = 0; i < 2; i++) {
 			uint64_t d = tnl_session_deadline(k->end[i].s);
-			t = d < t ? d : t;
+			t = TNL_MIN(t, d);
 		}
 		if (t > until)
 			break;
-		if (t > k->now)
-			k->now = t;
+		k->now = TNL_MAX(k->now, t);
 		arrive(k);
 		for (int i = 0; i < 2; i++)
 			if (tnl_session_deadline(k->end[i].s) <= k->now)
 				tnl_session_expire(k->end[i].s, k->now);
 	}
-	if (until > k->now)
-		k->now = until;
+	k->now = TNL_MAX(k->now, until);
 	for (int i = 0; i < 2; i++) {
 		size_t m = tnl_session_memory(k->end[i].s);
-		k->most = m > k->most ? m : k->most;
+		k->most = TNL_MAX(k->most, m);
 	}
 }
 
@@ -207,7 +206,7 @@ static void put(struct soak *k, int from, struct soak_stream *x, size_t n)
 			pass(k, k->now + 10 * MS);
 			continue;
 		}
-		cap = n < cap ? n : cap;
+		cap = TNL_MIN(cap, n);
 		for (size_t i = 0; i < cap; i++)
 			p[i] = soak_byte(x, from, x->sent + i);
 		x->sent += cap;

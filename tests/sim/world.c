@@ -1,6 +1,7 @@
 /* One run: faults by plan, time from event to event, and what must hold at the end. */
 #include "tests/sim/sim.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 #include "lib/wire.h"
 #include <stdarg.h>
@@ -194,14 +195,13 @@ static void run(struct world *w)
 		uint64_t t = net_next(w);
 		for (int k = 0; k < 2; k++) {
 			uint64_t d = tnl_session_deadline(w->node[k].s);
-			t = d < t ? d : t;
+			t = TNL_MIN(t, d);
 		}
 		if (t == NEVER || t > START + LIMIT || w->steps++ > 20000000) {
 			world_fail(w, "stuck: nothing more happens");
 			return;
 		}
-		if (t > w->now)
-			w->now = t;
+		w->now = TNL_MAX(w->now, t);
 		struct event e;
 		while (!w->fail[0] && net_next(w) <= w->now && net_pop(w, &e))
 			handle(w, &e);

@@ -3,6 +3,7 @@
 #define RAW_UTIL_H
 #include "tests/unit/sess_util.h"
 #include "lib/message.h"
+#include "lib/num.h"
 #include "lib/smux.h"
 
 struct raw {
@@ -170,12 +171,11 @@ static inline void raw_advance(struct raw *r, uint64_t ns)
 	uint64_t until = r->now + ns;
 	raw_move(r);
 	while (r->now < until) {
-		uint64_t a = tnl_session_deadline(r->e.s), b = tnl_channel_deadline(r->ch), t = a < b ? a : b;
+		uint64_t a = tnl_session_deadline(r->e.s), b = tnl_channel_deadline(r->ch), t = TNL_MIN(a, b);
 		if (t > until) {
 			r->now = until;
 		} else {
-			if (t > r->now)
-				r->now = t;
+			r->now = TNL_MAX(r->now, t);
 			tnl_session_expire(r->e.s, r->now);
 			(void)!tnl_channel_expire(r->ch, r->now);
 		}

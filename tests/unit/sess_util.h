@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/buf.h"
 #include "lib/session.h"
 
@@ -90,7 +91,7 @@ static inline size_t u_data(void *ctx, struct tnl_stream *st, uint32_t ptype, co
 	struct rec *r = tnl_stream_user(st);
 	end_event(e);
 	assert_non_null(r);
-	size_t took = n < r->take ? n : r->take;
+	size_t took = TNL_MIN(n, r->take);
 	tnl_buf_put(&r->in, p, took);
 	if (e->echo)
 		tnl_buf_put(&r->out, p, took);
@@ -239,8 +240,7 @@ static inline void end_pump(struct end *e)
 		const uint8_t *p;
 		size_t n;
 		while (r->take && (n = tnl_stream_peek(r->st, &p)) > 0) {
-			if (n > r->take)
-				n = r->take;
+			n = TNL_MIN(n, r->take);
 			tnl_buf_put(&r->in, p, n);
 			if (e->echo)
 				tnl_buf_put(&r->out, p, n);
@@ -259,8 +259,7 @@ static inline void end_pump(struct end *e)
 		uint8_t *p = tnl_stream_reserve(st, &cap, *e->now);
 		if (!p)
 			break;
-		if (n > cap)
-			n = cap;
+		n = TNL_MIN(n, cap);
 		memcpy(p, tnl_buf_data(&r->out), n);
 		tnl_buf_consume(&r->out, n);
 		assert_int_equal(tnl_stream_commit(st, n, TNL_PT_OUTPUT, *e->now), 0);
@@ -321,7 +320,7 @@ static inline void pair_advance(struct pair *p, uint64_t ns)
 	uint64_t until = p->now + ns;
 	for (;;) {
 		pair_run(p);
-		uint64_t a = tnl_session_deadline(p->c.s), b = tnl_session_deadline(p->a.s), t = a < b ? a : b;
+		uint64_t a = tnl_session_deadline(p->c.s), b = tnl_session_deadline(p->a.s), t = TNL_MIN(a, b);
 		if (p->now >= until)
 			break;
 		if (t > until) {
@@ -329,8 +328,7 @@ static inline void pair_advance(struct pair *p, uint64_t ns)
 			pair_run(p);
 			break;
 		}
-		if (t > p->now)
-			p->now = t;
+		p->now = TNL_MAX(p->now, t);
 		tnl_session_expire(p->c.s, p->now);
 		tnl_session_expire(p->a.s, p->now);
 	}

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/session.h"
 
 #define SEC UINT64_C(1000000000)
@@ -142,8 +143,7 @@ static int move(struct xe *from, struct xe *to)
 		uint8_t *p = tnl_stream_reserve(st, &cap, *from->now);
 		if (!p)
 			break;
-		if (cap > BYTES - x->sent)
-			cap = BYTES - x->sent;
+		cap = TNL_MIN(cap, BYTES - x->sent);
 		for (size_t i = 0; i < cap; i++)
 			p[i] = (uint8_t)((x->sent + i) * 7);
 		if (tnl_stream_commit(st, cap, TNL_PT_OUTPUT, *from->now))
@@ -196,7 +196,7 @@ static void exchange(struct xe *c, struct xe *a, uint64_t *now, const struct var
 		if (all_through(c, a, streams) && round > 20)
 			return;
 		uint64_t d = tnl_session_deadline(c->s), e = tnl_session_deadline(a->s);
-		d = e < d ? e : d;
+		d = TNL_MIN(d, e);
 		if (d == UINT64_MAX && round > 20)
 			break;
 		if (d > *now && d != UINT64_MAX)

@@ -3,6 +3,7 @@
  * time, no chance: the same numbers in every run. */
 #include "tests/unit/chan_util.h"
 #include "lib/cc.h"
+#include "lib/num.h"
 
 struct packet {
 	uint64_t at;
@@ -58,7 +59,7 @@ static void pipe_put(struct pipe_model *p, const uint8_t *d, size_t n, uint64_t 
 		p->size = size;
 		p->head = 0;
 	}
-	uint64_t start = now > p->free_at ? now : p->free_at;
+	uint64_t start = TNL_MAX(now, p->free_at);
 	p->free_at = start + (uint64_t)((double)n / p->rate * 1e9);
 	struct packet *k = &p->q[(p->head + p->count++) % p->size];
 	k->at = p->free_at + p->delay;
@@ -67,7 +68,7 @@ static void pipe_put(struct pipe_model *p, const uint8_t *d, size_t n, uint64_t 
 		if ((p->rnd >> 33) % 10000 < p->lose && k->at + 2 * p->delay > p->held)
 			p->held = k->at + 2 * p->delay;
 	}
-	k->at = k->at > p->held ? k->at : p->held;
+	k->at = TNL_MAX(k->at, p->held);
 	k->len = n;
 	k->data = malloc(n);
 	memcpy(k->data, d, n);
@@ -87,8 +88,7 @@ static void ping_seen(struct end *e, const struct tnl_msg *m, uint64_t now)
 	w->ping_out = false;
 	w->pings++;
 	w->ping_sum += d;
-	if (d > w->ping_worst)
-		w->ping_worst = d;
+	w->ping_worst = TNL_MAX(w->ping_worst, d);
 }
 
 static void receive(struct world *w, struct end *e, struct pipe_model *p)
@@ -154,23 +154,17 @@ static void world_open(struct world *w, double rate, uint64_t one_way)
 	w->b_at = UINT64_MAX;
 }
 
-static uint64_t min64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* Each end runs when something arrived for it, when its timer is due, and A when a ping is. */
 static void run_until(struct world *w, uint64_t end)
 {
 	while (w->now < end) {
-		uint64_t a_evt = min64(pipe_next(&w->down), tnl_channel_deadline(w->a.ch));
+		uint64_t a_evt = TNL_MIN(pipe_next(&w->down), tnl_channel_deadline(w->a.ch));
 		if (w->ping_ms && !w->ping_out)
-			a_evt = min64(a_evt, w->next_ping);
-		uint64_t b_evt = min64(pipe_next(&w->up), tnl_channel_deadline(w->b.ch));
-		uint64_t t = min64(min64(w->a_at, w->b_at), min64(w->a_at == UINT64_MAX ? a_evt : UINT64_MAX,
-								  w->b_at == UINT64_MAX ? b_evt : UINT64_MAX));
-		if (t > w->now)
-			w->now = t;
+			a_evt = TNL_MIN(a_evt, w->next_ping);
+		uint64_t b_evt = TNL_MIN(pipe_next(&w->up), tnl_channel_deadline(w->b.ch));
+		uint64_t t = TNL_MIN(TNL_MIN(w->a_at, w->b_at), TNL_MIN(w->a_at == UINT64_MAX ? a_evt : UINT64_MAX,
+									w->b_at == UINT64_MAX ? b_evt : UINT64_MAX));
+		w->now = TNL_MAX(w->now, t);
 		if (w->a_at == UINT64_MAX && a_evt <= w->now)
 			w->a_at = w->now + wake_delay(w);
 		if (w->b_at == UINT64_MAX && b_evt <= w->now)

@@ -1,5 +1,6 @@
 #include "tests/unit/check.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/enc.h"
 
 static void hex_both_ways(void **state)
@@ -34,7 +35,7 @@ static void base64_vectors(void **state)
 	char text[16];
 	uint8_t back[16];
 
-	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(v); i++) {
 		size_t n = strlen(v[i][0]);
 		tnl_b64((const uint8_t *)v[i][0], n, text);
 		assert_string_equal(text, v[i][1]);
@@ -51,7 +52,7 @@ static void base64_refuses_sloppy_text(void **state)
 					  "Zm9v\n", "Zm=v", "=m9v", "Zg==Zg==", "Zm-v", "Zm_v", "\x80m9v"};
 	uint8_t out[32];
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(bad); i++)
 		assert_int_equal(tnl_unb64(bad[i], strlen(bad[i]), out, sizeof(out)), TNL_ESYNTAX);
 }
 
@@ -113,7 +114,7 @@ static void dates(void **state)
 	char amz[TNL_AMZDATE_STR], iso[TNL_ISO_STR];
 	uint64_t t;
 
-	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(v); i++) {
 		tnl_amz_date(v[i].s, amz);
 		assert_string_equal(amz, v[i].amz);
 		assert_int_equal(tnl_amz_date_parse(amz, 16, &t), 0);
@@ -153,13 +154,13 @@ static void date_spellings(void **state)
 					      "2015083OT123600Z", "20150830T126000Z", "20151301T000000Z"};
 	uint64_t t;
 
-	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(good); i++) {
 		assert_int_equal(tnl_iso_date_parse(good[i].text, strlen(good[i].text), &t), 0);
 		assert_int_equal(t, good[i].ms);
 	}
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(bad); i++)
 		assert_int_equal(tnl_iso_date_parse(bad[i], strlen(bad[i]), &t), TNL_ESYNTAX);
-	for (size_t i = 0; i < sizeof(bad_amz) / sizeof(bad_amz[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(bad_amz); i++)
 		assert_int_equal(tnl_amz_date_parse(bad_amz[i], strlen(bad_amz[i]), &t), TNL_ESYNTAX);
 }
 
@@ -186,9 +187,9 @@ static void utf8(void **state)
 					  "\xf5\x80\x80\x80",
 					  "a\xff"};
 
-	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(good); i++)
 		assert_true(tnl_utf8_valid((const uint8_t *)good[i], strlen(good[i])));
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		uint8_t *p = exact_copy(bad[i], strlen(bad[i]));
 		assert_false(tnl_utf8_valid(p, strlen(bad[i])));
 		free(p);

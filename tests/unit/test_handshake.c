@@ -1,6 +1,7 @@
 /* The handshake: payloads of the stock programs as captured, the order of messages, refusals, versions. */
 #include "tests/unit/raw_util.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "lib/handshake.h"
 #include "lib/seal.h"
 #include "tests/vectors/kms_shell.h"
@@ -20,7 +21,7 @@ static struct tnl_session_config client(void)
 static const char *kms_text(unsigned ptype)
 {
 	static char text[2048];
-	for (size_t i = 0; i < sizeof(kms_messages) / sizeof(*kms_messages); i++) {
+	for (size_t i = 0; i < TNL_COUNT(kms_messages); i++) {
 		if (kms_messages[i].ptype != ptype)
 			continue;
 		size_t n = strlen(kms_messages[i].hex);
@@ -131,11 +132,11 @@ static void malformed_payloads(void **state)
 	    "\"ActionResult\":{\"KMSCipherTextKey\":\"***\"}}]}",
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++) {
+	for (size_t i = 0; i < TNL_COUNT(requests); i++) {
 		struct tnl_hs_request q;
 		assert_int_equal(tnl_hs_request_parse(requests[i], strlen(requests[i]), &q, NULL), TNL_ESYNTAX);
 	}
-	for (size_t i = 0; i < sizeof(responses) / sizeof(*responses); i++) {
+	for (size_t i = 0; i < TNL_COUNT(responses); i++) {
 		struct tnl_hs_response a;
 		assert_int_equal(tnl_hs_response_parse(responses[i], strlen(responses[i]), &a, NULL), TNL_ESYNTAX);
 	}
@@ -280,7 +281,7 @@ static void agent_refusals(void **state)
 	    {"{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[]}", "SessionType", TNL_EREFUSED},
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		struct raw r;
 		struct tnl_session_config c = agent();
 		raw_init(&r, &c);
@@ -421,7 +422,7 @@ static void client_version_rules(void **state)
 	     TNL_MODE_SHELL},
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		struct raw r;
 		struct tnl_session_config c = client();
 		raw_client(&r, &c, cases[i].request);
@@ -580,7 +581,7 @@ static void client_with_captured_agent(void **state)
 	assert_true(tnl_session_info(r.e.s)->encrypted);
 	assert_string_equal(tnl_session_info(r.e.s)->customer_message, "This session is encrypted using AWS KMS.");
 	/* The agent's captured output, in our session. */
-	for (size_t i = 0; i < sizeof(kms_messages) / sizeof(*kms_messages); i++) {
+	for (size_t i = 0; i < TNL_COUNT(kms_messages); i++) {
 		if (kms_messages[i].ptype != 1 || !kms_messages[i].from_agent)
 			continue;
 		size_t len = strlen(kms_messages[i].hex) / 2;

@@ -1,5 +1,6 @@
 #include "tests/unit/check.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/http.h"
 
 #define REQ "GET /v1/data-channel/a@b.c?role=publish_subscribe HTTP/1.1\r\n"
@@ -125,7 +126,7 @@ static void refused_requests(void **state)
 	    {REQ "A: b\rC: d\r\n", "CR without LF", TNL_ESYNTAX},
 	};
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		int rc = parse(true, bad[i].text, strlen(bad[i].text));
 		if (rc != bad[i].rc || !head.fault || strcmp(head.fault, bad[i].fault) != 0)
 			fail_msg("%s: %d %s", bad[i].text, rc, head.fault ? head.fault : "-");
@@ -149,7 +150,7 @@ static void refused_responses(void **state)
 	    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
 	    "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 	};
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(bad); i++)
 		if (parse(false, bad[i], strlen(bad[i])) != TNL_ESYNTAX)
 			fail_msg("accepted: %s", bad[i]);
 }
@@ -219,7 +220,7 @@ static void bad_bodies(void **state)
 	head.status = 200;
 	head.chunked = true;
 	tnl_buf_init(&out, 8);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		tnl_buf_reset(&out);
 		tnl_http_body_init(&b, &head, false);
 		if (tnl_http_body_feed(&b, (const uint8_t *)bad[i], strlen(bad[i]), &out) != TNL_ESYNTAX)
@@ -297,7 +298,7 @@ static void bad_urls(void **state)
 	struct tnl_url u;
 	const char *fault;
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		fault = NULL;
 		if (tnl_url_parse(bad[i], &u, &fault) != TNL_ESYNTAX || !fault)
 			fail_msg("accepted: %s", bad[i]);

@@ -1,5 +1,6 @@
 #include "tests/unit/check.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/json.h"
 
 static struct tnl_json *parse(const char *s)
@@ -103,13 +104,13 @@ static void strict_syntax(void **state)
 					   "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""};
 	long live = tnl_alloc_live();
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		struct tnl_json *j = parse(bad[i]);
 		if (j)
 			fail_msg("accepted: %s", bad[i]);
 	}
 	assert_null(tnl_json_parse("{}\0", 3));
-	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(good); i++) {
 		struct tnl_json *j = parse(good[i]);
 		if (!j)
 			fail_msg("refused: %s", good[i]);

@@ -51,7 +51,7 @@ static void arrive(struct link *l, struct end *to, struct wire *w)
 static uint64_t next_event(const struct link *l)
 {
 	uint64_t t = tnl_session_deadline(l->p.c.s), a = tnl_session_deadline(l->p.a.s);
-	t = a < t ? a : t;
+	t = TNL_MIN(t, a);
 	for (int i = 0; i < 2; i++) {
 		const struct wire *w = &l->w[i];
 		if (w->head < w->tail && w->q[w->head % QMAX].at < t)
@@ -78,8 +78,7 @@ static void run(struct link *l, uint64_t until, const struct rec *x, size_t n)
 			l->p.now = until;
 			return;
 		}
-		if (t > l->p.now)
-			l->p.now = t;
+		l->p.now = TNL_MAX(l->p.now, t);
 		tnl_session_expire(l->p.c.s, l->p.now);
 		tnl_session_expire(l->p.a.s, l->p.now);
 	}

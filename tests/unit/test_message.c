@@ -1,5 +1,6 @@
 #include "tests/unit/check.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/message.h"
@@ -88,7 +89,7 @@ static void captured_frames(void **state)
 {
 	int frames = 0, acks = 0;
 
-	for (size_t i = 0; i < sizeof(traces) / sizeof(traces[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(traces); i++) {
 		char path[128];
 		struct line l;
 		snprintf(path, sizeof(path), "tests/vectors/frames/%s.txt", traces[i]);
@@ -159,7 +160,7 @@ static void wrong_messages_are_refused_by_field(void **state)
 	p[n] = 'x';
 	refuse(p, n + 1, TNL_ESYNTAX, "PayloadLength");
 	static const uint32_t wild[] = {0, 115, 117, 120, 0x7fffffff, 0x80000000, 0xffffffff};
-	for (size_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(wild); i++) {
 		tnl_put_be32(p, wild[i]);
 		refuse(p, n, TNL_ESYNTAX, "HeaderLength");
 	}
@@ -227,7 +228,7 @@ static void ack_numbers(void **state)
 	struct tnl_ack a = {.type = TNL_MT_INPUT}, b;
 	char text[TNL_ACK_MAX];
 
-	for (size_t i = 0; i < sizeof(seqs) / sizeof(seqs[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(seqs); i++) {
 		a.seq = seqs[i];
 		size_t n = tnl_ack_write(text, &a);
 		assert_int_equal(tnl_ack_parse((const uint8_t *)text, n, &b), 0);
@@ -272,7 +273,7 @@ static void ack_in_other_layouts(void **state)
 	assert_int_equal(a.seq, 12);
 	assert_int_equal(a.type, TNL_MT_OUTPUT);
 	assert_int_equal(a.id[0], 0xd8);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(bad); i++)
 		assert_int_equal(tnl_ack_parse((const uint8_t *)bad[i], strlen(bad[i]), &a), TNL_ESYNTAX);
 	assert_int_equal(tnl_alloc_live(), live);
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "lib/rto.h"
+#include "lib/num.h"
 
 #define US 1000ull
 #define MS 1000000ull
@@ -36,7 +37,7 @@ static void samples_follow_the_table(void **state)
 	};
 	struct tnl_rto r;
 	tnl_rto_init(&r);
-	for (unsigned i = 0; i < sizeof(t) / sizeof(*t); i++) {
+	for (unsigned i = 0; i < TNL_COUNT(t); i++) {
 		tnl_rto_sample(&r, t[i].r * US);
 		assert_int_equal(r.srtt / US, t[i].rtt);
 		assert_int_equal(r.rttvar / US, t[i].var);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/enc.h"
 #include "lib/handshake.h"
 #include "lib/seal.h"
@@ -27,7 +28,7 @@ static void captured_exchange(void **state)
 	(void)state;
 	assert_int_equal(unhex(kms_key_hex, key, sizeof(key)), 64);
 	struct tnl_seal *agent = tnl_seal_new(key, true), *client = tnl_seal_new(key, false);
-	for (size_t i = 0; i < sizeof(kms_messages) / sizeof(*kms_messages); i++) {
+	for (size_t i = 0; i < TNL_COUNT(kms_messages); i++) {
 		size_t n = unhex(kms_messages[i].hex, b, sizeof(b));
 		struct tnl_seal *reader = kms_messages[i].from_agent ? client : agent;
 		if (kms_messages[i].ptype == 8 || kms_messages[i].ptype == 9) {

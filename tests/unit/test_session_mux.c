@@ -1,5 +1,6 @@
 /* smux on the wire: what is accepted, dropped or fatal, ids, windows, whose turn it is. */
 #include "tests/unit/raw_util.h"
+#include "lib/num.h"
 
 static struct tnl_session_config agent(void)
 {
@@ -89,7 +90,7 @@ static void fatal_frames(void **state)
 	     24},
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		struct raw r;
 		struct tnl_session_config c = agent();
 		raw_agent(&r, &c, cases[i].own ? OWN_RESPONSE : STOCK_RESPONSE("1.2.707.0"));
@@ -157,7 +158,7 @@ static void long_frame(void **state)
 	raw_smux(&r, 1, TNL_SMUX_SYN, 3, NULL, 0);
 	size_t n = raw_frame(b, 1, TNL_SMUX_PSH, 3, tnl_buf_data(&want.out), 65535);
 	for (size_t i = 0; i < n; i += 1000)
-		raw_send(&r, TNL_PT_OUTPUT, b + i, n - i < 1000 ? n - i : 1000);
+		raw_send(&r, TNL_PT_OUTPUT, b + i, TNL_MIN(n - i, 1000u));
 	rec_expect_fill(&r.e.rec[0], 65535, 3);
 	tnl_buf_fini(&want.out);
 	free(b);
@@ -376,8 +377,7 @@ static void shares_by_bytes(void **state)
 		if (!p)
 			continue;
 		size_t n = i ? 300 : cap; /* one writes little at a time, one all it can */
-		if (n > cap)
-			n = cap;
+		n = TNL_MIN(n, cap);
 		memset(p, 0, n);
 		assert_int_equal(tnl_stream_commit(st, n, TNL_PT_OUTPUT, r.now), 0);
 		sent[i] += n;

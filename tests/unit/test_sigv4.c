@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/enc.h"
 #include "lib/http.h"
 #include "lib/json.h"
@@ -736,7 +737,7 @@ static void test_malformed_claims(void **state)
 	    {"AWS4-HMAC-SHA256 Colour=red", "authorization"},
 	};
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		struct req q;
 
 		req_init(&q);

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 #include "lib/tls.h"
 #include <openssl/err.h>
@@ -76,8 +77,8 @@ static size_t move(struct tnl_tls *a, struct tnl_tls *b, size_t step)
 		q = tnl_tls_in_reserve(b, &cap);
 		if (!cap)
 			break;
-		n = n < cap ? n : cap;
-		n = step && step < n ? step : n;
+		n = TNL_MIN(n, cap);
+		n = step ? TNL_MIN(step, n) : n;
 		memcpy(q, p, n);
 		tnl_tls_in_commit(b, n);
 		tnl_tls_out_consume(a, n);

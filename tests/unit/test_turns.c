@@ -1,6 +1,7 @@
 /* Turns by bytes: who comes before whom, how much, and that nobody starves. */
 #include "tests/unit/check.h"
 #include "lib/turns.h"
+#include "lib/num.h"
 
 struct one {
 	struct tnl_turn t;
@@ -72,7 +73,7 @@ static void shares_are_equal_by_bytes(void **state)
 		tnl_turns_join(&w.q, &w.b.t);
 		while (w.a.sent + w.b.sent < 10000000)
 			assert_non_null(send_next(&w));
-		size_t more = w.a.sent > w.b.sent ? w.a.sent - w.b.sent : w.b.sent - w.a.sent;
+		size_t more = TNL_MAX(w.a.sent, w.b.sent) - TNL_MIN(w.a.sent, w.b.sent);
 		assert_true(more <= 60000 + 2 * TNL_TURNS_QUANTUM);
 	}
 }

@@ -1,5 +1,6 @@
 #include "tests/unit/check.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/enc.h"
 #include "lib/handshake.h"
 #include "lib/message.h"
@@ -133,7 +134,7 @@ static void captured_payloads(void **state)
 	static char text[64 * 1024];
 	int checked = 0;
 
-	for (size_t i = 0; i < sizeof(traces) / sizeof(traces[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(traces); i++) {
 		char path[128];
 		snprintf(path, sizeof(path), "tests/vectors/frames/%s.txt", traces[i]);
 		FILE *f = fopen(path, "r");
@@ -171,7 +172,7 @@ static void first_frames(void **state)
 	};
 	const char *fault;
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		assert_int_equal(open_rc(bad[i][0], &fault), TNL_ESYNTAX);
 		assert_string_equal(fault, bad[i][1]);
 	}
@@ -229,7 +230,7 @@ static void creation_answers(void **state)
 	long live = tnl_alloc_live();
 	char *token;
 
-	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(good); i++) {
 		assert_int_equal(tnl_create_reply_parse(good[i], strlen(good[i]), &token), 0);
 		assert_string_equal(token, "t<&AB");
 		tnl_free(token);
@@ -239,7 +240,7 @@ static void creation_answers(void **state)
 			free(p);
 		}
 	}
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (size_t i = 0; i < TNL_COUNT(bad); i++)
 		if (tnl_create_reply_parse(bad[i], strlen(bad[i]), &token) != TNL_ESYNTAX)
 			fail_msg("accepted: %s", bad[i]);
 	tnl_create_reply_write(&out, "R", "a<b>&c");
@@ -389,7 +390,7 @@ static void versions(void **state)
 	assert_int_equal(tnl_version_cmp("3.0.196.0", "3.0.196.0", &ok), 0);
 	assert_int_equal(tnl_version_cmp("1.1.70.0", "1.2.0.0", &ok), -1);
 	assert_int_equal(tnl_version_cmp("1.10.0.0", "1.9.0.0", NULL), 1);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		tnl_version_cmp(bad[i], "1.2.3.4", &ok);
 		assert_false(ok);
 	}

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/ws.h"
@@ -228,7 +229,7 @@ static void test_too_big(void **state)
 	uint8_t *f = test_malloc(TNL_WS_MAX_MESSAGE + 100);
 	n = frame(f, 0x82, true, big, TNL_WS_MAX_MESSAGE, 0);
 	for (size_t at = 0; at < n;) {
-		size_t k = n - at < 16384 ? n - at : 16384;
+		size_t k = TNL_MIN(n - at, 16384u);
 
 		assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), TNL_EAGAIN);
 		feed(w, f + at, k); /* 16 KiB of room after each EAGAIN */
@@ -353,7 +354,7 @@ static ssize_t peer_recv(wslay_event_context_ptr c, uint8_t *buf, size_t len, in
 		wslay_event_set_error(c, WSLAY_ERR_WOULDBLOCK);
 		return -1;
 	}
-	n = n < len ? n : len;
+	n = TNL_MIN(n, len);
 	memcpy(buf, tnl_buf_data(&p->in), n);
 	tnl_buf_consume(&p->in, n);
 	return (ssize_t)n;
@@ -388,9 +389,9 @@ static ssize_t peer_fragment(wslay_event_context_ptr c, uint8_t *buf, size_t len
 			     const union wslay_event_msg_source *src, int *eof, void *user)
 {
 	struct peer *p = user;
-	size_t n = p->frag_left < p->frag_step ? p->frag_left : p->frag_step;
+	size_t n = TNL_MIN(p->frag_left, p->frag_step);
 
-	n = n < len ? n : len;
+	n = TNL_MIN(n, len);
 	memcpy(buf, p->frag, n);
 	p->frag += n;
 	p->frag_left -= n;
@@ -443,8 +444,8 @@ static int from_peer(struct peer *p, struct tnl_ws *w, struct tnl_ws_event *ev, 
 		struct tnl_ws_event e;
 		int rc;
 
-		n = n < k ? n : k;
-		n = n < cap ? n : cap;
+		n = TNL_MIN(n, k);
+		n = TNL_MIN(n, cap);
 		memcpy(q, tnl_buf_data(&p->out), n);
 		tnl_buf_consume(&p->out, n);
 		tnl_ws_in_commit(w, n, 0);
@@ -474,7 +475,7 @@ static void oracle_round(bool server, unsigned seed)
 		data[i] = (uint8_t)rand();
 	tnl_buf_init(&copy, 1 << 20);
 	peer_init(&p, !server);
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(sizes); i++) {
 		size_t n = sizes[i];
 		struct wslay_event_msg m = {WSLAY_BINARY_FRAME, data, n};
 
