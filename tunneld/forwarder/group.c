@@ -307,4 +307,5 @@ void fwd_group_kill(struct fwd_group *g)
 	g->refs++;
 	tnl_list_foreach_safe(it, &g->sessions) fwd_session_destroy(tnl_container_of(it, struct fwd_session, node));
 	g->refs--;
+	free_if_unused(g); /* no tunnel may be left to do that */
 }

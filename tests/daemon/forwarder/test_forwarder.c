@@ -463,6 +463,18 @@ static void freed_with_everything_under_way(void **state)
 	close(d);
 }
 
+/* The tunnel is off the configuration and its last connection has ended: only the session is left, on its way out. */
+static void freed_while_the_session_of_a_closed_tunnel_ends(void **state)
+{
+	forwarder_up(ONE "[tunnel two]\nlisten = 127.0.0.1:0\nhost = 127.0.0.1\n");
+	int a = served(1);
+	assert_int_equal(reload(ONE), 0);
+	close_both(a, 0);
+	until_(of_tunnel(1, "connections") == -1);
+	assert_int_equal(gateway_sessions(), 1);
+	forwarder_gone();
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
@@ -490,6 +502,7 @@ int main(void)
 	    TEST(a_session_that_is_granted_too_late_is_ended),
 	    TEST(a_crash_leaves_a_ledger_that_the_next_start_sweeps),
 	    TEST(freed_with_everything_under_way),
+	    TEST(freed_while_the_session_of_a_closed_tunnel_ends),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
