@@ -88,7 +88,7 @@ struct td_forwarder {
 	struct td_ledger *ledger;    /* ids of open sessions, with the name of their tunnel */
 };
 
-/* fwd_group.c */
+/* group.c */
 struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *owner, const struct td_tunnel_config *t,
 				char *why, size_t cap);
 void fwd_group_put(struct fwd_group *g);		       /* a tunnel lets go */
@@ -104,7 +104,7 @@ void fwd_group_settle(struct fwd_group *g);    /* free it when nobody needs it; 
 void fwd_group_drop_idle(struct fwd_group *g); /* end sessions without pipes */
 void fwd_group_kill(struct fwd_group *g);      /* forwarder is freed: no words to anybody */
 
-/* fwd_session.c */
+/* session.c */
 struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port);
 bool fwd_session_up(const struct fwd_session *s); /* takes streams now */
 size_t fwd_session_load(const struct fwd_session *s);
@@ -112,11 +112,26 @@ void fwd_session_end(struct fwd_session *s, const char *why); /* politely; API t
 void fwd_session_destroy(struct fwd_session *s);	      /* at once, without a word */
 const char *fwd_session_name(const struct fwd_session *s);    /* session id for logs, or NULL */
 
-/* forwarder.c */
+/* tunnel.c */
+struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config *cfg,
+				  const struct td_tunnel_config *tc, char *why, size_t cap);
+void fwd_tunnel_close(struct fwd_tunnel *t); /* off the configuration: no new connections, the running ones finish */
+int fwd_tunnel_start_listening(struct fwd_tunnel *t, char *why, size_t cap);
+void fwd_tunnel_stop_listening(struct fwd_tunnel *t);
+void fwd_tunnel_announce(const struct fwd_tunnel *t);
+void fwd_tunnel_update_pause(struct fwd_tunnel *t);
+void fwd_tunnel_unref_if_over(struct fwd_tunnel *t);
+
+/* connection.c */
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p);
 void fwd_conn_failed(struct fwd_conn *c, const char *why); /* RST and freed */
 void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out);
+
+/* ending.c */
 void fwd_terminate(struct td_forwarder *f, struct td_aws *aws, const char *session_id);
+void fwd_endings_cancel(struct td_forwarder *f);
+
+/* drain.c */
 void fwd_check_drained(struct td_forwarder *f);
 
 /* ledger.c */
