@@ -5,19 +5,36 @@
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
-#define MOD "forwarder"
+static void give_up(void *arg)
+{
+	fwd_conn_fail(arg, "no session within connect_timeout");
+}
+
+struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer)
+{
+	struct fwd_conn *c = tnl_calloc(1, sizeof(*c));
+
+	if (!c) {
+		td_fd_rst_close(fd);
+		return NULL;
+	}
+	td_fd_nodelay(fd);
+	c->tunnel = t;
+	c->fd = fd;
+	td_addr_str(peer, c->peer);
+	tnl_list_init(&c->node);
+	td_timer_init(&c->patience, t->f->loop, give_up, c);
+	t->connections++;
+	return c;
+}
 
 static void conn_free(struct fwd_conn *c)
 {
-	struct fwd_tunnel *t = c->tunnel;
 	td_timer_stop(&c->patience);
 	tnl_list_remove(&c->node);
-	t->connections--;
+	c->tunnel->connections--;
+	td_soon_do(&c->tunnel->settle);
 	tnl_free(c);
-	fwd_tunnel_update_pause(t);
-	struct td_forwarder *f = t->f;
-	fwd_tunnel_unref_if_over(t);
-	fwd_check_drained(f);
 }
 
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p)
@@ -28,24 +45,19 @@ void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *
 	c->session = s;
 	tnl_list_remove(&c->node);
 	tnl_list_push_back(&c->tunnel->conns, &c->node);
-	td_debug(MOD, fwd_session_name(s), "connection opened tunnel=%s peer=%s stream=%u", c->tunnel->cfg->name,
-		 c->peer, tnl_stream_id(td_pipe_stream(p)));
+	td_debug(FWD_MOD, td_client_session_id(s->client), "connection opened tunnel=%s peer=%s stream=%u",
+		 c->tunnel->cfg->name, c->peer, tnl_stream_id(td_pipe_stream(p)));
 }
 
-void fwd_conn_failed(struct fwd_conn *c, const char *why)
+void fwd_conn_fail(struct fwd_conn *c, const char *why)
 {
-	td_warn(MOD, NULL, "connection reset tunnel=%s target=%s peer=%s: %s", c->tunnel->cfg->name,
+	td_warn(FWD_MOD, NULL, "connection reset tunnel=%s target=%s peer=%s: %s", c->tunnel->cfg->name,
 		c->tunnel->cfg->target, c->peer, why);
 	c->tunnel->failed++;
 	td_fd_rst_close(c->fd);
-	/* A session that was being started for it alone has lost its purpose. */
-	tnl_list_foreach_safe(it, &c->tunnel->group->sessions)
-	{
-		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
-		if (s->reserved == c) {
-			s->reserved = NULL;
-			fwd_session_end(s, "nobody waits for it any more");
-		}
+	if (c->session) { /* started for it alone */
+		c->session->reserved = NULL;
+		td_soon_do(&c->session->unneeded);
 	}
 	conn_free(c);
 }

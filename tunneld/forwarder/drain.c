@@ -1,11 +1,18 @@
-/* The end in order: no new connections, the running ones finish, sessions are ended. */
+/* The end in order: no new connections, the running ones finish or are cut, then the sessions end. */
 #include "tunneld/forwarder/internal.h"
 
-#include "lib/alloc.h"
 #include "tunneld/base/log.h"
 
-#define MOD "forwarder"
+/* How long the API may take to hear of the ends. */
 #define TERMINATE_NS (1500 * TD_MS)
+
+void fwd_set_state(struct td_forwarder *f, enum fwd_state st)
+{
+	static const char *const names[] = {"running", "draining", "ending", "over"};
+
+	td_debug(FWD_MOD, NULL, "forwarder old=%s new=%s", names[f->state], names[st]);
+	f->state = st;
+}
 
 static unsigned open_connections(const struct td_forwarder *f)
 {
@@ -16,20 +23,13 @@ static unsigned open_connections(const struct td_forwarder *f)
 
 static bool sessions_left(const struct td_forwarder *f)
 {
-	tnl_list_foreach(it, &f->groups) if (!tnl_list_empty(
-						 &tnl_container_of(it, struct fwd_group, node)->sessions)) return true;
+	tnl_list_foreach(it, &f->groups)
+	{
+		const struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
+		if (!tnl_list_empty(&g->sessions))
+			return true;
+	}
 	return false;
-}
-
-static void finish_drain(void *arg)
-{
-	struct td_forwarder *f = arg;
-	if (f->done_told)
-		return;
-	f->done_told = true;
-	td_timer_stop(&f->drain_timer);
-	td_timer_stop(&f->terminate_timer);
-	f->done(f->done_ctx);
 }
 
 static void end_sessions(struct td_forwarder *f)
@@ -42,33 +42,42 @@ static void end_sessions(struct td_forwarder *f)
 	}
 }
 
-/* No connection is left: sessions are ended, and the API gets a little time to hear of it. */
-void fwd_check_drained(struct td_forwarder *f)
+static void finish_drain(void *arg)
 {
-	if (!f->draining || open_connections(f) > 0 || f->done_told)
-		return;
-	if (!f->ended) {
-		f->ended = true;
+	struct td_forwarder *f = arg;
+
+	fwd_set_state(f, FWD_OVER);
+	td_timer_stop(&f->drain_timer);
+	f->done(f->done_ctx);
+}
+
+void fwd_drain_settle(void *arg)
+{
+	struct td_forwarder *f = arg;
+
+	if (f->state == FWD_DRAINING && open_connections(f) == 0) {
+		fwd_set_state(f, FWD_ENDING);
 		end_sessions(f);
-		f->terminate_timer.fn = finish_drain;
-		td_timer_in(&f->terminate_timer, TERMINATE_NS);
+		f->drain_timer.fn = finish_drain;
+		td_timer_in(&f->drain_timer, TERMINATE_NS);
 	}
-	if (tnl_list_empty(&f->terminating) && !sessions_left(f))
-		td_loop_defer(f->loop, finish_drain, f);
+	if (f->state == FWD_ENDING && tnl_list_empty(&f->endings) && !sessions_left(f))
+		finish_drain(f);
 }
 
 /* Whoever is still there is reset. */
-static void cut(void *arg)
+static void cut_connections(void *arg)
 {
 	struct td_forwarder *f = arg;
 	unsigned n = open_connections(f);
+
 	if (n)
-		td_warn(MOD, NULL, "drain_timeout is over, connections are cut connections=%u", n);
-	tnl_list_foreach_safe(it, &f->groups)
+		td_warn(FWD_MOD, NULL, "drain_timeout is over, connections are cut connections=%u", n);
+	tnl_list_foreach(it, &f->groups)
 	{
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach_safe(jt, &g->waiting)
-		    fwd_conn_failed(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
+		    fwd_conn_fail(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
 	}
 	tnl_list_foreach(it, &f->tunnels)
 	{
@@ -76,21 +85,20 @@ static void cut(void *arg)
 		tnl_list_foreach(jt, &t->conns)
 		    td_pipe_abort(tnl_container_of(jt, struct fwd_conn, node)->pipe, TNL_RESET_SHUTDOWN);
 	}
-	fwd_check_drained(f);
 }
 
 void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done)(void *), void *ctx)
 {
-	if (f->draining) {
-		cut(f);
+	if (f->state != FWD_RUNNING) {
+		cut_connections(f);
 		return;
 	}
-	f->draining = true;
+	fwd_set_state(f, FWD_DRAINING);
 	f->done = done;
 	f->done_ctx = ctx;
 	tnl_list_foreach(it, &f->tunnels) fwd_tunnel_stop_listening(tnl_container_of(it, struct fwd_tunnel, node));
-	td_info(MOD, NULL, "draining connections=%u", open_connections(f));
-	f->drain_timer.fn = cut;
+	td_info(FWD_MOD, NULL, "draining connections=%u", open_connections(f));
+	f->drain_timer.fn = cut_connections;
 	td_timer_in(&f->drain_timer, timeout_ns);
-	fwd_check_drained(f);
+	td_soon_do(&f->settle);
 }

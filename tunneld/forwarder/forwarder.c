@@ -1,4 +1,4 @@
-/* The forwarder role: tunnels and their listeners, reload, drain, status. */
+/* The forwarder role as a whole: set up, reload, the end without a word. */
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MOD "forwarder"
-
 static void on_wake(void *arg)
 {
 	struct td_forwarder *f = arg;
@@ -16,14 +14,11 @@ static void on_wake(void *arg)
 	{
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach(jt, &g->sessions)
-		{
-			struct fwd_session *s = tnl_container_of(jt, struct fwd_session, node);
-			td_client_ping(s->client);
-		}
+		    td_client_ping(tnl_container_of(jt, struct fwd_session, node)->client);
 	}
 }
 
-static void drop_all_tunnels(struct td_forwarder *f)
+static void close_all_tunnels(struct td_forwarder *f)
 {
 	tnl_list_foreach_safe(it, &f->tunnels) fwd_tunnel_close(tnl_container_of(it, struct fwd_tunnel, node));
 }
@@ -37,28 +32,41 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 		return NULL;
 	}
 	f->loop = l;
-	tnl_list_init(&f->terminating);
+	tnl_list_init(&f->endings);
 	tnl_list_init(&f->tunnels);
 	tnl_list_init(&f->groups);
+	td_soon_init(&f->settle, l, fwd_drain_settle, f);
 	td_timer_init(&f->drain_timer, l, NULL, f);
-	td_timer_init(&f->terminate_timer, l, NULL, f);
 	for (int i = 0; i < cfg->fwd.ntunnels; i++) {
 		if (!fwd_tunnel_new(f, cfg, &cfg->fwd.tunnels[i], why, cap)) {
-			drop_all_tunnels(f);
-			td_loop_free_later(l, f);
+			close_all_tunnels(f);
+			td_soon_cancel(&f->settle);
+			tnl_free(f);
 			return NULL;
 		}
 	}
 	td_loop_on_wake(l, on_wake, f);
 	fwd_ledger_open(f, cfg->state_dir);
+	tnl_list_foreach(it, &f->tunnels) fwd_tunnel_begin(tnl_container_of(it, struct fwd_tunnel, node));
+	return f;
+}
+
+int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr *out)
+{
 	tnl_list_foreach(it, &f->tunnels)
 	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		fwd_tunnel_announce(t);
-		fwd_group_serve(t->group);
+		if (tunnel-- > 0)
+			continue;
+		if (i >= t->nlisteners)
+			return -1;
+		*out = t->bound[i];
+		return 0;
 	}
-	return f;
+	return -1;
 }
+
+/* --- reload --------------------------------------------------------------------------------- */
 
 static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name)
 {
@@ -108,8 +116,8 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 		{
 			struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 			char text[200];
-			if (!t->keep && !t->closing && fwd_tunnel_start_listening(t, text, sizeof(text)) < 0)
-				td_error(MOD, NULL, "%s", text);
+			if (!t->keep && !t->closing && fwd_tunnel_listen(t, text, sizeof(text)) < 0)
+				td_error(FWD_MOD, NULL, "%s", text);
 			t->keep = true;
 		}
 		return -1;
@@ -124,55 +132,39 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (t->fresh) {
-			fwd_tunnel_announce(t);
-			fwd_group_serve(t->group);
+			fwd_tunnel_begin(t);
 		}
 	}
 	return 0;
 }
 
-int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr *out)
+/* --- the end without a word ----------------------------------------------------------------- */
+
+static void free_group_sessions(struct fwd_group *g)
 {
-	tnl_list_foreach(it, &f->tunnels)
-	{
-		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (tunnel-- > 0)
-			continue;
-		if (i >= t->nlisteners)
-			return -1;
-		*out = t->bound[i];
-		return 0;
-	}
-	return -1;
+	tnl_list_foreach_safe(it, &g->waiting)
+	    fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), "shutting down");
+	tnl_list_foreach_safe(it, &g->sessions) fwd_session_free(tnl_container_of(it, struct fwd_session, node));
+	fwd_group_settle(g); /* no tunnel may be left to do that */
 }
 
 void td_forwarder_free(struct td_forwarder *f)
 {
 	if (!f)
 		return;
+	fwd_set_state(f, FWD_OVER);
 	td_timer_stop(&f->drain_timer);
-	td_timer_stop(&f->terminate_timer);
-	f->draining = f->done_told = true;
-	tnl_list_foreach_safe(it, &f->groups)
-	{
-		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
-		tnl_list_foreach_safe(jt, &g->waiting)
-		    fwd_conn_failed(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
-		fwd_group_kill(g);
-	}
+	td_loop_off_wake(f->loop, on_wake, f);
+	tnl_list_foreach_safe(it, &f->groups) free_group_sessions(tnl_container_of(it, struct fwd_group, node));
 	tnl_list_foreach(it, &f->tunnels)
 	{
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		while (!tnl_list_empty(&t->conns)) { /* their pipes went with the pumps */
-			struct fwd_conn *c = tnl_container_of(t->conns.next, struct fwd_conn, node);
-			tnl_list_remove(&c->node);
-			t->connections--;
-			tnl_free(c);
-		}
+		while (!tnl_list_empty(&t->conns)) /* their pipes went with the pumps */
+			fwd_conn_closed(tnl_container_of(t->conns.next, struct fwd_conn, node), 0, 0);
 	}
-	drop_all_tunnels(f);
+	close_all_tunnels(f);
 	fwd_endings_cancel(f);
 	td_ledger_free(f->ledger);
-	td_loop_off_wake(f->loop, on_wake, f);
-	td_loop_free_later(f->loop, f);
+	td_soon_cancel(&f->settle);
+	td_loop_free_later(f->loop, f); /* `done` may be on its way back to us */
 }

@@ -1,12 +1,11 @@
-/* Which connection goes to which session, and when a session is started. */
+/* Groups: which connection goes to which session, who waits, and whether one more session is needed.  Starting and
+ * ending them is asked for with `adjust`. */
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
-#include "tunneld/base/log.h"
+#include "lib/num.h"
 
 #include <string.h>
-
-#define MOD "forwarder"
 
 static bool str_same(const char *a, const char *b)
 {
@@ -16,7 +15,7 @@ static bool str_same(const char *a, const char *b)
 static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config *t)
 {
 	struct td_tunnel_config a = *g->cfg, b = *t;
-	if (!str_same(a.target, b.target) || !str_same(a.host, b.host) || a.port != b.port || g->stopping)
+	if (!str_same(a.target, b.target) || !str_same(a.host, b.host) || a.port != b.port)
 		return false;
 	/* What is each tunnel's own affair does not separate sessions. */
 	a.name = b.name;
@@ -29,42 +28,56 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	return a.session == TD_SESSION_SHARED && td_tunnel_same(&a, &b);
 }
 
-static void restart_cb(void *arg)
+static void serve_now(void *arg)
 {
 	fwd_group_serve(arg);
 }
 
-struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *owner, const struct td_tunnel_config *t,
-				char *why, size_t cap)
+static struct fwd_group *group_new(struct td_forwarder *f, const struct td_tunnel_config *t,
+				   void (*adjust)(void *group), char *why, size_t cap)
 {
-	tnl_list_foreach(it, &f->groups)
-	{
-		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
-		if (group_fits(g, t)) {
-			g->refs++;
-			return g;
-		}
-	}
 	struct fwd_group *g = tnl_calloc(1, sizeof(*g));
+
 	if (!g)
 		return NULL;
 	g->f = f;
 	g->cfg = t;
-	g->refs = 1;
 	g->aws = td_aws_new(f->loop, &t->aws, why, cap);
 	if (!g->aws) {
 		tnl_free(g);
 		return NULL;
 	}
-	g->owner = td_config_ref(owner);
 	tnl_list_init(&g->sessions);
 	tnl_list_init(&g->waiting);
-	td_timer_init(&g->restart, f->loop, restart_cb, g);
+	td_soon_init(&g->serve, f->loop, serve_now, g);
+	td_soon_init(&g->adjust, f->loop, adjust, g);
+	td_timer_init(&g->restart, f->loop, serve_now, g);
 	td_backoff_init(&g->backoff, t->reconnect_min_ns, t->reconnect_max_ns);
 	tnl_list_push_back(&f->groups, &g->node);
 	return g;
 }
 
+struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *owner, const struct td_tunnel_config *t,
+				void (*adjust)(void *group), char *why, size_t cap)
+{
+	struct fwd_group *g;
+	tnl_list_foreach(it, &f->groups)
+	{
+		g = tnl_container_of(it, struct fwd_group, node);
+		if (group_fits(g, t)) {
+			g->refs++;
+			return g;
+		}
+	}
+	g = group_new(f, t, adjust, why, cap);
+	if (g) {
+		g->owner = td_config_ref(owner);
+		g->refs = 1;
+	}
+	return g;
+}
+
+/* Its memory: a callback from its td_aws may be on its way back. */
 static void group_free(void *arg)
 {
 	struct fwd_group *g = arg;
@@ -73,11 +86,13 @@ static void group_free(void *arg)
 	tnl_free(g);
 }
 
-static void free_if_unused(struct fwd_group *g)
+void fwd_group_settle(struct fwd_group *g)
 {
-	if (g->refs > 0 || !tnl_list_empty(&g->sessions) || !tnl_list_empty(&g->waiting) || g->stopping)
+	td_soon_do(&g->f->settle);
+	if (g->refs > 0 || !tnl_list_empty(&g->sessions) || !tnl_list_empty(&g->waiting))
 		return;
-	g->stopping = true;
+	td_soon_cancel(&g->serve);
+	td_soon_cancel(&g->adjust);
 	td_timer_stop(&g->restart);
 	tnl_list_remove(&g->node);
 	td_loop_defer(g->f->loop, group_free, g);
@@ -86,53 +101,33 @@ static void free_if_unused(struct fwd_group *g)
 void fwd_group_put(struct fwd_group *g)
 {
 	g->refs--;
-	if (g->refs == 0)
-		fwd_group_drop_idle(g);
-	free_if_unused(g);
+	td_soon_do(&g->adjust);
+	fwd_group_settle(g);
 }
 
-/* What StartSession is told as localPortNumber: the first TCP port of a tunnel of the group. */
-static uint16_t local_port(const struct fwd_group *g)
-{
-	tnl_list_foreach(it, &g->f->tunnels)
-	{
-		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		for (int i = 0; t->group == g && i < t->nlisteners; i++) {
-			if (t->bound[i].sa.sa_family == AF_INET)
-				return ntohs(t->bound[i].in.sin_port);
-			if (t->bound[i].sa.sa_family == AF_INET6)
-				return ntohs(t->bound[i].in6.sin6_port);
-		}
-	}
-	return 0;
-}
+/* --- what there is -------------------------------------------------------------------------- */
 
 static unsigned session_limit(const struct fwd_group *g)
 {
-	switch (g->cfg->session) {
-	case TD_SESSION_SHARED:
-		return 1;
-	case TD_SESSION_POOL:
-		return g->cfg->pool ? g->cfg->pool : 1;
-	default:
-		return UINT32_MAX;
-	}
+	return g->cfg->session == TD_SESSION_POOL ? TNL_MAX(g->cfg->pool, 1u) : 1;
 }
 
-static unsigned count_sessions(const struct fwd_group *g, bool *starting)
+static unsigned count_sessions(const struct fwd_group *g)
 {
 	unsigned n = 0;
-	*starting = false;
+	tnl_list_foreach(it, &g->sessions) n += !tnl_container_of(it, struct fwd_session, node)->ending;
+	return n;
+}
+
+static bool any_starting(const struct fwd_group *g)
+{
 	tnl_list_foreach(it, &g->sessions)
 	{
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
-		if (s->ending)
-			continue;
-		n++;
-		if (!td_client_was_ready(s->client))
-			*starting = true;
+		if (!s->ending && !td_client_was_ready(s->client))
+			return true;
 	}
-	return n;
+	return false;
 }
 
 /* One that is resuming will take streams again. */
@@ -175,7 +170,7 @@ bool fwd_target_recovering(const struct fwd_group *g)
 }
 
 /* The session with the fewest streams that is up now. */
-static struct fwd_session *least_loaded(struct fwd_group *g)
+static struct fwd_session *least_loaded(const struct fwd_group *g)
 {
 	struct fwd_session *best = NULL;
 	tnl_list_foreach(it, &g->sessions)
@@ -188,7 +183,9 @@ static struct fwd_session *least_loaded(struct fwd_group *g)
 	return best;
 }
 
-static bool give(struct fwd_conn *c, struct fwd_session *s)
+/* --- placing -------------------------------------------------------------------------------- */
+
+static bool place_on(struct fwd_session *s, struct fwd_conn *c)
 {
 	int err = 0;
 	struct td_pipe *p = td_pipe_client(td_client_pump(s->client), c->fd, c, &err);
@@ -199,49 +196,61 @@ static bool give(struct fwd_conn *c, struct fwd_session *s)
 	return true;
 }
 
-static bool try_place(struct fwd_group *g, struct fwd_conn *c, bool may_start)
+static bool try_place(struct fwd_group *g, struct fwd_conn *c, bool may_grow)
 {
 	struct fwd_session *s = least_loaded(g);
-	bool starting;
 	if (!s)
 		return false;
 	/* A pool grows while all of it is busy: the connection waits for the new session, which no other can stall. */
-	if (g->cfg->session == TD_SESSION_POOL && fwd_session_load(s) > 0 && may_start &&
-	    count_sessions(g, &starting) < session_limit(g))
+	if (may_grow && fwd_session_load(s) > 0 && count_sessions(g) < session_limit(g))
 		return false;
-	return give(c, s);
+	return place_on(s, c);
 }
 
+/* Each has a session that was started for it. */
 static void serve_reserved(struct fwd_group *g)
 {
-	tnl_list_foreach_safe(it, &g->sessions)
+	tnl_list_foreach_safe(it, &g->waiting)
 	{
-		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
-		if (s->one_shot && s->reserved && !s->ending && fwd_session_up(s)) {
-			struct fwd_conn *c = s->reserved;
+		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
+		struct fwd_session *s = c->session;
+		if (!s || s->ending || !fwd_session_up(s))
+			continue;
+		if (place_on(s, c))
 			s->reserved = NULL;
-			if (!give(c, s))
-				fwd_conn_failed(c, "the session takes no stream");
-		}
+		else
+			fwd_conn_fail(c, "the session takes no stream");
 	}
+}
+
+static void serve_waiting(struct fwd_group *g, bool may_grow)
+{
+	tnl_list_foreach_safe(it, &g->waiting) try_place(g, tnl_container_of(it, struct fwd_conn, node), may_grow);
+}
+
+static bool opens_by_itself(const struct fwd_group *g)
+{
+	return g->cfg->open_at_start && g->refs > 0;
+}
+
+bool fwd_group_needs_session(const struct fwd_group *g)
+{
+	unsigned n = count_sessions(g);
+	if (tnl_list_empty(&g->waiting) && !(opens_by_itself(g) && n == 0))
+		return false;
+	/* When none is up because the way there is broken, one more would not come up either. */
+	if (n > 0 && !least_loaded(g))
+		return false;
+	return n < session_limit(g) && !any_starting(g) && g->f->state == FWD_RUNNING;
 }
 
 void fwd_group_serve(struct fwd_group *g)
 {
-	bool starting;
-
-	if (g->cfg->session == TD_SESSION_PER_CONNECTION) {
+	if (g->cfg->session == TD_SESSION_PER_CONNECTION)
 		serve_reserved(g);
-		return;
-	}
-	tnl_list_foreach_safe(it, &g->waiting) try_place(g, tnl_container_of(it, struct fwd_conn, node), true);
-	unsigned n = count_sessions(g, &starting);
-	bool wanted = !tnl_list_empty(&g->waiting) || (g->cfg->open_at_start && n == 0 && g->refs > 0);
-	/* When none is up because the way there is broken, one more would not come up either. */
-	if (n > 0 && !least_loaded(g))
-		return;
-	if (wanted && !starting && n < session_limit(g) && !g->f->draining && !fwd_session_start(g, local_port(g)))
-		fwd_group_fail(g, "out of memory");
+	else
+		serve_waiting(g, true);
+	td_soon_do(&g->adjust);
 }
 
 void fwd_group_place(struct fwd_group *g, struct fwd_conn *c)
@@ -250,62 +259,25 @@ void fwd_group_place(struct fwd_group *g, struct fwd_conn *c)
 		return;
 	tnl_list_push_back(&g->waiting, &c->node);
 	td_timer_in(&c->patience, g->cfg->connect_timeout_ns);
-	if (g->cfg->session == TD_SESSION_PER_CONNECTION) {
-		struct fwd_session *s = fwd_session_start(g, local_port(g));
-		if (!s) {
-			fwd_conn_failed(c, "out of memory");
-			return;
-		}
-		s->one_shot = true;
-		s->reserved = c;
-		return;
-	}
 	fwd_group_serve(g);
 }
 
 void fwd_group_fail(struct fwd_group *g, const char *why)
 {
-	bool starting;
-	bool resuming = any_resuming(g); /* those who wait may wait for that one, up to connect_timeout */
-	/* A pool that cannot grow still has what it has. */
+	serve_waiting(g, false); /* a pool that cannot grow still has what it has */
+	/* Those who are left may wait for one that is resuming, up to connect_timeout. */
+	bool resuming = any_resuming(g);
 	tnl_list_foreach_safe(it, &g->waiting)
 	{
-		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
-		if (!try_place(g, c, false) && !resuming)
-			fwd_conn_failed(c, why);
+		if (!resuming)
+			fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), why);
 	}
-	if (g->cfg->open_at_start && g->refs > 0 && !g->f->draining && count_sessions(g, &starting) == 0)
+	if (opens_by_itself(g) && g->f->state == FWD_RUNNING && count_sessions(g) == 0)
 		td_timer_in(&g->restart, td_backoff_next(&g->backoff));
 }
 
-bool fwd_group_wants_retry(struct fwd_group *g)
+bool fwd_group_needs_retry(struct fwd_group *g)
 {
-	tnl_list_foreach_safe(it, &g->waiting) try_place(g, tnl_container_of(it, struct fwd_conn, node), false);
-	return !tnl_list_empty(&g->waiting) || (g->cfg->open_at_start && g->refs > 0);
-}
-
-void fwd_group_settle(struct fwd_group *g)
-{
-	struct td_forwarder *f = g->f;
-	free_if_unused(g);
-	fwd_check_drained(f);
-}
-
-void fwd_group_drop_idle(struct fwd_group *g)
-{
-	tnl_list_foreach_safe(it, &g->sessions)
-	{
-		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
-		if (fwd_session_load(s) == 0)
-			fwd_session_end(s, "no longer wanted");
-	}
-	free_if_unused(g);
-}
-
-void fwd_group_kill(struct fwd_group *g)
-{
-	g->refs++;
-	tnl_list_foreach_safe(it, &g->sessions) fwd_session_destroy(tnl_container_of(it, struct fwd_session, node));
-	g->refs--;
-	free_if_unused(g); /* no tunnel may be left to do that */
+	serve_waiting(g, false);
+	return !tnl_list_empty(&g->waiting) || opens_by_itself(g);
 }

@@ -1,4 +1,4 @@
-/* A session of the forwarder: a td_client that belongs to a group. */
+/* Sessions of the forwarder: a td_client each, which belongs to a group, from its start to its end. */
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
@@ -7,41 +7,37 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MOD "forwarder"
-
-const char *fwd_session_name(const struct fwd_session *s)
+static const char *session_id(const struct fwd_session *s)
 {
-	return s->client ? td_client_session_id(s->client) : NULL;
+	return td_client_session_id(s->client);
 }
 
-size_t fwd_session_load(const struct fwd_session *s)
+/* --- its end -------------------------------------------------------------------------------- */
+
+/* NULL: none, or it has been placed. */
+static struct fwd_conn *take_reserved(struct fwd_session *s)
 {
-	struct td_pump *p = td_client_pump(s->client);
-	return p ? td_pump_pipes(p) : 0;
+	struct fwd_conn *c = s->reserved;
+	s->reserved = NULL;
+	if (c)
+		c->session = NULL;
+	return c;
 }
 
-bool fwd_session_up(const struct fwd_session *s)
+void fwd_session_free(struct fwd_session *s)
 {
-	return td_client_state(s->client) == TD_CLIENT_UP;
-}
-
-static void session_free(void *arg)
-{
-	tnl_free(arg);
-}
-
-void fwd_session_destroy(struct fwd_session *s)
-{
+	take_reserved(s);
 	td_timer_stop(&s->idle);
+	td_soon_cancel(&s->unneeded);
 	td_client_free(s->client);
 	tnl_list_remove(&s->node);
-	td_loop_defer(s->group->f->loop, session_free, s);
+	tnl_free(s);
 }
 
 static void tell_api(struct fwd_session *s)
 {
-	if (fwd_session_name(s))
-		fwd_terminate(s->group->f, s->group->aws, fwd_session_name(s));
+	if (session_id(s))
+		fwd_ending_start(s->group->f, s->group->aws, session_id(s));
 }
 
 void fwd_session_end(struct fwd_session *s, const char *why)
@@ -49,7 +45,7 @@ void fwd_session_end(struct fwd_session *s, const char *why)
 	if (s->ending)
 		return;
 	s->ending = true;
-	td_info(MOD, fwd_session_name(s), "session ends tunnel=%s reason=\"%s\" in=%llu out=%llu resumes=%u",
+	td_info(FWD_MOD, session_id(s), "session ends tunnel=%s reason=\"%s\" in=%llu out=%llu resumes=%u",
 		s->group->cfg->name, why, (unsigned long long)s->bytes_in, (unsigned long long)s->bytes_out,
 		td_client_resumes(s->client));
 	td_timer_stop(&s->idle);
@@ -57,10 +53,24 @@ void fwd_session_end(struct fwd_session *s, const char *why)
 	td_client_end(s->client);
 }
 
-static void on_granted(void *ctx, const char *session_id)
+static void end_unneeded(void *arg)
+{
+	fwd_session_end(arg, "no connection is waiting for it any more");
+}
+
+static void on_idle(void *arg)
+{
+	struct fwd_session *s = arg;
+	if (fwd_session_load(s) == 0)
+		fwd_session_end(s, "idle");
+}
+
+/* --- what the client reports ---------------------------------------------------------------- */
+
+static void on_granted(void *ctx, const char *id)
 {
 	struct fwd_session *s = ctx;
-	td_ledger_add(s->group->f->ledger, session_id, s->group->cfg->name);
+	td_ledger_add(s->group->f->ledger, id, s->group->cfg->name);
 	if (s->ending) /* the end came first */
 		tell_api(s);
 }
@@ -80,13 +90,14 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 static void on_changed(void *ctx, enum td_client_state st)
 {
 	struct fwd_session *s = ctx;
+	struct fwd_group *g = s->group;
 	if (s->ending || !td_client_was_ready(s->client))
 		return;
 	/* Also from its return on: the target's control channel may come back later than this session. */
 	if (st == TD_CLIENT_RESUMING || st == TD_CLIENT_UP)
-		s->group->lost_at = s->group->f->loop->now;
+		g->lost_at = g->f->loop->now;
 	if (st == TD_CLIENT_UP)
-		td_timer_in(&s->group->restart, 0); /* serve who waits, from the loop */
+		td_soon_do(&g->serve);
 }
 
 /* What was lost comes back piece by piece: the gateway, then the target's channel to it. */
@@ -96,31 +107,38 @@ static bool on_unreachable(void *ctx, int err, const char *type)
 	bool network = type[0] == '\0';
 	if (s->ending || !(network ? fwd_group_recovering(s->group) : fwd_target_recovering(s->group)))
 		return false;
-	return s->one_shot ? s->reserved != NULL : fwd_group_wants_retry(s->group);
+	return s->one_shot ? s->reserved != NULL : fwd_group_needs_retry(s->group);
 }
 
-/* Nothing could be started: whoever waits is told, the rest is forgotten. */
+/* It could not be started, and somebody needs it. */
+static void report_failure(struct fwd_session *s, int err, const char *why)
+{
+	struct fwd_group *g = s->group;
+	bool news =
+	    s->reserved || !tnl_list_empty(&g->waiting) || strncmp(g->last_error, why, sizeof(g->last_error) - 1) != 0;
+
+	td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, FWD_MOD, session_id(s), "cannot open tunnel=%s target=%s: %s",
+	       g->cfg->name, g->cfg->target, why);
+	snprintf(g->last_error, sizeof(g->last_error), "%s", why);
+	g->needs_login = err == TNL_EAUTH && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
+}
+
+/* Whoever waits is reset, the rest is forgotten. */
 static void on_failed(void *ctx, int err, const char *type, const char *why)
 {
 	struct fwd_session *s = ctx;
 	struct fwd_group *g = s->group;
-	struct fwd_conn *c = s->reserved;
-	bool wanted = !s->ending;
+	bool needed = !s->ending, one_shot = s->one_shot;
 
-	s->reserved = NULL;
-	if (wanted) {
-		bool news =
-		    c || !tnl_list_empty(&g->waiting) || strncmp(g->last_error, why, sizeof(g->last_error) - 1) != 0;
-		td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, MOD, fwd_session_name(s),
-		       "cannot open tunnel=%s target=%s: %s", g->cfg->name, g->cfg->target, why);
-		snprintf(g->last_error, sizeof(g->last_error), "%s", why);
-		g->needs_login = err == TNL_EAUTH && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
+	if (needed) {
+		report_failure(s, err, why);
 		tell_api(s);
 	}
-	fwd_session_destroy(s);
+	struct fwd_conn *c = take_reserved(s);
+	fwd_session_free(s);
 	if (c)
-		fwd_conn_failed(c, why);
-	if (wanted && !s->one_shot)
+		fwd_conn_fail(c, why);
+	if (needed && !one_shot)
 		fwd_group_fail(g, why);
 	fwd_group_settle(g);
 }
@@ -129,21 +147,19 @@ static void on_over(void *ctx, int err, const char *text)
 {
 	struct fwd_session *s = ctx;
 	struct fwd_group *g = s->group;
+	struct fwd_conn *c = take_reserved(s);
 
 	if (err == TNL_ECLOSED)
-		td_ledger_del(g->f->ledger, fwd_session_name(s));
+		td_ledger_del(g->f->ledger, session_id(s));
 	else
 		tell_api(s);
 	/* The far side may end the session of one connection with it: that is no loss. */
 	if (!s->ending && !(s->one_shot && err == TNL_ECLOSED))
 		g->lost_at = g->f->loop->now;
 	td_backoff_up(&g->backoff, g->f->loop->now - td_client_started_at(s->client));
-	if (s->reserved) {
-		struct fwd_conn *c = s->reserved;
-		s->reserved = NULL;
-		fwd_conn_failed(c, "the session ended");
-	}
-	fwd_session_destroy(s);
+	fwd_session_free(s);
+	if (c)
+		fwd_conn_fail(c, "the session ended");
 	if (!tnl_list_empty(&g->waiting))
 		fwd_group_serve(g);
 	else /* a session that ends as soon as it is there must not be asked for without a pause */
@@ -155,47 +171,56 @@ static void on_ended(void *ctx)
 {
 	struct fwd_session *s = ctx;
 	struct fwd_group *g = s->group;
-	fwd_session_destroy(s);
+	fwd_session_free(s);
 	fwd_group_serve(g);
 	fwd_group_settle(g);
 }
 
-static void idle_over(void *arg)
+static void log_connection_end(const struct fwd_session *s, const struct fwd_conn *c, uint32_t reason, uint64_t in,
+			       uint64_t out)
 {
-	struct fwd_session *s = arg;
-	if (fwd_session_load(s) == 0)
-		fwd_session_end(s, "idle");
+	const struct td_tunnel_config *t = c->tunnel->cfg;
+	bool done = reason == UINT32_MAX, refused = reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED;
+
+	td_log(refused ? TNL_LOG_WARN : TNL_LOG_INFO, FWD_MOD, session_id(s),
+	       "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s%s\" in=%llu out=%llu",
+	       done ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
+	       done ? "done" : tnl_reset_text(reason), refused ? "; the agent's log says why" : "",
+	       (unsigned long long)in, (unsigned long long)out);
+}
+
+static bool is_only_one(const struct fwd_session *s)
+{
+	return s->node.next == s->node.prev;
+}
+
+/* Its last connection has gone. */
+static void on_unused(struct fwd_session *s)
+{
+	const struct fwd_group *g = s->group;
+	if (s->one_shot)
+		fwd_session_end(s, "its connection has ended");
+	else if (g->refs == 0)
+		fwd_session_end(s, "no longer needed");
+	else if (g->cfg->session == TD_SESSION_POOL && !is_only_one(s))
+		td_timer_in(&s->idle, g->cfg->idle_timeout_ns);
 }
 
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct fwd_session *s = ctx;
 	struct fwd_group *g = s->group;
-	struct fwd_conn *c = user;
 
 	s->bytes_in += in;
 	s->bytes_out += out;
-	const struct td_tunnel_config *t = c->tunnel->cfg;
-	bool refused = reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED;
-	td_log(refused ? TNL_LOG_WARN : TNL_LOG_INFO, MOD, fwd_session_name(s),
-	       "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s%s\" in=%llu out=%llu",
-	       reason == UINT32_MAX ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
-	       reason == UINT32_MAX ? "done" : tnl_reset_text(reason), refused ? "; the agent's log says why" : "",
-	       (unsigned long long)in, (unsigned long long)out);
-	fwd_conn_closed(c, in, out);
+	log_connection_end(s, user, reason, in, out);
+	fwd_conn_closed(user, in, out);
 	if (s->ending)
 		return;
-	if (fwd_session_load(s) <= 1) { /* this pipe still counts while we are called */
-		if (s->one_shot) {
-			fwd_session_end(s, "its connection has ended");
-		} else if (g->refs == 0) {
-			fwd_session_end(s, "no longer wanted");
-		} else if (g->cfg->session == TD_SESSION_POOL && g->sessions.next->next != &g->sessions) {
-			td_timer_in(&s->idle, g->cfg->idle_timeout_ns);
-		}
-	}
+	if (fwd_session_load(s) <= 1) /* this pipe still counts while we are called */
+		on_unused(s);
 	if (!tnl_list_empty(&g->waiting))
-		td_timer_in(&g->restart, 0); /* one that takes a single connection may be free now */
+		td_soon_do(&g->serve); /* one that takes a single connection may be free now */
 }
 
 static const struct td_client_cb client_cb = {
@@ -209,7 +234,9 @@ static const struct td_client_cb client_cb = {
     .pipe_closed = on_pipe_closed,
 };
 
-static void settings(const struct fwd_group *g, struct tnl_session_config *sc)
+/* --- its start ------------------------------------------------------------------------------ */
+
+static void fill_settings(const struct fwd_group *g, struct tnl_session_config *sc)
 {
 	const struct td_tunnel_config *t = g->cfg;
 	sc->memory_max = (size_t)t->session_memory;
@@ -225,7 +252,20 @@ static void settings(const struct fwd_group *g, struct tnl_session_config *sc)
 	sc->resend_max = 3000;
 }
 
-struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
+/* What StartSession is told as localPortNumber: the first TCP port of a tunnel of the group. */
+static uint16_t local_port(const struct fwd_group *g)
+{
+	tnl_list_foreach(it, &g->f->tunnels)
+	{
+		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		for (int i = 0; t->group == g && i < t->nlisteners; i++)
+			if (td_addr_port(&t->bound[i]))
+				return td_addr_port(&t->bound[i]);
+	}
+	return 0;
+}
+
+static struct fwd_session *session_start(struct fwd_group *g)
 {
 	const struct td_tunnel_config *t = g->cfg;
 	char label[160];
@@ -235,7 +275,8 @@ struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
 		return NULL;
 	snprintf(label, sizeof(label), "tunnel=%s", t->name);
 	s->group = g;
-	td_timer_init(&s->idle, g->f->loop, idle_over, s);
+	td_timer_init(&s->idle, g->f->loop, on_idle, s);
+	td_soon_init(&s->unneeded, g->f->loop, end_unneeded, s);
 	struct td_client_config cc = {
 	    .aws = g->aws,
 	    .label = label,
@@ -244,13 +285,13 @@ struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
 	    .host = t->host,
 	    .reason = t->reason,
 	    .port = t->port,
-	    .local_port = local_port,
+	    .local_port = local_port(g),
 	    .reconnect_min_ns = t->reconnect_min_ns,
 	    .reconnect_max_ns = t->reconnect_max_ns,
 	    .ping_ns = t->ping_interval_ns,
 	    .pong_ns = t->pong_timeout_ns,
 	};
-	settings(g, &cc.session);
+	fill_settings(g, &cc.session);
 	s->client = td_client_new(g->f->loop, &cc, &client_cb, s);
 	if (!s->client) {
 		tnl_free(s);
@@ -258,4 +299,37 @@ struct fwd_session *fwd_session_start(struct fwd_group *g, uint16_t local_port)
 	}
 	tnl_list_push_back(&g->sessions, &s->node);
 	return s;
+}
+
+static void start_for_each_connection(struct fwd_group *g)
+{
+	tnl_list_foreach_safe(it, &g->waiting)
+	{
+		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
+		if (c->session)
+			continue;
+		c->session = session_start(g);
+		if (!c->session) {
+			fwd_conn_fail(c, "out of memory");
+			continue;
+		}
+		c->session->one_shot = true;
+		c->session->reserved = c;
+	}
+}
+
+void fwd_session_adjust(void *arg)
+{
+	struct fwd_group *g = arg;
+
+	tnl_list_foreach_safe(it, &g->sessions)
+	{
+		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
+		if (g->refs == 0 && fwd_session_load(s) == 0)
+			fwd_session_end(s, "no longer needed");
+	}
+	if (g->cfg->session == TD_SESSION_PER_CONNECTION)
+		start_for_each_connection(g);
+	else if (fwd_group_needs_session(g) && !session_start(g))
+		fwd_group_fail(g, "out of memory");
 }

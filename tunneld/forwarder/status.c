@@ -9,7 +9,7 @@ static void status_session(struct tnl_jw *w, const struct fwd_session *s)
 	struct td_pump *pump = td_client_pump(s->client);
 
 	tnl_jw_obj(w);
-	tnl_jw_kv(w, "id", fwd_session_name(s));
+	tnl_jw_kv(w, "id", td_client_session_id(s->client));
 	tnl_jw_kv(w, "state", td_client_state_name(s->client));
 	tnl_jw_kvi(w, "streams", (int64_t)fwd_session_load(s));
 	tnl_jw_kvi(w, "resumes", td_client_resumes(s->client));
@@ -60,7 +60,7 @@ void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json)
 	tnl_jw_init(&w, json);
 	tnl_jw_obj(&w);
 	tnl_jw_key(&w, "draining");
-	tnl_jw_bool(&w, f->draining);
+	tnl_jw_bool(&w, f->state != FWD_RUNNING);
 	tnl_jw_key(&w, "tunnels");
 	tnl_jw_arr(&w);
 	tnl_list_foreach(it, &f->tunnels)
