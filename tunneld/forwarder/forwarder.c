@@ -68,74 +68,111 @@ int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr 
 
 /* --- reload --------------------------------------------------------------------------------- */
 
-static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name)
+/* What neither goes nor comes stays as it is.  One that changes does both. */
+struct plan {
+	struct fwd_tunnel **going, **fresh; /* fresh: those of coming that listen */
+	const struct td_tunnel_config **coming;
+	size_t ngoing, ncoming, nfresh;
+};
+
+static const struct td_tunnel_config *find_config(const struct td_config *cfg, const char *name)
+{
+	for (int i = 0; i < cfg->fwd.ntunnels; i++)
+		if (strcmp(cfg->fwd.tunnels[i].name, name) == 0)
+			return &cfg->fwd.tunnels[i];
+	return NULL;
+}
+
+static bool stays(const struct fwd_tunnel *t, const struct td_config *cfg)
+{
+	const struct td_tunnel_config *next = find_config(cfg, t->cfg->name);
+	return next && td_tunnel_same(t->cfg, next);
+}
+
+static bool is_there(const struct td_forwarder *f, const struct td_tunnel_config *tc)
 {
 	tnl_list_foreach(it, &f->tunnels)
 	{
-		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (!t->closing && strcmp(t->cfg->name, name) == 0)
-			return t;
+		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (!t->closing && strcmp(t->cfg->name, tc->name) == 0 && td_tunnel_same(t->cfg, tc))
+			return true;
 	}
-	return NULL;
+	return false;
+}
+
+static void plan_free(struct plan *p)
+{
+	tnl_free(p->going);
+	tnl_free(p->coming);
+	tnl_free(p->fresh);
+}
+
+/* false: no memory. */
+static bool plan_make(struct plan *p, const struct td_forwarder *f, const struct td_config *cfg)
+{
+	size_t old = 0, new = (size_t)cfg->fwd.ntunnels;
+
+	tnl_list_foreach(it, &f->tunnels) old++;
+	*p = (struct plan){.going = tnl_calloc(old + 1, sizeof(struct fwd_tunnel *)),
+			   .coming = tnl_calloc(new + 1, sizeof(struct td_tunnel_config *)),
+			   .fresh = tnl_calloc(new + 1, sizeof(struct fwd_tunnel *))};
+	if (!p->going || !p->coming || !p->fresh)
+		return false;
+	tnl_list_foreach(it, &f->tunnels)
+	{
+		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (!t->closing && !stays(t, cfg))
+			p->going[p->ngoing++] = t;
+	}
+	for (size_t i = 0; i < new; i++)
+		if (!is_there(f, &cfg->fwd.tunnels[i]))
+			p->coming[p->ncoming++] = &cfg->fwd.tunnels[i];
+	return true;
+}
+
+/* Back to what was. */
+static void plan_undo(struct plan *p)
+{
+	char why[200];
+
+	for (size_t i = 0; i < p->nfresh; i++)
+		fwd_tunnel_close(p->fresh[i]);
+	for (size_t i = 0; i < p->ngoing; i++)
+		if (fwd_tunnel_listen(p->going[i], why, sizeof(why)) < 0)
+			td_error(FWD_MOD, NULL, "%s", why);
+}
+
+static int plan_apply(struct plan *p, struct td_forwarder *f, const struct td_config *cfg, char *why, size_t cap)
+{
+	/* The addresses of those that go may be needed by those that come. */
+	for (size_t i = 0; i < p->ngoing; i++)
+		fwd_tunnel_stop_listening(p->going[i]);
+	for (size_t i = 0; i < p->ncoming; i++) {
+		struct fwd_tunnel *t = fwd_tunnel_new(f, cfg, p->coming[i], why, cap);
+		if (!t) {
+			plan_undo(p);
+			return -1;
+		}
+		p->fresh[p->nfresh++] = t;
+	}
+	for (size_t i = 0; i < p->ngoing; i++)
+		fwd_tunnel_close(p->going[i]);
+	for (size_t i = 0; i < p->nfresh; i++)
+		fwd_tunnel_begin(p->fresh[i]);
+	return 0;
 }
 
 int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, char *why, size_t cap)
 {
-	int r = 0;
+	struct plan p;
+	int r = -1;
 
-	/* What changes or goes stops listening first: its addresses may be wanted by what comes. */
-	tnl_list_foreach(it, &f->tunnels)
-	{
-		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		t->keep = t->closing;
-		t->fresh = false;
-		for (int i = 0; i < cfg->fwd.ntunnels && !t->keep; i++)
-			t->keep = strcmp(t->cfg->name, cfg->fwd.tunnels[i].name) == 0 &&
-				  td_tunnel_same(t->cfg, &cfg->fwd.tunnels[i]);
-		if (!t->keep)
-			fwd_tunnel_stop_listening(t);
-	}
-	for (int i = 0; i < cfg->fwd.ntunnels && r == 0; i++) {
-		struct fwd_tunnel *old = find_tunnel(f, cfg->fwd.tunnels[i].name);
-		if (old && old->keep)
-			continue;
-		struct fwd_tunnel *t = fwd_tunnel_new(f, cfg, &cfg->fwd.tunnels[i], why, cap);
-		if (t)
-			t->keep = t->fresh = true;
-		else
-			r = -1;
-	}
-	if (r < 0) { /* back to what was */
-		tnl_list_foreach_safe(it, &f->tunnels)
-		{
-			struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-			if (t->fresh)
-				fwd_tunnel_close(t);
-		}
-		tnl_list_foreach(it, &f->tunnels)
-		{
-			struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-			char text[200];
-			if (!t->keep && !t->closing && fwd_tunnel_listen(t, text, sizeof(text)) < 0)
-				td_error(FWD_MOD, NULL, "%s", text);
-			t->keep = true;
-		}
-		return -1;
-	}
-	tnl_list_foreach_safe(it, &f->tunnels)
-	{
-		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (!t->keep)
-			fwd_tunnel_close(t);
-	}
-	tnl_list_foreach(it, &f->tunnels)
-	{
-		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (t->fresh) {
-			fwd_tunnel_begin(t);
-		}
-	}
-	return 0;
+	if (plan_make(&p, f, cfg))
+		r = plan_apply(&p, f, cfg, why, cap);
+	else
+		snprintf(why, cap, "out of memory");
+	plan_free(&p);
+	return r;
 }
 
 /* --- the end without a word ----------------------------------------------------------------- */

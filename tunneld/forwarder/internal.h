@@ -66,7 +66,6 @@ struct fwd_tunnel {
 	struct tnl_list conns; /* placed fwd_conn.node */
 	struct td_soon settle; /* a connection has gone */
 	struct td_memory_waiter room;
-	bool keep, fresh; /* reload: stays as it is; was made by it */
 	bool paused;
 	bool closing; /* off the configuration, its connections finish */
 	uint64_t accepted, failed, bytes_in, bytes_out;
