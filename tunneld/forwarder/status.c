@@ -3,9 +3,39 @@
 
 #include "lib/json.h"
 
-static void status_session(struct tnl_jw *w, const struct fwd_session *s)
+static void put_bool(struct tnl_jw *w, const char *key, bool v)
+{
+	tnl_jw_key(w, key);
+	tnl_jw_bool(w, v);
+}
+
+static void put_counter(void *ctx, const char *name, uint64_t value)
+{
+	tnl_jw_kvi(ctx, name, (int64_t)value);
+}
+
+static void put_traffic(struct tnl_jw *w, struct tnl_session *ses)
 {
 	struct tnl_channel_stats st = {0};
+
+	tnl_channel_stats(tnl_session_channel(ses), &st);
+	tnl_jw_kvi(w, "messages_sent", (int64_t)st.sent);
+	tnl_jw_kvi(w, "messages_resent", (int64_t)st.resent);
+	tnl_jw_kvi(w, "messages_received", (int64_t)st.received);
+	tnl_jw_kvi(w, "duplicates", (int64_t)st.duplicates);
+	tnl_jw_kvi(w, "bad", (int64_t)st.bad);
+	tnl_jw_key(w, "dropped"); /* messages that came and that the session could not use */
+	tnl_jw_obj(w);
+	tnl_session_stats_each(tnl_session_stats(ses), put_counter, w);
+	tnl_jw_end_obj(w);
+	tnl_jw_kvi(w, "srtt_us", (int64_t)(st.srtt_ns / 1000));
+	tnl_jw_kvi(w, "rate", (int64_t)st.delivery_rate);
+	tnl_jw_kvi(w, "window", (int64_t)st.cwnd);
+	tnl_jw_kvi(w, "inflight", (int64_t)st.inflight_bytes);
+}
+
+static void put_session(struct tnl_jw *w, const struct fwd_session *s)
+{
 	struct td_pump *pump = td_client_pump(s->client);
 
 	tnl_jw_obj(w);
@@ -15,20 +45,10 @@ static void status_session(struct tnl_jw *w, const struct fwd_session *s)
 	tnl_jw_kvi(w, "resumes", td_client_resumes(s->client));
 	if (pump) {
 		struct tnl_session *ses = td_pump_session(pump);
-		tnl_channel_stats(tnl_session_channel(ses), &st);
 		tnl_jw_kvi(w, "memory", (int64_t)tnl_session_memory(ses));
 		tnl_jw_kvi(w, "memory_max", (int64_t)s->group->cfg->session_memory);
-		tnl_jw_key(w, "encrypted");
-		tnl_jw_bool(w, td_client_was_ready(s->client) && tnl_session_info(ses)->encrypted);
-		tnl_jw_kvi(w, "messages_sent", (int64_t)st.sent);
-		tnl_jw_kvi(w, "messages_resent", (int64_t)st.resent);
-		tnl_jw_kvi(w, "messages_received", (int64_t)st.received);
-		tnl_jw_kvi(w, "duplicates", (int64_t)st.duplicates);
-		tnl_jw_kvi(w, "bad", (int64_t)st.bad);
-		tnl_jw_kvi(w, "srtt_us", (int64_t)(st.srtt_ns / 1000));
-		tnl_jw_kvi(w, "rate", (int64_t)st.delivery_rate);
-		tnl_jw_kvi(w, "window", (int64_t)st.cwnd);
-		tnl_jw_kvi(w, "inflight", (int64_t)st.inflight_bytes);
+		put_bool(w, "encrypted", td_client_was_ready(s->client) && tnl_session_info(ses)->encrypted);
+		put_traffic(w, ses);
 	}
 	tnl_jw_end_obj(w);
 }
@@ -52,45 +72,52 @@ static const char *tunnel_state(const struct fwd_tunnel *t)
 	return state;
 }
 
+static void put_addresses(struct tnl_jw *w, const struct fwd_tunnel *t)
+{
+	char s[TD_ADDR_STR];
+
+	tnl_jw_key(w, "listen");
+	tnl_jw_arr(w);
+	for (int i = 0; i < t->nlisteners; i++)
+		tnl_jw_str(w, td_addr_str(&t->bound[i], s));
+	tnl_jw_end_arr(w);
+}
+
+static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
+{
+	const struct td_tunnel_config *cfg = t->cfg;
+
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "name", cfg->name);
+	tnl_jw_kv(w, "state", tunnel_state(t));
+	put_addresses(w, t);
+	tnl_jw_kv(w, "target", cfg->target);
+	tnl_jw_kv(w, "host", cfg->host);
+	tnl_jw_kvi(w, "port", cfg->port);
+	tnl_jw_kvi(w, "connections", t->connections);
+	tnl_jw_kvi(w, "accepted", (int64_t)t->accepted);
+	tnl_jw_kvi(w, "failed", (int64_t)t->failed);
+	tnl_jw_kvi(w, "bytes_in", (int64_t)t->bytes_in);
+	tnl_jw_kvi(w, "bytes_out", (int64_t)t->bytes_out);
+	if (t->group->last_error[0])
+		tnl_jw_kv(w, "last_error", t->group->last_error);
+	tnl_jw_key(w, "sessions");
+	tnl_jw_arr(w);
+	tnl_list_foreach(it, &t->group->sessions) put_session(w, tnl_container_of(it, struct fwd_session, node));
+	tnl_jw_end_arr(w);
+	tnl_jw_end_obj(w);
+}
+
 void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json)
 {
 	struct tnl_jw w;
-	char s[TD_ADDR_STR];
 
 	tnl_jw_init(&w, json);
 	tnl_jw_obj(&w);
-	tnl_jw_key(&w, "draining");
-	tnl_jw_bool(&w, f->state != FWD_RUNNING);
+	put_bool(&w, "draining", f->state != FWD_RUNNING);
 	tnl_jw_key(&w, "tunnels");
 	tnl_jw_arr(&w);
-	tnl_list_foreach(it, &f->tunnels)
-	{
-		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		tnl_jw_obj(&w);
-		tnl_jw_kv(&w, "name", t->cfg->name);
-		tnl_jw_kv(&w, "state", tunnel_state(t));
-		tnl_jw_key(&w, "listen");
-		tnl_jw_arr(&w);
-		for (int i = 0; i < t->nlisteners; i++)
-			tnl_jw_str(&w, td_addr_str(&t->bound[i], s));
-		tnl_jw_end_arr(&w);
-		tnl_jw_kv(&w, "target", t->cfg->target);
-		tnl_jw_kv(&w, "host", t->cfg->host);
-		tnl_jw_kvi(&w, "port", t->cfg->port);
-		tnl_jw_kvi(&w, "connections", t->connections);
-		tnl_jw_kvi(&w, "accepted", (int64_t)t->accepted);
-		tnl_jw_kvi(&w, "failed", (int64_t)t->failed);
-		tnl_jw_kvi(&w, "bytes_in", (int64_t)t->bytes_in);
-		tnl_jw_kvi(&w, "bytes_out", (int64_t)t->bytes_out);
-		if (t->group->last_error[0])
-			tnl_jw_kv(&w, "last_error", t->group->last_error);
-		tnl_jw_key(&w, "sessions");
-		tnl_jw_arr(&w);
-		tnl_list_foreach(jt, &t->group->sessions)
-		    status_session(&w, tnl_container_of(jt, struct fwd_session, node));
-		tnl_jw_end_arr(&w);
-		tnl_jw_end_obj(&w);
-	}
+	tnl_list_foreach(it, &f->tunnels) put_tunnel(&w, tnl_container_of(it, struct fwd_tunnel, node));
 	tnl_jw_end_arr(&w);
 	tnl_jw_end_obj(&w);
 }

@@ -343,75 +343,84 @@ static int served(int tunnel)
 
 /* --- what the roles say of themselves ---------------------------------------------------- */
 
-static long gateway_sessions(void)
+static struct tnl_json *parse_status(struct tnl_buf *b)
+{
+	struct tnl_json *j = tnl_json_parse(tnl_buf_data(b), tnl_buf_len(b));
+	assert_non_null(j);
+	tnl_buf_fini(b);
+	return j;
+}
+
+static struct tnl_json *gateway_status(void)
 {
 	struct tnl_buf b;
-	int64_t v = -1;
 	tnl_buf_init(&b, 1 << 20);
 	td_gateway_status(W.g, &b);
-	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
+	return parse_status(&b);
+}
+
+static struct tnl_json *forwarder_status(void)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, 1 << 20);
+	td_forwarder_status(W.f, &b);
+	return parse_status(&b);
+}
+
+static long gateway_sessions(void)
+{
+	struct tnl_json *j = gateway_status();
+	int64_t v = -1;
 	tnl_json_int(tnl_json_get(j, "sessions_active"), &v);
 	tnl_json_free(j);
-	tnl_buf_fini(&b);
 	return (long)v;
+}
+
+/* Does the gateway see the instance? */
+static bool instance_there(void)
+{
+	struct tnl_json *j = gateway_status();
+	bool there = tnl_json_bool(tnl_json_get(tnl_json_at(tnl_json_get(j, "instances"), 0), "connected"), false);
+	tnl_json_free(j);
+	return there;
+}
+
+static const struct tnl_json *tunnel_of(const struct tnl_json *status, int tunnel)
+{
+	return tnl_json_at(tnl_json_get(status, "tunnels"), tunnel);
 }
 
 /* Streams of a tunnel's sessions: "2 1". */
 static const char *loads(int tunnel)
 {
 	static char out[100];
-	struct tnl_buf b;
-	int64_t v = -1;
+	struct tnl_json *j = forwarder_status();
+	const struct tnl_json *s = tnl_json_get(tunnel_of(j, tunnel), "sessions");
 	out[0] = '\0';
-	tnl_buf_init(&b, 1 << 20);
-	td_forwarder_status(W.f, &b);
-	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
-	const struct tnl_json *s = tnl_json_get(tnl_json_at(tnl_json_get(j, "tunnels"), tunnel), "sessions");
 	for (int i = 0; tnl_json_at(s, i); i++) {
+		int64_t v = -1;
 		tnl_json_int(tnl_json_get(tnl_json_at(s, i), "streams"), &v);
 		snprintf(out + strlen(out), sizeof(out) - strlen(out), "%s%d", i ? " " : "", (int)v);
 	}
 	tnl_json_free(j);
-	tnl_buf_fini(&b);
 	return out;
-}
-
-/* Does the gateway see the instance? */
-static bool instance_there(void)
-{
-	struct tnl_buf b;
-	tnl_buf_init(&b, 1 << 20);
-	td_gateway_status(W.g, &b);
-	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
-	bool there = tnl_json_bool(tnl_json_get(tnl_json_at(tnl_json_get(j, "instances"), 0), "connected"), false);
-	tnl_json_free(j);
-	tnl_buf_fini(&b);
-	return there;
 }
 
 static bool tunnel_is(int tunnel, const char *state)
 {
-	struct tnl_buf b;
-	tnl_buf_init(&b, 1 << 20);
-	td_forwarder_status(W.f, &b);
-	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
-	const char *now = tnl_json_get_str(tnl_json_at(tnl_json_get(j, "tunnels"), tunnel), "state");
+	struct tnl_json *j = forwarder_status();
+	const char *now = tnl_json_get_str(tunnel_of(j, tunnel), "state");
 	bool is = now && strcmp(now, state) == 0;
 	tnl_json_free(j);
-	tnl_buf_fini(&b);
 	return is;
 }
 
 static int64_t of_tunnel(int tunnel, const char *key)
 {
-	struct tnl_buf b;
+	struct tnl_json *j = forwarder_status();
 	int64_t v = -1;
-	tnl_buf_init(&b, 1 << 20);
-	td_forwarder_status(W.f, &b);
-	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
-	tnl_json_int(tnl_json_get(tnl_json_at(tnl_json_get(j, "tunnels"), tunnel), key), &v);
+	tnl_json_int(tnl_json_get(tunnel_of(j, tunnel), key), &v);
 	tnl_json_free(j);
-	tnl_buf_fini(&b);
 	return v;
 }
 

@@ -147,6 +147,27 @@ static void memory_that_is_full_when_max_connections_no_longer_counts(void **sta
 	close(b);
 }
 
+/* --- status -------------------------------------------------------------------------------- */
+
+static void the_status_shows_what_sessions_dropped(void **state)
+{
+	static const char *const names[] = {"bad_messages",	"unknown_messages", "bad_payloads",
+					    "unknown_payloads", "unknown_frames",   "early_data"};
+	forwarder_up(ONE);
+	int a = served(0);
+	struct tnl_json *j = forwarder_status();
+	const struct tnl_json *s = tnl_json_at(tnl_json_get(tunnel_of(j, 0), "sessions"), 0);
+	const struct tnl_json *dropped = tnl_json_get(s, "dropped");
+	assert_int_equal(tnl_json_len(dropped), TNL_COUNT(names));
+	for (size_t i = 0; i < TNL_COUNT(names); i++) {
+		int64_t v = -1;
+		assert_true(tnl_json_int(tnl_json_get(dropped, names[i]), &v));
+		assert_int_equal(v, 0);
+	}
+	tnl_json_free(j);
+	close(a);
+}
+
 /* --- lost and replaced sessions --------------------------------------------------------- */
 
 static const char *const policies[] = {"shared", "pool 2", "per-connection"};
@@ -488,6 +509,7 @@ int main(void)
 	    TEST(beyond_max_connections_they_wait_in_the_backlog),
 	    TEST(full_memory_stops_accepting),
 	    TEST(memory_that_is_full_when_max_connections_no_longer_counts),
+	    TEST(the_status_shows_what_sessions_dropped),
 	    TEST(connections_wait_while_a_session_resumes),
 	    TEST(they_wait_no_longer_than_connect_timeout),
 	    TEST(a_target_that_was_lost_is_waited_for),
