@@ -30,6 +30,18 @@ class Skip(Exception):
 	pass
 
 
+def plain_directory():
+	"""Where the tests' directories are made: $TMPDIR, unless a Unix socket's address has no room for it (107 bytes with the names below it) or other
+	programs' configuration files would take it apart."""
+	for d in (tempfile.gettempdir(), '/tmp', '/var/tmp'):
+		if len(d) <= 48 and re.fullmatch(r'[\w./+-]+', d) and os.access(d, os.W_OK):
+			return d
+	return tempfile.gettempdir()
+
+
+tempfile.tempdir = plain_directory()
+
+
 def clean_env(**more):
 	"""The environment without anything that would lead a client elsewhere."""
 	drop = ('AWS_', 'SSL_CERT', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'TUNNELD', 'NOTIFY', 'PGHOST', 'PGPORT', 'XDG_', 'STATE_DIRECTORY',

@@ -3,6 +3,7 @@ import hashlib
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ def through(w, **agent):
 	port, opts = sshd(w)
 	w.gateway()
 	w.agent(**agent)
-	proxy = 'ProxyCommand=%s connect -c %s %%h %%p' % (BIN, client_ini(w))
+	proxy = 'ProxyCommand=%s connect -c %s %%h %%p' % (shlex.quote(BIN).replace('%', '%%'), client_ini(w))
 	ssh = ['ssh'] + opts + ['-o', proxy, '-p', str(port)]
 	conf = w.path('ssh_config')
 	words = [o for o in opts[4:] + ['-o', proxy, '-o', 'Port=%d' % port, '-o', 'IdentityFile=' + w.path('ssh_user'), '-o', 'User=' + me()] if o != '-o']
