@@ -22,8 +22,6 @@
 #define CLOSE_WAIT (2 * TD_SEC)
 #define DISCARD_MAX (4u * 1024 * 1024)
 
-static void pump_later(struct td_conn *c);
-
 /* --- making and ending ---------------------------------------------------- */
 
 static const char *state_name(enum conn_state s)
@@ -42,6 +40,8 @@ void td_conn_set_state(struct td_conn *c, enum conn_state s)
 
 static void on_readable(struct ev_loop *ev, ev_io *w, int events);
 static void on_writable(struct ev_loop *ev, ev_io *w, int events);
+static void flush_now(void *arg);
+static void pump_now(void *arg);
 
 /* Bytes that no socket event will tell of. */
 static bool held(const struct td_conn *c)
@@ -52,7 +52,7 @@ static bool held(const struct td_conn *c)
 /* Thousands of quiet connections must not hold buffers; busy ones must not make them anew all the time. */
 static void trim_later(struct td_conn *c)
 {
-	if (c->state == CONN_OPEN && !c->freed && c->timer.at == UINT64_MAX)
+	if (c->state == CONN_OPEN && c->timer.at == UINT64_MAX)
 		td_timer_in(&c->timer, TRIM_AFTER);
 }
 
@@ -93,6 +93,9 @@ struct td_conn *td_conn_new(struct td_loop *l, const struct td_conn_cb *cb, void
 	c->ctx = ctx;
 	c->fd = -1;
 	td_timer_init(&c->timer, l, on_timer, c);
+	td_soon_init(&c->flush, l, flush_now, c);
+	td_soon_init(&c->pump, l, pump_now, c);
+	td_soon_init(&c->step, l, td_conn_step, c);
 	ev_init(&c->rd, on_readable);
 	ev_init(&c->wr, on_writable);
 	c->rd.data = c->wr.data = c;
@@ -127,29 +130,28 @@ static void close_fd(struct td_conn *c)
 	c->fd = -1;
 }
 
-static void tell_closed(void *arg)
+static void stop(struct td_conn *c)
 {
-	struct td_conn *c = arg;
-	if (c->freed || c->told)
-		return;
-	c->told = true;
-	c->cb.closed(c->ctx, c->end, c->why);
+	td_conn_set_state(c, CONN_END);
+	td_timer_stop(&c->timer);
+	td_soon_cancel(&c->flush);
+	td_soon_cancel(&c->pump);
+	td_soon_cancel(&c->step);
+	td_conn_opening_free(c);
+	close_fd(c);
 }
 
 void td_conn_end(struct td_conn *c, int err, const char *fmt, ...)
 {
-	if (c->end || c->freed)
+	if (c->state == CONN_END)
 		return;
 	c->end = err;
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(c->why, sizeof(c->why), fmt, ap);
 	va_end(ap);
-	td_conn_set_state(c, CONN_END);
-	td_timer_stop(&c->timer);
-	td_conn_opening_free(c);
-	close_fd(c);
-	td_loop_defer(c->l, tell_closed, c);
+	stop(c);
+	td_soon_do(&c->step);
 }
 
 static void free_memory(void *arg)
@@ -165,12 +167,9 @@ static void free_memory(void *arg)
 
 void td_conn_free(struct td_conn *c)
 {
-	if (!c || c->freed)
+	if (!c)
 		return;
-	c->freed = true;
-	td_timer_stop(&c->timer);
-	td_conn_opening_free(c);
-	close_fd(c);
+	stop(c);
 	td_loop_defer(c->l, free_memory, c);
 }
 
@@ -247,15 +246,13 @@ ssize_t td_conn_low_read(struct td_conn *c, void *p, size_t n)
 	return c->outer ? tls_read(c, c->outer, td_conn_fd_read, p, n) : td_conn_fd_read(c, p, n);
 }
 
-static void flush_later(struct td_conn *c);
-
 ssize_t td_conn_read(struct td_conn *c, void *p, size_t n)
 {
-	if (c->state != CONN_OPEN || c->freed || c->paused || n == 0)
+	if (c->state != CONN_OPEN || c->paused || n == 0)
 		return TNL_EAGAIN;
 	ssize_t r = c->tls ? tls_read(c, c->tls, td_conn_low_read, p, n) : td_conn_low_read(c, p, n);
 	if (c->tls && tnl_tls_out_len(c->tls))
-		flush_later(c); /* an answer of TLS itself, such as to a key update */
+		td_soon_do(&c->flush); /* an answer of TLS itself, such as to a key update */
 	if (r > 0) {
 		c->progress = true;
 		return r;
@@ -303,10 +300,10 @@ static void run_readable(struct td_conn *c)
 	} else if (c->state == CONN_OPEN && !c->paused) {
 		c->progress = c->drained = false;
 		c->cb.readable(c->ctx);
-		if (c->freed || c->state != CONN_OPEN)
+		if (c->state != CONN_OPEN)
 			return;
 		if (!c->paused && c->progress && !c->drained && held(c))
-			pump_later(c); /* the reader stopped early */
+			td_soon_do(&c->pump); /* the reader stopped early */
 		trim_later(c);
 	}
 }
@@ -322,24 +319,14 @@ static void on_readable(struct ev_loop *ev, ev_io *w, int events)
 static void pump_now(void *arg)
 {
 	struct td_conn *c = arg;
-	c->pump_queued = false;
-	if (c->freed)
-		return;
 	c->sock_more = true;
 	c->budget = READ_BUDGET;
 	run_readable(c);
 }
 
-static void pump_later(struct td_conn *c)
-{
-	if (!c->pump_queued)
-		td_loop_defer(c->l, pump_now, c);
-	c->pump_queued = true;
-}
-
 void td_conn_pause(struct td_conn *c, bool paused)
 {
-	if (c->paused == paused || c->freed)
+	if (c->paused == paused)
 		return;
 	c->paused = paused;
 	if (c->state != CONN_OPEN)
@@ -349,7 +336,7 @@ void td_conn_pause(struct td_conn *c, bool paused)
 	} else {
 		ev_io_start(c->l->ev, &c->rd);
 		if (held(c))
-			pump_later(c);
+			td_soon_do(&c->pump);
 	}
 }
 
@@ -364,7 +351,7 @@ size_t td_conn_queued(const struct td_conn *c)
 size_t td_conn_room(const struct td_conn *c)
 {
 	size_t q = td_conn_queued(c);
-	return c->state == CONN_OPEN && !c->freed && !c->write_failed && q < QUEUE_MAX ? QUEUE_MAX - q : 0;
+	return c->state == CONN_OPEN && !c->write_failed && q < QUEUE_MAX ? QUEUE_MAX - q : 0;
 }
 
 static const uint8_t *top_peek(struct td_conn *c, size_t *n)
@@ -449,7 +436,7 @@ static void write_out(struct td_conn *c)
 
 void td_conn_flush(struct td_conn *c)
 {
-	if (c->freed || c->fd < 0)
+	if (c->fd < 0)
 		return;
 	write_out(c);
 	if (c->state == CONN_CLOSING && !c->half_closed && td_conn_queued(c) == 0 && !c->write_failed) {
@@ -464,7 +451,7 @@ void td_conn_flush(struct td_conn *c)
 
 static void tell_room(struct td_conn *c)
 {
-	if (c->freed || c->state != CONN_OPEN || !c->high || td_conn_queued(c) > QUEUE_LOW)
+	if (c->state != CONN_OPEN || !c->high || td_conn_queued(c) > QUEUE_LOW)
 		return;
 	c->high = false;
 	if (c->cb.writable)
@@ -474,16 +461,8 @@ static void tell_room(struct td_conn *c)
 static void flush_now(void *arg)
 {
 	struct td_conn *c = arg;
-	c->flush_queued = false;
 	td_conn_flush(c);
 	tell_room(c);
-}
-
-static void flush_later(struct td_conn *c)
-{
-	if (!c->flush_queued)
-		td_loop_defer(c->l, flush_now, c);
-	c->flush_queued = true;
 }
 
 static void on_writable(struct ev_loop *ev, ev_io *w, int events)
@@ -523,8 +502,8 @@ size_t td_conn_write(struct td_conn *c, const void *p, size_t n)
 		c->high = true;
 	if (!c->blocked && td_conn_queued(c) >= WRITE_NOW)
 		write_out(c);
-	if (c->state == CONN_OPEN && !c->freed) {
-		flush_later(c);
+	if (c->state == CONN_OPEN) {
+		td_soon_do(&c->flush);
 		trim_later(c);
 	}
 	return done;
@@ -532,7 +511,7 @@ size_t td_conn_write(struct td_conn *c, const void *p, size_t n)
 
 void td_conn_shutdown(struct td_conn *c)
 {
-	if (c->freed || c->state >= CONN_CLOSING)
+	if (c->state >= CONN_CLOSING)
 		return;
 	if (c->state < CONN_OPEN || c->write_failed) {
 		td_conn_end(c, TNL_EEOF, "closed");
@@ -540,5 +519,5 @@ void td_conn_shutdown(struct td_conn *c)
 	}
 	td_conn_set_state(c, CONN_CLOSING);
 	td_timer_in(&c->timer, CLOSE_WAIT);
-	flush_later(c);
+	td_soon_do(&c->flush);
 }

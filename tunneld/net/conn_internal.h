@@ -43,8 +43,10 @@ struct td_conn {
 	bool blocked; /* the kernel takes no more: the write watcher runs */
 	bool high;    /* queue went over half: writable() when it is below again */
 	bool write_failed, notified, half_closed, eof;
-	bool flush_queued, pump_queued, freed, told;
-	int end; /* why it is over, 0: it is not */
+	struct td_soon flush; /* what was written in this turn goes out */
+	struct td_soon pump;  /* bytes that no socket event will tell of are handed over */
+	struct td_soon step;  /* begin (accepted), ready() or closed(), by the state */
+	int end;	      /* why it is over, 0: it is not, or it was freed */
 	char why[320];
 	char peer[TD_ADDR_STR];
 };
@@ -57,6 +59,7 @@ void td_conn_end(struct td_conn *c, int err, const char *fmt, ...) __attribute__
 ssize_t td_conn_fd_read(struct td_conn *c, void *p, size_t n);
 ssize_t td_conn_low_read(struct td_conn *c, void *p, size_t n);
 
+void td_conn_step(void *c);		      /* of the member of this name */
 void td_conn_opening_step(struct td_conn *c); /* bytes came or went while not yet open */
 void td_conn_opening_free(struct td_conn *c);
 

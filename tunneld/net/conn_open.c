@@ -27,15 +27,12 @@ void td_conn_opening_free(struct td_conn *c)
 	tnl_free_wiped(op, sizeof(*op));
 }
 
-static void tell_ready(void *arg)
+static void tell_ready(struct td_conn *c)
 {
-	struct td_conn *c = arg;
-	if (c->freed || c->state != CONN_OPEN)
-		return;
 	if (c->cb.ready)
 		c->cb.ready(c->ctx);
 	/* From now on readable() may be called; bytes may have come with the handshake. */
-	if (c->freed || c->state != CONN_OPEN || c->paused)
+	if (c->state != CONN_OPEN || c->paused)
 		return;
 	c->paused = true;
 	td_conn_pause(c, false);
@@ -60,7 +57,7 @@ static void open_now(struct td_conn *c)
 	td_timer_stop(&c->timer);
 	td_conn_opening_free(c);
 	ev_io_stop(c->l->ev, &c->rd); /* until ready() was told */
-	td_loop_defer(c->l, tell_ready, c);
+	td_soon_do(&c->step);
 }
 
 /* --- TLS ------------------------------------------------------------------ */
@@ -80,7 +77,7 @@ static int drive(struct td_conn *c, struct tnl_tls *t)
 	for (;;) {
 		int r = tnl_tls_handshake(t);
 		td_conn_flush(c);
-		if (c->end)
+		if (c->state == CONN_END)
 			return TNL_EIO; /* the flush ended it and said why */
 		if (r != TNL_EAGAIN || eof)
 			return r == TNL_EAGAIN ? TNL_ETRUNC : r;
@@ -201,7 +198,7 @@ static void begin_end_to_end(struct td_conn *c)
 
 void td_conn_opening_step(struct td_conn *c)
 {
-	while (!c->end && !c->freed) {
+	while (c->state != CONN_END) {
 		struct tnl_tls *t = c->state == CONN_PROXY_TLS ? c->outer : c->tls;
 		int r;
 		switch (c->state) {
@@ -307,10 +304,14 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_conn_opts *o, co
 	return c;
 }
 
-static void accepted_begin(void *arg)
+void td_conn_step(void *arg)
 {
 	struct td_conn *c = arg;
-	if (!c->freed && !c->end)
+	if (c->state == CONN_END)
+		c->cb.closed(c->ctx, c->end, c->why);
+	else if (c->state == CONN_OPEN)
+		tell_ready(c);
+	else if (c->state < CONN_OPEN)
 		begin_end_to_end(c);
 }
 
@@ -332,6 +333,6 @@ struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *
 	td_timer_in(&c->timer, timeout_ns ? timeout_ns : OPEN_TIMEOUT);
 	/* The caller has no pointer yet: nothing may end before it returns. */
 	ev_io_stop(l->ev, &c->rd);
-	td_loop_defer(l, accepted_begin, c);
+	td_soon_do(&c->step);
 	return c;
 }

@@ -4,6 +4,7 @@
 
 #include "lib/alloc.h"
 #include "lib/err.h"
+#include "lib/num.h"
 #include "tunneld/base/fd.h"
 
 #include <errno.h>
@@ -27,19 +28,13 @@ struct td_dial {
 	int n, next, open;
 	uint64_t deadline;
 	struct td_timer timer;
-	bool over; /* result handed out or cancelled */
+	struct td_soon deliver;
+	int fd, won; /* the connected one and its address; fd -1: none (yet) */
 	int err;
 	char why[256];
-	int fd;
-	int won;
 	struct td_addr addrs[MAX_ADDRS];
 	struct attempt tries[MAX_ADDRS];
 };
-
-static void free_memory(void *arg)
-{
-	tnl_free(arg);
-}
 
 static void drop_attempt(struct attempt *t)
 {
@@ -51,24 +46,28 @@ static void drop_attempt(struct attempt *t)
 	t->d->open--;
 }
 
-static void dial_over(struct td_dial *d)
+/* No more attempts. */
+static void stop(struct td_dial *d)
 {
-	d->over = true;
 	td_timer_stop(&d->timer);
 	for (int i = 0; i < d->next; i++)
 		drop_attempt(&d->tries[i]);
 }
 
+static void settle(struct td_dial *d)
+{
+	stop(d);
+	td_soon_do(&d->deliver);
+}
+
 static void deliver(void *arg)
 {
 	struct td_dial *d = arg;
-	if (!d->over) {
-		int fd = d->fd;
-		d->fd = -1;
-		dial_over(d);
-		d->fn(d->ctx, fd, fd >= 0 ? &d->addrs[d->won] : NULL, fd >= 0 ? 0 : d->err, fd >= 0 ? "" : d->why);
-		td_loop_defer(d->l, free_memory, d);
-	}
+	if (d->fd >= 0)
+		d->fn(d->ctx, d->fd, &d->addrs[d->won], 0, "");
+	else
+		d->fn(d->ctx, -1, NULL, d->err, d->why);
+	td_loop_free_later(d->l, d);
 }
 
 static void note_failure(struct td_dial *d, int i, int err)
@@ -92,15 +91,14 @@ static bool met_itself(int fd)
 
 static void step(struct td_dial *d);
 
-static void won(struct td_dial *d, int i)
+static void succeed(struct td_dial *d, int i)
 {
 	d->fd = d->tries[i].fd;
 	d->won = i;
 	ev_io_stop(d->l->ev, &d->tries[i].io);
 	d->tries[i].fd = -1;
 	d->open--;
-	td_timer_stop(&d->timer);
-	td_loop_defer(d->l, deliver, d);
+	settle(d);
 }
 
 static void on_connected(struct ev_loop *ev, ev_io *w, int events)
@@ -109,14 +107,12 @@ static void on_connected(struct ev_loop *ev, ev_io *w, int events)
 	struct td_dial *d = t->d;
 	int err = 0, i = (int)(t - d->tries);
 	socklen_t len = sizeof(err);
-	if (d->over || d->fd >= 0)
-		return;
 	if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
 		err = errno;
 	if (err == 0 && met_itself(t->fd))
 		err = ECONNREFUSED;
 	if (err == 0) {
-		won(d, i);
+		succeed(d, i);
 		return;
 	}
 	note_failure(d, i, err);
@@ -147,7 +143,7 @@ static int begin(struct td_dial *d, int i)
 	ev_io_init(&t->io, on_connected, fd, EV_WRITE);
 	t->io.data = t;
 	if (err == 0)
-		won(d, i);
+		succeed(d, i);
 	else
 		ev_io_start(d->l->ev, &t->io);
 	return 0;
@@ -169,10 +165,8 @@ static void step(struct td_dial *d)
 		note_failure(d, i, err);
 	}
 	td_timer_at(&d->timer, d->deadline);
-	if (d->open == 0) {
-		td_timer_stop(&d->timer);
-		td_loop_defer(d->l, deliver, d);
-	}
+	if (d->open == 0)
+		settle(d);
 }
 
 static void on_timer(void *arg)
@@ -185,7 +179,7 @@ static void on_timer(void *arg)
 	}
 	d->err = TNL_ETIMEOUT;
 	snprintf(d->why, sizeof(d->why), "%s: no answer in time", td_addr_str(&d->addrs[0], name));
-	deliver(d);
+	settle(d);
 }
 
 struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
@@ -198,24 +192,25 @@ struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, in
 	d->fn = fn;
 	d->ctx = ctx;
 	d->fd = -1;
-	d->n = n < MAX_ADDRS ? n : MAX_ADDRS;
+	d->n = TNL_MIN(n, MAX_ADDRS);
 	for (int i = 0; i < d->n; i++)
 		d->addrs[i] = addrs[i];
 	d->err = TNL_EUNREACH;
 	snprintf(d->why, sizeof(d->why), "no address to connect to");
 	d->deadline = l->now + timeout_ns;
 	td_timer_init(&d->timer, l, on_timer, d);
+	td_soon_init(&d->deliver, l, deliver, d);
 	step(d);
 	return d;
 }
 
 void td_dial_cancel(struct td_dial *d)
 {
-	if (!d || d->over)
+	if (!d)
 		return;
-	dial_over(d);
+	stop(d);
+	td_soon_cancel(&d->deliver);
 	if (d->fd >= 0)
 		close(d->fd);
-	d->fd = -1;
-	td_loop_defer(d->l, free_memory, d);
+	td_loop_free_later(d->l, d);
 }

@@ -8,7 +8,7 @@ struct td_dial;
 /* fd >= 0: connected (yours); -1: err TNL_EREFUSED, TNL_EUNREACH or TNL_ETIMEOUT and text. */
 typedef void td_dial_fn(void *ctx, int fd, const struct td_addr *peer, int err, const char *why);
 /* Tries the next address when one failed, or beside it after 250 ms. fn is never called from inside td_dial_start
- * (NULL: no memory). */
+ * (NULL: no memory); once it is called the dial is over and gone. */
 struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
 			      td_dial_fn *fn, void *ctx);
 void td_dial_cancel(struct td_dial *d);

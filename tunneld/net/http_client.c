@@ -1,6 +1,7 @@
 #include "tunneld/net/http_client.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/net/dial.h"
 #include "tunneld/net/http_sign.h"
 
@@ -15,8 +16,9 @@ struct td_http_client {
 	struct td_conn *conn;
 	struct td_dial *dial; /* unix socket */
 	struct td_timer timer;
-	struct tnl_buf req; /* what is still to be sent */
-	struct tnl_buf raw; /* the answer's head, kept for the slices in `head` */
+	struct td_soon deliver; /* it failed before it began */
+	struct tnl_buf req;	/* what is still to be sent */
+	struct tnl_buf raw;	/* the answer's head, kept for the slices in `head` */
 	struct tnl_buf body;
 	struct tnl_http_head head;
 	struct tnl_http_body dec;
@@ -41,6 +43,7 @@ static void retire(struct td_http_client *h)
 {
 	h->over = true;
 	td_timer_stop(&h->timer);
+	td_soon_cancel(&h->deliver);
 	td_conn_free(h->conn);
 	td_dial_cancel(h->dial);
 	td_loop_defer(h->l, free_memory, h);
@@ -52,11 +55,10 @@ void td_http_client_cancel(struct td_http_client *h)
 		retire(h);
 }
 
-static void deliver(struct td_http_client *h)
+static void deliver(void *arg)
 {
+	struct td_http_client *h = arg;
 	struct td_http_client_response r = {.err = h->err, .why = h->why};
-	if (h->over)
-		return;
 	retire(h);
 	if (h->err == 0) {
 		r.head = &h->head;
@@ -74,11 +76,6 @@ static void fail(struct td_http_client *h, int err, const char *why)
 	deliver(h);
 }
 
-static void fail_later(void *arg)
-{
-	deliver(arg);
-}
-
 static void on_timeout(void *arg)
 {
 	struct td_http_client *h = arg;
@@ -87,8 +84,9 @@ static void on_timeout(void *arg)
 	fail(h, TNL_ETIMEOUT, why);
 }
 
-static void send_more(struct td_http_client *h)
+static void send_more(void *ctx)
 {
+	struct td_http_client *h = ctx;
 	size_t n = td_conn_write(h->conn, tnl_buf_data(&h->req), tnl_buf_len(&h->req));
 	tnl_buf_consume(&h->req, n);
 }
@@ -138,13 +136,13 @@ static void on_readable(void *ctx)
 {
 	struct td_http_client *h = ctx;
 	while (!h->over && !h->have_head) {
-		size_t room = tnl_buf_room(&h->raw);
-		uint8_t *p = room ? tnl_buf_reserve(&h->raw, room < 4096 ? room : 4096) : NULL;
+		size_t room = TNL_MIN(tnl_buf_room(&h->raw), (size_t)4096);
+		uint8_t *p = room ? tnl_buf_reserve(&h->raw, room) : NULL;
 		if (!p) {
 			fail(h, TNL_ETOOBIG, "the head of the answer is too long");
 			return;
 		}
-		ssize_t n = td_conn_read(h->conn, p, room < 4096 ? room : 4096);
+		ssize_t n = td_conn_read(h->conn, p, room);
 		if (n <= 0)
 			return;
 		tnl_buf_commit(&h->raw, (size_t)n);
@@ -160,19 +158,10 @@ static void on_readable(void *ctx)
 	}
 }
 
-static void on_writable(void *ctx)
-{
-	struct td_http_client *h = ctx;
-	if (!h->over)
-		send_more(h);
-}
-
 static void on_closed(void *ctx, int err, const char *why)
 {
 	struct td_http_client *h = ctx;
 	char text[384];
-	if (h->over)
-		return;
 	if (err == TNL_EEOF && h->have_head && tnl_http_body_eof(&h->dec) == 0) {
 		deliver(h);
 		return;
@@ -185,9 +174,9 @@ static void on_closed(void *ctx, int err, const char *why)
 }
 
 static const struct td_conn_cb conn_cb = {
-    .ready = on_writable,
+    .ready = send_more,
     .readable = on_readable,
-    .writable = on_writable,
+    .writable = send_more,
     .closed = on_closed,
 };
 
@@ -281,12 +270,13 @@ struct td_http_client *td_http_client_request(struct td_loop *l, const char *met
 	tnl_buf_init(&h->raw, TNL_HTTP_HEAD_MAX + 4096);
 	tnl_buf_init(&h->body, o->body_max ? o->body_max : DEFAULT_BODY);
 	td_timer_init(&h->timer, l, on_timeout, h);
+	td_soon_init(&h->deliver, l, deliver, h);
 	int rc = start(h, method, url, headers, n, body, len, o);
 	if (rc) {
 		h->err = rc;
 		if (!h->why[0])
 			snprintf(h->why, sizeof(h->why), "%s", tnl_err_text(rc));
-		td_loop_defer(l, fail_later, h);
+		td_soon_do(&h->deliver);
 	}
 	return h;
 }

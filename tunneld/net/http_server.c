@@ -16,8 +16,6 @@
 #define READ_STEP 4096u
 #define AHEAD_MAX (16u * 1024) /* of the next requests, while one is worked on */
 
-static void process(struct hconn *c);
-
 /* --- life of a connection ---------------------------------------------------- */
 
 static void free_memory(void *arg)
@@ -29,27 +27,22 @@ static void free_memory(void *arg)
 	tnl_free(c);
 }
 
-static void free_request(void *arg)
-{
-	tnl_free(arg);
-}
-
 void td_hconn_drop_request(struct hconn *c)
 {
-	if (c->req)
-		td_loop_defer(c->h->l, free_request, c->req);
+	td_loop_free_later(c->h->l, c->req);
 	c->req = NULL;
 }
 
 void td_hconn_free(struct hconn *c)
 {
-	if (c->freed)
+	if (c->state == HC_GONE)
 		return;
-	c->freed = true;
+	c->state = HC_GONE;
 	td_peers_leave(c->h->peers, &c->counted);
 	c->h->count--;
 	tnl_list_remove(&c->node);
 	td_timer_stop(&c->timer);
+	td_soon_cancel(&c->process);
 	td_conn_free(c->conn);
 	td_hconn_drop_request(c);
 	td_loop_defer(c->h->l, free_memory, c);
@@ -59,8 +52,6 @@ static void on_closed(void *ctx, int err, const char *why)
 {
 	struct hconn *c = ctx;
 	struct td_request *r = c->state == HC_BUSY ? c->req : NULL;
-	if (c->freed)
-		return;
 	td_debug("httpd", NULL, "connection over: %s peer=%s", why, td_conn_peer(c->conn));
 	if (r && c->h->cfg.gone)
 		c->h->cfg.gone(c->h->cfg.ctx, r);
@@ -75,7 +66,7 @@ static void refuse(struct hconn *c, int status, const char *field)
 	int n = snprintf(body, sizeof(body), "{\"message\":\"%s\"}\n", field);
 	if (h->cfg.refused)
 		h->cfg.refused(h->cfg.ctx, td_conn_peer(c->conn), status, field);
-	if (c->freed)
+	if (c->state == HC_GONE) /* the server may have been freed */
 		return;
 	c->close_after = true;
 	tnl_buf_reset(&c->in);
@@ -100,14 +91,6 @@ static void on_timer(void *arg)
 	}
 }
 
-static void process_later(void *arg)
-{
-	struct hconn *c = arg;
-	c->parse_queued = false;
-	if (!c->freed)
-		process(c);
-}
-
 void td_hconn_next(struct hconn *c)
 {
 	if (c->close_after || c->h->stopping) {
@@ -128,10 +111,8 @@ void td_hconn_next(struct hconn *c)
 	tnl_buf_trim(&c->in);
 	tnl_buf_trim(&c->out);
 	td_conn_pause(c->conn, false);
-	if (tnl_buf_len(&c->in) && !c->parse_queued) {
-		c->parse_queued = true;
-		td_loop_defer(c->h->l, process_later, c);
-	}
+	if (tnl_buf_len(&c->in))
+		td_soon_do(&c->process);
 }
 
 /* --- requests ---------------------------------------------------------------- */
@@ -234,11 +215,12 @@ static void take_body(struct hconn *c)
 	c->h->cfg.request(c->h->cfg.ctx, r);
 }
 
-static void process(struct hconn *c)
+static void process(void *arg)
 {
+	struct hconn *c = arg;
 	if (c->state == HC_HEAD && tnl_buf_len(&c->in))
 		parse_head(c);
-	if (!c->freed && c->state == HC_BODY)
+	if (c->state == HC_BODY)
 		take_body(c);
 }
 
@@ -247,7 +229,7 @@ static void process(struct hconn *c)
 static void on_readable(void *ctx)
 {
 	struct hconn *c = ctx;
-	while (!c->freed && c->state < HC_REPLY) {
+	while (c->state < HC_REPLY) {
 		struct tnl_buf *b = c->state == HC_BUSY ? &c->ahead : &c->in;
 		bool first = c->state == HC_HEAD && tnl_buf_len(b) == 0;
 		size_t room = tnl_buf_room(b), want = room < READ_STEP ? room : READ_STEP;
@@ -271,7 +253,7 @@ static void on_readable(void *ctx)
 static void on_writable(void *ctx)
 {
 	struct hconn *c = ctx;
-	if (!c->freed && (c->state == HC_REPLY || c->state == HC_DRAIN))
+	if (c->state == HC_REPLY || c->state == HC_DRAIN)
 		td_hconn_send(c);
 }
 
@@ -324,6 +306,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	tnl_buf_init(&c->ahead, AHEAD_MAX);
 	tnl_buf_init(&c->out, 16u * 1024 * 1024);
 	td_timer_init(&c->timer, h->l, on_timer, c);
+	td_soon_init(&c->process, h->l, process, c);
 	td_timer_in(&c->timer, limit);
 	tnl_list_push_back(&h->conns, &c->node);
 }
@@ -383,9 +366,8 @@ static void free_server(void *arg)
 
 void td_http_server_free(struct td_http_server *h)
 {
-	if (!h || h->freed)
+	if (!h)
 		return;
-	h->freed = true;
 	td_memory_off_room(&h->room);
 	for (int i = 0; i < h->nlisteners; i++)
 		td_listener_free(h->listeners[i]);

@@ -9,8 +9,8 @@
 #include "tunneld/net/peers.h"
 
 /*   HEAD → BODY → BUSY (the role has the request) → REPLY (answer goes out) → HEAD …
- *   any → DRAIN (answer goes out, then close) → gone */
-enum hconn_state { HC_HEAD, HC_BODY, HC_BUSY, HC_REPLY, HC_DRAIN };
+ *   any → DRAIN (answer goes out, then close) → GONE (freed, its memory until the end of the turn) */
+enum hconn_state { HC_HEAD, HC_BODY, HC_BUSY, HC_REPLY, HC_DRAIN, HC_GONE };
 
 struct hconn;
 struct td_request {
@@ -30,7 +30,8 @@ struct hconn {
 	struct tnl_buf in, ahead, out;
 	struct td_addr peer;
 	struct td_peer counted;
-	bool close_after, served, continued, freed, parse_queued;
+	struct td_soon process; /* what came ahead of an answer */
+	bool close_after, served, continued;
 };
 
 struct td_http_server {
@@ -42,7 +43,7 @@ struct td_http_server {
 	struct td_memory_waiter room;
 	struct td_peers *peers;
 	size_t count;
-	bool stopping, freed;
+	bool stopping;
 };
 
 void td_hconn_free(struct hconn *c);

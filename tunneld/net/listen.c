@@ -16,27 +16,22 @@
 
 struct td_listener {
 	struct td_loop *l;
-	int fd;
+	int fd;	     /* -1: freed */
 	int reserve; /* given up at EMFILE, so that the waiting peer can be told at once */
 	ev_io io;
 	struct td_timer resume;
 	struct td_addr addr;
 	td_accept_fn *fn;
 	void *ctx;
-	bool paused, starved, freed;
-	uint64_t told; /* when the lack of descriptors was last logged */
-	dev_t dev;     /* of the unix socket that this listener made */
+	bool paused, starved;
+	uint64_t warned_at; /* when the lack of descriptors was last logged */
+	dev_t dev;	    /* of the unix socket that this listener made */
 	ino_t ino;
 };
 
-static void free_memory(void *arg)
-{
-	tnl_free(arg);
-}
-
 static void watch(struct td_listener *s)
 {
-	if (s->paused || s->starved || s->freed)
+	if (s->paused || s->starved)
 		ev_io_stop(s->l->ev, &s->io);
 	else
 		ev_io_start(s->l->ev, &s->io);
@@ -54,11 +49,11 @@ static void on_resume(void *arg)
 static void starve(struct td_listener *s, int err)
 {
 	char name[TD_ADDR_STR];
-	if (s->told == 0 || s->l->now - s->told > 60 * TD_SEC) {
+	if (s->warned_at == 0 || s->l->now - s->warned_at > 60 * TD_SEC) {
 		td_error("net", NULL,
 			 "cannot accept: %s; raise the limit of open files, waiting peers are turned away listen=%s",
 			 strerror(err), td_addr_str(&s->addr, name));
-		s->told = s->l->now;
+		s->warned_at = s->l->now;
 	}
 	if (s->reserve >= 0 && (err == EMFILE || err == ENFILE)) {
 		close(s->reserve);
@@ -75,7 +70,7 @@ static void starve(struct td_listener *s, int err)
 static void on_accept(struct ev_loop *ev, ev_io *w, int events)
 {
 	struct td_listener *s = w->data;
-	for (int i = 0; i < ACCEPTS_PER_TURN && !s->paused && !s->freed; i++) {
+	for (int i = 0; i < ACCEPTS_PER_TURN && !s->paused && s->fd >= 0; i++) {
 		struct td_addr peer = {.len = sizeof(peer.ss)};
 		int fd = accept4(s->fd, &peer.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0) {
@@ -195,16 +190,16 @@ void td_listener_pause(struct td_listener *s, bool paused)
 void td_listener_free(struct td_listener *s)
 {
 	struct stat st;
-	if (!s || s->freed)
+	if (!s)
 		return;
-	s->freed = true;
-	watch(s);
+	ev_io_stop(s->l->ev, &s->io);
 	td_timer_stop(&s->resume);
 	if (s->addr.sa.sa_family == AF_UNIX && s->ino && lstat(s->addr.un.sun_path, &st) == 0 && st.st_dev == s->dev &&
 	    st.st_ino == s->ino)
 		unlink(s->addr.un.sun_path);
 	close(s->fd);
+	s->fd = -1;
 	if (s->reserve >= 0)
 		close(s->reserve);
-	td_loop_defer(s->l, free_memory, s);
+	td_loop_free_later(s->l, s);
 }

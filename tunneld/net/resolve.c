@@ -28,6 +28,7 @@ struct channel {
 	struct td_timer timer;
 	unsigned asked; /* questions not yet answered */
 	bool old;	/* no new questions; goes with the last answer */
+	struct td_soon end;
 };
 
 struct td_dns {
@@ -40,20 +41,15 @@ struct td_resolve {
 	struct tnl_list node;
 	struct td_loop *l;
 	struct channel *c; /* NULL when no channel is asked (any more) */
-	td_resolve_fn *fn; /* NULL: cancelled, timed out or delivered */
+	td_resolve_fn *fn; /* NULL: cancelled or delivered */
 	void *ctx;
 	struct td_timer timer;
+	struct td_soon deliver;
 	uint16_t port;
-	bool queued;
 	int err, n;
 	struct td_addr addrs[MAX_ADDRS];
 	char why[384], host[256];
 };
-
-static void free_memory(void *arg)
-{
-	tnl_free(arg);
-}
 
 /* --- channel -------------------------------------------------------------- */
 
@@ -100,7 +96,7 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
 	if (!events) {
 		if (f) {
 			tnl_list_remove(&f->node);
-			td_loop_defer(c->l, free_memory, f);
+			td_loop_free_later(c->l, f);
 		}
 		return;
 	}
@@ -117,6 +113,14 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
 	ev_io_start(c->l->ev, &f->io);
 }
 
+static void channel_free(void *arg)
+{
+	struct channel *c = arg;
+	ares_destroy(c->ares);
+	td_timer_stop(&c->timer);
+	td_loop_free_later(c->l, c);
+}
+
 static struct channel *channel_new(struct td_loop *l)
 {
 	static bool ready;
@@ -129,6 +133,7 @@ static struct channel *channel_new(struct td_loop *l)
 	c->l = l;
 	tnl_list_init(&c->fds);
 	td_timer_init(&c->timer, l, on_channel_timer, c);
+	td_soon_init(&c->end, l, channel_free, c);
 	struct ares_options o = {.timeout = 2000, .tries = 3, .sock_state_cb = on_sock_state, .sock_state_cb_data = c};
 	int r = ares_init_options(&c->ares, &o, ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
 	if (r != ARES_SUCCESS) {
@@ -137,14 +142,6 @@ static struct channel *channel_new(struct td_loop *l)
 		return NULL;
 	}
 	return c;
-}
-
-static void channel_free(void *arg)
-{
-	struct channel *c = arg;
-	ares_destroy(c->ares);
-	td_timer_stop(&c->timer);
-	td_loop_defer(c->l, free_memory, c);
 }
 
 static void channel_retire(struct td_dns *d)
@@ -178,28 +175,19 @@ static void request_free(struct td_resolve *r)
 {
 	tnl_list_remove(&r->node);
 	td_timer_stop(&r->timer);
-	td_loop_defer(r->l, free_memory, r);
+	td_soon_cancel(&r->deliver);
+	td_loop_free_later(r->l, r);
 }
 
 static void deliver(void *arg)
 {
 	struct td_resolve *r = arg;
 	td_resolve_fn *fn = r->fn;
-	r->queued = false;
 	r->fn = NULL;
 	td_timer_stop(&r->timer);
-	if (fn)
-		fn(r->ctx, r->err, r->addrs, r->n, r->why);
+	fn(r->ctx, r->err, r->addrs, r->n, r->why);
 	if (!r->c) /* else c-ares still holds the pointer: freed with its answer */
 		request_free(r);
-}
-
-static void finish(struct td_resolve *r)
-{
-	if (!r->queued) {
-		r->queued = true;
-		td_loop_defer(r->l, deliver, r);
-	}
 }
 
 static void add_addr(struct td_resolve *r, const struct sockaddr *sa, socklen_t len)
@@ -230,10 +218,10 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 			 status == ARES_SUCCESS ? "it has no address" : ares_strerror(status));
 	}
 	if (--c->asked == 0 && c->old)
-		td_loop_defer(c->l, channel_free, c); /* not from inside a callback of its own */
+		td_soon_do(&c->end); /* not from inside a callback of its own */
 	if (r->fn)
-		finish(r);
-	else if (!r->queued)
+		td_soon_do(&r->deliver);
+	else
 		request_free(r);
 }
 
@@ -243,7 +231,7 @@ static void on_request_timeout(void *arg)
 	r->err = TNL_ETIMEOUT;
 	r->n = 0;
 	snprintf(r->why, sizeof(r->why), "cannot resolve %s: no answer in time", r->host);
-	finish(r);
+	td_soon_do(&r->deliver);
 }
 
 static void ask(struct td_resolve *r)
@@ -253,7 +241,7 @@ static void ask(struct td_resolve *r)
 	if (!c) {
 		r->err = TNL_ENOTFOUND;
 		snprintf(r->why, sizeof(r->why), "cannot resolve %s: no resolver", r->host);
-		finish(r);
+		td_soon_do(&r->deliver);
 		return;
 	}
 	r->c = c;
@@ -301,25 +289,26 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 	r->fn = fn;
 	r->ctx = ctx;
 	td_timer_init(&r->timer, l, on_request_timeout, r);
+	td_soon_init(&r->deliver, l, deliver, r);
 	tnl_list_push_back(&l->dns->requests, &r->node);
 	size_t n = strlen(host);
 	if (n == 0 || n > 253) {
 		r->err = TNL_ENOTFOUND;
 		snprintf(r->why, sizeof(r->why), "a host name has 1 to 253 characters, this one %zu", n);
-		finish(r);
+		td_soon_do(&r->deliver);
 		return r;
 	}
 	memcpy(r->host, host, n + 1);
 	if (td_addr_literal(host, port, &a)) {
 		add_addr(r, &a.sa, a.len);
-		finish(r);
+		td_soon_do(&r->deliver);
 	} else if (td_addr_host_is_localhost(host)) {
 		td_addr_literal("127.0.0.1", port, &a);
 		add_addr(r, &a.sa, a.len);
 		td_addr_literal("::1", port, &a);
 		if (td_addr_have_ipv6())
 			add_addr(r, &a.sa, a.len);
-		finish(r);
+		td_soon_do(&r->deliver);
 	} else {
 		ask(r);
 	}
@@ -332,6 +321,7 @@ void td_resolve_cancel(struct td_resolve *r)
 		return;
 	r->fn = NULL;
 	td_timer_stop(&r->timer);
-	if (!r->c && !r->queued)
-		request_free(r); /* else by deliver() or with the answer */
+	td_soon_cancel(&r->deliver);
+	if (!r->c)
+		request_free(r); /* else with the answer */
 }

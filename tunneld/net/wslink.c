@@ -23,13 +23,21 @@ static void free_memory(void *arg)
 	tnl_free(w);
 }
 
-void td_wslink_free(struct td_wslink *w)
+static void stop(struct td_wslink *w)
 {
-	if (!w || w->freed)
-		return;
-	w->freed = true;
+	w->state = WSL_END;
 	td_timer_stop(&w->timer);
 	td_timer_stop(&w->linger);
+	td_soon_cancel(&w->flush);
+	td_soon_cancel(&w->pump);
+	td_soon_cancel(&w->tell_end);
+}
+
+void td_wslink_free(struct td_wslink *w)
+{
+	if (!w)
+		return;
+	stop(w);
 	td_conn_free(w->conn);
 	td_loop_defer(w->l, free_memory, w);
 }
@@ -37,19 +45,16 @@ void td_wslink_free(struct td_wslink *w)
 static void tell_closed(void *arg)
 {
 	struct td_wslink *w = arg;
-	if (!w->freed)
-		w->cb.closed(w->ctx, w->err, w->code, w->http_status, w->why ? w->why : tnl_err_text(w->err));
+	w->cb.closed(w->ctx, w->err, w->code, w->http_status, w->why ? w->why : tnl_err_text(w->err));
 }
 
 void td_wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status, const char *fmt, ...)
 {
 	char why[WSLINK_WHY];
 	va_list ap;
-	if (w->state == WSL_END || w->freed)
+	if (w->state == WSL_END)
 		return;
-	w->state = WSL_END;
-	td_timer_stop(&w->timer);
-	td_timer_stop(&w->linger);
+	stop(w);
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
@@ -57,7 +62,7 @@ void td_wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status,
 	w->code = code;
 	w->http_status = http_status;
 	w->why = tnl_strdup(why);
-	td_loop_defer(w->l, tell_closed, w);
+	td_soon_do(&w->tell_end);
 }
 
 /* --- timer: pings while open, an end to waiting while closing -------------- */
@@ -100,7 +105,7 @@ size_t td_wslink_queued(const struct td_wslink *w)
 
 size_t td_wslink_room(const struct td_wslink *w)
 {
-	if (w->state != WSL_OPEN || w->freed)
+	if (w->state != WSL_OPEN)
 		return 0;
 	/* A message of the greatest size always fits into an empty link. */
 	size_t q = td_wslink_queued(w) + TNL_WS_MAX_OVERHEAD, r = tnl_ws_out_room(w->ws);
@@ -110,7 +115,7 @@ size_t td_wslink_room(const struct td_wslink *w)
 
 void td_wslink_write_out(struct td_wslink *w)
 {
-	while (!w->freed && w->conn) {
+	while (w->conn) {
 		size_t n;
 		const uint8_t *p = tnl_ws_out_peek(w->ws, &n);
 		size_t k = n ? td_conn_write(w->conn, p, n) : 0;
@@ -122,7 +127,7 @@ void td_wslink_write_out(struct td_wslink *w)
 
 static void tell_room(struct td_wslink *w)
 {
-	if (w->freed || w->state != WSL_OPEN || !w->high || td_wslink_queued(w) > QUEUE_LOW)
+	if (w->state != WSL_OPEN || !w->high || td_wslink_queued(w) > QUEUE_LOW)
 		return;
 	w->high = false;
 	if (w->cb.writable)
@@ -137,8 +142,7 @@ static bool lingering(const struct td_wslink *w)
 static void flush_now(void *arg)
 {
 	struct td_wslink *w = arg;
-	w->flush_queued = false;
-	if (w->freed || !w->conn || lingering(w))
+	if (lingering(w))
 		return;
 	td_wslink_write_out(w);
 	td_conn_flush(w->conn);
@@ -148,20 +152,18 @@ static void flush_now(void *arg)
 static void flush_later(struct td_wslink *w)
 {
 	td_timer_stop(&w->linger);
-	if (!w->flush_queued)
-		td_loop_defer(w->l, flush_now, w);
-	w->flush_queued = true;
+	td_soon_do(&w->flush);
 }
 
 void td_wslink_linger(struct td_wslink *w, uint64_t ns)
 {
-	if (w->state == WSL_OPEN && !w->freed && w->flush_queued)
+	if (w->state == WSL_OPEN && w->flush.pending)
 		td_timer_in(&w->linger, ns);
 }
 
 int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t n)
 {
-	if (w->state != WSL_OPEN || w->freed)
+	if (w->state != WSL_OPEN)
 		return TNL_ECLOSED;
 	size_t room = td_wslink_room(w);
 	if (room == 0 || n > room) {
@@ -182,7 +184,7 @@ int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t
 
 void td_wslink_ping(struct td_wslink *w)
 {
-	if (w->state != WSL_OPEN || w->freed)
+	if (w->state != WSL_OPEN)
 		return;
 	if (tnl_ws_ping(w->ws, w->l->now) == 0)
 		flush_later(w);
@@ -191,7 +193,7 @@ void td_wslink_ping(struct td_wslink *w)
 
 void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason)
 {
-	if (w->freed || w->state == WSL_END || w->state == WSL_CLOSING)
+	if (w->state == WSL_END || w->state == WSL_CLOSING)
 		return;
 	if (w->state == WSL_UPGRADE) {
 		td_wslink_end(w, TNL_EEOF, code, 0, "closed");
@@ -237,7 +239,7 @@ static bool deliver(struct td_wslink *w)
 	struct tnl_ws_event ev;
 	const char *fault = NULL;
 	for (;;) {
-		if (w->freed || w->state == WSL_END || (w->paused && w->state == WSL_OPEN))
+		if (w->state == WSL_END || (w->paused && w->state == WSL_OPEN))
 			return false;
 		int r = tnl_ws_next(w->ws, &ev, w->l->now, &fault);
 		if (r == TNL_EAGAIN)
@@ -272,11 +274,9 @@ void td_wslink_pump(struct td_wslink *w)
 			break;
 		tnl_ws_in_commit(w->ws, (size_t)n, w->l->now);
 	}
-	if (w->freed)
-		return;
 	if (w->delivered && w->state == WSL_OPEN && w->cb.batch_end)
 		w->cb.batch_end(w->ctx);
-	if (w->freed || w->state == WSL_END)
+	if (w->state == WSL_END)
 		return;
 	if (ws_waiting(w) && !lingering(w))
 		flush_later(w); /* pongs */
@@ -309,7 +309,7 @@ static void on_closed(void *ctx, int err, const char *why)
 static void on_idle(void *ctx)
 {
 	struct td_wslink *w = ctx;
-	if (!w->freed && w->ws)
+	if (w->ws)
 		tnl_ws_trim(w->ws);
 }
 
@@ -321,21 +321,13 @@ static const struct td_conn_cb open_cb = {.readable = on_readable,
 static void pump_now(void *arg)
 {
 	struct td_wslink *w = arg;
-	w->pump_queued = false;
-	if (!w->freed && w->conn && !w->paused && (w->state == WSL_OPEN || w->state == WSL_CLOSING))
+	if (!w->paused)
 		td_wslink_pump(w);
-}
-
-static void pump_later(struct td_wslink *w)
-{
-	if (!w->pump_queued)
-		td_loop_defer(w->l, pump_now, w);
-	w->pump_queued = true;
 }
 
 void td_wslink_pause(struct td_wslink *w, bool paused)
 {
-	if (w->freed || w->paused == paused)
+	if (w->paused == paused)
 		return;
 	w->paused = paused;
 	if (w->state != WSL_OPEN)
@@ -346,7 +338,7 @@ void td_wslink_pause(struct td_wslink *w, bool paused)
 	} else {
 		tnl_ws_alive(w->ws, w->l->now);
 		td_wslink_arm(w);
-		pump_later(w); /* messages that are already here cause no event */
+		td_soon_do(&w->pump); /* messages that are already here cause no event */
 	}
 }
 
@@ -362,6 +354,9 @@ struct td_wslink *td_wslink_new(struct td_loop *l, const struct td_wslink_cb *cb
 	w->ctx = ctx;
 	td_timer_init(&w->timer, l, on_timer, w);
 	td_timer_init(&w->linger, l, flush_now, w);
+	td_soon_init(&w->flush, l, flush_now, w);
+	td_soon_init(&w->pump, l, pump_now, w);
+	td_soon_init(&w->tell_end, l, tell_closed, w);
 	return w;
 }
 
@@ -395,7 +390,7 @@ int td_wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits
 	td_conn_set_cb(w->conn, &open_cb, w);
 	td_timer_stop(&w->timer);
 	td_wslink_arm(w);
-	pump_later(w);
+	td_soon_do(&w->pump);
 	return 0;
 }
 

@@ -23,10 +23,12 @@ struct td_wslink {
 	struct tnl_ws *ws;
 	struct wslink_upgrade *up; /* until open */
 	struct td_timer timer;
-	struct td_timer linger; /* armed: what is queued waits for more */
-	size_t limit;		/* of what may wait in the link */
-	bool paused, high, delivered, freed;
-	bool flush_queued, pump_queued;
+	struct td_timer linger;	 /* armed: what is queued waits for more */
+	size_t limit;		 /* of what may wait in the link */
+	struct td_soon flush;	 /* what was sent in this turn goes to the connection */
+	struct td_soon pump;	 /* messages that are already here cause no event */
+	struct td_soon tell_end; /* closed() */
+	bool paused, high, delivered;
 	uint16_t close_code; /* ours */
 	/* how it ended */
 	int err, http_status;

@@ -117,7 +117,7 @@ static void answered(struct td_wslink *w, size_t head)
 static void on_readable(void *ctx)
 {
 	struct td_wslink *w = ctx;
-	while (!w->freed && w->state == WSL_UPGRADE && w->up) {
+	while (w->state == WSL_UPGRADE) {
 		struct wslink_upgrade *u = w->up;
 		if (u->refused) {
 			uint8_t chunk[2048];
