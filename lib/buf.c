@@ -1,3 +1,4 @@
+/* Byte buffer: the head moves as bytes are consumed; the rest is moved to the front only when room is short. */
 #include "lib/buf.h"
 #include "lib/alloc.h"
 #include <stdio.h>

@@ -1,3 +1,6 @@
+/* The sending half of the reliable channel: memory under one maximum, when a new
+ * message may be made and how large (window, pace, caps, rate), and what goes to the
+ * link next: acks, then resends, then new ones (docs/reliability.md). */
 #include "lib/channel_internal.h"
 #include "lib/num.h"
 #include "lib/alloc.h"

@@ -9,7 +9,7 @@
  *
  * Sending: what may be in flight is min(10,000 messages, memory_max, congestion
  * window).  The congestion window follows delivery rate × (min RTT + a few ms)
- * (docs/reliability.md); messages_per_s adds a token bucket (acks go first and count).
+ * (docs/reliability.md); message_rate adds a token bucket (acks go first and count).
  * The stored message is what is sent again, byte for byte. */
 #ifndef TNL_CHANNEL_H
 #define TNL_CHANNEL_H
@@ -48,8 +48,8 @@ void tnl_channel_free(struct tnl_channel *ch);
 
 /* --- producing ------------------------------------------------------------ */
 /* How many payload bytes one new message may carry now: 0 when the window, a cap,
- * the rate or a pause forbids it.  Adapts to the measured rate (about 2 ms of
- * link time), between 1,024 and the agreed maximum. */
+ * the rate or a pause forbids it.  Adapts to the measured rate (about 1.5 ms
+ * of link time), between 1,024 and the agreed maximum. */
 size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now);
 /* The same for a small message of a quiet stream (a keystroke beside a bulk transfer): up to
  * 1,024 bytes, which may overdraw the congestion window by a few KiB. 0 also where the measured
@@ -76,14 +76,14 @@ int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, si
 int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now) TNL_MUST_USE;
 /* Try again to deliver what was "not ready"; call when the consumer has room. */
 int tnl_channel_ready(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE;
-void tnl_channel_link_up(struct tnl_channel *ch,
-			 uint64_t now); /* new link: everything unacked again, paced; ends a pause */
+/* New link: everything unacked again, paced; ends a pause. */
+void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now);
 void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now);
 uint64_t tnl_channel_deadline(const struct tnl_channel *ch);
 int tnl_channel_expire(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE; /* TNL_ETIMEOUT: resend_max reached */
 bool tnl_channel_idle(const struct tnl_channel *ch);			   /* nothing unacked, no acks to send */
-int64_t tnl_channel_oldest(
-    const struct tnl_channel *ch); /* lowest number without an ack; the next one when there is none */
+/* Lowest number without an ack; the next one when there is none. */
+int64_t tnl_channel_oldest(const struct tnl_channel *ch);
 int64_t tnl_channel_next(const struct tnl_channel *ch); /* number of the next message */
 size_t tnl_channel_memory(const struct tnl_channel *ch);
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n);

@@ -1,3 +1,5 @@
+/* The receiving half of the reliable channel: acks and what they say about the path,
+ * order, what is kept until a hole is closed, links, and time (docs/reliability.md). */
 #include "lib/channel_internal.h"
 #include "lib/num.h"
 #include "lib/log.h"

@@ -33,8 +33,8 @@ struct tnl_channel {
 /* Room under the memory maximum for one more received message of `len` bytes. */
 bool tnl_channel_recv_fits(const struct tnl_channel *ch, size_t len);
 void tnl_channel_make_way(struct tnl_channel *ch, size_t len); /* spare buffers give way to one of `len` bytes */
-size_t tnl_channel_share(const struct tnl_channel *ch,
-			 size_t other); /* bytes for one direction when the other holds so many */
+/* Bytes for one direction when the other holds so many. */
+size_t tnl_channel_share(const struct tnl_channel *ch, size_t other);
 
 static inline void tnl_channel_arm_tick(struct tnl_channel *ch, uint64_t now)
 {

@@ -1,3 +1,4 @@
+/* Hashes, random bytes, UUIDs and AES-GCM on top of libcrypto, which no other file but the TLS ones sees. */
 #include "lib/crypto.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
@@ -57,7 +58,7 @@ bool tnl_ct_eq(const void *a, const void *b, size_t n)
 
 /* --- random bytes --------------------------------------------------------- */
 
-/* Per thread, so that no lock is wanted and no two threads draw the same bytes. */
+/* Per thread, so that no lock is needed and no two threads draw the same bytes. */
 static _Thread_local struct {
 	uint8_t bytes[4096];
 	size_t left;

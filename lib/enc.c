@@ -1,3 +1,4 @@
+/* Encodings, each with a strict reader: what is not exactly right is TNL_ESYNTAX. */
 #include "lib/enc.h"
 #include "lib/num.h"
 #include <stdio.h>

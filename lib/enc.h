@@ -12,7 +12,7 @@ int tnl_unhex(const char *s, size_t n, uint8_t *out /* n/2 */); /* TNL_ESYNTAX *
 
 #define TNL_B64_LEN(n) (((n) + 2) / 3 * 4)
 void tnl_b64(const uint8_t *p, size_t n, char *out /* TNL_B64_LEN(n)+1 */);
-/* Strict: padding wanted, no white space.  Returns decoded length or TNL_ESYNTAX. */
+/* Strict: padding is required, no white space.  Returns decoded length or TNL_ESYNTAX. */
 int tnl_unb64(const char *s, size_t n, uint8_t *out, size_t cap);
 
 /* Percent-encode all but unreserved (A-Za-z0-9-_.~); '/' kept when keep_slash. */

@@ -1,3 +1,5 @@
+/* The JSON of the handshake, written as the stock ends write it and read as they read it:
+ * unknown members are ignored, unknown actions are remembered so that they can be answered. */
 #include "lib/handshake.h"
 #include "lib/num.h"
 #include "lib/alloc.h"

@@ -23,7 +23,7 @@ struct tnl_caps {
 	size_t max_payload;
 	bool half_close, digest, encrypt;
 };
-/* The subset that both want. */
+/* The subset that both offer. */
 struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b);
 
 struct tnl_hs_request {
@@ -68,7 +68,7 @@ int tnl_hs_challenge_parse(const void *p, size_t n, uint8_t *out, size_t cap) TN
 bool tnl_agent_version_mux(const char *v);	       /* > 3.0.196.0 */
 bool tnl_agent_version_terminate(const char *v);       /* > 2.3.722.0: knows the TerminateSession flag */
 bool tnl_client_version_mux(const char *v);	       /* ≥ 1.1.70.0 */
-bool tnl_agent_version_smux_keepalive(const char *v);  /* not above 3.1.1511.0: it wants NOPs or gives up */
+bool tnl_agent_version_smux_keepalive(const char *v);  /* not above 3.1.1511.0: without NOPs it gives up */
 bool tnl_client_version_smux_keepalive(const char *v); /* not above 1.2.331.0 */
 
 #endif

@@ -1,3 +1,5 @@
+/* HTTP/1.1 heads, bodies and URLs. One strict parser for both directions: whatever two
+ * implementations could understand in two ways is refused. */
 #include "lib/http.h"
 #include "lib/num.h"
 #include "lib/crypto.h"
@@ -471,7 +473,7 @@ int tnl_url_parse(const char *s, struct tnl_url *u, const char **fault)
 		if (ieq_n(s, (size_t)(sep - s), schemes[i]))
 			strcpy(u->scheme, schemes[i]);
 	if (!u->scheme[0])
-		return url_bad(fault, "scheme: http, https, ws or wss wanted");
+		return url_bad(fault, "scheme: http, https, ws or wss is required");
 	const char *p = sep + 3;
 	for (const char *c = p; *c; c++)
 		if ((uint8_t)*c <= 0x20 || (uint8_t)*c >= 0x7f || *c == '#' || *c == '\\')

@@ -18,11 +18,11 @@ struct tnl_http_header {
 
 struct tnl_http_head {
 	bool request;
-	const char *method;
-	size_t method_len; /* request */
-	const char *target;
-	size_t target_len; /* request: origin-form, "/path?query" */
-	int status;	   /* response */
+	const char *method; /* request */
+	size_t method_len;
+	const char *target; /* request: origin-form, "/path?query" */
+	size_t target_len;
+	int status; /* response */
 	const char *reason;
 	size_t reason_len;
 	int minor; /* HTTP/1.minor */
@@ -33,7 +33,6 @@ struct tnl_http_head {
 	bool keep_alive;
 	const char *fault; /* on error: what is wrong, static text */
 };
-
 /* Parses one head at the start of p.  >0: bytes of the head (incl. the empty
  * line); TNL_EAGAIN: not whole yet; TNL_ESYNTAX, TNL_ETOOBIG, TNL_EVERSION.
  * Slices borrow from p. */
@@ -62,18 +61,18 @@ int tnl_http_body_eof(struct tnl_http_body *b); /* TNL_ETRUNC unless complete */
 /* URL: scheme://host[:port]/path?query; userinfo only for proxies. */
 struct tnl_url {
 	char scheme[8];
-	char host[256];
-	uint16_t port; /* host without brackets; port filled in by scheme */
+	char host[256]; /* without brackets */
+	uint16_t port;	/* filled in by scheme */
 	bool port_given;
 	bool ipv6;
-	const char *path;
-	size_t path_len; /* slices of the input; "/" when empty */
+	const char *path; /* slices of the input; "/" when empty */
+	size_t path_len;
 	const char *query;
 	size_t query_len;
 	char user[128], password[256];
 };
 int tnl_url_parse(const char *s, struct tnl_url *u, const char **fault) TNL_MUST_USE; /* TNL_ESYNTAX */
-/* "host" or "host:port" as the Host header wants it (brackets, default port left out). */
+/* "host" or "host:port" as the Host header has it (brackets, default port left out). */
 void tnl_url_authority(const struct tnl_url *u, char *out, size_t cap);
 
 /* Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2). */

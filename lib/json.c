@@ -1,3 +1,5 @@
+/* JSON over cJSON: a check of depth, UTF-8, NUL and duplicate keys around its parser, which
+ * lets those pass, and a writer that needs no tree. */
 #include "lib/json.h"
 #include "lib/num.h"
 #include "lib/alloc.h"

@@ -1,3 +1,5 @@
+/* The 120-byte message and the payload of its ack: fields at fixed places, names padded with
+ * blanks, the digest over the payload. The ack's JSON is written and read by hand. */
 #include "lib/message.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"

@@ -1,3 +1,5 @@
+/* Messages from commit to ack, in a ring by number and in lists by state, and the evidence
+ * by which one is taken for lost (docs/reliability.md "Finding what is lost"). */
 #include "lib/sendq.h"
 #include "lib/num.h"
 #include "lib/alloc.h"

@@ -1,3 +1,5 @@
+/* A session from new to closed: its channel, its links, what is due and when. What comes in is in
+ * session_in.c, what goes out in session_out.c, streams in session_stream*.c and session_mux*.c. */
 #include "lib/session.h"
 #include "lib/alloc.h"
 #include "lib/log.h"

@@ -6,11 +6,11 @@
  * bytes out), deadline/expire (time).
  *
  * Callbacks run only inside feed, pull, expire, link_up, kms_result and abort,
- * never inside a tnl_stream_… call or free. Inside a callback every tnl_stream_…
- * call is allowed (free too: it takes effect afterwards), also send_flag/size/exit_code/state,
- * kms_result and abort (which closes when the outer call ends); on_data is the
- * exception: it may call nothing. Not allowed inside any: free, feed, pull,
- * expire, link_up and link_down of the session.
+ * never inside a tnl_stream_… call or tnl_session_free. Inside a callback every tnl_stream_…
+ * call is allowed (tnl_stream_free too: it takes effect afterwards), also
+ * send_flag/size/exit_code/state, kms_result and abort (which closes when the outer call ends);
+ * on_data is the exception: it may call nothing. Not allowed inside any: tnl_session_free,
+ * feed, pull, expire, link_up and link_down of the session.
  * After any tnl_stream_… or send_… call something may be due: pull, and look at the deadline again.
  *
  *   local socket → next() → reserve → read(2) → commit → channel → pull → link
@@ -39,14 +39,14 @@ const char *tnl_session_mode_name(enum tnl_session_mode mode); /* "mux", …: in
 
 enum tnl_session_state { TNL_SS_NEW, TNL_SS_HANDSHAKE, TNL_SS_READY, TNL_SS_CLOSED };
 
-/* Reasons on RST frames (cmd 5) and in on_stream_reset. */
+/* Reasons on RST frames (cmd 5) and in on_reset. */
 enum tnl_reset {
 	TNL_RESET_UNSPEC,
-	TNL_RESET_PEER /* the far TCP end reset */,
-	TNL_RESET_CONNECT /* dial failed */,
+	TNL_RESET_PEER,	   /* the far TCP end reset */
+	TNL_RESET_CONNECT, /* dial failed */
 	TNL_RESET_DENIED,
 	TNL_RESET_TIMEOUT,
-	TNL_RESET_SESSION /* session over */,
+	TNL_RESET_SESSION, /* session over */
 	TNL_RESET_LIMIT,
 	TNL_RESET_SHUTDOWN,
 	TNL_RESET_DOUBT /* a stock agent lost its link while bytes were on their way to it */
@@ -94,7 +94,7 @@ struct tnl_session_cb {
 	void (*on_exit_code)(void *ctx, int code);			     /* client, command */
 	void (*on_flag)(void *ctx, uint32_t flag); /* TERMINATE at the agent; CONNECT_ERROR at the client */
 	void (*on_publication)(void *ctx, bool started);
-	/* Key wanted; answer with tnl_session_kms_result, at any later time. NULL: encryption refused. */
+	/* A key is required; answer with tnl_session_kms_result, at any later time. NULL: encryption refused. */
 	void (*on_kms)(void *ctx, const struct tnl_kms_request *r);
 	/* The session is over (channel_closed with Output, protocol error, too many resends, handshake
 	 * failed). Called once; err: TNL_ECLOSED for channel_closed, else the cause. Text is raw from the
@@ -118,8 +118,8 @@ struct tnl_session_config {
 	uint64_t hold_after_complete_ns; /* client towards a stock agent: 5 ms; 0: default */
 	bool offer_capabilities;	 /* own extensions on (default wish: true) */
 	bool require_encryption;
-	const char *expected_type; /* client: session type that was asked for ("Port", …); anything else is refused.
-				      NULL: any */
+	/* client: session type that was asked for ("Port", …); anything else is refused. NULL: any */
+	const char *expected_type;
 	/* client that starts without knowing (shell without handshake): first Output makes it READY in SHELL mode */
 	/* agent: */
 	const char *session_type;    /* "Port", "Standard_Stream", "InteractiveCommands", "NonInteractiveCommands" */
@@ -159,9 +159,8 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now);
 void tnl_session_send_size(struct tnl_session *s, unsigned cols, unsigned rows, uint64_t now);
 void tnl_session_send_exit_code(struct tnl_session *s, int code, uint64_t now); /* agent, COMMAND */
-void tnl_session_send_state(
-    struct tnl_session *s, const char *state,
-    uint64_t now); /* agent: "Connected" is sent by itself at the first link; "Terminating" at exit */
+/* agent: "Connected" is sent by itself at the first link; "Terminating" at exit */
+void tnl_session_send_state(struct tnl_session *s, const char *state, uint64_t now);
 bool tnl_session_drained(const struct tnl_session *s); /* everything sent is acknowledged */
 /* Ends it locally: streams reset, on_closed called with err. */
 void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_t now);
@@ -186,17 +185,16 @@ void *tnl_stream_user(const struct tnl_stream *st);
 uint32_t tnl_stream_id(const struct tnl_stream *st);
 void tnl_stream_connected(struct tnl_stream *st, uint64_t now); /* agent: dial done; reading may begin */
 
-/* Sending. The daemon says that the local side has something (`pending` is a hint of how much, 0 unknown);
- * next() picks whose turn it is by bytes, small and new ones first: NULL when nothing may be sent now. */
+/* Sending. want_send says whether the local side has something to send; next picks whose turn it is by bytes, small
+ * and new ones first: NULL when nothing may be sent now; reserve says how much. Call next again after each commit. */
 void tnl_stream_want_send(struct tnl_stream *st, bool want);
 struct tnl_stream *tnl_session_next(struct tnl_session *s, uint64_t now);
 uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now); /* NULL: not now */
-int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype,
-		      uint64_t now) TNL_MUST_USE;	       /* n 0: abandoned. ptype TNL_PT_OUTPUT */
+/* n 0: abandoned. ptype: TNL_PT_OUTPUT, in SHELL and COMMAND mode also TNL_PT_STDERR. */
+int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype, uint64_t now) TNL_MUST_USE;
 void tnl_stream_shutdown(struct tnl_stream *st, uint64_t now); /* local EOF: FIN (held back towards stock ends) */
-void tnl_stream_reset(
-    struct tnl_stream *st, uint32_t reason,
-    uint64_t now); /* abort; no on_reset; free it next. Agent, before connected, stock client: Flag 3 then FIN */
+/* Abort; no on_reset; free it next. Agent, before connected, stock client: Flag 3 then FIN. */
+void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now);
 
 /* Receiving what on_data did not take. */
 size_t tnl_stream_peek(struct tnl_stream *st, const uint8_t **p);

@@ -186,7 +186,7 @@ static int ask_kms(struct tnl_session *s, bool generate, const uint8_t *cipherte
 				    .ciphertext = ciphertext,
 				    .ciphertext_len = n};
 	if (!s->cb.on_kms)
-		return refuse(s, TNL_EREFUSED, "the peer wants KMS encryption, which is not set up here");
+		return refuse(s, TNL_EREFUSED, "the peer requires KMS encryption, which is not set up here");
 	k.challenge = generate || s->challenge_acked ? s->req.challenge : NULL;
 	set_step(s, TNL_HS_WAIT_KMS, now);
 	tnl_session_cb_enter(s);

@@ -1,3 +1,5 @@
+/* Messages in: from the link to the channel, from the channel to what they carry: handshake,
+ * flags, sizes, exit codes, and data for smux or for the one stream. */
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "lib/log.h"

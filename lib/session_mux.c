@@ -1,3 +1,5 @@
+/* smux, what the streams of a multiplexed session share: who may send, the windows that are
+ * granted to the peer (version 2), and control frames, packed many to a message. */
 #include "lib/num.h"
 #include "lib/session_internal.h"
 #include <string.h>

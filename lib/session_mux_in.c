@@ -1,3 +1,4 @@
+/* smux, what frames of the peer mean for their streams. */
 #include "lib/alloc.h"
 #include "lib/log.h"
 #include "lib/session_internal.h"

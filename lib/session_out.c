@@ -1,3 +1,5 @@
+/* Messages out: those of the session itself (handshake, flags, size, exit code) wait in a queue
+ * until they may leave; encryption; then the control frames of streams. */
 #include "lib/alloc.h"
 #include "lib/session_internal.h"
 #include "lib/wire.h"
@@ -131,7 +133,7 @@ void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now)
 	    !tnl_agent_version_terminate(s->peer_version))
 		return; /* the API call has to do */
 	tnl_put_be32(p, flag);
-	/* An end is wanted also while the handshake hangs. */
+	/* An end must get through also while the handshake hangs. */
 	int rc = put(s, TNL_PT_FLAG, p, sizeof(p), false, s->state == TNL_SS_READY);
 	if (rc)
 		s->failed = rc;

@@ -1,5 +1,5 @@
 /* Signature Version 4, the part that both sides share: the canonical request, the
- * string to sign and the key; and signing.  Verification is in sigv4verify.c. */
+ * string to sign and the key; and signing.  Verification is in sigv4_verify.c. */
 #include "lib/sigv4_internal.h"
 #include "lib/num.h"
 #include "lib/alloc.h"

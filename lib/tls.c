@@ -252,7 +252,7 @@ static int classify(struct tnl_tls *t, int rc)
 	switch (SSL_get_error(t->ssl, rc)) {
 	case SSL_ERROR_WANT_READ:
 	case SSL_ERROR_WANT_WRITE:
-		/* A BIO at its end of file is reported as a want by some paths. */
+		/* A BIO at its end of file is reported as "more needed" by some paths. */
 		if (t->in_eof && !tnl_buf_len(&t->in) && !tnl_buf_len(&t->out))
 			return fail(t, TNL_ETRUNC, "connection ended without a TLS close");
 		return TNL_EAGAIN;

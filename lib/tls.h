@@ -13,15 +13,15 @@ struct tnl_tls;
 
 struct tnl_tls_config {
 	bool server;
-	const char *cert_pem;
-	size_t cert_pem_len; /* certificate chain (text, not a path); server: wanted; client: optional */
+	const char *cert_pem; /* certificate chain (text, not a path); a server requires one */
+	size_t cert_pem_len;
 	const char *key_pem;
 	size_t key_pem_len;
-	const char *ca_pem;
-	size_t ca_pem_len;	  /* trust anchors, PEM bundle. client: wanted */
-	bool require_client_cert; /* server with ca_pem */
-	uint64_t (*unix_time)(void *ctx);
-	void *time_ctx; /* wall clock for validity checks and tickets */
+	const char *ca_pem; /* trust anchors, PEM bundle; a client requires them */
+	size_t ca_pem_len;
+	bool require_client_cert;	  /* server with ca_pem */
+	uint64_t (*unix_time)(void *ctx); /* wall clock for validity checks and tickets */
+	void *time_ctx;
 };
 /* err_text receives a sentence for people. NULL on failure. Reference counted. */
 struct tnl_tls_ctx *tnl_tls_ctx_new(const struct tnl_tls_config *c, char *err_text, size_t cap);

@@ -141,7 +141,7 @@ static int load_chain(SSL_CTX *ssl, const char *pem, size_t n, char *err, size_t
 	if (b && !pem_ended())
 		snprintf(err, cap, "certificate number %d is damaged: %s", count + 1, reason());
 	else if (!count)
-		snprintf(err, cap, "there is no certificate in it (PEM wanted)");
+		snprintf(err, cap, "there is no certificate in it (PEM is required)");
 	else
 		rc = 0;
 out:
@@ -157,7 +157,8 @@ static int load_key(SSL_CTX *ssl, const char *pem, size_t n, char *err, size_t c
 	int rc = TNL_ECONF;
 
 	if (!k)
-		snprintf(err, cap, "the private key cannot be read (PEM without a passphrase wanted): %s", reason());
+		snprintf(err, cap, "the private key cannot be read (PEM without a passphrase is required): %s",
+			 reason());
 	else if (!SSL_CTX_use_PrivateKey(ssl, k) || !SSL_CTX_check_private_key(ssl))
 		snprintf(err, cap, "the private key does not belong to the certificate");
 	else
@@ -194,7 +195,7 @@ static int load_ca(SSL_CTX *ssl, const char *pem, size_t n, bool names, char *er
 	BIO_free(b);
 	ERR_clear_error();
 	if (!count) {
-		snprintf(err, cap, "there is no CA certificate in it (PEM wanted)");
+		snprintf(err, cap, "there is no CA certificate in it (PEM is required)");
 		return TNL_ECONF;
 	}
 	/* What the file names is trusted, also when it is not a root. */

@@ -1,3 +1,4 @@
+/* JSON of the data and control channels: opening, tasks, state, channel_closed, versions. */
 #include "lib/wire.h"
 #include "lib/num.h"
 #include "lib/alloc.h"

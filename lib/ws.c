@@ -193,7 +193,7 @@ static int refuse(struct tnl_ws *w, int err, uint16_t code, const char *fault)
 	return err;
 }
 
-/* Length field: minimal, and its top bit clear. 1: parsed, 0: more bytes wanted, -1: malformed. */
+/* Length field: minimal, and its top bit clear. 1: parsed, 0: more bytes needed, -1: malformed. */
 static int parse_length(const uint8_t *p, size_t n, struct header *h)
 {
 	h->len = p[1] & 0x7f;

@@ -50,8 +50,8 @@ void tnl_ws_out_consume(struct tnl_ws *w, size_t n);
 uint64_t tnl_ws_deadline(const struct tnl_ws *w);  /* UINT64_MAX: none */
 int tnl_ws_expire(struct tnl_ws *w, uint64_t now); /* queues pings; TNL_ETIMEOUT: no pong */
 int tnl_ws_ping(struct tnl_ws *w, uint64_t now);   /* one out of turn: after a sleep */
-void tnl_ws_alive(struct tnl_ws *w,
-		  uint64_t now);    /* nobody read for a while: a pong that is due has its whole time again */
+/* Nobody read for a while: a pong that is due has its whole time again. */
+void tnl_ws_alive(struct tnl_ws *w, uint64_t now);
 void tnl_ws_trim(struct tnl_ws *w); /* gives empty buffers' memory back: call when idle */
 
 #endif
