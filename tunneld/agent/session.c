@@ -308,24 +308,14 @@ static const struct td_pump_cb pump_cb = {
 
 static bool make_pump(struct ag_session *s)
 {
-	const struct td_agent_config *c = ag_cfg(s->a);
-	struct tnl_session_config sc = {
-	    .agent = true,
-	    .session_id = s->start.session_id,
-	    .memory_max = (size_t)c->session_memory,
-	    .stream_window = (size_t)c->stream_window,
-	    .max_payload = c->max_payload,
-	    .message_rate = td_aws_is_amazon(s->a->aws) ? 900 : 0,
-	    .half_close_timeout_ns = c->half_close_timeout_ns,
-	    .fin_quiet_ns = 2 * TD_SEC,
-	    .offer_capabilities = true,
-	    .require_encryption = c->require_encryption,
-	    .session_type = s->type->name,
-	    .properties_json = s->type->properties ? s->start.properties_json : NULL,
-	    .kms_key_id = s->start.kms_key_id,
-	    .require_challenge_ack = c->require_challenge_ack,
-	    .skip_handshake = s->type->terminal && !s->start.kms_key_id,
-	};
+	struct tnl_session_config sc;
+
+	td_agent_session(ag_cfg(s->a), td_aws_is_amazon(s->a->aws), &sc);
+	sc.session_id = s->start.session_id;
+	sc.session_type = s->type->name;
+	sc.properties_json = s->type->properties ? s->start.properties_json : NULL;
+	sc.kms_key_id = s->start.kms_key_id;
+	sc.skip_handshake = s->type->terminal && !s->start.kms_key_id;
 	if (s->start.kms_key_id)
 		sc.customer_message = "This session is encrypted using AWS KMS.";
 	s->pump = td_pump_new(s->a->loop, &sc, &pump_cb, s);

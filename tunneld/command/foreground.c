@@ -145,20 +145,7 @@ void td_foreground_settings(struct td_foreground *fg, struct td_client_config *c
 	cc->reconnect_max_ns = t->reconnect_max_ns;
 	cc->ping_ns = t->ping_interval_ns;
 	cc->pong_ns = t->pong_timeout_ns;
-	cc->session = (struct tnl_session_config){
-	    .memory_max = (size_t)t->session_memory,
-	    .stream_window = (size_t)t->stream_window,
-	    .max_payload = t->max_payload,
-	    .message_rate = t->message_rate_set		? t->message_rate
-			    : td_aws_is_amazon(fg->aws) ? 900
-							: 0,
-	    .resend_max = 3000,
-	    .half_close_timeout_ns = t->half_close_timeout_ns,
-	    .fin_quiet_ns = 2 * TD_SEC,
-	    .keepalive_ns = t->keepalive ? t->idle_timeout_ns / 3 : 0,
-	    .offer_capabilities = true,
-	    .require_encryption = t->require_encryption,
-	};
+	td_tunnel_session(t, td_aws_is_amazon(fg->aws), &cc->session);
 }
 
 static void stop_when_done(struct td_foreground *fg)

@@ -153,6 +153,12 @@ char *td_config_find(const char *arg);
 /* Would a reload change this tunnel? */
 bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b);
 
+/* *c becomes the settings of its sessions, all but what makes each one: id, type, callbacks.  amazon: they go to AWS.
+ */
+struct tnl_session_config;
+void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl_session_config *c);
+void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_session_config *c);
+
 /* Fills what `a` left open from another block, as a [tunnel] does from [aws]; strings are copied.  Credentials, and the
  * certificate with its key, go as a whole. */
 void td_aws_config_inherit(struct td_aws_config *a, const struct td_aws_config *from);

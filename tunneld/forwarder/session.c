@@ -236,22 +236,6 @@ static const struct td_client_cb client_cb = {
 
 /* --- its start ------------------------------------------------------------------------------ */
 
-static void fill_settings(const struct fwd_group *g, struct tnl_session_config *sc)
-{
-	const struct td_tunnel_config *t = g->cfg;
-	sc->memory_max = (size_t)t->session_memory;
-	sc->stream_window = (size_t)t->stream_window;
-	sc->max_payload = t->max_payload;
-	sc->message_rate = t->message_rate_set ? t->message_rate : td_aws_is_amazon(g->aws) ? 900 : 0;
-	sc->half_close_timeout_ns = t->half_close_timeout_ns;
-	sc->fin_quiet_ns = 2 * TD_SEC;
-	sc->keepalive_ns = t->keepalive ? t->idle_timeout_ns / 3 : 0;
-	sc->offer_capabilities = true;
-	sc->require_encryption = t->require_encryption;
-	sc->expected_type = "Port";
-	sc->resend_max = 3000;
-}
-
 /* What StartSession is told as localPortNumber: the first TCP port of a tunnel of the group. */
 static uint16_t local_port(const struct fwd_group *g)
 {
@@ -291,7 +275,8 @@ static struct fwd_session *session_start(struct fwd_group *g)
 	    .ping_ns = t->ping_interval_ns,
 	    .pong_ns = t->pong_timeout_ns,
 	};
-	fill_settings(g, &cc.session);
+	td_tunnel_session(t, td_aws_is_amazon(g->aws), &cc.session);
+	cc.session.expected_type = "Port";
 	s->client = td_client_new(g->f->loop, &cc, &client_cb, s);
 	if (!s->client) {
 		tnl_free(s);

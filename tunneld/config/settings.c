@@ -1,0 +1,46 @@
+/* What the options mean for a session of the protocol library. */
+#include "tunneld/config/config.h"
+
+#include "lib/session.h"
+#include "tunneld/base/loop.h"
+
+/* AWS's gateway cuts or pauses what sends more than 1,000 messages a second. */
+#define AMAZON_RATE 900
+/* A stock end takes a FIN for the end of both directions: it is held back until the other one was quiet so long. */
+#define FIN_QUIET (2 * TD_SEC)
+/* So many resends of a message with a link that is up, and the session is given up. */
+#define RESEND_MAX 3000
+
+void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl_session_config *c)
+{
+	*c = (struct tnl_session_config){
+	    .memory_max = (size_t)t->session_memory,
+	    .stream_window = (size_t)t->stream_window,
+	    .max_payload = t->max_payload,
+	    .message_rate = t->message_rate_set ? t->message_rate
+			    : amazon		? AMAZON_RATE
+						: 0,
+	    .resend_max = RESEND_MAX,
+	    .half_close_timeout_ns = t->half_close_timeout_ns,
+	    .fin_quiet_ns = FIN_QUIET,
+	    .keepalive_ns = t->keepalive ? t->idle_timeout_ns / 3 : 0,
+	    .offer_capabilities = true,
+	    .require_encryption = t->require_encryption,
+	};
+}
+
+void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_session_config *c)
+{
+	*c = (struct tnl_session_config){
+	    .agent = true,
+	    .memory_max = (size_t)a->session_memory,
+	    .stream_window = (size_t)a->stream_window,
+	    .max_payload = a->max_payload,
+	    .message_rate = amazon ? AMAZON_RATE : 0,
+	    .half_close_timeout_ns = a->half_close_timeout_ns,
+	    .fin_quiet_ns = FIN_QUIET,
+	    .offer_capabilities = true,
+	    .require_encryption = a->require_encryption,
+	    .require_challenge_ack = a->require_challenge_ack,
+	};
+}
