@@ -145,7 +145,7 @@ def exit_codes():
 		good = client_ini(w)
 		ended(w, ['connect'], 2, 'HOST is missing')
 		ended(w, ['connect', '-c', good, TARGET, '70000'], 2, 'not a number from 1 to 65535')
-		ended(w, ['connect', '-c', good, 'nobody'], 2, 'no instance id')
+		ended(w, ['connect', '-c', good, 'nobody'], 2, 'neither an instance id')
 		bad = client_ini(w, 'bad', secret_access_key='wrong')
 		ended(w, ['connect', '-c', bad, TARGET, '22'], 3, '[Ss]ignature')
 		ended(w, ['connect', '-c', good, 'i-00000000000000bad', '22'], 4, 'TargetNotConnected|not connected')

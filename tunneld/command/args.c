@@ -31,7 +31,7 @@ static const struct td_arg *find_letter(const struct td_arg *args, size_t n, cha
 	return NULL;
 }
 
-static bool wants_value(const struct td_arg *a)
+static bool takes_value(const struct td_arg *a)
 {
 	return a->value || a->each;
 }
@@ -56,7 +56,7 @@ static int letters(const struct td_command *cmd, char **word, const struct td_ar
 		const struct td_arg *a = find_letter(args, n, *c);
 		if (!a)
 			return -1 - td_args_usage(cmd, "unknown option -%c", *c);
-		if (!wants_value(a)) {
+		if (!takes_value(a)) {
 			int r = set(cmd, a, NULL);
 			if (r)
 				return r;
@@ -64,7 +64,7 @@ static int letters(const struct td_command *cmd, char **word, const struct td_ar
 		}
 		const char *value = c[1] ? c + 1 : word[1];
 		if (!value)
-			return -1 - td_args_usage(cmd, "option -%c wants a value", *c);
+			return -1 - td_args_usage(cmd, "option -%c requires a value", *c);
 		int r = set(cmd, a, value);
 		return r ? r : !c[1];
 	}
@@ -78,12 +78,12 @@ static int long_option(const struct td_command *cmd, char **word, const struct t
 	const struct td_arg *a = find_long(args, n, name, len);
 	if (!a)
 		return -1 - td_args_usage(cmd, "unknown option --%.*s", (int)len, name);
-	if (!wants_value(a) && eq)
+	if (!takes_value(a) && eq)
 		return -1 - td_args_usage(cmd, "option --%s takes no value", a->name);
-	if (wants_value(a) && !eq && !word[1])
-		return -1 - td_args_usage(cmd, "option --%s wants a value", a->name);
+	if (takes_value(a) && !eq && !word[1])
+		return -1 - td_args_usage(cmd, "option --%s requires a value", a->name);
 	int r = set(cmd, a, eq ? eq + 1 : word[1]);
-	return r ? r : wants_value(a) && !eq;
+	return r ? r : takes_value(a) && !eq;
 }
 
 int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands)

@@ -41,7 +41,7 @@ struct td_arg {
 	void *ctx;
 };
 /* Operands are moved to the front of argv[1…]. Gives their number, or -1 - EXITCODE when the command is to end
- * now (help was printed, or a mistake told on stderr). max_operands: how many there may be. */
+ * now (help was printed, or a mistake reported on stderr). max_operands: how many there may be. */
 int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands);
 /* "tunneld: …" and a hint on stderr; gives TD_EXIT_USAGE. */
 int td_args_usage(const struct td_command *cmd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -72,7 +72,7 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 				  tnl_reset_text(reason));
 		td_foreground_finish(&k->fg, TD_EXIT_REFUSED);
 	} else if (reason == TNL_RESET_PEER && reader_gone()) {
-		td_foreground_say(&k->fg, "nobody reads the output any more");
+		td_foreground_say(&k->fg, "the output was closed by its reader");
 		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 	} else if (reason != TNL_RESET_SESSION) { /* over() has the reason of that one */
 		td_foreground_say(&k->fg, "connection reset: %s", tnl_reset_text(reason));

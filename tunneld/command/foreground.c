@@ -79,7 +79,7 @@ int td_foreground_open(struct td_foreground *fg, const char *command, const char
 	td_log_setup(verbose && level < TNL_LOG_INFO ? TNL_LOG_INFO : level, fg->cfg->log_format);
 	fg->loop = td_loop_new();
 	if (!fg->loop) {
-		td_foreground_say(fg, "no event loop can be made");
+		td_foreground_say(fg, "cannot make an event loop");
 		return TD_EXIT_RUNTIME;
 	}
 	return 0;
@@ -123,7 +123,8 @@ int td_foreground_target(struct td_foreground *fg, const char *name)
 	if (!fg->t && is_id(name))
 		fg->t = td_foreground_defaults(fg, name);
 	if (!fg->t) {
-		td_foreground_say(fg, "%s is no instance id (i-…, mi-…, ecs:…) and no [tunnel] or [alias] of %s", name,
+		td_foreground_say(fg, "%s is neither an instance id (i-…, mi-…, ecs:…) nor a [tunnel] or [alias] of %s",
+				  name,
 				  fg->cfg->path ? fg->cfg->path : "a configuration (none was found; name one with -c)");
 		return TD_EXIT_USAGE;
 	}

@@ -26,7 +26,8 @@ struct td_foreground {
 };
 
 /* Loads the configuration (path NULL: $TUNNELD_CONFIG and the usual places, none is fine), sets the log
- * (warnings only unless the file or `verbose` says more) and makes the loop. 0 or an exit code (it was told why). */
+ * (warnings only unless the file or `verbose` says more) and makes the loop. 0, or an exit code after a line on stderr.
+ */
 int td_foreground_open(struct td_foreground *fg, const char *command, const char *path, bool verbose);
 /* NAME: a tunnel's or alias's name, or an id (i-…, mi-…, ecs:…). Fills fg->t and fg->aws. 0 or an exit code. */
 int td_foreground_target(struct td_foreground *fg, const char *name);
@@ -37,7 +38,7 @@ void td_foreground_settings(struct td_foreground *fg, struct td_client_config *c
 /* Runs the loop until td_foreground_finish; gives the exit code. Frees everything. */
 int td_foreground_run(struct td_foreground *fg);
 /* The session's one stream on stdin and stdout, and its errors on err_fd (-1: it has none).  NULL: that failed, and the
- * command ends; it was said why. */
+ * command ends; after a line on stderr. */
 struct td_pipe *td_foreground_stream(struct td_foreground *fg, int err_fd, void *user);
 /* Ends the session (TerminateSession, at most 1.5 s) and then the loop. The first code stays. */
 void td_foreground_finish(struct td_foreground *fg, int code);

@@ -23,7 +23,7 @@ static bool add_spec(void *ctx, const char *value)
 {
 	struct forward *k = ctx;
 	if (k->nspec == MAX_L) {
-		fprintf(stderr, "tunneld forward: more than %d times -L\n", MAX_L);
+		fprintf(stderr, "tunneld forward: -L may be given %d times at most\n", MAX_L);
 		return false;
 	}
 	k->spec[k->nspec++] = value;
@@ -187,7 +187,7 @@ const struct td_command td_command_forward = {
     "\n"
     "TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
     "of the configuration, whose AWS settings it then takes.  HOST is resolved at the\n"
-    "target; localhost is the target itself.  PORT may be 0 (the one chosen is told)\n"
+    "target; localhost is the target itself.  PORT may be 0 (the log shows the one chosen)\n"
     "or a path for a Unix socket; BIND defaults to 127.0.0.1, * is every address.\n"
     "\n"
     "  -L, --local SPEC   a tunnel; may be given several times\n"

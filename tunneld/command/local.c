@@ -123,7 +123,7 @@ static struct td_config *load_file(struct local *o, FILE *errors)
 {
 	struct td_config *c = td_config_load(o->file, TD_ROLE_FORWARDER | TD_ROLE_FILES, errors);
 	if (c && c->has_agent != c->has_gateway) {
-		fprintf(errors, "%s: has [%s] but no [%s]; tunneld local wants both or neither\n", o->file,
+		fprintf(errors, "%s: has [%s] but no [%s]; tunneld local requires both or neither\n", o->file,
 			c->has_agent ? "agent" : "gateway", c->has_agent ? "gateway" : "agent");
 		td_config_free(c);
 		return NULL;
@@ -138,7 +138,7 @@ static struct td_config *reload(void *ctx, FILE *errors)
 		return client_config(o, NULL, errors);
 	struct td_config *c = load_file(o, errors);
 	if (c && c->has_agent != o->own_roles) {
-		fprintf(errors, "%s: [agent] and [gateway] came or went; that wants a restart\n", o->file);
+		fprintf(errors, "%s: [agent] and [gateway] were added or removed; that requires a restart\n", o->file);
 		td_config_free(c);
 		return NULL;
 	}
@@ -275,7 +275,7 @@ static void on_wait(void *arg)
 	}
 	if (o->d.loop->now - o->asked > 10 * TD_SEC && !o->told_waiting) {
 		o->told_waiting = true;
-		td_warn("local", NULL, "the agent has not reached the gateway yet; --log-level info says why");
+		td_warn("local", NULL, "waiting for the agent to reach the gateway; --log-level info shows why");
 	}
 	td_timer_in(&o->wait, 20 * TD_MS);
 }
@@ -381,13 +381,13 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 	if (n < 0)
 		return -1 - n;
 	if (o.target && !split_target(&o))
-		return td_args_usage(cmd, "--target %s: wants HOST:PORT", o.target);
+		return td_args_usage(cmd, "--target %s: HOST:PORT is required", o.target);
 	if (o.listen && !o.target)
-		return td_args_usage(cmd, "--listen wants --target HOST:PORT");
+		return td_args_usage(cmd, "--listen requires --target HOST:PORT");
 	if (o.target && o.file)
 		return td_args_usage(cmd, "--target and -c exclude each other");
 	if (o.level && !is_level(o.level))
-		return td_args_usage(cmd, "--log-level %s: wants error, warn, info or debug", o.level);
+		return td_args_usage(cmd, "--log-level %s: must be error, warn, info or debug", o.level);
 	td_daemon_setup();
 	struct td_config *first = first_config(&o);
 	if (!first)

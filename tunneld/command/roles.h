@@ -9,7 +9,7 @@ extern const struct td_role td_roles_forwarder, td_roles_agent, td_roles_gateway
 #define TD_ROLES_HELP_OPTIONS                                                                                          \
 	"  -c, --config FILE   the configuration; else $TUNNELD_CONFIG,\n"                                             \
 	"                      ~/.config/tunneld/tunneld.ini, /etc/tunneld/tunneld.ini\n"                              \
-	"  -t, --check         check it, tell every mistake as file:line: text, and exit\n"                            \
+	"  -t, --check         check it, report every mistake as file:line: text, and exit\n"                          \
 	"  -h, --help          this text\n"                                                                            \
 	"  -V, --version       the version\n"
 #define TD_ROLES_HELP_RUNNING                                                                                          \

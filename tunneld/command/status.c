@@ -94,7 +94,7 @@ static void show(const char *root, const char *name, struct asked *a)
 		fprintf(stderr, "tunneld: %s does not answer: %s\n", dir, strerror(errno));
 	struct tnl_json *j = reply ? tnl_json_parse(reply, strlen(reply)) : NULL;
 	if (reply && !j)
-		fprintf(stderr, "tunneld: the answer of %s is no JSON\n", dir);
+		fprintf(stderr, "tunneld: the answer of %s is not JSON\n", dir);
 	if (j && a->json) {
 		reply[strcspn(reply, "\n")] = '\0';
 		printf("%s%s", a->found ? ",\n" : "", reply);
@@ -114,7 +114,7 @@ static void show_all(const char *root, struct asked *a)
 	struct dirent **list;
 	int n = scandir(root, &list, NULL, alphasort);
 	if (n < 0 && errno != ENOENT && errno != ENOTDIR)
-		fprintf(stderr, "tunneld: cannot look into %s: %s\n", root, strerror(errno));
+		fprintf(stderr, "tunneld: cannot list %s: %s\n", root, strerror(errno));
 	for (int i = 0; i < n; i++) {
 		size_t k = a->role ? strlen(a->role) : 0;
 		if (list[i]->d_name[0] != '.' &&
@@ -169,7 +169,7 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 		if (strcmp(argv[1], roles[i]) == 0)
 			a.role = roles[i];
 	if (n && !a.role)
-		return td_args_usage(cmd, "%s is no role; there are forwarder, agent, gateway and local", argv[1]);
+		return td_args_usage(cmd, "unknown role %s: it must be forwarder, agent, gateway or local", argv[1]);
 	char *path = td_config_find(file);
 	int code = find_roots(path, roots);
 	if (!code && a.json)

@@ -8,7 +8,7 @@
  *   fini: what is left, in the same order
  *
  * The roles are rows of functions (struct td_role): this file calls them in the
- * right order, tells the log, systemd and the control socket, and knows none. */
+ * right order, reports to the log, systemd and the control socket, and knows none. */
 #include "tunneld/process/daemon.h"
 #include "lib/alloc.h"
 #include "lib/json.h"
@@ -205,7 +205,7 @@ static void free_last_role(struct td_daemon *d)
 static void on_guard(void *arg)
 {
 	struct td_daemon *d = arg;
-	td_warn("main", NULL, "not everything ended in time, it is cut now");
+	td_warn("main", NULL, "drain time-out: what is left is cut");
 	td_loop_stop(d->loop);
 }
 
@@ -239,7 +239,7 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 {
 	struct td_daemon *d = w->data;
 	if (d->draining) {
-		td_warn("main", NULL, "second signal: everything is cut");
+		td_warn("main", NULL, "second signal: what is left is cut");
 		td_loop_stop(d->loop);
 		return;
 	}

@@ -75,7 +75,7 @@ static int make_private(char *path, char *why, size_t cap)
 	}
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid()) {
 		snprintf(why, cap, "the state directory %s is %s; set state_dir in [tunneld] or $STATE_DIRECTORY", path,
-			 S_ISDIR(st.st_mode) ? "somebody else's" : "not a directory");
+			 S_ISDIR(st.st_mode) ? "owned by another user" : "not a directory");
 		return TNL_EIO;
 	}
 	if ((st.st_mode & 077) && chmod(path, 0700)) {
@@ -121,8 +121,9 @@ int td_state_open(struct td_state *s, const char *configured, const char *role, 
 	int err = TNL_EIO;
 	*s = (struct td_state){.lock_fd = -1};
 	if (!root) {
-		snprintf(why, cap,
-			 "there is no home for the state directory; set state_dir in [tunneld] or $STATE_DIRECTORY");
+		snprintf(
+		    why, cap,
+		    "no place for the state directory, since HOME is not set; set state_dir in [tunneld] or $STATE_DIRECTORY");
 		return err;
 	}
 	td_state_name(role, config_path, name, sizeof(name));
