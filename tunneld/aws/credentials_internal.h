@@ -79,7 +79,7 @@ void td_credentials_run_fail(struct td_credentials_run *r, enum td_credentials_s
     __attribute__((format(printf, 3, 4)));
 /* r->keys are those of this step: the next one begins, or all is done. */
 void td_credentials_run_have(struct td_credentials_run *r);
-/* An exchange: `request` makes it with td_credentials_run_send, `got` receives what came (err or a status below 500).
+/* An exchange: `request` makes it with td_credentials_run_send, `got` receives what came: err, or a status below 500.
  */
 void td_credentials_run_ask(struct td_credentials_run *r, const char *what, int attempts,
 			    void (*request)(struct td_credentials_run *r),

@@ -190,6 +190,22 @@ T_UNUSED static int aws_close(void)
 	return tnl_alloc_live() == live_before ? 0 : -1;
 }
 
+#define CONF(...) (&(struct td_aws_config){.use_fips = -1, .use_dualstack = -1, __VA_ARGS__})
+#define S(text) ((char *)(uintptr_t)(text))
+#define KEYS .access_key_id = S("AKID"), .secret_access_key = S("the-secret")
+#define T_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+T_UNUSED static int setup(void **state)
+{
+	aws_open();
+	return 0;
+}
+
+T_UNUSED static int teardown(void **state)
+{
+	return aws_close();
+}
+
 T_UNUSED static struct td_aws *aws_new(const struct td_aws_config *c)
 {
 	static const struct td_aws_config none = {.use_fips = -1, .use_dualstack = -1};
@@ -199,6 +215,16 @@ T_UNUSED static struct td_aws *aws_new(const struct td_aws_config *c)
 	if (!a)
 		fail_msg("%s", why);
 	return a;
+}
+
+T_UNUSED static void expect_refused(const struct td_aws_config *c, const char *want)
+{
+	char why[600] = "";
+	struct td_aws *a = td_aws_new(T, c, why, sizeof(why));
+
+	assert_null(a);
+	if (!strstr(why, want))
+		fail_msg("\"%s\" lacks \"%s\"", why, want);
 }
 
 /* --- asking for keys ------------------------------------------------------------------ */

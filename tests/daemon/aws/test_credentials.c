@@ -14,20 +14,6 @@ static char *iso(int64_t in_s)
 	return out[at];
 }
 
-static int setup(void **state)
-{
-	aws_open();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	return aws_close();
-}
-
-#define CONF(...) (&(struct td_aws_config){.use_fips = -1, .use_dualstack = -1, __VA_ARGS__})
-#define S(text) ((char *)(uintptr_t)(text))
-
 /* --- keys that lie about ------------------------------------------------------------------- */
 
 static void test_configuration_first(void **state)
@@ -648,7 +634,6 @@ static void test_one_search_for_many(void **state)
 
 int main(void)
 {
-#define T_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 	    T_CASE(test_configuration_first),
 	    T_CASE(test_files),
