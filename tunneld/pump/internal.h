@@ -1,4 +1,5 @@
-/* Shared by pump.c and pipe.c only. */
+/* Inside of the pump: pump.c (session and link), events.c (what the session reports), pipe.c and pipe_source.c (streams
+ * and local descriptors). */
 #ifndef TD_PUMP_INTERNAL_H
 #define TD_PUMP_INTERNAL_H
 #include "lib/list.h"
@@ -22,51 +23,77 @@ struct td_pump {
 	bool sent_ack; /* the last one was an ack */
 	int depth;     /* > 0: inside the session or a callback */
 	struct td_memory_waiter room;
-	bool kicked, dead;
-	bool link_lost;
-	int lost_err;
-	uint16_t lost_code;
-	char lost_why[160];
+	struct td_soon kick;
+	bool dead;
+	struct {
+		bool told_soon; /* the owner is to hear of it */
+		int err;
+		uint16_t code;
+		char why[160];
+	} lost;
+};
+
+/* Where bytes of a pipe come from. */
+struct td_pipe_source {
+	struct td_pipe *p;
+	int fd;		/* -1: none */
+	uint32_t ptype; /* what its bytes go out as */
+	ev_io io;
+	bool ready; /* it has something; the watcher rests meanwhile */
+	bool eof;
 };
 
 struct td_pipe {
 	struct tnl_list node, unsettled;
 	struct td_pump *pump;
-	struct tnl_stream *st;	   /* NULL once the stream is over (lingering) */
-	int in_fd, out_fd, err_fd; /* err_fd: where StdErr goes; -1: to out_fd */
-	int src2_fd;		   /* second source, goes out as StdErr; -1 none */
+	struct tnl_stream *st; /* NULL once the stream is over (lingering) */
 	bool own_fds, socket;
-	bool blocking; /* in_fd is not O_NONBLOCK and not ours to change: ask before each read */
-	bool end_sink;
-	int sink_flags; /* td_pipe_end_sink */
-	const char *at_eof;
-	ev_io rd, wr, rd2;	  /* wr watches the sink of what is kept */
-	bool rd_ready, rd2_ready; /* a source has something (its watcher rests meanwhile) */
-	bool turn2;		  /* whose turn it is when both have */
-	bool rd_eof, rd2_eof;	  /* local source has ended */
-	bool wr_shut;		  /* local sink has been shut */
-	bool peer_eof, peer_full; /* peer ended its direction / both */
+	/* local → stream */
+	struct td_pipe_source src[2]; /* output; errors of a command without a terminal */
+	int turn;		      /* whose it is when both have something */
+	bool blocking;		      /* the first is not O_NONBLOCK and not ours to change: ask before each read */
+	const char *at_eof;	      /* td_pipe_at_eof */
 	bool drained_told;
-	bool dying;
-	uint32_t reason; /* to be finished from the pump */
-	bool lingering;
+	/* stream → local */
+	int out_fd, err_fd; /* err_fd: where StdErr goes; -1: to out_fd */
+	ev_io wr;	    /* of the sink of what the stream keeps */
+	bool wr_shut;	    /* out_fd has been shut */
+	bool end_sink;	    /* td_pipe_end_sink */
+	int sink_flags;
+	bool peer_eof, peer_full; /* the peer ended its direction; both */
+	/* the end */
+	bool dying; /* for `reason`, from the pump */
+	uint32_t reason;
+	bool lingering; /* what the local program still sends is thrown away */
 	struct td_timer linger;
-	uint64_t in, out;
+	uint64_t in, out; /* bytes moved */
 	void *user;
 };
 
 #define TD_PIPE_ORDERLY UINT32_MAX
 
+/* events.c */
+extern const struct tnl_session_cb td_pump_session_cb;
+void td_pump_tell_events(struct td_pump *p); /* to the owner; the pump may be dead after it */
+void td_pump_drop_events(struct td_pump *p);
+/* Nothing is told of st any more. true: its cancellation was waiting to be told. */
+bool td_pump_forget(struct td_pump *p, const struct tnl_stream *st);
+
+void td_pump_run(struct td_pump *p);
+
+/* pipe.c */
 size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size_t n);
 void td_pipe_peer_eof(struct td_pipe *p, bool half_closed);
-void td_pipe_peer_reset(struct td_pipe *p, uint32_t reason);
-/* One read of the local source into the session. true: something moved. */
-bool td_pipe_feed_session(struct td_pipe *p);
-/* Ends what is over; the pipe may be gone afterwards. */
-void td_pipe_settle(struct td_pipe *p);
+void td_pipe_unsettle(struct td_pipe *p); /* look at it after the session has returned */
+void td_pipe_settle(struct td_pipe *p);	  /* ends what is over; the pipe may be gone afterwards */
 void td_pipe_destroy(struct td_pipe *p, bool rst);
-void td_pump_run(struct td_pump *p);
-/* Nothing is told of st any more. true: its cancellation was waiting to be told. */
-bool td_pump_forget_(struct td_pump *p, const struct tnl_stream *st);
+
+/* pipe_source.c */
+void td_pipe_source_init(struct td_pipe_source *s, struct td_pipe *p, int fd, uint32_t ptype);
+void td_pipe_source_watch(struct td_pipe_source *s);
+void td_pipe_source_stop(struct td_pipe_source *s);
+bool td_pipe_sources_over(const struct td_pipe *p);
+/* One read of a local source into the session. true: something moved. */
+bool td_pipe_feed_session(struct td_pipe *p);
 
 #endif

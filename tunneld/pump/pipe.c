@@ -9,8 +9,8 @@
 #include "tunneld/pump/internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/base/fd.h"
-#include "tunneld/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,33 +20,22 @@
 #include <unistd.h>
 
 #define LINGER_NS (5 * TD_SEC)
-#define BLOCKING_CHUNK 1024u /* written at once to what may block */
+#define BLOCKING_CHUNK ((size_t)1024) /* written at once to what may block: a writable pipe takes as much */
 
-static void unsettle(struct td_pipe *p)
+void td_pipe_unsettle(struct td_pipe *p)
 {
 	if (tnl_list_empty(&p->unsettled))
 		tnl_list_push_back(&p->pump->unsettled, &p->unsettled);
 	td_pump_kick(p->pump);
 }
 
-static void die(struct td_pipe *p, uint32_t reason)
+void td_pipe_abort(struct td_pipe *p, uint32_t reason)
 {
 	if (p->dying)
 		return;
 	p->dying = true;
 	p->reason = reason;
-	unsettle(p);
-}
-
-/* A pty's master gives EIO when the last process behind it has gone: that is its EOF. */
-static bool is_eof(ssize_t n, int err)
-{
-	return n == 0 || (n < 0 && err == EIO);
-}
-
-static bool is_again(int err)
-{
-	return err == EAGAIN || err == EWOULDBLOCK || err == EINTR;
+	td_pipe_unsettle(p);
 }
 
 /* ---- inward: stream → local --------------------------------------------------- */
@@ -67,8 +56,7 @@ static ssize_t sink_write(const struct td_pipe *p, int fd, const uint8_t *b, siz
 		errno = EAGAIN;
 		return -1;
 	}
-	return write(fd, b,
-		     n < BLOCKING_CHUNK ? n : BLOCKING_CHUNK); /* a writable pipe takes as much without waiting */
+	return write(fd, b, TNL_MIN(n, BLOCKING_CHUNK));
 }
 
 static void watch_sink(struct td_pipe *p, int fd)
@@ -94,12 +82,12 @@ static size_t sink_put(struct td_pipe *p, int fd, const uint8_t *b, size_t n)
 		}
 		if (w < 0 && errno == EINTR)
 			continue;
-		if (w < 0 && is_again(errno)) {
+		if (w < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
 			watch_sink(p, fd);
 			return done;
 		}
 		if (fd == p->out_fd) /* nobody to hear of errors is no reason to stop */
-			die(p, TNL_RESET_PEER);
+			td_pipe_abort(p, TNL_RESET_PEER);
 		return n;
 	}
 	return n;
@@ -118,12 +106,7 @@ void td_pipe_peer_eof(struct td_pipe *p, bool half_closed)
 {
 	p->peer_eof = true;
 	p->peer_full = !half_closed;
-	unsettle(p);
-}
-
-void td_pipe_peer_reset(struct td_pipe *p, uint32_t reason)
-{
-	die(p, reason);
+	td_pipe_unsettle(p);
 }
 
 /* Writes what the stream kept. */
@@ -150,125 +133,17 @@ static void on_writable(EV_P_ ev_io *w, int revents)
 	struct td_pipe *p = w->data;
 	drain_kept(p);
 	if (p->peer_eof)
-		unsettle(p);
+		td_pipe_unsettle(p);
 	td_pump_kick(p->pump);
-}
-
-/* ---- outward: local → stream ---------------------------------------------------- */
-
-static void want(struct td_pipe *p)
-{
-	tnl_stream_want_send(p->st, (p->rd_ready && !p->rd_eof) || (p->rd2_ready && !p->rd2_eof));
-}
-
-/* Nothing there now: the watcher tells of more. */
-static void source_empty(struct td_pipe *p, bool second)
-{
-	*(second ? &p->rd2_ready : &p->rd_ready) = false;
-	ev_io_start(p->pump->loop->ev, second ? &p->rd2 : &p->rd);
-}
-
-static void source_ended(struct td_pipe *p, bool second)
-{
-	*(second ? &p->rd2_eof : &p->rd_eof) = true;
-	unsettle(p);
-}
-
-static ssize_t source_read(const struct td_pipe *p, bool second, uint8_t *b, size_t cap)
-{
-	struct pollfd pfd = {p->in_fd, POLLIN, 0};
-	if (second)
-		return read(p->src2_fd, b, cap);
-	if (p->blocking && poll(&pfd, 1, 0) != 1) {
-		errno = EAGAIN;
-		return -1;
-	}
-	return read(p->in_fd, b, cap);
-}
-
-bool td_pipe_feed_session(struct td_pipe *p)
-{
-	struct td_loop *l = p->pump->loop;
-	bool first = p->rd_ready && !p->rd_eof, second = p->rd2_ready && !p->rd2_eof;
-	size_t cap;
-
-	if (p->dying || p->lingering || (!first && !second)) {
-		tnl_stream_want_send(p->st, false);
-		return false;
-	}
-	second = second && (!first || p->turn2);
-	p->turn2 = !second;
-	uint8_t *b = tnl_stream_reserve(p->st, &cap, l->now);
-	if (!b) {
-		/* next() said yes: only memory can have run out. The level-triggered watcher tries again. */
-		tnl_stream_want_send(p->st, false);
-		source_empty(p, second);
-		return false;
-	}
-	ssize_t n = source_read(p, second, b, cap);
-	int err = errno;
-	int r = tnl_stream_commit(p->st, n > 0 ? (size_t)n : 0, second ? TNL_PT_STDERR : TNL_PT_OUTPUT, l->now);
-	if (r < 0) {
-		die(p, TNL_RESET_LIMIT);
-		return false;
-	}
-	if (n > 0) {
-		p->in += (uint64_t)n;
-		if ((size_t)n < cap)
-			source_empty(p, second);
-	} else if (is_eof(n, err)) {
-		source_ended(p, second);
-	} else if (is_again(err)) {
-		source_empty(p, second);
-	} else if (second) {
-		source_ended(p, true);
-	} else {
-		die(p, TNL_RESET_PEER);
-	}
-	want(p);
-	return n > 0;
-}
-
-/* The second source of a command without a terminal: its standard error. */
-static void on_readable2(EV_P_ ev_io *w, int revents)
-{
-	struct td_pipe *p = w->data;
-	ev_io_stop(p->pump->loop->ev, &p->rd2);
-	p->rd2_ready = true;
-	if (p->st)
-		tnl_stream_want_send(p->st, true);
-	td_pump_run(p->pump);
-}
-
-static void on_readable(EV_P_ ev_io *w, int revents)
-{
-	struct td_pipe *p = w->data;
-	ev_io_stop(p->pump->loop->ev, &p->rd);
-	if (p->lingering) {
-		uint8_t waste[16384];
-		ssize_t n = read(p->in_fd, waste, sizeof(waste));
-		if (n > 0 || (n < 0 && is_again(errno))) {
-			ev_io_start(p->pump->loop->ev, &p->rd);
-			return;
-		}
-		p->rd_eof = true;
-		unsettle(p);
-		return;
-	}
-	p->rd_ready = true;
-	if (p->st)
-		tnl_stream_want_send(p->st, true);
-	td_pump_run(p->pump);
 }
 
 /* ---- the end ------------------------------------------------------------------------ */
 
 static void stop_watchers(struct td_pipe *p)
 {
-	struct ev_loop *ev = p->pump->loop->ev;
-	ev_io_stop(ev, &p->rd);
-	ev_io_stop(ev, &p->wr);
-	ev_io_stop(ev, &p->rd2);
+	td_pipe_source_stop(&p->src[0]);
+	td_pipe_source_stop(&p->src[1]);
+	ev_io_stop(p->pump->loop->ev, &p->wr);
 	td_timer_stop(&p->linger);
 }
 
@@ -278,16 +153,17 @@ void td_pipe_destroy(struct td_pipe *p, bool rst)
 	tnl_list_remove(&p->unsettled);
 	tnl_list_remove(&p->node);
 	p->pump->npipes--;
+	int in_fd = p->src[0].fd;
 	if (p->own_fds) {
 		if (rst && p->socket)
-			td_fd_rst_close(p->in_fd);
+			td_fd_rst_close(in_fd);
 		else
-			close(p->in_fd);
-		if (p->out_fd != p->in_fd)
+			close(in_fd);
+		if (p->out_fd != in_fd)
 			close(p->out_fd);
 	}
-	if (p->src2_fd >= 0)
-		close(p->src2_fd);
+	if (p->src[1].fd >= 0)
+		close(p->src[1].fd);
 	if (p->st)
 		tnl_stream_free(p->st);
 	tnl_free(p);
@@ -310,8 +186,8 @@ static void finish(struct td_pipe *p, uint32_t reason)
 static void linger_over(void *arg)
 {
 	struct td_pipe *p = arg;
-	p->rd_eof = true;
-	unsettle(p);
+	p->src[0].eof = true;
+	td_pipe_unsettle(p);
 }
 
 /* Both directions are over for the peer, but the local program may still be sending. */
@@ -322,7 +198,7 @@ static void start_linger(struct td_pipe *p)
 		p->st = NULL;
 	}
 	p->lingering = true;
-	ev_io_start(p->pump->loop->ev, &p->rd);
+	td_pipe_source_watch(&p->src[0]);
 	td_timer_in(&p->linger, LINGER_NS);
 }
 
@@ -339,7 +215,7 @@ static bool send_at_eof(struct td_pipe *p)
 	}
 	memcpy(b, p->at_eof, n);
 	if (tnl_stream_commit(p->st, n, TNL_PT_OUTPUT, p->pump->loop->now) < 0)
-		die(p, TNL_RESET_LIMIT);
+		td_pipe_abort(p, TNL_RESET_LIMIT);
 	p->at_eof = NULL;
 	return true;
 }
@@ -370,51 +246,60 @@ void td_pipe_end_sink(struct td_pipe *p, int flags)
 	p->sink_flags = flags;
 }
 
+static void end_dying(struct td_pipe *p)
+{
+	if (p->st && !tnl_stream_done(p->st))
+		tnl_stream_reset(p->st, p->reason, p->pump->loop->now);
+	finish(p, p->reason);
+}
+
+/* The local program has ended its direction. false: there is no more to do now. */
+static bool settle_sources(struct td_pipe *p)
+{
+	if (!td_pipe_sources_over(p) || !p->st)
+		return true;
+	if (p->at_eof && !send_at_eof(p))
+		return false;
+	tnl_stream_shutdown(p->st, p->pump->loop->now);
+	if (p->drained_told || !p->pump->cb->drained)
+		return true;
+	p->drained_told = true;
+	p->pump->cb->drained(p->pump->ctx, p, p->user);
+	return !p->pump->dead;
+}
+
+/* The peer has ended its direction: so does the sink, when it has all of it. */
+static void settle_sink(struct td_pipe *p)
+{
+	if (!p->peer_eof || p->wr_shut || !p->st)
+		return;
+	if (tnl_stream_kept(p->st) == 0) {
+		p->wr_shut = true;
+		end_sink(p);
+	} else if (!ev_is_active(&p->wr)) {
+		watch_sink(p, sink_of(p, tnl_stream_kept_ptype(p->st)));
+	}
+}
+
 void td_pipe_settle(struct td_pipe *p)
 {
-	struct td_loop *l = p->pump->loop;
-
 	if (p->dying) {
-		if (p->st && !tnl_stream_done(p->st))
-			tnl_stream_reset(p->st, p->reason, l->now);
-		finish(p, p->reason);
+		end_dying(p);
 		return;
 	}
 	if (p->lingering) {
-		if (p->rd_eof)
+		if (p->src[0].eof)
 			finish(p, TD_PIPE_ORDERLY);
 		return;
 	}
-	bool source_over = p->rd_eof && (p->src2_fd < 0 || p->rd2_eof);
-	if (source_over && p->st) {
-		if (p->at_eof && !send_at_eof(p))
-			return;
-		tnl_stream_shutdown(p->st, l->now);
-		if (!p->drained_told && p->pump->cb->drained) {
-			p->drained_told = true;
-			p->pump->cb->drained(p->pump->ctx, p, p->user);
-			if (p->pump->dead)
-				return;
-		}
-	}
-	if (p->peer_eof && !p->wr_shut && p->st) {
-		if (tnl_stream_kept(p->st) > 0) {
-			if (!ev_is_active(&p->wr))
-				watch_sink(p, sink_of(p, tnl_stream_kept_ptype(p->st)));
-		} else {
-			p->wr_shut = true;
-			end_sink(p);
-		}
-	}
-	if (p->wr_shut && p->peer_full && !p->rd_eof && p->socket)
+	if (!settle_sources(p))
+		return;
+	settle_sink(p);
+	bool over = p->wr_shut && p->peer_full;
+	if (over && !p->src[0].eof && p->socket)
 		start_linger(p);
-	else if ((p->wr_shut && p->peer_full) || (p->st && tnl_stream_done(p->st)))
+	else if (over || (p->st && tnl_stream_done(p->st)))
 		finish(p, TD_PIPE_ORDERLY);
-}
-
-void td_pipe_abort(struct td_pipe *p, uint32_t reason)
-{
-	die(p, reason);
 }
 
 /* ---- making ---------------------------------------------------------------------------- */
@@ -427,19 +312,17 @@ static struct td_pipe *pipe_new(struct td_pump *pump, int in_fd, int out_fd, int
 	int type;
 	socklen_t len = sizeof(type);
 	p->pump = pump;
-	p->in_fd = in_fd;
+	td_pipe_source_init(&p->src[0], p, in_fd, TNL_PT_OUTPUT);
+	td_pipe_source_init(&p->src[1], p, -1, TNL_PT_STDERR);
 	p->out_fd = out_fd;
 	p->err_fd = err_fd;
-	p->src2_fd = -1;
 	p->own_fds = own;
 	p->socket = own && getsockopt(in_fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
 	p->blocking = !own && !(fcntl(in_fd, F_GETFL) & O_NONBLOCK);
 	p->user = user;
 	tnl_list_init(&p->unsettled);
-	ev_io_init(&p->rd, on_readable, in_fd, EV_READ);
 	ev_io_init(&p->wr, on_writable, out_fd, EV_WRITE);
-	ev_io_init(&p->rd2, on_readable2, -1, EV_READ);
-	p->rd.data = p->wr.data = p->rd2.data = p;
+	p->wr.data = p;
 	td_timer_init(&p->linger, pump->loop, linger_over, p);
 	tnl_list_init(&p->node);
 	return p;
@@ -451,7 +334,7 @@ static void pipe_join(struct td_pipe *p, struct tnl_stream *st)
 	tnl_stream_set_user(st, p);
 	tnl_list_push_back(&p->pump->pipes, &p->node);
 	p->pump->npipes++;
-	ev_io_start(p->pump->loop->ev, &p->rd);
+	td_pipe_source_watch(&p->src[0]);
 	td_pump_kick(p->pump);
 }
 
@@ -493,8 +376,8 @@ struct td_pipe *td_pipe_agent_pair(struct td_pump *pump, struct tnl_stream *st, 
 	if (!p)
 		return NULL;
 	pipe_join(p, st);
-	if (td_pump_forget_(pump, st)) { /* it was cancelled, and this was on its way to the owner */
-		die(p, TNL_RESET_PEER);
+	if (td_pump_forget(pump, st)) { /* it was cancelled, and this was on its way to the owner */
+		td_pipe_abort(p, TNL_RESET_PEER);
 		return p;
 	}
 	tnl_stream_connected(st, pump->loop->now);
@@ -502,12 +385,10 @@ struct td_pipe *td_pipe_agent_pair(struct td_pump *pump, struct tnl_stream *st, 
 	return p;
 }
 
-int td_pipe_add_stderr(struct td_pipe *p, int fd)
+void td_pipe_add_stderr(struct td_pipe *p, int fd)
 {
-	p->src2_fd = fd;
-	ev_io_set(&p->rd2, fd, EV_READ);
-	ev_io_start(p->pump->loop->ev, &p->rd2);
-	return 0;
+	td_pipe_source_init(&p->src[1], p, fd, TNL_PT_STDERR);
+	td_pipe_source_watch(&p->src[1]);
 }
 
 struct tnl_stream *td_pipe_stream(struct td_pipe *p)

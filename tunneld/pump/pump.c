@@ -1,240 +1,24 @@
+/* The run of a session: its messages to the link while that has room, bytes of local sources to the session while it
+ * may send, what has ended is settled, the owner is told, and one timer is set to the session's deadline.  Everything
+ * that happens to one of them ends in td_pump_run, or in td_pump_kick when it happens inside of a call.
+ *
+ * The session's callbacks never reach the owner directly: they are noted (events.c) and told when the session has
+ * returned, since the owner may free everything. */
 #include "tunneld/pump/internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/base/log.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Bytes moved from local sockets in one run before others get their turn. */
 #define RUN_BUDGET (1024u * 1024)
 #define LONE_MAX 1024u /* of a message whose ack may wait: bulk is acknowledged at once */
 #define ACK_LINGER (1 * TD_MS)
-#define SESSION_LEAST (256u * 1024)
-
-enum event_kind { EV_READY, EV_OPEN, EV_CANCELLED, EV_FLAG, EV_SIZE, EV_EXIT, EV_PUBLICATION, EV_KMS, EV_CLOSED };
-
-struct event {
-	struct tnl_list node;
-	enum event_kind kind;
-	int err;
-	uint32_t a, b;
-	struct tnl_stream *st;
-	char *text, *challenge;
-	uint8_t *blob;
-	size_t blob_len;
-};
-
-/* ---- what the session reports ---------------------------------------------- */
-
-static struct event *event_new(struct td_pump *p, enum event_kind kind)
-{
-	struct event *e = tnl_calloc(1, sizeof(*e));
-	if (!e) {
-		/* Out of memory for a note of some 100 bytes: the session cannot go on in a known state. */
-		td_error("pump", tnl_session_id(p->session), "out of memory, session event lost");
-		return NULL;
-	}
-	e->kind = kind;
-	tnl_list_push_back(&p->events, &e->node);
-	return e;
-}
-
-static void event_free(struct event *e)
-{
-	tnl_list_remove(&e->node);
-	tnl_free(e->text);
-	tnl_free(e->challenge);
-	tnl_free(e->blob);
-	tnl_free(e);
-}
-
-static void on_ready(void *ctx, const struct tnl_session_info *info)
-{
-	event_new(ctx, EV_READY);
-}
-
-static void on_open(void *ctx, struct tnl_stream *st)
-{
-	struct event *e = event_new(ctx, EV_OPEN);
-	if (e)
-		e->st = st;
-}
-
-static size_t on_data(void *ctx, struct tnl_stream *st, uint32_t ptype, const uint8_t *b, size_t n)
-{
-	struct td_pipe *pipe = tnl_stream_user(st);
-	return pipe ? td_pipe_deliver(pipe, ptype, b, n) : 0;
-}
-
-static void on_eof(void *ctx, struct tnl_stream *st, bool half_closed)
-{
-	struct td_pipe *pipe = tnl_stream_user(st);
-	if (pipe)
-		td_pipe_peer_eof(pipe, half_closed);
-	/* Without a pipe the dial is still going on; td_pipe_agent asks the stream. */
-}
-
-static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
-{
-	struct td_pump *p = ctx;
-	struct td_pipe *pipe = tnl_stream_user(st);
-	if (pipe) {
-		td_pipe_peer_reset(pipe, reason);
-		return;
-	}
-	tnl_list_foreach(it, &p->events)
-	{
-		struct event *e = tnl_container_of(it, struct event, node);
-		if (e->kind == EV_OPEN && e->st == st) { /* the owner never heard of it */
-			e->kind = EV_CANCELLED;
-			e->a = 1;
-			return;
-		}
-	}
-	struct event *e = event_new(p, EV_CANCELLED);
-	if (e)
-		e->st = st;
-}
-
-bool td_pump_forget_(struct td_pump *p, const struct tnl_stream *st)
-{
-	bool found = false;
-	tnl_list_foreach_safe(it, &p->events)
-	{
-		struct event *e = tnl_container_of(it, struct event, node);
-		if (e->st == st) {
-			event_free(e);
-			found = true;
-		}
-	}
-	return found;
-}
-
-void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason)
-{
-	td_pump_forget_(p, st);
-	tnl_stream_reset(st, reason, p->loop->now);
-	tnl_stream_free(st);
-	td_pump_kick(p);
-}
-
-static void on_size(void *ctx, unsigned cols, unsigned rows)
-{
-	struct event *e = event_new(ctx, EV_SIZE);
-	if (e) {
-		e->a = cols;
-		e->b = rows;
-	}
-}
-
-static void on_exit_code(void *ctx, int code)
-{
-	struct event *e = event_new(ctx, EV_EXIT);
-	if (e)
-		e->err = code;
-}
-
-static void on_flag(void *ctx, uint32_t flag)
-{
-	struct event *e = event_new(ctx, EV_FLAG);
-	if (e)
-		e->a = flag;
-}
-
-static void on_publication(void *ctx, bool started)
-{
-	struct event *e = event_new(ctx, EV_PUBLICATION);
-	if (e)
-		e->a = started;
-}
-
-static void on_kms(void *ctx, const struct tnl_kms_request *r)
-{
-	struct event *e = event_new(ctx, EV_KMS);
-	if (!e)
-		return;
-	e->a = r->generate;
-	e->text = r->key_id ? tnl_strdup(r->key_id) : NULL;
-	e->challenge = r->challenge ? tnl_strdup(r->challenge) : NULL;
-	e->blob = tnl_malloc(r->ciphertext_len ? r->ciphertext_len : 1);
-	if (e->blob && r->ciphertext_len)
-		memcpy(e->blob, r->ciphertext, r->ciphertext_len);
-	e->blob_len = e->blob ? r->ciphertext_len : 0;
-}
-
-static void on_closed(void *ctx, int err, const char *text)
-{
-	struct event *e = event_new(ctx, EV_CLOSED);
-	if (e) {
-		e->err = err;
-		e->text = tnl_strdup(text ? text : "");
-	}
-}
-
-static const struct tnl_session_cb session_cb = {
-    .on_ready = on_ready,
-    .on_open = on_open,
-    .on_data = on_data,
-    .on_eof = on_eof,
-    .on_reset = on_reset,
-    .on_size = on_size,
-    .on_exit_code = on_exit_code,
-    .on_flag = on_flag,
-    .on_publication = on_publication,
-    .on_kms = on_kms,
-    .on_closed = on_closed,
-};
-
-static void tell(struct td_pump *p, struct event *e)
-{
-	const struct td_pump_cb *cb = p->cb;
-	switch (e->kind) {
-	case EV_READY:
-		if (cb->ready)
-			cb->ready(p->ctx, tnl_session_info(p->session));
-		break;
-	case EV_OPEN:
-		if (cb->open)
-			cb->open(p->ctx, e->st);
-		break;
-	case EV_CANCELLED:
-		if (!e->a && cb->cancelled)
-			cb->cancelled(p->ctx, e->st);
-		tnl_stream_free(e->st);
-		break;
-	case EV_FLAG:
-		if (cb->flag)
-			cb->flag(p->ctx, e->a);
-		break;
-	case EV_SIZE:
-		if (cb->size)
-			cb->size(p->ctx, e->a, e->b);
-		break;
-	case EV_EXIT:
-		if (cb->exit_code)
-			cb->exit_code(p->ctx, e->err);
-		break;
-	case EV_PUBLICATION:
-		if (cb->publication)
-			cb->publication(p->ctx, e->a);
-		break;
-	case EV_KMS:
-		if (cb->kms)
-			cb->kms(p->ctx, &(struct tnl_kms_request){.generate = e->a,
-								  .key_id = e->text,
-								  .challenge = e->challenge,
-								  .ciphertext = e->blob,
-								  .ciphertext_len = e->blob_len});
-		else
-			tnl_session_kms_result(p->session, TNL_EREFUSED, NULL, 0, NULL, 0,
-					       "encryption not possible here", p->loop->now);
-		break;
-	case EV_CLOSED:
-		if (cb->closed)
-			cb->closed(p->ctx, e->err, e->text ? e->text : "");
-		break;
-	}
-}
+#define SESSION_LEAST (256u * 1024)    /* kept by a session however full the process is */
+#define LINK_ROOM_LEAST ((size_t)4096) /* for what the session sends beside data */
 
 /* ---- the link ----------------------------------------------------------------- */
 
@@ -264,10 +48,10 @@ static void link_closed(void *ctx, int err, uint16_t code, int http_status, cons
 	struct td_pump *p = ctx;
 	td_wslink_free(p->link);
 	p->link = NULL;
-	p->link_lost = true;
-	p->lost_err = err;
-	p->lost_code = code;
-	strncpy(p->lost_why, why ? why : "", sizeof(p->lost_why) - 1);
+	p->lost.told_soon = true;
+	p->lost.err = err;
+	p->lost.code = code;
+	snprintf(p->lost.why, sizeof(p->lost.why), "%s", why ? why : "");
 	tnl_session_link_down(p->session, p->loop->now);
 	td_pump_kick(p);
 }
@@ -286,7 +70,7 @@ void td_pump_attach(struct td_pump *p, struct td_wslink *w)
 		tnl_session_link_down(p->session, p->loop->now);
 	}
 	p->link = w;
-	p->link_lost = false;
+	p->lost.told_soon = false;
 	td_wslink_set_cb(w, &link_cb, p);
 	tnl_session_link_up(p->session, p->loop->now);
 	td_pump_kick(p);
@@ -318,7 +102,7 @@ static void account(struct td_pump *p)
 	}
 }
 
-static void memory_room(void *arg)
+static void on_room(void *arg)
 {
 	struct td_pump *p = arg;
 	td_memory_off_room(&p->room);
@@ -328,18 +112,14 @@ static void memory_room(void *arg)
 
 /* When the process is full, sessions take no more bytes in either direction, but each its least share, so that
  * some that stall do not stop those that flow. Asks to be told of room. */
-static bool memory_ok(struct td_pump *p)
+static bool may_keep(void *ctx)
 {
+	struct td_pump *p = ctx;
 	account(p); /* one run may read a lot: the limit holds within it */
 	if (!td_memory_full() || p->memory_told < SESSION_LEAST)
 		return true;
-	td_memory_on_room(&p->room, p->loop, memory_room, p);
+	td_memory_on_room(&p->room, p->loop, on_room, p);
 	return false;
-}
-
-static bool may_keep(void *ctx)
-{
-	return memory_ok(ctx);
 }
 
 static bool is_ack(const uint8_t *b, size_t n)
@@ -358,46 +138,51 @@ static void wait_for_company(struct td_pump *p, bool lone)
 		td_wslink_linger(p->link, ACK_LINGER);
 }
 
-/* Session to link until the link is full or nothing is left. */
+static bool send_message(struct td_pump *p, const uint8_t *b, size_t n)
+{
+	p->sent++;
+	p->sent_ack = is_ack(b, n);
+	int r = td_wslink_send(p->link, TNL_WS_BINARY, b, n);
+	if (r < 0) /* Cannot happen while room() keeps its word; the channel sends it again. */
+		td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=%s", n,
+			tnl_err_name(r));
+	return r == 0;
+}
+
+/* One read for the stream whose turn it is; how many bytes moved. false: nobody may send now. */
+static bool feed_next(struct td_pump *p, uint64_t *moved)
+{
+	struct tnl_stream *st = may_keep(p) ? tnl_session_next(p->session, p->loop->now) : NULL;
+	struct td_pipe *pipe = st ? tnl_stream_user(st) : NULL;
+	*moved = 0;
+	if (pipe) {
+		uint64_t before = pipe->in;
+		if (td_pipe_feed_session(pipe))
+			*moved = pipe->in - before;
+	} else if (st) {
+		tnl_stream_want_send(st, false);
+	}
+	return st != NULL;
+}
+
+/* Session to link until the link is full or nothing is left. true: there is more, and others shall have their turn. */
 static bool move_out(struct td_pump *p)
 {
-	size_t budget = RUN_BUDGET;
+	uint64_t budget = RUN_BUDGET, moved;
 	const uint8_t *b;
 	size_t n;
 
 	while (p->link) {
-		size_t need = TNL_MSG_HDR + tnl_channel_max_payload(tnl_session_channel(p->session));
-		if (need < 4096)
-			need = 4096;
-		if (td_wslink_room(p->link) < need)
+		size_t most = TNL_MSG_HDR + tnl_channel_max_payload(tnl_session_channel(p->session));
+		if (td_wslink_room(p->link) < TNL_MAX(most, LINK_ROOM_LEAST))
 			return false;
-		int r = tnl_session_pull(p->session, p->loop->now, &b, &n);
-		if (r == 1) {
-			p->sent++;
-			p->sent_ack = is_ack(b, n);
-			r = td_wslink_send(p->link, TNL_WS_BINARY, b, n);
-			if (r < 0) {
-				/* Cannot happen while room() keeps its word; the channel sends it again. */
-				td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=%s",
-					n, tnl_err_name(r));
+		if (tnl_session_pull(p->session, p->loop->now, &b, &n) == 1) {
+			if (!send_message(p, b, n))
 				return false;
-			}
 			continue;
 		}
-		if (!memory_ok(p))
+		if (!feed_next(p, &moved))
 			return false;
-		struct tnl_stream *st = tnl_session_next(p->session, p->loop->now);
-		if (!st)
-			return false;
-		struct td_pipe *pipe = tnl_stream_user(st);
-		if (!pipe) {
-			tnl_stream_want_send(st, false);
-			continue;
-		}
-		uint64_t before = pipe->in;
-		if (!td_pipe_feed_session(pipe))
-			continue;
-		uint64_t moved = pipe->in - before;
 		if (moved >= budget)
 			return true;
 		budget -= moved;
@@ -416,17 +201,12 @@ static void settle_pipes(struct td_pump *p)
 
 static void tell_all(struct td_pump *p)
 {
-	while (!p->dead && !tnl_list_empty(&p->events)) {
-		struct event *e = tnl_container_of(p->events.next, struct event, node);
-		tnl_list_remove(&e->node);
-		tell(p, e);
-		event_free(e);
-	}
-	if (!p->dead && p->link_lost) {
-		p->link_lost = false;
-		if (p->cb->lost)
-			p->cb->lost(p->ctx, p->lost_err, p->lost_code, p->lost_why);
-	}
+	td_pump_tell_events(p);
+	if (p->dead || !p->lost.told_soon)
+		return;
+	p->lost.told_soon = false;
+	if (p->cb->lost)
+		p->cb->lost(p->ctx, p->lost.err, p->lost.code, p->lost.why);
 }
 
 static void pump_destroy(void *arg)
@@ -466,22 +246,13 @@ void td_pump_run(struct td_pump *p)
 		td_pump_kick(p);
 }
 
-static void kick_cb(void *arg)
-{
-	struct td_pump *p = arg;
-	p->kicked = false;
-	td_pump_run(p);
-}
-
 void td_pump_kick(struct td_pump *p)
 {
-	if (p->kicked || p->dead)
-		return;
-	p->kicked = true;
-	td_loop_defer(p->loop, kick_cb, p);
+	if (!p->dead)
+		td_soon_do(&p->kick);
 }
 
-static void timer_cb(void *arg)
+static void run_now(void *arg)
 {
 	td_pump_run(arg);
 }
@@ -502,8 +273,9 @@ struct td_pump *td_pump_new(struct td_loop *l, struct tnl_session_config *sc, co
 	tnl_list_init(&p->pipes);
 	tnl_list_init(&p->events);
 	tnl_list_init(&p->unsettled);
-	td_timer_init(&p->timer, l, timer_cb, p);
-	sc->cb = &session_cb;
+	td_timer_init(&p->timer, l, run_now, p);
+	td_soon_init(&p->kick, l, run_now, p);
+	sc->cb = &td_pump_session_cb;
 	sc->ctx = p;
 	sc->wall_ms = wall_ms;
 	sc->may_keep = may_keep;
@@ -522,10 +294,10 @@ void td_pump_free(struct td_pump *p)
 		return;
 	p->dead = true;
 	td_timer_stop(&p->timer);
+	td_soon_cancel(&p->kick);
 	td_memory_off_room(&p->room);
 	tnl_list_foreach_safe(it, &p->pipes) td_pipe_destroy(tnl_container_of(it, struct td_pipe, node), true);
-	while (!tnl_list_empty(&p->events))
-		event_free(tnl_container_of(p->events.next, struct event, node));
+	td_pump_drop_events(p);
 	if (p->link) {
 		td_wslink_free(p->link);
 		p->link = NULL;
@@ -533,13 +305,21 @@ void td_pump_free(struct td_pump *p)
 	if (p->memory_told)
 		td_memory_change(-(int64_t)p->memory_told);
 	p->memory_told = 0;
-	/* The session may be on the stack, and a kick may be queued: deferred calls run in order, this one last. */
+	/* The session may be on the stack. */
 	td_loop_defer(p->loop, pump_destroy, p);
 }
 
 struct tnl_session *td_pump_session(struct td_pump *p)
 {
 	return p->session;
+}
+
+void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason)
+{
+	td_pump_forget(p, st);
+	tnl_stream_reset(st, reason, p->loop->now);
+	tnl_stream_free(st);
+	td_pump_kick(p);
 }
 
 size_t td_pump_pipes(const struct td_pump *p)

@@ -1,0 +1,282 @@
+/* What the session reports.  Bytes, ends and resets of a stream go to its pipe at once; everything that the owner is to
+ * hear is noted here and told when the session has returned. */
+#include "tunneld/pump/internal.h"
+
+#include "lib/alloc.h"
+#include "tunneld/base/log.h"
+
+#include <string.h>
+
+enum event_kind {
+	EVENT_READY,
+	EVENT_OPEN,
+	EVENT_CANCELLED,
+	EVENT_FLAG,
+	EVENT_SIZE,
+	EVENT_EXIT,
+	EVENT_PUBLICATION,
+	EVENT_KMS,
+	EVENT_CLOSED
+};
+
+struct event {
+	struct tnl_list node;
+	enum event_kind kind;
+	struct tnl_stream *st; /* OPEN and CANCELLED */
+	union {
+		bool unheard; /* CANCELLED: the owner never heard of its opening */
+		uint32_t flag;
+		struct {
+			unsigned cols, rows;
+		} size;
+		int exit_code;
+		bool started; /* PUBLICATION */
+		struct {
+			bool generate;
+			char *key_id, *challenge;
+			uint8_t *ciphertext;
+			size_t len;
+		} kms;
+		struct {
+			int err;
+			char *text;
+		} closed;
+	};
+};
+
+static struct event *event_new(struct td_pump *p, enum event_kind kind)
+{
+	struct event *e = tnl_calloc(1, sizeof(*e));
+	if (!e) {
+		/* Out of memory for a note of some 100 bytes: the session cannot go on in a known state. */
+		td_error("pump", tnl_session_id(p->session), "out of memory, session event lost");
+		return NULL;
+	}
+	e->kind = kind;
+	tnl_list_push_back(&p->events, &e->node);
+	return e;
+}
+
+static void event_free(struct event *e)
+{
+	tnl_list_remove(&e->node);
+	if (e->kind == EVENT_KMS) {
+		tnl_free(e->kms.key_id);
+		tnl_free(e->kms.challenge);
+		tnl_free(e->kms.ciphertext);
+	} else if (e->kind == EVENT_CLOSED) {
+		tnl_free(e->closed.text);
+	}
+	tnl_free(e);
+}
+
+bool td_pump_forget(struct td_pump *p, const struct tnl_stream *st)
+{
+	bool found = false;
+	tnl_list_foreach_safe(it, &p->events)
+	{
+		struct event *e = tnl_container_of(it, struct event, node);
+		if (e->st == st) {
+			event_free(e);
+			found = true;
+		}
+	}
+	return found;
+}
+
+void td_pump_drop_events(struct td_pump *p)
+{
+	while (!tnl_list_empty(&p->events))
+		event_free(tnl_container_of(p->events.next, struct event, node));
+}
+
+/* ---- noting ------------------------------------------------------------------- */
+
+static void on_ready(void *ctx, const struct tnl_session_info *info)
+{
+	event_new(ctx, EVENT_READY);
+}
+
+static void on_open(void *ctx, struct tnl_stream *st)
+{
+	struct event *e = event_new(ctx, EVENT_OPEN);
+	if (e)
+		e->st = st;
+}
+
+static size_t on_data(void *ctx, struct tnl_stream *st, uint32_t ptype, const uint8_t *b, size_t n)
+{
+	struct td_pipe *pipe = tnl_stream_user(st);
+	return pipe ? td_pipe_deliver(pipe, ptype, b, n) : 0;
+}
+
+static void on_eof(void *ctx, struct tnl_stream *st, bool half_closed)
+{
+	struct td_pipe *pipe = tnl_stream_user(st);
+	if (pipe)
+		td_pipe_peer_eof(pipe, half_closed);
+	/* Without a pipe the dial is still going on; td_pipe_agent asks the stream. */
+}
+
+static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
+{
+	struct td_pump *p = ctx;
+	struct td_pipe *pipe = tnl_stream_user(st);
+	if (pipe) {
+		td_pipe_abort(pipe, reason);
+		return;
+	}
+	tnl_list_foreach(it, &p->events)
+	{
+		struct event *e = tnl_container_of(it, struct event, node);
+		if (e->kind == EVENT_OPEN && e->st == st) {
+			e->kind = EVENT_CANCELLED;
+			e->unheard = true;
+			return;
+		}
+	}
+	struct event *e = event_new(p, EVENT_CANCELLED);
+	if (e)
+		e->st = st;
+}
+
+static void on_size(void *ctx, unsigned cols, unsigned rows)
+{
+	struct event *e = event_new(ctx, EVENT_SIZE);
+	if (e) {
+		e->size.cols = cols;
+		e->size.rows = rows;
+	}
+}
+
+static void on_exit_code(void *ctx, int code)
+{
+	struct event *e = event_new(ctx, EVENT_EXIT);
+	if (e)
+		e->exit_code = code;
+}
+
+static void on_flag(void *ctx, uint32_t flag)
+{
+	struct event *e = event_new(ctx, EVENT_FLAG);
+	if (e)
+		e->flag = flag;
+}
+
+static void on_publication(void *ctx, bool started)
+{
+	struct event *e = event_new(ctx, EVENT_PUBLICATION);
+	if (e)
+		e->started = started;
+}
+
+static void on_kms(void *ctx, const struct tnl_kms_request *r)
+{
+	struct event *e = event_new(ctx, EVENT_KMS);
+	if (!e)
+		return;
+	e->kms.generate = r->generate;
+	e->kms.key_id = r->key_id ? tnl_strdup(r->key_id) : NULL;
+	e->kms.challenge = r->challenge ? tnl_strdup(r->challenge) : NULL;
+	e->kms.ciphertext = tnl_malloc(r->ciphertext_len ? r->ciphertext_len : 1);
+	if (e->kms.ciphertext && r->ciphertext_len)
+		memcpy(e->kms.ciphertext, r->ciphertext, r->ciphertext_len);
+	e->kms.len = e->kms.ciphertext ? r->ciphertext_len : 0;
+}
+
+static void on_closed(void *ctx, int err, const char *text)
+{
+	struct event *e = event_new(ctx, EVENT_CLOSED);
+	if (e) {
+		e->closed.err = err;
+		e->closed.text = tnl_strdup(text ? text : "");
+	}
+}
+
+const struct tnl_session_cb td_pump_session_cb = {
+    .on_ready = on_ready,
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_eof = on_eof,
+    .on_reset = on_reset,
+    .on_size = on_size,
+    .on_exit_code = on_exit_code,
+    .on_flag = on_flag,
+    .on_publication = on_publication,
+    .on_kms = on_kms,
+    .on_closed = on_closed,
+};
+
+/* ---- telling ------------------------------------------------------------------ */
+
+static void tell_cancelled(struct td_pump *p, const struct event *e)
+{
+	if (!e->unheard && p->cb->cancelled)
+		p->cb->cancelled(p->ctx, e->st);
+	tnl_stream_free(e->st);
+}
+
+static void tell_kms(struct td_pump *p, const struct event *e)
+{
+	struct tnl_kms_request r = {.generate = e->kms.generate,
+				    .key_id = e->kms.key_id,
+				    .challenge = e->kms.challenge,
+				    .ciphertext = e->kms.ciphertext,
+				    .ciphertext_len = e->kms.len};
+	if (p->cb->kms)
+		p->cb->kms(p->ctx, &r);
+	else
+		tnl_session_kms_result(p->session, TNL_EREFUSED, NULL, 0, NULL, 0, "encryption not possible here",
+				       p->loop->now);
+}
+
+static void tell(struct td_pump *p, const struct event *e)
+{
+	const struct td_pump_cb *cb = p->cb;
+	switch (e->kind) {
+	case EVENT_READY:
+		if (cb->ready)
+			cb->ready(p->ctx, tnl_session_info(p->session));
+		break;
+	case EVENT_OPEN:
+		if (cb->open)
+			cb->open(p->ctx, e->st);
+		break;
+	case EVENT_CANCELLED:
+		tell_cancelled(p, e);
+		break;
+	case EVENT_FLAG:
+		if (cb->flag)
+			cb->flag(p->ctx, e->flag);
+		break;
+	case EVENT_SIZE:
+		if (cb->size)
+			cb->size(p->ctx, e->size.cols, e->size.rows);
+		break;
+	case EVENT_EXIT:
+		if (cb->exit_code)
+			cb->exit_code(p->ctx, e->exit_code);
+		break;
+	case EVENT_PUBLICATION:
+		if (cb->publication)
+			cb->publication(p->ctx, e->started);
+		break;
+	case EVENT_KMS:
+		tell_kms(p, e);
+		break;
+	case EVENT_CLOSED:
+		if (cb->closed)
+			cb->closed(p->ctx, e->closed.err, e->closed.text ? e->closed.text : "");
+		break;
+	}
+}
+
+void td_pump_tell_events(struct td_pump *p)
+{
+	while (!p->dead && !tnl_list_empty(&p->events)) {
+		struct event *e = tnl_container_of(p->events.next, struct event, node);
+		tnl_list_remove(&e->node);
+		tell(p, e);
+		event_free(e);
+	}
+}
