@@ -8,8 +8,7 @@ int main(int argc, char **argv)
 {
 	if (argc < 1)
 		return TD_EXIT_USAGE;
-	/* A standard descriptor that is closed must not become one of ours. Reading from 0 and writing to 1 fail then.
-	 */
+	/* A standard descriptor that is closed must not become one of ours; reading 0 and writing 1 then fail. */
 	for (int fd = 0; fd < 3; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_WRONLY) != fd)
 			return TD_EXIT_RUNTIME;

@@ -7,11 +7,11 @@
 enum {
 	TD_EXIT_OK,
 	TD_EXIT_RUNTIME,
-	TD_EXIT_USAGE,
+	TD_EXIT_USAGE, /* or configuration */
 	TD_EXIT_CREDENTIALS,
-	TD_EXIT_NOT_CONNECTED,
+	TD_EXIT_NOT_CONNECTED, /* the target */
 	TD_EXIT_REFUSED,
-	TD_EXIT_LOST
+	TD_EXIT_LOST /* the session */
 };
 
 struct td_command {
@@ -29,19 +29,20 @@ int td_command_main(int argc, char **argv);
 /* Called as session-manager-plugin. */
 int td_plugin_main(int argc, char **argv);
 
-/* Options of one command: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, flags; -- ends them. --help and
- * --version are added. */
+/* An option of a command: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, or a flag.  One of value, each and flag is
+ * set. */
 struct td_arg {
 	char letter; /* or 0 */
 	const char *name;
-	const char **value; /* where the value goes, or NULL: a flag */
-	bool *flag;
-	bool (*each)(void *ctx,
-		     const char *value); /* instead of value: called for each; false: refused (it said why) */
+	const char **value; /* where the value goes; a second time is a mistake */
+	bool *flag;	    /* becomes true */
+	/* Called for each time that it is given; false: refused, after a line on stderr. */
+	bool (*each)(void *ctx, const char *value);
 	void *ctx;
 };
-/* Operands are moved to the front of argv[1…]. Gives their number, or -1 - EXITCODE when the command is to end
- * now (help was printed, or a mistake reported on stderr). max_operands: how many there may be. */
+/* Reads argv up to its end; -- ends the options; --help and --version are added.  Operands are moved to the front of
+ * argv[1…].  Gives their number, at most max_operands, or -1 - EXITCODE when the command is to end now: help was
+ * printed, or a mistake reported on stderr. */
 int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands);
 /* "tunneld: …" and a hint on stderr; gives TD_EXIT_USAGE. */
 int td_args_usage(const struct td_command *cmd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -1,3 +1,10 @@
+/* One session in the foreground: from a name on the command line to an exit code.
+ *
+ * open → target → the command makes its client → run.  The end has two halves that
+ * go on at the same time: the far end is told by the client (td_client_end, then
+ * its ended()), the API by a TerminateSession call; when both are over, or 1.5 s
+ * have passed, or a second signal comes, the loop stops.  StartSession may be
+ * answered only after the end has begun: that session is terminated as well. */
 #include "tunneld/command/foreground.h"
 
 #include "lib/alloc.h"

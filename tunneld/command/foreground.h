@@ -1,4 +1,4 @@
-/* What the foreground commands share (connect, forward, shell, plugin): finding
+/* What the commands in the foreground share (connect, forward, shell, plugin): finding
  * configuration and target, one session, signals, the orderly end, the exit code. */
 #ifndef TD_COMMAND_FOREGROUND_H
 #define TD_COMMAND_FOREGROUND_H
@@ -13,37 +13,38 @@ struct td_foreground {
 	struct td_config *made;		  /* defaults of a target that stands in no file */
 	const struct td_tunnel_config *t; /* target, host, port, document, times and sizes */
 	struct td_aws *aws;
-	struct td_client *client;
+	struct td_client *client;				 /* the command makes it, td_foreground_run frees it */
+	void (*on_signal)(struct td_foreground *fg, int signum); /* the first one; NULL: end with 0 */
+	void *user;						 /* for on_signal */
+	void (*cleanup)(void *);				 /* before the loop is freed; or NULL */
+	void *cleanup_arg;
+	int code; /* exit code; -1 while running */
+	/* private below */
 	struct td_terminate *terminate;
 	struct td_timer deadline;
 	ev_signal sig[4];
-	int code; /* exit code; -1 while running */
 	bool ended, told_api;
-	void (*on_signal)(struct td_foreground *fg, int signum); /* NULL: end with 0 */
-	void *user;
-	void (*cleanup)(void *); /* before the loop is freed */
-	void *cleanup_arg;
 };
 
-/* Loads the configuration (path NULL: $TUNNELD_CONFIG and the usual places, none is fine), sets the log
- * (warnings only unless the file or `verbose` says more) and makes the loop. 0, or an exit code after a line on stderr.
- */
+/* Loads the configuration (path NULL: $TUNNELD_CONFIG and the usual places, none is fine), sets the log (warnings only
+ * unless the file or `verbose` says more) and makes the loop.  0, or an exit code after a line on stderr. */
 int td_foreground_open(struct td_foreground *fg, const char *command, const char *path, bool verbose);
-/* NAME: a tunnel's or alias's name, or an id (i-…, mi-…, ecs:…). Fills fg->t and fg->aws. 0 or an exit code. */
+/* NAME: a tunnel's or alias's name, or an id (i-…, mi-…, ecs:…). Fills fg->t and fg->aws.  0, or an exit code
+ * after a line on stderr. */
 int td_foreground_target(struct td_foreground *fg, const char *name);
-/* A section with every default for an id that stands in no file. Lives as long as fg. */
+/* A section with every default for an id that stands in no file; lives as long as fg.  NULL: that is no id. */
 const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, const char *id);
 /* Session settings of fg->t. */
 void td_foreground_settings(struct td_foreground *fg, struct td_client_config *cc);
 /* Runs the loop until td_foreground_finish; gives the exit code. Frees everything. */
 int td_foreground_run(struct td_foreground *fg);
-/* The session's one stream on stdin and stdout, and its errors on err_fd (-1: it has none).  NULL: that failed, and the
- * command ends; after a line on stderr. */
+/* The session's one stream on stdin and stdout, and its errors on err_fd (-1: it has none).  NULL: that failed; a line
+ * on stderr said so and the command is ending. */
 struct td_pipe *td_foreground_stream(struct td_foreground *fg, int err_fd, void *user);
 /* Ends the session (TerminateSession, at most 1.5 s) and then the loop. The first code stays. */
 void td_foreground_finish(struct td_foreground *fg, int code);
 void td_foreground_stop(struct td_foreground *fg, int code); /* the loop at once; the first code stays */
-/* td_client_cb's failed and over, said on stderr with the exit code that belongs to it. */
+/* For td_client_cb's failed and over: a line on stderr, and the end with the exit code that belongs to it. */
 void td_foreground_failed(struct td_foreground *fg, int err, const char *type, const char *why);
 void td_foreground_lost(struct td_foreground *fg, int err, const char *text);
 /* Exit code for a failed start: credentials, target not connected, refused, runtime. */

@@ -1,4 +1,5 @@
-/* tunneld forward -L … TARGET: the forwarder without a file. */
+/* tunneld forward -L … TARGET: the forwarder without a file.  Each -L becomes a [tunnel] section with the
+ * settings of the target's, so that one reader checks both. */
 #include "tunneld/command/foreground.h"
 
 #include "lib/alloc.h"

@@ -396,8 +396,12 @@ static int run_session(struct plugin *k, const struct td_session_grant *grant, i
 	k->fg.on_signal = on_signal;
 	k->fg.cleanup = cleanup;
 	k->fg.cleanup_arg = k;
+	if (!k->fg.t) {
+		td_foreground_say(&k->fg, "Target is not an instance id");
+		return TD_EXIT_USAGE;
+	}
 	if (!k->fg.client)
-		return k->fg.t ? TD_EXIT_RUNTIME : TD_EXIT_USAGE;
+		return TD_EXIT_RUNTIME;
 	r = td_foreground_run(&k->fg);
 	td_term_restore();
 	return r;

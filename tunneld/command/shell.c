@@ -1,4 +1,5 @@
-/* tunneld shell TARGET [-- COMMAND…]: a terminal on the target. */
+/* tunneld shell TARGET [-- COMMAND…]: a terminal, or a command, on the target.  Of a command, output, errors and exit
+ * code come back apart when there is no terminal here; on one the protocol has no room for the code. */
 #include "tunneld/command/foreground.h"
 #include "tunneld/command/term.h"
 

@@ -1,4 +1,5 @@
-/* tunneld status: asks the control sockets below the state directory. */
+/* tunneld status: asks the control sockets below the state directory, and shows their JSON as it
+ * is or, for people, as an indented list. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/json.h"
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ASK_TIMEOUT_MS = 5000 };
+enum { ASK_TIMEOUT_MS = 5000, VALUES_AT = 24 /* column */ };
 
 static bool print_scalar(const struct tnl_json *v)
 {
@@ -48,13 +49,14 @@ static void print_value(const char *key, const struct tnl_json *v, int depth)
 	bool plain = tnl_json_is_arr(v) && tnl_json_len(v) > 0;
 	for (int i = 0; plain && i < tnl_json_len(v); i++)
 		plain = !tnl_json_is_obj(tnl_json_at(v, i)) && !tnl_json_is_arr(tnl_json_at(v, i));
+	int gap = TNL_MAX(VALUES_AT - (int)strlen(key) - 2 * depth, 1);
 	printf("%*s", 2 * depth, "");
 	td_term_put(stdout, key);
 	if (tnl_json_is_obj(v)) {
 		putchar('\n');
 		print_members(v, depth + 1);
 	} else if (plain || (tnl_json_is_arr(v) && !tnl_json_len(v))) {
-		printf("%*s", 24 - (int)strlen(key) - 2 * depth > 0 ? 24 - (int)strlen(key) - 2 * depth : 1, "");
+		printf("%*s", gap, "");
 		for (int i = 0; i < tnl_json_len(v); i++) {
 			fputs(i ? ", " : "", stdout);
 			print_scalar(tnl_json_at(v, i));
@@ -69,7 +71,7 @@ static void print_value(const char *key, const struct tnl_json *v, int depth)
 				print_members(o, depth + 2);
 		}
 	} else {
-		printf("%*s", 24 - (int)strlen(key) - 2 * depth > 0 ? 24 - (int)strlen(key) - 2 * depth : 1, "");
+		printf("%*s", gap, "");
 		print_scalar(v);
 		putchar('\n');
 	}

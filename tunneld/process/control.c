@@ -1,3 +1,6 @@
+/* The control socket, both ends: the daemon's, which never blocks and serves a few
+ * at a time for ten seconds each, and the one that asks (`tunneld status`), which
+ * waits.  Who may enter the state directory may ask: there is no other check. */
 #include "tunneld/process/control.h"
 #include "lib/alloc.h"
 #include "tunneld/base/fd.h"

@@ -1,3 +1,6 @@
+/* The state directory: found, made, closed to others, and locked for one process.  The
+ * lock is a file with the process's number that stays when the process ends; held is
+ * what flock(2) says, so that a process that was killed leaves nothing to clean up. */
 #include "tunneld/process/state.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
