@@ -134,4 +134,81 @@ static inline int cu_control(struct end *to, enum tnl_mtype t, uint64_t now)
 	return tnl_channel_feed(to->ch, &m, now);
 }
 
+static inline struct tnl_channel_stats stats(struct end *e)
+{
+	struct tnl_channel_stats st;
+	tnl_channel_stats(e->ch, &st);
+	return st;
+}
+
+/* The agent end: sends output, receives input. */
+static inline void open_agent(struct end *e)
+{
+	cu_open(e, true, 0, 0, 0, false);
+	tnl_channel_link_up(e->ch, 0);
+}
+
+static inline void done(struct end *e)
+{
+	tnl_channel_free(e->ch);
+	assert_int_equal(tnl_alloc_live(), e->live);
+}
+
+/* Pulls one stream message and says its number; -1: nothing to pull. */
+static inline int64_t pull_seq(struct end *e, uint64_t now)
+{
+	struct tnl_msg m;
+	if (!cu_pull(e, now, &m))
+		return -1;
+	assert_int_equal(m.type, TNL_MT_OUTPUT);
+	return m.seq;
+}
+
+/* Pulls one ack and says what it acknowledges; -1: nothing. */
+static inline int64_t pull_ack(struct end *e, uint64_t now)
+{
+	struct tnl_msg m;
+	struct tnl_ack a;
+	if (!cu_pull(e, now, &m))
+		return -1;
+	assert_int_equal(m.type, TNL_MT_ACK);
+	assert_int_equal(m.seq, 0);
+	assert_int_equal(m.flags, 3);
+	assert_int_equal(m.ptype, 0);
+	assert_int_equal(tnl_ack_parse(m.payload, m.plen, &a), 0);
+	assert_int_equal(a.type, TNL_MT_INPUT);
+	return a.seq;
+}
+
+static inline void send_small(struct end *e, unsigned n, uint64_t now)
+{
+	for (unsigned i = 0; i < n; i++)
+		cu_send(e, NULL, 100, now);
+}
+
+/* Sends n messages and pulls them all. */
+static inline void fly(struct end *e, unsigned n, uint64_t now)
+{
+	send_small(e, n, now);
+	for (unsigned i = 0; i < n; i++)
+		assert_true(pull_seq(e, now) >= 0);
+}
+
+static inline int ack(struct end *e, int64_t seq, uint64_t now)
+{
+	return cu_ack_type(e, seq, TNL_MT_OUTPUT, now);
+}
+
+/* A round trip of 100 ms, well known. */
+static inline uint64_t settle(struct end *e, unsigned rounds)
+{
+	uint64_t now = 0;
+	for (unsigned i = 0; i < rounds; i++) {
+		fly(e, 1, now);
+		now += 100 * MS;
+		ack(e, (int64_t)i, now);
+	}
+	return now;
+}
+
 #endif

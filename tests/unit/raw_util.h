@@ -5,6 +5,7 @@
 #include "lib/message.h"
 #include "lib/num.h"
 #include "lib/smux.h"
+#include "lib/wire.h"
 
 struct raw {
 	struct tnl_channel *ch;
@@ -234,6 +235,26 @@ static inline void raw_client(struct raw *r, struct tnl_session_config *c, const
 	assert_int_equal(r->e.ready, 1);
 	raw_advance(r, 6 * MS);
 	tnl_buf_reset(&r->out);
+}
+
+static inline void channel_closed(struct pair *p, struct end *e, const char *output)
+{
+	uint8_t buf[1024];
+	struct tnl_buf b;
+	struct tnl_channel_closed cc = {.message_id = (char[]){"m"},
+					.session_id = (char[]){"s"},
+					.destination_id = (char[]){"d"}};
+	cc.output = (char *)(uintptr_t)output;
+	tnl_buf_init(&b, 800);
+	assert_int_equal(tnl_channel_closed_write(&b, &cc), 0);
+	struct tnl_msg m = {.type = TNL_MT_CHANNEL_CLOSED,
+			    .schema = 1,
+			    .created_ms = 1,
+			    .payload = tnl_buf_data(&b),
+			    .plen = (uint32_t)tnl_buf_len(&b)};
+	size_t n = tnl_msg_encode(buf, &m);
+	(void)!tnl_session_feed(e->s, buf, n, p->now);
+	tnl_buf_fini(&b);
 }
 
 #endif

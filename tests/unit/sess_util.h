@@ -374,4 +374,23 @@ static inline void rec_expect(struct rec *r, const char *s)
 	assert_memory_equal(tnl_buf_data(&r->in), s, strlen(s));
 }
 
+static inline struct tnl_session_config agent(void)
+{
+	return pair_config(true);
+}
+
+static inline struct tnl_session_config client(void)
+{
+	return pair_config(false);
+}
+
+static inline void ready_pair(struct pair *p, struct tnl_session_config *cc, struct tnl_session_config *ac)
+{
+	pair_init(p, cc, ac);
+	pair_up(p);
+	assert_int_equal(p->c.ready, 1);
+	assert_int_equal(p->a.ready, 1);
+	pair_advance(p, 60 * MS); /* holds towards stock ends are over */
+}
+
 #endif

@@ -49,71 +49,72 @@ static void looking_up(void **state)
 	tnl_json_free(NULL);
 }
 
+static const char *const bad_syntax[] = {
+    "",
+    " ",
+    "{",
+    "}",
+    "{\"a\"}",
+    "{\"a\":}",
+    "{\"a\":1,}",
+    "[1,]",
+    "[1 2]",
+    "{a:1}",
+    "{'a':1}",
+    "01",
+    "1.",
+    ".5",
+    "-",
+    "+1",
+    "1e",
+    "0x1",
+    "NaN",
+    "Infinity",
+    "nul",
+    "truex",
+    "1 2",
+    "{} x",
+    "\"a",
+    "\"\\x\"",
+    "\"\\u12\"",
+    "\"\\u0000\"",
+    "\"a\tb\"",
+    "\"a\nb\"",
+    "\"\xff\"",
+    "{\"a\":1,\"a\":2}",
+    "{\"b\":{\"x\":1,\"x\":1}}",
+    "[{\"k\":0},{\"k\":0,\"k\":1}]",
+    "\xef\xbb\xbf{}",
+    "\"\\ud800\"",
+    "[1]/**/",
+    "\x01{}",
+    "1111111111111111111111111111111111111111111111111111111111111111111111",
+};
+static const char *const good_syntax[] = {"{}",
+					  "[]",
+					  "\"\"",
+					  "0",
+					  "-0.5e+10",
+					  "null",
+					  "\t[ ]\r\n",
+					  "\"\\u00e4\\ud83d\\ude00\"",
+					  "{\"a\":1,\"A\":2}",
+					  "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""};
+
 static void strict_syntax(void **state)
 {
-	static const char *const bad[] = {
-	    "",
-	    " ",
-	    "{",
-	    "}",
-	    "{\"a\"}",
-	    "{\"a\":}",
-	    "{\"a\":1,}",
-	    "[1,]",
-	    "[1 2]",
-	    "{a:1}",
-	    "{'a':1}",
-	    "01",
-	    "1.",
-	    ".5",
-	    "-",
-	    "+1",
-	    "1e",
-	    "0x1",
-	    "NaN",
-	    "Infinity",
-	    "nul",
-	    "truex",
-	    "1 2",
-	    "{} x",
-	    "\"a",
-	    "\"\\x\"",
-	    "\"\\u12\"",
-	    "\"\\u0000\"",
-	    "\"a\tb\"",
-	    "\"a\nb\"",
-	    "\"\xff\"",
-	    "{\"a\":1,\"a\":2}",
-	    "{\"b\":{\"x\":1,\"x\":1}}",
-	    "[{\"k\":0},{\"k\":0,\"k\":1}]",
-	    "\xef\xbb\xbf{}",
-	    "\"\\ud800\"",
-	    "[1]/**/",
-	    "\x01{}",
-	    "1111111111111111111111111111111111111111111111111111111111111111111111",
-	};
-	static const char *const good[] = {"{}",
-					   "[]",
-					   "\"\"",
-					   "0",
-					   "-0.5e+10",
-					   "null",
-					   "\t[ ]\r\n",
-					   "\"\\u00e4\\ud83d\\ude00\"",
-					   "{\"a\":1,\"A\":2}",
-					   "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""};
 	long live = tnl_alloc_live();
 
-	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
-		struct tnl_json *j = parse(bad[i]);
+	for (size_t i = 0; i < TNL_COUNT(bad_syntax); i++) {
+		struct tnl_json *j = parse(bad_syntax[i]);
 		if (j)
-			fail_msg("accepted: %s", bad[i]);
+			fail_msg("accepted: %s", bad_syntax[i]);
 	}
 	assert_null(tnl_json_parse("{}\0", 3));
-	for (size_t i = 0; i < TNL_COUNT(good); i++) {
-		struct tnl_json *j = parse(good[i]);
+	for (size_t i = 0; i < TNL_COUNT(good_syntax); i++) {
+		struct tnl_json *j = parse(good_syntax[i]);
 		if (!j)
-			fail_msg("refused: %s", good[i]);
+			fail_msg("refused: %s", good_syntax[i]);
 		tnl_json_free(j);
 	}
 	assert_int_equal(tnl_alloc_live(), live);

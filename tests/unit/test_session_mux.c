@@ -2,15 +2,6 @@
 #include "tests/unit/raw_util.h"
 #include "lib/num.h"
 
-static struct tnl_session_config agent(void)
-{
-	return pair_config(true);
-}
-static struct tnl_session_config client(void)
-{
-	return pair_config(false);
-}
-
 /* §7: a frame may span messages and a message may hold many frames. */
 static void every_split(void **state)
 {
