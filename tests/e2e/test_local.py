@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -86,21 +87,29 @@ def again():
 		assert seen[3][1] == seen[2][1] and seen[3][2] != seen[2][2]
 
 
+def reach(p, quoted):
+	said = '\n'.join(p.lines)
+	export, = re.findall(r'^  export (.*)$', said, re.M)
+	assert ("'" in export) == quoted
+	env = dict(kv.split('=', 1) for kv in shlex.split(export))
+	assert set(env) == {'AWS_SHARED_CREDENTIALS_FILE', 'AWS_CONFIG_FILE'}
+	line = shlex.split(re.search(r'^  (aws .*)$', said, re.M).group(1))
+	assert 'There is no tunnel yet' in said
+	r = subprocess.run(line[:5] + ['ssm', 'describe-instance-information', '--output', 'json'], env=clean_env(**env), stdout=subprocess.PIPE,
+		stderr=subprocess.PIPE, timeout=50 * SLOW)
+	assert r.returncode == 0, r.stderr
+	listed = json.loads(r.stdout)['InstanceInformationList']
+	assert [i['PingStatus'] for i in listed] == ['Online'] and p.find(listed[0]['InstanceId'])
+
+
 @test('local: the aws command reaches its gateway as it says', 60)
 def aws():
 	need('aws')
 	with World() as w:
-		p = start(w)
-		said = '\n'.join(p.lines)
-		m = re.search(r'^  export (AWS_SHARED_CREDENTIALS_FILE=\S+) (AWS_CONFIG_FILE=\S+)$', said, re.M)
-		env = dict(kv.split('=', 1) for kv in m.groups())
-		line = re.search(r'^  (aws .*)$', said, re.M).group(1).split()
-		assert 'There is no tunnel yet' in said
-		r = subprocess.run(line[:5] + ['ssm', 'describe-instance-information', '--output', 'json'], env=clean_env(**env), stdout=subprocess.PIPE,
-			stderr=subprocess.PIPE, timeout=50 * SLOW)
-		assert r.returncode == 0, r.stderr
-		listed = json.loads(r.stdout)['InstanceInformationList']
-		assert [i['PingStatus'] for i in listed] == ['Online'] and p.find(listed[0]['InstanceId'])
+		for name, quoted in (('plain', False), ("it's a place", True)):
+			p = start(w, env={'STATE_DIRECTORY': w.path(name)}, name='local-' + name[:2])
+			reach(p, quoted)
+			assert p.stop() == 0
 
 
 @test('local: the tunnels of a file, led to the local agent; SIGHUP adds one, a bad file changes nothing', 60)

@@ -238,6 +238,39 @@ static void local_status(void *ctx, struct tnl_buf *b)
 	tnl_jw_end_obj(&w);
 }
 
+/* A file in the state directory as a word of the shell's, in quotes where it takes them; heap (tnl_free). */
+static char *shell_word(const struct local *o, const char *name)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, TEXT_CAP);
+	char *path = td_state_file(&o->d.state, name);
+	bool plain =
+	    path && !path[strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._+@%:,-")];
+	tnl_buf_puts(&b, plain ? "" : "'");
+	for (const char *c = path; c && *c; c++)
+		*c == '\'' ? tnl_buf_puts(&b, "'\\''") : tnl_buf_putc(&b, *c);
+	tnl_buf_puts(&b, plain ? "" : "'");
+	tnl_free(path);
+	path = tnl_buf_steal_str(&b);
+	tnl_buf_fini(&b);
+	return path;
+}
+
+static void print_aws_commands(const struct local *o)
+{
+	char *credentials = shell_word(o, "credentials"), *config = shell_word(o, "config"),
+	     *ca = shell_word(o, "ca.pem");
+	if (credentials && config && ca)
+		fprintf(stderr,
+			"With the aws command (session-manager-plugin, or tunneld under that name, beside it):\n"
+			"  export AWS_SHARED_CREDENTIALS_FILE=%s AWS_CONFIG_FILE=%s\n"
+			"  aws --endpoint-url %s --ca-bundle %s ssm describe-sessions --state Active\n",
+			credentials, config, o->endpoint, ca);
+	tnl_free(credentials);
+	tnl_free(config);
+	tnl_free(ca);
+}
+
 static void print_ready(struct local *o)
 {
 	const struct td_config *c = o->d.cfg;
@@ -255,11 +288,7 @@ static void print_ready(struct local *o)
 				c->fwd.tunnels[i].name);
 	}
 	if (!o->own_roles)
-		fprintf(stderr,
-			"With the aws command (session-manager-plugin, or tunneld under that name, beside it):\n"
-			"  export AWS_SHARED_CREDENTIALS_FILE=%s/credentials AWS_CONFIG_FILE=%s/config\n"
-			"  aws --endpoint-url %s --ca-bundle %s/ca.pem ssm describe-sessions --state Active\n",
-			o->d.state.dir, o->d.state.dir, o->endpoint, o->d.state.dir);
+		print_aws_commands(o);
 	if (!f)
 		fprintf(stderr, "There is no tunnel yet: tunneld local --target HOST:PORT makes one.\n");
 	fprintf(stderr, "Ctrl-C ends it; tunneld status shows what it does.\n");
