@@ -11,7 +11,7 @@
 #include "lib/num.h"
 #include "tunneld/agent/agent.h"
 #include "tunneld/command/command.h"
-#include "tunneld/command/local_keys.h"
+#include "tunneld/command/local_internal.h"
 #include "tunneld/command/roles.h"
 #include "tunneld/forwarder/forwarder.h"
 #include "tunneld/gateway/gateway.h"
@@ -20,106 +20,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LOCAL_INSTANCE "i-10ca1000000000000"
-enum { TEXT_CAP = 16384 };
+/* --- the file ----------------------------------------------------------------------- */
 
-struct local {
-	struct td_daemon d;
-	const char *file, *target, *listen, *level;
-	bool own_roles; /* FILE brings [agent] and [gateway] of its own */
-	struct td_local_keys keys;
-	char endpoint[80];
-	char target_host[256];
-	uint16_t target_port;
-	struct td_timer wait;
-	uint64_t asked;
-	bool told_waiting;
-};
-
-/* --- configurations --------------------------------------------------------------- */
-
-static int set_text(char **dst, const char *src)
-{
-	tnl_free(*dst);
-	*dst = tnl_strdup(src);
-	return *dst ? 0 : -1;
-}
-
-static struct td_config *parse(struct local *o, const char *text, unsigned roles, FILE *errors)
-{
-	return td_config_parse(text, "tunneld local", o->d.state.dir, roles | TD_ROLE_FILES, errors);
-}
-
-static struct td_config *gateway_config(struct local *o, unsigned port)
-{
-	char text[1024];
-	snprintf(text, sizeof(text),
-		 "[gateway]\nlisten = 127.0.0.1:%u\ncertificate = gateway.pem\nprivate_key = gateway.key\n"
-		 "[user local]\naccess_key_id = %s\nsecret_access_key = %s\ntargets = *\n"
-		 "[instance " LOCAL_INSTANCE "]\naccess_key_id = %s\nsecret_access_key = %s\n",
-		 port, o->keys.user_id, o->keys.user_secret, o->keys.agent_id, o->keys.agent_secret);
-	struct td_config *c = parse(o, text, TD_ROLE_GATEWAY, stderr);
-	tnl_wipe(text, sizeof(text));
-	return c;
-}
-
-static void allow_place(struct tnl_buf *b, const char *host, unsigned port)
-{
-	tnl_buf_printf(b, strchr(host, ':') ? ", [%s]:%u" : ", %s:%u", host, port);
-}
-
-/* [aws] and [agent] that lead to our gateway, and the tunnel that was asked for. */
-static struct td_config *client_config(struct local *o, const struct td_config *file, FILE *errors)
-{
-	struct tnl_buf b;
-	tnl_buf_init(&b, TEXT_CAP);
-	tnl_buf_printf(&b, "[tunneld]\nlog_level = %s\n", o->level ? o->level : "warn");
-	tnl_buf_printf(&b,
-		       "[aws]\nregion = " TD_LOCAL_REGION
-		       "\nssm_endpoint = %s\nssmmessages_endpoint = %s\nca_file = ca.pem\n"
-		       "proxy = none\naccess_key_id = %s\nsecret_access_key = %s\n",
-		       o->endpoint, o->endpoint, o->keys.user_id, o->keys.user_secret);
-	tnl_buf_printf(&b,
-		       "[agent]\ninstance_id = " LOCAL_INSTANCE "\naccess_key_id = %s\nsecret_access_key = %s\n"
-		       "allow = 127.0.0.0/8:*, [::1/128]:*, localhost:*",
-		       o->keys.agent_id, o->keys.agent_secret);
-	if (o->target)
-		allow_place(&b, o->target_host, o->target_port);
-	for (int i = 0; file && i < file->fwd.ntunnels; i++)
-		if (file->fwd.tunnels[i].host)
-			allow_place(&b, file->fwd.tunnels[i].host, file->fwd.tunnels[i].port);
-	tnl_buf_puts(&b, "\n");
-	if (o->target)
-		tnl_buf_printf(&b, "[tunnel local]\nlisten = %s\ntarget = " LOCAL_INSTANCE "\nhost = %s\nport = %u\n",
-			       o->listen ? o->listen : "127.0.0.1:0", o->target_host, o->target_port);
-	const char *text = tnl_buf_str(&b);
-	struct td_config *c = text && !b.failed ? parse(o, text, TD_ROLE_AGENT, errors) : NULL;
-	tnl_buf_fini_wiped(&b);
-	return c;
-}
-
-/* FILE's tunnels, led to our own agent: FILE keeps everything but target and [aws]. */
-static struct td_config *overlay(struct local *o, struct td_config *file, FILE *errors)
-{
-	struct td_config *c = client_config(o, file, errors);
-	if (!c) {
-		td_config_free(file);
-		return NULL;
-	}
-	for (int i = 0; i < file->fwd.ntunnels; i++) {
-		struct td_tunnel_config *t = &file->fwd.tunnels[i];
-		set_text(&t->target, LOCAL_INSTANCE);
-		td_aws_config_copy(&t->aws, &c->aws);
-	}
-	struct td_agent_config mine = c->agent; /* swapped: each configuration frees what it then holds */
-	c->agent = file->agent;
-	file->agent = mine;
-	file->has_agent = true;
-	td_config_free(c);
-	return file;
-}
-
-static struct td_config *load_file(struct local *o, FILE *errors)
+static struct td_config *load_file(struct td_local *o, FILE *errors)
 {
 	struct td_config *c = td_config_load(o->file, TD_ROLE_FORWARDER | TD_ROLE_FILES, errors);
 	if (c && c->has_agent != c->has_gateway) {
@@ -133,46 +36,46 @@ static struct td_config *load_file(struct local *o, FILE *errors)
 
 static struct td_config *reload(void *ctx, FILE *errors)
 {
-	struct local *o = ctx;
+	struct td_local *o = ctx;
 	if (!o->file)
-		return client_config(o, NULL, errors);
+		return td_local_config_clients(o, NULL, errors);
 	struct td_config *c = load_file(o, errors);
 	if (c && c->has_agent != o->own_roles) {
 		fprintf(errors, "%s: [agent] and [gateway] were added or removed; that requires a restart\n", o->file);
 		td_config_free(c);
 		return NULL;
 	}
-	return c && !o->own_roles ? overlay(o, c, errors) : c;
+	return c && !o->own_roles ? td_local_config_overlay(o, c, errors) : c;
 }
 
 /* --- start -------------------------------------------------------------------------- */
 
-static struct td_gateway *gateway_of(const struct local *o)
+static struct td_gateway *gateway_of(const struct td_local *o)
 {
 	return td_daemon_role(&o->d, &td_roles_gateway);
 }
 
-static struct td_forwarder *forwarder_of(const struct local *o)
+static struct td_forwarder *forwarder_of(const struct td_local *o)
 {
 	return td_daemon_role(&o->d, &td_roles_forwarder);
 }
 
 /* Ready is when the agent has its control channel: from then on a connection gets through. */
-static bool is_ready(const struct local *o)
+static bool is_ready(const struct td_local *o)
 {
 	const struct td_agent *a = td_daemon_role(&o->d, &td_roles_agent);
 	return a && td_agent_connected(a);
 }
 
 /* On the port of the last run when it is free, so that what was noted down stays right. */
-static int start_gateway(struct local *o)
+static int start_gateway(struct td_local *o)
 {
 	struct td_addr a;
 	char why[1024] = "", text[TD_ADDR_STR], *port = td_local_keys_read(&o->d.state, "port");
 	unsigned last = port ? (unsigned)strtoul(port, NULL, 10) : 0;
 	tnl_free(port);
 	for (int i = last && last < 65536 ? 0 : 1; i < 2 && !gateway_of(o); i++) {
-		struct td_config *c = gateway_config(o, i ? 0 : last);
+		struct td_config *c = td_local_config_gateway(o, i ? 0 : last);
 		if (!c)
 			return TD_EXIT_RUNTIME;
 		td_daemon_add(&o->d, &td_roles_gateway, c, why, sizeof(why));
@@ -210,7 +113,7 @@ static void tunnel_status(struct tnl_jw *w, struct td_forwarder *f, const struct
 
 static void local_status(void *ctx, struct tnl_buf *b)
 {
-	struct local *o = ctx;
+	struct td_local *o = ctx;
 	struct td_forwarder *f = forwarder_of(o);
 	struct tnl_jw w;
 	tnl_buf_puts(b, ",\"local\":");
@@ -239,10 +142,10 @@ static void local_status(void *ctx, struct tnl_buf *b)
 }
 
 /* A file in the state directory as a word of the shell's, in quotes where it takes them; heap (tnl_free). */
-static char *shell_word(const struct local *o, const char *name)
+static char *shell_word(const struct td_local *o, const char *name)
 {
 	struct tnl_buf b;
-	tnl_buf_init(&b, TEXT_CAP);
+	tnl_buf_init(&b, 16384);
 	char *path = td_state_file(&o->d.state, name);
 	bool plain =
 	    path && !path[strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._+@%:,-")];
@@ -256,7 +159,7 @@ static char *shell_word(const struct local *o, const char *name)
 	return path;
 }
 
-static void print_aws_commands(const struct local *o)
+static void print_aws_commands(const struct td_local *o)
 {
 	char *credentials = shell_word(o, "credentials"), *config = shell_word(o, "config"),
 	     *ca = shell_word(o, "ca.pem");
@@ -271,7 +174,7 @@ static void print_aws_commands(const struct local *o)
 	tnl_free(ca);
 }
 
-static void print_ready(struct local *o)
+static void print_ready(struct td_local *o)
 {
 	const struct td_config *c = o->d.cfg;
 	struct td_forwarder *f = forwarder_of(o);
@@ -296,7 +199,7 @@ static void print_ready(struct local *o)
 
 static void on_wait(void *arg)
 {
-	struct local *o = arg;
+	struct td_local *o = arg;
 	if (is_ready(o)) {
 		print_ready(o);
 		td_daemon_ready(&o->d);
@@ -309,7 +212,7 @@ static void on_wait(void *arg)
 	td_timer_in(&o->wait, 20 * TD_MS);
 }
 
-static int start_roles(struct local *o)
+static int start_roles(struct td_local *o)
 {
 	const struct td_role *rows[3];
 	int n = 0;
@@ -322,14 +225,14 @@ static int start_roles(struct local *o)
 }
 
 /* The configuration that everything but the gateway runs on. */
-static struct td_config *make_config(struct local *o)
+static struct td_config *make_config(struct td_local *o)
 {
 	if (!o->file)
-		return client_config(o, NULL, stderr);
-	return overlay(o, td_config_ref(o->d.cfg), stderr); /* the file, which has been read */
+		return td_local_config_clients(o, NULL, stderr);
+	return td_local_config_overlay(o, td_config_ref(o->d.cfg), stderr); /* the file, which has been read */
 }
 
-static int run(struct local *o)
+static int run(struct td_local *o)
 {
 	if (!o->own_roles) {
 		int code = td_local_keys_open(&o->d.state, &o->keys) ? TD_EXIT_RUNTIME : start_gateway(o);
@@ -351,7 +254,7 @@ static int run(struct local *o)
 }
 
 /* HOST:PORT or [IPV6]:PORT. */
-static bool split_target(struct local *o)
+static bool split_target(struct td_local *o)
 {
 	const char *s = o->target, *colon = strrchr(s, ':');
 	char *end;
@@ -375,7 +278,7 @@ static bool split_target(struct local *o)
 
 /* Read before anything else, so that a mistake in the file or in --listen costs nothing; the state directory may stand
  * in the file. */
-static struct td_config *first_config(struct local *o)
+static struct td_config *first_config(struct td_local *o)
 {
 	char text[256];
 	if (o->file)
@@ -401,7 +304,7 @@ static bool is_level(const char *s)
 
 static int run_local(const struct td_command *cmd, int argc, char **argv)
 {
-	struct local o = {0};
+	struct td_local o = {0};
 	const struct td_arg args[] = {{'c', "config", .value = &o.file},
 				      {0, "target", .value = &o.target},
 				      {0, "listen", .value = &o.listen},
