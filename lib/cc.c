@@ -68,13 +68,13 @@ static double pace_rate(const struct tnl_cc *c)
 	return TNL_MAX(r, w);
 }
 
-static bool paced(const struct tnl_cc *c)
+static bool is_paced(const struct tnl_cc *c)
 {
 	return c->rate.known && c->base.rtt != UINT64_MAX && c->base.rtt >= PACE_RTT;
 }
 
 /* 2 ms, and as long as the bunches last that acks come in. */
-static uint64_t slack(const struct tnl_cc *c)
+static uint64_t pace_slack(const struct tnl_cc *c)
 {
 	return PACE_SLACK +
 	       (tnl_cc_rate(c) ? (uint64_t)((double)c->bunch.extra.best * 1e9 / (double)tnl_cc_rate(c)) : 0);
@@ -82,9 +82,9 @@ static uint64_t slack(const struct tnl_cc *c)
 
 uint64_t tnl_cc_pace(const struct tnl_cc *c, size_t queued, uint64_t now)
 {
-	if (!paced(c))
+	if (!is_paced(c))
 		return 0;
-	uint64_t at = TNL_MAX(c->pace_at, now), most = slack(c);
+	uint64_t at = TNL_MAX(c->pace_at, now), most = pace_slack(c);
 	if (queued)
 		at += (uint64_t)((double)queued * 1e9 / pace_rate(c));
 	return at <= now + most ? 0 : at - most + MS / 2;
@@ -92,7 +92,7 @@ uint64_t tnl_cc_pace(const struct tnl_cc *c, size_t queued, uint64_t now)
 
 void tnl_cc_sent(struct tnl_cc *c, struct tnl_cc_snap *s, size_t len, size_t inflight, uint64_t now)
 {
-	if (paced(c))
+	if (is_paced(c))
 		c->pace_at = TNL_MAX(c->pace_at, now) + (uint64_t)((double)len * 1e9 / pace_rate(c));
 	if (inflight == 0)
 		c->arrived.first_sent = c->arrived.at = now;
@@ -218,7 +218,7 @@ static void start_probe(struct tnl_cc *c, uint64_t now)
 
 /* The window is kept small until the queue has drained and a few messages that
  * met none have come back. */
-static void probing(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t rtt, size_t inflight, uint64_t now)
+static void probe_sample(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t rtt, size_t inflight, uint64_t now)
 {
 	if (c->probe.mark == UINT64_MAX && inflight <= c->window)
 		c->probe.mark = c->arrived.bytes;
@@ -344,7 +344,7 @@ void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_a
 	if (rtt)
 		rtt_sample(c, rtt, now);
 	if (c->state == TNL_CC_PROBE)
-		probing(c, s, rtt, inflight, now);
+		probe_sample(c, s, rtt, inflight, now);
 	else if (c->state == TNL_CC_STARTUP)
 		startup_ack(c, s, len, rtt);
 	else

@@ -114,7 +114,7 @@ static void wake_at(struct tnl_channel *ch, uint64_t at)
 	ch->token_at = TNL_MIN(ch->token_at, at);
 }
 
-static bool tokens(struct tnl_channel *ch, unsigned wanted, uint64_t now)
+static bool tokens_left(struct tnl_channel *ch, unsigned wanted, uint64_t now)
 {
 	if (tnl_bucket_left(&ch->bucket, now) >= wanted)
 		return true;
@@ -122,7 +122,7 @@ static bool tokens(struct tnl_channel *ch, unsigned wanted, uint64_t now)
 	return false;
 }
 
-static bool pace(struct tnl_channel *ch, size_t queued, uint64_t now)
+static bool pace_allows(struct tnl_channel *ch, size_t queued, uint64_t now)
 {
 	uint64_t at = tnl_cc_pace(&ch->cc, queued, now);
 	if (at)
@@ -137,7 +137,7 @@ static bool may_add(struct tnl_channel *ch, size_t payload)
 
 static bool token_for_one_more(struct tnl_channel *ch, uint64_t now)
 {
-	return tokens(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->ackq.count + 1, now);
+	return tokens_left(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->ackq.count + 1, now);
 }
 
 size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now)
@@ -145,7 +145,7 @@ size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now)
 	if (!ch->up || ch->paused)
 		return 0;
 	size_t n = good_size(ch), used = window_used(ch);
-	if ((used && used + TNL_MSG_HDR + n > ch->cc.window) || !pace(ch, used - ch->sendq.flight_bytes, now) ||
+	if ((used && used + TNL_MSG_HDR + n > ch->cc.window) || !pace_allows(ch, used - ch->sendq.flight_bytes, now) ||
 	    !may_add(ch, n)) {
 		tnl_cc_limited(&ch->cc);
 		return 0;
@@ -185,8 +185,8 @@ void tnl_channel_abandon(struct tnl_channel *ch)
 	ch->reserved = NULL;
 }
 
-static void seal(struct tnl_channel *ch, uint8_t *p, enum tnl_mtype t, uint32_t ptype, int64_t seq, uint64_t flags,
-		 size_t n)
+static void seal_message(struct tnl_channel *ch, uint8_t *p, enum tnl_mtype t, uint32_t ptype, int64_t seq,
+			 uint64_t flags, size_t n)
 {
 	struct tnl_msg m = {.type = t, .schema = 1, .seq = seq, .flags = flags, .ptype = ptype, .plen = (uint32_t)n};
 	m.created_ms = ch->cfg.wall_ms ? ch->cfg.wall_ms(ch->cfg.ctx) : 1;
@@ -218,7 +218,7 @@ int tnl_channel_commit(struct tnl_channel *ch, uint32_t ptype, size_t n, uint64_
 	ch->reserved = NULL;
 	m = right_size(ch, m, TNL_MSG_HDR + n);
 	m->len = (uint32_t)(TNL_MSG_HDR + n);
-	seal(ch, m->data, ch->cfg.send_type, ptype, ch->sendq.next, flags, n);
+	seal_message(ch, m->data, ch->cfg.send_type, ptype, ch->sendq.next, flags, n);
 	tnl_sendq_add(&ch->sendq, m);
 	ch->st.payload_sent += n;
 	tnl_channel_arm_tick(ch, now);
@@ -239,7 +239,7 @@ int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const 
 	m->len = (uint32_t)(TNL_MSG_HDR + n);
 	if (n)
 		memcpy(m->data + TNL_MSG_HDR, p, n);
-	seal(ch, m->data, t, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
+	seal_message(ch, m->data, t, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
 	tnl_list_push_back(&ch->unnumbered, &m->link);
 	tnl_channel_arm_tick(ch, now);
 	return 0;
@@ -252,7 +252,7 @@ static size_t write_ack(struct tnl_channel *ch, const struct tnl_ackq_entry *e)
 	struct tnl_ack a = {.type = ch->cfg.recv_type, .seq = e->seq};
 	memcpy(a.id, e->id, sizeof(a.id));
 	size_t n = tnl_ack_write((char *)ch->ack + TNL_MSG_HDR, &a);
-	seal(ch, ch->ack, TNL_MT_ACK, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
+	seal_message(ch, ch->ack, TNL_MT_ACK, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
 	return TNL_MSG_HDR + n;
 }
 
@@ -283,7 +283,7 @@ static bool wants_pull(struct tnl_channel *ch, uint64_t now)
 		return false;
 	bool control = ch->ackq.count || !tnl_list_empty(&ch->unnumbered);
 	struct tnl_mbuf *m = control || ch->paused ? NULL : tnl_sendq_head(&ch->sendq);
-	if (m && (!window_open(ch, m) || (m->len > SMALL && !m->probe && !pace(ch, 0, now)))) {
+	if (m && (!window_open(ch, m) || (m->len > SMALL && !m->probe && !pace_allows(ch, 0, now)))) {
 		tnl_cc_limited(&ch->cc);
 		return false;
 	}
@@ -295,7 +295,7 @@ static bool wants_pull(struct tnl_channel *ch, uint64_t now)
 			tnl_cc_idle(&ch->cc, used);
 		return false;
 	}
-	if (tokens(ch, 1, now))
+	if (tokens_left(ch, 1, now))
 		return true;
 	tnl_cc_idle(&ch->cc, ch->sendq.flight_bytes);
 	return false;

@@ -6,14 +6,14 @@
 
 /* --- from the link -------------------------------------------------------------- */
 
-static int bad(struct tnl_channel *ch, const char *what, int64_t seq)
+static int ignore_message(struct tnl_channel *ch, const char *what, int64_t seq)
 {
 	if (!ch->st.bad++)
 		tnl_log(TNL_LOG_WARN, "channel", "ignored=%s number=%lld", what, (long long)seq);
 	return 0;
 }
 
-static void resume(struct tnl_channel *ch, uint64_t now)
+static void end_pause(struct tnl_channel *ch, uint64_t now)
 {
 	if (!ch->paused)
 		return;
@@ -21,7 +21,7 @@ static void resume(struct tnl_channel *ch, uint64_t now)
 	ch->rto_start = ch->sample_from = now;
 }
 
-static void detect(struct tnl_channel *ch, uint64_t now)
+static void find_lost(struct tnl_channel *ch, uint64_t now)
 {
 	tnl_sendq_detect(&ch->sendq, ch->rto.srtt, tnl_rto_value(&ch->rto), now);
 }
@@ -30,16 +30,16 @@ static int feed_ack(struct tnl_channel *ch, const struct tnl_msg *msg, uint64_t 
 {
 	struct tnl_ack a;
 	if (tnl_ack_parse(msg->payload, msg->plen, &a))
-		return bad(ch, "acknowledge payload", -1);
-	resume(ch, now);
+		return ignore_message(ch, "acknowledge payload", -1);
+	end_pause(ch, now);
 	ch->st.acks_received++;
 	if (a.seq < 0 || a.seq >= ch->sendq.next)
-		return bad(ch, "acknowledge for an unused number", a.seq);
+		return ignore_message(ch, "acknowledge for an unused number", a.seq);
 	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, a.seq);
 	if (!m)
 		return 0;
 	if (m->at == TNL_AT_FRESH)
-		return bad(ch, "acknowledge for an unsent number", a.seq);
+		return ignore_message(ch, "acknowledge for an unsent number", a.seq);
 	uint64_t rtt = 0;
 	if (!m->ambiguous && m->sent_at >= ch->sample_from) {
 		rtt = now > m->sent_at ? now - m->sent_at : 1;
@@ -54,12 +54,12 @@ static int feed_ack(struct tnl_channel *ch, const struct tnl_msg *msg, uint64_t 
 	tnl_mpool_put(&ch->pool, m);
 	tnl_channel_arm_tick(ch, now);
 	ch->rto_start = now;
-	detect(ch, now);
+	find_lost(ch, now);
 	return 0;
 }
 
 /* In order: hand it over, acknowledge, advance. */
-static int take(struct tnl_channel *ch, const struct tnl_msg *m, bool owed, uint64_t now)
+static int hand_over(struct tnl_channel *ch, const struct tnl_msg *m, bool owed, uint64_t now)
 {
 	int r = ch->cfg.deliver(ch->cfg.ctx, m, now);
 	if (r)
@@ -75,7 +75,7 @@ int tnl_channel_ready(struct tnl_channel *ch, uint64_t now)
 {
 	struct tnl_mbuf *b;
 	while ((b = tnl_recvq_find(&ch->recvq, ch->recvq.expected))) {
-		int r = take(ch, &b->msg, b->owed, now);
+		int r = hand_over(ch, &b->msg, b->owed, now);
 		if (r)
 			return r == TNL_EAGAIN ? 0 : r;
 		tnl_recvq_drop(&ch->recvq, &ch->pool, b);
@@ -84,7 +84,7 @@ int tnl_channel_ready(struct tnl_channel *ch, uint64_t now)
 	return 0;
 }
 
-static void keep(struct tnl_channel *ch, const struct tnl_msg *m, bool owed)
+static void keep_early(struct tnl_channel *ch, const struct tnl_msg *m, bool owed)
 {
 	int r = TNL_ELIMIT;
 	/* The one that is next is needed whatever the limits say. */
@@ -105,8 +105,8 @@ static void keep(struct tnl_channel *ch, const struct tnl_msg *m, bool owed)
 static int feed_stream(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
 {
 	if (m->seq < 0)
-		return bad(ch, "negative number", m->seq);
-	resume(ch, now);
+		return ignore_message(ch, "negative number", m->seq);
+	end_pause(ch, now);
 	ch->st.received++;
 	if (m->seq < ch->recvq.expected) {
 		ch->st.duplicates++;
@@ -122,12 +122,12 @@ static int feed_stream(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t
 	}
 	if (m->seq > ch->recvq.expected) {
 		ch->st.reordered++;
-		keep(ch, m, true);
+		keep_early(ch, m, true);
 		return 0;
 	}
-	int r = take(ch, m, false, now);
+	int r = hand_over(ch, m, false, now);
 	if (r == TNL_EAGAIN) {
-		keep(ch, m, false);
+		keep_early(ch, m, false);
 		return 0;
 	}
 	return r ? r : tnl_channel_ready(ch, now);
@@ -141,14 +141,14 @@ int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t n
 	case TNL_MT_ACK:
 		return feed_ack(ch, m, now);
 	case TNL_MT_START_PUBLICATION:
-		resume(ch, now);
+		end_pause(ch, now);
 		return 0;
 	case TNL_MT_PAUSE_PUBLICATION:
 		ch->paused = true;
 		return 0;
 	case TNL_MT_INPUT:
 	case TNL_MT_OUTPUT:
-		return bad(ch, "message of the other direction", m->seq);
+		return ignore_message(ch, "message of the other direction", m->seq);
 	default:
 		return 0;
 	}
@@ -186,7 +186,7 @@ uint64_t tnl_channel_deadline(const struct tnl_channel *ch)
 	return TNL_MIN(at, TNL_MIN(rto_at(ch), tnl_sendq_deadline(&ch->sendq)));
 }
 
-static void tick(struct tnl_channel *ch, uint64_t now)
+static void give_memory_back(struct tnl_channel *ch, uint64_t now)
 {
 	bool again = tnl_mpool_tick(&ch->pool);
 	if (ch->sendq.base == ch->sendq.next && !ch->reserved)
@@ -201,7 +201,7 @@ static void tick(struct tnl_channel *ch, uint64_t now)
 
 /* The timer resends one message, the oldest: when all was merely late nothing is
  * doubled, and when all was lost its ack is evidence for the rest. */
-static int timeout(struct tnl_channel *ch, uint64_t now)
+static int timer_expired(struct tnl_channel *ch, uint64_t now)
 {
 	struct tnl_sendq *q = &ch->sendq;
 	ch->rto_start = now;
@@ -223,12 +223,12 @@ static int timeout(struct tnl_channel *ch, uint64_t now)
 int tnl_channel_expire(struct tnl_channel *ch, uint64_t now)
 {
 	if (ch->tick_at <= now)
-		tick(ch, now);
+		give_memory_back(ch, now);
 	if (ch->token_at <= now)
 		ch->token_at = UINT64_MAX;
 	if (!ch->up || ch->paused)
 		return 0;
 	if (tnl_sendq_deadline(&ch->sendq) <= now)
-		detect(ch, now);
-	return rto_at(ch) <= now ? timeout(ch, now) : 0;
+		find_lost(ch, now);
+	return rto_at(ch) <= now ? timer_expired(ch, now) : 0;
 }

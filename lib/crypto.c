@@ -79,7 +79,7 @@ void tnl_random_source(void (*fn)(void *ctx, uint8_t *p, size_t n), void *ctx)
 	forget_pool();
 }
 
-static void fill(uint8_t *p, size_t n)
+static void fill_bytes(uint8_t *p, size_t n)
 {
 	if (source)
 		source(source_ctx, p, n);
@@ -92,11 +92,11 @@ void tnl_random(void *p, size_t n)
 	uint8_t *out = p;
 
 	if (n > sizeof(pool.bytes) / 4) {
-		fill(out, n);
+		fill_bytes(out, n);
 		return;
 	}
 	if (pool.left < n) {
-		fill(pool.bytes, sizeof(pool.bytes));
+		fill_bytes(pool.bytes, sizeof(pool.bytes));
 		pool.left = sizeof(pool.bytes);
 	}
 	uint8_t *from = pool.bytes + sizeof(pool.bytes) - pool.left;

@@ -16,7 +16,7 @@ static bool is_token(uint8_t c)
 	       (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
-static char lower(char c)
+static char lower_char(char c)
 {
 	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }
@@ -24,22 +24,22 @@ static char lower(char c)
 static bool ieq_n(const char *a, size_t n, const char *b)
 {
 	for (size_t i = 0; i < n; i++)
-		if (!b[i] || lower(a[i]) != lower(b[i]))
+		if (!b[i] || lower_char(a[i]) != lower_char(b[i]))
 			return false;
 	return !b[n];
 }
 
-static int bad(struct tnl_http_head *h, const char *fault)
+static int bad_head(struct tnl_http_head *h, const char *fault)
 {
 	h->fault = fault;
 	return TNL_ESYNTAX;
 }
 
 /* "HTTP/1.x": 0, or the error.  Sets minor. */
-static int version(struct tnl_http_head *h, const char *s, size_t n)
+static int parse_version(struct tnl_http_head *h, const char *s, size_t n)
 {
 	if (n != 8 || memcmp(s, "HTTP/", 5) != 0 || s[5] < '0' || s[5] > '9' || s[6] != '.' || s[7] < '0' || s[7] > '9')
-		return bad(h, "HTTP version");
+		return bad_head(h, "HTTP version");
 	if (s[5] != '1' || s[7] > '1') {
 		h->fault = "HTTP version";
 		return TNL_EVERSION;
@@ -57,31 +57,31 @@ static int request_line(struct tnl_http_head *h, const char *s, size_t n)
 	h->method = s;
 	h->method_len = (size_t)(p - s);
 	if (!h->method_len || p == end || *p++ != ' ')
-		return bad(h, "method");
+		return bad_head(h, "method");
 	h->target = p;
 	while (p < end && (uint8_t)*p > 0x20 && (uint8_t)*p < 0x7f && *p != '#')
 		p++;
 	h->target_len = (size_t)(p - h->target);
 	/* Origin form only: no proxying here, and a host in two places is one too many. */
 	if (!h->target_len || h->target[0] != '/' || p == end || *p++ != ' ')
-		return bad(h, "request target");
-	return version(h, p, (size_t)(end - p));
+		return bad_head(h, "request target");
+	return parse_version(h, p, (size_t)(end - p));
 }
 
 static int status_line(struct tnl_http_head *h, const char *s, size_t n)
 {
 	if (n < 12)
-		return bad(h, "status line");
-	int rc = version(h, s, 8);
+		return bad_head(h, "status line");
+	int rc = parse_version(h, s, 8);
 	if (rc)
 		return rc;
 	for (int i = 9; i < 12; i++) {
 		if (s[i] < '0' || s[i] > '9')
-			return bad(h, "status");
+			return bad_head(h, "status");
 		h->status = h->status * 10 + (s[i] - '0');
 	}
 	if (s[8] != ' ' || h->status < 100 || h->status > 599 || (n > 12 && s[12] != ' '))
-		return bad(h, "status line");
+		return bad_head(h, "status line");
 	h->reason = n > 13 ? s + 13 : "";
 	h->reason_len = n > 13 ? n - 13 : 0;
 	return 0;
@@ -98,10 +98,10 @@ static int content_length(struct tnl_http_head *h, const char *s, size_t n)
 	int64_t v = 0;
 
 	if (!n || n > 18)
-		return bad(h, "Content-Length");
+		return bad_head(h, "Content-Length");
 	for (size_t i = 0; i < n; i++) {
 		if (s[i] < '0' || s[i] > '9')
-			return bad(h, "Content-Length");
+			return bad_head(h, "Content-Length");
 		v = v * 10 + (s[i] - '0');
 	}
 	h->content_length = v;
@@ -113,12 +113,12 @@ static int header_line(struct tnl_http_head *h, const char *s, size_t n)
 	const char *end = s + n, *p = s;
 
 	if (*s == ' ' || *s == '\t')
-		return bad(h, "folded header");
+		return bad_head(h, "folded header");
 	while (p < end && is_token((uint8_t)*p))
 		p++;
 	size_t nlen = (size_t)(p - s);
 	if (!nlen || p == end || *p++ != ':')
-		return bad(h, "header name");
+		return bad_head(h, "header name");
 	while (p < end && (*p == ' ' || *p == '\t'))
 		p++;
 	while (end > p && (end[-1] == ' ' || end[-1] == '\t'))
@@ -126,7 +126,7 @@ static int header_line(struct tnl_http_head *h, const char *s, size_t n)
 	if (is_single(s, nlen))
 		for (size_t i = 0; i < h->nheaders; i++)
 			if (h->headers[i].nlen == nlen && strncasecmp(h->headers[i].name, s, nlen) == 0)
-				return bad(h, "duplicate header");
+				return bad_head(h, "duplicate header");
 	if (h->nheaders == TNL_HTTP_MAX_HEADERS) {
 		h->fault = "too many headers";
 		return TNL_ETOOBIG;
@@ -136,19 +136,19 @@ static int header_line(struct tnl_http_head *h, const char *s, size_t n)
 		return content_length(h, p, (size_t)(end - p));
 	if (ieq_n(s, nlen, "transfer-encoding")) {
 		if (h->request || !h->minor || !ieq_n(p, (size_t)(end - p), "chunked"))
-			return bad(h, "Transfer-Encoding");
+			return bad_head(h, "Transfer-Encoding");
 		h->chunked = true;
 	}
 	return 0;
 }
 
 /* What can only be judged with the whole head at hand. */
-static int finish(struct tnl_http_head *h)
+static int finish_head(struct tnl_http_head *h)
 {
 	if (h->chunked && h->content_length >= 0)
-		return bad(h, "Transfer-Encoding with Content-Length");
+		return bad_head(h, "Transfer-Encoding with Content-Length");
 	if (h->request && h->minor && !tnl_http_get(h, "host", NULL))
-		return bad(h, "missing Host");
+		return bad_head(h, "missing Host");
 	h->keep_alive = h->minor ? !tnl_http_has_token(h, "connection", "close")
 				 : tnl_http_has_token(h, "connection", "keep-alive");
 	return 0;
@@ -164,11 +164,11 @@ static const char *line_end(struct tnl_http_head *h, const char *p, const char *
 				return NULL;
 			if (p[1] == '\n')
 				return p;
-			*rc = bad(h, "CR without LF");
+			*rc = bad_head(h, "CR without LF");
 			return NULL;
 		}
 		if (c == '\n' || (c < 0x20 && c != '\t') || c == 0x7f) {
-			*rc = bad(h, c == '\n' ? "LF without CR" : "control character");
+			*rc = bad_head(h, c == '\n' ? "LF without CR" : "control character");
 			return NULL;
 		}
 	}
@@ -197,7 +197,7 @@ int tnl_http_parse(bool request, const uint8_t *bytes, size_t n, struct tnl_http
 		else if (len)
 			rc = header_line(h, p, len);
 		else
-			rc = finish(h);
+			rc = finish_head(h);
 		if (rc)
 			return rc;
 		bool empty = !len;
@@ -275,7 +275,7 @@ void tnl_http_body_init(struct tnl_http_body *b, const struct tnl_http_head *h, 
 	b->done = b->mode == BODY_NONE || (b->mode == BODY_LENGTH && !b->left);
 }
 
-static int take(struct tnl_http_body *b, const uint8_t *p, size_t n, struct tnl_buf *out)
+static int take_body(struct tnl_http_body *b, const uint8_t *p, size_t n, struct tnl_buf *out)
 {
 	size_t k = b->mode == BODY_EOF || n < b->left ? n : (size_t)b->left;
 
@@ -358,7 +358,7 @@ int tnl_http_body_feed(struct tnl_http_body *b, const uint8_t *p, size_t n, stru
 			used++;
 			continue;
 		}
-		int k = take(b, p + used, n - used, out);
+		int k = take_body(b, p + used, n - used, out);
 		if (k < 0)
 			return k;
 		used += (size_t)k;
@@ -386,7 +386,7 @@ static int url_bad(const char **fault, const char *what)
 	return TNL_ESYNTAX;
 }
 
-static int unescape(const char *s, size_t n, char *out, size_t cap)
+static int unescape_userinfo(const char *s, size_t n, char *out, size_t cap)
 {
 	struct tnl_buf b;
 
@@ -407,9 +407,9 @@ static int url_userinfo(const char *s, size_t n, struct tnl_url *u)
 	const char *colon = memchr(s, ':', n);
 	size_t ulen = colon ? (size_t)(colon - s) : n;
 
-	if (unescape(s, ulen, u->user, sizeof(u->user)))
+	if (unescape_userinfo(s, ulen, u->user, sizeof(u->user)))
 		return TNL_ESYNTAX;
-	return colon ? unescape(colon + 1, n - ulen - 1, u->password, sizeof(u->password)) : 0;
+	return colon ? unescape_userinfo(colon + 1, n - ulen - 1, u->password, sizeof(u->password)) : 0;
 }
 
 static int url_host(const char **p, const char *end, struct tnl_url *u)
@@ -430,7 +430,7 @@ static int url_host(const char **p, const char *end, struct tnl_url *u)
 	if (!n || n >= sizeof(u->host))
 		return TNL_ESYNTAX;
 	for (size_t i = 0; i < n; i++) {
-		char c = lower(s[i]);
+		char c = lower_char(s[i]);
 		bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
 		bool name = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
 		if (u->ipv6 ? !hex && c != ':' && c != '.' : !name)

@@ -45,7 +45,7 @@ static inline void sip_round(uint64_t v[4])
 	v[2] = rotl(v[2], 32);
 }
 
-static uint64_t hash(const void *key, size_t n)
+static uint64_t hash_key(const void *key, size_t n)
 {
 	const uint8_t *p = key;
 	uint64_t v[4] = {seed_a, seed_b, seed_a ^ 0x6c7967656e657261u, seed_b ^ 0x7465646279746573u};
@@ -89,7 +89,7 @@ size_t tnl_map_count(const struct tnl_map *m)
 	return m->used;
 }
 
-static struct slot *find(const struct tnl_map *m, uint64_t h, const void *key, size_t klen)
+static struct slot *find_slot(const struct tnl_map *m, uint64_t h, const void *key, size_t klen)
 {
 	if (!m->cap)
 		return NULL;
@@ -110,7 +110,7 @@ static struct slot *free_slot(struct slot *slots, size_t cap, uint64_t h)
 	return &slots[i];
 }
 
-static int grow(struct tnl_map *m)
+static int grow_table(struct tnl_map *m)
 {
 	size_t cap = 16;
 	while (cap < m->used * 2 + 2)
@@ -130,14 +130,14 @@ static int grow(struct tnl_map *m)
 
 int tnl_map_set(struct tnl_map *m, const void *key, size_t klen, void *value)
 {
-	uint64_t h = hash(key, klen);
-	struct slot *s = find(m, h, key, klen);
+	uint64_t h = hash_key(key, klen);
+	struct slot *s = find_slot(m, h, key, klen);
 	if (s) {
 		s->value = value;
 		return 0;
 	}
 	if ((m->used + m->dead + 1) * 4 > m->cap * 3) {
-		int rc = grow(m);
+		int rc = grow_table(m);
 		if (rc)
 			return rc;
 	}
@@ -155,13 +155,13 @@ int tnl_map_set(struct tnl_map *m, const void *key, size_t klen, void *value)
 
 void *tnl_map_get(const struct tnl_map *m, const void *key, size_t klen)
 {
-	struct slot *s = find(m, hash(key, klen), key, klen);
+	struct slot *s = find_slot(m, hash_key(key, klen), key, klen);
 	return s ? s->value : NULL;
 }
 
 void *tnl_map_del(struct tnl_map *m, const void *key, size_t klen)
 {
-	struct slot *s = find(m, hash(key, klen), key, klen);
+	struct slot *s = find_slot(m, hash_key(key, klen), key, klen);
 	if (!s)
 		return NULL;
 	tnl_free(s->key);

@@ -55,7 +55,7 @@ static enum tnl_mtype type_of(const char *s, size_t n)
 	return TNL_MT_UNKNOWN;
 }
 
-static int fail(struct tnl_msg_fault *fault, const char *field, int err)
+static int bad_field(struct tnl_msg_fault *fault, const char *field, int err)
 {
 	if (fault)
 		fault->field = field;
@@ -88,16 +88,16 @@ int tnl_msg_peek(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg
 	if (fault)
 		fault->field = NULL;
 	if (n < OFF_SCHEMA)
-		return fail(fault, "length", TNL_ESYNTAX);
+		return bad_field(fault, "length", TNL_ESYNTAX);
 	while (tlen && (p[OFF_TYPE + tlen - 1] == ' ' || !p[OFF_TYPE + tlen - 1]))
 		tlen--;
 	out->type = type_of((const char *)p + OFF_TYPE, tlen);
 	if (out->type == TNL_MT_START_PUBLICATION || out->type == TNL_MT_PAUSE_PUBLICATION)
 		return decode_publication(p, n, out);
 	if (n < TNL_MSG_HDR)
-		return fail(fault, "length", TNL_ESYNTAX);
+		return bad_field(fault, "length", TNL_ESYNTAX);
 	if (tnl_get_be32(p) != TNL_MSG_HEADER_LENGTH)
-		return fail(fault, "HeaderLength", TNL_ESYNTAX);
+		return bad_field(fault, "HeaderLength", TNL_ESYNTAX);
 	out->schema = tnl_get_be32(p + OFF_SCHEMA);
 	out->created_ms = tnl_get_be64(p + OFF_CREATED);
 	out->seq = (int64_t)tnl_get_be64(p + OFF_SEQ);
@@ -107,12 +107,12 @@ int tnl_msg_peek(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg
 	out->plen = tnl_get_be32(p + OFF_PLEN);
 	out->payload = p + TNL_MSG_HDR;
 	if (out->plen != n - TNL_MSG_HDR || out->plen > TNL_MSG_MAX_PAYLOAD)
-		return fail(fault, "PayloadLength", TNL_ESYNTAX);
+		return bad_field(fault, "PayloadLength", TNL_ESYNTAX);
 	if (out->schema != 1)
-		return fail(fault, "SchemaVersion", TNL_ESYNTAX);
+		return bad_field(fault, "SchemaVersion", TNL_ESYNTAX);
 	if (!out->created_ms)
-		return fail(fault, "CreatedDate", TNL_ESYNTAX);
-	return out->type == TNL_MT_UNKNOWN ? fail(fault, "MessageType", TNL_ETYPE) : 0;
+		return bad_field(fault, "CreatedDate", TNL_ESYNTAX);
+	return out->type == TNL_MT_UNKNOWN ? bad_field(fault, "MessageType", TNL_ETYPE) : 0;
 }
 
 int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault)
@@ -124,7 +124,7 @@ int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_m
 		return rc;
 	tnl_sha256(out->payload, out->plen, digest);
 	if (memcmp(digest, p + OFF_DIGEST, sizeof(digest)) != 0)
-		return fail(fault, "PayloadDigest", TNL_EDIGEST);
+		return bad_field(fault, "PayloadDigest", TNL_EDIGEST);
 	return rc;
 }
 
@@ -161,7 +161,7 @@ size_t tnl_msg_encode(uint8_t *out, const struct tnl_msg *m)
 #define ACK_SEQ "\",\"AcknowledgedMessageSequenceNumber\":"
 #define ACK_END ",\"IsSequentialMessage\":true}"
 
-static char *append(char *to, const char *s, size_t n)
+static char *append_text(char *to, const char *s, size_t n)
 {
 	memcpy(to, s, n);
 	return to + n;
@@ -189,17 +189,17 @@ size_t tnl_ack_write(char out[TNL_ACK_MAX], const struct tnl_ack *a)
 	char id[TNL_UUID_STR], *p = out;
 
 	tnl_uuid_str(a->id, id);
-	p = append(p, ACK_TYPE, sizeof(ACK_TYPE) - 1);
-	p = append(p, name, strlen(name));
-	p = append(p, ACK_ID, sizeof(ACK_ID) - 1);
-	p = append(p, id, sizeof(id) - 1);
-	p = append(p, ACK_SEQ, sizeof(ACK_SEQ) - 1);
+	p = append_text(p, ACK_TYPE, sizeof(ACK_TYPE) - 1);
+	p = append_text(p, name, strlen(name));
+	p = append_text(p, ACK_ID, sizeof(ACK_ID) - 1);
+	p = append_text(p, id, sizeof(id) - 1);
+	p = append_text(p, ACK_SEQ, sizeof(ACK_SEQ) - 1);
 	p = append_i64(p, a->seq);
-	p = append(p, ACK_END, sizeof(ACK_END) - 1);
+	p = append_text(p, ACK_END, sizeof(ACK_END) - 1);
 	return (size_t)(p - out);
 }
 
-static bool skip(const char **p, const char *end, const char *text, size_t n)
+static bool skip_text(const char **p, const char *end, const char *text, size_t n)
 {
 	if ((size_t)(end - *p) < n || memcmp(*p, text, n) != 0)
 		return false;
@@ -212,24 +212,24 @@ static bool ack_parse_fast(const char *p, size_t n, struct tnl_ack *a)
 {
 	const char *end = p + n;
 
-	if (!skip(&p, end, ACK_TYPE, sizeof(ACK_TYPE) - 1))
+	if (!skip_text(&p, end, ACK_TYPE, sizeof(ACK_TYPE) - 1))
 		return false;
 	const char *q = memchr(p, '"', (size_t)(end - p));
 	if (!q)
 		return false;
 	a->type = type_of(p, (size_t)(q - p));
 	p = q;
-	if (a->type == TNL_MT_UNKNOWN || !skip(&p, end, ACK_ID, sizeof(ACK_ID) - 1) || end - p < 36 ||
+	if (a->type == TNL_MT_UNKNOWN || !skip_text(&p, end, ACK_ID, sizeof(ACK_ID) - 1) || end - p < 36 ||
 	    tnl_uuid_parse(p, 36, a->id))
 		return false;
 	p += 36;
-	if (!skip(&p, end, ACK_SEQ, sizeof(ACK_SEQ) - 1))
+	if (!skip_text(&p, end, ACK_SEQ, sizeof(ACK_SEQ) - 1))
 		return false;
 	const char *from = p;
 	int64_t seq = 0;
 	while (p < end && *p >= '0' && *p <= '9' && p - from < 18)
 		seq = seq * 10 + (*p++ - '0');
-	if (p == from || (*from == '0' && p - from > 1) || !skip(&p, end, ACK_END, sizeof(ACK_END) - 1))
+	if (p == from || (*from == '0' && p - from > 1) || !skip_text(&p, end, ACK_END, sizeof(ACK_END) - 1))
 		return false;
 	a->seq = seq;
 	return p == end;

@@ -32,7 +32,7 @@ struct tnl_mbuf *tnl_recvq_find(const struct tnl_recvq *q, int64_t seq)
 	return q->ring[seq & (q->ring_size - 1)];
 }
 
-static int grow(struct tnl_recvq *q, uint64_t span)
+static int grow_ring(struct tnl_recvq *q, uint64_t span)
 {
 	uint32_t size = q->ring_size ? q->ring_size : RING_FIRST;
 	while (size <= span)
@@ -56,7 +56,7 @@ int tnl_recvq_keep(struct tnl_recvq *q, struct tnl_mpool *pool, const struct tnl
 	uint64_t span = (uint64_t)(m->seq - q->expected);
 	if (span >= TNL_CHANNEL_CAP)
 		return TNL_ELIMIT;
-	int err = grow(q, span);
+	int err = grow_ring(q, span);
 	if (err)
 		return err;
 	struct tnl_mbuf *b = tnl_mpool_get(pool, TNL_MSG_HDR + m->plen);

@@ -76,7 +76,7 @@ struct tnl_mbuf *tnl_sendq_head(const struct tnl_sendq *q)
 	return tnl_list_empty(l) ? NULL : tnl_container_of(l->next, struct tnl_mbuf, link);
 }
 
-static void leave(struct tnl_sendq *q, struct tnl_mbuf *m)
+static void leave_list(struct tnl_sendq *q, struct tnl_mbuf *m)
 {
 	tnl_list_remove(&m->link);
 	if (m->at == TNL_AT_FRESH) {
@@ -97,7 +97,7 @@ void tnl_sendq_sent(struct tnl_sendq *q, struct tnl_mbuf *m, uint64_t now)
 	if (m->at == TNL_AT_RESEND)
 		m->ambiguous = true;
 	m->probe = false;
-	leave(q, m);
+	leave_list(q, m);
 	m->at = TNL_AT_FLIGHT;
 	m->sent_at = now;
 	m->order = ++q->order;
@@ -113,7 +113,7 @@ struct tnl_mbuf *tnl_sendq_find(const struct tnl_sendq *q, int64_t seq)
 
 void tnl_sendq_remove(struct tnl_sendq *q, struct tnl_mbuf *m)
 {
-	leave(q, m);
+	leave_list(q, m);
 	q->ring[m->seq & (q->ring_size - 1)] = NULL;
 	while (q->base < q->next && !q->ring[q->base & (q->ring_size - 1)])
 		q->base++;
@@ -121,7 +121,7 @@ void tnl_sendq_remove(struct tnl_sendq *q, struct tnl_mbuf *m)
 
 static void to_resend(struct tnl_sendq *q, struct tnl_mbuf *m)
 {
-	leave(q, m);
+	leave_list(q, m);
 	m->at = TNL_AT_RESEND;
 	tnl_list_push_back(&q->resend, &m->link);
 	q->resend_msgs++;

@@ -282,7 +282,7 @@ void tnl_session_link_down(struct tnl_session *s, uint64_t now)
 }
 
 /* What calls from outside and callbacks left to be done. */
-static void work(struct tnl_session *s, uint64_t now)
+static void do_what_is_due(struct tnl_session *s, uint64_t now)
 {
 	if (s->hold_until && now >= s->hold_until)
 		s->hold_until = 0;
@@ -303,7 +303,7 @@ int tnl_session_pull(struct tnl_session *s, uint64_t now, const uint8_t **p, siz
 {
 	if (tnl_session_over(s) || s->reserved)
 		return TNL_EAGAIN;
-	work(s, now);
+	do_what_is_due(s, now);
 	tnl_session_out_flush(s, now);
 	if (s->failed)
 		tnl_session_settle(s);
@@ -332,7 +332,7 @@ uint64_t tnl_session_deadline(const struct tnl_session *s)
 	return s->hold_until ? TNL_MIN(t, s->hold_until) : t;
 }
 
-static void keepalive(struct tnl_session *s, uint64_t now)
+static void plan_keepalive(struct tnl_session *s, uint64_t now)
 {
 	uint64_t due = s->last_tx + s->keepalive_ns;
 	if (now < s->keepalive_at)
@@ -363,11 +363,11 @@ void tnl_session_expire(struct tnl_session *s, uint64_t now)
 	}
 	if (s->state == TNL_SS_READY) {
 		tnl_session_streams_expire(s, now);
-		keepalive(s, now);
+		plan_keepalive(s, now);
 	}
 	if (now >= s->retry_at)
 		s->retry_at = TNL_NEVER;
-	work(s, now);
+	do_what_is_due(s, now);
 	if (!tnl_session_over(s) && !s->reserved)
 		tnl_session_out_flush(s, now);
 	tnl_session_settle(s);

@@ -29,7 +29,7 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 	return c;
 }
 
-static int refuse(struct tnl_session *s, int err, const char *why)
+static int refuse_because(struct tnl_session *s, int err, const char *why)
 {
 	snprintf(s->why, sizeof(s->why), "%s", why);
 	return err;
@@ -78,13 +78,13 @@ static int settle_mode(struct tnl_session *s, bool peer_muxes)
 	if (!s->cfg.require_encryption)
 		return 0;
 	if (!s->req.kms)
-		return refuse(s, TNL_EREFUSED,
-			      "the session is not encrypted and require_encryption is set: "
-			      "give the document or the agent a KMS key");
+		return refuse_because(s, TNL_EREFUSED,
+				      "the session is not encrypted and require_encryption is set: "
+				      "give the document or the agent a KMS key");
 	if (is_port(s) && s->caps.present && !s->caps.encrypt)
-		return refuse(s, TNL_EREFUSED,
-			      "the peer does not encrypt port sessions and require_encryption is set: "
-			      "both ends have to be tunneld for that");
+		return refuse_because(s, TNL_EREFUSED,
+				      "the peer does not encrypt port sessions and require_encryption is set: "
+				      "both ends have to be tunneld for that");
 	return 0;
 }
 
@@ -186,7 +186,7 @@ static int ask_kms(struct tnl_session *s, bool generate, const uint8_t *cipherte
 				    .ciphertext = ciphertext,
 				    .ciphertext_len = n};
 	if (!s->cb.on_kms)
-		return refuse(s, TNL_EREFUSED, "the peer requires KMS encryption, which is not set up here");
+		return refuse_because(s, TNL_EREFUSED, "the peer requires KMS encryption, which is not set up here");
 	k.challenge = generate || s->challenge_acked ? s->req.challenge : NULL;
 	set_step(s, TNL_HS_WAIT_KMS, now);
 	tnl_session_cb_enter(s);
@@ -205,8 +205,8 @@ static int check_response(struct tnl_session *s, const struct tnl_hs_response *a
 	}
 	s->challenge_acked = a->challenge_ack;
 	if (s->req.kms && s->cfg.require_challenge_ack && !a->challenge_ack)
-		return refuse(s, TNL_EREFUSED,
-			      "the client did not acknowledge the random challenge, which is required here");
+		return refuse_because(s, TNL_EREFUSED,
+				      "the client did not acknowledge the random challenge, which is required here");
 	return 0;
 }
 
@@ -254,10 +254,10 @@ static int open_challenge(struct tnl_session *s, const struct tnl_msg *m, uint8_
 	uint8_t sealed[TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD + 4]; /* room for what base64 rounds up */
 	int n = tnl_hs_challenge_parse(m->payload, m->plen, sealed, sizeof(sealed));
 	if (n != (int)(TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD))
-		return refuse(s, TNL_ESYNTAX, "bad encryption challenge");
+		return refuse_because(s, TNL_ESYNTAX, "bad encryption challenge");
 	if (tnl_seal_open(s->seal, sealed, (size_t)n, plain))
-		return refuse(s, TNL_ECRYPTO,
-			      "the encryption challenge does not verify: the two ends have different keys");
+		return refuse_because(s, TNL_ECRYPTO,
+				      "the encryption challenge does not verify: the two ends have different keys");
 	return 0;
 }
 
@@ -268,7 +268,7 @@ static int in_challenge_answer(struct tnl_session *s, const struct tnl_msg *m, u
 	if (rc)
 		return rc;
 	if (!tnl_ct_eq(plain, s->challenge, sizeof(plain)))
-		return refuse(s, TNL_ECRYPTO, "the answer to the encryption challenge is wrong");
+		return refuse_because(s, TNL_ECRYPTO, "the answer to the encryption challenge is wrong");
 	tnl_wipe(s->challenge, sizeof(s->challenge));
 	tnl_wipe(plain, sizeof(plain));
 	return send_complete(s, now);
@@ -347,10 +347,10 @@ static int in_challenge(struct tnl_session *s, const struct tnl_msg *m)
 static int in_complete(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 {
 	if (s->seal && !s->challenge_acked)
-		return refuse(s, TNL_EPROTO, "the agent ended the handshake without its encryption challenge");
+		return refuse_because(s, TNL_EPROTO, "the agent ended the handshake without its encryption challenge");
 	int rc = tnl_hs_complete_parse(m->payload, m->plen, &s->customer_message);
 	if (rc)
-		return refuse(s, rc, "bad handshake completion");
+		return refuse_because(s, rc, "bad handshake completion");
 	tnl_session_hs_ready(s, now);
 	return 0;
 }
@@ -385,7 +385,7 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 		snprintf(s->why, sizeof(s->why), "KMS %s failed: %s", s->cfg.agent ? "Decrypt" : "GenerateDataKey",
 			 err_text ? err_text : tnl_err_text(err));
 	else if (plen != 64 || (!s->cfg.agent && (clen == 0 || clen > 8192)))
-		rc = refuse(s, TNL_ECRYPTO, "KMS gave a key of the wrong length");
+		rc = refuse_because(s, TNL_ECRYPTO, "KMS gave a key of the wrong length");
 	if (rc == 0) {
 		s->seal = tnl_seal_new(plaintext, s->cfg.agent);
 		rc = s->seal ? 0 : TNL_ENOMEM;

@@ -74,7 +74,7 @@ void tnl_mux_fini(struct tnl_mux *m)
  * memory than its bytes, and the first windows of streams to come need room too:
  * three eighths are left to them, or a few stalled streams with wide windows
  * would let the next ones fill the session and hold up everybody. */
-static void grow(struct tnl_stream *st)
+static void grow_window(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
 	uint64_t claimed = s->mux.granted + (uint64_t)s->mux.nstreams * TNL_KEPT_OVERHEAD,
@@ -95,7 +95,7 @@ void tnl_mux_first_grant(struct tnl_stream *st)
 		return;
 	st->window = TNL_MUX_FIRST_WINDOW;
 	st->s->mux.granted += TNL_MUX_FIRST_WINDOW;
-	grow(st);
+	grow_window(st);
 	if (st->window > TNL_MUX_FIRST_WINDOW) {
 		st->upd_due = true;
 		tnl_stream_queue_control(st);
@@ -112,7 +112,7 @@ void tnl_mux_grant(struct tnl_stream *st)
 	uint32_t step = st->window / 4 >= QUARTER_MIN ? st->window / 4 : st->window / 2;
 	if (since == 0 || (st->told != 0 && since < step))
 		return;
-	grow(st);
+	grow_window(st);
 	st->upd_due = true;
 	tnl_stream_queue_control(st);
 }

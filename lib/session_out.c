@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static int put(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, bool wait_ack, bool wait_ready)
+static int queue_message(struct tnl_session *s, uint32_t ptype, const void *p, size_t n, bool wait_ack, bool wait_ready)
 {
 	struct tnl_outmsg *m = tnl_malloc(sizeof(*m) + n);
 	if (!m)
@@ -24,14 +24,14 @@ int tnl_session_out_buf(struct tnl_session *s, uint32_t ptype, struct tnl_buf *b
 {
 	if (b->failed)
 		return TNL_ENOMEM;
-	return put(s, ptype, tnl_buf_data(b), tnl_buf_len(b), wait_ack, false);
+	return queue_message(s, ptype, tnl_buf_data(b), tnl_buf_len(b), wait_ack, false);
 }
 
 int tnl_session_out_flag(struct tnl_session *s, uint32_t flag)
 {
 	uint8_t p[4];
 	tnl_put_be32(p, flag);
-	return put(s, TNL_PT_FLAG, p, sizeof(p), false, true);
+	return queue_message(s, TNL_PT_FLAG, p, sizeof(p), false, true);
 }
 
 void tnl_session_out_clear(struct tnl_session *s)
@@ -134,7 +134,7 @@ void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now)
 		return; /* the API call has to do */
 	tnl_put_be32(p, flag);
 	/* An end must get through also while the handshake hangs. */
-	int rc = put(s, TNL_PT_FLAG, p, sizeof(p), false, s->state == TNL_SS_READY);
+	int rc = queue_message(s, TNL_PT_FLAG, p, sizeof(p), false, s->state == TNL_SS_READY);
 	if (rc)
 		s->failed = rc;
 }
@@ -155,7 +155,7 @@ void tnl_session_send_size(struct tnl_session *s, unsigned cols, unsigned rows, 
 		}
 	}
 	int n = snprintf(text, sizeof(text), "{\"cols\":%u,\"rows\":%u}", cols, rows);
-	if (put(s, TNL_PT_SIZE, text, (size_t)n, false, true))
+	if (queue_message(s, TNL_PT_SIZE, text, (size_t)n, false, true))
 		s->failed = TNL_ENOMEM;
 }
 
@@ -166,7 +166,7 @@ void tnl_session_send_exit_code(struct tnl_session *s, int code, uint64_t now)
 	if (tnl_session_over(s) || !s->cfg.agent)
 		return;
 	int n = snprintf(text, sizeof(text), "EXIT_CODE: %d", code);
-	if (put(s, TNL_PT_EXIT_CODE, text, (size_t)n, false, true))
+	if (queue_message(s, TNL_PT_EXIT_CODE, text, (size_t)n, false, true))
 		s->failed = TNL_ENOMEM;
 }
 

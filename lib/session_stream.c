@@ -35,7 +35,7 @@ static void drop_kept(struct tnl_stream *st)
 }
 
 /* Out of everybody's sight but the control queue's. */
-static void detach(struct tnl_stream *st)
+static void leave_lists(struct tnl_stream *st)
 {
 	struct tnl_mux *m = &st->s->mux;
 	drop_kept(st);
@@ -51,7 +51,7 @@ static void detach(struct tnl_stream *st)
 void tnl_stream_destroy(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
-	detach(st);
+	leave_lists(st);
 	if (!st->zombie)
 		s->mux.nstreams--;
 	tnl_list_remove(&st->ctl);
@@ -172,12 +172,12 @@ again:
 
 /* --- reset -------------------------------------------------------------------- */
 
-static void forget(struct tnl_stream *st)
+static void forget_due(struct tnl_stream *st)
 {
 	st->was_reset = true;
 	st->upd_due = st->fin_due = st->rst_due = st->flag3_due = st->syn_due = false;
 	tnl_list_remove(&st->ctl);
-	detach(st);
+	leave_lists(st);
 }
 
 void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason)
@@ -185,7 +185,7 @@ void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason)
 	struct tnl_session *s = st->s;
 	if (!st->was_reset) {
 		st->reset_reason = reason;
-		forget(st);
+		forget_due(st);
 	}
 	if (!s->cb.on_reset || st->zombie)
 		return;
@@ -201,7 +201,7 @@ void tnl_stream_send_reset(struct tnl_stream *st, uint32_t reason)
 		return;
 	bool unheard = st->id == 0 || st->syn_due; /* the peer does not know of it */
 	bool fin_sent = st->fin_sent, over = st->fin_recv && (fin_sent || st->fin_due), fin_due = st->fin_due;
-	forget(st);
+	forget_due(st);
 	st->reset_reason = reason;
 	if (tnl_session_over(s) || s->state != TNL_SS_READY)
 		return;
@@ -343,7 +343,7 @@ void tnl_stream_free(struct tnl_stream *st)
 	struct tnl_session *s = st->s;
 	if (!tnl_stream_done(st))
 		tnl_stream_send_reset(st, TNL_RESET_UNSPEC);
-	detach(st);
+	leave_lists(st);
 	s->mux.nstreams--;
 	st->zombie = true;
 	st->user = NULL;

@@ -12,7 +12,7 @@ bool tnl_session_room(const struct tnl_session *s, size_t n)
 	return s->kept_memory + n + 16640 <= s->kept_max;
 }
 
-static size_t offer(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n)
+static size_t offer_data(struct tnl_stream *st, uint32_t ptype, const uint8_t *p, size_t n)
 {
 	struct tnl_session *s = st->s;
 	if (!s->cb.on_data)
@@ -30,7 +30,7 @@ int tnl_stream_take_data(struct tnl_stream *st, uint32_t ptype, const uint8_t *p
 	int rc = 0;
 	st->rx_at = now;
 	if (st->connected && st->kept.len == 0)
-		took = offer(st, ptype, p, n);
+		took = offer_data(st, ptype, p, n);
 	st->consumed += (uint32_t)took;
 	if (took < n && !st->was_reset) {
 		size_t before = st->kept.memory;
@@ -103,7 +103,7 @@ void tnl_session_streams_work(struct tnl_session *s, uint64_t now)
 		const uint8_t *p;
 		size_t n;
 		while (st->push_due && (n = tnl_kept_peek(&st->kept, &p))) {
-			size_t took = offer(st, st->kept_ptype, p, n);
+			size_t took = offer_data(st, st->kept_ptype, p, n);
 			tnl_stream_consume(st, took, now);
 			if (took < n)
 				st->push_due = false;

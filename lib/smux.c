@@ -10,7 +10,7 @@ void tnl_smux_parser_init(struct tnl_smux_parser *p, int version, bool rst)
 	p->need = TNL_SMUX_HDR;
 }
 
-static int bad(struct tnl_smux_parser *p, const char *field, unsigned value)
+static int bad_frame(struct tnl_smux_parser *p, const char *field, unsigned value)
 {
 	p->bad_field = field;
 	p->bad_value = value;
@@ -21,9 +21,9 @@ static int bad(struct tnl_smux_parser *p, const char *field, unsigned value)
 static int check_header(struct tnl_smux_parser *p, bool known, unsigned body)
 {
 	if (!known)
-		return bad(p, "cmd", p->cur.cmd);
+		return bad_frame(p, "cmd", p->cur.cmd);
 	if (p->cur.len != body)
-		return bad(p, "length", p->cur.len);
+		return bad_frame(p, "length", p->cur.len);
 	p->need = TNL_SMUX_HDR + body;
 	return 0;
 }
@@ -32,7 +32,7 @@ static int in_header(struct tnl_smux_parser *p)
 {
 	tnl_smux_read(p->head, &p->cur);
 	if (p->cur.version != p->version)
-		return bad(p, "version", p->cur.version);
+		return bad_frame(p, "version", p->cur.version);
 	switch (p->cur.cmd) {
 	case TNL_SMUX_PSH:
 		p->left = p->cur.len;
@@ -66,7 +66,7 @@ static int whole_frame(struct tnl_smux_parser *p, struct tnl_smux_event *e)
 	return 1;
 }
 
-static size_t take(const uint8_t **in, size_t *n, size_t most)
+static size_t take_bytes(const uint8_t **in, size_t *n, size_t most)
 {
 	size_t k = TNL_MIN(*n, most);
 	*in += k;
@@ -83,11 +83,11 @@ int tnl_smux_next(struct tnl_smux_parser *p, const uint8_t **in, size_t *n, stru
 			e->cmd = TNL_SMUX_PSH;
 			e->id = p->cur.id;
 			e->data = at;
-			e->len = take(in, n, p->left);
+			e->len = take_bytes(in, n, p->left);
 			p->left -= (uint32_t)e->len;
 			return 1;
 		}
-		size_t k = take(in, n, p->need - p->have);
+		size_t k = take_bytes(in, n, p->need - p->have);
 		memcpy(p->head + p->have, at, k);
 		p->have += (unsigned)k;
 		if (p->have == TNL_SMUX_HDR && p->need == TNL_SMUX_HDR) {

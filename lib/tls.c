@@ -216,7 +216,7 @@ void tnl_tls_trim(struct tnl_tls *t)
 
 /* --- errors ---------------------------------------------------------------- */
 
-static int fail(struct tnl_tls *t, int err, const char *text)
+static int fail_with(struct tnl_tls *t, int err, const char *text)
 {
 	snprintf(t->why, sizeof(t->why), "%s", text);
 	t->final = err;
@@ -244,7 +244,7 @@ static int fail_cert(struct tnl_tls *t)
 }
 
 /* Turns BoringSSL's verdict on the last call into one of ours. */
-static int classify(struct tnl_tls *t, int rc)
+static int classify_error(struct tnl_tls *t, int rc)
 {
 	uint32_t e;
 	const char *text;
@@ -254,14 +254,14 @@ static int classify(struct tnl_tls *t, int rc)
 	case SSL_ERROR_WANT_WRITE:
 		/* A BIO at its end of file is reported as "more needed" by some paths. */
 		if (t->in_eof && !tnl_buf_len(&t->in) && !tnl_buf_len(&t->out))
-			return fail(t, TNL_ETRUNC, "connection ended without a TLS close");
+			return fail_with(t, TNL_ETRUNC, "connection ended without a TLS close");
 		return TNL_EAGAIN;
 	case SSL_ERROR_ZERO_RETURN:
-		return fail(t, TNL_EEOF, "closed by the peer");
+		return fail_with(t, TNL_EEOF, "closed by the peer");
 	case SSL_ERROR_SYSCALL:
-		return fail(t, TNL_ETRUNC,
-			    SSL_in_init(t->ssl) ? "connection ended during the TLS handshake"
-						: "connection ended without a TLS close");
+		return fail_with(t, TNL_ETRUNC,
+				 SSL_in_init(t->ssl) ? "connection ended during the TLS handshake"
+						     : "connection ended without a TLS close");
 	default:
 		break;
 	}
@@ -283,13 +283,13 @@ static int classify(struct tnl_tls *t, int rc)
 
 /* Before each call: errors of other connections must not be taken for ours, and
  * the library asks for the time through a callback without an argument. */
-static void enter(struct tnl_tls *t)
+static void enter_library(struct tnl_tls *t)
 {
 	ERR_clear_error();
 	tnl_tls_clock(t->ctx);
 }
 
-static int leave(int rc)
+static int leave_library(int rc)
 {
 	ERR_clear_error();
 	return rc;
@@ -305,9 +305,9 @@ int tnl_tls_handshake(struct tnl_tls *t)
 		return 0;
 	if (t->final)
 		return t->final;
-	enter(t);
+	enter_library(t);
 	rc = SSL_do_handshake(t->ssl);
-	return leave(rc == 1 ? 0 : classify(t, rc));
+	return leave_library(rc == 1 ? 0 : classify_error(t, rc));
 }
 
 int tnl_tls_read(struct tnl_tls *t, void *p, size_t n)
@@ -317,9 +317,9 @@ int tnl_tls_read(struct tnl_tls *t, void *p, size_t n)
 	if (t->final)
 		return t->final;
 	n = TNL_MIN(n, (size_t)INT32_MAX);
-	enter(t);
+	enter_library(t);
 	rc = SSL_read(t->ssl, p, (int)n);
-	return leave(rc > 0 ? rc : classify(t, rc));
+	return leave_library(rc > 0 ? rc : classify_error(t, rc));
 }
 
 int tnl_tls_write(struct tnl_tls *t, const void *p, size_t n)
@@ -330,7 +330,7 @@ int tnl_tls_write(struct tnl_tls *t, const void *p, size_t n)
 
 	if (t->final && t->final != TNL_EEOF)
 		return t->final; /* after the peer's close_notify writing goes on */
-	enter(t);
+	enter_library(t);
 	while (done < n && tnl_buf_len(&t->out) <= OUT_HIGH) {
 		size_t k = TNL_MIN(n - done, RECORD);
 
@@ -340,17 +340,17 @@ int tnl_tls_write(struct tnl_tls *t, const void *p, size_t n)
 		done += (size_t)rc;
 	}
 	if (done)
-		return leave((int)done);
+		return leave_library((int)done);
 	if (rc == 0)
-		return leave(TNL_EAGAIN);
-	return leave(classify(t, rc));
+		return leave_library(TNL_EAGAIN);
+	return leave_library(classify_error(t, rc));
 }
 
 void tnl_tls_shutdown(struct tnl_tls *t)
 {
 	if (SSL_in_init(t->ssl) || (t->final && t->final != TNL_EEOF))
 		return;
-	enter(t);
+	enter_library(t);
 	SSL_shutdown(t->ssl);
 	ERR_clear_error();
 }

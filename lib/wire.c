@@ -28,7 +28,7 @@ static void free_str(char **s)
 	*s = NULL;
 }
 
-static int written(const struct tnl_buf *b)
+static int write_result(const struct tnl_buf *b)
 {
 	return b->failed ? TNL_ELIMIT : 0;
 }
@@ -72,7 +72,7 @@ int tnl_open_write(struct tnl_buf *b, const struct tnl_open *o)
 		if (*member(o, &open_fields[i]))
 			tnl_jw_kv(&w, open_fields[i].key, *member(o, &open_fields[i]));
 	tnl_jw_end_obj(&w);
-	return written(b);
+	return write_result(b);
 }
 
 int tnl_open_parse(const void *p, size_t n, struct tnl_open *o, const char **fault)
@@ -118,7 +118,7 @@ int tnl_create_write(struct tnl_buf *b, const char *request_id, const char *clie
 	if (client_id)
 		tnl_jw_kv(&w, "ClientId", client_id);
 	tnl_jw_end_obj(&w);
-	return written(b);
+	return write_result(b);
 }
 
 static void put_xml_text(struct tnl_buf *b, const char *s)
@@ -137,7 +137,7 @@ int tnl_create_reply_write(struct tnl_buf *b, const char *root, const char *toke
 	tnl_buf_printf(b, "<%s><MessageSchemaVersion>1.0</MessageSchemaVersion><TokenValue>", root);
 	put_xml_text(b, token);
 	tnl_buf_printf(b, "</TokenValue></%s>", root);
-	return written(b);
+	return write_result(b);
 }
 
 /* --- channel_closed ------------------------------------------------------------ */
@@ -158,7 +158,7 @@ int tnl_channel_closed_write(struct tnl_buf *b, const struct tnl_channel_closed 
 	tnl_jw_kvi(&w, "SchemaVersion", 1);
 	tnl_jw_kv(&w, "Output", c->output ? c->output : "");
 	tnl_jw_end_obj(&w);
-	return written(b);
+	return write_result(b);
 }
 
 int tnl_channel_closed_parse(const void *p, size_t n, struct tnl_channel_closed *c)
@@ -202,7 +202,7 @@ int tnl_state_write(struct tnl_buf *b, const char *state, const char *session_id
 	tnl_jw_kv(&w, "SessionState", state);
 	tnl_jw_kv(&w, "SessionId", session_id);
 	tnl_jw_end_obj(&w);
-	return written(b);
+	return write_result(b);
 }
 
 int tnl_task_complete_write(struct tnl_buf *b, const char *session_id, const char *instance_id, const char *status,
@@ -226,7 +226,7 @@ int tnl_task_complete_write(struct tnl_buf *b, const char *session_id, const cha
 		tnl_jw_kv(&w, unused[i], "");
 	tnl_jw_kvi(&w, "RetryNumber", retry);
 	tnl_jw_end_obj(&w);
-	return written(b);
+	return write_result(b);
 }
 
 int tnl_task_parse(const void *p, size_t n, struct tnl_task *t)
@@ -259,7 +259,7 @@ int tnl_task_ack_write(struct tnl_buf *b, const char *message_id, const char *ta
 	tnl_jw_kv(&w, "TaskId", task_id);
 	tnl_jw_kv(&w, "Topic", topic);
 	tnl_jw_end_obj(&w);
-	return written(b);
+	return write_result(b);
 }
 
 void tnl_task_fini(struct tnl_task *t)
@@ -281,7 +281,7 @@ int tnl_publication_write(struct tnl_buf *b, const char *session_id)
 	tnl_jw_kv(&w, "SessionId", session_id);
 	tnl_jw_kvi(&w, "SchemaVersion", 1);
 	tnl_jw_end_obj(&w);
-	return written(b);
+	return write_result(b);
 }
 
 /* --- versions -------------------------------------------------------------------- */

@@ -173,7 +173,7 @@ void tnl_ws_in_commit(struct tnl_ws *w, size_t n, uint64_t now)
 }
 
 /* Lets wslay put what it has queued behind the frames of our own. */
-static void flush(struct tnl_ws *w)
+static void flush_wslay(struct tnl_ws *w)
 {
 	if (wslay_event_send(w->wslay) == WSLAY_ERR_NOMEM)
 		w->nomem = true;
@@ -181,14 +181,14 @@ static void flush(struct tnl_ws *w)
 		w->closing = true;
 }
 
-static int refuse(struct tnl_ws *w, int err, uint16_t code, const char *fault)
+static int refuse_frame(struct tnl_ws *w, int err, uint16_t code, const char *fault)
 {
 	w->err = err;
 	w->fault = fault;
 	if (!w->closing)
 		wslay_event_queue_close(w->wslay, code, NULL, 0);
 	w->closing = true;
-	flush(w);
+	flush_wslay(w);
 	tnl_buf_reset(&w->in);
 	return err;
 }
@@ -247,21 +247,21 @@ static int parse_header(struct tnl_ws *w, struct header *h)
 	h->fin = p[0] & 0x80;
 	h->masked = p[1] & 0x80;
 	if (p[0] & 0x70)
-		return refuse(w, TNL_EPROTO, 1002, "reserved bits");
+		return refuse_frame(w, TNL_EPROTO, 1002, "reserved bits");
 	if (h->masked != w->conf.server)
-		return refuse(w, TNL_EPROTO, 1002, "mask bit");
+		return refuse_frame(w, TNL_EPROTO, 1002, "mask bit");
 	rc = parse_length(p, n, h);
 	if (h->op & 8 && (p[1] & 0x7f) > 125)
 		h->len = p[1] & 0x7f; /* too long for a control frame, whatever follows */
 	fault = check_kind(w, h);
 	if (fault)
-		return refuse(w, TNL_EPROTO, 1002, fault);
+		return refuse_frame(w, TNL_EPROTO, 1002, fault);
 	if (rc < 0)
-		return refuse(w, TNL_EPROTO, 1002, "length");
+		return refuse_frame(w, TNL_EPROTO, 1002, "length");
 	if (rc == 0)
 		return TNL_EAGAIN;
 	if (!(h->op & 8) && h->len > w->conf.max_message - (h->op == FRAME_CONT ? w->frag_total : 0))
-		return refuse(w, TNL_ETOOBIG, 1009, "size");
+		return refuse_frame(w, TNL_ETOOBIG, 1009, "size");
 	if (h->masked) {
 		if (n < h->size + 4)
 			return TNL_EAGAIN;
@@ -281,7 +281,7 @@ static int take_data(struct tnl_ws *w, const struct header *h, struct tnl_ws_eve
 		tnl_ws_mask(p, p, n, h->key);
 	tnl_buf_consume(&w->in, h->size + n);
 	if (h->op == TNL_WS_TEXT && !tnl_utf8_valid(p, n))
-		return refuse(w, TNL_ESYNTAX, 1007, "utf-8");
+		return refuse_frame(w, TNL_ESYNTAX, 1007, "utf-8");
 	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)h->op, .data = p, .len = n};
 	return 1;
 }
@@ -300,10 +300,10 @@ static int wslay_fault(struct tnl_ws *w)
 	if (w->nomem)
 		return w->err = TNL_ENOMEM;
 	if (code == WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA)
-		return refuse(w, TNL_ESYNTAX, code, "utf-8");
+		return refuse_frame(w, TNL_ESYNTAX, code, "utf-8");
 	if (code == WSLAY_CODE_MESSAGE_TOO_BIG)
-		return refuse(w, TNL_ETOOBIG, code, "size");
-	return refuse(w, TNL_EPROTO, WSLAY_CODE_PROTOCOL_ERROR, "frame");
+		return refuse_frame(w, TNL_ETOOBIG, code, "size");
+	return refuse_frame(w, TNL_EPROTO, WSLAY_CODE_PROTOCOL_ERROR, "frame");
 }
 
 /* wslay lets some malformed close frames through as if nothing stood in them. */
@@ -323,9 +323,9 @@ static int check_close(struct tnl_ws *w, const struct header *h)
 	code = n < 2 ? 0 : tnl_get_be16(text);
 	/* RFC 6455 section 7.4: 1004 to 1006 and 1015 may not stand on the wire, nor what nobody registered. */
 	if (!((code >= 1000 && code <= 1014 && !(code >= 1004 && code <= 1006)) || (code >= 3000 && code <= 4999)))
-		return refuse(w, TNL_EPROTO, 1002, "close code");
+		return refuse_frame(w, TNL_EPROTO, 1002, "close code");
 	if (!tnl_utf8_valid(text + 2, n - 2))
-		return refuse(w, TNL_ESYNTAX, 1007, "utf-8");
+		return refuse_frame(w, TNL_ESYNTAX, 1007, "utf-8");
 	return 0;
 }
 
@@ -345,7 +345,7 @@ static int take_other(struct tnl_ws *w, const struct header *h, struct tnl_ws_ev
 	if (wslay_event_recv(w->wslay) == WSLAY_ERR_NOMEM)
 		w->nomem = true;
 	tnl_buf_consume(&w->in, n);
-	flush(w);
+	flush_wslay(w);
 	if (w->nomem || w->slice_len || (!w->msg_done && (h->fin || !wslay_event_get_read_enabled(w->wslay))))
 		return wslay_fault(w);
 	if (!control) {
@@ -458,7 +458,7 @@ int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason)
 	if (wslay_event_queue_close(w->wslay, code, (const uint8_t *)reason, n) != 0)
 		return TNL_EINVAL;
 	w->closing = true;
-	flush(w);
+	flush_wslay(w);
 	return 0;
 }
 
