@@ -27,7 +27,7 @@ static void put(struct line *l, const char *s, size_t n)
 	l->n += n;
 }
 
-static void puts_(struct line *l, const char *s)
+static void put_text(struct line *l, const char *s)
 {
 	put(l, s, strlen(s));
 }
@@ -64,16 +64,16 @@ static void put_escaped(struct line *l, const char *s, bool json)
 		} else if (n) {
 			put(l, (const char *)p, n);
 		} else if (*p == '\n' || *p == '\t' || *p == '\r') {
-			puts_(l, *p == '\n' ? "\\n" : *p == '\t' ? "\\t" : "\\r");
+			put_text(l, *p == '\n' ? "\\n" : *p == '\t' ? "\\t" : "\\r");
 		} else {
 			/* JSON has no \x: a stray byte shows as the character of the same number. */
 			snprintf(hex, sizeof(hex), json ? "\\u%04x" : "\\x%02x", *p);
-			puts_(l, hex);
+			put_text(l, hex);
 		}
 		p += n ? n : 1;
 	}
 	if (*p)
-		puts_(l, "…");
+		put_text(l, "…");
 }
 
 static void put_time(struct line *l)
@@ -95,31 +95,31 @@ static void emit(enum tnl_log_level level, const char *module, const char *sessi
 	struct line l;
 	l.n = 0;
 	if (format == TD_LOG_JSON) {
-		puts_(&l, "{\"time\":\"");
+		put_text(&l, "{\"time\":\"");
 		put_time(&l);
-		puts_(&l, "\",\"level\":\"");
-		puts_(&l, lower[level]);
-		puts_(&l, "\",\"module\":\"");
+		put_text(&l, "\",\"level\":\"");
+		put_text(&l, lower[level]);
+		put_text(&l, "\",\"module\":\"");
 		put_escaped(&l, module, true);
 		if (session && *session) {
-			puts_(&l, "\",\"session\":\"");
+			put_text(&l, "\",\"session\":\"");
 			put_escaped(&l, session, true);
 		}
-		puts_(&l, "\",\"message\":\"");
+		put_text(&l, "\",\"message\":\"");
 		put_escaped(&l, text, true);
 		memcpy(l.b + l.n, "\"}\n", 3);
 		l.n += 3;
 	} else {
 		put_time(&l);
-		puts_(&l, " ");
-		puts_(&l, upper[level]);
-		puts_(&l, " ");
+		put_text(&l, " ");
+		put_text(&l, upper[level]);
+		put_text(&l, " ");
 		put_escaped(&l, module, false);
 		if (session && *session) {
-			puts_(&l, " session=");
+			put_text(&l, " session=");
 			put_escaped(&l, session, false);
 		}
-		puts_(&l, " ");
+		put_text(&l, " ");
 		put_escaped(&l, text, false);
 		l.b[l.n++] = '\n';
 	}

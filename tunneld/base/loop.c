@@ -1,3 +1,5 @@
+/* The loop over libev: the clocks of a turn, what runs later and once (before the loop looks at sockets again), waking
+ * after the machine slept, timers and back-off. */
 #include "tunneld/base/loop.h"
 
 #include "lib/alloc.h"
