@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OPEN_TIMEOUT (15 * TD_SEC)
 #define OVER_TEXT "Session is already terminated"
 
 static void fail_for_memory(void *ctx);
@@ -23,16 +22,9 @@ void ag_open_cancel(struct ag_open *o)
 {
 	if (o->call)
 		td_aws_call_cancel(o->call);
-	if (o->creds)
-		td_credentials_cancel(o->creds);
-	if (o->link)
-		td_wslink_free(o->link);
+	td_channel_link_cancel(o->link);
 	o->call = NULL;
-	o->creds = NULL;
 	o->link = NULL;
-	if (o->token)
-		tnl_free_wiped(o->token, strlen(o->token));
-	o->token = NULL;
 	td_aws_free(o->aws);
 	o->aws = NULL;
 	td_soon_cancel(&o->no_memory);
@@ -45,7 +37,7 @@ static void finish(struct ag_open *o, const struct ag_open_result *r)
 	o->fn(o->ctx, r);
 }
 
-static void failed(struct ag_open *o, const char *why)
+static void fail(struct ag_open *o, const char *why)
 {
 	/* `why` may lie in what cancel frees. */
 	char text[300];
@@ -72,109 +64,57 @@ static int put_path(const struct ag_open *o, struct tnl_buf *b)
 	return b->failed ? TNL_ENOMEM : 0;
 }
 
-/* --- token frame ------------------------------------------------------------------ */
+/* --- the link ------------------------------------------------------------------- */
 
-static int send_token(struct ag_open *o)
-{
-	char request_id[TNL_UUID_STR], version[] = TNL_AGENT_VERSION, platform[] = "linux", empty[] = "";
-	struct tnl_open frame = {.token = o->token, .request_id = request_id};
-	struct tnl_buf b;
-	uint8_t u[16];
-
-	tnl_uuid_new(u);
-	tnl_uuid_str(u, request_id);
-	if (o->session_id) {
-		frame.client_instance_id = o->a->instance_id;
-		frame.client_id = empty;
-	} else {
-		frame.agent_version = version;
-		frame.platform_type = platform;
-	}
-	tnl_buf_init(&b, 32 * 1024);
-	int rc = tnl_open_write(&b, &frame);
-	if (!rc)
-		rc = td_wslink_send(o->link, TNL_WS_TEXT, tnl_buf_data(&b), tnl_buf_len(&b));
-	tnl_buf_fini_wiped(&b);
-	return rc;
-}
-
-static void link_open(void *ctx)
-{
-	struct ag_open *o = ctx;
-	int rc = send_token(o);
-
-	if (rc) {
-		failed(o, tnl_err_text(rc));
-		return;
-	}
-	struct td_wslink *w = o->link;
-	o->link = NULL;
-	finish(o, &(struct ag_open_result){.w = w, .why = ""});
-}
-
-static void link_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
+static void on_link(void *ctx, const struct td_channel_link_result *l)
 {
 	struct ag_open *o = ctx;
 	char text[300];
-	struct ag_open_result r = {.why = text};
+	struct ag_open_result r = {.w = l->w, .why = text};
 
-	if (http_status)
-		snprintf(text, sizeof(text), "WebSocket refused with HTTP status %d: %s", http_status, why);
+	o->link = NULL;
+	if (l->http_status)
+		snprintf(text, sizeof(text), "WebSocket refused with HTTP status %d: %s", l->http_status, l->why);
 	else
-		snprintf(text, sizeof(text), "WebSocket: %s", why && *why ? why : tnl_err_text(err));
-	r.over = o->session_id && why && strstr(why, OVER_TEXT);
-	r.refused = http_status >= 400 && http_status < 500;
+		snprintf(text, sizeof(text), "%s%s", l->dialed ? "WebSocket: " : "", l->why);
+	r.over = o->session_id && l->dialed && strstr(l->why, OVER_TEXT);
+	r.refused = l->http_status >= 400 && l->http_status < 500;
 	finish(o, &r);
 }
 
-static const struct td_wslink_cb dial_cb = {.open = link_open, .closed = link_closed};
-
-static void dial(struct ag_open *o, const struct tnl_sigv4_keys *keys)
+/* NULL: it does not fit. */
+static const char *channel_url(struct ag_open *o, struct tnl_buf *url)
 {
-	const struct td_agent_config *c = ag_cfg(o->a);
-	const char *fault = "out of memory", *endpoint = td_aws_endpoint(o->aws, "ssmmessages");
-	struct tnl_url u;
+	const char *endpoint = td_aws_endpoint(o->aws, "ssmmessages"), *rest = strstr(endpoint, "://");
+
+	tnl_buf_puts(url, strncmp(endpoint, "http:", 5) == 0 ? "ws" : "wss");
+	tnl_buf_puts(url, rest ? rest : "");
+	put_path(o, url);
+	tnl_buf_puts(url, o->session_id ? "?role=publish_subscribe" : "?role=subscribe&stream=input");
+	return url->failed ? NULL : tnl_buf_str(url);
+}
+
+static void open_link(struct ag_open *o, char *token)
+{
+	char version[] = TNL_AGENT_VERSION, platform[] = "linux", empty[] = "";
+	struct tnl_open data = {.token = token, .client_instance_id = o->a->instance_id, .client_id = empty};
+	struct tnl_open control = {.token = token, .agent_version = version, .platform_type = platform};
 	struct tnl_buf url;
 
-	if (tnl_url_parse(endpoint, &u, &fault)) {
-		failed(o, fault);
-		return;
-	}
 	tnl_buf_init(&url, 4096);
-	tnl_buf_puts(&url, strcmp(u.scheme, "http") == 0 ? "ws" : "wss");
-	tnl_buf_puts(&url, strstr(endpoint, "://"));
-	put_path(o, &url);
-	tnl_buf_puts(&url, o->session_id ? "?role=publish_subscribe" : "?role=subscribe&stream=input");
-	const char *text = tnl_buf_str(&url);
-	struct td_wslink_opts opts = {
-	    .tls = td_aws_tls(o->aws),
-	    .proxy = td_aws_proxy(o->aws, u.host),
-	    .timeout_ns = OPEN_TIMEOUT,
-	    .keys = keys,
-	    .region = td_aws_region(o->aws),
-	    .service = "ssmmessages",
-	    .ping_ns = c->ping_interval_ns,
-	    .pong_ns = c->pong_timeout_ns,
-	};
-	if (text && !url.failed)
-		o->link = td_wslink_dial(o->a->loop, text, &opts, &dial_cb, o);
+	struct td_channel_link_opts opts = {.url = channel_url(o, &url),
+					    .must_sign = true,
+					    .open = o->session_id ? &data : &control,
+					    .ping_ns = ag_cfg(o->a)->ping_interval_ns,
+					    .pong_ns = ag_cfg(o->a)->pong_timeout_ns};
+	if (opts.url)
+		o->link = td_channel_link_open(o->aws, &opts, on_link, o);
 	tnl_buf_fini(&url);
 	if (!o->link)
-		failed(o, "out of memory");
+		fail(o, "out of memory");
 }
 
 /* --- create call ------------------------------------------------------------------- */
-
-static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_credentials_state st, const char *why)
-{
-	struct ag_open *o = ctx;
-
-	o->creds = NULL;
-	if (keys)
-		dial(o, keys);
-	else
-		failed(o, why);
-}
 
 /* The create call's reason in one line; an error's body is XML or JSON and says why. The body
  * of anything else is not shown: it could hold a token. */
@@ -205,12 +145,10 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 	struct ag_open_result res = {.why = text};
 
 	o->call = NULL;
-	if (!r->err && r->status == 201 && !tnl_create_reply_parse(r->body, r->body_len, &o->token)) {
-		struct td_credentials_request *req = td_credentials_ask(o->aws, false, on_keys, o);
-		if (!req)
-			failed(o, "out of memory");
-		else
-			o->creds = req;
+	char *token = NULL;
+	if (!r->err && r->status == 201 && tnl_create_reply_parse(r->body, r->body_len, &token) == 0) {
+		open_link(o, token);
+		tnl_free_wiped(token, strlen(token));
 		return;
 	}
 	if (!r->err && r->status == 201)
@@ -225,7 +163,7 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 
 static void fail_for_memory(void *ctx)
 {
-	failed(ctx, "out of memory");
+	fail(ctx, "out of memory");
 }
 
 void ag_open_start(struct ag_open *o)

@@ -27,6 +27,7 @@
 #include "tunneld/agent/access.h"
 #include "tunneld/agent/agent.h"
 #include "tunneld/aws/aws.h"
+#include "tunneld/aws/channel_link.h"
 #include "tunneld/base/ledger.h"
 #include "tunneld/pump/pump.h"
 
@@ -51,9 +52,7 @@ struct ag_open {
 	struct td_aws *aws;	/* a reference while it is going on */
 	const char *session_id; /* NULL: control channel */
 	struct td_aws_call *call;
-	struct td_credentials_request *creds;
-	struct td_wslink *link;
-	char *token;
+	struct td_channel_link *link;
 	struct td_soon no_memory; /* the call could not even be made */
 	bool busy;
 	ag_open_fn *fn;

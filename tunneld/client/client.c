@@ -136,7 +136,6 @@ static void call_start(void *arg)
 
 static void link_failed(struct td_client *c, const char *why)
 {
-	c->link = NULL;
 	if (!c->was_linked && !patient(c, TNL_EUNREACH, "")) {
 		char text[300];
 		snprintf(text, sizeof(text), "data channel: %s", why);
@@ -149,50 +148,8 @@ static void link_failed(struct td_client *c, const char *why)
 	td_client_resume_later_(c);
 }
 
-static void link_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
+static void link_up(struct td_client *c, struct td_wslink *w)
 {
-	struct td_client *c = ctx;
-	char text[256], status[32] = "";
-
-	if (http_status)
-		snprintf(status, sizeof(status), " (HTTP status %d)", http_status);
-	snprintf(text, sizeof(text), "%s%s", why && why[0] ? why : tnl_err_text(err), status);
-	td_wslink_free(c->link);
-	link_failed(c, text);
-}
-
-static int send_token(struct td_client *c)
-{
-	char request_id[TNL_UUID_STR], version[] = TNL_CLIENT_VERSION;
-	uint8_t u[16];
-	struct tnl_buf b;
-
-	tnl_uuid_new(u);
-	tnl_uuid_str(u, request_id);
-	tnl_buf_init(&b, 16 * 1024);
-	struct tnl_open o = {.request_id = request_id,
-			     .token = c->grant.token,
-			     .client_id = c->client_id,
-			     .client_version = version};
-	int r = tnl_open_write(&b, &o);
-	if (r == 0)
-		r = td_wslink_send(c->link, TNL_WS_TEXT, tnl_buf_data(&b), tnl_buf_len(&b));
-	tnl_buf_fini_wiped(&b);
-	return r;
-}
-
-static void link_open(void *ctx)
-{
-	struct td_client *c = ctx;
-	int r = send_token(c);
-
-	if (r < 0) {
-		td_wslink_free(c->link);
-		link_failed(c, tnl_err_text(r));
-		return;
-	}
-	struct td_wslink *w = c->link;
-	c->link = NULL;
 	c->link_up_at = c->loop->now;
 	if (c->was_linked)
 		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, c->resumes);
@@ -201,47 +158,33 @@ static void link_open(void *ctx)
 	td_client_set_state_(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
 }
 
-static const struct td_wslink_cb dial_cb = {.open = link_open, .closed = link_closed};
-
-static void dial(struct td_client *c, const struct tnl_sigv4_keys *keys)
-{
-	struct tnl_url u;
-	const char *fault;
-
-	if (tnl_url_parse(c->grant.stream_url, &u, &fault) < 0) {
-		link_failed(c, fault);
-		return;
-	}
-	struct td_wslink_opts o = {
-	    .tls = td_aws_tls(c->cfg.aws),
-	    .proxy = td_aws_proxy(c->cfg.aws, u.host),
-	    .timeout_ns = 15 * TD_SEC,
-	    .keys = keys,
-	    .region = td_aws_region(c->cfg.aws),
-	    .service = "ssmmessages",
-	    .ping_ns = c->cfg.ping_ns,
-	    .pong_ns = c->cfg.pong_ns,
-	};
-	c->link = td_wslink_dial(c->loop, c->grant.stream_url, &o, &dial_cb, c);
-	if (!c->link)
-		link_failed(c, "out of memory");
-}
-
-static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_credentials_state st, const char *why)
+static void on_link(void *ctx, const struct td_channel_link_result *r)
 {
 	struct td_client *c = ctx;
-	c->creds = NULL;
-	dial(c, keys); /* without keys unsigned: the token is the authority */
+	char text[256], status[32] = "";
+
+	c->link = NULL;
+	if (r->w) {
+		link_up(c, r->w);
+		return;
+	}
+	if (r->http_status)
+		snprintf(status, sizeof(status), " (HTTP status %d)", r->http_status);
+	snprintf(text, sizeof(text), "%s%s", r->why, status);
+	link_failed(c, text);
 }
 
 static void open_link(struct td_client *c)
 {
-	if (td_aws_url_presigned(c->grant.stream_url)) {
-		dial(c, NULL);
-		return;
-	}
-	c->creds = td_credentials_ask(c->cfg.aws, false, on_keys, c);
-	if (!c->creds)
+	char version[] = TNL_CLIENT_VERSION;
+	struct tnl_open open = {.token = c->grant.token, .client_id = c->client_id, .client_version = version};
+	struct td_channel_link_opts o = {.url = c->grant.stream_url,
+					 .open = &open,
+					 .ping_ns = c->cfg.ping_ns,
+					 .pong_ns = c->cfg.pong_ns};
+
+	c->link = td_channel_link_open(c->cfg.aws, &o, on_link, c);
+	if (!c->link)
 		link_failed(c, "out of memory");
 }
 
@@ -410,12 +353,8 @@ static void drop_work(struct td_client *c, bool keep_call)
 	}
 	if (c->kms)
 		td_aws_call_cancel(c->kms);
-	if (c->creds)
-		td_credentials_cancel(c->creds);
-	if (c->link)
-		td_wslink_free(c->link);
+	td_channel_link_cancel(c->link);
 	c->kms = NULL;
-	c->creds = NULL;
 	c->link = NULL;
 }
 

@@ -2,6 +2,7 @@
 #ifndef TD_CLIENT_INTERNAL_H
 #define TD_CLIENT_INTERNAL_H
 #include "lib/enc.h"
+#include "tunneld/aws/channel_link.h"
 #include "tunneld/client/client.h"
 
 #define MOD "client"
@@ -16,8 +17,7 @@ struct td_client {
 	char client_id[TNL_UUID_STR];
 	struct td_pump *pump; /* from the grant on */
 	struct td_aws_call *call, *kms;
-	struct td_credentials_request *creds;
-	struct td_wslink *link; /* while it opens; then the pump's */
+	struct td_channel_link *link; /* while it opens; then it is the pump's */
 	struct td_backoff backoff;
 	struct td_timer retry;
 	uint64_t link_up_at, started_at;
