@@ -152,7 +152,7 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 
 static const struct td_wslink_cb control_cb = {.message = on_message, .closed = on_closed};
 
-static void on_opened(void *ctx, const struct ag_open_result *r)
+static void on_opened(void *ctx, const struct ag_channel_result *r)
 {
 	struct td_agent *a = ctx;
 	struct ag_control *c = &a->control;
@@ -178,7 +178,7 @@ static void open_now(void *arg)
 {
 	struct td_agent *a = arg;
 	set_state(&a->control, AG_CTL_OPENING);
-	ag_open_start(&a->control.open);
+	ag_channel_open(&a->control.channel);
 }
 
 void ag_control_init(struct td_agent *a)
@@ -186,7 +186,7 @@ void ag_control_init(struct td_agent *a)
 	struct ag_control *c = &a->control;
 	const struct td_agent_config *cfg = ag_cfg(a);
 
-	ag_open_init(&c->open, a, NULL, on_opened, a);
+	ag_channel_init(&c->channel, a, NULL, on_opened, a);
 	td_timer_init(&c->retry, a->loop, open_now, a);
 	td_backoff_init(&c->backoff, cfg->reconnect_min_ns, cfg->reconnect_max_ns);
 }
@@ -201,7 +201,7 @@ void ag_control_stop(struct td_agent *a)
 	struct ag_control *c = &a->control;
 
 	td_timer_stop(&c->retry);
-	ag_open_cancel(&c->open);
+	ag_channel_cancel(&c->channel);
 	drop_link(a);
 	set_state(c, AG_CTL_DOWN);
 }
@@ -222,6 +222,6 @@ void ag_control_wake(struct td_agent *a)
 {
 	if (a->control.link)
 		td_wslink_ping(a->control.link);
-	else if (!a->control.open.busy)
+	else if (a->control.state == AG_CTL_DOWN)
 		td_timer_in(&a->control.retry, 0);
 }

@@ -39,29 +39,28 @@ struct ag_session;
 
 /* --- opening a channel: create call → credentials → WebSocket → token frame ---------------- */
 
-struct ag_open_result {
+struct ag_channel_result {
 	struct td_wslink *w; /* the open link, the receiver's from now on; NULL: failed */
 	bool over;	     /* the gateway knows the session as ended */
 	bool refused;	     /* it was a clear no and no trouble on the way */
 	const char *why;
 };
-typedef void ag_open_fn(void *ctx, const struct ag_open_result *r);
+typedef void ag_channel_fn(void *ctx, const struct ag_channel_result *r);
 
-struct ag_open {
+struct ag_channel {
 	struct td_agent *a;
 	struct td_aws *aws;	/* a reference while it is going on */
 	const char *session_id; /* NULL: control channel */
 	struct td_aws_call *call;
 	struct td_channel_link *link;
 	struct td_soon no_memory; /* the call could not even be made */
-	bool busy;
-	ag_open_fn *fn;
+	ag_channel_fn *fn;
 	void *ctx;
 };
-void ag_open_init(struct ag_open *o, struct td_agent *a, const char *session_id, ag_open_fn *fn, void *ctx);
+void ag_channel_init(struct ag_channel *c, struct td_agent *a, const char *session_id, ag_channel_fn *fn, void *ctx);
 /* fn comes from the loop, once, unless cancelled. */
-void ag_open_start(struct ag_open *o);
-void ag_open_cancel(struct ag_open *o);
+void ag_channel_open(struct ag_channel *c);
+void ag_channel_cancel(struct ag_channel *c);
 
 /* --- ends of sessions ---------------------------------------------------------------------- */
 
@@ -129,7 +128,7 @@ struct ag_session {
 	enum ag_session_state state;
 	const struct ag_type *type;
 	struct td_pump *pump;
-	struct ag_open open;
+	struct ag_channel channel;
 	struct td_timer retry, end_timer;
 	struct td_backoff backoff;
 	uint64_t link_up_at, started_at, refused_since, warned_at, end_by;
@@ -168,7 +167,7 @@ enum ag_control_state { AG_CTL_DOWN, AG_CTL_OPENING, AG_CTL_UP };
 
 struct ag_control {
 	enum ag_control_state state;
-	struct ag_open open;
+	struct ag_channel channel;
 	struct td_wslink *link;
 	struct td_timer retry;
 	struct td_backoff backoff;

@@ -50,7 +50,7 @@ void ag_session_free(struct ag_session *s)
 {
 	td_timer_stop(&s->retry);
 	td_timer_stop(&s->end_timer);
-	ag_open_cancel(&s->open);
+	ag_channel_cancel(&s->channel);
 	if (s->kms)
 		td_aws_call_cancel(s->kms);
 	if (s->type->plugin->fini)
@@ -117,7 +117,7 @@ static void begin_end(struct ag_session *s, const char *status, const char *outp
 	snprintf(s->output, sizeof(s->output), "%s", output);
 	s->end_by = s->a->loop->now + wait;
 	td_timer_stop(&s->retry);
-	ag_open_cancel(&s->open);
+	ag_channel_cancel(&s->channel);
 	td_timer_in(&s->end_timer, 0);
 }
 
@@ -143,7 +143,7 @@ static void connect_now(void *arg)
 {
 	struct ag_session *s = arg;
 	set_state(s, AG_S_OPENING);
-	ag_open_start(&s->open);
+	ag_channel_open(&s->channel);
 }
 
 static void connect_later(struct ag_session *s)
@@ -152,7 +152,7 @@ static void connect_later(struct ag_session *s)
 	td_timer_in(&s->retry, td_backoff_next(&s->backoff));
 }
 
-static void handle_failed_open(struct ag_session *s, const struct ag_open_result *r)
+static void handle_failed_open(struct ag_session *s, const struct ag_channel_result *r)
 {
 	struct td_loop *l = s->a->loop;
 
@@ -176,7 +176,7 @@ static void handle_failed_open(struct ag_session *s, const struct ag_open_result
 	connect_later(s);
 }
 
-static void on_opened(void *ctx, const struct ag_open_result *r)
+static void on_opened(void *ctx, const struct ag_channel_result *r)
 {
 	struct ag_session *s = ctx;
 
@@ -338,7 +338,7 @@ static struct ag_session *session_new(struct td_agent *a, const struct ag_type *
 	tnl_list_init(&s->streams);
 	tnl_list_push_back(&a->sessions, &s->node);
 	a->nsessions++;
-	ag_open_init(&s->open, a, s->start.session_id, on_opened, s);
+	ag_channel_init(&s->channel, a, s->start.session_id, on_opened, s);
 	td_timer_init(&s->retry, a->loop, connect_now, s);
 	td_timer_init(&s->end_timer, a->loop, poll_end, s);
 	td_backoff_init(&s->backoff, c->reconnect_min_ns, c->reconnect_max_ns);
