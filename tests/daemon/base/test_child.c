@@ -35,6 +35,16 @@ static void read_all(int fd)
 	close(fd);
 }
 
+/* Waits until the process is gone, reaped by the loop. */
+static void until_gone(pid_t pid)
+{
+	int never = 0;
+	for (int i = 0; i < 100 && kill(pid, 0) == 0; i++)
+		t_until(&never, 20);
+	assert_int_equal(kill(pid, 0), -1);
+	assert_int_equal(errno, ESRCH);
+}
+
 /* Runs it to its end; what it printed is in `text`. */
 static void run(const char *script, struct td_child_spec s)
 {
@@ -53,8 +63,8 @@ static void run(const char *script, struct td_child_spec s)
 	close(fds[1]);
 	read_all(fds[0]);
 	assert_true(t_until(&ended, 5000));
-	assert_int_equal(kill(td_child_pid(c), 0), -1); /* reaped */
-	td_child_signal(c, SIGTERM);			/* and nobody else is hit */
+	until_gone(td_child_pid(c));
+	td_child_signal(c, SIGTERM); /* and nobody else is hit */
 	td_child_free(c);
 	t_turns(3);
 	assert_int_equal(ended, 1);
@@ -157,16 +167,6 @@ static void no_such_program(void **state)
 	run(NULL, (struct td_child_spec){.path = "/nowhere/at/all", .argv = argv});
 	assert_int_equal(td_child_code(status), 127);
 	assert_string_equal(text, "cannot run /nowhere/at/all: No such file or directory\n");
-}
-
-/* Waits until the process is gone, reaped by the loop. */
-static void until_gone(pid_t pid)
-{
-	int never = 0;
-	for (int i = 0; i < 100 && kill(pid, 0) == 0; i++)
-		t_until(&never, 20);
-	assert_int_equal(kill(pid, 0), -1);
-	assert_int_equal(errno, ESRCH);
 }
 
 static pid_t child_of(const char *script, struct td_child **c)
