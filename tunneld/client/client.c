@@ -1,3 +1,8 @@
+/* A client session: the calls that begin and resume it, its channel, its end.  At any time one thing is under way:
+ *
+ *   call (StartSession, ResumeSession) → link (opening) → the pump's link → lost → retry (the timer's wait) → call …
+ *
+ * What happens on the session itself is in events.c. */
 #include "tunneld/client/internal.h"
 
 #include "lib/alloc.h"
@@ -15,7 +20,7 @@ static void open_link(struct td_client *c);
 
 static const char *const state_names[] = {"starting", "connecting", "handshake", "up", "resuming", "ending"};
 
-void td_client_set_state_(struct td_client *c, enum td_client_state st)
+void td_client_set_state(struct td_client *c, enum td_client_state st)
 {
 	if (c->state == st)
 		return;
@@ -26,27 +31,28 @@ void td_client_set_state_(struct td_client *c, enum td_client_state st)
 		c->cb->changed(c->ctx, st);
 }
 
-static void later(struct td_client *c, void (*fn)(void *), uint64_t ns)
+static void call_after(struct td_client *c, void (*fn)(void *), uint64_t ns)
 {
 	c->retry.fn = fn;
 	td_timer_in(&c->retry, ns);
 }
 
-void td_client_failed_(struct td_client *c, int err, const char *type, const char *why)
+void td_client_fail(struct td_client *c, int err, const char *type, const char *why)
 {
-	td_client_set_state_(c, TD_CLIENT_ENDING);
+	td_client_set_state(c, TD_CLIENT_ENDING);
 	td_timer_stop(&c->retry);
 	c->cb->failed(c->ctx, err, type, why);
 }
 
-void td_client_resume_later_(struct td_client *c)
+void td_client_resume_later(struct td_client *c)
 {
-	later(c, call_resume, td_backoff_next(&c->backoff));
+	call_after(c, call_resume, td_backoff_next(&c->backoff));
 }
 
 /* ---- StartSession ---------------------------------------------------------------- */
 
-static bool patient(struct td_client *c, int err, const char *type)
+/* Errors that the far end's absence explains may be no end: the owner knows. */
+static bool owner_waits(struct td_client *c, int err, const char *type)
 {
 	return c->cb->unreachable && c->cb->unreachable(c->ctx, err, type);
 }
@@ -58,11 +64,11 @@ static bool check_grant(struct td_client *c)
 
 	if (!td_aws_stream_url_ok(c->cfg.aws, c->grant.stream_url, &fault)) {
 		snprintf(why, sizeof(why), "StreamUrl refused: %s (allow its host with stream_hosts)", fault);
-		td_client_failed_(c, TNL_EREFUSED, "", why);
+		td_client_fail(c, TNL_EREFUSED, "", why);
 		return false;
 	}
-	if (!td_client_make_pump_(c)) {
-		td_client_failed_(c, TNL_ENOMEM, "", "out of memory");
+	if (!td_client_make_pump(c)) {
+		td_client_fail(c, TNL_ENOMEM, "", "out of memory");
 		return false;
 	}
 	return true;
@@ -73,42 +79,46 @@ static void begin_link(void *arg)
 	struct td_client *c = arg;
 	if (!check_grant(c))
 		return;
-	td_client_set_state_(c, TD_CLIENT_CONNECTING);
+	td_client_set_state(c, TD_CLIENT_CONNECTING);
 	open_link(c);
+}
+
+static void start_refused(struct td_client *c, const struct td_aws_reply *r)
+{
+	char why[512];
+	bool away = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT || strcmp(r->type, "TargetNotConnected") == 0;
+
+	c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CREDENTIALS_NEEDS_LOGIN;
+	if (td_aws_throttled(r->type) || r->status >= 500 || (away && owner_waits(c, r->err, r->type))) {
+		td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
+			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+		call_after(c, call_start, td_backoff_next(&c->backoff));
+		return;
+	}
+	snprintf(why, sizeof(why), "StartSession: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
+		 r->text && r->text[0] ? ": " : "", r->text ? r->text : "");
+	td_client_fail(c, r->err, r->type, why);
 }
 
 static void on_started(void *ctx, const struct td_aws_reply *r)
 {
 	struct td_client *c = ctx;
-	char why[512];
 
 	c->call = NULL;
 	c->needs_login = false;
 	if (c->state == TD_CLIENT_ENDING) { /* meanwhile nobody wants it: only its id, so that it can be ended */
 		if (!r->err && td_session_grant_parse(r->json, &c->grant) == 0 && c->cb->granted)
 			c->cb->granted(c->ctx, c->grant.session_id);
-		td_client_ended_(c);
+		td_client_tell_ended(c);
 		return;
 	}
 	if (r->err) {
-		bool network = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT;
-		c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CREDENTIALS_NEEDS_LOGIN;
-		bool away = network || strcmp(r->type, "TargetNotConnected") == 0;
-		if (td_aws_throttled(r->type) || r->status >= 500 || (away && patient(c, r->err, r->type))) {
-			td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
-				r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
-			later(c, call_start, td_backoff_next(&c->backoff));
-			return;
-		}
-		snprintf(why, sizeof(why), "StartSession: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
-			 r->text && r->text[0] ? ": " : "", r->text ? r->text : "");
-		td_client_failed_(c, r->err, r->type, why);
+		start_refused(c, r);
 		return;
 	}
 	if (td_session_grant_parse(r->json, &c->grant) < 0 || !c->grant.token || !c->grant.token[0] ||
 	    !c->grant.stream_url) {
-		td_client_failed_(c, TNL_ESYNTAX, "",
-				  "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
+		td_client_fail(c, TNL_ESYNTAX, "", "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
 		return;
 	}
 	td_info(MOD, c->grant.session_id, "session started %s target=%s", c->cfg.label, c->cfg.target);
@@ -129,23 +139,23 @@ static void call_start(void *arg)
 				      tnl_buf_len(&b), 1, on_started, c);
 	tnl_buf_fini(&b);
 	if (!c->call)
-		td_client_failed_(c, TNL_ENOMEM, "", "out of memory");
+		td_client_fail(c, TNL_ENOMEM, "", "out of memory");
 }
 
 /* ---- the data channel ------------------------------------------------------------- */
 
 static void link_failed(struct td_client *c, const char *why)
 {
-	if (!c->was_linked && !patient(c, TNL_EUNREACH, "")) {
+	if (!c->was_linked && !owner_waits(c, TNL_EUNREACH, "")) {
 		char text[300];
 		snprintf(text, sizeof(text), "data channel: %s", why);
-		td_client_failed_(c, TNL_EUNREACH, "", text);
+		td_client_fail(c, TNL_EUNREACH, "", text);
 		return;
 	}
-	td_client_set_state_(c, TD_CLIENT_RESUMING);
+	td_client_set_state(c, TD_CLIENT_RESUMING);
 	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"",
 		c->cfg.label, why);
-	td_client_resume_later_(c);
+	td_client_resume_later(c);
 }
 
 static void link_up(struct td_client *c, struct td_wslink *w)
@@ -155,7 +165,7 @@ static void link_up(struct td_client *c, struct td_wslink *w)
 		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, c->resumes);
 	c->was_linked = true;
 	td_pump_attach(c->pump, w);
-	td_client_set_state_(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
+	td_client_set_state(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
 }
 
 static void on_link(void *ctx, const struct td_channel_link_result *r)
@@ -225,7 +235,7 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 	if (r->err) {
 		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %s error=%s text=\"%s\"",
 			c->cfg.label, r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
-		td_client_resume_later_(c);
+		td_client_resume_later(c);
 		return;
 	}
 	if (td_session_grant_parse(r->json, &g) < 0 || !g.token || !g.token[0]) {
@@ -247,20 +257,11 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 static void call_resume(void *arg)
 {
 	struct td_client *c = arg;
-	struct tnl_buf b;
-	struct tnl_jw w;
 
 	c->resumes++;
-	tnl_buf_init(&b, 4096);
-	tnl_jw_init(&w, &b);
-	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "SessionId", c->grant.session_id);
-	tnl_jw_end_obj(&w);
-	c->call = td_aws_json(c->cfg.aws, "ssm", "AmazonSSM.ResumeSession", (const char *)tnl_buf_data(&b),
-			      tnl_buf_len(&b), 1, on_resumed, c);
-	tnl_buf_fini(&b);
+	c->call = td_session_call(c->cfg.aws, "AmazonSSM.ResumeSession", c->grant.session_id, 1, on_resumed, c);
 	if (!c->call)
-		td_client_resume_later_(c);
+		td_client_resume_later(c);
 }
 
 /* ---- the object ---------------------------------------------------------------------------------- */
@@ -339,7 +340,7 @@ struct td_client *td_client_new(struct td_loop *l, const struct td_client_config
 		c->grant.stream_url = dup_or_null(cfg->grant->stream_url);
 	}
 	/* From the loop, so that nobody is called back from inside the call. */
-	later(c, cfg->grant ? begin_link : call_start, 0);
+	call_after(c, cfg->grant ? begin_link : call_start, 0);
 	return c;
 }
 
@@ -374,13 +375,13 @@ void td_client_end(struct td_client *c)
 	bool linked = c->pump && td_pump_link(c->pump);
 	/* A StartSession that is under way may be granted all the same: its answer is waited for. */
 	bool starting = c->state == TD_CLIENT_STARTING && c->call;
-	td_client_set_state_(c, TD_CLIENT_ENDING);
+	td_client_set_state(c, TD_CLIENT_ENDING);
 	drop_work(c, starting);
 	if (linked) { /* the flag ends it where the API call is not allowed, and sooner */
 		tnl_session_send_flag(td_pump_session(c->pump), TNL_FLAG_TERMINATE, c->loop->now);
 		td_pump_kick(c->pump);
 	}
-	later(c, td_client_ended_, linked || starting ? ENDING_NS : 0);
+	call_after(c, td_client_tell_ended, linked || starting ? ENDING_NS : 0);
 }
 
 enum td_client_state td_client_state(const struct td_client *c)

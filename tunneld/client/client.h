@@ -60,19 +60,13 @@ void td_client_free(struct td_client *c); /* at once: no words to anybody, no ca
 /* Ends it: the far end is told by flag, pipes are reset with the link. */
 void td_client_end(struct td_client *c);
 enum td_client_state td_client_state(const struct td_client *c);
-const char *td_client_state_name(
-    const struct td_client *c); /* "needs-login" when credentials can only be renewed by a person */
+/* "needs-login" when credentials can only be renewed by a person. */
+const char *td_client_state_name(const struct td_client *c);
 bool td_client_was_ready(const struct td_client *c);
 struct td_pump *td_client_pump(const struct td_client *c);   /* NULL before the grant */
 const char *td_client_session_id(const struct td_client *c); /* NULL before the grant */
 unsigned td_client_resumes(const struct td_client *c);
 uint64_t td_client_started_at(const struct td_client *c);
 void td_client_ping(struct td_client *c); /* after a sleep */
-
-/* TerminateSession on its own; done(ctx, ok) when it is answered or given up (2 tries). NULL: no memory. */
-struct td_terminate;
-struct td_terminate *td_terminate_start(struct td_aws *aws, const char *session_id,
-					void (*done)(void *ctx, const char *session_id, bool ok), void *ctx);
-void td_terminate_cancel(struct td_terminate *t);
 
 #endif

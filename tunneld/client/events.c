@@ -9,7 +9,7 @@
 
 /* ---- what the pump reports --------------------------------------------------------------- */
 
-void td_client_ended_(void *arg)
+void td_client_tell_ended(void *arg)
 {
 	struct td_client *c = arg;
 	td_timer_stop(&c->retry);
@@ -28,7 +28,7 @@ static void pump_ready(void *ctx, const struct tnl_session_info *info)
 	if (info->customer_message && info->customer_message[0])
 		td_info(MOD, c->grant.session_id, "message from the far end text=\"%s\"", info->customer_message);
 	c->was_ready = true;
-	td_client_set_state_(c, TD_CLIENT_UP);
+	td_client_set_state(c, TD_CLIENT_UP);
 	if (c->cb->ready)
 		c->cb->ready(c->ctx, info);
 }
@@ -38,7 +38,7 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	struct td_client *c = ctx;
 
 	if (c->state == TD_CLIENT_ENDING) {
-		td_client_ended_(c);
+		td_client_tell_ended(c);
 		return;
 	}
 	/* About every hour AWS closes with 1000: nothing to worry about. */
@@ -46,8 +46,8 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	       "data channel lost, resuming %s code=%u error=%s reason=\"%s\" streams=%zu", c->cfg.label, code,
 	       tnl_err_name(err), why, td_pump_pipes(c->pump));
 	td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
-	td_client_set_state_(c, TD_CLIENT_RESUMING);
-	td_client_resume_later_(c);
+	td_client_set_state(c, TD_CLIENT_RESUMING);
+	td_client_resume_later(c);
 }
 
 static void pump_closed(void *ctx, int err, const char *text)
@@ -55,18 +55,18 @@ static void pump_closed(void *ctx, int err, const char *text)
 	struct td_client *c = ctx;
 
 	if (c->state == TD_CLIENT_ENDING) {
-		td_client_ended_(c);
+		td_client_tell_ended(c);
 		return;
 	}
 	if (!c->was_ready) {
 		char why[400];
 		snprintf(why, sizeof(why), "session: %s", text[0] ? text : tnl_err_text(err));
-		td_client_failed_(c, err, "", why);
+		td_client_fail(c, err, "", why);
 		return;
 	}
 	td_log(err == TNL_ECLOSED ? TNL_LOG_INFO : TNL_LOG_ERROR, MOD, c->grant.session_id,
 	       "session is over %s cause=%s text=\"%s\"", c->cfg.label, tnl_err_name(err), text);
-	td_client_set_state_(c, TD_CLIENT_ENDING);
+	td_client_set_state(c, TD_CLIENT_ENDING);
 	td_timer_stop(&c->retry);
 	c->cb->over(c->ctx, err, text);
 }
@@ -159,7 +159,7 @@ static const struct td_pump_cb pump_cb = {
     .kms = pump_kms,
 };
 
-bool td_client_make_pump_(struct td_client *c)
+bool td_client_make_pump(struct td_client *c)
 {
 	c->cfg.session.session_id = c->grant.session_id;
 	c->pump = td_pump_new(c->loop, &c->cfg.session, &pump_cb, c);

@@ -1,4 +1,4 @@
-/* Shared by client.c and client_pump.c only. */
+/* Inside of a client: client.c (calls, channel, end) and events.c (what happens on the session). */
 #ifndef TD_CLIENT_INTERNAL_H
 #define TD_CLIENT_INTERNAL_H
 #include "lib/enc.h"
@@ -25,10 +25,10 @@ struct td_client {
 	bool was_ready, was_linked, needs_login;
 };
 
-void td_client_set_state_(struct td_client *c, enum td_client_state st);
-void td_client_failed_(struct td_client *c, int err, const char *type, const char *why);
-void td_client_resume_later_(struct td_client *c);
-void td_client_ended_(void *c);			/* a timer's callback */
-bool td_client_make_pump_(struct td_client *c); /* once there is a grant */
+void td_client_set_state(struct td_client *c, enum td_client_state st);
+void td_client_fail(struct td_client *c, int err, const char *type, const char *why);
+void td_client_resume_later(struct td_client *c);
+void td_client_tell_ended(void *c);	       /* a timer's callback */
+bool td_client_make_pump(struct td_client *c); /* once there is a grant */
 
 #endif

@@ -1,10 +1,11 @@
-/* TerminateSession on its own. */
-#include "tunneld/client/client.h"
+#include "tunneld/client/terminate.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
 
 #include <string.h>
+
+#define ATTEMPTS 2
 
 struct td_terminate {
 	struct td_aws_call *call;
@@ -36,23 +37,14 @@ struct td_terminate *td_terminate_start(struct td_aws *aws, const char *session_
 					void (*done)(void *ctx, const char *session_id, bool ok), void *ctx)
 {
 	struct td_terminate *t = tnl_calloc(1, sizeof(*t));
-	struct tnl_buf b;
-	struct tnl_jw w;
 
 	if (!t)
 		return NULL;
 	t->done = done;
 	t->ctx = ctx;
 	t->session_id = tnl_strdup(session_id);
-	tnl_buf_init(&b, 4096);
-	tnl_jw_init(&w, &b);
-	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "SessionId", session_id);
-	tnl_jw_end_obj(&w);
 	if (t->session_id)
-		t->call = td_aws_json(aws, "ssm", "AmazonSSM.TerminateSession", (const char *)tnl_buf_data(&b),
-				      tnl_buf_len(&b), 2, on_reply, t);
-	tnl_buf_fini(&b);
+		t->call = td_session_call(aws, "AmazonSSM.TerminateSession", session_id, ATTEMPTS, on_reply, t);
 	if (!t->call) {
 		terminate_free(t);
 		return NULL;

@@ -3,6 +3,7 @@
 #ifndef TD_COMMAND_FOREGROUND_H
 #define TD_COMMAND_FOREGROUND_H
 #include "tunneld/client/client.h"
+#include "tunneld/client/terminate.h"
 #include "tunneld/command/command.h"
 #include "tunneld/config/config.h"
 

@@ -4,6 +4,7 @@
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
+#include "tunneld/client/terminate.h"
 
 #include <string.h>
 
