@@ -4,7 +4,7 @@
 #include "lib/alloc.h"
 #include "lib/num.h"
 #include "lib/message.h"
-#include "lib/session.h"
+#include "lib/session_internal.h"
 #include <stdlib.h>
 #include <string.h>
 
