@@ -140,6 +140,16 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 		e->st = st;
 }
 
+bool td_pump_size_untold(const struct td_pump *p)
+{
+	tnl_list_foreach(it, &p->events)
+	{
+		if (tnl_container_of(it, struct event, node)->kind == EVENT_SIZE)
+			return true;
+	}
+	return false;
+}
+
 static void on_size(void *ctx, unsigned cols, unsigned rows)
 {
 	struct event *e = event_new(ctx, EVENT_SIZE);

@@ -76,6 +76,7 @@ struct td_pipe {
 extern const struct tnl_session_cb td_pump_session_cb;
 void td_pump_tell_events(struct td_pump *p); /* to the owner; the pump may be dead after it */
 void td_pump_drop_events(struct td_pump *p);
+bool td_pump_size_untold(const struct td_pump *p); /* a change of the window's size waits to be told */
 /* Nothing is told of st any more. true: its cancellation was waiting to be told. */
 bool td_pump_forget(struct td_pump *p, const struct tnl_stream *st);
 

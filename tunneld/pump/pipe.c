@@ -69,10 +69,15 @@ static void watch_sink(struct td_pipe *p, int fd)
 	ev_io_start(ev, &p->wr);
 }
 
-/* Writes what goes; the rest waits for the watcher. Gives how many were taken (all of them when the sink is broken). */
+/* Writes what goes; the rest waits for the watcher. Gives how many were taken (all of them when the sink is broken).
+ * Not before the owner has heard of a size that came before: what is typed after a resize finds the new one. */
 static size_t sink_put(struct td_pipe *p, int fd, const uint8_t *b, size_t n)
 {
 	size_t done = 0;
+	if (td_pump_size_untold(p->pump)) {
+		watch_sink(p, fd);
+		return 0;
+	}
 	while (done < n) {
 		ssize_t w = sink_write(p, fd, b + done, n - done);
 		if (w > 0) {

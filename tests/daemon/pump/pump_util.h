@@ -8,6 +8,7 @@
 #include "tunneld/pump/pump.h"
 
 #include <errno.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 struct side {
@@ -27,6 +28,8 @@ static struct world {
 	struct tnl_stream *held; /* hold: open() keeps it */
 	bool hold, tiny, reconnect;
 	int opened, target, links, exit_code;
+	int sink;	   /* what is looked at when a size is told */
+	int sizes, unread; /* how many were told; bytes in the sink by then */
 	const char *type;
 	size_t memory;
 	int fds;
@@ -82,6 +85,12 @@ static void on_exit_code(void *ctx, int code)
 	W.exit_code = code;
 }
 
+static void on_size(void *ctx, unsigned cols, unsigned rows)
+{
+	W.sizes++;
+	assert_int_equal(ioctl(W.sink, FIONREAD, &W.unread), 0);
+}
+
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct side *s = ctx;
@@ -135,6 +144,7 @@ static const struct td_pump_cb pump_cb = {
     .pipe_closed = on_pipe_closed,
     .lost = on_lost,
     .exit_code = on_exit_code,
+    .size = on_size,
 };
 
 /* --- the link ------------------------------------------------------------------ */

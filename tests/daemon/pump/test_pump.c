@@ -323,6 +323,49 @@ static void a_slow_reader_of_errors_gets_them_all(void **state)
 		close(all[i]);
 }
 
+/* --- a terminal ------------------------------------------------------------------------------- */
+
+/* Or a program that is started by what was typed after a resize finds the old size. */
+static void a_size_is_told_before_the_input_that_follows_it(void **state)
+{
+	for (int early = 0; early < 2; early++) { /* before and after the shell is there */
+		int in[2], out[2], shell[2], sink[2], err = 0;
+		char b[8];
+		W.type = "Standard_Stream";
+		W.hold = true;
+		pumps_up();
+		assert_int_equal(pipe(in) | pipe(out) | pipe2(shell, O_NONBLOCK) | pipe2(sink, O_NONBLOCK), 0);
+		W.sink = sink[0];
+		W.sizes = W.unread = 0;
+		assert_non_null(td_pipe_fds(W.c.pump, in[0], out[1], -1, NULL, &err));
+		assert_true(t_until(&W.opened, 5000));
+		if (!early)
+			assert_non_null(td_pipe_agent_pair(W.a.pump, W.held, shell[0], sink[1], NULL));
+		t_turns(20);
+		tnl_session_send_size(td_pump_session(W.c.pump), 101, 33, T->now);
+		assert_int_equal(write(in[1], "typed", 5), 5); /* which wakes the pump: both go at once */
+		if (early) {
+			until_(W.sizes == 1);
+			assert_non_null(td_pipe_agent_pair(W.a.pump, W.held, shell[0], sink[1], NULL));
+		}
+		int n = 0;
+		until_(ioctl(sink[0], FIONREAD, &n) == 0 && n == 5);
+		assert_int_equal(read(sink[0], b, sizeof(b)), 5);
+		assert_memory_equal(b, "typed", 5);
+		assert_int_equal(W.sizes, 1);
+		assert_int_equal(W.unread, 0);
+		td_pump_free(W.c.pump);
+		td_pump_free(W.a.pump);
+		memset(&W.c, 0, sizeof(W.c));
+		memset(&W.a, 0, sizeof(W.a));
+		W.opened = 0;
+		int all[] = {in[0], in[1], out[0], out[1], shell[1], sink[0]};
+		for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+			close(all[i]);
+		t_turns(5);
+	}
+}
+
 /* --- memory ------------------------------------------------------------------------------------ */
 
 static void at_the_memory_limit_reading_stops_and_goes_on(void **state)
@@ -379,6 +422,7 @@ int main(void)
 	    TEST(whoever_reads_the_output_sees_its_end),
 	    TEST(output_whose_reader_has_gone_is_a_reset),
 	    TEST(a_slow_reader_of_errors_gets_them_all),
+	    TEST(a_size_is_told_before_the_input_that_follows_it),
 	    TEST(at_the_memory_limit_reading_stops_and_goes_on),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
