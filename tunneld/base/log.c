@@ -1,5 +1,7 @@
 /* Log lines on stderr, one write(2) each. */
 #include "tunneld/base/log.h"
+
+#include "lib/num.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -21,8 +23,7 @@ struct line {
 /* Keeps room for the end of the line whatever the text was. */
 static void put(struct line *l, const char *s, size_t n)
 {
-	if (n > LINE_CAP - 32 - l->n)
-		n = LINE_CAP - 32 - l->n;
+	n = TNL_MIN(n, LINE_CAP - 32 - l->n);
 	memcpy(l->b + l->n, s, n);
 	l->n += n;
 }

@@ -1,6 +1,6 @@
-/* Log lines on stderr: text or JSON; level, module, session, key=value.
- * Values from peers go through TD_S()-style escaping inside td_log itself:
- * control characters of the finished line are escaped.  Never a secret. */
+/* Log lines on stderr: text or JSON; level, module, session, key=value.  Texts of peers may be given as they are: what
+ * must not reach a terminal (control characters, bytes that are no UTF-8, marks that turn the direction of writing) is
+ * escaped in the finished line.  Never a secret. */
 #ifndef TD_BASE_LOG_H
 #define TD_BASE_LOG_H
 #include "lib/log.h"

@@ -4,6 +4,7 @@
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"
+#include "lib/num.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -378,7 +379,7 @@ void td_timer_stop(struct td_timer *t)
 void td_backoff_init(struct td_backoff *b, uint64_t first_ns, uint64_t max_ns)
 {
 	b->first = first_ns;
-	b->max = max_ns < first_ns ? first_ns : max_ns;
+	b->max = TNL_MAX(first_ns, max_ns);
 	b->cur = first_ns;
 }
 

@@ -1,3 +1,4 @@
+/* The account is one for the process, whatever loops it has; each waiter is called on its own. */
 #include "tunneld/base/memory.h"
 
 static struct {

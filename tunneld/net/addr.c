@@ -1,3 +1,4 @@
+/* Texts of socket addresses, and what they say: families, ports, loopback. */
 
 #include "tunneld/net/addr.h"
 

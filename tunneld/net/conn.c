@@ -1,6 +1,15 @@
+/* A connection that is open: reading, writing, the end.  (How it comes to be open: conn_open.c.)
+ *
+ *   in:   read(2) → [TLS to the proxy] → what came behind the proxy's head → [TLS] → td_conn_read
+ *   out:  td_conn_write → stage, or records of 16 KiB → [TLS to the proxy] → write(2), at the end of the turn or when
+ *         there is enough
+ *
+ * TLS may hold bytes of which no socket event will tell: then the reader is called again from the loop.  A turn reads
+ * so much and no more, so that one busy peer does not keep the others waiting. */
 #include "tunneld/net/conn_internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
@@ -190,8 +199,7 @@ ssize_t td_conn_fd_read(struct td_conn *c, void *p, size_t n)
 {
 	if (!c->sock_more || c->budget <= 0 || c->fd < 0)
 		return TNL_EAGAIN;
-	if (n > READ_MAX)
-		n = READ_MAX;
+	n = TNL_MIN(n, (size_t)READ_MAX);
 	ssize_t r;
 	do {
 		r = read(c->fd, p, n);
@@ -214,7 +222,7 @@ ssize_t td_conn_fd_read(struct td_conn *c, void *p, size_t n)
 static ssize_t tls_read(struct td_conn *c, struct tnl_tls *t, ssize_t (*below)(struct td_conn *, void *, size_t),
 			void *p, size_t n)
 {
-	int want = n > INT32_MAX ? INT32_MAX : (int)n;
+	int want = (int)TNL_MIN(n, (size_t)INT32_MAX);
 	for (;;) {
 		int r = tnl_tls_read(t, p, (size_t)want);
 		if (r != TNL_EAGAIN)
@@ -237,8 +245,7 @@ ssize_t td_conn_low_read(struct td_conn *c, void *p, size_t n)
 {
 	size_t have = tnl_buf_len(&c->early);
 	if (have) {
-		if (n > have)
-			n = have;
+		n = TNL_MIN(n, have);
 		memcpy(p, tnl_buf_data(&c->early), n);
 		tnl_buf_consume(&c->early, n);
 		return (ssize_t)n;
@@ -480,8 +487,7 @@ static void on_writable(struct ev_loop *ev, ev_io *w, int events)
 size_t td_conn_write(struct td_conn *c, const void *p, size_t n)
 {
 	const uint8_t *s = p;
-	size_t room = td_conn_room(c), done = 0;
-	size_t take = n < room ? n : room;
+	size_t take = TNL_MIN(n, td_conn_room(c)), done = 0;
 	while (done < take) {
 		size_t left = take - done, staged = tnl_buf_len(&c->stage);
 		if (c->tls && staged == 0 && left >= RECORD) {
@@ -490,7 +496,7 @@ size_t td_conn_write(struct td_conn *c, const void *p, size_t n)
 				break;
 			done += (size_t)r;
 		} else {
-			size_t k = c->tls && left > RECORD - staged ? RECORD - staged : left;
+			size_t k = c->tls ? TNL_MIN(left, RECORD - staged) : left;
 			if (k == 0 || tnl_buf_put(&c->stage, s + done, k) != 0)
 				break;
 			done += k;

@@ -12,9 +12,9 @@ struct td_conn_cb {
 	void (*ready)(void *ctx);    /* connected, TLS done */
 	void (*readable)(void *ctx); /* after ready: read until it gives TNL_EAGAIN, or pause */
 	void (*writable)(void *ctx); /* room again after write came up short */
-	void (*closed)(void *ctx, int err,
-		       const char *why); /* over (TNL_EEOF: orderly); then td_conn_free. Not called after free */
-	void (*idle)(void *ctx);	 /* about a second after traffic: give empty buffers back. May be NULL */
+	/* Over (TNL_EEOF: orderly); then td_conn_free. Not called after free. */
+	void (*closed)(void *ctx, int err, const char *why);
+	void (*idle)(void *ctx); /* about a second after traffic: give empty buffers back. May be NULL */
 };
 /* tls: the way to the proxy itself is TLS, with the trust of the dial's tls context. */
 struct td_proxy {
@@ -32,10 +32,11 @@ struct td_conn_opts {
 	const struct td_proxy *proxy; /* NULL: direct; copied */
 	uint64_t timeout_ns;	      /* for connect + proxy + TLS; 0: 15 s */
 };
-/* No callback runs inside any call of this header. NULL: no memory. */
+/* No callback runs inside any call of this header; after td_conn_free none does. NULL: no memory. */
 struct td_conn *td_conn_dial(struct td_loop *l, const struct td_conn_opts *o, const struct td_conn_cb *cb, void *ctx);
+/* Takes fd, also when it fails. timeout_ns: for TLS; 0: 15 s. */
 struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
-				 const struct td_conn_cb *cb, void *ctx); /* takes fd */
+				 const struct td_conn_cb *cb, void *ctx);
 void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx);
 /* >0, TNL_EAGAIN; end and errors come through closed() after everything readable was read. */
 ssize_t td_conn_read(struct td_conn *c, void *p, size_t n);

@@ -4,6 +4,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/http.h"
+#include "lib/num.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/dial.h"
@@ -14,6 +15,8 @@
 #include <string.h>
 
 #define OPEN_TIMEOUT (15 * TD_SEC)
+#define READ_STEP ((size_t)2048)
+#define REASON_SHOWN ((size_t)60)
 
 void td_conn_opening_free(struct td_conn *c)
 {
@@ -139,7 +142,7 @@ static void proxy_refused(struct td_conn *c, const struct tnl_http_head *h)
 								: " (set user and password of the proxy)"
 					    : "";
 	td_conn_end(c, TNL_EREFUSED, "proxy %.100s:%u refused %.100s:%u: %d %.*s%s", op->proxy.host, op->proxy.port,
-		    op->host, op->port, h->status, (int)(h->reason_len < 60 ? h->reason_len : 60), h->reason, hint);
+		    op->host, op->port, h->status, (int)TNL_MIN(h->reason_len, REASON_SHOWN), h->reason, hint);
 }
 
 /* True when the tunnel through the proxy stands. */
@@ -148,7 +151,7 @@ static bool proxy_answer(struct td_conn *c)
 	struct conn_opening *op = c->op;
 	struct tnl_http_head h;
 	for (;;) {
-		size_t room = tnl_buf_room(&op->head), want = room < 2048 ? room : 2048;
+		size_t want = TNL_MIN(tnl_buf_room(&op->head), READ_STEP);
 		uint8_t *p = want ? tnl_buf_reserve(&op->head, want) : NULL;
 		if (!p) {
 			td_conn_end(c, TNL_ETOOBIG, "proxy %.100s:%u: its answer is too long", op->proxy.host,

@@ -158,8 +158,8 @@ static void step(struct td_dial *d)
 		if (d->fd >= 0)
 			return;
 		if (err == 0) {
-			uint64_t at = d->l->now + STAGGER;
-			td_timer_at(&d->timer, d->next < d->n && at < d->deadline ? at : d->deadline);
+			uint64_t at = d->next < d->n ? d->l->now + STAGGER : d->deadline;
+			td_timer_at(&d->timer, TNL_MIN(at, d->deadline));
 			return;
 		}
 		note_failure(d, i, err);

@@ -1,3 +1,4 @@
+/* One request on one connection: over TCP or TLS, through a proxy, or on a unix socket. */
 #include "tunneld/net/http_client.h"
 
 #include "lib/alloc.h"
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #define DEFAULT_TIMEOUT (30 * TD_SEC)
+#define READ_STEP ((size_t)4096)
 #define DEFAULT_BODY (1024u * 1024)
 
 struct td_http_client {
@@ -136,7 +138,7 @@ static void on_readable(void *ctx)
 {
 	struct td_http_client *h = ctx;
 	while (!h->over && !h->have_head) {
-		size_t room = TNL_MIN(tnl_buf_room(&h->raw), (size_t)4096);
+		size_t room = TNL_MIN(tnl_buf_room(&h->raw), READ_STEP);
 		uint8_t *p = room ? tnl_buf_reserve(&h->raw, room) : NULL;
 		if (!p) {
 			fail(h, TNL_ETOOBIG, "the head of the answer is too long");

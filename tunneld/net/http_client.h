@@ -1,4 +1,4 @@
-/* HTTP client: one request, one response. Requests are signed by the caller's hook. */
+/* HTTP client: one request, one response, signed or not; a connection for each. */
 #ifndef TD_NET_HTTP_CLIENT_H
 #define TD_NET_HTTP_CLIENT_H
 #include "lib/http.h"

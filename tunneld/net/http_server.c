@@ -1,6 +1,9 @@
+/* Connections of the HTTP server: accepting, heads and bodies, the next request on the same connection.  Answers and
+ * upgrades are in http_server_reply.c. */
 #include "tunneld/net/http_server_internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/listen.h"
@@ -13,7 +16,7 @@
 #define IDLE_TIMEOUT (75 * TD_SEC)
 #define BODY_DEFAULT (64u * 1024)
 #define PER_PEER 256u
-#define READ_STEP 4096u
+#define READ_STEP ((size_t)4096)
 #define AHEAD_MAX (16u * 1024) /* of the next requests, while one is worked on */
 
 /* --- life of a connection ---------------------------------------------------- */
@@ -232,8 +235,8 @@ static void on_readable(void *ctx)
 	while (c->state < HC_REPLY) {
 		struct tnl_buf *b = c->state == HC_BUSY ? &c->ahead : &c->in;
 		bool first = c->state == HC_HEAD && tnl_buf_len(b) == 0;
-		size_t room = tnl_buf_room(b), want = room < READ_STEP ? room : READ_STEP;
-		if (room == 0) {
+		size_t want = TNL_MIN(tnl_buf_room(b), READ_STEP);
+		if (want == 0) {
 			td_conn_pause(c->conn, true); /* until the answer is out */
 			return;
 		}

@@ -12,9 +12,9 @@ struct td_http_server_config {
 	const struct td_addr *addrs;
 	int naddrs;		  /* copied; unix sockets too */
 	struct tnl_tls_ctx *tls;  /* NULL: plain; a reference is taken */
-	size_t body_max;	  /* 64 KiB */
+	size_t body_max;	  /* 0: 64 KiB */
 	unsigned per_peer_max;	  /* connections per address; 0: 256 */
-	uint64_t head_timeout_ns; /* 10 s */
+	uint64_t head_timeout_ns; /* 0: 10 s */
 	/* A whole request. Answer with td_request_reply or td_request_upgrade, now or later. */
 	void (*request)(void *ctx, struct td_request *r);
 	/* The peer went away before the answer: drop the pointer. */
@@ -28,8 +28,8 @@ struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_htt
 					  size_t cap);
 void td_http_server_free(struct td_http_server *h);
 void td_http_server_stop_listening(struct td_http_server *h);
-void td_http_server_set_tls(struct td_http_server *h,
-			    struct tnl_tls_ctx *tls); /* for connections from now on; a reference is taken */
+void td_http_server_set_tls(struct td_http_server *h, struct tnl_tls_ctx *tls); /* from now on; a reference is taken */
+/* Where the i-th listens, with the chosen port; -1: there is none. */
 int td_http_server_addr(const struct td_http_server *h, int i, struct td_addr *out);
 size_t td_http_server_connections(const struct td_http_server *h);
 

@@ -3,6 +3,7 @@
 
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,7 +42,7 @@ static const char *reason(int status)
 	    {503, "Service Unavailable"},
 	    {505, "HTTP Version Not Supported"},
 	};
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(table); i++) {
 		if (table[i].status == status)
 			return table[i].text;
 	}

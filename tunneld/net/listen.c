@@ -1,3 +1,4 @@
+/* Accepting, with a reserve descriptor for the time when there are no others, and unix sockets without races. */
 #include "tunneld/net/listen.h"
 
 #include "lib/alloc.h"

@@ -1,6 +1,12 @@
+/* An open WebSocket link: messages both ways, pings, the closing handshake.  (How a client's comes to be open:
+ * wslink_open.c.)
+ *
+ *   out:  td_wslink_send → frames in lib/ws → td_conn_write, at the end of the turn, unless they linger for company
+ *   in:   td_conn_read → lib/ws → message() for each, then batch_end() */
 #include "tunneld/net/wslink_internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/base/log.h"
 
 #include <stdarg.h>
@@ -10,6 +16,7 @@
 #define QUEUE_MAX (256u * 1024) /* framed bytes and what the connection holds */
 #define QUEUE_LOW (QUEUE_MAX / 2)
 #define FLUSH_AT (64u * 1024)
+#define CLOSE_REASON_MAX ((size_t)123) /* RFC 6455: 125 bytes of a control frame, two are the code */
 #define CLOSE_WAIT (2 * TD_SEC)
 
 /* --- ending --------------------------------------------------------------- */
@@ -108,9 +115,8 @@ size_t td_wslink_room(const struct td_wslink *w)
 	if (w->state != WSL_OPEN)
 		return 0;
 	/* A message of the greatest size always fits into an empty link. */
-	size_t q = td_wslink_queued(w) + TNL_WS_MAX_OVERHEAD, r = tnl_ws_out_room(w->ws);
-	q = q < w->limit ? w->limit - q : 0;
-	return q < r ? q : r;
+	size_t q = td_wslink_queued(w) + TNL_WS_MAX_OVERHEAD;
+	return q < w->limit ? TNL_MIN(w->limit - q, tnl_ws_out_room(w->ws)) : 0;
 }
 
 void td_wslink_write_out(struct td_wslink *w)
@@ -226,7 +232,7 @@ static void on_fault(struct td_wslink *w, int err, const char *fault)
 static void on_close_frame(struct td_wslink *w, const struct tnl_ws_event *ev)
 {
 	char reason[128];
-	snprintf(reason, sizeof(reason), "%.*s", (int)(ev->len < 123 ? ev->len : 123),
+	snprintf(reason, sizeof(reason), "%.*s", (int)TNL_MIN(ev->len, CLOSE_REASON_MAX),
 		 ev->data ? (const char *)ev->data : "");
 	last_words(w);
 	td_wslink_end(w, TNL_EEOF, ev->close_code, 0, "closed by %s: %u %s", td_conn_peer(w->conn), ev->close_code,
@@ -364,7 +370,7 @@ struct td_wslink *td_wslink_new(struct td_loop *l, const struct td_wslink_cb *cb
 int td_wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits *o, const void *early, size_t n)
 {
 	size_t max = o->max_message ? o->max_message : TNL_WS_MAX_MESSAGE;
-	w->limit = (max > QUEUE_MAX ? max : QUEUE_MAX) + TNL_WS_MAX_OVERHEAD;
+	w->limit = TNL_MAX(max, (size_t)QUEUE_MAX) + TNL_WS_MAX_OVERHEAD;
 	struct tnl_ws_config c = {.server = server,
 				  .max_message = max,
 				  .ping_ns = o->ping_ns,
@@ -377,8 +383,7 @@ int td_wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits
 		uint8_t *p = tnl_ws_in_reserve(w->ws, &cap);
 		if (!p || cap == 0)
 			return TNL_ENOMEM;
-		if (cap > n)
-			cap = n;
+		cap = TNL_MIN(cap, n);
 		memcpy(p, s, cap);
 		tnl_ws_in_commit(w->ws, cap, w->l->now);
 		s += cap;

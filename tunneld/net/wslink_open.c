@@ -4,6 +4,7 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "tunneld/net/http_sign.h"
 
 #include <stdio.h>
@@ -11,7 +12,9 @@
 
 #define OPEN_TIMEOUT (15 * TD_SEC)
 #define REFUSAL_MAX (16u * 1024)
-#define REFUSAL_TEXT 1024u /* of a refusal's body, in the text */
+#define REFUSAL_TEXT ((size_t)1024) /* of a refusal's body, in the text */
+#define REASON_SHOWN ((size_t)60)
+#define READ_STEP ((size_t)4096)
 #define REFUSAL_WAIT (2 * TD_SEC)
 
 struct wslink_upgrade {
@@ -38,9 +41,9 @@ void td_wslink_upgrade_free(struct td_wslink *w)
 static void refusal(struct td_wslink *w)
 {
 	struct wslink_upgrade *u = w->up;
-	size_t n = tnl_buf_len(&u->body) < REFUSAL_TEXT ? tnl_buf_len(&u->body) : REFUSAL_TEXT;
+	size_t n = TNL_MIN(tnl_buf_len(&u->body), REFUSAL_TEXT);
 	td_wslink_end(w, TNL_EREFUSED, 1006, u->head.status, "%s refused the WebSocket: %d %.*s: %.*s", u->name,
-		      u->head.status, (int)(u->head.reason_len < 60 ? u->head.reason_len : 60), u->head.reason, (int)n,
+		      u->head.status, (int)TNL_MIN(u->head.reason_len, REASON_SHOWN), u->head.reason, (int)n,
 		      (const char *)tnl_buf_data(&u->body));
 }
 
@@ -127,7 +130,7 @@ static void on_readable(void *ctx)
 			feed_refusal(w, chunk, (size_t)k);
 			continue;
 		}
-		size_t room = tnl_buf_room(&u->raw), want = room < 4096 ? room : 4096;
+		size_t want = TNL_MIN(tnl_buf_room(&u->raw), READ_STEP);
 		uint8_t *p = want ? tnl_buf_reserve(&u->raw, want) : NULL;
 		if (!p) {
 			td_wslink_end(w, TNL_ETOOBIG, 1006, 0, "%s: answer to the WebSocket upgrade is too long",

@@ -27,8 +27,8 @@ struct td_pump_cb {
 	void (*size)(void *ctx, unsigned cols, unsigned rows);
 	void (*exit_code)(void *ctx, int code);
 	void (*publication)(void *ctx, bool started);
-	void (*kms)(void *ctx,
-		    const struct tnl_kms_request *r); /* answer through tnl_session_kms_result, then td_pump_kick */
+	/* Answer through tnl_session_kms_result, then td_pump_kick. */
+	void (*kms)(void *ctx, const struct tnl_kms_request *r);
 	/* The session is over; free the pump. Pipes have been reset or finished before. Text is raw from the peer. */
 	void (*closed)(void *ctx, int err, const char *text);
 	/* The pipe's local source(s) have ended and all that came from them has been handed to the session. */
@@ -59,8 +59,8 @@ struct td_pipe *td_pipe_client(struct td_pump *p, int fd, void *user, int *err);
 struct td_pipe *td_pipe_agent(struct td_pump *p, struct tnl_stream *st, int fd, void *user);
 /* The same with a source and a sink of its own (equal for a pty). Takes both. */
 struct td_pipe *td_pipe_agent_pair(struct td_pump *p, struct tnl_stream *st, int in_fd, int out_fd, void *user);
-/* Client on descriptors that stay the caller's (stdin/stdout of connect and shell); err_fd -1: StdErr goes to out_fd.
- */
+/* Client on descriptors that stay the caller's (stdin and stdout of connect and shell). err_fd -1: StdErr goes to
+ * out_fd. */
 struct td_pipe *td_pipe_fds(struct td_pump *p, int in_fd, int out_fd, int err_fd, void *user, int *err);
 /* Agent: a second source whose bytes go out as StdErr. Takes fd. */
 void td_pipe_add_stderr(struct td_pipe *p, int fd);

@@ -1,5 +1,6 @@
 /* Connections: bulk both ways at once with small kernel buffers, pausing, closing, proxies, failures on the way up. */
 #include "tests/daemon/base/td_test.h"
+#include "lib/num.h"
 #include "tunneld/net/conn.h"
 #include "tunneld/net/listen.h"
 #include "tunneld/base/fd.h"
@@ -533,7 +534,7 @@ static void proxy_refusals(void **state)
 	    {"HTTP/1.1 502 Bad Gateway\r\n\r\n", "502", TNL_EREFUSED},
 	    {"no proxy at all\r\n\r\n", "not HTTP", TNL_ESYNTAX},
 	};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		struct server s;
 		struct proxy p;
 		struct td_proxy spec;

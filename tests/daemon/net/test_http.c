@@ -1,5 +1,6 @@
 /* HTTP client against HTTP server: exchanges, keep-alive, every refusal with its status, limits, time-outs. */
 #include "tests/daemon/base/td_test.h"
+#include "lib/num.h"
 #include "tunneld/net/http_client.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/base/memory.h"
@@ -393,7 +394,7 @@ static void refusals(void **state)
 	struct server s;
 	t_open();
 	serve(&s, false, 0, 0);
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		struct raw r;
 		char want[40];
 		int before = s.refused;

@@ -46,14 +46,14 @@ static void parse(void **state)
 	struct td_addr a[4];
 	char s[TD_ADDR_STR];
 	const char *fault;
-	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(good); i++) {
 		fault = NULL;
 		int n = td_addr_parse(good[i].in, a, 4, &fault);
 		if (n < 1)
 			fail_msg("%s: %s", good[i].in, fault);
 		assert_string_equal(td_addr_str(&a[0], s), good[i].out);
 	}
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
 		fault = NULL;
 		if (td_addr_parse(bad[i], a, 4, &fault) != -1 || !fault)
 			fail_msg("%s was taken", bad[i]);

@@ -1,5 +1,6 @@
 /* WebSocket links: echo over TLS, back-pressure, close codes, dead peers, refused upgrades, frees inside callbacks. */
 #include "tests/daemon/base/td_test.h"
+#include "lib/num.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/net/wslink.h"
 #include "tunneld/net/listen.h"
@@ -411,7 +412,7 @@ static void bad_answers(void **state)
 	    /* a text frame with reserved bits right behind the head */
 	    {HEAD_101 "Sec-WebSocket-Accept: %s\r\n\r\n\xf1\x01x", TNL_EPROTO},
 	};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
 		struct fake f = {.fd = -1};
 		struct client c = {0};
 		char url[100];
