@@ -23,7 +23,7 @@ struct td_channel_link {
 	void *ctx;
 };
 
-static void release(struct td_channel_link *c)
+static void free_opening(struct td_channel_link *c)
 {
 	td_soon_cancel(&c->dial);
 	td_credentials_cancel(c->creds);
@@ -35,15 +35,15 @@ static void release(struct td_channel_link *c)
 }
 
 /* The reason may lie in the link or in the environment: it is told first. */
-static void finish(struct td_channel_link *c, const struct td_channel_link_result *r)
+static void give_result(struct td_channel_link *c, const struct td_channel_link_result *r)
 {
 	c->fn(c->ctx, r);
-	release(c);
+	free_opening(c);
 }
 
-static void fail(struct td_channel_link *c, const char *why)
+static void give_failure(struct td_channel_link *c, const char *why)
 {
-	finish(c, &(struct td_channel_link_result){.why = why});
+	give_result(c, &(struct td_channel_link_result){.why = why});
 }
 
 static void on_open(void *ctx)
@@ -53,28 +53,28 @@ static void on_open(void *ctx)
 	int rc = td_wslink_send(w, TNL_WS_TEXT, tnl_buf_data(&c->frame), tnl_buf_len(&c->frame));
 
 	if (rc) {
-		fail(c, tnl_err_text(rc));
+		give_failure(c, tnl_err_text(rc));
 		return;
 	}
 	c->w = NULL;
-	finish(c, &(struct td_channel_link_result){.w = w, .why = ""});
+	give_result(c, &(struct td_channel_link_result){.w = w, .why = ""});
 }
 
 static void on_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
 {
-	finish(ctx, &(struct td_channel_link_result){.dialed = true,
-						     .http_status = http_status,
-						     .why = why && *why ? why : tnl_err_text(err)});
+	give_result(ctx, &(struct td_channel_link_result){.dialed = true,
+							  .http_status = http_status,
+							  .why = why && *why ? why : tnl_err_text(err)});
 }
 
-static void dial(struct td_channel_link *c, const struct tnl_sigv4_keys *keys)
+static void dial_link(struct td_channel_link *c, const struct tnl_sigv4_keys *keys)
 {
 	static const struct td_wslink_cb link_cb = {.open = on_open, .closed = on_closed};
 	struct tnl_url u;
 	const char *fault;
 
 	if (tnl_url_parse(c->url, &u, &fault) < 0) {
-		fail(c, fault);
+		give_failure(c, fault);
 		return;
 	}
 	struct td_wslink_opts o = {
@@ -89,12 +89,12 @@ static void dial(struct td_channel_link *c, const struct tnl_sigv4_keys *keys)
 	};
 	c->w = td_wslink_dial(c->aws->loop, c->url, &o, &link_cb, c);
 	if (!c->w)
-		fail(c, "out of memory");
+		give_failure(c, "out of memory");
 }
 
 static void dial_unsigned(void *arg)
 {
-	dial(arg, NULL);
+	dial_link(arg, NULL);
 }
 
 static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_credentials_state st, const char *why)
@@ -103,9 +103,9 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *keys, enum td_creden
 
 	c->creds = NULL;
 	if (!keys && c->must_sign)
-		fail(c, why);
+		give_failure(c, why);
 	else
-		dial(c, keys);
+		dial_link(c, keys);
 }
 
 static int write_frame(struct td_channel_link *c, struct tnl_open open)
@@ -142,12 +142,12 @@ struct td_channel_link *td_channel_link_open(struct td_aws *a, const struct td_c
 		ok = (c->creds = td_credentials_ask(a, false, on_keys, c)) != NULL;
 	if (ok)
 		return c;
-	release(c);
+	free_opening(c);
 	return NULL;
 }
 
 void td_channel_link_cancel(struct td_channel_link *c)
 {
 	if (c)
-		release(c);
+		free_opening(c);
 }

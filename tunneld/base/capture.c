@@ -33,7 +33,7 @@ static void close_output(struct td_capture *c)
 	c->fd = -1;
 }
 
-static void release(struct td_capture *c)
+static void free_capture(struct td_capture *c)
 {
 	close_output(c);
 	td_timer_stop(&c->limit);
@@ -48,7 +48,7 @@ static void finish_if_over(struct td_capture *c)
 		return;
 	struct td_captured r = {c->late, c->status, tnl_buf_data(&c->out), tnl_buf_len(&c->out)};
 	c->fn(c->ctx, &r);
-	release(c);
+	free_capture(c);
 }
 
 static void on_exited(void *ctx, int status)
@@ -129,5 +129,5 @@ void td_capture_cancel(struct td_capture *c)
 	if (!c)
 		return;
 	td_child_signal(c->child, SIGKILL);
-	release(c);
+	free_capture(c);
 }

@@ -21,7 +21,7 @@ struct line {
 };
 
 /* Keeps room for the end of the line whatever the text was. */
-static void put(struct line *l, const char *s, size_t n)
+static void put_bytes(struct line *l, const char *s, size_t n)
 {
 	n = TNL_MIN(n, LINE_CAP - 32 - l->n);
 	memcpy(l->b + l->n, s, n);
@@ -30,11 +30,11 @@ static void put(struct line *l, const char *s, size_t n)
 
 static void put_text(struct line *l, const char *s)
 {
-	put(l, s, strlen(s));
+	put_bytes(l, s, strlen(s));
 }
 
 /* Length of the printable UTF-8 sequence at s (1–4), or 0: a byte that must not reach a terminal as it is. */
-static size_t printable(const unsigned char *s)
+static size_t printable_length(const unsigned char *s)
 {
 	static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
 	size_t n = *s < 0x80 ? 1 : *s >> 5 == 6 ? 2 : *s >> 4 == 14 ? 3 : *s >> 3 == 30 ? 4 : 0;
@@ -57,13 +57,13 @@ static void put_escaped(struct line *l, const char *s, bool json)
 {
 	const unsigned char *p = (const unsigned char *)s;
 	while (*p && l->n < LINE_CAP - 64) {
-		size_t n = printable(p);
+		size_t n = printable_length(p);
 		char hex[8];
 		if (n && json && (*p == '"' || *p == '\\')) {
-			put(l, "\\", 1);
-			put(l, (const char *)p, 1);
+			put_bytes(l, "\\", 1);
+			put_bytes(l, (const char *)p, 1);
 		} else if (n) {
-			put(l, (const char *)p, n);
+			put_bytes(l, (const char *)p, n);
 		} else if (*p == '\n' || *p == '\t' || *p == '\r') {
 			put_text(l, *p == '\n' ? "\\n" : *p == '\t' ? "\\t" : "\\r");
 		} else {
@@ -86,10 +86,10 @@ static void put_time(struct line *l)
 	gmtime_r(&ts.tv_sec, &tm);
 	size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
 	n += (size_t)snprintf(text + n, sizeof(text) - n, ".%03dZ", (int)(ts.tv_nsec / 1000000));
-	put(l, text, n);
+	put_bytes(l, text, n);
 }
 
-static void emit(enum tnl_log_level level, const char *module, const char *session, const char *text)
+static void emit_line(enum tnl_log_level level, const char *module, const char *session, const char *text)
 {
 	static const char *const upper[] = {"ERROR", "WARN", "INFO", "DEBUG"};
 	static const char *const lower[] = {"error", "warn", "info", "debug"};
@@ -144,13 +144,13 @@ void td_log(enum tnl_log_level level, const char *module, const char *session, c
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	emit(level, module, session, text);
+	emit_line(level, module, session, text);
 	errno = saved;
 }
 
 static void from_library(void *ctx, enum tnl_log_level level, const char *module, const char *text)
 {
-	emit(level, module, NULL, text);
+	emit_line(level, module, NULL, text);
 }
 
 void td_log_setup(enum tnl_log_level max, enum td_log_format f)

@@ -76,7 +76,7 @@ void td_loop_clocks(struct td_loop *l, uint64_t mono_ns, uint64_t boot_ns)
 		td_loop_defer(l, tell_wake, l);
 }
 
-static void sample(struct td_loop *l)
+static void sample_clocks(struct td_loop *l)
 {
 	l->now = clock_ns(CLOCK_MONOTONIC);
 	l->wall_ms = clock_ns(CLOCK_REALTIME) / TD_MS;
@@ -87,12 +87,12 @@ static void sample(struct td_loop *l)
 void td_loop_update(struct td_loop *l)
 {
 	ev_now_update(l->ev);
-	sample(l);
+	sample_clocks(l);
 }
 
 static void on_check(struct ev_loop *ev, ev_check *w, int events)
 {
-	sample(w->data);
+	sample_clocks(w->data);
 }
 
 /* --- later, once ------------------------------------------------------------ */

@@ -147,7 +147,7 @@ static int parse_unix(const char *path, struct td_addr *out, const char **fault)
 	return 1;
 }
 
-static int both(const char *v4, const char *v6, uint16_t port, struct td_addr *out, int max)
+static int both_families(const char *v4, const char *v6, uint16_t port, struct td_addr *out, int max)
 {
 	int n = 0;
 	if (n < max && td_addr_literal(v4, port, &out[n]))
@@ -168,7 +168,7 @@ int td_addr_parse(const char *s, struct td_addr *out, int max, const char **faul
 		return parse_unix(s + 5, out, fault);
 	const char *colon = strrchr(s, ':');
 	if (!colon)
-		return parse_port(s, &port, fault) == 0 ? both("127.0.0.1", "::1", port, out, max) : -1;
+		return parse_port(s, &port, fault) == 0 ? both_families("127.0.0.1", "::1", port, out, max) : -1;
 	if (parse_port(colon + 1, &port, fault) != 0)
 		return -1;
 
@@ -190,9 +190,9 @@ int td_addr_parse(const char *s, struct td_addr *out, int max, const char **faul
 	memcpy(host, s, n);
 	host[n] = '\0';
 	if (!bracketed && strcmp(host, "*") == 0)
-		return both("0.0.0.0", "::", port, out, max);
+		return both_families("0.0.0.0", "::", port, out, max);
 	if (!bracketed && strcasecmp(host, "localhost") == 0)
-		return both("127.0.0.1", "::1", port, out, max);
+		return both_families("127.0.0.1", "::1", port, out, max);
 	if (!td_addr_literal(host, port, out)) {
 		*fault = "address must be numeric, localhost or *";
 		return -1;

@@ -53,7 +53,7 @@ static void flush_now(void *arg);
 static void pump_now(void *arg);
 
 /* Bytes that no socket event will tell of. */
-static bool held(const struct td_conn *c)
+static bool holds_bytes(const struct td_conn *c)
 {
 	return (c->tls && tnl_tls_pending(c->tls)) || (c->outer && tnl_tls_pending(c->outer)) || tnl_buf_len(&c->early);
 }
@@ -73,7 +73,7 @@ static void trim_now(struct td_conn *c)
 		tnl_tls_trim(c->outer);
 	tnl_buf_trim(&c->early);
 	tnl_buf_trim(&c->stage);
-	if (td_conn_queued(c) || held(c))
+	if (td_conn_queued(c) || holds_bytes(c))
 		trim_later(c);
 	if (c->cb.idle)
 		c->cb.idle(c->ctx);
@@ -139,7 +139,7 @@ static void close_fd(struct td_conn *c)
 	c->fd = -1;
 }
 
-static void stop(struct td_conn *c)
+static void stop_conn(struct td_conn *c)
 {
 	td_conn_set_state(c, CONN_END);
 	td_timer_stop(&c->timer);
@@ -159,7 +159,7 @@ void td_conn_end(struct td_conn *c, int err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(c->why, sizeof(c->why), fmt, ap);
 	va_end(ap);
-	stop(c);
+	stop_conn(c);
 	td_soon_do(&c->step);
 }
 
@@ -178,7 +178,7 @@ void td_conn_free(struct td_conn *c)
 {
 	if (!c)
 		return;
-	stop(c);
+	stop_conn(c);
 	td_loop_defer(c->l, free_memory, c);
 }
 
@@ -280,7 +280,7 @@ ssize_t td_conn_read(struct td_conn *c, void *p, size_t n)
 }
 
 /* After td_conn_shutdown: the peer may still be sending; a close with unread bytes would reset what it has not read. */
-static void discard(struct td_conn *c)
+static void discard_input(struct td_conn *c)
 {
 	uint8_t junk[16384];
 	ssize_t r;
@@ -303,13 +303,13 @@ static void run_readable(struct td_conn *c)
 	if (c->state < CONN_OPEN) {
 		td_conn_opening_step(c);
 	} else if (c->state == CONN_CLOSING) {
-		discard(c);
+		discard_input(c);
 	} else if (c->state == CONN_OPEN && !c->paused) {
 		c->progress = c->drained = false;
 		c->cb.readable(c->ctx);
 		if (c->state != CONN_OPEN)
 			return;
-		if (!c->paused && c->progress && !c->drained && held(c))
+		if (!c->paused && c->progress && !c->drained && holds_bytes(c))
 			td_soon_do(&c->pump); /* the reader stopped early */
 		trim_later(c);
 	}
@@ -342,7 +342,7 @@ void td_conn_pause(struct td_conn *c, bool paused)
 		ev_io_stop(c->l->ev, &c->rd);
 	} else {
 		ev_io_start(c->l->ev, &c->rd);
-		if (held(c))
+		if (holds_bytes(c))
 			td_soon_do(&c->pump);
 	}
 }

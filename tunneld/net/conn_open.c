@@ -42,7 +42,7 @@ static void tell_ready(struct td_conn *c)
 }
 
 /* "gateway:443" or "gateway:443 through proxy:3128", for texts. */
-static const char *where(const struct td_conn *c, char out[600])
+static const char *target_text(const struct td_conn *c, char out[600])
 {
 	const struct conn_opening *op = c->op;
 	if (!op)
@@ -74,7 +74,7 @@ static bool tls_begin(struct td_conn *c, struct tnl_tls **t, const char *host)
 }
 
 /* 0: done; TNL_EAGAIN: waits for the socket; else it failed. */
-static int drive(struct td_conn *c, struct tnl_tls *t)
+static int drive_handshake(struct td_conn *c, struct tnl_tls *t)
 {
 	bool eof = false;
 	for (;;) {
@@ -104,11 +104,11 @@ static void tls_failed(struct td_conn *c, struct tnl_tls *t, int err)
 {
 	char at[600];
 	if (err == TNL_EIO)
-		td_conn_end(c, err, "TLS with %.200s: %s", where(c, at), strerror(errno));
+		td_conn_end(c, err, "TLS with %.200s: %s", target_text(c, at), strerror(errno));
 	else if (err == TNL_ETRUNC)
-		td_conn_end(c, err, "TLS with %.200s: the peer dropped the connection", where(c, at));
+		td_conn_end(c, err, "TLS with %.200s: the peer dropped the connection", target_text(c, at));
 	else
-		td_conn_end(c, err, "TLS with %.200s: %s%s", where(c, at), tnl_tls_why(t),
+		td_conn_end(c, err, "TLS with %.200s: %s%s", target_text(c, at), tnl_tls_why(t),
 			    strstr(tnl_tls_why(t), "authority") ? "; ca_file names those that are" : "");
 }
 
@@ -207,7 +207,7 @@ void td_conn_opening_step(struct td_conn *c)
 		switch (c->state) {
 		case CONN_PROXY_TLS:
 		case CONN_TLS:
-			r = drive(c, t);
+			r = drive_handshake(c, t);
 			if (r == TNL_EAGAIN)
 				return;
 			if (r != 0) {
@@ -238,7 +238,7 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 	char at[600];
 	c->op->dial = NULL;
 	if (fd < 0) {
-		td_conn_end(c, err, "cannot connect to %.200s: %s", where(c, at), why);
+		td_conn_end(c, err, "cannot connect to %.200s: %s", target_text(c, at), why);
 		return;
 	}
 	td_conn_set_fd(c, fd, peer);
@@ -260,8 +260,8 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	char at[600];
 	c->op->resolve = NULL;
 	if (err) {
-		td_conn_end(c, err == TNL_ENOTFOUND ? TNL_EUNREACH : err, "cannot connect to %.200s: %s", where(c, at),
-			    why);
+		td_conn_end(c, err == TNL_ENOTFOUND ? TNL_EUNREACH : err, "cannot connect to %.200s: %s",
+			    target_text(c, at), why);
 		return;
 	}
 	td_conn_set_state(c, CONN_CONNECT);
@@ -294,7 +294,7 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_conn_opts *o, co
 	if (o->tls)
 		c->tls_ctx = tnl_tls_ctx_ref(o->tls);
 	if (op->has_proxy && op->proxy.tls && !o->tls) {
-		td_conn_end(c, TNL_ECONF, "proxy %.100s:%u wants TLS, and there is no trust to check it with",
+		td_conn_end(c, TNL_ECONF, "proxy %.100s:%u requires TLS, and no trust is configured to verify it with",
 			    op->proxy.host, op->proxy.port);
 		return c;
 	}

@@ -47,20 +47,20 @@ static void drop_attempt(struct attempt *t)
 }
 
 /* No more attempts. */
-static void stop(struct td_dial *d)
+static void stop_attempts(struct td_dial *d)
 {
 	td_timer_stop(&d->timer);
 	for (int i = 0; i < d->next; i++)
 		drop_attempt(&d->tries[i]);
 }
 
-static void settle(struct td_dial *d)
+static void settle_dial(struct td_dial *d)
 {
-	stop(d);
+	stop_attempts(d);
 	td_soon_do(&d->deliver);
 }
 
-static void deliver(void *arg)
+static void deliver_result(void *arg)
 {
 	struct td_dial *d = arg;
 	if (d->fd >= 0)
@@ -89,16 +89,16 @@ static bool met_itself(int fd)
 	return a.sa.sa_family != AF_UNIX && a.len == b.len && memcmp(&a.ss, &b.ss, a.len) == 0;
 }
 
-static void step(struct td_dial *d);
+static void try_next(struct td_dial *d);
 
-static void succeed(struct td_dial *d, int i)
+static void take_winner(struct td_dial *d, int i)
 {
 	d->fd = d->tries[i].fd;
 	d->won = i;
 	ev_io_stop(d->l->ev, &d->tries[i].io);
 	d->tries[i].fd = -1;
 	d->open--;
-	settle(d);
+	settle_dial(d);
 }
 
 static void on_connected(struct ev_loop *ev, ev_io *w, int events)
@@ -112,16 +112,16 @@ static void on_connected(struct ev_loop *ev, ev_io *w, int events)
 	if (err == 0 && met_itself(t->fd))
 		err = ECONNREFUSED;
 	if (err == 0) {
-		succeed(d, i);
+		take_winner(d, i);
 		return;
 	}
 	note_failure(d, i, err);
 	drop_attempt(t);
-	step(d);
+	try_next(d);
 }
 
 /* Begins one attempt; 0: under way (or won), else errno. */
-static int begin(struct td_dial *d, int i)
+static int begin_attempt(struct td_dial *d, int i)
 {
 	const struct td_addr *a = &d->addrs[i];
 	struct attempt *t = &d->tries[i];
@@ -143,18 +143,18 @@ static int begin(struct td_dial *d, int i)
 	ev_io_init(&t->io, on_connected, fd, EV_WRITE);
 	t->io.data = t;
 	if (err == 0)
-		succeed(d, i);
+		take_winner(d, i);
 	else
 		ev_io_start(d->l->ev, &t->io);
 	return 0;
 }
 
-static void step(struct td_dial *d)
+static void try_next(struct td_dial *d)
 {
 	while (d->next < d->n) {
 		int i = d->next++;
 		d->tries[i].fd = -1;
-		int err = begin(d, i);
+		int err = begin_attempt(d, i);
 		if (d->fd >= 0)
 			return;
 		if (err == 0) {
@@ -166,7 +166,7 @@ static void step(struct td_dial *d)
 	}
 	td_timer_at(&d->timer, d->deadline);
 	if (d->open == 0)
-		settle(d);
+		settle_dial(d);
 }
 
 static void on_timer(void *arg)
@@ -174,12 +174,12 @@ static void on_timer(void *arg)
 	struct td_dial *d = arg;
 	char name[TD_ADDR_STR];
 	if (d->l->now < d->deadline) {
-		step(d);
+		try_next(d);
 		return;
 	}
 	d->err = TNL_ETIMEOUT;
 	snprintf(d->why, sizeof(d->why), "%s: no answer in time", td_addr_str(&d->addrs[0], name));
-	settle(d);
+	settle_dial(d);
 }
 
 struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
@@ -199,8 +199,8 @@ struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, in
 	snprintf(d->why, sizeof(d->why), "no address to connect to");
 	d->deadline = l->now + timeout_ns;
 	td_timer_init(&d->timer, l, on_timer, d);
-	td_soon_init(&d->deliver, l, deliver, d);
-	step(d);
+	td_soon_init(&d->deliver, l, deliver_result, d);
+	try_next(d);
 	return d;
 }
 
@@ -208,7 +208,7 @@ void td_dial_cancel(struct td_dial *d)
 {
 	if (!d)
 		return;
-	stop(d);
+	stop_attempts(d);
 	td_soon_cancel(&d->deliver);
 	if (d->fd >= 0)
 		close(d->fd);

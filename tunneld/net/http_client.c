@@ -41,7 +41,7 @@ static void free_memory(void *arg)
 	tnl_free(h);
 }
 
-static void retire(struct td_http_client *h)
+static void retire_request(struct td_http_client *h)
 {
 	h->over = true;
 	td_timer_stop(&h->timer);
@@ -54,14 +54,14 @@ static void retire(struct td_http_client *h)
 void td_http_client_cancel(struct td_http_client *h)
 {
 	if (h && !h->over)
-		retire(h);
+		retire_request(h);
 }
 
-static void deliver(void *arg)
+static void deliver_response(void *arg)
 {
 	struct td_http_client *h = arg;
 	struct td_http_client_response r = {.err = h->err, .why = h->why};
-	retire(h);
+	retire_request(h);
 	if (h->err == 0) {
 		r.head = &h->head;
 		r.status = h->head.status;
@@ -71,11 +71,11 @@ static void deliver(void *arg)
 	h->fn(h->ctx, &r);
 }
 
-static void fail(struct td_http_client *h, int err, const char *why)
+static void fail_request(struct td_http_client *h, int err, const char *why)
 {
 	h->err = err;
 	snprintf(h->why, sizeof(h->why), "%s", why);
-	deliver(h);
+	deliver_response(h);
 }
 
 static void on_timeout(void *arg)
@@ -83,7 +83,7 @@ static void on_timeout(void *arg)
 	struct td_http_client *h = arg;
 	char why[384];
 	snprintf(why, sizeof(why), "%s did not answer in time", h->name);
-	fail(h, TNL_ETIMEOUT, why);
+	fail_request(h, TNL_ETIMEOUT, why);
 }
 
 static void send_more(void *ctx)
@@ -100,9 +100,9 @@ static void feed_body(struct td_http_client *h, const uint8_t *p, size_t n)
 		char why[384];
 		snprintf(why, sizeof(why), "answer of %s: %s", h->name,
 			 r == TNL_ETOOBIG ? "body is too long" : tnl_err_text(r));
-		fail(h, r, why);
+		fail_request(h, r, why);
 	} else if (h->dec.done) {
-		deliver(h);
+		deliver_response(h);
 	}
 }
 
@@ -117,7 +117,7 @@ static bool take_head(struct td_http_client *h)
 			char why[384];
 			snprintf(why, sizeof(why), "answer of %s is not proper HTTP: %s", h->name,
 				 h->head.fault ? h->head.fault : tnl_err_text(n));
-			fail(h, n, why);
+			fail_request(h, n, why);
 			return false;
 		}
 		if (h->head.status >= 200 || h->head.status == 101) {
@@ -125,7 +125,7 @@ static bool take_head(struct td_http_client *h)
 			h->have_head = true;
 			tnl_http_body_init(&h->dec, &h->head, h->head_request);
 			if (h->dec.done)
-				deliver(h);
+				deliver_response(h);
 			else
 				feed_body(h, tnl_buf_data(&h->raw) + n, rest);
 			return true;
@@ -141,7 +141,7 @@ static void on_readable(void *ctx)
 		size_t room = TNL_MIN(tnl_buf_room(&h->raw), READ_STEP);
 		uint8_t *p = room ? tnl_buf_reserve(&h->raw, room) : NULL;
 		if (!p) {
-			fail(h, TNL_ETOOBIG, "the head of the answer is too long");
+			fail_request(h, TNL_ETOOBIG, "the head of the answer is too long");
 			return;
 		}
 		ssize_t n = td_conn_read(h->conn, p, room);
@@ -165,14 +165,14 @@ static void on_closed(void *ctx, int err, const char *why)
 	struct td_http_client *h = ctx;
 	char text[384];
 	if (err == TNL_EEOF && h->have_head && tnl_http_body_eof(&h->dec) == 0) {
-		deliver(h);
+		deliver_response(h);
 		return;
 	}
 	if (err == TNL_EEOF)
 		snprintf(text, sizeof(text), "%s closed the connection before the answer was complete", h->name);
 	else
 		snprintf(text, sizeof(text), "%s", why);
-	fail(h, err == TNL_EEOF ? TNL_ETRUNC : err, text);
+	fail_request(h, err == TNL_EEOF ? TNL_ETRUNC : err, text);
 }
 
 static const struct td_conn_cb conn_cb = {
@@ -189,7 +189,7 @@ static void on_unix_dialed(void *ctx, int fd, const struct td_addr *peer, int er
 	if (fd >= 0)
 		h->conn = td_conn_accepted(h->l, fd, NULL, 0, &conn_cb, h);
 	if (!h->conn)
-		fail(h, err ? err : TNL_ENOMEM, err ? why : "out of memory");
+		fail_request(h, err ? err : TNL_ENOMEM, err ? why : "out of memory");
 }
 
 static int dial_unix(struct td_http_client *h, const char *path, uint64_t timeout)
@@ -228,8 +228,8 @@ static int build_request(struct td_http_client *h, const char *method, const str
 	return b->failed ? TNL_ENOMEM : 0;
 }
 
-static int start(struct td_http_client *h, const char *method, const char *url, const char *const (*headers)[2],
-		 size_t n, const void *body, size_t len, const struct td_http_client_opts *o)
+static int start_request(struct td_http_client *h, const char *method, const char *url, const char *const (*headers)[2],
+			 size_t n, const void *body, size_t len, const struct td_http_client_opts *o)
 {
 	struct tnl_url u;
 	const char *fault = "";
@@ -272,8 +272,8 @@ struct td_http_client *td_http_client_request(struct td_loop *l, const char *met
 	tnl_buf_init(&h->raw, TNL_HTTP_HEAD_MAX + 4096);
 	tnl_buf_init(&h->body, o->body_max ? o->body_max : DEFAULT_BODY);
 	td_timer_init(&h->timer, l, on_timeout, h);
-	td_soon_init(&h->deliver, l, deliver, h);
-	int rc = start(h, method, url, headers, n, body, len, o);
+	td_soon_init(&h->deliver, l, deliver_response, h);
+	int rc = start_request(h, method, url, headers, n, body, len, o);
 	if (rc) {
 		h->err = rc;
 		if (!h->why[0])

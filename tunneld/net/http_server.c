@@ -62,7 +62,7 @@ static void on_closed(void *ctx, int err, const char *why)
 }
 
 /* Refused before it became a request: answered, told once, closed. */
-static void refuse(struct hconn *c, int status, const char *field)
+static void refuse_request(struct hconn *c, int status, const char *field)
 {
 	char body[160];
 	struct td_http_server *h = c->h;
@@ -86,9 +86,9 @@ static void on_timer(void *arg)
 		c->state = HC_DRAIN;
 		td_conn_shutdown(c->conn);
 	} else if (c->state == HC_HEAD) {
-		refuse(c, 408, "head: not complete in time");
+		refuse_request(c, 408, "head: not complete in time");
 	} else if (c->state == HC_BODY) {
-		refuse(c, 408, "body: not complete in time");
+		refuse_request(c, 408, "body: not complete in time");
 	} else if (c->state == HC_REPLY || c->state == HC_DRAIN) {
 		td_hconn_free(c); /* the peer does not take its answer */
 	}
@@ -145,7 +145,7 @@ static int check_head(struct hconn *c, const char **field)
 		return 405;
 	}
 	if (h->content_length < 0 && (method_is(r, "POST") || method_is(r, "PUT") || method_is(r, "PATCH"))) {
-		*field = "Content-Length: wanted";
+		*field = "Content-Length: missing";
 		return 411;
 	}
 	if (h->content_length > 0 && (uint64_t)h->content_length > max) {
@@ -157,7 +157,7 @@ static int check_head(struct hconn *c, const char **field)
 		return 417;
 	}
 	if (tnl_http_has_token(h, "upgrade", "websocket") && !td_request_is_upgrade(r)) {
-		*field = "WebSocket upgrade: version 13, a key and Connection: Upgrade wanted";
+		*field = "WebSocket upgrade: version 13, a key and Connection: Upgrade are required";
 		return method_is(r, "GET") && tnl_http_get(h, "sec-websocket-version", NULL) ? 426 : 400;
 	}
 	return 0;
@@ -181,13 +181,13 @@ static void parse_head(struct hconn *c)
 	if (n < 0) {
 		char text[120];
 		snprintf(text, sizeof(text), "head: %s", c->req->head.fault ? c->req->head.fault : tnl_err_text(n));
-		refuse(c, head_status(n, c->req, in), text);
+		refuse_request(c, head_status(n, c->req, in), text);
 		return;
 	}
 	c->req->head_len = (size_t)n;
 	int status = check_head(c, &field);
 	if (status) {
-		refuse(c, status, field);
+		refuse_request(c, status, field);
 		return;
 	}
 	c->req->body_len = c->req->head.content_length > 0 ? (size_t)c->req->head.content_length : 0;
@@ -218,7 +218,7 @@ static void take_body(struct hconn *c)
 	c->h->cfg.request(c->h->cfg.ctx, r);
 }
 
-static void process(void *arg)
+static void process_input(void *arg)
 {
 	struct hconn *c = arg;
 	if (c->state == HC_HEAD && tnl_buf_len(&c->in))
@@ -249,7 +249,7 @@ static void on_readable(void *ctx)
 		tnl_buf_commit(b, (size_t)k);
 		if (first && c->served)
 			td_timer_in(&c->timer, c->h->cfg.head_timeout_ns ? c->h->cfg.head_timeout_ns : HEAD_TIMEOUT);
-		process(c);
+		process_input(c);
 	}
 }
 
@@ -309,7 +309,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	tnl_buf_init(&c->ahead, AHEAD_MAX);
 	tnl_buf_init(&c->out, 16u * 1024 * 1024);
 	td_timer_init(&c->timer, h->l, on_timer, c);
-	td_soon_init(&c->process, h->l, process, c);
+	td_soon_init(&c->process, h->l, process_input, c);
 	td_timer_in(&c->timer, limit);
 	tnl_list_push_back(&h->conns, &c->node);
 }

@@ -11,7 +11,7 @@
 
 #define REPLY_TIMEOUT (30 * TD_SEC)
 
-static const char *reason(int status)
+static const char *reason_text(int status)
 {
 	static const struct {
 		int status;
@@ -72,7 +72,7 @@ void td_hconn_answer(struct hconn *c, int status, const char *content_type, cons
 		     const void *body, size_t len, bool head_only)
 {
 	struct tnl_buf *b = &c->out;
-	tnl_buf_printf(b, "HTTP/1.1 %d %s\r\n", status, reason(status));
+	tnl_buf_printf(b, "HTTP/1.1 %d %s\r\n", status, reason_text(status));
 	put_date(b, c->h->l->wall_ms);
 	if (content_type)
 		tnl_buf_printf(b, "Content-Type: %s\r\n", content_type);

@@ -4,7 +4,7 @@
 
 #define MAX_SIGNED 32
 
-static struct tnl_sigv4_header header(const char *name, const char *value)
+static struct tnl_sigv4_header make_header(const char *name, const char *value)
 {
 	return (struct tnl_sigv4_header){.name = name, .value = value, .nlen = strlen(name), .vlen = strlen(value)};
 }
@@ -21,12 +21,12 @@ int td_http_sign(struct td_http_signature *out, const char *method, const struct
 		return TNL_ELIMIT;
 	tnl_url_authority(u, host, sizeof(host));
 	tnl_amz_date(unix_s, out->date);
-	h[nh++] = header("host", host);
-	h[nh++] = header("x-amz-date", out->date);
+	h[nh++] = make_header("host", host);
+	h[nh++] = make_header("x-amz-date", out->date);
 	if (k->session_token && k->session_token[0])
-		h[nh++] = header("x-amz-security-token", k->session_token);
+		h[nh++] = make_header("x-amz-security-token", k->session_token);
 	for (size_t i = 0; i < n; i++)
-		h[nh++] = header(headers[i][0], headers[i][1]);
+		h[nh++] = make_header(headers[i][0], headers[i][1]);
 	struct tnl_sigv4_request r = {
 	    .method = method,
 	    .path = u->path,

@@ -30,7 +30,7 @@ struct td_listener {
 	ino_t ino;
 };
 
-static void watch(struct td_listener *s)
+static void update_watcher(struct td_listener *s)
 {
 	if (s->paused || s->starved)
 		ev_io_stop(s->l->ev, &s->io);
@@ -44,10 +44,10 @@ static void on_resume(void *arg)
 	if (s->reserve < 0)
 		s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	s->starved = false;
-	watch(s);
+	update_watcher(s);
 }
 
-static void starve(struct td_listener *s, int err)
+static void pause_for_descriptors(struct td_listener *s, int err)
 {
 	char name[TD_ADDR_STR];
 	if (s->warned_at == 0 || s->l->now - s->warned_at > 60 * TD_SEC) {
@@ -64,7 +64,7 @@ static void starve(struct td_listener *s, int err)
 		s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	}
 	s->starved = true;
-	watch(s);
+	update_watcher(s);
 	td_timer_in(&s->resume, EMFILE_PAUSE);
 }
 
@@ -77,7 +77,7 @@ static void on_accept(struct ev_loop *ev, ev_io *w, int events)
 		if (fd < 0) {
 			int err = errno;
 			if (err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS)
-				starve(s, err);
+				pause_for_descriptors(s, err);
 			else if (err != EAGAIN && err != EWOULDBLOCK)
 				continue; /* ECONNABORTED and kin concern that one peer */
 			return;
@@ -173,7 +173,7 @@ struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_acc
 	td_timer_init(&s->resume, l, on_resume, s);
 	ev_io_init(&s->io, on_accept, s->fd, EV_READ);
 	s->io.data = s;
-	watch(s);
+	update_watcher(s);
 	return s;
 }
 
@@ -185,7 +185,7 @@ void td_listener_addr(const struct td_listener *s, struct td_addr *out)
 void td_listener_pause(struct td_listener *s, bool paused)
 {
 	s->paused = paused;
-	watch(s);
+	update_watcher(s);
 }
 
 void td_listener_free(struct td_listener *s)

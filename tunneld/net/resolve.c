@@ -179,7 +179,7 @@ static void request_free(struct td_resolve *r)
 	td_loop_free_later(r->l, r);
 }
 
-static void deliver(void *arg)
+static void deliver_answer(void *arg)
 {
 	struct td_resolve *r = arg;
 	td_resolve_fn *fn = r->fn;
@@ -234,7 +234,7 @@ static void on_request_timeout(void *arg)
 	td_soon_do(&r->deliver);
 }
 
-static void ask(struct td_resolve *r)
+static void ask_channel(struct td_resolve *r)
 {
 	struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
 	struct channel *c = channel_current(r->l);
@@ -289,7 +289,7 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 	r->fn = fn;
 	r->ctx = ctx;
 	td_timer_init(&r->timer, l, on_request_timeout, r);
-	td_soon_init(&r->deliver, l, deliver, r);
+	td_soon_init(&r->deliver, l, deliver_answer, r);
 	tnl_list_push_back(&l->dns->requests, &r->node);
 	size_t n = strlen(host);
 	if (n == 0 || n > 253) {
@@ -310,7 +310,7 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 			add_addr(r, &a.sa, a.len);
 		td_soon_do(&r->deliver);
 	} else {
-		ask(r);
+		ask_channel(r);
 	}
 	return r;
 }

@@ -30,7 +30,7 @@ static void free_memory(void *arg)
 	tnl_free(w);
 }
 
-static void stop(struct td_wslink *w)
+static void stop_link(struct td_wslink *w)
 {
 	w->state = WSL_END;
 	td_timer_stop(&w->timer);
@@ -44,7 +44,7 @@ void td_wslink_free(struct td_wslink *w)
 {
 	if (!w)
 		return;
-	stop(w);
+	stop_link(w);
 	td_conn_free(w->conn);
 	td_loop_defer(w->l, free_memory, w);
 }
@@ -61,7 +61,7 @@ void td_wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status,
 	va_list ap;
 	if (w->state == WSL_END)
 		return;
-	stop(w);
+	stop_link(w);
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
@@ -140,7 +140,7 @@ static void tell_room(struct td_wslink *w)
 		w->cb.writable(w->ctx);
 }
 
-static bool lingering(const struct td_wslink *w)
+static bool is_lingering(const struct td_wslink *w)
 {
 	return w->linger.at != UINT64_MAX;
 }
@@ -148,7 +148,7 @@ static bool lingering(const struct td_wslink *w)
 static void flush_now(void *arg)
 {
 	struct td_wslink *w = arg;
-	if (lingering(w))
+	if (is_lingering(w))
 		return;
 	td_wslink_write_out(w);
 	td_conn_flush(w->conn);
@@ -240,7 +240,7 @@ static void on_close_frame(struct td_wslink *w, const struct tnl_ws_event *ev)
 }
 
 /* Hands over what is complete. True: go on reading. */
-static bool deliver(struct td_wslink *w)
+static bool deliver_messages(struct td_wslink *w)
 {
 	struct tnl_ws_event ev;
 	const char *fault = NULL;
@@ -268,7 +268,7 @@ static bool deliver(struct td_wslink *w)
 void td_wslink_pump(struct td_wslink *w)
 {
 	w->delivered = false;
-	while (deliver(w)) {
+	while (deliver_messages(w)) {
 		size_t cap;
 		uint8_t *p = tnl_ws_in_reserve(w->ws, &cap);
 		if (!p || cap == 0) {
@@ -284,7 +284,7 @@ void td_wslink_pump(struct td_wslink *w)
 		w->cb.batch_end(w->ctx);
 	if (w->state == WSL_END)
 		return;
-	if (ws_waiting(w) && !lingering(w))
+	if (ws_waiting(w) && !is_lingering(w))
 		flush_later(w); /* pongs */
 	td_wslink_arm(w);
 }

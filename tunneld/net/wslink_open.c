@@ -38,7 +38,7 @@ void td_wslink_upgrade_free(struct td_wslink *w)
 	tnl_free(u);
 }
 
-static void refusal(struct td_wslink *w)
+static void end_refused(struct td_wslink *w)
 {
 	struct wslink_upgrade *u = w->up;
 	size_t n = TNL_MIN(tnl_buf_len(&u->body), REFUSAL_TEXT);
@@ -50,7 +50,7 @@ static void refusal(struct td_wslink *w)
 void td_wslink_upgrade_timeout(struct td_wslink *w)
 {
 	if (w->up->refused)
-		refusal(w);
+		end_refused(w);
 	else
 		td_wslink_end(w, TNL_ETIMEOUT, 1006, 0, "%s did not answer the WebSocket upgrade in time", w->up->name);
 }
@@ -89,10 +89,10 @@ static void feed_refusal(struct td_wslink *w, const uint8_t *p, size_t n)
 	struct wslink_upgrade *u = w->up;
 	int r = u->dec.done ? 0 : tnl_http_body_feed(&u->dec, p, n, &u->body);
 	if (r < 0 || u->dec.done)
-		refusal(w);
+		end_refused(w);
 }
 
-static void answered(struct td_wslink *w, size_t head)
+static void handle_answer(struct td_wslink *w, size_t head)
 {
 	struct wslink_upgrade *u = w->up;
 	const uint8_t *rest = tnl_buf_data(&u->raw) + head;
@@ -143,7 +143,7 @@ static void on_readable(void *ctx)
 		tnl_buf_commit(&u->raw, (size_t)k);
 		int n = tnl_http_parse(false, tnl_buf_data(&u->raw), tnl_buf_len(&u->raw), &u->head);
 		if (n > 0)
-			answered(w, (size_t)n);
+			handle_answer(w, (size_t)n);
 		else if (n != TNL_EAGAIN)
 			td_wslink_end(w, n, 1006, 0, "%s: answer to the WebSocket upgrade is not proper HTTP: %s",
 				      u->name, u->head.fault ? u->head.fault : tnl_err_text(n));
@@ -154,7 +154,7 @@ static void on_closed(void *ctx, int err, const char *why)
 {
 	struct td_wslink *w = ctx;
 	if (w->up && w->up->refused)
-		refusal(w);
+		end_refused(w);
 	else if (err == TNL_EEOF)
 		td_wslink_end(w, TNL_ETRUNC, 1006, 0, "%s closed the connection during the WebSocket upgrade",
 			      w->up ? w->up->name : "the peer");
@@ -171,7 +171,7 @@ static const struct td_conn_cb upgrade_cb = {
 
 /* --- making the request ---------------------------------------------------- */
 
-static int build(struct td_wslink *w, const struct tnl_url *url, const struct td_wslink_opts *o)
+static int build_request(struct td_wslink *w, const struct tnl_url *url, const struct td_wslink_opts *o)
 {
 	struct wslink_upgrade *u = w->up;
 	struct tnl_buf *b = &u->req;
@@ -203,7 +203,7 @@ static int build(struct td_wslink *w, const struct tnl_url *url, const struct td
 	return b->failed ? TNL_ELIMIT : 0;
 }
 
-static int begin(struct td_wslink *w, const char *url, const struct td_wslink_opts *o)
+static int begin_upgrade(struct td_wslink *w, const char *url, const struct td_wslink_opts *o)
 {
 	struct wslink_upgrade *u = w->up;
 	struct tnl_url p;
@@ -219,7 +219,7 @@ static int begin(struct td_wslink *w, const char *url, const struct td_wslink_op
 		td_wslink_end(w, TNL_EINVAL, 1006, 0, "no TLS settings for %s", u->name);
 		return 0;
 	}
-	r = build(w, &p, o);
+	r = build_request(w, &p, o);
 	if (r)
 		return r;
 	uint64_t timeout = o->timeout_ns ? o->timeout_ns : OPEN_TIMEOUT;
@@ -246,7 +246,7 @@ struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struc
 	tnl_buf_init(&w->up->body, REFUSAL_MAX);
 	w->up->lim =
 	    (struct wslink_limits){.ping_ns = o->ping_ns, .pong_ns = o->pong_ns, .max_message = o->max_message};
-	int r = begin(w, url, o);
+	int r = begin_upgrade(w, url, o);
 	if (r)
 		td_wslink_end(w, r, 1006, 0, "%s", tnl_err_text(r));
 	return w;

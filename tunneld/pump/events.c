@@ -240,7 +240,7 @@ static void tell_kms(struct td_pump *p, const struct event *e)
 				       p->loop->now);
 }
 
-static void tell(struct td_pump *p, const struct event *e)
+static void tell_event(struct td_pump *p, const struct event *e)
 {
 	const struct td_pump_cb *cb = p->cb;
 	switch (e->kind) {
@@ -286,7 +286,7 @@ void td_pump_tell_events(struct td_pump *p)
 	while (!p->dead && !tnl_list_empty(&p->events)) {
 		struct event *e = tnl_container_of(p->events.next, struct event, node);
 		tnl_list_remove(&e->node);
-		tell(p, e);
+		tell_event(p, e);
 		event_free(e);
 	}
 }

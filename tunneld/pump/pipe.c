@@ -174,7 +174,7 @@ void td_pipe_destroy(struct td_pipe *p, bool rst)
 	tnl_free(p);
 }
 
-static void finish(struct td_pipe *p, uint32_t reason)
+static void finish_pipe(struct td_pipe *p, uint32_t reason)
 {
 	struct td_pump *pump = p->pump;
 	void (*cb)(void *, struct td_pipe *, void *, uint32_t, uint64_t, uint64_t) = pump->cb->pipe_closed;
@@ -255,7 +255,7 @@ static void end_dying(struct td_pipe *p)
 {
 	if (p->st && !tnl_stream_done(p->st))
 		tnl_stream_reset(p->st, p->reason, p->pump->loop->now);
-	finish(p, p->reason);
+	finish_pipe(p, p->reason);
 }
 
 /* The local program has ended its direction. false: there is no more to do now. */
@@ -294,7 +294,7 @@ void td_pipe_settle(struct td_pipe *p)
 	}
 	if (p->lingering) {
 		if (p->src[0].eof)
-			finish(p, TD_PIPE_ORDERLY);
+			finish_pipe(p, TD_PIPE_ORDERLY);
 		return;
 	}
 	if (!settle_sources(p))
@@ -304,7 +304,7 @@ void td_pipe_settle(struct td_pipe *p)
 	if (over && !p->src[0].eof && p->socket)
 		start_linger(p);
 	else if (over || (p->st && tnl_stream_done(p->st)))
-		finish(p, TD_PIPE_ORDERLY);
+		finish_pipe(p, TD_PIPE_ORDERLY);
 }
 
 /* ---- making ---------------------------------------------------------------------------- */

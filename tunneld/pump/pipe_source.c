@@ -36,7 +36,7 @@ static void set_ended(struct td_pipe_source *s)
 }
 
 /* Both directions are over: what the local program still sends is thrown away. */
-static void discard(struct td_pipe_source *s)
+static void discard_input(struct td_pipe_source *s)
 {
 	uint8_t waste[16384];
 	ssize_t n = read(s->fd, waste, sizeof(waste));
@@ -52,7 +52,7 @@ static void on_readable(EV_P_ ev_io *w, int revents)
 	struct td_pipe *p = s->p;
 	td_pipe_source_stop(s);
 	if (p->lingering) {
-		discard(s);
+		discard_input(s);
 		return;
 	}
 	s->ready = true;

@@ -93,7 +93,7 @@ struct td_wslink *td_pump_link(struct td_pump *p)
 
 /* ---- the run -------------------------------------------------------------------- */
 
-static void account(struct td_pump *p)
+static void account_memory(struct td_pump *p)
 {
 	size_t now = tnl_session_memory(p->session);
 	if (now != p->memory_told) {
@@ -115,7 +115,7 @@ static void on_room(void *arg)
 static bool may_keep(void *ctx)
 {
 	struct td_pump *p = ctx;
-	account(p); /* one run may read a lot: the limit holds within it */
+	account_memory(p); /* one run may read a lot: the limit holds within it */
 	if (!td_memory_full() || p->memory_told < SESSION_LEAST)
 		return true;
 	td_memory_on_room(&p->room, p->loop, on_room, p);
@@ -239,7 +239,7 @@ void td_pump_run(struct td_pump *p)
 	p->depth--;
 	if (p->dead)
 		return;
-	account(p);
+	account_memory(p);
 	wait_for_company(p, lone);
 	td_timer_at(&p->timer, tnl_session_deadline(p->session));
 	if (more || !tnl_list_empty(&p->events))
