@@ -52,6 +52,8 @@ if [ "${1:-}" = long ]; then
 	part sanitizers-e2e san tests/e2e
 	part sanitizers-fault san tests/fault
 else
+	part house python3 contrib/house.py
+	part house-tests run tests/house
 	part unit quiet unit
 	part sim quiet sim
 	part fuzz-corpus quiet fuzz-replay

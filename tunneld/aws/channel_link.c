@@ -1,3 +1,5 @@
+/* Opening the link of a channel, one object an opening: it asks for credentials where the upgrade is signed, dials the
+ * WebSocket, sends the token frame, and then gives the link away or says what failed. */
 #include "tunneld/aws/channel_link.h"
 
 #include "lib/alloc.h"
