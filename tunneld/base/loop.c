@@ -36,6 +36,7 @@ struct td_wake {
 	ev_io io;
 	uint64_t ahead; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC when last looked at */
 	bool known;
+	struct td_soon tell;
 };
 
 static _Noreturn void no_memory(void)
@@ -55,7 +56,7 @@ static uint64_t clock_ns(clockid_t id)
 
 static void tell_wake(void *arg)
 {
-	struct td_wake *w = ((struct td_loop *)arg)->wake;
+	struct td_wake *w = arg;
 	/* A callback may take itself off: downwards, by index. */
 	for (size_t i = w->n; i-- > 0;) {
 		if (i < w->n)
@@ -73,7 +74,7 @@ void td_loop_clocks(struct td_loop *l, uint64_t mono_ns, uint64_t boot_ns)
 	w->ahead = ahead;
 	w->known = true;
 	if (slept)
-		td_loop_defer(l, tell_wake, l);
+		td_soon_do(&w->tell);
 }
 
 static void sample_clocks(struct td_loop *l)
@@ -283,6 +284,7 @@ void td_loop_on_wake(struct td_loop *l, void (*fn)(void *), void *arg)
 		l->wake = tnl_calloc(1, sizeof(*l->wake));
 		if (!l->wake)
 			no_memory();
+		td_soon_init(&l->wake->tell, l, tell_wake, l->wake);
 		l->wake->fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
 		if (l->wake->fd >= 0) {
 			wake_arm(l->wake);

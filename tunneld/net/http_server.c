@@ -359,14 +359,6 @@ void td_http_server_stop_listening(struct td_http_server *h)
 	}
 }
 
-static void free_server(void *arg)
-{
-	struct td_http_server *h = arg;
-	td_peers_free(h->peers);
-	tnl_free(h->listeners);
-	tnl_free(h);
-}
-
 void td_http_server_free(struct td_http_server *h)
 {
 	if (!h)
@@ -378,7 +370,9 @@ void td_http_server_free(struct td_http_server *h)
 	while (!tnl_list_empty(&h->conns))
 		td_hconn_free(tnl_container_of(h->conns.next, struct hconn, node));
 	tnl_tls_ctx_free(h->cfg.tls);
-	td_loop_defer(h->l, free_server, h);
+	td_peers_free(h->peers);
+	tnl_free(h->listeners);
+	td_loop_free_later(h->l, h);
 }
 
 void td_http_server_set_tls(struct td_http_server *h, struct tnl_tls_ctx *tls)
