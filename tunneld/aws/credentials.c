@@ -57,6 +57,8 @@ static void answer_next(void *arg)
 	struct td_credentials *c = &a->credentials;
 	bool have = usable(a);
 
+	if (c->run && !have) /* refused since the last one was answered: the others wait for what comes */
+		tnl_list_splice_back(&c->waiting, &c->ready);
 	if (tnl_list_empty(&c->ready) && (!c->run || (have && !c->forced)))
 		tnl_list_splice_back(&c->ready, &c->waiting);
 	if (tnl_list_empty(&c->ready))

@@ -1,6 +1,7 @@
 /* The credential chain: each source, their order, roles on top of each other, refreshing, logging in, and every
  * mistake with one line that names the cause and the cure. */
 #include "tests/daemon/aws/aws_test.h"
+#include "tunneld/aws/internal.h"
 
 #define CREDS(id) "\"AccessKeyId\":\"" id "\",\"SecretAccessKey\":\"" id "-secret\""
 
@@ -632,6 +633,34 @@ static void test_one_search_for_many(void **state)
 	assert_int_equal(G.done, 9);
 }
 
+static void on_first(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentials_state st, const char *why)
+{
+	td_credentials_refused(ctx, k->access_key_id);
+	td_credentials_ask(ctx, true, on_got, NULL);
+}
+
+/* Answers are given one by one, and between two of them the keys can turn out to be refused. */
+static void test_refused_between_answers(void **state)
+{
+	struct td_aws *a;
+
+	role_files();
+	F.handle = short_lived;
+	life = 3600;
+	a = aws_new(CONF(.profile = S("first")));
+	ask(a, false);
+	assert_string_equal(G.id, "K1");
+	memset(&G, 0, sizeof(G));
+	td_credentials_ask(a, false, on_first, a);
+	td_credentials_ask(a, false, on_got, NULL);
+	assert_true(t_until(&G.done, 1000));
+	assert_int_equal(G.st, TD_CREDENTIALS_OK);
+	assert_string_equal(G.id, "K2");
+	t_turns(5);
+	assert_int_equal(G.done, 2);
+	td_aws_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -654,6 +683,7 @@ int main(void)
 	    T_CASE(test_renewed_behind_the_back),
 	    T_CASE(test_freed_by_its_answer),
 	    T_CASE(test_one_search_for_many),
+	    T_CASE(test_refused_between_answers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
