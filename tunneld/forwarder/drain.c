@@ -10,6 +10,8 @@ void fwd_set_state(struct td_forwarder *f, enum fwd_state st)
 {
 	static const char *const names[] = {"running", "draining", "ending", "over"};
 
+	if (f->state == st)
+		return;
 	td_debug(FWD_MOD, NULL, "forwarder old=%s new=%s", names[f->state], names[st]);
 	f->state = st;
 }
