@@ -17,6 +17,9 @@ die() {
 inside() {
 	root=$1
 	mirror=$(sed -n "s/^deb \([^ ]*\) $suite .*/\1/p;T;q" "$root.sources")
+	# A mount of its own, so that what runs in it can make namespaces as on a machine.
+	mkdir "$root"
+	mount --bind "$root" "$root"
 	say "debootstrap $suite"
 	debootstrap --variant=minbase --include=make,git,ca-certificates $suite "$root" $mirror >"$root.log" 2>&1 ||
 		{ tail -n 20 "$root.log" >&2; die 'debootstrap failed'; }

@@ -44,7 +44,7 @@ class Box:
 
 def require_namespaces():
 	if subprocess.run(['unshare', '--mount', '--pid', '--fork', 'true'], stderr=subprocess.DEVNULL).returncode:
-		raise Skip('no namespaces without root')
+		raise Skip('mount and process namespaces are not to be had here')
 
 
 @test('check-fresh: says that it needs root, and what it does not know')
