@@ -88,7 +88,8 @@ apt-config dump | grep -E '^Acquire::([a-z]+::)?(Proxy|Check-|Retries|AllowInsec
 eval "$(apt-config shell proxy Acquire::http::Proxy)"
 [ -z "${proxy:-}" ] || export http_proxy="$proxy"
 
-unshare --mount --pid --fork --kill-child --propagation private sh "$0" --inside "$dir/root" &
+# A shell lets what it starts in the background ignore Ctrl-C.
+env --default-signal=INT,QUIT unshare --mount --pid --fork --kill-child --propagation private sh "$0" --inside "$dir/root" &
 worker=$!
 code=0
 wait $worker || code=$?

@@ -30,7 +30,8 @@ class Box:
 
 	def start(self, preexec=None, script=SCRIPT, **env):
 		return subprocess.Popen(['sh', script], text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-			preexec_fn=preexec, env=dict(os.environ, PATH=self.dir + '/bin:' + os.environ['PATH'], TMPDIR=self.dir + '/tmp', **env))
+			preexec_fn=preexec or (lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)),
+			env=dict(os.environ, PATH=self.dir + '/bin:' + os.environ['PATH'], TMPDIR=self.dir + '/tmp', **env))
 
 	def left(self):
 		return os.listdir(self.dir + '/tmp')
