@@ -55,8 +55,7 @@ void tnl_channel_free(struct tnl_channel *ch)
 	tnl_sendq_fini(&ch->sendq, &ch->pool);
 	tnl_recvq_fini(&ch->recvq, &ch->pool);
 	tnl_ackq_fini(&ch->ackq);
-	tnl_list_foreach_safe(it, &ch->unnumbered)
-	{
+	tnl_list_foreach_safe(it, &ch->unnumbered) {
 		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
 		tnl_list_remove(it);
 		tnl_mpool_put(&ch->pool, m);

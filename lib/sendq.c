@@ -184,8 +184,7 @@ unsigned tnl_sendq_detect(struct tnl_sendq *q, uint64_t srtt, uint64_t rto, uint
 	}
 	q->check_at = UINT64_MAX;
 	uint64_t late = srtt + srtt / 8;
-	tnl_list_foreach_safe(it, &q->flight)
-	{
+	tnl_list_foreach_safe(it, &q->flight) {
 		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
 		if (m->order >= q->seen_order)
 			break;

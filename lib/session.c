@@ -218,8 +218,10 @@ static void close_session(struct tnl_session *s, int err, bool orderly)
 		s->reserved = NULL;
 	}
 	tnl_session_out_clear(s);
-	tnl_list_foreach(it, &s->mux.streams) end_stream(s, tnl_container_of(it, struct tnl_stream, all), orderly);
-	tnl_list_foreach(it, &s->mux.streams) tnl_list_remove(&tnl_container_of(it, struct tnl_stream, all)->ctl);
+	tnl_list_foreach(it, &s->mux.streams)
+		end_stream(s, tnl_container_of(it, struct tnl_stream, all), orderly);
+	tnl_list_foreach(it, &s->mux.streams)
+		tnl_list_remove(&tnl_container_of(it, struct tnl_stream, all)->ctl);
 	tnl_seal_free(s->seal);
 	s->seal = NULL;
 	if (s->cb.on_closed) {

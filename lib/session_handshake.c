@@ -428,8 +428,7 @@ static void fill_info(struct tnl_session *s)
 static void start_streams(struct tnl_session *s, uint64_t now)
 {
 	if (!s->cfg.agent) {
-		tnl_list_foreach(it, &s->mux.streams)
-		{
+		tnl_list_foreach(it, &s->mux.streams) {
 			struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
 			if (st->id == 0 && s->mux.single != st)
 				tnl_stream_start(st, now);

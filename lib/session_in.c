@@ -266,8 +266,7 @@ static void stock_agent_gone(struct tnl_session *s)
 	}
 	if (s->info.mode != TNL_MODE_MUX)
 		return;
-	tnl_list_foreach_safe(it, &s->mux.streams)
-	{
+	tnl_list_foreach_safe(it, &s->mux.streams) {
 		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
 		if (st->zombie || st->was_reset || st->last_number < oldest)
 			continue;

@@ -175,8 +175,7 @@ static bool flush_flag3(struct tnl_session *s, struct tnl_stream *st, uint64_t n
 static size_t ctl_room(const struct tnl_session *s)
 {
 	size_t want = s->mux.nop_due ? TNL_SMUX_HDR : 0;
-	tnl_list_foreach(it, &s->mux.ctl)
-	{
+	tnl_list_foreach(it, &s->mux.ctl) {
 		want += CTL_MAX;
 		if (want > TNL_MIN_PAYLOAD)
 			break;

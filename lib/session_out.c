@@ -91,8 +91,7 @@ static bool flush_one(struct tnl_session *s, struct tnl_outmsg *m, uint64_t now)
 static struct tnl_outmsg *next_out(struct tnl_session *s, uint64_t now)
 {
 	bool ready = tnl_session_may_send(s, now);
-	tnl_list_foreach(it, &s->outq)
-	{
+	tnl_list_foreach(it, &s->outq) {
 		struct tnl_outmsg *m = tnl_container_of(it, struct tnl_outmsg, l);
 		if (m->wait_ready && !ready)
 			continue;
@@ -146,8 +145,7 @@ void tnl_session_send_size(struct tnl_session *s, unsigned cols, unsigned rows, 
 	if (tnl_session_over(s) || s->cfg.agent)
 		return;
 	/* Only the last size counts. */
-	tnl_list_foreach_safe(it, &s->outq)
-	{
+	tnl_list_foreach_safe(it, &s->outq) {
 		struct tnl_outmsg *m = tnl_container_of(it, struct tnl_outmsg, l);
 		if (m->ptype == TNL_PT_SIZE) {
 			tnl_list_remove(it);

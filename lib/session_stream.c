@@ -70,8 +70,7 @@ void tnl_session_streams_reap(struct tnl_session *s)
 {
 	if (s->depth)
 		return;
-	tnl_list_foreach_safe(it, &s->mux.zombies)
-	{
+	tnl_list_foreach_safe(it, &s->mux.zombies) {
 		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, dead);
 		if (tnl_list_empty(&st->ctl) || tnl_session_over(s))
 			tnl_stream_destroy(st);
@@ -157,8 +156,7 @@ void tnl_session_streams_expire(struct tnl_session *s, uint64_t now)
 		return;
 again:
 	m->timer_at = TNL_NEVER;
-	tnl_list_foreach_safe(it, &m->timed)
-	{
+	tnl_list_foreach_safe(it, &m->timed) {
 		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, timed);
 		uint64_t t = timer_of(st);
 		if (t <= now) {

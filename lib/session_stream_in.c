@@ -97,8 +97,7 @@ void tnl_session_streams_work(struct tnl_session *s, uint64_t now)
 	if (!s->mux.work_due)
 		return;
 	s->mux.work_due = false;
-	tnl_list_foreach(it, &s->mux.streams)
-	{
+	tnl_list_foreach(it, &s->mux.streams) {
 		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
 		const uint8_t *p;
 		size_t n;

@@ -41,7 +41,8 @@ static void on_wake(void *arg)
 	struct td_agent *a = arg;
 
 	ag_control_wake(a);
-	tnl_list_foreach(it, &a->sessions) ag_session_wake(tnl_container_of(it, struct ag_session, node));
+	tnl_list_foreach(it, &a->sessions)
+		ag_session_wake(tnl_container_of(it, struct ag_session, node));
 }
 
 static void settle(void *arg);

@@ -162,8 +162,7 @@ static void port_open(struct ag_session *s, struct tnl_stream *st)
 /* The client gave up while we were dialing; the pump frees the stream. */
 static void port_cancelled(struct ag_session *s, struct tnl_stream *st)
 {
-	tnl_list_foreach_safe(it, &s->streams)
-	{
+	tnl_list_foreach_safe(it, &s->streams) {
 		struct ag_stream *x = tnl_container_of(it, struct ag_stream, node);
 		if (x->st == st)
 			stream_free(x);
@@ -187,7 +186,8 @@ static size_t port_busy(const struct ag_session *s)
 {
 	size_t n = s->pump ? td_pump_pipes(s->pump) : 0;
 
-	tnl_list_foreach(it, &s->streams) n++;
+	tnl_list_foreach(it, &s->streams)
+		n++;
 	return n;
 }
 

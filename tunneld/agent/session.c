@@ -35,8 +35,7 @@ static void set_state(struct ag_session *s, enum ag_session_state st)
 
 struct ag_session *ag_session_find(const struct td_agent *a, const char *id)
 {
-	tnl_list_foreach(it, &a->sessions)
-	{
+	tnl_list_foreach(it, &a->sessions) {
 		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
 		if (strcmp(s->start.session_id, id) == 0)
 			return s;
@@ -443,8 +442,7 @@ static bool is_busy(const struct ag_session *s)
 
 void ag_sessions_drain(struct td_agent *a, bool all)
 {
-	tnl_list_foreach_safe(it, &a->sessions)
-	{
+	tnl_list_foreach_safe(it, &a->sessions) {
 		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
 		if (all || !is_busy(s))
 			ag_session_end(s, AG_SUCCESS, "the agent was stopped");

@@ -94,7 +94,8 @@ void td_agent_status(struct td_agent *a, struct tnl_buf *json)
 	tnl_jw_kvi(&w, "memory_max", (int64_t)td_memory_max());
 	tnl_jw_key(&w, "sessions");
 	tnl_jw_arr(&w);
-	tnl_list_foreach(it, &a->sessions) put_session(&w, tnl_container_of(it, struct ag_session, node));
+	tnl_list_foreach(it, &a->sessions)
+		put_session(&w, tnl_container_of(it, struct ag_session, node));
 	tnl_jw_end_arr(&w);
 	put_counters(&w, a);
 	tnl_jw_end_obj(&w);

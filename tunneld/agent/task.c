@@ -99,7 +99,8 @@ void ag_tasks_add(struct ag_tasks *all, const char *session_id, const char *stat
 {
 	int waiting = 0;
 
-	tnl_list_foreach(it, &all->list) waiting++;
+	tnl_list_foreach(it, &all->list)
+		waiting++;
 	if (waiting >= WAITING_MAX) /* no gateway for very long: the oldest matter least */
 		settle_task(tnl_container_of(all->list.next, struct ag_task, node));
 	struct ag_task *t = task_new(all, session_id, status, output);
@@ -112,8 +113,7 @@ void ag_tasks_link(struct ag_tasks *all, struct td_wslink *w)
 	all->link = w;
 	if (!w)
 		return;
-	tnl_list_foreach_safe(it, &all->list)
-	{
+	tnl_list_foreach_safe(it, &all->list) {
 		struct ag_task *t = tnl_container_of(it, struct ag_task, node);
 		t->tries = 0;
 		say_task(t);
@@ -126,8 +126,7 @@ void ag_tasks_confirm(struct ag_tasks *all, const char *message_id)
 
 	if (tnl_uuid_parse(message_id, strlen(message_id), id))
 		return;
-	tnl_list_foreach_safe(it, &all->list)
-	{
+	tnl_list_foreach_safe(it, &all->list) {
 		struct ag_task *t = tnl_container_of(it, struct ag_task, node);
 		if (memcmp(t->message_id, id, sizeof(id)) == 0)
 			settle_task(t);
@@ -136,8 +135,7 @@ void ag_tasks_confirm(struct ag_tasks *all, const char *message_id)
 
 bool ag_tasks_pending(const struct ag_tasks *all, const char *session_id)
 {
-	tnl_list_foreach(it, &all->list)
-	{
+	tnl_list_foreach(it, &all->list) {
 		const struct ag_task *t = tnl_container_of(it, struct ag_task, node);
 		if (strcmp(t->session_id, session_id) == 0)
 			return true;

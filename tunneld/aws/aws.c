@@ -45,8 +45,7 @@ static char *make_stamps(const struct td_aws_config *c)
 
 static struct td_aws *find_equal(const struct td_loop *l, const struct td_aws_config *c, const char *stamps)
 {
-	tnl_list_foreach(it, &all)
-	{
+	tnl_list_foreach(it, &all) {
 		struct td_aws *a = tnl_container_of(it, struct td_aws, node);
 		if (a->loop == l && strcmp(a->stamps, stamps) == 0 && td_aws_config_same(&a->conf, c))
 			return a;

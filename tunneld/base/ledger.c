@@ -39,8 +39,7 @@ struct td_ledger {
 
 static struct record *find(struct td_ledger *g, const char *id)
 {
-	tnl_list_foreach(it, &g->records)
-	{
+	tnl_list_foreach(it, &g->records) {
 		struct record *r = tnl_container_of(it, struct record, node);
 		if (strcmp(r->text, id) == 0)
 			return r;
@@ -97,7 +96,8 @@ static void rewrite(struct td_ledger *g)
 
 	close_file(g);
 	tnl_buf_init(&all, FILE_MAX);
-	tnl_list_foreach(it, &g->records) put_record(&all, tnl_container_of(it, struct record, node));
+	tnl_list_foreach(it, &g->records)
+		put_record(&all, tnl_container_of(it, struct record, node));
 	if (!all.failed && td_file_write(g->path, tnl_buf_data(&all), tnl_buf_len(&all), 0) == 0)
 		g->fd = open(g->path, O_WRONLY | O_APPEND | O_CLOEXEC);
 	else if (all.failed)
@@ -208,8 +208,7 @@ void td_ledger_each(struct td_ledger *g, void (*fn)(void *ctx, const char *id, c
 {
 	if (!g)
 		return;
-	tnl_list_foreach_safe(it, &g->records)
-	{
+	tnl_list_foreach_safe(it, &g->records) {
 		const struct record *r = tnl_container_of(it, struct record, node);
 		fn(ctx, r->text, r->note);
 	}

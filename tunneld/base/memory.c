@@ -36,7 +36,7 @@ void td_memory_change(int64_t delta)
 	} else if (mem.was_full && has_room()) {
 		mem.was_full = false;
 		tnl_list_foreach(it, &mem.waiters)
-		    td_soon_do(&tnl_container_of(it, struct td_memory_waiter, node)->soon);
+			td_soon_do(&tnl_container_of(it, struct td_memory_waiter, node)->soon);
 	}
 }
 

@@ -19,14 +19,14 @@ void fwd_set_state(struct td_forwarder *f, enum fwd_state st)
 static unsigned open_connections(const struct td_forwarder *f)
 {
 	unsigned n = 0;
-	tnl_list_foreach(it, &f->tunnels) n += tnl_container_of(it, struct fwd_tunnel, node)->connections;
+	tnl_list_foreach(it, &f->tunnels)
+		n += tnl_container_of(it, struct fwd_tunnel, node)->connections;
 	return n;
 }
 
 static bool sessions_left(const struct td_forwarder *f)
 {
-	tnl_list_foreach(it, &f->groups)
-	{
+	tnl_list_foreach(it, &f->groups) {
 		const struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		if (!tnl_list_empty(&g->sessions))
 			return true;
@@ -36,11 +36,10 @@ static bool sessions_left(const struct td_forwarder *f)
 
 static void end_sessions(struct td_forwarder *f)
 {
-	tnl_list_foreach_safe(it, &f->groups)
-	{
+	tnl_list_foreach_safe(it, &f->groups) {
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach_safe(jt, &g->sessions)
-		    fwd_session_end(tnl_container_of(jt, struct fwd_session, node), "shutting down");
+			fwd_session_end(tnl_container_of(jt, struct fwd_session, node), "shutting down");
 	}
 }
 
@@ -75,17 +74,15 @@ static void cut_connections(void *arg)
 
 	if (n)
 		td_warn(FWD_MOD, NULL, "drain_timeout is over, connections are cut connections=%u", n);
-	tnl_list_foreach(it, &f->groups)
-	{
+	tnl_list_foreach(it, &f->groups) {
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach_safe(jt, &g->waiting)
-		    fwd_conn_fail(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
+			fwd_conn_fail(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
 	}
-	tnl_list_foreach(it, &f->tunnels)
-	{
+	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		tnl_list_foreach(jt, &t->conns)
-		    td_pipe_abort(tnl_container_of(jt, struct fwd_conn, node)->pipe, TNL_RESET_SHUTDOWN);
+			td_pipe_abort(tnl_container_of(jt, struct fwd_conn, node)->pipe, TNL_RESET_SHUTDOWN);
 	}
 }
 
@@ -98,7 +95,8 @@ void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done
 	fwd_set_state(f, FWD_DRAINING);
 	f->done = done;
 	f->done_ctx = ctx;
-	tnl_list_foreach(it, &f->tunnels) fwd_tunnel_stop_listening(tnl_container_of(it, struct fwd_tunnel, node));
+	tnl_list_foreach(it, &f->tunnels)
+		fwd_tunnel_stop_listening(tnl_container_of(it, struct fwd_tunnel, node));
 	td_info(FWD_MOD, NULL, "draining connections=%u", open_connections(f));
 	f->drain_timer.fn = cut_connections;
 	td_timer_in(&f->drain_timer, timeout_ns);

@@ -60,8 +60,7 @@ void fwd_endings_cancel(struct td_forwarder *f)
 static struct fwd_group *group_for(struct td_forwarder *f, const char *name)
 {
 	struct fwd_group *any = NULL;
-	tnl_list_foreach(it, &f->tunnels)
-	{
+	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (strcmp(t->cfg->name, name) == 0)
 			return t->group;

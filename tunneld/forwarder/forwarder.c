@@ -10,17 +10,17 @@
 static void on_wake(void *arg)
 {
 	struct td_forwarder *f = arg;
-	tnl_list_foreach(it, &f->groups)
-	{
+	tnl_list_foreach(it, &f->groups) {
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach(jt, &g->sessions)
-		    td_client_ping(tnl_container_of(jt, struct fwd_session, node)->client);
+			td_client_ping(tnl_container_of(jt, struct fwd_session, node)->client);
 	}
 }
 
 static void close_all_tunnels(struct td_forwarder *f)
 {
-	tnl_list_foreach_safe(it, &f->tunnels) fwd_tunnel_close(tnl_container_of(it, struct fwd_tunnel, node));
+	tnl_list_foreach_safe(it, &f->tunnels)
+		fwd_tunnel_close(tnl_container_of(it, struct fwd_tunnel, node));
 }
 
 struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
@@ -47,14 +47,14 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 	}
 	td_loop_on_wake(l, on_wake, f);
 	fwd_ledger_open(f, cfg->state_dir);
-	tnl_list_foreach(it, &f->tunnels) fwd_tunnel_begin(tnl_container_of(it, struct fwd_tunnel, node));
+	tnl_list_foreach(it, &f->tunnels)
+		fwd_tunnel_begin(tnl_container_of(it, struct fwd_tunnel, node));
 	return f;
 }
 
 int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr *out)
 {
-	tnl_list_foreach(it, &f->tunnels)
-	{
+	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (tunnel-- > 0)
 			continue;
@@ -91,8 +91,7 @@ static bool stays(const struct fwd_tunnel *t, const struct td_config *cfg)
 
 static bool is_there(const struct td_forwarder *f, const struct td_tunnel_config *tc)
 {
-	tnl_list_foreach(it, &f->tunnels)
-	{
+	tnl_list_foreach(it, &f->tunnels) {
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (!t->closing && strcmp(t->cfg->name, tc->name) == 0 && td_tunnel_same(t->cfg, tc))
 			return true;
@@ -112,14 +111,14 @@ static bool plan_make(struct plan *p, const struct td_forwarder *f, const struct
 {
 	size_t old = 0, new = (size_t)cfg->fwd.ntunnels;
 
-	tnl_list_foreach(it, &f->tunnels) old++;
+	tnl_list_foreach(it, &f->tunnels)
+		old++;
 	*p = (struct plan){.going = tnl_calloc(old + 1, sizeof(struct fwd_tunnel *)),
 			   .coming = tnl_calloc(new + 1, sizeof(struct td_tunnel_config *)),
 			   .fresh = tnl_calloc(new + 1, sizeof(struct fwd_tunnel *))};
 	if (!p->going || !p->coming || !p->fresh)
 		return false;
-	tnl_list_foreach(it, &f->tunnels)
-	{
+	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		if (!t->closing && !stays(t, cfg))
 			p->going[p->ngoing++] = t;
@@ -180,8 +179,9 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
 static void free_group_sessions(struct fwd_group *g)
 {
 	tnl_list_foreach_safe(it, &g->waiting)
-	    fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), "shutting down");
-	tnl_list_foreach_safe(it, &g->sessions) fwd_session_free(tnl_container_of(it, struct fwd_session, node));
+		fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), "shutting down");
+	tnl_list_foreach_safe(it, &g->sessions)
+		fwd_session_free(tnl_container_of(it, struct fwd_session, node));
 	fwd_group_settle(g); /* no tunnel may be left to do that */
 }
 
@@ -192,9 +192,9 @@ void td_forwarder_free(struct td_forwarder *f)
 	fwd_set_state(f, FWD_OVER);
 	td_timer_stop(&f->drain_timer);
 	td_loop_off_wake(f->loop, on_wake, f);
-	tnl_list_foreach_safe(it, &f->groups) free_group_sessions(tnl_container_of(it, struct fwd_group, node));
-	tnl_list_foreach(it, &f->tunnels)
-	{
+	tnl_list_foreach_safe(it, &f->groups)
+		free_group_sessions(tnl_container_of(it, struct fwd_group, node));
+	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		while (!tnl_list_empty(&t->conns)) /* their pipes went with the pumps */
 			fwd_conn_closed(tnl_container_of(t->conns.next, struct fwd_conn, node), 0, 0);

@@ -61,8 +61,7 @@ struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *
 				void (*adjust)(void *group), char *why, size_t cap)
 {
 	struct fwd_group *g;
-	tnl_list_foreach(it, &f->groups)
-	{
+	tnl_list_foreach(it, &f->groups) {
 		g = tnl_container_of(it, struct fwd_group, node);
 		if (group_fits(g, t)) {
 			g->refs++;
@@ -115,14 +114,14 @@ static unsigned session_limit(const struct fwd_group *g)
 static unsigned count_sessions(const struct fwd_group *g)
 {
 	unsigned n = 0;
-	tnl_list_foreach(it, &g->sessions) n += !tnl_container_of(it, struct fwd_session, node)->ending;
+	tnl_list_foreach(it, &g->sessions)
+		n += !tnl_container_of(it, struct fwd_session, node)->ending;
 	return n;
 }
 
 static bool any_starting(const struct fwd_group *g)
 {
-	tnl_list_foreach(it, &g->sessions)
-	{
+	tnl_list_foreach(it, &g->sessions) {
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (!s->ending && !td_client_was_ready(s->client))
 			return true;
@@ -133,8 +132,7 @@ static bool any_starting(const struct fwd_group *g)
 /* One that is resuming will take streams again. */
 static bool any_resuming(const struct fwd_group *g)
 {
-	tnl_list_foreach(it, &g->sessions)
-	{
+	tnl_list_foreach(it, &g->sessions) {
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (!s->ending && td_client_was_ready(s->client) && !fwd_session_up(s))
 			return true;
@@ -160,8 +158,7 @@ static bool same_target(const struct fwd_group *a, const struct fwd_group *b)
 
 bool fwd_target_recovering(const struct fwd_group *g)
 {
-	tnl_list_foreach(it, &g->f->groups)
-	{
+	tnl_list_foreach(it, &g->f->groups) {
 		const struct fwd_group *other = tnl_container_of(it, struct fwd_group, node);
 		if (same_target(g, other) && recovering(other, g->cfg->connect_timeout_ns))
 			return true;
@@ -173,8 +170,7 @@ bool fwd_target_recovering(const struct fwd_group *g)
 static struct fwd_session *least_loaded(const struct fwd_group *g)
 {
 	struct fwd_session *best = NULL;
-	tnl_list_foreach(it, &g->sessions)
-	{
+	tnl_list_foreach(it, &g->sessions) {
 		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (fwd_session_up(s) && !s->ending && !s->one_shot &&
 		    (!best || fwd_session_load(s) < fwd_session_load(best)))
@@ -210,8 +206,7 @@ static bool try_place(struct fwd_group *g, struct fwd_conn *c, bool may_grow)
 /* Each has a session that was started for it. */
 static void serve_reserved(struct fwd_group *g)
 {
-	tnl_list_foreach_safe(it, &g->waiting)
-	{
+	tnl_list_foreach_safe(it, &g->waiting) {
 		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
 		struct fwd_session *s = c->session;
 		if (!s || s->ending || !fwd_session_up(s))
@@ -225,7 +220,8 @@ static void serve_reserved(struct fwd_group *g)
 
 static void serve_waiting(struct fwd_group *g, bool may_grow)
 {
-	tnl_list_foreach_safe(it, &g->waiting) try_place(g, tnl_container_of(it, struct fwd_conn, node), may_grow);
+	tnl_list_foreach_safe(it, &g->waiting)
+		try_place(g, tnl_container_of(it, struct fwd_conn, node), may_grow);
 }
 
 static bool opens_by_itself(const struct fwd_group *g)
@@ -267,8 +263,7 @@ void fwd_group_fail(struct fwd_group *g, const char *why)
 	serve_waiting(g, false); /* a pool that cannot grow still has what it has */
 	/* Those who are left may wait for one that is resuming, up to connect_timeout. */
 	bool resuming = any_resuming(g);
-	tnl_list_foreach_safe(it, &g->waiting)
-	{
+	tnl_list_foreach_safe(it, &g->waiting) {
 		if (!resuming)
 			fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), why);
 	}

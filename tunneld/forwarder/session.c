@@ -239,8 +239,7 @@ static const struct td_client_cb client_cb = {
 /* What StartSession is told as localPortNumber: the first TCP port of a tunnel of the group. */
 static uint16_t local_port(const struct fwd_group *g)
 {
-	tnl_list_foreach(it, &g->f->tunnels)
-	{
+	tnl_list_foreach(it, &g->f->tunnels) {
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		for (int i = 0; t->group == g && i < t->nlisteners; i++)
 			if (td_addr_port(&t->bound[i]))
@@ -288,8 +287,7 @@ static struct fwd_session *session_start(struct fwd_group *g)
 
 static void start_for_each_connection(struct fwd_group *g)
 {
-	tnl_list_foreach_safe(it, &g->waiting)
-	{
+	tnl_list_foreach_safe(it, &g->waiting) {
 		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
 		if (c->session)
 			continue;
@@ -307,8 +305,7 @@ void fwd_session_adjust(void *arg)
 {
 	struct fwd_group *g = arg;
 
-	tnl_list_foreach_safe(it, &g->sessions)
-	{
+	tnl_list_foreach_safe(it, &g->sessions) {
 		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (g->refs == 0 && fwd_session_load(s) == 0)
 			fwd_session_end(s, "no longer needed");

@@ -62,8 +62,7 @@ static const char *tunnel_state(const struct fwd_tunnel *t)
 
 	if (t->closing)
 		return "closing";
-	tnl_list_foreach(it, &g->sessions)
-	{
+	tnl_list_foreach(it, &g->sessions) {
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		state = td_client_state_name(s->client);
 		if (fwd_session_up(s))
@@ -103,7 +102,8 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 		tnl_jw_kv(w, "last_error", t->group->last_error);
 	tnl_jw_key(w, "sessions");
 	tnl_jw_arr(w);
-	tnl_list_foreach(it, &t->group->sessions) put_session(w, tnl_container_of(it, struct fwd_session, node));
+	tnl_list_foreach(it, &t->group->sessions)
+		put_session(w, tnl_container_of(it, struct fwd_session, node));
 	tnl_jw_end_arr(w);
 	tnl_jw_end_obj(w);
 }
@@ -117,7 +117,8 @@ void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json)
 	put_bool(&w, "draining", f->state != FWD_RUNNING);
 	tnl_jw_key(&w, "tunnels");
 	tnl_jw_arr(&w);
-	tnl_list_foreach(it, &f->tunnels) put_tunnel(&w, tnl_container_of(it, struct fwd_tunnel, node));
+	tnl_list_foreach(it, &f->tunnels)
+		put_tunnel(&w, tnl_container_of(it, struct fwd_tunnel, node));
 	tnl_jw_end_arr(&w);
 	tnl_jw_end_obj(&w);
 }

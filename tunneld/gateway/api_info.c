@@ -176,8 +176,7 @@ static struct gw_session **list_sessions(struct gw_call *c, const struct session
 	*n = 0;
 	if (!v)
 		return NULL;
-	tnl_list_foreach(it, l)
-	{
+	tnl_list_foreach(it, l) {
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		if (*n < cap && session_matches(s, f, c->who->user->name))
 			v[(*n)++] = s;

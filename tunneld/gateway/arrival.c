@@ -36,8 +36,7 @@ static void on_wait_over(void *arg)
 static unsigned waiting_of(struct td_gateway *g, const char *user)
 {
 	unsigned n = 0;
-	tnl_list_foreach(it, &g->calls)
-	{
+	tnl_list_foreach(it, &g->calls) {
 		const struct gw_call *c = tnl_container_of(it, struct gw_call, node);
 		if (c->again && strcmp(c->user, user) == 0)
 			n++;
@@ -84,8 +83,7 @@ void gw_arrival_done(struct gw_call *c)
 
 void gw_arrival_recheck(struct td_gateway *g)
 {
-	tnl_list_foreach_safe(it, &g->calls)
-	{
+	tnl_list_foreach_safe(it, &g->calls) {
 		struct gw_call *c = tnl_container_of(it, struct gw_call, node);
 		if (c->again)
 			c->again(c);

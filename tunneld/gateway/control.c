@@ -124,8 +124,7 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 	td_soon_do(&g->arrival.soon);
 	td_info("gateway", NULL, "instance connected instance=%s peer=%s version=%s", i->id, td_wslink_peer(l->w),
 		o->agent_version ? o->agent_version : "?");
-	tnl_list_foreach_safe(it, &i->sessions)
-	{
+	tnl_list_foreach_safe(it, &i->sessions) {
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_instance);
 		if (!s->ends[GW_AGENT].seen)
 			gw_control_start(s);
@@ -136,5 +135,6 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 void gw_control_restarted(struct gw_instance *i)
 {
 	i->restarted = i->g->l->now;
-	tnl_list_foreach_safe(it, &i->sessions) gw_session_rearm(tnl_container_of(it, struct gw_session, by_instance));
+	tnl_list_foreach_safe(it, &i->sessions)
+		gw_session_rearm(tnl_container_of(it, struct gw_session, by_instance));
 }

@@ -321,7 +321,8 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	if (gw_instances_load(g) != 0)
 		td_error("gateway", NULL, "out of memory while loading instances");
 	gw_sessions_recheck(g);
-	tnl_list_foreach_safe(it, &g->active) gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->active)
+		gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
 	gw_arrival_recheck(g);
 	td_config_free((struct td_config *)(uintptr_t)old);
 	return 0;
@@ -343,9 +344,10 @@ static bool end_has_work(const struct gw_end *e)
 
 static bool has_work(const struct td_gateway *g)
 {
-	tnl_list_foreach(it, &g->calls) if (!tnl_container_of(it, struct gw_call, node)->patient) return true;
-	tnl_list_foreach(it, &g->active)
-	{
+	tnl_list_foreach(it, &g->calls)
+		if (!tnl_container_of(it, struct gw_call, node)->patient)
+			return true;
+	tnl_list_foreach(it, &g->active) {
 		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		if (end_has_work(&s->ends[GW_CLIENT]) || end_has_work(&s->ends[GW_AGENT]))
 			return true;
@@ -366,7 +368,7 @@ static void finish_drain(struct td_gateway *g)
 static void close_links(struct td_gateway *g)
 {
 	tnl_list_foreach_safe(it, &g->links)
-	    gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, "gateway is shutting down");
+		gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, "gateway is shutting down");
 }
 
 static void on_drain(void *arg)
@@ -407,9 +409,9 @@ void td_gateway_free(struct td_gateway *g)
 	td_timer_stop(&g->drain_timer);
 	td_memory_off_room(&g->room);
 	td_soon_cancel(&g->arrival.soon);
-	tnl_list_foreach_safe(it, &g->calls) gw_call_free(tnl_container_of(it, struct gw_call, node));
-	tnl_list_foreach_safe(it, &g->links)
-	{
+	tnl_list_foreach_safe(it, &g->calls)
+		gw_call_free(tnl_container_of(it, struct gw_call, node));
+	tnl_list_foreach_safe(it, &g->links) {
 		struct gw_link *l = tnl_container_of(it, struct gw_link, node);
 		if (l->end) {
 			l->end->link = NULL;
@@ -418,8 +420,10 @@ void td_gateway_free(struct td_gateway *g)
 			gw_link_free(l);
 		}
 	}
-	tnl_list_foreach_safe(it, &g->active) gw_session_free(tnl_container_of(it, struct gw_session, by_age));
-	tnl_list_foreach_safe(it, &g->history) gw_session_free(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->active)
+		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->history)
+		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
 	td_http_server_free(g->httpd);
 	td_store_close(g->store); /* writes what is queued */
 	if (g->instances)

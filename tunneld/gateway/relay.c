@@ -41,7 +41,8 @@ static void update_pauses(struct gw_session *s)
 void gw_relay_room(void *arg)
 {
 	struct td_gateway *g = arg;
-	tnl_list_foreach_safe(it, &g->active) update_pauses(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->active)
+		update_pauses(tnl_container_of(it, struct gw_session, by_age));
 }
 
 /* --- sending --------------------------------------------------------------------- */

@@ -261,8 +261,7 @@ void gw_session_free(struct gw_session *s)
 			gw_link_drop(l);
 		gw_relay_drop(&s->ends[i]);
 	}
-	tnl_list_foreach(it, &g->calls)
-	{
+	tnl_list_foreach(it, &g->calls) {
 		struct gw_call *c = tnl_container_of(it, struct gw_call, node);
 		if (c->s == s)
 			c->s = NULL;
@@ -307,8 +306,7 @@ void gw_session_bind_client(struct gw_session *s, const char *client_id)
 
 void gw_sessions_recheck(struct td_gateway *g)
 {
-	tnl_list_foreach_safe(it, &g->active)
-	{
+	tnl_list_foreach_safe(it, &g->active) {
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		const struct td_user_config *u = gw_auth_user(g, s->owner);
 		if (!u || !gw_auth_may_reach(u, s->target) || !s->inst->cfg)

@@ -44,7 +44,8 @@ static void kv_bool(struct tnl_jw *w, const char *key, bool v)
 static int64_t count_links(struct td_gateway *g)
 {
 	int64_t n = 0;
-	tnl_list_foreach(it, &g->links) n++;
+	tnl_list_foreach(it, &g->links)
+		n++;
 	return n;
 }
 
@@ -103,8 +104,7 @@ static void write_sessions(struct td_gateway *g, struct tnl_jw *w)
 	tnl_jw_kvi(w, "sessions_history", (int64_t)g->nhistory);
 	tnl_jw_key(w, "sessions");
 	tnl_jw_arr(w);
-	tnl_list_foreach(it, &g->active)
-	{
+	tnl_list_foreach(it, &g->active) {
 		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		if (left-- == 0)
 			break;

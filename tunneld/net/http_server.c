@@ -351,8 +351,7 @@ void td_http_server_stop_listening(struct td_http_server *h)
 		td_listener_free(h->listeners[i]);
 	h->nlisteners = 0;
 	h->stopping = true;
-	tnl_list_foreach_safe(it, &h->conns)
-	{
+	tnl_list_foreach_safe(it, &h->conns) {
 		struct hconn *c = tnl_container_of(it, struct hconn, node);
 		if (c->state == HC_HEAD && tnl_buf_len(&c->in) == 0)
 			td_hconn_next(c); /* idle: nothing to wait for */

@@ -85,8 +85,7 @@ static void on_sock_state(void *data, ares_socket_t fd, int readable, int writab
 	struct channel *c = data;
 	struct watched *f = NULL;
 	int events = (readable ? EV_READ : 0) | (writable ? EV_WRITE : 0);
-	tnl_list_foreach(it, &c->fds)
-	{
+	tnl_list_foreach(it, &c->fds) {
 		struct watched *x = tnl_container_of(it, struct watched, node);
 		if (x->io.fd == fd)
 			f = x;
@@ -259,7 +258,8 @@ static void dns_free(void *arg)
 	l->dns = NULL;
 	/* Destroying a channel answers each of its questions; nobody wants to hear. Old channels go with their last
 	 * one. */
-	tnl_list_foreach(it, &d->requests) tnl_container_of(it, struct td_resolve, node)->fn = NULL;
+	tnl_list_foreach(it, &d->requests)
+		tnl_container_of(it, struct td_resolve, node)->fn = NULL;
 	channel_retire(d);
 	while (!tnl_list_empty(&d->requests)) {
 		struct td_resolve *r = tnl_container_of(d->requests.next, struct td_resolve, node);

@@ -73,8 +73,7 @@ static void event_free(struct event *e)
 bool td_pump_forget(struct td_pump *p, const struct tnl_stream *st)
 {
 	bool found = false;
-	tnl_list_foreach_safe(it, &p->events)
-	{
+	tnl_list_foreach_safe(it, &p->events) {
 		struct event *e = tnl_container_of(it, struct event, node);
 		if (e->st == st) {
 			event_free(e);
@@ -126,8 +125,7 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 		td_pipe_abort(pipe, reason);
 		return;
 	}
-	tnl_list_foreach(it, &p->events)
-	{
+	tnl_list_foreach(it, &p->events) {
 		struct event *e = tnl_container_of(it, struct event, node);
 		if (e->kind == EVENT_OPEN && e->st == st) {
 			e->kind = EVENT_CANCELLED;
@@ -142,8 +140,7 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 
 bool td_pump_size_untold(const struct td_pump *p)
 {
-	tnl_list_foreach(it, &p->events)
-	{
+	tnl_list_foreach(it, &p->events) {
 		if (tnl_container_of(it, struct event, node)->kind == EVENT_SIZE)
 			return true;
 	}

@@ -296,7 +296,8 @@ void td_pump_free(struct td_pump *p)
 	td_timer_stop(&p->timer);
 	td_soon_cancel(&p->kick);
 	td_memory_off_room(&p->room);
-	tnl_list_foreach_safe(it, &p->pipes) td_pipe_destroy(tnl_container_of(it, struct td_pipe, node), true);
+	tnl_list_foreach_safe(it, &p->pipes)
+		td_pipe_destroy(tnl_container_of(it, struct td_pipe, node), true);
 	td_pump_drop_events(p);
 	if (p->link) {
 		td_wslink_free(p->link);

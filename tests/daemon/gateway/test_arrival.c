@@ -36,8 +36,7 @@ static void start_begin(struct reply *r, const struct tnl_sigv4_keys *k, const c
 
 static struct gw_call *waiting_call(int k)
 {
-	tnl_list_foreach(it, &T.g->calls)
-	{
+	tnl_list_foreach(it, &T.g->calls) {
 		struct gw_call *c = tnl_container_of(it, struct gw_call, node);
 		if (c->again && k-- == 0)
 			return c;
