@@ -3,6 +3,7 @@
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "lib/crypto.h"
 
 #include <stdio.h>
@@ -118,7 +119,7 @@ static void describe_reply(const struct td_aws_reply *r, char *out, size_t cap)
 		snprintf(out, cap, "%s: %s", tnl_err_text(r->err), text ? r->text : "");
 	else
 		snprintf(out, cap, "HTTP status %d%s%s%s%.*s", r->status, r->type[0] ? " " : "", r->type, n ? ": " : "",
-			 (int)(n < 160 ? n : 160),
+			 (int)TNL_MIN(n, (size_t)160),
 			 text	? r->text
 			 : body ? (const char *)r->body
 				: "");

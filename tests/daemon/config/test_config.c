@@ -3,6 +3,7 @@
 #include "lib/num.h"
 #include "lib/tls.h"
 #include "tests/daemon/config/config_same.h"
+#include "tunneld/config/internal.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -566,17 +567,37 @@ static void test_find(void **s)
 	unsetenv("TUNNELD_CONFIG");
 }
 
+/* A key of [aws] is inherited by tunnels, aliases and the agent: its type must know how. */
+static void test_keys_of_aws_can_be_inherited(void **state)
+{
+	int n = 0;
+	for (const struct td_opt *o = NULL; (o = td_opt_next(TD_SECTION_AWS, o)) != NULL; n++) {
+		if (!o->type->inherit || !o->type->same)
+			fail_msg("[aws] %s is of a type that is not inherited", o->key);
+	}
+	assert_true(n > 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
-	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
-	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts),
-	    cmocka_unit_test(test_quotes),	   cmocka_unit_test(test_shell_user),
-	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
-	    cmocka_unit_test(test_files),	   cmocka_unit_test(test_nul),
-	    cmocka_unit_test(test_no_leak),	   cmocka_unit_test(test_find),
+	    cmocka_unit_test(test_samples),
+	    cmocka_unit_test(test_every_mistake),
+	    cmocka_unit_test(test_keys_of_aws_can_be_inherited),
+	    cmocka_unit_test(test_lines),
+	    cmocka_unit_test(test_secrets_not_shown),
+	    cmocka_unit_test(test_inherit),
+	    cmocka_unit_test(test_rules),
+	    cmocka_unit_test(test_many_addresses),
+	    cmocka_unit_test(test_conflicts),
+	    cmocka_unit_test(test_quotes),
+	    cmocka_unit_test(test_shell_user),
+	    cmocka_unit_test(test_equality),
+	    cmocka_unit_test(test_units),
+	    cmocka_unit_test(test_files),
+	    cmocka_unit_test(test_nul),
+	    cmocka_unit_test(test_no_leak),
+	    cmocka_unit_test(test_find),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
