@@ -13,10 +13,11 @@
 #include <string.h>
 
 #define ENDING_NS (500 * TD_MS)
+#define ONCE_MORE_NS (50 * TD_MS)
 
 static void call_start(void *arg);
 static void call_resume(void *arg);
-static void open_link(struct td_client *c);
+static void open_link(void *client);
 
 static const char *const state_names[] = {"starting", "connecting", "handshake", "up", "resuming", "ending"};
 
@@ -57,6 +58,18 @@ static bool owner_waits(struct td_client *c, int err, const char *type)
 	return c->cb->unreachable && c->cb->unreachable(c->ctx, err, type);
 }
 
+/* What breaks the way to the gateway breaks the owner's other sessions as well, but he may hear of those a moment
+ * later: before the first failure counts it is tried once more. */
+static bool try_once_more(struct td_client *c, void (*fn)(void *), const char *what, const char *why)
+{
+	if (!c->cb->unreachable || c->tried_once_more)
+		return false;
+	c->tried_once_more = true;
+	td_debug(MOD, c->grant.session_id, "%s is tried once more %s error=\"%s\"", what, c->cfg.label, why);
+	call_after(c, fn, ONCE_MORE_NS);
+	return true;
+}
+
 static bool check_grant(struct td_client *c)
 {
 	const char *fault = NULL;
@@ -95,6 +108,8 @@ static void start_refused(struct td_client *c, const struct td_aws_reply *r)
 		call_after(c, call_start, td_backoff_next(&c->backoff));
 		return;
 	}
+	if (r->err == TNL_EUNREACH && try_once_more(c, call_start, "StartSession", r->text ? r->text : ""))
+		return;
 	snprintf(why, sizeof(why), "StartSession: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
 		 r->text && r->text[0] ? ": " : "", r->text ? r->text : "");
 	td_client_fail(c, r->err, r->type, why);
@@ -144,10 +159,12 @@ static void call_start(void *arg)
 
 /* ---- the data channel ------------------------------------------------------------- */
 
-static void link_failed(struct td_client *c, const char *why)
+static void link_failed(struct td_client *c, const char *why, bool network)
 {
 	if (!c->was_linked && !owner_waits(c, TNL_EUNREACH, "")) {
 		char text[300];
+		if (network && try_once_more(c, open_link, "the data channel", why))
+			return;
 		snprintf(text, sizeof(text), "data channel: %s", why);
 		td_client_fail(c, TNL_EUNREACH, "", text);
 		return;
@@ -181,11 +198,12 @@ static void on_link(void *ctx, const struct td_channel_link_result *r)
 	if (r->http_status)
 		snprintf(status, sizeof(status), " (HTTP status %d)", r->http_status);
 	snprintf(text, sizeof(text), "%s%s", r->why, status);
-	link_failed(c, text);
+	link_failed(c, text, r->dialed && !r->http_status);
 }
 
-static void open_link(struct td_client *c)
+static void open_link(void *client)
 {
+	struct td_client *c = client;
 	char version[] = TNL_CLIENT_VERSION;
 	struct tnl_open open = {.token = c->grant.token, .client_id = c->client_id, .client_version = version};
 	struct td_channel_link_opts o = {.url = c->grant.stream_url,
@@ -195,7 +213,7 @@ static void open_link(struct td_client *c)
 
 	c->link = td_channel_link_open(c->cfg.aws, &o, on_link, c);
 	if (!c->link)
-		link_failed(c, "out of memory");
+		link_failed(c, "out of memory", false);
 }
 
 /* ---- ResumeSession ------------------------------------------------------------------- */

@@ -27,7 +27,8 @@ struct td_client_cb {
 	/* StartSession has answered; perhaps only after td_client_end: then the owner has to terminate it. */
 	void (*granted)(void *ctx, const char *session_id);
 	/* Before the first link the network failed (type "") or the API answered TargetNotConnected: true tries again
-	 * after a back-off, since the other end may be coming back as well; NULL: never. */
+	 * after a back-off, since the other end may be coming back as well; NULL: never.  The first failure of the
+	 * network is tried once more whatever it says. */
 	bool (*unreachable)(void *ctx, int err, const char *type);
 	void (*ready)(void *ctx, const struct tnl_session_info *info);
 	void (*changed)(void *ctx, enum td_client_state st);

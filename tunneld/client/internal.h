@@ -22,7 +22,7 @@ struct td_client {
 	struct td_timer retry;
 	uint64_t link_up_at, started_at;
 	unsigned resumes;
-	bool was_ready, was_linked, needs_login;
+	bool was_ready, was_linked, needs_login, tried_once_more;
 };
 
 void td_client_set_state(struct td_client *c, enum td_client_state st);

@@ -53,6 +53,36 @@ static void a_target_that_is_not_there_resets_at_once(void **state)
 	close(served(0));
 }
 
+static void on_doomed(void *ctx, int fd, const struct td_addr *peer)
+{
+	td_fd_rst_close(fd);
+	++*(int *)ctx;
+}
+
+/* The gateway dies under a session that begins, and nobody has heard yet that others have lost their links. */
+static void a_gateway_that_breaks_once_is_tried_again(void **state)
+{
+	struct td_addr a;
+	int breaks = 0;
+	char why[200];
+
+	forwarder_up(ONE "session = per-connection\n");
+	td_agent_free(W.a); /* it would come to the doomed listener as well */
+	W.a = NULL;
+	gateway_gone();
+	for_ms(30);
+	assert_true(td_addr_literal("127.0.0.1", (uint16_t)W.port, &a));
+	struct td_listener *s = td_listen(T, &a, on_doomed, &breaks, why, sizeof(why));
+	assert_non_null(s);
+	int fd = connect_to(port_of(0)), t = W.targets;
+	until_(breaks > 0);
+	td_listener_free(s);
+	gateway_up();
+	agent_up();
+	talk(fd, t);
+	close_both(fd, t);
+}
+
 /* --- placement ------------------------------------------------------------------------ */
 
 static void tunnels_alike_share_one_session(void **state)
@@ -504,6 +534,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(an_unreachable_gateway_resets_at_once),
 	    TEST(a_target_that_is_not_there_resets_at_once),
+	    TEST(a_gateway_that_breaks_once_is_tried_again),
 	    TEST(tunnels_alike_share_one_session),
 	    TEST(per_connection_each_has_its_own_and_ends_with_it),
 	    TEST(a_pool_grows_while_busy_and_places_on_the_least_loaded),
