@@ -2,8 +2,8 @@
 """What holds the house together, checked without a compiler: usage: house.py [FOLDER]
 
 The rooms, what each may include and how its globals begin stand in one table, in docs/architecture.md; it is read from there,
-and so are the library's layers and the objects that lie in several files.  Findings are told as file:line: text and make the exit code 1.  The layout of .clang-format is taken for granted: a function's
-braces stand alone at the beginning of a line."""
+and so are the library's layers and the objects that lie in several files.  Findings are told as file:line: text and make the
+exit code 1.  The layout of .clang-format is taken for granted: a function's braces stand alone at the beginning of a line."""
 import fnmatch
 import os
 import re
@@ -15,9 +15,11 @@ FILE_LINES, FUNCTION_LINES, MEDIAN_LINES, HEAD_COMMENT_FROM = 600, 60, 11, 150
 PRIVATE = re.compile(r'(^|_)internal\.h$')
 PRIVATE_MISSPELT = re.compile(r'(_int|_priv|_private|_impl|[a-z]int)\.h$')
 MENTION = re.compile(r'(?<![\w/.-])(?:lib|tunneld|tests|contrib|conf|docs)/[\w/.-]+\.(?:c|h|py|sh|md|mk)\b')
+BARE = re.compile(r'(?<![\w/.-])[a-z]\w*\.[ch]\b')  # "conn_open.c has the rest"
 LINK = re.compile(r'\]\(([\w./-]+)(?:#[\w-]+)?\)')
 INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]*)"')
 COMMENT_OR_TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+TYPEDEF = re.compile(r'^typedef (?:struct|union|enum)\b', re.M)
 ATTRIBUTE = re.compile(r'__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)')
 FUNCTION_NAME = re.compile(r'(\w+)\s*\(')
 VARIABLE_NAME = re.compile(r'(\w+)\s*(?:\[[^\]]*\]\s*)*(?:=|;|$)')
@@ -74,6 +76,11 @@ class Source:
 			for name in re.findall(r'[A-Za-z_]\w*', line):
 				found.setdefault(name, n)
 		return found
+
+	def comments(self):
+		"""Its text with nothing in it but comments, on their lines."""
+		code = re.compile('(%s)|[^\n]' % COMMENT_OR_TEXT.pattern, re.S)
+		return code.sub(lambda m: m.group(0) if m.group(0)[:2] in ('/*', '//') else '\n' * m.group(0).count('\n'), self.text)
 
 	def scan(self):
 		self.blank = COMMENT_OR_TEXT.sub(lambda m: '""' if m.group(0)[0] in '"\'' else '\n' * m.group(0).count('\n'), self.text)
@@ -296,6 +303,8 @@ class House:
 			for f in s.functions:
 				if f.name.endswith('_'):
 					self.find(s.path, f.line, '%s: a name that ends in an underscore says nothing' % f.name)
+			for m in TYPEDEF.finditer(s.blank):
+				self.find(s.path, s.blank.count('\n', 0, m.start()) + 1, "no structure has a typedef: say its keyword")
 			room = self.room_of(s.path)
 			if room and s.path.endswith('.c'):
 				for name, line in [(f.name, f.line) for f in s.functions if not f.static] + s.variables:
@@ -309,6 +318,7 @@ class House:
 	def check_mentions(self):
 		pages = [p for p in ['README.md'] + ['docs/' + n for n in os.listdir(os.path.join(self.top, 'docs'))] if p.endswith('.md')]
 		texts = {p: s.text for p, s in self.sources.items()}
+		bare = {os.path.basename(p) for p in self.sources}
 		for page in pages:
 			if os.path.exists(os.path.join(self.top, page)):
 				with open(os.path.join(self.top, page), encoding='utf-8') as f:
@@ -320,6 +330,12 @@ class House:
 					named += [os.path.normpath(os.path.join(os.path.dirname(path), m)) for m in LINK.findall(line)]
 				for name in named:
 					if not os.path.exists(os.path.join(self.top, name)):
+						self.find(path, n, 'there is no %s' % name)
+			# A name without its folder may be that of any file.
+			prose = text if path in pages else self.sources[path].comments()
+			for n, line in enumerate(prose.split('\n'), 1):
+				for name in BARE.findall(line):
+					if name not in bare:
 						self.find(path, n, 'there is no %s' % name)
 
 	# Sizes.

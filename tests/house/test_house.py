@@ -192,6 +192,13 @@ def underscore():
 		c.found(('lib/enc_zz.c:1', 'twin_: a name that ends in an underscore'))
 
 
+@test('house: a structure with a typedef')
+def typedefs():
+	with Copy() as c:
+		c.write('lib/enc_zz.h', '/* typedef struct */\ntypedef void tnl_fine(struct tnl_x *x);\ntypedef struct tnl_x tnl_x_t;\n')
+		c.found(('lib/enc_zz.h:3', 'no structure has a typedef'))
+
+
 @test('house: a long file without a comment at its head, files and functions that are too long')
 def sizes():
 	with Copy() as c:
@@ -218,7 +225,8 @@ def mentions():
 	with Copy() as c:
 		c.write('docs/zz.md', 'See `lib/enc.h`, [it](architecture.md#rooms),\n`tests/daemon/ROOM/test_NAME.c`, `lib/attic.c` and [that](attic.md).\n')
 		c.write('lib/enc_zz.c', '/* lib/attic.h has it, and lib/enc.h. */\n')
-		c.found(('docs/zz.md:2', 'there is no docs/attic.md'), ('docs/zz.md:2', 'there is no lib/attic.c'), ('lib/enc_zz.c:1', 'there is no lib/attic.h'))
+		c.write('lib/enc_zy.c', '/* Not in enc.c,\n * in attic.c. */\nint tnl_x(struct tnl_x *a)\n{\n\treturn a->attic.c; // attic.h\n}\n')
+		c.found(('lib/enc_zy.c:2', 'there is no attic.c'), ('lib/enc_zy.c:5', 'there is no attic.h'), ('docs/zz.md:2', 'there is no docs/attic.md'), ('docs/zz.md:2', 'there is no lib/attic.c'), ('lib/enc_zz.c:1', 'there is no lib/attic.h'))
 
 
 @test('house: the table and the folders differ')
