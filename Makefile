@@ -105,7 +105,7 @@ help:
 	@echo "make run        install what is missing, build, start everything, show a tunnel (TARGET=host:port, ONCE=1)"
 	@echo "make check      install what is missing, build and run every test    make check-long  the ones that take minutes"
 	@echo "make bench      measure against ssh -L, JSON in build/bench.json     make fuzz        run the fuzzers (FUZZ_SECONDS=60)"
-	@echo "make check-fresh  both README commands in a new Debian 12, as root   (FRESH=run: only that one)"
+	@echo "make check-fresh  make run and make check in a new Debian 12, as root   (FRESH=run: only the first)"
 	@echo "make lint       rooms, clang-format, clang-tidy, cppcheck (FILE=)    make install     PREFIX= DESTDIR="
 	@echo "SANITIZE=1      ASan + UBSan build in build/san                      BORINGSSL_PREFIX=  an upstream BoringSSL tree"
 

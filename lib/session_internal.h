@@ -160,10 +160,10 @@ static inline size_t tnl_session_around(const struct tnl_session *s)
 {
 	return s->seal_data ? TNL_SEAL_OVERHEAD : 0;
 }
-/* Encrypts n bytes standing at p + tnl_session_front (if the session does) and commits the message. */
-int tnl_session_commit(struct tnl_session *s, uint8_t *p, size_t n, uint32_t ptype, uint64_t now) TNL_MUST_USE;
 
 /* --- session_out.c --- */
+/* Encrypts n bytes standing at p + tnl_session_front (if the session does) and commits the message. */
+int tnl_session_commit(struct tnl_session *s, uint8_t *p, size_t n, uint32_t ptype, uint64_t now) TNL_MUST_USE;
 int tnl_session_out_buf(struct tnl_session *s, uint32_t ptype, struct tnl_buf *b, bool wait_ack) TNL_MUST_USE;
 int tnl_session_out_flag(struct tnl_session *s, uint32_t flag) TNL_MUST_USE;
 /* Queued messages, then control frames of streams, into the channel as far as it takes them. */

@@ -80,6 +80,7 @@ bool td_pump_size_untold(const struct td_pump *p); /* a change of the window's s
 /* Nothing is told of st any more. true: its cancellation was waiting to be told. */
 bool td_pump_forget(struct td_pump *p, const struct tnl_stream *st);
 
+/* pump.c */
 void td_pump_run(struct td_pump *p);
 
 /* pipe.c */
