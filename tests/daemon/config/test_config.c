@@ -1,17 +1,12 @@
-/* Configuration: every mistake with its line, the sample files, defaults, inheritance, equality, files. */
+/* Configuration: every mistake with its line, the sample files, defaults, inheritance, equality. */
 #include "lib/alloc.h"
 #include "lib/num.h"
-#include "lib/tls.h"
 #include "tests/daemon/config/config_same.h"
 #include "tunneld/config/internal.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 #define SEC_NS 1000000000ull
@@ -112,97 +107,75 @@ static void test_samples(void **s)
 	       "warning: t.ini:6: ca_file: cannot read /base/ca.pem: No such file or directory\n");
 }
 
+/* One kind of mistake per line of one file; each is named with its line, in order. */
+static const struct {
+	const char *text, *said;
+} mistakes[] = {
+    {"stray = 1\n", "t.ini:1: stray comes before the first section\n"},
+    {"[tunneld]\n", ""},
+    {"log_level = loud\n", "t.ini:3: log_level = loud: must be one of error|warn|info|debug\n"},
+    {"log_format : xml\n", "t.ini:4: log_format = xml: must be one of text|json\n"},
+    {"drain_timeout = 10\n", "t.ini:5: drain_timeout = 10: must be a duration with a unit: 150ms, 10s, 5m, 1h30m\n"},
+    {"drain_timeout = 10s\n", "t.ini:6: drain_timeout is there already, on line 5\n"},
+    {"memory_limit = 16Q\n", "t.ini:7: memory_limit = 16Q: must be a size: 512K, 16M, 1G or bytes\n"},
+    {"control_socket = maybe\n", "t.ini:8: control_socket = maybe: must be yes or no\n"},
+    {"loglevel = info\n", "t.ini:9: unknown key loglevel in [tunneld]; is it log_level?\n"},
+    {"listen = 127.0.0.1:1\n", "t.ini:10: listen does not belong in [tunneld] (but in [tunnel])\n"},
+    {"just words\n", "t.ini:11: neither a [section] nor KEY = VALUE\n"},
+    /* empty, unknown */
+    {"[nonsense]\n",
+     "t.ini:12: unknown section [nonsense]; there are [tunneld], [aws], [tunnel NAME], [alias NAME], [agent], "
+     "[gateway], [user NAME] and [instance ID]\n"},
+    {"[aws\n", "t.ini:13: the ] of the section is missing\n"},
+    {"[aws] x\n", "t.ini:14: text behind the ] of the section\n"},
+    {"[aws]\n", ""},
+    {"ssm_endpoint = http://example.com\n",
+     "t.ini:16: ssm_endpoint = http://example.com: http:// is for loopback addresses only; use https://\n"},
+    {"access_key_id = A\n", "t.ini:17: access_key_id is set without secret_access_key\n"},
+    {"proxy = socks5://x:1\n", "t.ini:18: proxy: must be http://[USER:PASSWORD@]HOST:PORT or none\n"},
+    {"[tunnel]\n", "t.ini:19: [tunnel] requires one name without white space: [tunnel NAME]\n"},
+    {"listen = 127.0.0.1:99999\n", "t.ini:20: listen = 127.0.0.1:99999: port must be a number from 0 to 65535\n"},
+    {"target = i 1\n", "t.ini:21: target = i 1: is no instance or target id (like i-0123456789abcdef0)\n"},
+    {"port = 0\n", "t.ini:22: port = 0: out of range, 1 to 65535\n"},
+    {"max_connections = 12x\n", "t.ini:23: max_connections = 12x: must be a number\n"},
+    {"session = pool 0\n", "t.ini:24: session = pool 0: must be shared, per-connection or pool N (N from 1 to 64)\n"},
+    {"open = never\n", "t.ini:25: open = never: must be one of demand|start\n"},
+    {"ping_interval = 5 m\n", "t.ini:26: ping_interval = 5 m: must be a duration with a unit: 150ms, 10s, 5m, 1h30m\n"},
+    {"reason =\n", "t.ini:27: reason: the value is missing\n"},
+    /* nothing in it */
+    {"[tunnel b]\n", "t.ini:28: [tunnel b] requires listen\n"
+		     "t.ini:28: [tunnel b] requires target\n"
+		     "t.ini:28: [tunnel b] requires port\n"},
+    {"[tunnel b]\n", "t.ini:29: section [tunnel b] is there already, on line 28\n"},
+    {"listen = 127.0.0.1:7, [::1]:7, 0.0.0.0:7\n", "t.ini:30: listen: 0.0.0.0:7 is taken already, on line 30\n"},
+    {"target = i-1\nport = 65536\n", "t.ini:32: port = 65536: out of range, 1 to 65535\n"},
+    {"a\tb\001c = 1\n", "t.ini:33: control character 0x01\n"},
+    {"host = \xff\n", "t.ini:34: not valid UTF-8\n"},
+    {"= 5\n", "t.ini:35: neither a [section] nor KEY = VALUE\n"},
+    {"[agent]\n", "t.ini:36: [agent] requires instance_id\n"},
+    {"allow = db, 10.0.0.0/33:1, 10.1.0.0/8:1, x:9-2, fe80::1:1, [::1]:0\n",
+     "t.ini:37: allow = db: the port is missing (* is any)\n"
+     "t.ini:37: allow = 10.0.0.0/33:1: the prefix length is not a number from 0 to 32\n"
+     "t.ini:37: allow = 10.1.0.0/8:1: the address has bits set behind its prefix length\n"
+     "t.ini:37: allow = x:9-2: the range of ports is upside down\n"
+     "t.ini:37: allow = fe80::1:1: IPv6 addresses stand in brackets\n"
+     "t.ini:37: allow = [::1]:0: the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *\n"},
+    {"shell = yes\n", "t.ini:38: shell = yes requires shell_user\n"},
+    {"[user u]\n", "t.ini:39: [user u] requires access_key_id\n"
+		   "t.ini:39: [user u] requires secret_access_key\n"
+		   "t.ini:39: [user u] requires a [gateway] in the same file\n"},
+    {"targets = i-1,,i-2\n", "t.ini:40: targets: an entry of the list is empty\n"},
+};
+
 static void test_every_mistake(void **s)
 {
-	/* One kind of mistake per line; each is named with its line, in order. */
-	expect(
-	    "stray = 1\n" /* 1 */
-	    "[tunneld]\n"
-	    "log_level = loud\n"       /* 3 */
-	    "log_format : xml\n"       /* 4 */
-	    "drain_timeout = 10\n"     /* 5 */
-	    "drain_timeout = 10s\n"    /* 6 */
-	    "memory_limit = 16Q\n"     /* 7 */
-	    "control_socket = maybe\n" /* 8 */
-	    "loglevel = info\n"	       /* 9 */
-	    "listen = 127.0.0.1:1\n"   /* 10 */
-	    "just words\n"	       /* 11 */
-	    "[nonsense]\n"	       /* 12: empty, unknown */
-	    "[aws\n"		       /* 13 */
-	    "[aws] x\n"		       /* 14 */
-	    "[aws]\n"
-	    "ssm_endpoint = http://example.com\n"				   /* 16 */
-	    "access_key_id = A\n"						   /* 17: no secret */
-	    "proxy = socks5://x:1\n"						   /* 18 */
-	    "[tunnel]\n"							   /* 19 */
-	    "listen = 127.0.0.1:99999\n"					   /* 20 */
-	    "target = i 1\n"							   /* 21 */
-	    "port = 0\n"							   /* 22 */
-	    "max_connections = 12x\n"						   /* 23 */
-	    "session = pool 0\n"						   /* 24 */
-	    "open = never\n"							   /* 25 */
-	    "ping_interval = 5 m\n"						   /* 26 */
-	    "reason =\n"							   /* 27 */
-	    "[tunnel b]\n"							   /* 28: nothing in it */
-	    "[tunnel b]\n"							   /* 29 */
-	    "listen = 127.0.0.1:7, [::1]:7, 0.0.0.0:7\n"			   /* 30 */
-	    "target = i-1\nport = 65536\n"					   /* 32 */
-	    "a\tb\001c = 1\n"							   /* 33 */
-	    "host = \xff\n"							   /* 34 */
-	    "= 5\n"								   /* 35 */
-	    "[agent]\n"								   /* 36 */
-	    "allow = db, 10.0.0.0/33:1, 10.1.0.0/8:1, x:9-2, fe80::1:1, [::1]:0\n" /* 37 */
-	    "shell = yes\n"							   /* 38 */
-	    "[user u]\n"							   /* 39 */
-	    "targets = i-1,,i-2\n",						   /* 40 */
-	    TD_ROLE_FORWARDER,
-	    "t.ini:1: stray comes before the first section\n"
-	    "t.ini:3: log_level = loud: must be one of error|warn|info|debug\n"
-	    "t.ini:4: log_format = xml: must be one of text|json\n"
-	    "t.ini:5: drain_timeout = 10: must be a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
-	    "t.ini:6: drain_timeout is there already, on line 5\n"
-	    "t.ini:7: memory_limit = 16Q: must be a size: 512K, 16M, 1G or bytes\n"
-	    "t.ini:8: control_socket = maybe: must be yes or no\n"
-	    "t.ini:9: unknown key loglevel in [tunneld]; is it log_level?\n"
-	    "t.ini:10: listen does not belong in [tunneld] (but in [tunnel])\n"
-	    "t.ini:11: neither a [section] nor KEY = VALUE\n"
-	    "t.ini:12: unknown section [nonsense]; there are [tunneld], [aws], [tunnel NAME], [alias NAME], [agent], "
-	    "[gateway], [user NAME] and [instance ID]\n"
-	    "t.ini:13: the ] of the section is missing\n"
-	    "t.ini:14: text behind the ] of the section\n"
-	    "t.ini:16: ssm_endpoint = http://example.com: http:// is for loopback addresses only; use https://\n"
-	    "t.ini:17: access_key_id is set without secret_access_key\n"
-	    "t.ini:18: proxy: must be http://[USER:PASSWORD@]HOST:PORT or none\n"
-	    "t.ini:19: [tunnel] requires one name without white space: [tunnel NAME]\n"
-	    "t.ini:20: listen = 127.0.0.1:99999: port must be a number from 0 to 65535\n"
-	    "t.ini:21: target = i 1: is no instance or target id (like i-0123456789abcdef0)\n"
-	    "t.ini:22: port = 0: out of range, 1 to 65535\n"
-	    "t.ini:23: max_connections = 12x: must be a number\n"
-	    "t.ini:24: session = pool 0: must be shared, per-connection or pool N (N from 1 to 64)\n"
-	    "t.ini:25: open = never: must be one of demand|start\n"
-	    "t.ini:26: ping_interval = 5 m: must be a duration with a unit: 150ms, 10s, 5m, 1h30m\n"
-	    "t.ini:27: reason: the value is missing\n"
-	    "t.ini:28: [tunnel b] requires listen\n"
-	    "t.ini:28: [tunnel b] requires target\n"
-	    "t.ini:28: [tunnel b] requires port\n"
-	    "t.ini:29: section [tunnel b] is there already, on line 28\n"
-	    "t.ini:30: listen: 0.0.0.0:7 is taken already, on line 30\n"
-	    "t.ini:32: port = 65536: out of range, 1 to 65535\n"
-	    "t.ini:33: control character 0x01\n"
-	    "t.ini:34: not valid UTF-8\n"
-	    "t.ini:35: neither a [section] nor KEY = VALUE\n"
-	    "t.ini:36: [agent] requires instance_id\n"
-	    "t.ini:37: allow = db: the port is missing (* is any)\n"
-	    "t.ini:37: allow = 10.0.0.0/33:1: the prefix length is not a number from 0 to 32\n"
-	    "t.ini:37: allow = 10.1.0.0/8:1: the address has bits set behind its prefix length\n"
-	    "t.ini:37: allow = x:9-2: the range of ports is upside down\n"
-	    "t.ini:37: allow = fe80::1:1: IPv6 addresses stand in brackets\n"
-	    "t.ini:37: allow = [::1]:0: the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *\n"
-	    "t.ini:38: shell = yes requires shell_user\n"
-	    "t.ini:39: [user u] requires access_key_id\n"
-	    "t.ini:39: [user u] requires secret_access_key\n"
-	    "t.ini:39: [user u] requires a [gateway] in the same file\n"
-	    "t.ini:40: targets: an entry of the list is empty\n");
+	char text[4000] = "", said[8000] = "";
+
+	for (size_t i = 0; i < TNL_COUNT(mistakes); i++) {
+		strcat(text, mistakes[i].text);
+		strcat(said, mistakes[i].said);
+	}
+	expect(text, TD_ROLE_FORWARDER, said);
 }
 
 static void test_lines(void **s)
@@ -422,127 +395,6 @@ static void test_units(void **s)
 			fail_msg("taken: %s", bad_sizes[i]);
 }
 
-static void write_file(const char *path, const char *text, mode_t mode)
-{
-	FILE *f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	fclose(f);
-	assert_int_equal(chmod(path, mode), 0);
-}
-
-static void test_files(void **s)
-{
-	char dir[] = "/tmp/tunneld-test-XXXXXX", path[64], cert[64], key[64], *said = NULL, want[800];
-	size_t n;
-	assert_non_null(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/g.ini", dir);
-	snprintf(cert, sizeof(cert), "%s/c.pem", dir);
-	snprintf(key, sizeof(key), "%s/k.pem", dir);
-	write_file(path,
-		   "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n"
-		   "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n",
-		   0600);
-
-	/* Missing files: mistakes when a role is to start, warnings else. */
-	FILE *f = open_memstream(&said, &n);
-	assert_null(td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f));
-	fclose(f);
-	snprintf(want, sizeof(want),
-		 "%s:3: certificate: cannot read %s: No such file or directory\n%s:4: private_key: cannot read %s: "
-		 "No such file or directory\n",
-		 path, cert, path, key);
-	assert_string_equal(said, want);
-	free(said);
-
-	/* A key that others can read is refused; a file with secrets that others can read is a warning. */
-	char *pem = NULL, *pem_key = NULL, *other = NULL, *other_key = NULL;
-	assert_int_equal(tnl_x509_make("a", "localhost", NULL, NULL, 1, UINT64_C(4000000000), &pem, &pem_key), 0);
-	assert_int_equal(tnl_x509_make("b", "localhost", NULL, NULL, 1, UINT64_C(4000000000), &other, &other_key), 0);
-	write_file(cert, pem, 0644);
-	write_file(key, pem_key, 0604);
-	assert_int_equal(chmod(path, 0644), 0);
-	f = open_memstream(&said, &n);
-	assert_null(td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f));
-	fclose(f);
-	snprintf(want, sizeof(want),
-		 "warning: %s: others can read the secrets in this file (mode 0644); do: chmod 600 %s\n"
-		 "%s:4: private_key: others can read %s (mode 0604); do: chmod 600 %s\n",
-		 path, path, path, key, key);
-	assert_string_equal(said, want);
-	free(said);
-
-	/* The key of another certificate, and no certificate at all. */
-	static const char *const kinds[] = {"", "garbage"};
-	for (int i = 0; i < 2; i++) {
-		write_file(cert, i ? kinds[i] : pem, 0644);
-		write_file(key, other_key, 0600);
-		f = open_memstream(&said, &n);
-		assert_null(td_config_load(path, 0, f));
-		fclose(f);
-		snprintf(want, sizeof(want), "%s:3: certificate: %s: ", path, cert);
-		assert_non_null(strstr(said, want));
-		free(said);
-	}
-	write_file(cert, pem, 0644);
-	write_file(key, pem_key, 0600);
-	assert_int_equal(chmod(path, 0600), 0);
-	f = open_memstream(&said, &n);
-	struct td_config *c = td_config_load(path, TD_ROLE_GATEWAY | TD_ROLE_FILES, f);
-	fclose(f);
-	assert_string_equal(said, "");
-	assert_non_null(c);
-	free(said);
-	assert_string_equal(c->gw.certificate, cert);
-	td_config_free(c);
-
-	/* Authorities and client certificates of [aws] and its kin. */
-	snprintf(want, sizeof(want),
-		 "[tunnel a]\nlisten = 127.0.0.1:0\ntarget = i-1\nport = 1\nca_file = %s\nclient_certificate = %s\n"
-		 "client_key = k.pem\n[aws]\nca_file = k.pem\n",
-		 cert, cert);
-	write_file(path, want, 0600);
-	f = open_memstream(&said, &n);
-	assert_null(td_config_load(path, 0, f));
-	fclose(f);
-	snprintf(want, sizeof(want), "%s:9: ca_file: %s: ", path, key);
-	assert_ptr_equal(strstr(said, want), said);
-	assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
-	free(said);
-	tnl_free(pem);
-	tnl_free(pem_key);
-	tnl_free(other);
-	tnl_free(other_key);
-
-	unlink(path);
-	f = open_memstream(&said, &n);
-	assert_null(td_config_load(path, 0, f));
-	assert_null(td_config_load(dir, 0, f));
-	fclose(f);
-	assert_non_null(strstr(said, "cannot read the configuration: No such file or directory\n"));
-	assert_non_null(strstr(said, "cannot read the configuration: is a directory\n"));
-	free(said);
-	unlink(cert);
-	unlink(key);
-	rmdir(dir);
-}
-
-static void test_nul(void **s)
-{
-	char path[] = "/tmp/tunneld-test-XXXXXX", *said = NULL;
-	size_t n;
-	int fd = mkstemp(path);
-	static const char text[] = "[tunneld]\nlog_level = in\0fo\n";
-	assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
-	close(fd);
-	FILE *f = open_memstream(&said, &n);
-	assert_null(td_config_load(path, 0, f));
-	fclose(f);
-	assert_non_null(strstr(said, ":2: control character 0x00\n"));
-	free(said);
-	unlink(path);
-}
-
 static void test_no_leak(void **s)
 {
 	long before = tnl_alloc_live();
@@ -553,18 +405,6 @@ static void test_no_leak(void **s)
 			       TD_ROLE_ANY, &said));
 	free(said);
 	assert_int_equal(tnl_alloc_live(), before);
-}
-
-static void test_find(void **s)
-{
-	char *p = td_config_find("x.ini");
-	assert_string_equal(p, "x.ini");
-	tnl_free(p);
-	setenv("TUNNELD_CONFIG", "/env.ini", 1);
-	p = td_config_find(NULL);
-	assert_string_equal(p, "/env.ini");
-	tnl_free(p);
-	unsetenv("TUNNELD_CONFIG");
 }
 
 /* A key of [aws] is inherited by tunnels, aliases and the agent: its type must know how. */
@@ -594,10 +434,7 @@ int main(void)
 	    cmocka_unit_test(test_shell_user),
 	    cmocka_unit_test(test_equality),
 	    cmocka_unit_test(test_units),
-	    cmocka_unit_test(test_files),
-	    cmocka_unit_test(test_nul),
 	    cmocka_unit_test(test_no_leak),
-	    cmocka_unit_test(test_find),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

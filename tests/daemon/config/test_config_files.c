@@ -1,0 +1,204 @@
+/* The configuration's file and the files that it names: missing, readable by others, of the wrong kind. */
+#include "lib/alloc.h"
+#include "lib/tls.h"
+#include "tunneld/config/internal.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static void write_file(const char *path, const char *text, mode_t mode)
+{
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+	assert_int_equal(chmod(path, mode), 0);
+}
+
+/* A folder with a gateway's configuration; the certificate and key that it names are made, but not written. */
+static struct files {
+	char dir[32], path[64], cert[64], key[64], want[800];
+	char *pem, *pem_key, *other, *other_key; /* other: of another certificate */
+} F;
+
+static int setup(void **s)
+{
+	const uint64_t until = UINT64_C(4000000000);
+
+	memset(&F, 0, sizeof(F));
+	strcpy(F.dir, "/tmp/tunneld-test-XXXXXX");
+	assert_non_null(mkdtemp(F.dir));
+	snprintf(F.path, sizeof(F.path), "%s/g.ini", F.dir);
+	snprintf(F.cert, sizeof(F.cert), "%s/c.pem", F.dir);
+	snprintf(F.key, sizeof(F.key), "%s/k.pem", F.dir);
+	write_file(F.path,
+		   "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n"
+		   "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n",
+		   0600);
+	assert_int_equal(tnl_x509_make("a", "localhost", NULL, NULL, 1, until, &F.pem, &F.pem_key), 0);
+	assert_int_equal(tnl_x509_make("b", "localhost", NULL, NULL, 1, until, &F.other, &F.other_key), 0);
+	return 0;
+}
+
+static int teardown(void **s)
+{
+	tnl_free(F.pem);
+	tnl_free(F.pem_key);
+	tnl_free(F.other);
+	tnl_free(F.other_key);
+	unlink(F.path);
+	unlink(F.cert);
+	unlink(F.key);
+	return rmdir(F.dir);
+}
+
+/* Loads; *said gets what was printed (free). */
+static struct td_config *load_said(const char *path, unsigned roles, char **said)
+{
+	size_t n;
+	FILE *f = open_memstream(said, &n);
+	struct td_config *c = td_config_load(path, roles, f);
+	fclose(f);
+	return c;
+}
+
+/* Missing files: mistakes when a role is to start, warnings else. */
+static void test_missing(void **s)
+{
+	char *said = NULL;
+
+	assert_null(load_said(F.path, TD_ROLE_GATEWAY | TD_ROLE_FILES, &said));
+	snprintf(F.want, sizeof(F.want),
+		 "%s:3: certificate: cannot read %s: No such file or directory\n%s:4: private_key: cannot read %s: "
+		 "No such file or directory\n",
+		 F.path, F.cert, F.path, F.key);
+	assert_string_equal(said, F.want);
+	free(said);
+}
+
+/* A key that others can read is refused; a file with secrets that others can read is a warning. */
+static void test_readable_by_others(void **s)
+{
+	char *said = NULL;
+
+	write_file(F.cert, F.pem, 0644);
+	write_file(F.key, F.pem_key, 0604);
+	assert_int_equal(chmod(F.path, 0644), 0);
+	assert_null(load_said(F.path, TD_ROLE_GATEWAY | TD_ROLE_FILES, &said));
+	snprintf(F.want, sizeof(F.want),
+		 "warning: %s: others can read the secrets in this file (mode 0644); do: chmod 600 %s\n"
+		 "%s:4: private_key: others can read %s (mode 0604); do: chmod 600 %s\n",
+		 F.path, F.path, F.path, F.key, F.key);
+	assert_string_equal(said, F.want);
+	free(said);
+}
+
+/* The key of another certificate, and no certificate at all. */
+static void test_of_the_wrong_kind(void **s)
+{
+	char *said = NULL;
+
+	assert_int_equal(chmod(F.path, 0644), 0);
+	for (int i = 0; i < 2; i++) {
+		write_file(F.cert, i ? "garbage" : F.pem, 0644);
+		write_file(F.key, F.other_key, 0600);
+		assert_null(load_said(F.path, 0, &said));
+		snprintf(F.want, sizeof(F.want), "%s:3: certificate: %s: ", F.path, F.cert);
+		assert_non_null(strstr(said, F.want));
+		free(said);
+	}
+}
+
+static void test_as_they_should_be(void **s)
+{
+	char *said = NULL;
+
+	write_file(F.cert, F.pem, 0644);
+	write_file(F.key, F.pem_key, 0600);
+	assert_int_equal(chmod(F.path, 0600), 0);
+	struct td_config *c = load_said(F.path, TD_ROLE_GATEWAY | TD_ROLE_FILES, &said);
+	assert_string_equal(said, "");
+	assert_non_null(c);
+	free(said);
+	assert_string_equal(c->gw.certificate, F.cert);
+	td_config_free(c);
+}
+
+/* Authorities and client certificates of [aws] and its kin. */
+static void test_aws(void **s)
+{
+	char *said = NULL;
+
+	write_file(F.cert, F.pem, 0644);
+	write_file(F.key, F.pem_key, 0600);
+	snprintf(F.want, sizeof(F.want),
+		 "[tunnel a]\nlisten = 127.0.0.1:0\ntarget = i-1\nport = 1\nca_file = %s\nclient_certificate = %s\n"
+		 "client_key = k.pem\n[aws]\nca_file = k.pem\n",
+		 F.cert, F.cert);
+	write_file(F.path, F.want, 0600);
+	assert_null(load_said(F.path, 0, &said));
+	snprintf(F.want, sizeof(F.want), "%s:9: ca_file: %s: ", F.path, F.key);
+	assert_ptr_equal(strstr(said, F.want), said);
+	assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+	free(said);
+}
+
+static void test_no_configuration(void **s)
+{
+	char *said = NULL;
+
+	unlink(F.path);
+	assert_null(load_said(F.path, 0, &said));
+	assert_non_null(strstr(said, "cannot read the configuration: No such file or directory\n"));
+	free(said);
+	assert_null(load_said(F.dir, 0, &said));
+	assert_non_null(strstr(said, "cannot read the configuration: is a directory\n"));
+	free(said);
+}
+
+static void test_nul(void **s)
+{
+	char path[] = "/tmp/tunneld-test-XXXXXX", *said = NULL;
+	size_t n;
+	int fd = mkstemp(path);
+	static const char text[] = "[tunneld]\nlog_level = in\0fo\n";
+	assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
+	close(fd);
+	FILE *f = open_memstream(&said, &n);
+	assert_null(td_config_load(path, 0, f));
+	fclose(f);
+	assert_non_null(strstr(said, ":2: control character 0x00\n"));
+	free(said);
+	unlink(path);
+}
+
+static void test_find(void **s)
+{
+	char *p = td_config_find("x.ini");
+	assert_string_equal(p, "x.ini");
+	tnl_free(p);
+	setenv("TUNNELD_CONFIG", "/env.ini", 1);
+	p = td_config_find(NULL);
+	assert_string_equal(p, "/env.ini");
+	tnl_free(p);
+	unsetenv("TUNNELD_CONFIG");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(test_missing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_readable_by_others, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_of_the_wrong_kind, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_as_they_should_be, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_aws, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_no_configuration, setup, teardown),
+	    cmocka_unit_test(test_nul),
+	    cmocka_unit_test(test_find),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
