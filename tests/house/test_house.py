@@ -210,6 +210,18 @@ def sizes():
 			('lib/enc_zz.c:62', 'too_long has 61 lines, 60 are allowed'))
 
 
+@test('house: files and functions of the tests that are too long')
+def sizes_of_tests():
+	with Copy() as c:
+		c.write('tests/unit/test_zx.c', '#include <time.h>\n' + '\n' * 599)  # a comment at its head is asked of the product alone
+		c.write('tests/unit/test_zy.c', '\n' * 601)
+		c.write('tests/daemon/net/zy_test.h', '\n' * 601)
+		c.write('tests/daemon/net/test_zz.c', 'static void fits(void)\n{\n%s}\n\nstatic void too_long(void)\n{\n%s}\n' % ('\n' * 57, '\n' * 58))
+		c.found(('tests/daemon/net/test_zz.c:62', 'too_long has 61 lines, 60 are allowed'),
+			('tests/daemon/net/zy_test.h:601', 'a file of 601 lines, 600 are allowed'),
+			('tests/unit/test_zy.c:601', 'a file of 601 lines, 600 are allowed'))
+
+
 @test('house: half of all functions are too long')
 def median():
 	with Copy() as c:
