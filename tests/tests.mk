@@ -16,12 +16,14 @@ unit: $(UNIT_BIN) $(DUNIT_BIN)
 	@sh tests/run-unit.sh $(UNIT_BIN) $(DUNIT_BIN)
 
 -include $(UNIT:%=$(BUILD)/obj/tests/unit/%.d) $(DUNIT:%=$(BUILD)/obj/tests/daemon/%.d)
-# Small programs that the scripts use.
-TOOLS := $(patsubst tests/tools/%.c,$(BUILD)/tests/tools/%,$(sort $(wildcard tests/tools/*.c)))
-$(BUILD)/tests/tools/%: $(BUILD)/obj/tests/tools/%.o
+# Programs that the scripts use, a folder each.
+TOOLS := $(patsubst tests/tools/%/,$(BUILD)/tests/tools/%,$(sort $(wildcard tests/tools/*/)))
+.SECONDEXPANSION:
+$(TOOLS): $(BUILD)/tests/tools/%: $$(addprefix $(BUILD)/obj/,$$(addsuffix .o,$$(basename $$(sort $$(wildcard tests/tools/$$*/*.c)))))
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $<
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lpthread
 
+-include $(wildcard $(BUILD)/obj/tests/tools/*/*.d)
 -include tests/sim/sim.mk tests/fuzz/fuzz.mk tests/bench/bench.mk
 
 test-programs: $(UNIT_BIN) $(DUNIT_BIN) $(TOOLS)
