@@ -24,7 +24,7 @@ def run(argv, w, timeout=60, ok=(0,), **kw):
 	return r.stdout
 
 
-def sshd(w):
+def sshd(w, listen='127.0.0.1', prefix=()):
 	"""A private sshd; -> port, ssh options."""
 	need('ssh', 'sshd', 'ssh-keygen')
 	os.makedirs('/run/sshd', exist_ok=True) if os.getuid() == 0 else None
@@ -34,10 +34,10 @@ def sshd(w):
 	os.chmod(w.path('authorized_keys'), 0o600)
 	port = free_port()
 	with open(w.path('sshd_config'), 'w') as f:
-		f.write('Port %d\nListenAddress 127.0.0.1\nHostKey %s\nAuthorizedKeysFile %s\nPidFile none\nStrictModes no\nUsePAM no\n'
+		f.write('Port %d\nListenAddress %s\nHostKey %s\nAuthorizedKeysFile %s\nPidFile none\nStrictModes no\nUsePAM no\n'
 			'PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 100\nUseDNS no\n'
-			'Subsystem sftp internal-sftp\n' % (port, w.path('ssh_host'), w.path('authorized_keys')))
-	p = w.proc('sshd', [shutil.which('sshd') or '/usr/sbin/sshd', '-D', '-e', '-f', w.path('sshd_config')])
+			'Subsystem sftp internal-sftp\n' % (port, listen, w.path('ssh_host'), w.path('authorized_keys')))
+	p = w.proc('sshd', [shutil.which('sshd') or '/usr/sbin/sshd', '-D', '-e', '-f', w.path('sshd_config')], prefix=prefix)
 	p.wait_log('Server listening')
 	p.expect_exit = {0, 255, -15}
 	opts = ['-F', 'none', '-i', w.path('ssh_user'), '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR',
