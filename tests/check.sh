@@ -55,6 +55,7 @@ else
 	part house python3 contrib/house.py
 	part house-tests run tests/house
 	part unit quiet unit
+	part instructions quiet check-instructions
 	part sim quiet sim
 	part fuzz-corpus quiet fuzz-replay
 	part sanitizers-build quiet -j2 SANITIZE=1 all test-programs

@@ -12,7 +12,8 @@ bench-channel: $(BUILD)/tests/bench/bench_channel
 
 # What a message costs in instructions, against tests/bench/instructions.txt; ARGS=--record writes that.
 check-instructions: $(BUILD)/tests/bench/bench_message
-	@CC="$(CC)" OPT="$(strip $(OPT) $(CFLAGS))" python3 tests/bench/instructions.py $(BUILD)/tests/bench/bench_message $(ARGS)
+	@CC="$(CC)" OPT="$(strip $(OPT) $(CFLAGS))" python3 tests/bench/instructions.py $(BUILD)/tests/bench/bench_message \
+	  $(if $(BORINGSSL_PREFIX),--no-copies) $(ARGS)
 
 -include $(wildcard $(BUILD)/obj/tests/bench/*.d)
 .PHONY: bench-channel check-instructions

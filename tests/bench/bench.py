@@ -61,7 +61,8 @@ def plan(args):
 		measures = [m for m in LINK_MEASURES if chooses(link, m, (link, m) in cases_link.DEFAULT, (link, m) in cases_link.QUICK)]
 		if measures:
 			s = args.seconds or (1 if args.quick else 4)
-			took = sum(cases_link.SECONDS[m](s) * 3 if m in cases_link.SECONDS else 8 for m in measures) * args.rounds + 4
+			path = cases_link.LINKS[link]
+			took = sum(3 * cases_link.SECONDS[m](s, path['rtt'] * path.get('links', 1)) for m in measures) * args.rounds + 4
 			chosen.append((link, lambda run, link=link, measures=measures: cases_link.link_case(run, link, measures), took))
 	if chooses('link-limits', 'all', False, False):
 		chosen.append(('link-limits', cases_link.limits, 3 * (7 * args.rounds + 2)))

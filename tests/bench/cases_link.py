@@ -59,8 +59,10 @@ def beside(run, w, way):
 
 
 MEASURES = {'one': one, 'many': many, 'first': first, 'ping': beside}
-SECONDS = {'one': lambda s: 2 * s + 1.8, 'many': lambda s: 2 * s + 1.8, 'first': lambda s: 4, 'ping': lambda s: 2 * s + 6.5}  # a round of one way
-DEFAULT = {(link, 'one') for link in LINKS} | {('link-50-100mbit', 'ping')}
+# About how long a round of one way takes, by the seconds of a transfer and the round trip of the whole path in ms.
+SECONDS = {'one': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'many': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'first': lambda s, rtt: 3 + rtt / 25,
+	'ping': lambda s, rtt: 2 * s + 4.5 + rtt / 25, 'cold': lambda s, rtt: 2 + rtt / 20}
+DEFAULT = {(link, 'one') for link in LINKS if link != 'hops-50-loss1'} | {('link-50-100mbit', 'ping')}
 QUICK = {('link-50-100mbit', 'ping'), ('hops-50', 'one')}
 
 
