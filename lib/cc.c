@@ -13,6 +13,10 @@
 #define EXTRA_FREE (2u * MS)	/* bunching that counts as smooth */
 #define LATE_ACKS 8u		/* so many late acks in a row end the startup */
 #define GROW_STARTUP 4u		/* so many steps without a queue start it again */
+#define REPAIR_QUEUE 8u		/* round trips of queue up to which the startup grows while TCP repairs losses, */
+#define REPAIR_GROWTH 4u	/* and bytes more for each that arrives */
+#define REPAIR_TRIPS 4u		/* round trips that a repair may take: what is sent again can be lost again */
+#define REPAIR_LIFE (SEC / 2)	/* and two round trips: what a repair held back may still be late */
 #define STUCK_ROUNDS 8u		/* so many rounds of delay in spite of cuts: is it ours? */
 #define PACE_RTT (2u * MS)	/* shorter paths are not paced: timers are coarser than they are */
 #define PACE_SLACK (2u * MS)	/* so much may go at once */
@@ -46,7 +50,7 @@ void tnl_cc_init(struct tnl_cc *c, size_t window_max, uint64_t now)
 	memset(c, 0, sizeof(*c));
 	c->window_max = TNL_MAX(window_max, TNL_CC_MIN);
 	c->window = TNL_MIN(TNL_CC_INITIAL, c->window_max);
-	c->base.rtt = c->round.min_rtt = UINT64_MAX;
+	c->base.rtt = c->round.min_rtt = c->round.queue = c->told.far_at = UINT64_MAX;
 	c->arrived.at = c->arrived.first_sent = c->round.at = c->bunch.at = now;
 	c->arrived.app_limited = 1; /* until the source has shown that it has enough */
 	c->rate.recent.start = c->bunch.extra.start = c->base.at = c->probe.last = now;
@@ -58,42 +62,102 @@ static uint64_t base_rtt(const struct tnl_cc *c)
 	return c->base.rtt == UINT64_MAX ? 100 * MS : c->base.rtt + c->base.allow;
 }
 
-/* Faster than the path, so that the window stays what limits, but not by bursts:
- * startup 2 × window / base, then max(5/4 × rate, window / (base + 3 ms)). */
-static double pace_rate(const struct tnl_cc *c)
+/* On shorter paths what schedulers do is greater than what queues are. */
+static bool is_long(const struct tnl_cc *c)
+{
+	return c->base.rtt != UINT64_MAX && c->base.rtt >= PACE_RTT;
+}
+
+/* Somebody says how much stands on the way. On short paths that is not worth listening to. */
+static bool is_told(const struct tnl_cc *c, uint64_t now)
+{
+	return c->told.far_at != UINT64_MAX && is_long(c) && now < c->told.far_at + SEC + 2 * c->base.rtt;
+}
+
+/* TCP on the way repairs losses: round trips say nothing about the queue, what is told does. */
+static bool repairs(const struct tnl_cc *c, uint64_t now)
+{
+	return is_told(c, now) && c->told.repaired_at && now < c->told.repaired_at + REPAIR_LIFE + 2 * c->base.rtt;
+}
+
+/* Told, and no repair: then the least round trip of a round is the queue. */
+static bool trusts_trips(const struct tnl_cc *c, uint64_t now)
+{
+	return is_told(c, now) && !repairs(c, now);
+}
+
+/* Meaningless unless told. */
+static uint64_t queue_of_now(const struct tnl_cc *c)
+{
+	return c->told.near.queue + c->told.far.queue;
+}
+
+void tnl_cc_near(struct tnl_cc *c, const struct tnl_hop *h, uint64_t now)
+{
+	c->told.near = *h;
+	if (h->repairs)
+		c->told.repaired_at = now;
+}
+
+void tnl_cc_far(struct tnl_cc *c, const struct tnl_hop *h, uint64_t now)
+{
+	c->told.far = *h;
+	c->told.far_at = now;
+	if (h->repairs)
+		c->told.repaired_at = now;
+	c->round.queue = TNL_MIN(c->round.queue, queue_of_now(c));
+}
+
+uint64_t tnl_cc_least(const struct tnl_cc *c)
+{
+	return c->base.rtt == UINT64_MAX ? 0 : c->base.rtt - c->base.rtt / 16;
+}
+
+uint64_t tnl_cc_patience(const struct tnl_cc *c, uint64_t now)
+{
+	if (!is_told(c, now))
+		return 0;
+	return TNL_MIN(queue_of_now(c) + (repairs(c, now) ? REPAIR_TRIPS * c->base.rtt : 0), SEC);
+}
+
+/* Faster than the path, so that the window stays what limits, but not by bursts: startup 2 × window / base,
+ * then max(5/4 × rate, window / (base + 3 ms)); 5/4 × rate where bunches would hide a queue from round trips. */
+static double pace_rate(const struct tnl_cc *c, uint64_t now)
 {
 	if (c->state == TNL_CC_STARTUP)
 		return 2e9 * (double)c->window / (double)base_rtt(c);
 	double r = 1.25 * (double)tnl_cc_rate(c), w = 1e9 * (double)c->window / (double)(base_rtt(c) + TNL_CC_QUEUE);
-	return TNL_MAX(r, w);
+	return trusts_trips(c, now) ? r : TNL_MAX(r, w);
 }
 
 static bool is_paced(const struct tnl_cc *c)
 {
-	return c->rate.known && c->base.rtt != UINT64_MAX && c->base.rtt >= PACE_RTT;
+	return c->rate.known && is_long(c);
 }
 
-/* 2 ms, and as long as the bunches last that acks come in. */
-static uint64_t pace_slack(const struct tnl_cc *c)
+/* 2 ms, and as long as the bunches last that acks come in, unless it is only us who make them. */
+static uint64_t pace_slack(const struct tnl_cc *c, uint64_t now)
 {
-	return PACE_SLACK +
-	       (tnl_cc_rate(c) ? (uint64_t)((double)c->bunch.extra.best * 1e9 / (double)tnl_cc_rate(c)) : 0);
+	if (!tnl_cc_rate(c) || trusts_trips(c, now))
+		return PACE_SLACK;
+	return PACE_SLACK + (uint64_t)((double)c->bunch.extra.best * 1e9 / (double)tnl_cc_rate(c));
 }
 
 uint64_t tnl_cc_pace(const struct tnl_cc *c, size_t queued, uint64_t now)
 {
 	if (!is_paced(c))
 		return 0;
-	uint64_t at = TNL_MAX(c->pace_at, now), most = pace_slack(c);
+	uint64_t at = TNL_MAX(c->pace_at, now), most = pace_slack(c, now);
 	if (queued)
-		at += (uint64_t)((double)queued * 1e9 / pace_rate(c));
+		at += (uint64_t)((double)queued * 1e9 / pace_rate(c, now));
 	return at <= now + most ? 0 : at - most + MS / 2;
 }
 
 void tnl_cc_sent(struct tnl_cc *c, struct tnl_cc_snap *s, size_t len, size_t inflight, uint64_t now)
 {
 	if (is_paced(c))
-		c->pace_at = TNL_MAX(c->pace_at, now) + (uint64_t)((double)len * 1e9 / pace_rate(c));
+		c->pace_at = TNL_MAX(c->pace_at, now) + (uint64_t)((double)len * 1e9 / pace_rate(c, now));
+	c->round.flight = TNL_MAX(c->round.flight, inflight + len);
 	if (inflight == 0)
 		c->arrived.first_sent = c->arrived.at = now;
 	s->delivered = c->arrived.bytes;
@@ -125,15 +189,16 @@ static uint64_t queue_goal(const struct tnl_cc *c)
  * say: keeps a loopback pipe going while the scheduler makes acks late.  On a
  * long path it lies below the working point, so that over-estimated rates do
  * no harm.  rate × (7/8 base + queue) + bunching. */
-static size_t rate_floor(const struct tnl_cc *c)
+static size_t rate_floor(const struct tnl_cc *c, uint64_t now)
 {
 	uint64_t rtt = base_rtt(c);
-	return (size_t)(bytes_in(tnl_cc_rate(c), rtt - rtt / 8 + queue_goal(c)) + c->bunch.extra.best);
+	uint64_t bunch = is_told(c, now) ? 0 : c->bunch.extra.best;
+	return (size_t)(bytes_in(tnl_cc_rate(c), rtt - rtt / 8 + queue_goal(c)) + bunch);
 }
 
-static void set_window(struct tnl_cc *c, size_t w)
+static void set_window(struct tnl_cc *c, size_t w, uint64_t now)
 {
-	size_t low = c->rate.known ? rate_floor(c) : 0;
+	size_t low = c->rate.known ? rate_floor(c, now) : 0;
 	w = TNL_MAX(w, TNL_MAX(low, TNL_CC_MIN));
 	c->window = TNL_MIN(w, c->window_max);
 }
@@ -145,21 +210,58 @@ static void enter_startup(struct tnl_cc *c)
 	c->startup.rate = 0;
 }
 
-static void leave_startup(struct tnl_cc *c)
+/* At most half of what is really on its way. */
+static void cut_window(struct tnl_cc *c, uint64_t less, uint64_t now)
+{
+	size_t used = is_told(c, now) ? TNL_MIN(c->window, TNL_MAX(c->round.flight, TNL_CC_MIN)) : c->window;
+	set_window(c, used - TNL_MIN(less, used / 2), now);
+}
+
+/* Of this round, beyond `allow`: by what is told while TCP repairs losses, else by the least round trip. */
+static uint64_t round_queue(const struct tnl_cc *c, uint64_t allow, uint64_t now)
+{
+	if (repairs(c, now) && c->round.queue != UINT64_MAX)
+		return c->round.queue;
+	if (c->round.min_rtt == UINT64_MAX)
+		return 0;
+	uint64_t base = c->base.rtt + allow;
+	return c->round.min_rtt > base ? c->round.min_rtt - base : 0;
+}
+
+/* A round in the startup, while its source is told: what either way shows. */
+static uint64_t startup_queue(const struct tnl_cc *c, uint64_t now)
+{
+	uint64_t q = round_queue(c, 0, now), told = c->round.queue;
+	return told != UINT64_MAX && told > q ? told : q;
+}
+
+/* Where TCP repairs losses it must not run dry: half a round trip more. */
+static uint64_t most_queue(const struct tnl_cc *c, uint64_t now)
+{
+	return queue_goal(c) + (repairs(c, now) ? base_rtt(c) / 2 : 0);
+}
+
+static void leave_startup(struct tnl_cc *c, uint64_t now)
 {
 	c->state = TNL_CC_STEADY;
 	c->steady.hold = 1;
 	c->steady.grow = 0;
 	memset(c->bunch.extra.slot, 0, sizeof(c->bunch.extra.slot));
 	c->bunch.extra.best = 0;
-	if (c->rate.known)
-		set_window(c, (size_t)bytes_in(tnl_cc_rate(c), base_rtt(c) + queue_goal(c)));
+	if (is_told(c, now)) { /* all but the queue is needed */
+		uint64_t q = startup_queue(c, now), most = most_queue(c, now) * 3 / 4;
+		cut_window(c, bytes_in(tnl_cc_rate(c), q > most ? q - most : 0), now);
+	} else if (c->rate.known) {
+		set_window(c, (size_t)bytes_in(tnl_cc_rate(c), base_rtt(c) + queue_goal(c)), now);
+	}
 }
 
-/* Later than the allowed queue and a sixteenth of the path explain. */
-static bool is_late(const struct tnl_cc *c, uint64_t rtt)
+/* Later than the allowed queue and a sixteenth of the path explain; where the queue is told, only if there is one. */
+static bool is_late(const struct tnl_cc *c, uint64_t rtt, uint64_t now)
 {
 	uint64_t base = base_rtt(c);
+	if (is_told(c, now) && queue_of_now(c) <= queue_goal(c))
+		return false;
 	return rtt > base && rtt - base > queue_goal(c) + base / 16;
 }
 
@@ -175,7 +277,7 @@ static void rate_sample(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t 
 	uint64_t el = TNL_MAX(send_el, ack_el), amount = c->arrived.bytes - s->delivered;
 	el = TNL_MAX(el, 1000u);
 	uint64_t rate = (uint64_t)((double)amount * 1e9 / (double)el);
-	bool full = !s->app_limited || (amount >= BULK && is_late(c, rtt));
+	bool full = !s->app_limited || (amount >= BULK && is_late(c, rtt, now));
 	if (!full && rate < tnl_cc_rate(c))
 		return;
 	uint64_t ten = c->base.rtt == UINT64_MAX ? 0 : 10 * c->base.rtt, span = TNL_MAX(ten, RATE_WINDOW);
@@ -239,7 +341,7 @@ static void probe_sample(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t
 	c->state = TNL_CC_STEADY;
 	c->steady.hold = 2;
 	c->window = 0;
-	set_window(c, c->probe.window_before);
+	set_window(c, c->probe.window_before, now);
 }
 
 /* The least, kept alive by whatever comes within a sixteenth and 50 µs of it. */
@@ -257,17 +359,44 @@ static void rtt_sample(struct tnl_cc *c, uint64_t rtt, uint64_t now)
 	c->round.min_rtt = TNL_MIN(c->round.min_rtt, rtt);
 }
 
-/* Three rounds without a quarter more: the path is full. */
-static void startup_round(struct tnl_cc *c)
+/* Three rounds without a quarter more: the path is full. Where the queue is told, two that show one are enough, and
+ * none are without one. */
+static void startup_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 {
-	if (!c->round.limited || !c->rate.known)
+	bool told = is_told(c, now);
+	uint64_t rate = told ? round_rate : tnl_cc_rate(c); /* the best of long ago hides what grows now */
+	if (!c->rate.known || !(c->round.limited || (told && c->arrived.bytes - c->round.from >= BULK)))
 		return;
-	if (tnl_cc_rate(c) > c->startup.rate + c->startup.rate / 4) {
-		c->startup.rate = tnl_cc_rate(c);
+	bool grows = rate > c->startup.rate + c->startup.rate / 4;
+	if (grows)
+		c->startup.rate = rate;
+	if (grows || (told && startup_queue(c, now) <= most_queue(c, now)))
 		c->startup.slow_rounds = c->startup.late_acks = 0;
-	} else if (++c->startup.slow_rounds >= 3) {
-		leave_startup(c);
-	}
+	else if (++c->startup.slow_rounds >= (told ? 2u : 3u))
+		leave_startup(c, now);
+}
+
+/* What was allowed for and does not show any more is taken back by and by. */
+static void shrink_allowance(struct tnl_cc *c, uint64_t now)
+{
+	uint64_t delay = c->round.min_rtt > c->base.rtt ? c->round.min_rtt - c->base.rtt : 0;
+	if (repairs(c, now))
+		c->base.allow = 0;
+	else if (delay < c->base.allow)
+		c->base.allow -= (c->base.allow - delay) / 16;
+}
+
+/* The path may carry more: ask in growing steps. Where losses are repaired a round takes long, and each asks for more.
+ */
+static void grow_window(struct tnl_cc *c, size_t step, uint64_t now)
+{
+	bool hurry = repairs(c, now);
+	step <<= c->steady.grow;
+	if (hurry && c->steady.grow)
+		step = TNL_MAX(step, c->window / 8);
+	set_window(c, c->window + TNL_MIN(step, c->window / (hurry ? 4 : 8)), now);
+	if (++c->steady.grow > (hurry ? GROW_STARTUP / 2 : GROW_STARTUP))
+		enter_startup(c);
 }
 
 /* Once in two rounds, since a change shows one round later: less when the
@@ -276,11 +405,9 @@ static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 {
 	if (c->round.min_rtt == UINT64_MAX || (!c->round.limited && c->arrived.bytes - c->round.from < BULK))
 		return;
-	uint64_t delay = c->round.min_rtt > c->base.rtt ? c->round.min_rtt - c->base.rtt : 0;
-	if (delay < c->base.allow)
-		c->base.allow -= (c->base.allow - delay) / 16;
-	uint64_t q = delay - TNL_MIN(delay, c->base.allow);
-	c->steady.stuck = q > queue_goal(c) ? c->steady.stuck + 1 : c->steady.stuck / 2;
+	shrink_allowance(c, now);
+	uint64_t q = round_queue(c, c->base.allow, now), goal = most_queue(c, now);
+	c->steady.stuck = q > goal ? c->steady.stuck + 1 : c->steady.stuck / 2;
 	bool old = now - c->base.at > TNL_CC_MIN_RTT_LIFE;
 	if ((old || c->steady.stuck >= STUCK_ROUNDS) && now - c->probe.last > SEC + 20 * base_rtt(c)) {
 		start_probe(c, now);
@@ -291,45 +418,58 @@ static void steady_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 		return;
 	}
 	c->steady.hold = 1;
-	uint64_t rate = TNL_MIN(round_rate, tnl_cc_rate(c)), goal = queue_goal(c);
+	uint64_t rate = TNL_MIN(round_rate, tnl_cc_rate(c));
 	if (q > goal) {
-		size_t cut = (size_t)bytes_in(rate, q - goal * 3 / 4);
-		set_window(c, c->window - TNL_MIN(cut, c->window / 2));
+		cut_window(c, bytes_in(rate, q - goal * 3 / 4), now);
 		c->steady.grow = 0;
-	} else if (q < goal / 2 && c->round.limited) {
-		/* No queue although the window was full: the path may carry more. Ask in growing steps. */
-		size_t step = (size_t)bytes_in(rate, goal * 3 / 4 - q) << c->steady.grow;
-		set_window(c, c->window + TNL_MIN(step, c->window / 8));
-		if (++c->steady.grow > GROW_STARTUP)
-			enter_startup(c);
+	} else if (q < goal / 2 && c->round.limited) { /* no queue although the window was full */
+		grow_window(c, (size_t)bytes_in(rate, goal * 3 / 4 - q), now);
 	} else {
 		c->steady.grow = 0;
-		set_window(c, c->window);
+		set_window(c, c->window, now);
 	}
 }
 
-/* One byte more for each that arrives: doubled each round trip. */
-static void startup_ack(struct tnl_cc *c, const struct tnl_cc_snap *s, size_t len, uint64_t rtt)
+/* One byte more for each that arrives: doubled each round trip. Where TCP repairs losses a round takes several round
+ * trips, and TCP has to be kept from running dry while it finds its own rate: more. None where a queue already grows.
+ */
+static size_t startup_step(const struct tnl_cc *c, size_t len, uint64_t now)
 {
-	if (c->round.limited && c->window < c->window_max)
-		c->window = TNL_MIN(c->window + len, c->window_max);
-	/* The first messages go out as one burst and queue behind themselves, and TCP below starts slowly too:
-	 * as long as the rate still grows, late acks are no sign of a full path. */
-	c->startup.late_acks = s->delivered > 0 && is_late(c, rtt) ? c->startup.late_acks + 1 : 0;
-	if (c->startup.late_acks >= LATE_ACKS && c->rate.known &&
-	    tnl_cc_rate(c) <= c->startup.rate + c->startup.rate / 4)
-		leave_startup(c);
+	uint64_t base = base_rtt(c), queue = queue_of_now(c);
+	if (!is_told(c, now))
+		return len;
+	if (repairs(c, now))
+		return queue <= REPAIR_QUEUE * base ? REPAIR_GROWTH * len : 0;
+	return queue > queue_goal(c) + base / 4 ? 0 : len;
 }
 
-static void end_round(struct tnl_cc *c, uint64_t now)
+static void startup_ack(struct tnl_cc *c, const struct tnl_cc_snap *s, size_t len, uint64_t rtt, uint64_t now)
+{
+	if (c->round.limited && c->window < c->window_max && c->window / 2 <= c->round.flight)
+		c->window = TNL_MIN(c->window + startup_step(c, len, now), c->window_max);
+	/* The first messages go out as one burst and queue behind themselves, and TCP below starts slowly too:
+	 * as long as the rate still grows, late acks are no sign of a full path. */
+	bool late = !is_told(c, now) && s->delivered > 0 && is_late(c, rtt, now);
+	c->startup.late_acks = late ? c->startup.late_acks + 1 : 0;
+	if (c->startup.late_acks >= LATE_ACKS && c->rate.known &&
+	    tnl_cc_rate(c) <= c->startup.rate + c->startup.rate / 4)
+		leave_startup(c, now);
+}
+
+static void end_round(struct tnl_cc *c, size_t inflight, uint64_t now)
 {
 	uint64_t bytes = c->arrived.bytes - c->round.from, el = now - c->round.at;
+	uint64_t rate = el ? (uint64_t)((double)bytes * 1e9 / (double)el) : tnl_cc_rate(c);
 	if (c->state == TNL_CC_STARTUP)
-		startup_round(c);
+		startup_round(c, rate, now);
 	else if (c->state == TNL_CC_STEADY)
-		steady_round(c, el ? (uint64_t)((double)bytes * 1e9 / (double)el) : tnl_cc_rate(c), now);
-	c->round = (struct tnl_cc_round){
-	    .end = c->arrived.bytes, .from = c->arrived.bytes, .at = now, .min_rtt = UINT64_MAX, .limited = false};
+		steady_round(c, rate, now);
+	c->round = (struct tnl_cc_round){.end = c->arrived.bytes,
+					 .from = c->arrived.bytes,
+					 .at = now,
+					 .min_rtt = UINT64_MAX,
+					 .queue = UINT64_MAX,
+					 .flight = inflight};
 }
 
 void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_at, size_t len, uint64_t rtt,
@@ -346,11 +486,11 @@ void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_a
 	if (c->state == TNL_CC_PROBE)
 		probe_sample(c, s, rtt, inflight, now);
 	else if (c->state == TNL_CC_STARTUP)
-		startup_ack(c, s, len, rtt);
+		startup_ack(c, s, len, rtt, now);
 	else
 		note_bunch(c, len, now);
 	if (s->delivered >= c->round.end)
-		end_round(c, now);
+		end_round(c, inflight, now);
 }
 
 void tnl_bucket_init(struct tnl_bucket *b, unsigned rate)

@@ -3,6 +3,7 @@
  * queue that a bulk transfer builds in front of everything else.  Times in ns. */
 #ifndef TNL_CC_H
 #define TNL_CC_H
+#include "lib/message.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,11 +51,20 @@ struct tnl_cc_bunch {
 	uint64_t at, bytes; /* since acks last fell behind the rate */
 };
 
+/* The hops on the way as those say who have them in front of them. */
+struct tnl_cc_told {
+	struct tnl_hop near, far; /* our own link; the one behind the gateway */
+	uint64_t far_at;	  /* UINT64_MAX: never told */
+	uint64_t repaired_at;	  /* when one of them repaired a loss; 0: never */
+};
+
 /* One round: from a message's sending to its ack. Its least round trip shows the queue, its bytes the rate of now. */
 struct tnl_cc_round {
 	uint64_t end;	   /* it is over when a message sent after so many bytes had arrived is acknowledged */
 	uint64_t at, from; /* its start: time, and bytes that had arrived */
 	uint64_t min_rtt;  /* UINT64_MAX: no sample */
+	uint64_t queue;	   /* least that was told; UINT64_MAX: not told */
+	size_t flight;	   /* most that was on its way */
 	bool limited;	   /* the window stopped the sender */
 };
 
@@ -89,6 +99,7 @@ struct tnl_cc {
 	struct tnl_cc_rate rate;
 	struct tnl_cc_base base;
 	struct tnl_cc_bunch bunch;
+	struct tnl_cc_told told;
 	struct tnl_cc_round round;
 	struct tnl_cc_startup startup;
 	struct tnl_cc_steady steady;
@@ -106,6 +117,14 @@ static inline uint64_t tnl_cc_rate(const struct tnl_cc *c)
 /* rtt 0: no valid sample (resent, paused meanwhile). inflight: after it. */
 void tnl_cc_acked(struct tnl_cc *c, const struct tnl_cc_snap *s, uint64_t sent_at, size_t len, uint64_t rtt,
 		  size_t inflight, uint64_t now);
+/* What stands before our own link; and before the next one, from an ack that says so. Where both are known they take
+ * the place of what round trips make one guess: data that waits for TCP's repair of a loss is late, and no queue. */
+void tnl_cc_near(struct tnl_cc *c, const struct tnl_hop *h, uint64_t now);
+void tnl_cc_far(struct tnl_cc *c, const struct tnl_hop *h, uint64_t now);
+/* No ack comes sooner; 0: not known. */
+uint64_t tnl_cc_least(const struct tnl_cc *c);
+/* So much later than usual, in ns, may be no loss but a queue or a repair by TCP, as we are told. */
+uint64_t tnl_cc_patience(const struct tnl_cc *c, uint64_t now);
 void tnl_cc_idle(struct tnl_cc *c, size_t inflight); /* nothing to send although the window is open */
 static inline void tnl_cc_limited(struct tnl_cc *c)
 {

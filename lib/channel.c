@@ -251,7 +251,7 @@ static size_t write_ack(struct tnl_channel *ch, const struct tnl_ackq_entry *e)
 	struct tnl_ack a = {.type = ch->cfg.recv_type, .seq = e->seq};
 	memcpy(a.id, e->id, sizeof(a.id));
 	size_t n = tnl_ack_write((char *)ch->ack + TNL_MSG_HDR, &a);
-	seal_message(ch, ch->ack, TNL_MT_ACK, TNL_PT_NONE, 0, TNL_MF_SYN | TNL_MF_FIN, n);
+	seal_message(ch, ch->ack, TNL_MT_ACK, TNL_PT_NONE, ch->ask_hop ? TNL_HOP_ASKED : 0, TNL_MF_SYN | TNL_MF_FIN, n);
 	return TNL_MSG_HDR + n;
 }
 
@@ -350,6 +350,16 @@ int64_t tnl_channel_next(const struct tnl_channel *ch)
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n)
 {
 	ch->max_payload = TNL_MAX(TNL_MIN(n, TNL_MSG_MAX_PAYLOAD), STOCK_PAYLOAD);
+}
+
+void tnl_channel_ask_hop(struct tnl_channel *ch)
+{
+	ch->ask_hop = true;
+}
+
+void tnl_channel_near(struct tnl_channel *ch, const struct tnl_hop *h, uint64_t now)
+{
+	tnl_cc_near(&ch->cc, h, now);
 }
 
 size_t tnl_channel_max_payload(const struct tnl_channel *ch)

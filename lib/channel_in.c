@@ -45,8 +45,14 @@ static int feed_ack(struct tnl_channel *ch, const struct tnl_msg *msg, uint64_t 
 		rtt = now > m->sent_at ? now - m->sent_at : 1;
 		tnl_rto_sample(&ch->rto, rtt);
 	}
+	struct tnl_hop far;
+	if (tnl_ack_hop(msg->seq, &far))
+		tnl_cc_far(&ch->cc, &far, now);
 	bool flying = m->at == TNL_AT_FLIGHT;
-	tnl_sendq_evidence(&ch->sendq, m, ch->rto.srtt, now);
+	struct tnl_sendq_times t = {.srtt = ch->rto.srtt,
+				    .least = tnl_cc_least(&ch->cc),
+				    .patience = tnl_cc_patience(&ch->cc, now)};
+	tnl_sendq_evidence(&ch->sendq, m, &t, now);
 	tnl_sendq_remove(&ch->sendq, m);
 	if (flying)
 		tnl_cc_acked(&ch->cc, &m->snap, m->sent_at, m->len, rtt, ch->sendq.flight_bytes, now);
@@ -175,7 +181,9 @@ void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now)
 
 static uint64_t rto_at(const struct tnl_channel *ch)
 {
-	return tnl_list_empty(&ch->sendq.flight) ? UINT64_MAX : ch->rto_start + tnl_rto_value(&ch->rto);
+	if (tnl_list_empty(&ch->sendq.flight))
+		return UINT64_MAX;
+	return ch->rto_start + tnl_rto_value(&ch->rto) + tnl_cc_patience(&ch->cc, ch->rto_start);
 }
 
 uint64_t tnl_channel_deadline(const struct tnl_channel *ch)

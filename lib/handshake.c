@@ -22,6 +22,7 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.half_close = a->half_close && b->half_close;
 	c.digest = a->digest || b->digest; /* leaving digests out takes two */
 	c.encrypt = a->encrypt && b->encrypt;
+	c.link_queue = a->link_queue && b->link_queue;
 	return c;
 }
 
@@ -37,6 +38,10 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 	tnl_jw_bool(w, c->digest);
 	tnl_jw_key(w, "Encrypt");
 	tnl_jw_bool(w, c->encrypt);
+	if (c->link_queue) {
+		tnl_jw_key(w, "LinkQueue");
+		tnl_jw_bool(w, true);
+	}
 	tnl_jw_end_obj(w);
 }
 
@@ -55,6 +60,7 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 	c->half_close = tnl_json_bool(tnl_json_get(o, "HalfClose"), false);
 	c->digest = tnl_json_bool(tnl_json_get(o, "Digest"), true);
 	c->encrypt = tnl_json_bool(tnl_json_get(o, "Encrypt"), false);
+	c->link_queue = tnl_json_bool(tnl_json_get(o, "LinkQueue"), false);
 }
 
 static void action_open(struct tnl_jw *w, const char *type)

@@ -22,6 +22,7 @@ struct tnl_caps {
 	int version, smux;
 	size_t max_payload;
 	bool half_close, digest, encrypt;
+	bool link_queue; /* acks ask what stands before the next hop (lib/message.h) */
 };
 /* The subset that both offer. */
 struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b);

@@ -4,6 +4,7 @@
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/json.h"
+#include "lib/num.h"
 #include <stdbool.h>
 #include <string.h>
 
@@ -152,6 +153,29 @@ size_t tnl_msg_encode(uint8_t *out, const struct tnl_msg *m)
 		memmove(out + TNL_MSG_HDR, m->payload, m->plen);
 	tnl_msg_seal(out, m);
 	return TNL_MSG_HDR + m->plen;
+}
+
+/* --- what an ack says of the next hop -------------------------------------- */
+
+#define HOP_TOLD ((int64_t)1 << 61)
+#define HOP_REPAIRS ((int64_t)1 << 60)
+
+bool tnl_ack_tell_hop(uint8_t *msg, const struct tnl_hop *h)
+{
+	if ((int64_t)tnl_get_be64(msg + OFF_SEQ) != TNL_HOP_ASKED)
+		return false;
+	uint64_t us = TNL_MIN(h->queue / 1000, (uint64_t)UINT32_MAX);
+	tnl_put_be64(msg + OFF_SEQ, (uint64_t)(HOP_TOLD | (h->repairs ? HOP_REPAIRS : 0)) | us);
+	return true;
+}
+
+bool tnl_ack_hop(int64_t seq, struct tnl_hop *h)
+{
+	if ((seq & ~(HOP_REPAIRS | (int64_t)UINT32_MAX)) != HOP_TOLD)
+		return false;
+	h->queue = ((uint64_t)seq & UINT32_MAX) * 1000;
+	h->repairs = seq & HOP_REPAIRS;
+	return true;
 }
 
 /* --- acknowledge ---------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #ifndef TNL_MESSAGE_H
 #define TNL_MESSAGE_H
 #include "lib/err.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -84,6 +85,20 @@ int tnl_msg_peek(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg
 void tnl_msg_seal(uint8_t *p, const struct tnl_msg *m);
 /* Header and payload copied to `out`; returns the whole length. out: 120 + plen */
 size_t tnl_msg_encode(uint8_t *out, const struct tnl_msg *m);
+
+/* --- what an ack says of the next hop ------------------------------------ *
+ * Between our own ends (capability LinkQueue) the SequenceNumber of an ack, else 0, tells what stands before the hop
+ * over which the acknowledged data went on: the acknowledging end writes TNL_HOP_ASKED, and our gateway replaces that.
+ */
+struct tnl_hop {
+	uint64_t queue; /* ns that a byte waits before it is on its way; told in us, 32 bits */
+	bool repairs;	/* TCP sends again what was lost: what came behind it is held back, and is no queue */
+};
+#define TNL_HOP_ASKED ((int64_t)1 << 62)
+/* The answer, written into the header of an ack: false when it did not ask. */
+bool tnl_ack_tell_hop(uint8_t *msg, const struct tnl_hop *h);
+/* From an ack's number: false when it tells nothing. */
+bool tnl_ack_hop(int64_t seq, struct tnl_hop *h);
 
 /* --- acknowledge payload: exact layout, no JSON library ------------------ */
 #define TNL_ACK_MAX 200

@@ -146,14 +146,16 @@ void tnl_sendq_all_lost(struct tnl_sendq *q)
 	q->seen_at = 0;
 }
 
-void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, uint64_t srtt, uint64_t now)
+void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, const struct tnl_sendq_times *t, uint64_t now)
 {
 	if (m->at != TNL_AT_FLIGHT)
 		return;
 	if (m->ambiguous) {
 		/* Too soon to be for the copy: what looked like a hole was a detour. */
-		if (m->resends == 1 && now - m->sent_at < srtt / 4 && q->threshold < THRESHOLD_MAX)
+		if (m->resends == 1 && now - m->sent_at < t->srtt / 4 && q->threshold < THRESHOLD_MAX)
 			q->threshold *= 2;
+		if (now - m->sent_at < t->least)
+			return; /* for the first copy, and says nothing */
 		/* For the first copy or for the last? Had it been the first, the acks of its
 		 * neighbours would come with it: wait a moment for them. */
 		if (q->maybe_at == UINT64_MAX || m->order > q->maybe_order) {
@@ -161,7 +163,7 @@ void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, uint64_t 
 			q->maybe_sent = m->sent_at;
 		}
 		if (q->maybe_at == UINT64_MAX)
-			q->maybe_at = now + srtt / 8 + 1000000;
+			q->maybe_at = now + t->srtt / 8 + 1000000 + t->patience;
 		return;
 	}
 	if (q->maybe_at != UINT64_MAX && m->order < q->maybe_order)

@@ -36,7 +36,12 @@ void tnl_sendq_lost(struct tnl_sendq *q, struct tnl_mbuf *m); /* flight → rese
 void tnl_sendq_all_lost(struct tnl_sendq *q);		      /* new link: all that was sent, in order of number */
 
 /* Evidence from the ack of m (still in the queue): call before remove, then detect. */
-void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, uint64_t srtt, uint64_t now);
+struct tnl_sendq_times {
+	uint64_t srtt;
+	uint64_t least;	   /* no ack can come sooner after a message was sent; 0: not known */
+	uint64_t patience; /* so much later than usual is no sign of a loss */
+};
+void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, const struct tnl_sendq_times *t, uint64_t now);
 /* Moves what must be lost to the resend list; returns how many. rto: for repeats. */
 unsigned tnl_sendq_detect(struct tnl_sendq *q, uint64_t srtt, uint64_t rto, uint64_t now);
 static inline uint64_t tnl_sendq_deadline(const struct tnl_sendq *q)

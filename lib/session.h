@@ -116,6 +116,7 @@ struct tnl_session_config {
 	uint64_t keepalive_ns;		 /* NOP interval while streams are open, 0: none */
 	uint64_t handshake_timeout_ns;	 /* agent: 15 s per step; client: 60 s from link up to READY; 0: default */
 	uint64_t hold_after_complete_ns; /* client towards a stock agent: 5 ms; 0: default */
+	bool link_queue;		 /* offered with them: acks ask our gateway what stands before a hop */
 	bool offer_capabilities;	 /* own extensions on (default wish: true) */
 	bool require_encryption;
 	/* client: session type that was asked for ("Port", …); anything else is refused. NULL: any */

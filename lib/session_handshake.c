@@ -25,7 +25,8 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .max_payload = payload,
 			     .half_close = true,
 			     .digest = true,
-			     .encrypt = true};
+			     .encrypt = true,
+			     .link_queue = s->cfg.link_queue};
 	return c;
 }
 
@@ -462,8 +463,11 @@ void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 	s->mux.version = s->caps.present ? s->caps.smux : 1;
 	fill_info(s);
 	tnl_smux_parser_init(&s->mux.in, s->mux.version, s->info.half_close);
-	if (s->caps.present)
+	if (s->caps.present) {
 		tnl_channel_set_max_payload(s->ch, s->caps.max_payload);
+		if (s->caps.link_queue)
+			tnl_channel_ask_hop(s->ch);
+	}
 	if (shook && !s->caps.present)
 		s->hold_until = now + (s->cfg.agent ? AFTER_COMPLETE_HOLD : s->cfg.hold_after_complete_ns);
 	s->keepalive_ns = s->cfg.keepalive_ns;

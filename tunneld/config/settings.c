@@ -25,6 +25,7 @@ void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl
 	    .fin_quiet_ns = FIN_QUIET,
 	    .keepalive_ns = t->keepalive ? t->idle_timeout_ns / 3 : 0,
 	    .offer_capabilities = true,
+	    .link_queue = !amazon,
 	    .require_encryption = t->require_encryption,
 	};
 }
@@ -40,6 +41,7 @@ void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_s
 	    .half_close_timeout_ns = a->half_close_timeout_ns,
 	    .fin_quiet_ns = FIN_QUIET,
 	    .offer_capabilities = true,
+	    .link_queue = !amazon,
 	    .require_encryption = a->require_encryption,
 	    .require_challenge_ack = a->require_challenge_ack,
 	};

@@ -302,8 +302,8 @@ struct gw_end {
 	bool client_id_set;
 	uint64_t frames, bytes; /* relayed to it */
 };
-void gw_relay_message(struct gw_link *l, const uint8_t *p, size_t n); /* of an open data channel */
-void gw_relay_flush(struct gw_end *e);				      /* as much as its link takes */
+void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n); /* of an open data channel */
+void gw_relay_flush(struct gw_end *e);				/* as much as its link takes */
 void gw_relay_attach(struct gw_end *e, struct gw_link *l);
 void gw_relay_detach(struct gw_end *e); /* its link has gone */
 /* A message of our own, behind what waits. */

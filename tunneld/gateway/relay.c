@@ -190,7 +190,13 @@ static void log_session_state(struct gw_link *l, const struct tnl_msg *m)
 	tnl_json_free(j);
 }
 
-void gw_relay_message(struct gw_link *l, const uint8_t *p, size_t n)
+/* The acknowledged data went to `from`: what waits for its link, or in it, is the queue that the sender makes. */
+static void tell_hop(struct gw_end *from, uint8_t *ack)
+{
+	tnl_ack_tell_hop(ack, td_wslink_hop(from->link->w, from->q.bytes));
+}
+
+void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 {
 	struct gw_end *from = l->end;
 	struct gw_session *s = from->s;
@@ -208,6 +214,8 @@ void gw_relay_message(struct gw_link *l, const uint8_t *p, size_t n)
 		s->last_stream = s->g->l->now;
 		forward_frame(other_end(from), p, n);
 	} else if (rc == 0 && m.type == TNL_MT_ACK) {
+		if (m.seq == TNL_HOP_ASKED)
+			tell_hop(from, p);
 		forward_frame(other_end(from), p, n);
 	} else if (rc == 0 && m.type == TNL_MT_SESSION_STATE && !client) {
 		log_session_state(l, &m);

@@ -361,6 +361,12 @@ size_t td_conn_room(const struct td_conn *c)
 	return c->state == CONN_OPEN && !c->write_failed && q < QUEUE_MAX ? QUEUE_MAX - q : 0;
 }
 
+const struct tnl_hop *td_conn_hop(struct td_conn *c, size_t ahead)
+{
+	return c->state == CONN_OPEN ? td_tcp_hop_ask(&c->hop, c->fd, ahead + td_conn_queued(c), c->l->now)
+				     : &c->hop.hop;
+}
+
 static const uint8_t *top_peek(struct td_conn *c, size_t *n)
 {
 	if (c->tls)

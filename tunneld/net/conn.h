@@ -2,6 +2,7 @@
  * client (dialed) or server (accepted).  Back-pressure by room()/pause. */
 #ifndef TD_NET_CONN_H
 #define TD_NET_CONN_H
+#include "lib/message.h"
 #include "lib/tls.h"
 #include "tunneld/base/loop.h"
 #include "tunneld/net/addr.h"
@@ -42,9 +43,12 @@ void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx);
 ssize_t td_conn_read(struct td_conn *c, void *p, size_t n);
 /* Bytes taken (0..n). What is taken is sent by itself, many small writes in one record at the end of the turn. */
 size_t td_conn_write(struct td_conn *c, const void *p, size_t n);
-void td_conn_flush(struct td_conn *c);		    /* send now what the end of the turn would send */
-size_t td_conn_room(const struct td_conn *c);	    /* about 256 KiB when empty */
-size_t td_conn_queued(const struct td_conn *c);	    /* plaintext + ciphertext not yet in the kernel */
+void td_conn_flush(struct td_conn *c);		/* send now what the end of the turn would send */
+size_t td_conn_room(const struct td_conn *c);	/* about 256 KiB when empty */
+size_t td_conn_queued(const struct td_conn *c); /* plaintext + ciphertext not yet in the kernel */
+/* What a byte that is written now meets, `ahead` more bytes before it: of the kernel, asked every 2 ms at most. Stays.
+ */
+const struct tnl_hop *td_conn_hop(struct td_conn *c, size_t ahead);
 void td_conn_pause(struct td_conn *c, bool paused); /* stop/start reading from the socket */
 /* Flush, close_notify, wait up to 2 s for the peer's end (what it still sends is discarded), then closed(TNL_EEOF). */
 void td_conn_shutdown(struct td_conn *c);

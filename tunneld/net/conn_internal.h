@@ -3,6 +3,7 @@
 #define TD_NET_CONN_INTERNAL_H
 #include "lib/buf.h"
 #include "tunneld/net/conn.h"
+#include "tunneld/net/tcp_hop.h"
 
 /*   RESOLVE → CONNECT → [PROXY_TLS] → [PROXY] → [TLS] → OPEN → CLOSING → (closed told)
  *   accepted:                                   [TLS] → OPEN
@@ -39,6 +40,7 @@ struct td_conn {
 	struct conn_opening *op;
 	int64_t budget; /* bytes that this turn may still read */
 	size_t discarded;
+	struct td_tcp_hop hop;
 	bool sock_more, progress, drained, paused;
 	bool blocked; /* the kernel takes no more: the write watcher runs */
 	bool high;    /* queue went over half: writable() when it is below again */

@@ -110,6 +110,12 @@ size_t td_wslink_queued(const struct td_wslink *w)
 	return w->ws && w->conn ? ws_waiting(w) + td_conn_queued(w->conn) : 0;
 }
 
+const struct tnl_hop *td_wslink_hop(struct td_wslink *w, size_t ahead)
+{
+	static const struct tnl_hop none;
+	return w->ws && w->conn ? td_conn_hop(w->conn, ahead + ws_waiting(w)) : &none;
+}
+
 size_t td_wslink_room(const struct td_wslink *w)
 {
 	if (w->state != WSL_OPEN)

@@ -40,6 +40,8 @@ void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *
 int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t n);
 size_t td_wslink_room(const struct td_wslink *w); /* payload bytes that send takes now; 0 while not open */
 size_t td_wslink_queued(const struct td_wslink *w);
+/* As td_conn_hop, with what waits in the link itself. */
+const struct tnl_hop *td_wslink_hop(struct td_wslink *w, size_t ahead);
 /* What was sent in this turn may wait so long for company, if that is all: the next send takes it along. */
 void td_wslink_linger(struct td_wslink *w, uint64_t ns);
 /* Takes effect before the next message; no pong is waited for meanwhile. */

@@ -231,6 +231,8 @@ void td_pump_run(struct td_pump *p)
 	uint64_t d = tnl_session_deadline(p->session);
 	if (d <= p->loop->now)
 		tnl_session_expire(p->session, p->loop->now);
+	if (p->link)
+		tnl_channel_near(tnl_session_channel(p->session), td_wslink_hop(p->link, 0), p->loop->now);
 	bool more = move_out(p);
 	settle_pipes(p);
 	tell_all(p);

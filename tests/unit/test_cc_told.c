@@ -1,0 +1,75 @@
+/* The window where both ends are told what stands on the way, over a model of TCP: its slow start, which grows only
+ * while there is enough to send, and its repairs of losses, which hold back everything behind a hole for a round trip
+ * or more. The start counts: every measurement begins with the first byte. */
+#include "tests/unit/cc_util.h"
+#include <stdio.h>
+
+static const char *const places[] = {"", "before the gateway", "behind it", "both"};
+
+/* Bytes that one TCP over the whole path brings to the other end. */
+static double tcp_alone(const struct world *of, uint64_t ns)
+{
+	static const uint8_t data[10 * SEGMENT];
+	struct world w = {.up = {.rate = of->up.rate, .delay = of->up.delay, .lose = of->up.lose, .tcp = true}};
+	double bytes = 0;
+	if (of->told == BOTH) {
+		w.up.delay *= 2;
+		w.up.lose *= 2;
+	}
+	for (; w.now < ns; w.now += MS) {
+		while (w.up.free_at < w.now + 2 * w.up.delay)
+			pipe_put(&w.up, data, sizeof(data), w.now);
+		while (pipe_next(&w.up) <= w.now)
+			bytes += (double)pipe_drop(&w.up);
+	}
+	pipe_close(&w.up);
+	return bytes;
+}
+
+static struct result transfer(struct world *w, double rate, unsigned rtt, int told, unsigned lose, double *of_tcp)
+{
+	world_open(w, rate, rtt * MS / 2);
+	world_tcp(w, told, lose);
+	w->bulk = false; /* a session has shaken hands, and was quiet */
+	w->ping_ms = 100;
+	measure(w, 3 * SEC);
+	w->bulk = true;
+	uint64_t before = w->b.bytes;
+	struct result r = measure(w, 4 * SEC);
+	*of_tcp = (double)(w->b.bytes - before) / tcp_alone(w, 4 * SEC);
+	return r;
+}
+
+static void a_path_is_filled_like_by_one_tcp(void **state)
+{
+	(void)state;
+	static const struct {
+		unsigned rtt, lose;
+		double rate, least;
+	} cases[] = {
+	    {50, 0, 1.25e7, 0.95},  {50, 0, 5e7, 0.95},	  {200, 0, 1e7, 0.95},
+	    {50, 100, 2e7, 0.9},    {50, 100, 5e6, 0.9},  {50, 500, 1.5e7, 0.7},
+	    {50, 500, 1.25e6, 0.7}, {200, 100, 5e6, 0.6}, {200, 500, 5e6, 0.7},
+	};
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (int told = NEAR; told <= BOTH; told++) {
+			struct world w;
+			double of_tcp;
+			struct result r = transfer(&w, cases[i].rate, cases[i].rtt, told, cases[i].lose, &of_tcp);
+			print_message("%4.1f MB/s, %3u ms, loss %u %%, %s: %.2f of TCP, %llu resent\n",
+				      cases[i].rate / 1e6, cases[i].rtt, cases[i].lose / 100, places[told], of_tcp,
+				      (unsigned long long)r.st.resent);
+			if (!getenv("TNL_CC_TRACE"))
+				above(of_tcp, cases[i].least);
+			world_close(&w);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_path_is_filled_like_by_one_tcp),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
