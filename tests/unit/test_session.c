@@ -403,6 +403,56 @@ static void modes_have_names(void **state)
 	assert_string_equal(tnl_session_mode_name((enum tnl_session_mode)(TNL_MODE_COMMAND + 1)), "unknown");
 }
 
+/* Acks that ask, and all acks; every other message without a number of its own has none. */
+static int asking_acks(struct end *e, int *acks)
+{
+	const uint8_t *b = tnl_buf_data(&e->tap);
+	int asking = 0;
+	*acks = 0;
+	for (size_t i = 0, n = tnl_buf_len(&e->tap); i < n; i += 4 + tnl_get_be32(b + i)) {
+		struct tnl_msg m;
+		assert_int_equal(tnl_msg_decode(b + i + 4, tnl_get_be32(b + i), &m, NULL), 0);
+		if (m.type != TNL_MT_ACK)
+			continue;
+		++*acks;
+		asking += m.seq == TNL_HOP_ASKED;
+		assert_true(m.seq == TNL_HOP_ASKED || m.seq == 0);
+	}
+	return asking;
+}
+
+/* What stands before the next hop is asked only by ends that have both agreed to it, and only once they have. */
+static void acks_ask_where_both_ends_agreed(void **state)
+{
+	static const struct {
+		bool client, agent, own;
+	} cases[] = {{true, true, true}, {true, false, true}, {false, true, true}, {true, true, false}};
+	(void)state;
+	for (size_t i = 0; i < TNL_COUNT(cases); i++) {
+		struct pair p;
+		struct tnl_session_config cc = client(), ac = agent();
+		cc.link_queue = cases[i].client;
+		ac.link_queue = cases[i].agent;
+		cc.offer_capabilities = cases[i].own; /* else as a stock client */
+		pair_init(&p, &cc, &ac);
+		p.a.echo = true;
+		pair_up(&p);
+		p.now += 100 * MS; /* a stock client holds its first data back */
+		rec_fill(pair_open(&p), 300000, 7);
+		pair_run(&p);
+		struct end *ends[2] = {&p.c, &p.a};
+		for (int k = 0; k < 2; k++) {
+			int acks, asking = asking_acks(ends[k], &acks);
+			assert_true(acks > 2);
+			if (cases[i].client && cases[i].agent && cases[i].own)
+				assert_in_range(asking, 1, acks - 1); /* the handshake's do not */
+			else
+				assert_int_equal(asking, 0);
+		}
+		pair_fini(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -419,6 +469,7 @@ int main(void)
 	    cmocka_unit_test(odd_payloads),
 	    cmocka_unit_test(counters_have_names),
 	    cmocka_unit_test(modes_have_names),
+	    cmocka_unit_test(acks_ask_where_both_ends_agreed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

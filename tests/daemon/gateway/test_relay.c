@@ -97,6 +97,36 @@ static void test_both_ways(void **state)
 	session_done(&s);
 }
 
+static int64_t relayed_number(struct end *from, struct end *to, enum tnl_mtype t, int64_t seq)
+{
+	int n = to->n;
+	send_msg(from, t, TNL_PT_NONE, seq, "{}", 2);
+	wait_for(to->n == n + 1);
+	assert_int_equal(to->f[n].type, t);
+	assert_string_equal(to->f[n].text, "{}");
+	return to->f[n].seq;
+}
+
+/* Acks that ask are told of the link that the acknowledged data went over; everything else passes as it is. */
+static void test_hop_is_told(void **state)
+{
+	struct ses s;
+	struct tnl_hop h = {.queue = UINT64_MAX};
+	session_up(&s);
+	struct end *ends[2] = {&s.client, &s.agent};
+	for (int i = 0; i < 2; i++) {
+		struct end *from = ends[i], *to = ends[1 - i];
+		assert_true(tnl_ack_hop(relayed_number(from, to, TNL_MT_ACK, TNL_HOP_ASKED), &h));
+		assert_true(h.queue < 60 * TD_SEC);
+		assert_false(h.repairs);
+		assert_int_equal(relayed_number(from, to, TNL_MT_ACK, 0), 0);
+		assert_int_equal(relayed_number(from, to, TNL_MT_ACK, 77), 77);
+		enum tnl_mtype t = i ? TNL_MT_OUTPUT : TNL_MT_INPUT;
+		assert_true(relayed_number(from, to, t, TNL_HOP_ASKED) == TNL_HOP_ASKED);
+	}
+	session_done(&s);
+}
+
 /* An end that does not read stops the other, within the limit, and nothing is lost. */
 static void test_back_pressure(void **state)
 {
@@ -289,10 +319,15 @@ static void test_lost_agent_is_told_after_restart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    T2(test_bad_messages, begin),	 T2(test_both_ways, begin),
-	    T2(test_back_pressure, begin_small), T2(test_process_memory, begin_small),
-	    T2(test_absent_end, begin),		 T2(test_absent_end_is_bounded, begin_small),
-	    T2(test_lost_agent_is_told, begin),	 T2(test_lost_agent_is_told_after_restart, begin),
+	    T2(test_bad_messages, begin),
+	    T2(test_both_ways, begin),
+	    T2(test_hop_is_told, begin),
+	    T2(test_back_pressure, begin_small),
+	    T2(test_process_memory, begin_small),
+	    T2(test_absent_end, begin),
+	    T2(test_absent_end_is_bounded, begin_small),
+	    T2(test_lost_agent_is_told, begin),
+	    T2(test_lost_agent_is_told_after_restart, begin),
 	};
 	return cmocka_run_group_tests_name("gateway relay", tests, NULL, NULL);
 }
