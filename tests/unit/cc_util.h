@@ -31,8 +31,9 @@ struct world {
 		NEAR,
 		FAR,
 		BOTH
-	} told;			  /* where the lossy hop is, as A is told: before the gateway, behind it */
-	uint64_t now, a_at, b_at; /* when each process runs next; UINT64_MAX: asleep */
+	} told;			   /* where the lossy hop is, as A is told: before the gateway, behind it */
+	const struct tnl_hop *lie; /* what the gateway says instead; NULL: the truth */
+	uint64_t now, a_at, b_at;  /* when each process runs next; UINT64_MAX: asleep */
 	uint32_t rnd;
 	unsigned noise_pct; /* wakeups that come late */
 	uint64_t noise_max;
@@ -166,7 +167,7 @@ static inline void gateway_tells(struct world *w, uint8_t *ack)
 	struct tnl_hop far = w->told == FAR    ? pipe_hop(&w->up, w->now)
 			     : w->told == BOTH ? pipe_hop(&w->up2, w->now)
 					       : none;
-	tnl_ack_tell_hop(ack, &far);
+	tnl_ack_tell_hop(ack, w->lie ? w->lie : &far);
 }
 
 /* From the first hop into the second. */

@@ -66,10 +66,36 @@ static void a_path_is_filled_like_by_one_tcp(void **state)
 	}
 }
 
+/* A gateway that lies costs its own users time, or makes them a queue: nothing is lost, memory stays within its
+ * bound, and the transfer goes on. */
+static void a_gateway_that_lies_costs_time_and_nothing_else(void **state)
+{
+	(void)state;
+	static const struct tnl_hop lies[] = {{0, false},
+					      {0, true},
+					      {UINT32_MAX * UINT64_C(1000), false},
+					      {UINT32_MAX * UINT64_C(1000), true}};
+	for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		struct world w;
+		world_open(&w, 1.25e7, 25 * MS);
+		world_tcp(&w, FAR, 0);
+		w.lie = &lies[i];
+		measure(&w, 2 * SEC);
+		struct result r = measure(&w, 8 * SEC);
+		print_message("told %llu ms, repairs %d: %.3f of the link, window %zu, memory %zu, %llu resent\n",
+			      (unsigned long long)(lies[i].queue / MS), lies[i].repairs, r.util, r.st.cwnd, r.st.memory,
+			      (unsigned long long)r.st.resent);
+		above(r.util, 0.02);
+		assert_true(r.st.memory <= 16u << 20);
+		world_close(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_path_is_filled_like_by_one_tcp),
+	    cmocka_unit_test(a_gateway_that_lies_costs_time_and_nothing_else),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
