@@ -1,4 +1,5 @@
 #include "lib/alloc.h"
+#include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 static long fail_countdown = -1;
 static int fail_sticky;
 static long made, live;
+static size_t bytes, most;
 
 static int refuse(void)
 {
@@ -23,11 +25,19 @@ static int refuse(void)
 	return 1;
 }
 
+static void add_bytes(void *p)
+{
+	size_t n = malloc_usable_size(p), now = __atomic_add_fetch(&bytes, n, __ATOMIC_RELAXED);
+	if (now > __atomic_load_n(&most, __ATOMIC_RELAXED))
+		__atomic_store_n(&most, now, __ATOMIC_RELAXED);
+}
+
 static void *counted(void *p)
 {
 	if (p) {
 		__atomic_fetch_add(&made, 1, __ATOMIC_RELAXED);
 		__atomic_fetch_add(&live, 1, __ATOMIC_RELAXED);
+		add_bytes(p);
 	}
 	return p;
 }
@@ -48,9 +58,13 @@ void *tnl_realloc(void *p, size_t n)
 		return tnl_malloc(n);
 	if (refuse())
 		return NULL;
+	size_t had = malloc_usable_size(p);
 	void *q = realloc(p, n ? n : 1);
-	if (q)
+	if (q) {
 		__atomic_fetch_add(&made, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(&bytes, had, __ATOMIC_RELAXED);
+		add_bytes(q);
+	}
 	return q;
 }
 
@@ -73,8 +87,10 @@ char *tnl_strdup(const char *s)
 
 void tnl_free(void *p)
 {
-	if (p)
+	if (p) {
 		__atomic_fetch_sub(&live, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_sub(&bytes, malloc_usable_size(p), __ATOMIC_RELAXED);
+	}
 	free(p);
 }
 
@@ -107,4 +123,14 @@ long tnl_alloc_count(void)
 long tnl_alloc_live(void)
 {
 	return __atomic_load_n(&live, __ATOMIC_RELAXED);
+}
+
+size_t tnl_alloc_bytes(void)
+{
+	return __atomic_load_n(&bytes, __ATOMIC_RELAXED);
+}
+
+size_t tnl_alloc_most(void)
+{
+	return __atomic_exchange_n(&most, tnl_alloc_bytes(), __ATOMIC_RELAXED);
 }

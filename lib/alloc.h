@@ -18,5 +18,8 @@ void tnl_free_wiped(void *p, size_t n);
 void tnl_alloc_fail_after(long countdown, int sticky);
 long tnl_alloc_count(void); /* allocations made so far */
 long tnl_alloc_live(void);  /* blocks not yet freed (through tnl_free) */
+/* Of those, as large as the heap made them.  most: the greatest since it was last asked for. */
+size_t tnl_alloc_bytes(void);
+size_t tnl_alloc_most(void);
 
 #endif

@@ -185,8 +185,8 @@ int tnl_hs_request_parse(const void *p, size_t n, struct tnl_hs_request *r, cons
 		*fault = "RequestedClientActions";
 		rc = TNL_ESYNTAX;
 	}
-	for (int i = 0; rc == 0 && i < tnl_json_len(acts); i++)
-		rc = request_action(tnl_json_at(acts, i), r, fault);
+	for (const struct tnl_json *v = tnl_json_first(acts); rc == 0 && v; v = tnl_json_next(v))
+		rc = request_action(v, r, fault);
 	if (rc == 0 && !r->session_type) {
 		*fault = "SessionType";
 		rc = TNL_ESYNTAX;
@@ -359,8 +359,8 @@ int tnl_hs_response_parse(const void *p, size_t n, struct tnl_hs_response *a, co
 		*fault = "ProcessedClientActions";
 		rc = TNL_ESYNTAX;
 	}
-	for (int i = 0; rc == 0 && i < tnl_json_len(acts); i++)
-		rc = response_action(tnl_json_at(acts, i), a, fault);
+	for (const struct tnl_json *v = tnl_json_first(acts); rc == 0 && v; v = tnl_json_next(v))
+		rc = response_action(v, a, fault);
 	tnl_json_free(root);
 	if (rc)
 		tnl_hs_response_fini(a);

@@ -1,10 +1,11 @@
-/* JSON over cJSON: a check of depth, UTF-8, NUL and duplicate keys around its parser, which
+/* JSON over cJSON: a check of size, depth, UTF-8, NUL and duplicate keys around its parser, which
  * lets those pass, and a writer that needs no tree. */
 #include "lib/json.h"
 #include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/map.h"
+#include "lib/steps.h"
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +13,11 @@
 
 /* struct tnl_json is never defined: a node is a cJSON under another name. */
 #define DEPTH_MAX 64
+#define KEYS_MAX 1024u /* of one object */
+/* Each value becomes a node of some 80 bytes, whatever it took to write it: more than a few thousand are taken from an
+ * input only if they are four bytes each. */
+#define VALUES_FREE 4096u
+#define VALUE_BYTES 4u
 
 static cJSON *node(const struct tnl_json *v)
 {
@@ -28,6 +34,7 @@ static const struct tnl_json *as_json(const cJSON *c)
 struct scan {
 	const uint8_t *p, *end;
 	int depth;
+	size_t values; /* that may still come */
 };
 
 static void scan_space(struct scan *s)
@@ -110,6 +117,7 @@ static bool scan_value(struct scan *s);
 
 static bool scan_members(struct scan *s, char close, bool keys)
 {
+	size_t left = keys ? KEYS_MAX : SIZE_MAX;
 	if (++s->depth > DEPTH_MAX)
 		return false;
 	scan_space(s);
@@ -118,6 +126,8 @@ static bool scan_members(struct scan *s, char close, bool keys)
 		return true;
 	}
 	do {
+		if (left-- == 0)
+			return false;
 		scan_space(s);
 		if (keys) {
 			if (!scan_string(s))
@@ -138,7 +148,7 @@ static bool scan_value(struct scan *s)
 	bool ok;
 
 	scan_space(s);
-	if (s->p == s->end)
+	if (s->p == s->end || s->values-- == 0)
 		return false;
 	switch (*s->p) {
 	case '{':
@@ -173,9 +183,11 @@ static bool scan_value(struct scan *s)
 static bool unique_small(const cJSON *o)
 {
 	for (const cJSON *a = o->child; a; a = a->next)
-		for (const cJSON *b = a->next; b; b = b->next)
+		for (const cJSON *b = a->next; b; b = b->next) {
+			tnl_step();
 			if (strcmp(a->string, b->string) == 0)
 				return false;
+		}
 	return true;
 }
 
@@ -205,7 +217,7 @@ static bool keys_unique(const cJSON *v)
 
 struct tnl_json *tnl_json_parse(const void *p, size_t n)
 {
-	struct scan s = {.p = p, .end = (const uint8_t *)p + n};
+	struct scan s = {.p = p, .end = (const uint8_t *)p + n, .values = VALUES_FREE + n / VALUE_BYTES};
 
 	if (!n || !tnl_utf8_valid(p, n) || !scan_value(&s) || s.p != s.end)
 		return NULL;
@@ -240,7 +252,14 @@ void tnl_json_free(struct tnl_json *root)
 
 const struct tnl_json *tnl_json_get(const struct tnl_json *o, const char *key)
 {
-	return cJSON_IsObject(node(o)) ? as_json(cJSON_GetObjectItemCaseSensitive(node(o), key)) : NULL;
+	if (!cJSON_IsObject(node(o)))
+		return NULL;
+	for (const cJSON *c = node(o)->child; c; c = c->next) {
+		tnl_step();
+		if (strcmp(c->string, key) == 0)
+			return as_json(c);
+	}
+	return NULL;
 }
 
 const struct tnl_json *tnl_json_iget(const struct tnl_json *o, const char *key)
@@ -250,21 +269,40 @@ const struct tnl_json *tnl_json_iget(const struct tnl_json *o, const char *key)
 	const struct tnl_json *exact = tnl_json_get(o, key);
 	if (exact)
 		return exact;
-	for (const cJSON *c = node(o)->child; c; c = c->next)
+	for (const cJSON *c = node(o)->child; c; c = c->next) {
+		tnl_step();
 		if (tnl_ieq(c->string, key))
 			return as_json(c);
+	}
 	return NULL;
+}
+
+const struct tnl_json *tnl_json_first(const struct tnl_json *a)
+{
+	tnl_step();
+	return cJSON_IsArray(node(a)) || cJSON_IsObject(node(a)) ? as_json(node(a)->child) : NULL;
+}
+
+const struct tnl_json *tnl_json_next(const struct tnl_json *member)
+{
+	tnl_step();
+	return as_json(node(member)->next);
 }
 
 const struct tnl_json *tnl_json_at(const struct tnl_json *a, int i)
 {
-	return i < 0 || (!cJSON_IsArray(node(a)) && !cJSON_IsObject(node(a))) ? NULL
-									      : as_json(cJSON_GetArrayItem(node(a), i));
+	const struct tnl_json *v = i < 0 ? NULL : tnl_json_first(a);
+	while (v && i--)
+		v = tnl_json_next(v);
+	return v;
 }
 
 int tnl_json_len(const struct tnl_json *a)
 {
-	return cJSON_IsArray(node(a)) || cJSON_IsObject(node(a)) ? cJSON_GetArraySize(node(a)) : 0;
+	int n = 0;
+	tnl_json_each(v, a)
+		n++;
+	return n;
 }
 
 const char *tnl_json_key(const struct tnl_json *member)

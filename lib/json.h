@@ -7,12 +7,17 @@
 #include <stdint.h>
 
 struct tnl_json; /* a node; opaque */
-/* Depth at most 64, whole input must be one value, valid UTF-8, no NUL in
- * strings, duplicate keys refused.  NULL on error. */
+/* Depth at most 64, keys of an object at most 1,024, values at most 4,096 and one for each 4 bytes, whole input must be
+ * one value, valid UTF-8, no NUL in strings, duplicate keys refused.  NULL on error. */
 struct tnl_json *tnl_json_parse(const void *p, size_t n);
 void tnl_json_free(struct tnl_json *root);					 /* root only */
 const struct tnl_json *tnl_json_get(const struct tnl_json *o, const char *key);	 /* exact case; NULL when absent */
 const struct tnl_json *tnl_json_iget(const struct tnl_json *o, const char *key); /* ASCII case ignored */
+/* The members of an array or object in their order; of anything else none. */
+const struct tnl_json *tnl_json_first(const struct tnl_json *a); /* NULL: there is none */
+const struct tnl_json *tnl_json_next(const struct tnl_json *member);
+#define tnl_json_each(v, a) for (const struct tnl_json *v = tnl_json_first(a); v; v = tnl_json_next(v))
+/* These walk the list: not in, nor as the end of, a loop over it. */
 const struct tnl_json *tnl_json_at(const struct tnl_json *a, int i);
 int tnl_json_len(const struct tnl_json *a);				 /* arrays and objects; else 0 */
 const char *tnl_json_key(const struct tnl_json *member);		 /* name of an object's member */

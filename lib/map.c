@@ -2,6 +2,7 @@
  * 3/4 of its slots in use.  The hash is SipHash-1-3 under a process-wide key. */
 #include "lib/map.h"
 #include "lib/alloc.h"
+#include "lib/steps.h"
 #include <stdbool.h>
 #include <string.h>
 
@@ -20,10 +21,10 @@ struct tnl_map {
 static uint64_t seed_a = 0x736f6d6570736575u, seed_b = 0x646f72616e646f6du;
 static char gone;
 
-void tnl_map_seed(uint64_t seed)
+void tnl_map_seed(const uint64_t key[2])
 {
-	seed_a ^= seed;
-	seed_b ^= seed * 0x9e3779b97f4a7c15u;
+	seed_a = key[0];
+	seed_b = key[1];
 }
 
 static inline uint64_t rotl(uint64_t x, int b)
@@ -95,6 +96,7 @@ static struct slot *find_slot(const struct tnl_map *m, uint64_t h, const void *k
 		return NULL;
 	for (size_t i = h & (m->cap - 1);; i = (i + 1) & (m->cap - 1)) {
 		struct slot *s = &m->slots[i];
+		tnl_step();
 		if (!s->key)
 			return NULL;
 		if (s->key != &gone && s->hash == h && s->klen == klen && memcmp(s->key, key, klen) == 0)
@@ -105,8 +107,10 @@ static struct slot *find_slot(const struct tnl_map *m, uint64_t h, const void *k
 static struct slot *free_slot(struct slot *slots, size_t cap, uint64_t h)
 {
 	size_t i = h & (cap - 1);
-	while (slots[i].key && slots[i].key != &gone)
+	while (slots[i].key && slots[i].key != &gone) {
+		tnl_step();
 		i = (i + 1) & (cap - 1);
+	}
 	return &slots[i];
 }
 

@@ -1,6 +1,6 @@
 /* Hash map from byte-string or u64 keys to pointers.  Keys are copied.
- * The hash is SipHash under a key that is fixed until tnl_map_seed changes it;
- * the program does not do that yet, so a peer that knows the key can aim for collisions. */
+ * The hash is SipHash under a key that the program draws at its start (tnl_map_seed):
+ * whoever does not know it cannot aim for collisions.  Tests have a fixed one. */
 #ifndef TNL_MAP_H
 #define TNL_MAP_H
 #include "lib/err.h"
@@ -9,7 +9,7 @@
 
 struct tnl_map;
 /* Before the first map is made: entries of older ones are not found again. */
-void tnl_map_seed(uint64_t seed);
+void tnl_map_seed(const uint64_t key[2]);
 struct tnl_map *tnl_map_new(void);    /* NULL: no memory */
 void tnl_map_free(struct tnl_map *m); /* values are the caller's */
 size_t tnl_map_count(const struct tnl_map *m);

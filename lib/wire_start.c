@@ -7,6 +7,8 @@
 
 #define START_MAX (256u * 1024)
 #define SESSION_ID_MAX 256
+#define MEMBERS_MAX 256
+#define PARAMETERS_MAX 64
 
 int tnl_start_write(struct tnl_buf *b, const char *session_id, const char *document_name,
 		    const char *document_content_json, const char *parameters_json, const char *owner,
@@ -51,7 +53,7 @@ static const char *parameter(const struct tnl_json *given, const struct tnl_json
 	if (!v)
 		v = tnl_json_iget(tnl_json_get(declared, name), "default");
 	if (tnl_json_is_arr(v))
-		v = tnl_json_at(v, 0);
+		v = tnl_json_first(v);
 	return tnl_json_str(v);
 }
 
@@ -115,19 +117,19 @@ static void put_value(struct subst *s, const struct tnl_json *v);
 /* Members in the order of their names, as stock agents pass them on in the handshake. */
 static void put_members(struct subst *s, const struct tnl_json *v)
 {
-	enum { MAX = 256 };
-	const struct tnl_json *sorted[MAX];
-	int n = tnl_json_len(v);
+	const struct tnl_json *sorted[MEMBERS_MAX];
+	size_t n = 0;
 
-	if (n > MAX) {
-		s->w.b->failed = true;
-		n = 0;
+	tnl_json_each(m, v) {
+		if (n == MEMBERS_MAX) {
+			s->w.b->failed = true;
+			return;
+		}
+		sorted[n++] = m;
 	}
-	for (int i = 0; i < n; i++)
-		sorted[i] = tnl_json_at(v, i);
-	qsort(sorted, (size_t)n, sizeof(sorted[0]), by_key);
+	qsort(sorted, n, sizeof(sorted[0]), by_key);
 	tnl_jw_obj(&s->w);
-	for (int i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++) {
 		tnl_jw_key(&s->w, tnl_json_key(sorted[i]));
 		put_value(s, sorted[i]);
 	}
@@ -143,8 +145,8 @@ static void put_value(struct subst *s, const struct tnl_json *v)
 		put_members(s, v);
 	} else if (tnl_json_is_arr(v)) {
 		tnl_jw_arr(&s->w);
-		for (int i = 0; i < tnl_json_len(v) && i < 1024; i++)
-			put_value(s, tnl_json_at(v, i));
+		tnl_json_each(e, v)
+			put_value(s, e);
 		tnl_jw_end_arr(&s->w);
 	} else if (tnl_json_str(v)) {
 		put_substituted(s, tnl_json_str(v));
@@ -210,6 +212,9 @@ static const char *read_document(const struct tnl_json *c, struct tnl_start *s)
 
 	if (!tnl_json_is_obj(doc))
 		return "DocumentContent";
+	/* Looked through for each placeholder. */
+	if (tnl_json_len(declared) > PARAMETERS_MAX || tnl_json_len(given) > PARAMETERS_MAX)
+		return "parameters";
 	if (!tnl_json_str(tnl_json_iget(doc, "sessionType")) ||
 	    !take(&s->session_type, tnl_json_iget(doc, "sessionType")))
 		return "sessionType";

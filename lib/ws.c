@@ -1,8 +1,9 @@
 /* WebSocket frames.  Whole unfragmented data frames, which is what the protocol
  * consists of, take a short way of our own: unmasked in place where they were
- * received, and sent in one pass that copies and masks.  Everything else goes
- * through wslay one frame at a time, after its header was checked here, so that
- * each fault has its name and its close code. */
+ * received, and sent in one pass that copies and masks.  Fragments are put together
+ * in one buffer, so that a message takes the memory of its bytes in however many
+ * pieces it comes.  Control frames go through wslay one at a time, after their
+ * header was checked here, so that each fault has its name and its close code. */
 #include "lib/ws.h"
 #include "lib/num.h"
 #include "lib/alloc.h"
@@ -13,6 +14,7 @@
 #include <wslay/wslay.h>
 
 #define IN_STEP (64u * 1024)
+#define STEP_LEAST (4u * 1024)
 #define OUT_DEFAULT (512u * 1024)
 #define CONTROL_ROOM (16u * 1024) /* beyond out_max, for pings, pongs and close frames */
 #define CONTROL_MAX (125u + 6u)
@@ -26,14 +28,14 @@ struct tnl_ws {
 	struct tnl_ws_config conf;
 	struct tnl_buf in, out;
 	struct tnl_buf msg;   /* what wslay delivered */
+	struct tnl_buf frags; /* of the message that is coming */
 	const uint8_t *slice; /* the frame that wslay is reading */
 	size_t slice_len;
 	uint64_t next_ping, pong_by;
-	size_t frag_total;
 	int err; /* sticky failure of the input side */
 	const char *fault;
 	uint16_t close_code;
-	uint8_t msg_op;
+	uint8_t msg_op, frag_op;
 	bool msg_done, nomem;
 	bool in_fragment;
 	bool closing, got_close;
@@ -95,6 +97,12 @@ static void on_message(wslay_event_context_ptr c, const struct wslay_event_on_ms
 	w->msg_done = true;
 }
 
+/* How much may be read at a time: a link that nobody has vouched for gets no buffer for more than its message. */
+static size_t in_step(const struct tnl_ws *w)
+{
+	return w->conf.whole_only ? STEP_LEAST : IN_STEP;
+}
+
 /* --- making ------------------------------------------------------------------ */
 
 struct tnl_ws *tnl_ws_new(const struct tnl_ws_config *c, uint64_t now)
@@ -120,13 +128,21 @@ struct tnl_ws *tnl_ws_new(const struct tnl_ws_config *c, uint64_t now)
 		tnl_free(w);
 		return NULL;
 	}
-	wslay_event_config_set_max_recv_msg_length(w->wslay, w->conf.max_message);
-	tnl_buf_init(&w->in, w->conf.max_message + TNL_WS_MAX_OVERHEAD + IN_STEP);
 	tnl_buf_init(&w->out, w->conf.out_max + CONTROL_ROOM);
-	tnl_buf_init(&w->msg, w->conf.max_message + 2);
+	tnl_buf_init(&w->msg, CONTROL_MAX);
+	tnl_ws_set_input(w, w->conf.max_message, w->conf.whole_only);
 	w->next_ping = w->conf.ping_ns ? now + w->conf.ping_ns : NEVER;
 	w->pong_by = NEVER;
 	return w;
+}
+
+void tnl_ws_set_input(struct tnl_ws *w, size_t max_message, bool whole_only)
+{
+	w->conf.max_message = max_message;
+	w->conf.whole_only = whole_only;
+	wslay_event_config_set_max_recv_msg_length(w->wslay, TNL_MAX(max_message, (size_t)CONTROL_MAX));
+	w->in.max = max_message + TNL_WS_MAX_OVERHEAD + in_step(w);
+	w->frags.max = max_message;
 }
 
 void tnl_ws_free(struct tnl_ws *w)
@@ -137,6 +153,7 @@ void tnl_ws_free(struct tnl_ws *w)
 	tnl_buf_fini(&w->in);
 	tnl_buf_fini(&w->out);
 	tnl_buf_fini(&w->msg);
+	tnl_buf_fini(&w->frags);
 	tnl_free(w);
 }
 
@@ -146,6 +163,10 @@ void tnl_ws_trim(struct tnl_ws *w)
 	tnl_buf_trim(&w->out);
 	tnl_buf_reset(&w->msg);
 	tnl_buf_trim(&w->msg);
+	if (!w->in_fragment) {
+		tnl_buf_reset(&w->frags);
+		tnl_buf_trim(&w->frags);
+	}
 }
 
 /* --- input ------------------------------------------------------------------- */
@@ -158,7 +179,7 @@ uint8_t *tnl_ws_in_reserve(struct tnl_ws *w, size_t *cap)
 	if (w->err || w->got_close)
 		tnl_buf_reset(&w->in); /* nobody will read it any more */
 	room = tnl_buf_room(&w->in);
-	room = TNL_MIN(room, IN_STEP);
+	room = TNL_MIN(room, in_step(w));
 	p = room ? tnl_buf_reserve(&w->in, room) : NULL;
 	w->in.failed = false;
 	*cap = p ? room : 0;
@@ -223,7 +244,7 @@ static const char *check_kind(const struct tnl_ws *w, const struct header *h)
 		return w->in_fragment ? NULL : "continuation";
 	case TNL_WS_TEXT:
 	case TNL_WS_BINARY:
-		return w->in_fragment ? "fragment" : NULL;
+		return w->in_fragment || (!h->fin && w->conf.whole_only) ? "fragment" : NULL;
 	case TNL_WS_CLOSE:
 	case TNL_WS_PING:
 	case TNL_WS_PONG:
@@ -260,7 +281,7 @@ static int parse_header(struct tnl_ws *w, struct header *h)
 		return refuse_frame(w, TNL_EPROTO, 1002, "length");
 	if (rc == 0)
 		return TNL_EAGAIN;
-	if (!(h->op & 8) && h->len > w->conf.max_message - (h->op == FRAME_CONT ? w->frag_total : 0))
+	if (!(h->op & 8) && h->len > w->conf.max_message - (h->op == FRAME_CONT ? tnl_buf_len(&w->frags) : 0))
 		return refuse_frame(w, TNL_ETOOBIG, 1009, "size");
 	if (h->masked) {
 		if (n < h->size + 4)
@@ -283,6 +304,32 @@ static int take_data(struct tnl_ws *w, const struct header *h, struct tnl_ws_eve
 	if (h->op == TNL_WS_TEXT && !tnl_utf8_valid(p, n))
 		return refuse_frame(w, TNL_ESYNTAX, 1007, "utf-8");
 	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)h->op, .data = p, .len = n};
+	return 1;
+}
+
+/* A part of a message; 1 with the whole in *ev when it is the last, else 0. */
+static int take_fragment(struct tnl_ws *w, const struct header *h, struct tnl_ws_event *ev)
+{
+	uint8_t *p = w->in.base + w->in.head + h->size;
+	size_t n = (size_t)h->len;
+
+	if (h->op != FRAME_CONT) {
+		tnl_buf_reset(&w->frags);
+		w->frag_op = h->op;
+	}
+	if (h->masked)
+		tnl_ws_mask(p, p, n, h->key);
+	if (tnl_buf_put(&w->frags, p, n) != 0)
+		return w->err = TNL_ENOMEM;
+	tnl_buf_consume(&w->in, h->size + n);
+	w->in_fragment = !h->fin;
+	if (!h->fin)
+		return 0;
+	p = (uint8_t *)(uintptr_t)tnl_buf_data(&w->frags);
+	n = tnl_buf_len(&w->frags);
+	if (w->frag_op == TNL_WS_TEXT && !tnl_utf8_valid(p, n))
+		return refuse_frame(w, TNL_ESYNTAX, 1007, "utf-8");
+	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)w->frag_op, .data = p, .len = n};
 	return 1;
 }
 
@@ -329,11 +376,10 @@ static int check_close(struct tnl_ws *w, const struct header *h)
 	return 0;
 }
 
-/* The long way: one frame through wslay. 1: *ev filled; 0: nothing to tell yet. */
-static int take_other(struct tnl_ws *w, const struct header *h, struct tnl_ws_event *ev)
+/* The long way: one control frame through wslay. 1: *ev filled; 0: nothing to tell yet. */
+static int take_control(struct tnl_ws *w, const struct header *h, struct tnl_ws_event *ev)
 {
 	size_t n = h->size + (size_t)h->len;
-	bool control = h->op & 8;
 
 	if (h->op == TNL_WS_PING && (w->closing || pong_would_not_fit(w)))
 		return take_data(w, h, ev);
@@ -346,14 +392,8 @@ static int take_other(struct tnl_ws *w, const struct header *h, struct tnl_ws_ev
 		w->nomem = true;
 	tnl_buf_consume(&w->in, n);
 	flush_wslay(w);
-	if (w->nomem || w->slice_len || (!w->msg_done && (h->fin || !wslay_event_get_read_enabled(w->wslay))))
+	if (w->nomem || w->slice_len || !w->msg_done)
 		return wslay_fault(w);
-	if (!control) {
-		w->in_fragment = !h->fin;
-		w->frag_total = h->fin ? 0 : w->frag_total + (size_t)h->len;
-	}
-	if (!w->msg_done)
-		return 0;
 	w->got_close = w->msg_op == TNL_WS_CLOSE;
 	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)w->msg_op,
 				    .data = (uint8_t *)(uintptr_t)tnl_buf_data(&w->msg),
@@ -383,8 +423,9 @@ int tnl_ws_next(struct tnl_ws *w, struct tnl_ws_event *ev, uint64_t now, const c
 			break;
 		if (tnl_buf_len(&w->in) - h.size < h.len)
 			return TNL_EAGAIN;
-		rc = h.fin && (h.op == TNL_WS_BINARY || h.op == TNL_WS_TEXT) ? take_data(w, &h, ev)
-									     : take_other(w, &h, ev);
+		rc = h.op & 8			   ? take_control(w, &h, ev)
+		     : h.fin && h.op != FRAME_CONT ? take_data(w, &h, ev)
+						   : take_fragment(w, &h, ev);
 		if (rc == 1)
 			return 1;
 		if (rc != 0)

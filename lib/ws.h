@@ -1,7 +1,8 @@
 /* WebSocket (RFC 6455) after the upgrade: bytes in, bytes out.
  * Data frames are framed, masked and unmasked by our own code (64-bit XOR) with
- * a fast path for whole unfragmented frames; wslay holds the state for control
- * frames, fragments and closing. Own messages are sent unfragmented. */
+ * a fast path for whole unfragmented frames and one buffer for those that come in
+ * fragments; wslay holds the state for control frames and closing.  Own messages are
+ * sent unfragmented. */
 #ifndef TNL_WS_H
 #define TNL_WS_H
 #include "lib/buf.h"
@@ -16,6 +17,7 @@ enum tnl_ws_op { TNL_WS_TEXT = 1, TNL_WS_BINARY = 2, TNL_WS_CLOSE = 8, TNL_WS_PI
 struct tnl_ws_config {
 	bool server;
 	size_t max_message; /* 0: TNL_WS_MAX_MESSAGE; more: close 1009, TNL_ETOOBIG */
+	bool whole_only;    /* no fragments: close 1002, TNL_EPROTO */
 	uint64_t ping_ns;   /* interval of pings, 0: none */
 	uint64_t pong_ns;   /* how long a pong may take; default 20 s; received data counts as a sign of life */
 	size_t out_max;	    /* framed bytes that may wait; 0: 512 KiB + one message */
@@ -30,9 +32,11 @@ struct tnl_ws_event {
 
 struct tnl_ws *tnl_ws_new(const struct tnl_ws_config *c, uint64_t now);
 void tnl_ws_free(struct tnl_ws *w);
+/* From the next frame on. */
+void tnl_ws_set_input(struct tnl_ws *w, size_t max_message, bool whole_only);
 
 /* Input: reserve/commit straight from the lower layer. */
-uint8_t *tnl_ws_in_reserve(struct tnl_ws *w, size_t *cap); /* at least 16 KiB when called after next() gave EAGAIN */
+uint8_t *tnl_ws_in_reserve(struct tnl_ws *w, size_t *cap); /* at least 4 KiB when called after next() gave EAGAIN */
 void tnl_ws_in_commit(struct tnl_ws *w, size_t n, uint64_t now);
 /* 1: *ev filled; TNL_EAGAIN: feed more; TNL_EPROTO/TNL_ETOOBIG/TNL_ESYNTAX: a close
  * frame with the right code is queued, *fault (may be NULL) names the field

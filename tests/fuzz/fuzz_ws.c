@@ -54,7 +54,7 @@ static void run(bool server, const uint8_t *p, size_t n, size_t step, struct out
 		size_t cap, k = n - at;
 		uint8_t *q = tnl_ws_in_reserve(w, &cap);
 
-		if (!q || cap < 16384)
+		if (!q || cap < 4096)
 			abort();
 		k = TNL_MIN(k, cap);
 		k = TNL_MIN(k, step);

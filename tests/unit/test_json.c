@@ -2,6 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/num.h"
 #include "lib/json.h"
+#include "lib/steps.h"
 
 static struct tnl_json *parse(const char *s)
 {
@@ -120,6 +121,64 @@ static void strict_syntax(void **state)
 	assert_int_equal(tnl_alloc_live(), live);
 }
 
+/* What a value costs does not depend on what it holds: steps and bytes for each byte of input. */
+static void cost_is_bounded_by_the_input(void **state)
+{
+	enum { N = 250000 };
+	char *text = test_malloc(N + 16);
+	size_t n = 0;
+
+	/* many objects with as many keys as are allowed */
+	text[n++] = '[';
+	while (n < N - 20000) {
+		if (n > 1)
+			text[n++] = ',';
+		text[n++] = '{';
+		for (int i = 0; i < 1024; i++)
+			n += (size_t)sprintf(text + n, "%s\"%d\":%d", i ? "," : "", i, i);
+		text[n++] = '}';
+	}
+	text[n++] = ']';
+	size_t held = tnl_alloc_bytes();
+	uint64_t steps = tnl_steps_made;
+	tnl_alloc_most();
+	struct tnl_json *j = tnl_json_parse(text, n);
+	assert_non_null(j);
+	assert_in_range(tnl_steps_made - steps, 1, n * 2);
+	steps = tnl_steps_made;
+	size_t members = 0;
+	tnl_json_each(o, j) {
+		tnl_json_each(v, o)
+			members++;
+	}
+	assert_in_range(tnl_steps_made - steps, members, 2 * members);
+	tnl_json_free(j);
+	assert_in_range(tnl_alloc_most() - held, n, n * 16);
+
+	/* one key more */
+	n = (size_t)sprintf(text, "{");
+	for (int i = 0; i < 1025; i++)
+		n += (size_t)sprintf(text + n, "%s\"%d\":%d", i ? "," : "", i, i);
+	n += (size_t)sprintf(text + n, "}");
+	assert_null(tnl_json_parse(text, n));
+
+	/* values of two bytes: some, but not a tree of eighty times the input */
+	for (size_t k = 4000; k < N / 2; k += 30000) {
+		memset(text, '0', 2 * k + 1);
+		for (size_t i = 0; i < k; i++)
+			text[2 * i + 1] = ',';
+		text[0] = '[';
+		text[1] = '0';
+		for (size_t i = 2; i < 2 * k; i++)
+			text[i] = i % 2 ? '0' : ',';
+		text[2 * k] = ']';
+		j = tnl_json_parse(text, 2 * k + 1);
+		assert_int_equal(j != NULL, k <= 4000);
+		tnl_json_free(j);
+	}
+	test_free(text);
+}
+
 static void depth_and_duplicates_among_many(void **state)
 {
 	char text[4096];
@@ -218,6 +277,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(looking_up),
 	    cmocka_unit_test(strict_syntax),
+	    cmocka_unit_test(cost_is_bounded_by_the_input),
 	    cmocka_unit_test(depth_and_duplicates_among_many),
 	    cmocka_unit_test(writing),
 	    cmocka_unit_test(printing_a_tree),

@@ -12,7 +12,7 @@ static void agrees_with_a_model(void **state)
 	size_t count = 0;
 	uint32_t r = 7;
 
-	tnl_map_seed(42);
+	tnl_map_seed((const uint64_t[]){42, 43});
 	for (int i = 0; i < 30000; i++) {
 		r = r * 1664525 + 1013904223;
 		uint32_t k = r >> 8 & 0xffff;

@@ -112,6 +112,77 @@ static void test_refusals(void **state)
 	}
 }
 
+/* A message in pieces of one byte takes the memory of one that comes whole. */
+static void test_fragments_cost_their_bytes(void **state)
+{
+	const size_t total = 200u * 1024;
+	struct tnl_ws *w = ws_new(true);
+	struct tnl_ws_event ev;
+	uint8_t b[64], c = 'a';
+	size_t held = tnl_alloc_bytes();
+	long made = tnl_alloc_count();
+
+	tnl_alloc_most();
+	for (size_t i = 0; i < total; i++) {
+		size_t n = frame(b, (uint8_t)((i ? 0 : 2) | (i + 1 == total ? 0x80 : 0)), true, &c, 1, 0);
+		if (i % 1000 == 500) /* a ping may come between */
+			n += frame(b + n, 0x89, true, "p", 1, 0);
+		feed(w, b, n);
+		while (tnl_ws_next(w, &ev, 0, NULL) == 1)
+			if (ev.op != TNL_WS_PING)
+				assert_int_equal(i + 1, total);
+		if (i % 100 == 0)
+			tnl_ws_trim(w); /* an idle moment loses nothing */
+	}
+	assert_int_equal(ev.op, TNL_WS_BINARY);
+	assert_int_equal(ev.len, total);
+	for (size_t i = 0; i < total; i++)
+		assert_int_equal(ev.data[i], 'a');
+	assert_in_range(tnl_alloc_most() - held, total, 4 * total);
+	assert_in_range(tnl_alloc_count() - made, 1, (long)total / 50);
+	tnl_ws_free(w);
+}
+
+/* Before it is trusted a peer gets neither fragments nor long messages nor a large buffer. */
+static void test_whole_messages_only(void **state)
+{
+	const struct tnl_ws_config conf = {.server = true, .max_message = 4096, .whole_only = true};
+	struct tnl_ws_event ev;
+	uint8_t b[9000], big[8192] = {0};
+	const char *fault = NULL;
+	size_t held = tnl_alloc_bytes(), cap;
+
+	struct tnl_ws *w = tnl_ws_new(&conf, 0);
+	assert_non_null(tnl_ws_in_reserve(w, &cap));
+	assert_in_range(cap, 4096, 16384);
+	assert_in_range(tnl_alloc_bytes() - held, 1, 12 * 1024);
+	feed(w, b, frame(b, 0x01, true, "x", 1, 0));
+	assert_int_equal(tnl_ws_next(w, &ev, 0, &fault), TNL_EPROTO);
+	assert_string_equal(fault, "fragment");
+	assert_int_equal(queued_close(w), 1002);
+	tnl_ws_free(w);
+
+	w = tnl_ws_new(&conf, 0);
+	size_t n = frame(b, 0x81, true, big, 4097, 0);
+	feed(w, b, 8); /* by the header alone */
+	assert_int_equal(tnl_ws_next(w, &ev, 0, &fault), TNL_ETOOBIG);
+	assert_int_equal(queued_close(w), 1009);
+	tnl_ws_free(w);
+
+	w = tnl_ws_new(&conf, 0);
+	n = frame(b, 0x81, true, big, 1000, 0);
+	feed(w, b, n);
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+	tnl_ws_set_input(w, TNL_WS_MAX_MESSAGE, false); /* the token was right */
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), TNL_EAGAIN);
+	feed(w, b, frame(b, 0x02, true, big, 4000, 0));
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), TNL_EAGAIN);
+	feed(w, b, frame(b, 0x80, true, big, 4000, 0));
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+	assert_int_equal(ev.len, 8000);
+	tnl_ws_free(w);
+}
+
 static void test_too_big(void **state)
 {
 	uint8_t b[64], *big = test_calloc(1, TNL_WS_MAX_MESSAGE + 100);
@@ -393,6 +464,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_mask_is_the_naive_xor),
 	    cmocka_unit_test(test_refusals),
+	    cmocka_unit_test(test_fragments_cost_their_bytes),
+	    cmocka_unit_test(test_whole_messages_only),
 	    cmocka_unit_test(test_too_big),
 	    cmocka_unit_test(test_every_split),
 	    cmocka_unit_test(test_output_limit),

@@ -1,5 +1,7 @@
 /* The account is one for the process, whatever loops it has; each waiter is called on its own. */
 #include "tunneld/base/memory.h"
+#include "lib/alloc.h"
+#include "lib/num.h"
 
 static struct {
 	uint64_t limit;
@@ -28,21 +30,38 @@ static void tell_waiter(void *arg)
 		mem.was_full = true; /* those before it took what there was: once more when there is room again */
 }
 
+static void tell_waiters(void)
+{
+	if (td_memory_full() || !mem.was_full || !has_room())
+		return;
+	mem.was_full = false;
+	tnl_list_foreach(it, &mem.waiters)
+		td_soon_do(&tnl_container_of(it, struct td_memory_waiter, node)->soon);
+}
+
 void td_memory_change(int64_t delta)
 {
 	mem.used += delta;
-	if (td_memory_full()) {
-		mem.was_full = true;
-	} else if (mem.was_full && has_room()) {
-		mem.was_full = false;
-		tnl_list_foreach(it, &mem.waiters)
-			td_soon_do(&tnl_container_of(it, struct td_memory_waiter, node)->soon);
-	}
+	tell_waiters();
+}
+
+/* Most of what frees memory does not report it. */
+static void look(struct ev_loop *ev, ev_prepare *w, int events)
+{
+	struct td_memory_waiter *m = w->data;
+	tell_waiters();
+	if (m->soon.pending) /* what is to be done soon in this turn has been done */
+		ev_feed_event(ev, &m->soon.l->prepare, EV_PREPARE);
+}
+
+uint64_t td_memory_told(void)
+{
+	return mem.used > 0 ? (uint64_t)mem.used : 0;
 }
 
 uint64_t td_memory_used(void)
 {
-	return mem.used > 0 ? (uint64_t)mem.used : 0;
+	return TNL_MAX(td_memory_told(), (uint64_t)tnl_alloc_bytes());
 }
 
 uint64_t td_memory_max(void)
@@ -52,7 +71,9 @@ uint64_t td_memory_max(void)
 
 bool td_memory_full(void)
 {
-	return td_memory_used() > mem.limit;
+	bool full = td_memory_used() > mem.limit;
+	mem.was_full |= full;
+	return full;
 }
 
 void td_memory_on_room(struct td_memory_waiter *w, struct td_loop *l, void (*fn)(void *), void *arg)
@@ -63,12 +84,19 @@ void td_memory_on_room(struct td_memory_waiter *w, struct td_loop *l, void (*fn)
 	w->arg = arg;
 	td_soon_init(&w->soon, l, tell_waiter, w);
 	tnl_list_push_front(&mem.waiters, &w->node);
+	ev_prepare_init(&w->look, look);
+	ev_set_priority(&w->look, EV_MINPRI);
+	w->look.data = w;
+	ev_prepare_start(l->ev, &w->look);
+	ev_unref(l->ev);
 }
 
 void td_memory_off_room(struct td_memory_waiter *w)
 {
 	if (!w->fn)
 		return;
+	ev_ref(w->soon.l->ev);
+	ev_prepare_stop(w->soon.l->ev, &w->look);
 	td_soon_cancel(&w->soon);
 	tnl_list_remove(&w->node);
 	w->fn = NULL;

@@ -1,5 +1,7 @@
 /* The commands, their help, and which of them is run. */
 #include "tunneld/command/command.h"
+#include "lib/crypto.h"
+#include "lib/map.h"
 #include "lib/num.h"
 #include "tunneld/command/roles.h"
 #include <stdio.h>
@@ -39,8 +41,17 @@ static void print_options(void)
 	}
 }
 
+/* Before the first map is made. */
+static void seed_maps(void)
+{
+	uint64_t key[2];
+	tnl_random(key, sizeof(key));
+	tnl_map_seed(key);
+}
+
 int td_command_main(int argc, char **argv)
 {
+	seed_maps();
 	const char *slash = strrchr(argv[0], '/');
 	if (strcmp(slash ? slash + 1 : argv[0], "session-manager-plugin") == 0)
 		return td_plugin_main(argc, argv);

@@ -40,36 +40,53 @@ static void print_value(const char *key, const struct tnl_json *v, int depth);
 
 static void print_members(const struct tnl_json *o, int depth)
 {
-	for (int i = 0; i < tnl_json_len(o); i++)
-		print_value(tnl_json_key(tnl_json_at(o, i)), tnl_json_at(o, i), depth);
+	tnl_json_each(v, o)
+		print_value(tnl_json_key(v), v, depth);
+}
+
+static bool holds_scalars(const struct tnl_json *list)
+{
+	tnl_json_each(v, list)
+		if (tnl_json_is_obj(v) || tnl_json_is_arr(v))
+			return false;
+	return true;
+}
+
+static void print_list(const struct tnl_json *list)
+{
+	const struct tnl_json *v = tnl_json_first(list);
+	if (!v)
+		fputs("none", stdout);
+	for (; v; v = tnl_json_next(v)) {
+		print_scalar(v);
+		fputs(tnl_json_next(v) ? ", " : "", stdout);
+	}
+	putchar('\n');
+}
+
+static void print_objects(const struct tnl_json *list, int depth)
+{
+	putchar('\n');
+	tnl_json_each(o, list) {
+		printf("%*s-\n", 2 * depth + 2, "");
+		if (tnl_json_is_obj(o))
+			print_members(o, depth + 2);
+	}
 }
 
 static void print_value(const char *key, const struct tnl_json *v, int depth)
 {
-	bool plain = tnl_json_is_arr(v) && tnl_json_len(v) > 0;
-	for (int i = 0; plain && i < tnl_json_len(v); i++)
-		plain = !tnl_json_is_obj(tnl_json_at(v, i)) && !tnl_json_is_arr(tnl_json_at(v, i));
 	int gap = TNL_MAX(VALUES_AT - (int)strlen(key) - 2 * depth, 1);
 	printf("%*s", 2 * depth, "");
 	td_term_put(stdout, key);
 	if (tnl_json_is_obj(v)) {
 		putchar('\n');
 		print_members(v, depth + 1);
-	} else if (plain || (tnl_json_is_arr(v) && !tnl_json_len(v))) {
+	} else if (tnl_json_is_arr(v) && holds_scalars(v)) {
 		printf("%*s", gap, "");
-		for (int i = 0; i < tnl_json_len(v); i++) {
-			fputs(i ? ", " : "", stdout);
-			print_scalar(tnl_json_at(v, i));
-		}
-		puts(tnl_json_len(v) ? "" : "none");
+		print_list(v);
 	} else if (tnl_json_is_arr(v)) {
-		putchar('\n');
-		for (int i = 0; i < tnl_json_len(v); i++) {
-			const struct tnl_json *o = tnl_json_at(v, i);
-			printf("%*s-\n", 2 * depth + 2, "");
-			if (tnl_json_is_obj(o))
-				print_members(o, depth + 2);
-		}
+		print_objects(v, depth);
 	} else {
 		printf("%*s", gap, "");
 		print_scalar(v);

@@ -9,6 +9,24 @@
 #include <string.h>
 
 #define ANSWER_MAX (1024u * 1024)
+/* As AWS bounds them; where it names none, its number of keys. */
+#define SESSION_FILTERS 6
+#define SESSION_FILTER_VALUE 400u
+#define INSTANCE_FILTERS 10
+#define INSTANCE_FILTER_VALUES 100
+
+/* false: answered */
+static bool check_count(struct gw_call *c, const char *what, const struct tnl_json *list, int lo, int hi)
+{
+	int n = tnl_json_len(list);
+	if ((!list || tnl_json_is_null(list) || tnl_json_is_arr(list)) && n >= lo && n <= hi)
+		return true;
+	gw_call_fail(c, 400, "ValidationException",
+		     "1 validation error detected: Value at '%s' failed to satisfy "
+		     "constraint: Member must be a list with length between %d and %d",
+		     what, lo, hi);
+	return false;
+}
 
 /* --- paging: a token says behind which key to go on -------------------------- */
 struct page {
@@ -72,6 +90,33 @@ static bool read_filter_date(struct gw_call *c, const char *v, uint64_t *out)
 	return false;
 }
 
+static bool read_session_filter(struct gw_call *c, const struct tnl_json *e, struct session_filter *f)
+{
+	const char *k = tnl_json_get_str(e, "key"), *v = tnl_json_get_str(e, "value");
+	if (!k || !v || !*v || strlen(v) > SESSION_FILTER_VALUE) {
+		gw_call_fail(c, 400, "ValidationException",
+			     "Each filter requires a key, and a value of at most %u characters", SESSION_FILTER_VALUE);
+		return false;
+	}
+	if (strcmp(k, "InvokedAfter") == 0)
+		return read_filter_date(c, v, &f->after_ms);
+	if (strcmp(k, "InvokedBefore") == 0)
+		return read_filter_date(c, v, &f->before_ms);
+	if (strcmp(k, "Target") == 0)
+		f->target = v;
+	else if (strcmp(k, "Owner") == 0)
+		f->owner = v;
+	else if (strcmp(k, "Status") == 0)
+		f->status = v;
+	else if (strcmp(k, "SessionId") == 0)
+		f->id = v;
+	else {
+		gw_call_fail(c, 400, "InvalidFilterKey", "The filter key %.64s is not valid", k);
+		return false;
+	}
+	return true;
+}
+
 static bool read_session_filters(struct gw_call *c, struct session_filter *f)
 {
 	bool ok;
@@ -86,32 +131,11 @@ static bool read_session_filters(struct gw_call *c, struct session_filter *f)
 	}
 	f->history = state[0] == 'H';
 	const struct tnl_json *list = tnl_json_get(c->in, "Filters");
-	for (int i = 0; i < tnl_json_len(list); i++) {
-		const struct tnl_json *e = tnl_json_at(list, i);
-		const char *k = tnl_json_get_str(e, "key"), *v = tnl_json_get_str(e, "value");
-		if (!k || !v) {
-			gw_call_fail(c, 400, "ValidationException", "Each filter requires a key and a value");
+	if (!check_count(c, "filters", list, 0, SESSION_FILTERS))
+		return false;
+	tnl_json_each(e, list)
+		if (!read_session_filter(c, e, f))
 			return false;
-		}
-		if (strcmp(k, "Target") == 0)
-			f->target = v;
-		else if (strcmp(k, "Owner") == 0)
-			f->owner = v;
-		else if (strcmp(k, "Status") == 0)
-			f->status = v;
-		else if (strcmp(k, "SessionId") == 0)
-			f->id = v;
-		else if (strcmp(k, "InvokedAfter") == 0) {
-			if (!read_filter_date(c, v, &f->after_ms))
-				return false;
-		} else if (strcmp(k, "InvokedBefore") == 0) {
-			if (!read_filter_date(c, v, &f->before_ms))
-				return false;
-		} else {
-			gw_call_fail(c, 400, "InvalidFilterKey", "The filter key %.64s is not valid", k);
-			return false;
-		}
-	}
 	return true;
 }
 
@@ -138,10 +162,10 @@ static void write_session_key(const struct gw_session *s, char out[256])
 
 static int compare_newest_first(const void *a, const void *b)
 {
-	char ka[256], kb[256];
-	write_session_key(*(struct gw_session *const *)a, ka);
-	write_session_key(*(struct gw_session *const *)b, kb);
-	return strcmp(kb, ka);
+	const struct gw_session *x = *(struct gw_session *const *)a, *y = *(struct gw_session *const *)b;
+	if (x->started_ms != y->started_ms)
+		return x->started_ms < y->started_ms ? 1 : -1;
+	return strcmp(y->id, x->id);
 }
 
 static void write_session(struct tnl_jw *w, const struct gw_session *s)
@@ -237,8 +261,8 @@ static const char *ping_status(const struct gw_instance *i)
 
 static bool is_one_of(const struct tnl_json *values, const char *s)
 {
-	for (int i = 0; i < tnl_json_len(values); i++) {
-		const char *v = tnl_json_str(tnl_json_at(values, i));
+	tnl_json_each(e, values) {
+		const char *v = tnl_json_str(e);
 		if (v && s && strcmp(v, s) == 0)
 			return true;
 	}
@@ -273,12 +297,18 @@ static bool check_instance_filters(struct gw_call *c)
 	static const struct gw_instance none = {.id = (char *)""};
 	for (size_t k = 0; k < TNL_COUNT(spellings); k++) {
 		const struct tnl_json *list = tnl_json_get(c->in, spellings[k].list);
-		for (int i = 0; i < tnl_json_len(list); i++) {
-			const char *key = tnl_json_get_str(tnl_json_at(list, i), spellings[k].key);
-			if (key && (field_of(&none, key) || strncmp(key, "tag", 3) == 0))
-				continue;
-			gw_call_fail(c, 400, "InvalidFilterKey", "The filter key %.64s is not valid", key ? key : "");
+		if (!check_count(c, "filters", list, 0, INSTANCE_FILTERS))
 			return false;
+		tnl_json_each(e, list) {
+			const char *key = tnl_json_get_str(e, spellings[k].key);
+			if (!key || (!field_of(&none, key) && strncmp(key, "tag", 3) != 0)) {
+				gw_call_fail(c, 400, "InvalidFilterKey", "The filter key %.64s is not valid",
+					     key ? key : "");
+				return false;
+			}
+			const struct tnl_json *values = tnl_json_get(e, spellings[k].values);
+			if (!check_count(c, spellings[k].values, values, 1, INSTANCE_FILTER_VALUES))
+				return false;
 		}
 	}
 	return true;
@@ -288,8 +318,7 @@ static bool instance_matches(struct gw_call *c, const struct gw_instance *in)
 {
 	for (size_t k = 0; k < TNL_COUNT(spellings); k++) {
 		const struct tnl_json *list = tnl_json_get(c->in, spellings[k].list);
-		for (int i = 0; i < tnl_json_len(list); i++) {
-			const struct tnl_json *e = tnl_json_at(list, i);
+		tnl_json_each(e, list) {
 			const char *v = field_of(in, tnl_json_get_str(e, spellings[k].key));
 			if (!v || !is_one_of(tnl_json_get(e, spellings[k].values), v))
 				return false;

@@ -142,10 +142,9 @@ static int read_one_value(const struct tnl_json *list, const char **value)
 	*value = NULL;
 	if (!list)
 		return 0;
-	if (!tnl_json_is_arr(list) || tnl_json_len(list) != 1 || !tnl_json_str(tnl_json_at(list, 0)))
-		return TNL_ESYNTAX;
-	*value = tnl_json_str(tnl_json_at(list, 0));
-	return 0;
+	const struct tnl_json *v = tnl_json_is_arr(list) ? tnl_json_first(list) : NULL;
+	*value = v && !tnl_json_next(v) ? tnl_json_str(v) : NULL;
+	return *value ? 0 : TNL_ESYNTAX;
 }
 
 int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct tnl_buf *out, char *why, size_t cap)
@@ -154,8 +153,8 @@ int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct 
 		snprintf(why, cap, "Parameters is not a map");
 		return TNL_ESYNTAX;
 	}
-	for (int i = 0; i < tnl_json_len(in); i++) {
-		const char *name = tnl_json_key(tnl_json_at(in, i));
+	tnl_json_each(v, in) {
+		const char *name = tnl_json_key(v);
 		if (!name || !find_param(d, name)) {
 			snprintf(why, cap, "Parameter \"%.64s\" is not defined in document %s", name ? name : "",
 				 d->name);

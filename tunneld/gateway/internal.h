@@ -37,6 +37,7 @@
 #define GW_TOKEN_STR 44u		 /* base64 of 32 bytes */
 #define GW_TOKENS 4u			 /* unused ones kept for each end; the oldest goes first */
 #define GW_HOLD_NS (50 * TD_MS)		 /* a stock client after HandshakeComplete */
+#define GW_TOKEN_FRAME_MAX (4u * 1024)	 /* nothing longer is read before the token */
 #define GW_TOKEN_FRAME_NS (10 * TD_SEC)	 /* from the upgrade to the token frame */
 #define GW_START_NS (60 * TD_SEC)	 /* from StartSession to the agent's data channel */
 #define GW_AGENT_LOST_NS (30 * TD_SEC)	 /* control channel up, data channel missing: the agent forgot it */

@@ -6,6 +6,7 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "tunneld/base/file.h"
 #include <errno.h>
 #include <stdio.h>
@@ -108,17 +109,16 @@ static int compare_pairs(const void *a, const void *b)
 static int canonical_context(const struct tnl_json *ctx, struct tnl_buf *out)
 {
 	struct pair pairs[16];
-	int n = tnl_json_len(ctx);
-	if (ctx && (!tnl_json_is_obj(ctx) || n > 16))
+	size_t n = 0;
+	if (ctx && !tnl_json_is_obj(ctx))
 		return TNL_ESYNTAX;
-	for (int i = 0; i < n; i++) {
-		const struct tnl_json *m = tnl_json_at(ctx, i);
-		pairs[i] = (struct pair){tnl_json_key(m), tnl_json_str(m)};
-		if (!pairs[i].k || !pairs[i].v)
+	tnl_json_each(m, ctx) {
+		if (n == TNL_COUNT(pairs) || !tnl_json_str(m))
 			return TNL_ESYNTAX;
+		pairs[n++] = (struct pair){tnl_json_key(m), tnl_json_str(m)};
 	}
-	qsort(pairs, (size_t)n, sizeof(pairs[0]), compare_pairs);
-	for (int i = 0; i < n; i++) {
+	qsort(pairs, n, sizeof(pairs[0]), compare_pairs);
+	for (size_t i = 0; i < n; i++) {
 		uint8_t len[8];
 		tnl_put_be32(len, (uint32_t)strlen(pairs[i].k));
 		tnl_put_be32(len + 4, (uint32_t)strlen(pairs[i].v));

@@ -178,7 +178,8 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 	struct td_gateway *g = l->g;
 	const struct td_wslink_opts o = {.ping_ns = g->cfg->gw.ping_interval_ns,
 					 .pong_ns = g->cfg->gw.pong_timeout_ns,
-					 .max_message = TNL_WS_MAX_MESSAGE};
+					 .max_message = GW_TOKEN_FRAME_MAX,
+					 .whole_only = true};
 	tnl_list_push_back(&g->links, &l->node);
 	l->cb = cb;
 	l->w = td_request_upgrade(r, &o, &link_cb, l);
@@ -195,6 +196,7 @@ void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb)
 	td_timer_stop(&l->timer);
 	td_peers_leave(l->g->pending, &l->pending);
 	l->cb = cb;
+	td_wslink_trust(l->w, TNL_WS_MAX_MESSAGE);
 	set_phase(l, GW_L_OPEN);
 }
 

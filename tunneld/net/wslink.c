@@ -379,6 +379,7 @@ int td_wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits
 	w->limit = TNL_MAX(max, (size_t)QUEUE_MAX) + TNL_WS_MAX_OVERHEAD;
 	struct tnl_ws_config c = {.server = server,
 				  .max_message = max,
+				  .whole_only = o->whole_only,
 				  .ping_ns = o->ping_ns,
 				  .pong_ns = o->pong_ns,
 				  .out_max = w->limit + TNL_WS_MAX_OVERHEAD};
@@ -408,7 +409,10 @@ int td_wslink_begin(struct td_wslink *w, bool server, const struct wslink_limits
 struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const void *early, size_t n,
 				  const struct td_wslink_opts *o, const struct td_wslink_cb *cb, void *ctx)
 {
-	struct wslink_limits lim = {.ping_ns = o->ping_ns, .pong_ns = o->pong_ns, .max_message = o->max_message};
+	struct wslink_limits lim = {.ping_ns = o->ping_ns,
+				    .pong_ns = o->pong_ns,
+				    .max_message = o->max_message,
+				    .whole_only = o->whole_only};
 	struct td_wslink *w = td_wslink_new(l, cb, ctx);
 	if (!w) {
 		td_conn_free(c);
@@ -420,6 +424,12 @@ struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const vo
 		return NULL;
 	}
 	return w;
+}
+
+void td_wslink_trust(struct td_wslink *w, size_t max_message)
+{
+	if (w->ws)
+		tnl_ws_set_input(w->ws, max_message, false);
 }
 
 void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *ctx)

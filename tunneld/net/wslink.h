@@ -27,6 +27,7 @@ struct td_wslink_opts {
 	uint64_t ping_ns;   /* 0: no pings */
 	uint64_t pong_ns;   /* 0: 20 s */
 	size_t max_message; /* 0: 256 KiB */
+	bool whole_only;    /* no fragments are taken */
 };
 /* url: wss:// or ws://. */
 struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o,
@@ -36,6 +37,8 @@ struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struc
 struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const void *early, size_t n,
 				  const struct td_wslink_opts *o, const struct td_wslink_cb *cb, void *ctx);
 void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *ctx);
+/* What is taken from the next message on: the peer has shown who it is. */
+void td_wslink_trust(struct td_wslink *w, size_t max_message);
 /* 0, TNL_EAGAIN (room too small), TNL_ECLOSED. */
 int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t n);
 size_t td_wslink_room(const struct td_wslink *w); /* payload bytes that send takes now; 0 while not open */

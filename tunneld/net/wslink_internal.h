@@ -11,6 +11,7 @@ enum wslink_state { WSL_UPGRADE, WSL_OPEN, WSL_CLOSING, WSL_END };
 struct wslink_limits {
 	uint64_t ping_ns, pong_ns;
 	size_t max_message;
+	bool whole_only;
 };
 struct wslink_upgrade;
 

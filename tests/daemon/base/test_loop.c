@@ -263,56 +263,80 @@ static void on_room(void *arg)
 
 static void memory(void **state)
 {
+	enum { MB = 1 << 20 };
 	struct room a = {0}, b = {0};
 	t_open();
 	struct td_loop *other = td_loop_new();
-	td_memory_limit(800);
+	td_memory_limit(800 * MB);
 	td_memory_off_room(&a.w); /* never on: fine */
 	td_memory_on_room(&a.w, T, on_room, &a);
 	td_memory_on_room(&b.w, other, on_room, &b);
-	td_memory_change(800);
+	td_memory_change(800 * MB);
 	assert_false(td_memory_full());
 	td_memory_change(1);
 	assert_true(td_memory_full());
-	td_memory_change(-50); /* below the limit, not below 7/8 of it */
+	td_memory_change(-50 * MB); /* below the limit, not below 7/8 of it */
 	t_turns(2);
 	assert_int_equal(a.told, 0);
-	td_memory_change(-60);
+	td_memory_change(-60 * MB);
 	assert_int_equal(a.told, 0); /* not inside the call */
 	t_turns(2);
 	assert_int_equal(a.told, 1);
 	assert_int_equal(b.told, 0); /* each on its own loop */
 	ev_run(other->ev, EVRUN_NOWAIT);
 	assert_int_equal(b.told, 1);
-	td_memory_change(-100); /* told once */
+	td_memory_change(-100 * MB); /* told once */
 	t_turns(2);
 	ev_run(other->ev, EVRUN_NOWAIT);
 	assert_int_equal(a.told + b.told, 2);
 	/* what the first takes the second does not find, and hears of it later */
 	td_memory_off_room(&b.w);
 	td_memory_on_room(&b.w, T, on_room, &b);
-	td_memory_change(1000);
-	b.takes = 750;
-	td_memory_change(-(int64_t)td_memory_used());
+	td_memory_change(1000 * MB);
+	b.takes = 750 * MB;
+	td_memory_change(-(int64_t)td_memory_told());
 	t_turns(2);
 	assert_int_equal(b.told, 2);
 	assert_int_equal(a.told, 1);
 	b.takes = 0;
-	td_memory_change(-700);
+	td_memory_change(-700 * MB);
 	t_turns(2);
 	assert_int_equal(a.told, 2);
 	/* taken off while it waits to be told */
-	td_memory_change(1000);
-	td_memory_change(-1000);
+	td_memory_change(1000 * MB);
+	td_memory_change(-1000 * MB);
 	td_memory_off_room(&b.w);
 	t_turns(2);
 	assert_int_equal(a.told, 3);
 	assert_int_equal(b.told, 3);
 	td_memory_off_room(&a.w);
 	td_memory_off_room(&a.w);
-	td_memory_change(-(int64_t)td_memory_used());
-	td_memory_limit(96u << 20);
+	td_memory_change(-(int64_t)td_memory_told());
+	td_memory_limit(96 * MB);
 	td_loop_free(other);
+	t_close();
+}
+
+/* What the heap takes and gives back without a word to the account. */
+static void memory_unreported(void **state)
+{
+	struct room a = {0};
+	t_open();
+	td_memory_limit(tnl_alloc_bytes() + (8u << 20));
+	td_memory_on_room(&a.w, T, on_room, &a);
+	assert_false(td_memory_full());
+	void *p = tnl_malloc(9u << 20);
+	assert_non_null(p);
+	assert_true(td_memory_full());
+	assert_true(td_memory_used() > 9u << 20);
+	t_turns(3);
+	assert_int_equal(a.told, 0);
+	td_loop_free_later(T, p); /* at the very end of a turn */
+	t_turns(1);
+	assert_int_equal(a.told, 1);
+	assert_false(td_memory_full());
+	td_memory_off_room(&a.w);
+	td_memory_limit(96u << 20);
 	t_close();
 }
 
@@ -327,6 +351,7 @@ int main(void)
 	    cmocka_unit_test(waking),
 	    cmocka_unit_test(backoff),
 	    cmocka_unit_test(memory),
+	    cmocka_unit_test(memory_unreported),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -267,7 +267,7 @@ static int tear_down(void **state)
 		if (W.target[i] >= 0)
 			close(W.target[i]);
 	t_turns(5);
-	assert_int_equal(td_memory_used(), 0);
+	assert_int_equal(td_memory_told(), 0);
 	t_close();
 	assert_int_equal(t_open_fds(), W.fds);
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", W.dir);

@@ -8,6 +8,7 @@
 #include "lib/json.h"
 #include "lib/message.h"
 #include "lib/num.h"
+#include "lib/steps.h"
 #include "lib/tls.h"
 #include "lib/wire.h"
 #include "tunneld/net/http_client.h"
@@ -172,7 +173,7 @@ static int test_end(void **state)
 	char cmd[128];
 	if (T.g)
 		gateway_stop();
-	assert_true(td_memory_used() == 0); /* nothing that was relayed is still held */
+	assert_true(td_memory_told() == 0); /* nothing that was relayed is still held */
 	tnl_tls_ctx_free(T.tls);
 	td_loop_free(T.l);
 	assert_int_equal(open_descriptors(), T.descriptors);

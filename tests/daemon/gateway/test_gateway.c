@@ -331,6 +331,50 @@ static void test_describe_instances(void **state)
 	end_reset(&control);
 }
 
+/* --- lists that a caller sizes ------------------------------------------------------- */
+/* n elements in a list that stands between head and tail; the steps that the call took. */
+static uint64_t call_with_list(const char *op, const char *head, const char *element, int n, const char *tail,
+			       const char *type)
+{
+	static char body[65536];
+	size_t at = (size_t)snprintf(body, sizeof(body), "%s", head);
+	for (int i = 0; i < n; i++)
+		at += (size_t)snprintf(body + at, sizeof(body) - at, "%s%s", i ? "," : "", element);
+	snprintf(body + at, sizeof(body) - at, "%s", tail);
+	uint64_t before = tnl_steps_made;
+	if (type)
+		refused_as(&OPS, op, body, type);
+	else
+		assert_int_equal(ssm(&OPS, op, body), 200);
+	return tnl_steps_made - before;
+}
+
+static void test_long_lists(void **state)
+{
+	struct end control = {0};
+	const char *instances = "DescribeInstanceInformation", *sessions = "DescribeSessions";
+	const char *values = "{\"Filters\":[{\"Key\":\"InstanceIds\",\"Values\":[", *refused = "ValidationException";
+	open_control(&control, &I2, "i-2");
+	call_with_list(instances, values, "\"i-1\"", 100, "]}]}", NULL);
+	call_with_list(instances, values, "\"i-1\"", 101, "]}]}", refused);
+	call_with_list(instances, values, "", 0, "]}]}", refused);
+	call_with_list(instances, "{\"Filters\":[", "{\"Key\":\"PingStatus\",\"Values\":[\"Online\"]}", 10, "]}", NULL);
+	call_with_list(instances, "{\"Filters\":[", "{\"Key\":\"PingStatus\",\"Values\":[\"Online\"]}", 11, "]}",
+		       refused);
+	call_with_list(instances, "{\"InstanceInformationFilterList\":[{\"key\":\"InstanceIds\",\"valueSet\":[",
+		       "\"i\"", 101, "]}]}", refused);
+	call_with_list(sessions, "{\"State\":\"Active\",\"Filters\":[", "{\"key\":\"Target\",\"value\":\"i-1\"}", 6,
+		       "]}", NULL);
+	call_with_list(sessions, "{\"State\":\"Active\",\"Filters\":[", "{\"key\":\"Target\",\"value\":\"i-1\"}", 7,
+		       "]}", refused);
+	/* as many as a body holds: a step or two for each, for the refusal */
+	assert_in_range(call_with_list(instances, values, "\"i-1\"", 10000, "]}]}", refused), 10000, 30000);
+	assert_in_range(call_with_list("StartSession", "{\"Target\":\"i-2\",\"Parameters\":{\"portNumber\":[",
+				       "\"8080\"", 9000, "]}}", "InvalidParameters"),
+			1, 2000);
+	end_reset(&control);
+}
+
 /* --- the long poll: answered late, and dropped with its caller ---------------------- */
 static void test_long_poll(void **state)
 {
@@ -412,6 +456,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_ownership, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_describe_sessions, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_describe_instances, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_long_lists, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_long_poll, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_reload, begin, test_end),
 	};

@@ -43,7 +43,7 @@ static void test_order(void **state)
 		for (int i = 0; i < 2; i++)
 			take(&q, out++);
 		assert_int_equal(q.frames, in - out);
-		assert_int_equal(td_memory_used(), q.held);
+		assert_int_equal(td_memory_told(), q.held);
 		assert_true(q.held >= q.bytes);
 	}
 	while (out < in)
@@ -51,7 +51,7 @@ static void test_order(void **state)
 	assert_null(gw_queue_peek(&q, &n));
 	assert_int_equal(q.bytes, 0);
 	assert_int_equal(q.held, 0);
-	assert_int_equal(td_memory_used(), 0);
+	assert_int_equal(td_memory_told(), 0);
 }
 
 static void test_clear(void **state)
@@ -63,11 +63,11 @@ static void test_clear(void **state)
 	take(&q, 0);
 	gw_queue_clear(&q);
 	assert_null(gw_queue_peek(&q, &n));
-	assert_int_equal(td_memory_used(), 0);
+	assert_int_equal(td_memory_told(), 0);
 	gw_queue_clear(&q);
 	put(&q, 3); /* and it can be used again */
 	take(&q, 3);
-	assert_int_equal(td_memory_used(), 0);
+	assert_int_equal(td_memory_told(), 0);
 }
 
 int main(void)

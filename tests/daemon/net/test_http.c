@@ -481,14 +481,14 @@ static void full_memory(void **state)
 	static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 	t_open();
 	serve(&s, false, 0, 0);
-	td_memory_limit(1000);
-	td_memory_change(2000);
+	td_memory_limit(64 << 20);
+	td_memory_change(128 << 20);
 	raw_open(&r[0], &s.addr);
 	raw_open(&r[1], &s.addr);
 	raw_send(&r[1], get, sizeof(get) - 1);
 	t_turns(20);
 	assert_in_range(td_http_server_connections(s.h), 0, 1); /* not accepted while memory is short … */
-	td_memory_change(-2000);
+	td_memory_change(-(128 << 20));
 	assert_int_equal(raw_wait(&r[1], "200 OK", 1), 1); /* … and not lost */
 	td_memory_limit(96u << 20);
 	raw_close(&r[0]);

@@ -244,7 +244,7 @@ static int tear_down(void **state)
 	if (W.target >= 0)
 		close(W.target);
 	t_turns(5);
-	assert_int_equal(td_memory_used(), 0);
+	assert_int_equal(td_memory_told(), 0);
 	assert_int_equal(t_open_fds(), W.fds);
 	t_close();
 	return 0;

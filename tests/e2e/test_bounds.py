@@ -1,0 +1,93 @@
+"""What a peer sends costs no more than its bytes, in the running program: hash keys that nobody can know, frames before the
+token, fragments."""
+import os
+import ssl
+import uuid
+
+from harness import TARGET, World, until
+from run import test
+from services import Server, echo
+from wire import WebSocket, decode, encode
+
+
+def order_of_instances(w):
+	"""Those of the gateway's status stand in the order of a hash map."""
+	g = w.gateway()
+	names = [i['id'] for i in w.status(g)[0]['gateway']['instances']]
+	g.stop()
+	return names
+
+
+@test('the key of the hash maps is another one in each process', 60, short=True)
+def map_key():
+	with World() as w:
+		for i in range(60):
+			name = 'i-%017x' % i
+			w.keys['instances'][name] = ('AKIAINSTANCE%08d' % i, 'plantedSecretOfInstance%d' % i)
+		first, second = order_of_instances(w), order_of_instances(w)
+		assert sorted(first) == sorted(second) and len(first) == 61, first
+		assert first != second, 'two processes have the same order, so the same key: %s' % first
+
+
+def upgrade(w, **kw):
+	"""Nobody has to be known for this."""
+	c = WebSocket('wss://127.0.0.1:%d/v1/data-channel/nobody-%s?role=publish_subscribe' % (w.gw_port, uuid.uuid4().hex[:17]), w.path('ca.pem'), **kw)
+	assert c.status == 101, c.head
+	return c
+
+
+@test('before its token a link may send one frame of 4 KiB, and no fragments', 60, short=True)
+def before_token():
+	with World() as w:
+		g = w.gateway()
+		c = upgrade(w)
+		c.frame(1, b'', length=4097)  # the announcement is enough
+		assert c.close_code() == 1009
+		c = upgrade(w)
+		c.frame(1, b'{', fin=False)
+		assert c.close_code() == 1002
+		c = upgrade(w)
+		c.frame(1, b'{"MessageSchemaVersion":"1.0","TokenValue":"%s"}' % (b'x' * 4000))
+		assert c.close_code() == 1008  # read, and refused for what it is
+		base = g.rss()
+		links = []
+		for _ in range(40):
+			c = upgrade(w)
+			links.append(c)
+			try:
+				c.sock.sendall(b'\x01\x80\0\0\0\0' + b'\0\x81\0\0\0\0x' * 50000)
+			except (OSError, ssl.SSLError):
+				pass  # refused at the first frame
+		assert g.rss() - base < 16 << 20, 'grown by %d KiB' % ((g.rss() - base) >> 10)
+		for c in links:
+			c.close()
+		until(lambda: w.api().instances() is not None, 5, 'others are served')
+
+
+@test('fragments of one byte take the memory of their bytes', 90)
+def small_fragments():
+	with World() as w:
+		s = Server(echo)
+		g, a, f = w.standard(s.port)
+		status, out = w.api().start(TARGET, s.port)
+		assert status == 200, out
+		c = WebSocket(out['StreamUrl'], w.path('ca.pem'))
+		c.token(out['TokenValue'])
+		assert c.recv()[0] == 2
+		base, n = g.rss(), 200000
+		for _ in range(3):
+			# a message with a wrong digest: relayed, and ignored by the agent
+			message = encode('input_stream_data', os.urandom(n), digest=b'\0' * 32, ptype=1)
+			whole = b'\x02\x81\0\0\0\0' + message[:1]
+			whole += b''.join(b'\0\x81\0\0\0\0' + message[i:i + 1] for i in range(1, len(message) - 1))
+			c.sock.sendall(whole + b'\x80\x81\0\0\0\0' + message[-1:])
+		c.frame(9, b'still there')
+		while True:
+			op, data = c.recv()
+			assert op in (2, 9, 10), op
+			if op == 10:
+				break
+			assert op == 9 or decode(data)
+		assert g.rss() - base < 12 << 20, 'grown by %d KiB' % ((g.rss() - base) >> 10)
+		c.close()
+		w.api().call('TerminateSession', {'SessionId': out['SessionId']})
