@@ -187,7 +187,13 @@ void tnl_channel_abandon(struct tnl_channel *ch)
 static void seal_message(struct tnl_channel *ch, uint8_t *p, enum tnl_mtype t, uint32_t ptype, int64_t seq,
 			 uint64_t flags, size_t n)
 {
-	struct tnl_msg m = {.type = t, .schema = 1, .seq = seq, .flags = flags, .ptype = ptype, .plen = (uint32_t)n};
+	struct tnl_msg m = {.type = t,
+			    .schema = 1,
+			    .seq = seq,
+			    .flags = flags,
+			    .ptype = ptype,
+			    .plen = (uint32_t)n,
+			    .digest = ch->digest};
 	m.created_ms = ch->cfg.wall_ms ? ch->cfg.wall_ms(ch->cfg.ctx) : 1;
 	tnl_uuid_new(m.id);
 	tnl_msg_seal(p, &m);
@@ -350,6 +356,11 @@ int64_t tnl_channel_next(const struct tnl_channel *ch)
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n)
 {
 	ch->max_payload = TNL_MAX(TNL_MIN(n, TNL_MSG_MAX_PAYLOAD), STOCK_PAYLOAD);
+}
+
+void tnl_channel_set_digest(struct tnl_channel *ch, enum tnl_digest digest)
+{
+	ch->digest = digest;
 }
 
 void tnl_channel_ask_hop(struct tnl_channel *ch)

@@ -88,6 +88,8 @@ int64_t tnl_channel_next(const struct tnl_channel *ch); /* number of the next me
 size_t tnl_channel_memory(const struct tnl_channel *ch);
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n);
 size_t tnl_channel_max_payload(const struct tnl_channel *ch);
+/* Agreed with the other end: what is made from now on is sealed with it. */
+void tnl_channel_set_digest(struct tnl_channel *ch, enum tnl_digest digest);
 /* Agreed with the other end: from now on acks ask the gateway what stands before the hop to us (TNL_HOP_ASKED). */
 void tnl_channel_ask_hop(struct tnl_channel *ch);
 /* What stands before our own link, as its owner measures it every few ms. */

@@ -23,6 +23,7 @@ struct tnl_channel {
 	size_t max_payload;
 	size_t send_mem; /* what reserved and unacknowledged messages count */
 	bool up, paused;
+	enum tnl_digest digest;
 	bool ask_hop;		    /* our acks ask what stands before the hop to us */
 	uint64_t rto_start;	    /* the timer runs from here while anything is in flight */
 	uint64_t sample_from;	    /* what was sent earlier gives no round-trip sample */

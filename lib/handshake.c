@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define CAPS_NAME "TunneldCapabilities"
+#define CAPS_CRC32C "CRC32C"
 
 struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b)
 {
@@ -20,7 +21,7 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.smux = TNL_MIN(a->smux, b->smux);
 	c.max_payload = TNL_MIN(a->max_payload, b->max_payload);
 	c.half_close = a->half_close && b->half_close;
-	c.digest = a->digest || b->digest; /* leaving digests out takes two */
+	c.crc32c = a->crc32c && b->crc32c;
 	c.encrypt = a->encrypt && b->encrypt;
 	c.link_queue = a->link_queue && b->link_queue;
 	return c;
@@ -35,7 +36,10 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 	tnl_jw_key(w, "HalfClose");
 	tnl_jw_bool(w, c->half_close);
 	tnl_jw_key(w, "Digest");
-	tnl_jw_bool(w, c->digest);
+	if (c->crc32c)
+		tnl_jw_str(w, CAPS_CRC32C);
+	else
+		tnl_jw_bool(w, true); /* SHA-256 */
 	tnl_jw_key(w, "Encrypt");
 	tnl_jw_bool(w, c->encrypt);
 	if (c->link_queue) {
@@ -58,7 +62,8 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 	c->max_payload = (size_t)TNL_MIN(payload, INT32_MAX);
 	c->smux = (int)TNL_MIN(smux, 2);
 	c->half_close = tnl_json_bool(tnl_json_get(o, "HalfClose"), false);
-	c->digest = tnl_json_bool(tnl_json_get(o, "Digest"), true);
+	const char *digest = tnl_json_get_str(o, "Digest");
+	c->crc32c = digest && strcmp(digest, CAPS_CRC32C) == 0;
 	c->encrypt = tnl_json_bool(tnl_json_get(o, "Encrypt"), false);
 	c->link_queue = tnl_json_bool(tnl_json_get(o, "LinkQueue"), false);
 }

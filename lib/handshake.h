@@ -21,7 +21,8 @@ struct tnl_caps {
 	bool present;
 	int version, smux;
 	size_t max_payload;
-	bool half_close, digest, encrypt;
+	bool half_close, encrypt;
+	bool crc32c;	 /* Digest: messages carry a CRC32C instead of a SHA-256 */
 	bool link_queue; /* acks ask what stands before the next hop (lib/message.h) */
 };
 /* The subset that both offer. */

@@ -1,6 +1,7 @@
 /* The 120-byte message and the payload of its ack: fields at fixed places, names padded with
  * blanks, the digest over the payload. The ack's JSON is written and read by hand. */
 #include "lib/message.h"
+#include "lib/crc32c.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/json.h"
@@ -18,8 +19,12 @@ enum {
 	OFF_DIGEST = 80,
 	OFF_PTYPE = 112,
 	OFF_PLEN = 116,
-	TYPE_LEN = 32
+	TYPE_LEN = 32,
+	DIGEST_LEN = 32,
+	CRC_AT = DIGEST_LEN - 4 /* behind its mark, which stands where a SHA-256 begins and is filled up with zeros */
 };
+
+static const uint8_t crc_mark[CRC_AT] = "CRC32C";
 
 static const char *const type_names[TNL_MT_COUNT] = {
     [TNL_MT_UNKNOWN] = "unknown",
@@ -116,17 +121,35 @@ int tnl_msg_peek(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg
 	return out->type == TNL_MT_UNKNOWN ? bad_field(fault, "MessageType", TNL_ETYPE) : 0;
 }
 
-int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault)
+static void put_digest(uint8_t d[DIGEST_LEN], enum tnl_digest kind, const uint8_t *p, size_t n)
 {
-	uint8_t digest[32];
+	if (kind == TNL_DIGEST_SHA256) {
+		tnl_sha256(p, n, d);
+		return;
+	}
+	memcpy(d, crc_mark, CRC_AT);
+	tnl_put_be32(d + CRC_AT, tnl_crc32c(p, n));
+}
+
+int tnl_msg_decode_agreed(const uint8_t *p, size_t n, enum tnl_digest digest, struct tnl_msg *out,
+			  struct tnl_msg_fault *fault)
+{
+	uint8_t d[DIGEST_LEN];
 	int rc = tnl_msg_peek(p, n, out, fault);
 
 	if ((rc && rc != TNL_ETYPE) || !out->plen)
 		return rc;
-	tnl_sha256(out->payload, out->plen, digest);
-	if (memcmp(digest, p + OFF_DIGEST, sizeof(digest)) != 0)
+	if (digest == TNL_DIGEST_CRC32C && memcmp(p + OFF_DIGEST, crc_mark, CRC_AT) != 0)
+		digest = TNL_DIGEST_SHA256;
+	put_digest(d, digest, out->payload, out->plen);
+	if (memcmp(d, p + OFF_DIGEST, sizeof(d)) != 0)
 		return bad_field(fault, "PayloadDigest", TNL_EDIGEST);
 	return rc;
+}
+
+int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault)
+{
+	return tnl_msg_decode_agreed(p, n, TNL_DIGEST_SHA256, out, fault);
 }
 
 void tnl_msg_seal(uint8_t *p, const struct tnl_msg *m)
@@ -142,7 +165,7 @@ void tnl_msg_seal(uint8_t *p, const struct tnl_msg *m)
 	tnl_put_be64(p + OFF_SEQ, (uint64_t)m->seq);
 	tnl_put_be64(p + OFF_FLAGS, m->flags);
 	swap_halves(p + OFF_ID, m->id);
-	tnl_sha256(p + TNL_MSG_HDR, m->plen, p + OFF_DIGEST);
+	put_digest(p + OFF_DIGEST, m->digest, p + TNL_MSG_HDR, m->plen);
 	tnl_put_be32(p + OFF_PTYPE, m->ptype);
 	tnl_put_be32(p + OFF_PLEN, m->plen);
 }

@@ -52,6 +52,9 @@ enum tnl_ptype {
 
 enum tnl_flag { TNL_FLAG_DISCONNECT = 1, TNL_FLAG_TERMINATE = 2, TNL_FLAG_CONNECT_ERROR = 3 };
 
+/* What stands in the digest field: SHA-256, or, between our own ends (capability Digest), CRC32C behind a mark. */
+enum tnl_digest { TNL_DIGEST_SHA256, TNL_DIGEST_CRC32C };
+
 #define TNL_MF_SYN 1u
 #define TNL_MF_FIN 2u
 
@@ -65,6 +68,7 @@ struct tnl_msg {
 	uint32_t ptype;		/* as on the wire, not only enum tnl_ptype */
 	const uint8_t *payload; /* borrowed from the input */
 	uint32_t plen;
+	enum tnl_digest digest; /* how to seal it; not filled by decoding */
 };
 
 /* What is wrong with a message, for the log: a field name such as "HeaderLength". */
@@ -77,6 +81,10 @@ struct tnl_msg_fault {
  * filled).  start/pause_publication: only the type is looked at (length and
  * digest may be wrong), payload empty.  `fault` may be NULL. */
 int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault) TNL_MUST_USE;
+/* The same where the ends have agreed on `digest`: taken are that and SHA-256, which stands in what was sealed before.
+ */
+int tnl_msg_decode_agreed(const uint8_t *p, size_t n, enum tnl_digest digest, struct tnl_msg *out,
+			  struct tnl_msg_fault *fault) TNL_MUST_USE;
 /* The same without the digest (what a relay may read). */
 int tnl_msg_peek(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault) TNL_MUST_USE;
 

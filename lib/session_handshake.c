@@ -24,7 +24,7 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .smux = 2,
 			     .max_payload = payload,
 			     .half_close = true,
-			     .digest = true,
+			     .crc32c = true,
 			     .encrypt = true,
 			     .link_queue = s->cfg.link_queue};
 	return c;
@@ -465,6 +465,7 @@ void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 	tnl_smux_parser_init(&s->mux.in, s->mux.version, s->info.half_close);
 	if (s->caps.present) {
 		tnl_channel_set_max_payload(s->ch, s->caps.max_payload);
+		tnl_channel_set_digest(s->ch, tnl_session_digest(s));
 		if (s->caps.link_queue)
 			tnl_channel_ask_hop(s->ch);
 	}
@@ -478,9 +479,9 @@ void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 	if (s->info.mode == TNL_MODE_MUX && s->keepalive_ns)
 		s->keepalive_at = now + s->keepalive_ns;
 	tnl_log(TNL_LOG_DEBUG, "session",
-		"session=%s ready type=%s mode=%s peer=%.40s own_peer=%d encrypted=%d smux=%d payload=%zu",
+		"session=%s ready type=%s mode=%s peer=%.40s own_peer=%d encrypted=%d smux=%d payload=%zu crc32c=%d",
 		s->cfg.session_id, s->info.session_type, tnl_session_mode_name(s->info.mode), s->info.peer_version,
-		s->info.own_peer, s->info.encrypted, s->info.smux_version, s->info.max_payload);
+		s->info.own_peer, s->info.encrypted, s->info.smux_version, s->info.max_payload, s->caps.crc32c);
 	start_streams(s, now);
 }
 

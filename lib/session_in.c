@@ -292,7 +292,7 @@ int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t
 	struct tnl_msg_fault fault = {NULL};
 	if (tnl_session_over(s))
 		return TNL_ECLOSED;
-	int rc = tnl_msg_decode(p, n, &m, &fault);
+	int rc = tnl_msg_decode_agreed(p, n, tnl_session_digest(s), &m, &fault);
 	if (rc == TNL_ETYPE) {
 		s->stats.unknown_messages++;
 		return 0;

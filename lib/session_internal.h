@@ -151,6 +151,10 @@ static inline void tnl_session_cb_leave(struct tnl_session *s)
 }
 void tnl_session_settle(struct tnl_session *s); /* closes it if something failed or the peer said so */
 bool tnl_session_may_send(const struct tnl_session *s, uint64_t now); /* READY and the hold is over */
+static inline enum tnl_digest tnl_session_digest(const struct tnl_session *s)
+{
+	return s->caps.crc32c ? TNL_DIGEST_CRC32C : TNL_DIGEST_SHA256;
+}
 /* Bytes of a message around the data: nonce before, tag behind. */
 static inline size_t tnl_session_front(const struct tnl_session *s)
 {

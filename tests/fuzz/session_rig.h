@@ -100,7 +100,7 @@ static void rig_drain(struct rig *r)
 	size_t n;
 	struct tnl_msg m;
 	while (tnl_session_pull(r->s, r->now, &p, &n) == 1)
-		if (tnl_msg_decode(p, n, &m, NULL)) /* what we send is always well formed */
+		if (tnl_msg_decode_agreed(p, n, TNL_DIGEST_CRC32C, &m, NULL)) /* what we send is always well formed */
 			abort();
 	if (tnl_session_memory(r->s) > RIG_MEMORY + 64 * 1024)
 		abort();
@@ -135,7 +135,8 @@ static void rig_ack(struct rig *r, int64_t seq)
 	rig_message(r, TNL_MT_ACK, 0, 0, text, n);
 }
 
-#define RIG_CAPS "{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":true,\"Encrypt\":true}"
+#define RIG_CAPS                                                                                                       \
+	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true}"
 
 static void rig_handshake(struct rig *r, bool own)
 {

@@ -18,9 +18,10 @@ struct raw {
 		char *p;
 		size_t len;
 	} got[512];
-	struct tnl_buf out; /* Output payloads one after the other */
-	int states;	    /* agent_session_state messages */
-	bool deaf;	    /* sends no acks */
+	struct tnl_buf out;	/* Output payloads one after the other */
+	int states;		/* agent_session_state messages */
+	bool deaf;		/* sends no acks */
+	enum tnl_digest digest; /* what it takes besides SHA-256 */
 };
 
 static inline int raw_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
@@ -94,7 +95,7 @@ static inline void raw_move(struct raw *r)
 		end_pump(&r->e);
 		while (tnl_session_pull(r->e.s, r->now, &p, &n) == 1) {
 			struct tnl_msg m;
-			assert_int_equal(tnl_msg_decode(p, n, &m, NULL), 0);
+			assert_int_equal(tnl_msg_decode_agreed(p, n, r->digest, &m, NULL), 0);
 			r->states += m.type == TNL_MT_SESSION_STATE;
 			assert_int_equal(tnl_channel_feed(r->ch, &m, r->now), 0);
 			moved++;
@@ -219,6 +220,7 @@ static inline void raw_agent(struct raw *r, struct tnl_session_config *c, const 
 	raw_move(r);
 	assert_int_equal(r->n, 1);
 	assert_int_equal(r->got[0].ptype, TNL_PT_HANDSHAKE_REQUEST);
+	r->digest = strstr(response, "\"CRC32C\"") ? TNL_DIGEST_CRC32C : TNL_DIGEST_SHA256;
 	raw_text(r, TNL_PT_HANDSHAKE_RESPONSE, response);
 	assert_int_equal(r->e.ready, 1);
 	tnl_buf_reset(&r->out);

@@ -168,7 +168,7 @@ static void stock_client_and_capabilities(void **state)
 	raw_move(&r);
 	assert_non_null(strstr(r.got[0].p,
 			       "\"TunneldCapabilities\",\"ActionParameters\":{\"Version\":1,\"MaxPayload\":32768,"
-			       "\"Smux\":2,\"HalfClose\":true,\"Digest\":true,\"Encrypt\":true}"));
+			       "\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true}"));
 	raw_text(
 	    &r, TNL_PT_HANDSHAKE_RESPONSE,
 	    "{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
@@ -321,6 +321,35 @@ static void capability_subset(void **state)
 	    "{\"Version\":1,\"MaxPayload\":10,\"Smux\":2},\"Error\":\"\"}],\"Errors\":null}");
 	assert_false(tnl_session_info(r.e.s)->own_peer);
 	raw_fini(&r);
+}
+
+/* The CRC takes two: an end that answers with `true`, as those before did, gets SHA-256, and a CRC from it is refused.
+ */
+static void digest_is_agreed(void **state)
+{
+	static const struct {
+		const char *digest;
+		bool crc;
+	} answers[] = {{"true", false}, {"\"CRC32C\"", true}, {"\"crc32c\"", false}, {"7", false}, {"false", false}};
+	(void)state;
+	for (size_t i = 0; i < TNL_COUNT(answers); i++) {
+		struct raw r;
+		struct tnl_session_config c = agent();
+		char response[1024], want[32] = "\"Digest\":";
+		const char *at = strstr(OWN_RESPONSE, "\"Digest\":true") + strlen(want);
+		snprintf(response, sizeof(response), "%.*s%s%s", (int)(strlen(OWN_RESPONSE) - strlen(at)), OWN_RESPONSE,
+			 answers[i].digest, at + 4);
+		raw_agent(&r, &c, response);
+		assert_true(tnl_session_info(r.e.s)->own_peer);
+		tnl_channel_set_digest(r.ch, TNL_DIGEST_CRC32C);
+		struct tnl_channel_stats st;
+		uint64_t bad = tnl_session_stats(r.e.s)->bad_messages;
+		raw_smux(&r, 2, TNL_SMUX_NOP, 0, NULL, 0);
+		tnl_channel_stats(r.ch, &st);
+		assert_int_equal(st.inflight_msgs, answers[i].crc ? 0 : 1);
+		assert_int_equal(tnl_session_stats(r.e.s)->bad_messages - bad, answers[i].crc ? 0 : 1);
+		raw_fini(&r);
+	}
 }
 
 static void agent_with_old_client(void **state)
@@ -509,23 +538,15 @@ static void client_refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(writes_as_captured),
-	    cmocka_unit_test(reads_kms_as_captured),
-	    cmocka_unit_test(malformed_payloads),
-	    cmocka_unit_test(versions),
-	    cmocka_unit_test(agent_with_stock_client),
-	    cmocka_unit_test(stock_client_and_capabilities),
-	    cmocka_unit_test(agent_waits_for_acks),
-	    cmocka_unit_test(agent_holds_back_after_complete),
-	    cmocka_unit_test(agent_refusals),
-	    cmocka_unit_test(agent_times_out),
-	    cmocka_unit_test(agent_drops_early_data),
-	    cmocka_unit_test(capability_subset),
-	    cmocka_unit_test(agent_with_old_client),
-	    cmocka_unit_test(client_with_stock_agent),
-	    cmocka_unit_test(client_version_rules),
-	    cmocka_unit_test(terminate_flag),
-	    cmocka_unit_test(client_and_unknown_action),
+	    cmocka_unit_test(writes_as_captured),      cmocka_unit_test(reads_kms_as_captured),
+	    cmocka_unit_test(malformed_payloads),      cmocka_unit_test(versions),
+	    cmocka_unit_test(agent_with_stock_client), cmocka_unit_test(stock_client_and_capabilities),
+	    cmocka_unit_test(agent_waits_for_acks),    cmocka_unit_test(agent_holds_back_after_complete),
+	    cmocka_unit_test(agent_refusals),	       cmocka_unit_test(agent_times_out),
+	    cmocka_unit_test(agent_drops_early_data),  cmocka_unit_test(capability_subset),
+	    cmocka_unit_test(digest_is_agreed),	       cmocka_unit_test(agent_with_old_client),
+	    cmocka_unit_test(client_with_stock_agent), cmocka_unit_test(client_version_rules),
+	    cmocka_unit_test(terminate_flag),	       cmocka_unit_test(client_and_unknown_action),
 	    cmocka_unit_test(client_refusals),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

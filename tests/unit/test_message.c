@@ -182,6 +182,37 @@ static void wrong_messages_are_refused_by_field(void **state)
 	assert_int_equal(tnl_msg_decode(p, n, &m, NULL), 0);
 }
 
+/* Four bytes behind a mark; who has not agreed refuses it, who has takes a SHA-256 as well, and no bit of either may
+ * change. */
+static void crc_as_digest(void **state)
+{
+	static const char payload[] = "123456789";
+	uint8_t p[200];
+	struct tnl_msg m;
+	struct tnl_msg_fault fault;
+
+	for (int sha = 0; sha < 2; sha++) {
+		size_t n = sample(p, payload);
+		assert_int_equal(tnl_msg_decode(p, n, &m, NULL), 0);
+		m.digest = sha ? TNL_DIGEST_SHA256 : TNL_DIGEST_CRC32C;
+		tnl_msg_seal(p, &m);
+		assert_int_equal(tnl_msg_decode_agreed(p, n, TNL_DIGEST_CRC32C, &m, NULL), 0);
+		assert_int_equal(tnl_msg_decode_agreed(p, n, TNL_DIGEST_SHA256, &m, NULL), sha ? 0 : TNL_EDIGEST);
+		if (!sha) {
+			assert_memory_equal(p + 80, "CRC32C\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 28);
+			assert_int_equal(tnl_get_be32(p + 108), 0xe3069283);
+		}
+		for (size_t at = 80; at < n; at = at == 111 ? 120 : at + 1)
+			for (int bit = 0; bit < 8; bit++) {
+				p[at] ^= (uint8_t)(1 << bit);
+				assert_int_equal(tnl_msg_decode_agreed(p, n, TNL_DIGEST_CRC32C, &m, &fault),
+						 TNL_EDIGEST);
+				assert_string_equal(fault.field, "PayloadDigest");
+				p[at] ^= (uint8_t)(1 << bit);
+			}
+	}
+}
+
 static void unknown_type_is_told_apart(void **state)
 {
 	uint8_t p[200];
@@ -329,6 +360,7 @@ int main(void)
 	    cmocka_unit_test(captured_frames),
 	    cmocka_unit_test(layout),
 	    cmocka_unit_test(wrong_messages_are_refused_by_field),
+	    cmocka_unit_test(crc_as_digest),
 	    cmocka_unit_test(unknown_type_is_told_apart),
 	    cmocka_unit_test(publication_is_known_by_its_type_alone),
 	    cmocka_unit_test(ack_numbers),

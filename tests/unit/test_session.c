@@ -89,7 +89,8 @@ static int count_frames(struct end *e, int cmd)
 	for (size_t i = 0; i < n;) {
 		size_t len = tnl_get_be32(b + i);
 		struct tnl_msg m;
-		if (tnl_msg_decode(b + i + 4, len, &m, NULL) == 0 && m.ptype == TNL_PT_OUTPUT && m.plen == 8)
+		if (tnl_msg_decode_agreed(b + i + 4, len, TNL_DIGEST_CRC32C, &m, NULL) == 0 &&
+		    m.ptype == TNL_PT_OUTPUT && m.plen == 8)
 			count += m.payload[1] == cmd;
 		i += 4 + len;
 	}
@@ -114,6 +115,35 @@ static void keepalive(void **state)
 		pair_advance(&p, 50 * SEC);
 	}
 	assert_in_range(count_frames(&p.c, TNL_SMUX_NOP), n, n + 1); /* data does the same */
+	pair_fini(&p);
+}
+
+/* Everything after the handshake carries the CRC; a payload that changed on its way is dropped, counted and sent again.
+ */
+static void digest_between_own_ends(void **state)
+{
+	struct pair p;
+	struct tnl_session_config cc = client(), ac = agent();
+	const uint8_t *m;
+	size_t n, sums = 0;
+	(void)state;
+	ready_pair(&p, &cc, &ac);
+	p.a.echo = true;
+	struct rec *c = pair_open(&p);
+	rec_puts(c, "attack at dawn");
+	end_pump(&p.c);
+	while (tnl_session_pull(p.c.s, p.now, &m, &n) == 1) {
+		uint8_t copy[2048];
+		assert_memory_equal(m + 80, "CRC32C\0\0", 8);
+		memcpy(copy, m, n);
+		copy[n - 1] ^= 0x10;
+		assert_int_equal(tnl_session_feed(p.a.s, copy, n, p.now), 0);
+		sums++;
+	}
+	assert_int_equal(tnl_session_stats(p.a.s)->bad_messages, sums);
+	pair_advance(&p, 2 * SEC);
+	rec_expect(c, "attack at dawn");
+	assert_int_equal(tnl_session_stats(p.a.s)->bad_messages, sums);
 	pair_fini(&p);
 }
 
@@ -196,11 +226,12 @@ static void tampered_payload(void **state)
 	while (tnl_session_pull(p.c.s, p.now, &m, &n) == 1) {
 		struct tnl_msg msg;
 		uint8_t copy[2048];
-		assert_int_equal(tnl_msg_decode(m, n, &msg, NULL), 0);
+		assert_int_equal(tnl_msg_decode_agreed(m, n, TNL_DIGEST_CRC32C, &msg, NULL), 0);
 		if (msg.ptype != TNL_PT_OUTPUT)
 			continue;
 		memcpy(copy, m, n);
 		copy[TNL_MSG_HDR + 15] ^= 1;
+		msg.digest = TNL_DIGEST_CRC32C;
 		tnl_msg_seal(copy, &msg);
 		assert_int_equal(tnl_session_feed(p.a.s, copy, n, p.now), TNL_ECRYPTO);
 	}
@@ -411,7 +442,7 @@ static int asking_acks(struct end *e, int *acks)
 	*acks = 0;
 	for (size_t i = 0, n = tnl_buf_len(&e->tap); i < n; i += 4 + tnl_get_be32(b + i)) {
 		struct tnl_msg m;
-		assert_int_equal(tnl_msg_decode(b + i + 4, tnl_get_be32(b + i), &m, NULL), 0);
+		assert_int_equal(tnl_msg_decode_agreed(b + i + 4, tnl_get_be32(b + i), TNL_DIGEST_CRC32C, &m, NULL), 0);
 		if (m.type != TNL_MT_ACK)
 			continue;
 		++*acks;
@@ -460,6 +491,7 @@ int main(void)
 	    cmocka_unit_test(stock_agent_of_a_single_stream_loses_its_link),
 	    cmocka_unit_test(own_agent_loses_its_link),
 	    cmocka_unit_test(keepalive),
+	    cmocka_unit_test(digest_between_own_ends),
 	    cmocka_unit_test(resume),
 	    cmocka_unit_test(encrypted_port),
 	    cmocka_unit_test(tampered_payload),
