@@ -172,6 +172,10 @@ size_t tnl_session_streams(const struct tnl_session *s)
 {
 	return s->mux.nstreams;
 }
+void tnl_session_limit_streams(struct tnl_session *s, size_t most)
+{
+	s->mux.streams_max = TNL_MIN(most, (size_t)TNL_STREAMS_MAX);
+}
 size_t tnl_session_memory(const struct tnl_session *s)
 {
 	return tnl_channel_memory(s->ch) + s->kept_memory;
@@ -221,7 +225,7 @@ static void close_session(struct tnl_session *s, int err, bool orderly)
 	tnl_list_foreach(it, &s->mux.streams)
 		end_stream(s, tnl_container_of(it, struct tnl_stream, all), orderly);
 	tnl_list_foreach(it, &s->mux.streams)
-		tnl_list_remove(&tnl_container_of(it, struct tnl_stream, all)->ctl);
+		tnl_stream_leave_control(tnl_container_of(it, struct tnl_stream, all));
 	tnl_seal_free(s->seal);
 	s->seal = NULL;
 	if (s->cb.on_closed) {
@@ -288,14 +292,15 @@ static void do_what_is_due(struct tnl_session *s, uint64_t now)
 {
 	if (s->hold_until && now >= s->hold_until)
 		s->hold_until = 0;
-	tnl_session_streams_work(s, now);
+	if (!tnl_list_empty(&s->mux.work))
+		tnl_session_streams_work(s, now);
 	if (s->ready_due && !s->failed) {
 		s->ready_due = s->blocked = false; /* deliver says it again if it must */
 		int rc = tnl_channel_ready(s->ch, now);
 		if (rc < 0 && rc != TNL_EAGAIN && !s->failed)
 			s->failed = rc;
 	}
-	if (!tnl_list_empty(&s->mux.zombies))
+	if (!tnl_list_empty(&s->mux.dead))
 		tnl_session_streams_reap(s);
 	if (s->failed || s->closing)
 		tnl_session_settle(s);
@@ -326,7 +331,7 @@ uint64_t tnl_session_deadline(const struct tnl_session *s)
 {
 	if (tnl_session_over(s))
 		return TNL_NEVER;
-	if (s->failed || s->ready_due || s->mux.work_due || (s->closing && !s->blocked))
+	if (s->failed || s->ready_due || !tnl_list_empty(&s->mux.work) || (s->closing && !s->blocked))
 		return 0;
 	uint64_t t = tnl_channel_deadline(s->ch);
 	t = TNL_MIN(t, TNL_MIN(s->hs_deadline, s->keepalive_at));

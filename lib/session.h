@@ -168,6 +168,8 @@ void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_
 void tnl_session_retry(struct tnl_session *s); /* may_keep would say yes again; run the session afterwards */
 size_t tnl_session_memory(const struct tnl_session *s);
 size_t tnl_session_streams(const struct tnl_session *s);
+/* Agent: an open beyond so many is answered with TNL_RESET_LIMIT, and nobody hears of it; at first 16,384. */
+void tnl_session_limit_streams(struct tnl_session *s, size_t most);
 struct tnl_session_stats {
 	uint64_t bad_messages, unknown_messages, bad_payloads, unknown_payloads, unknown_frames, early_data;
 };
@@ -183,6 +185,9 @@ void tnl_session_stats_each(const struct tnl_session_stats *st, void (*fn)(void 
 struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t now, int *err);
 void tnl_stream_set_user(struct tnl_stream *st, void *user);
 void *tnl_stream_user(const struct tnl_stream *st);
+/* A second one, for who has to hear of its opening before there is a user. */
+void tnl_stream_set_note(struct tnl_stream *st, void *note);
+void *tnl_stream_note(const struct tnl_stream *st);
 uint32_t tnl_stream_id(const struct tnl_stream *st);
 void tnl_stream_connected(struct tnl_stream *st, uint64_t now); /* agent: dial done; reading may begin */
 

@@ -26,6 +26,7 @@
 #define TNL_NEVER UINT64_MAX
 #define TNL_MS UINT64_C(1000000)
 #define TNL_STREAMS_MAX 16384u	    /* per session; a peer that opens more gets resets */
+#define TNL_OPENS_REFUSED_MAX 4096u /* whose refusals wait to be sent: then nothing more is taken */
 #define TNL_MUX_FIRST_WINDOW 16384u /* what either own end assumes before the first UPD */
 
 /* Flags of our own, sent only when half-close is agreed: the ends of the one stream of a SINGLE session. */
@@ -34,9 +35,10 @@
 
 struct tnl_stream {
 	struct tnl_session *s;
-	void *user;
+	void *user, *note;
 	uint32_t id;			       /* 0: not given yet, or not multiplexed */
 	struct tnl_list all, dead, ctl, timed; /* in the lists of struct tnl_mux */
+	struct tnl_list work;
 	/* sending */
 	struct tnl_turn turn;
 	bool want, connected;
@@ -57,15 +59,17 @@ struct tnl_stream {
 struct tnl_mux {
 	int version;
 	struct tnl_list streams; /* by tnl_stream.all; freed ones stay until they are reaped */
-	struct tnl_list zombies; /* by tnl_stream.dead */
+	struct tnl_list dead;	 /* by tnl_stream.dead: zombies that have nothing more to say */
+	struct tnl_list work;	 /* by tnl_stream.work: push_due or eof_due */
 	struct tnl_list ctl;	 /* by tnl_stream.ctl: control frames due */
 	struct tnl_list timed;	 /* by tnl_stream.timed */
 	struct tnl_turns turns;	 /* by tnl_stream.turn: those that have something to send */
 	struct tnl_map *by_id;
-	size_t nstreams; /* zombies not counted */
+	size_t nstreams;		       /* zombies not counted */
+	size_t nzombies, streams_max, refused; /* refused: opens of the peer, since it was last logged */
+	uint64_t refused_logged_at;
 	uint32_t next_id;
 	bool nop_due;
-	bool work_due;		   /* some stream has push_due or eof_due */
 	uint64_t timer_at;	   /* not later than any stream's timer */
 	uint64_t granted;	   /* windows given to the peer, all streams */
 	unsigned connect_errors;   /* Flag 3 seen whose FIN has not come */
@@ -203,6 +207,7 @@ void tnl_stream_start(struct tnl_stream *st, uint64_t now); /* client, READY: id
 void tnl_stream_call_open(struct tnl_stream *st);	    /* on_open */
 void tnl_stream_arm_timer(struct tnl_stream *st);
 void tnl_stream_queue_control(struct tnl_stream *st);		      /* some control frame of it is due */
+void tnl_stream_leave_control(struct tnl_stream *st);		      /* none is any more */
 void tnl_stream_send_reset(struct tnl_stream *st, uint32_t reason);   /* tells the peer, drops what is kept */
 void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason); /* tells the user (on_reset) */
 void tnl_session_streams_expire(struct tnl_session *s, uint64_t now);

@@ -49,7 +49,9 @@ static bool turn_ready(const struct tnl_turn *t)
 int tnl_mux_init(struct tnl_mux *m)
 {
 	tnl_list_init(&m->streams);
-	tnl_list_init(&m->zombies);
+	tnl_list_init(&m->dead);
+	tnl_list_init(&m->work);
+	m->streams_max = TNL_STREAMS_MAX;
 	tnl_turns_init(&m->turns, turn_ready);
 	tnl_list_init(&m->ctl);
 	tnl_list_init(&m->timed);
@@ -149,7 +151,7 @@ static size_t put_due(struct tnl_stream *st, uint8_t *p)
 		n += 4;
 	}
 	st->syn_due = st->upd_due = st->fin_due = st->rst_due = false;
-	tnl_list_remove(&st->ctl);
+	tnl_stream_leave_control(st);
 	return n;
 }
 

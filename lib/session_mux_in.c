@@ -2,7 +2,28 @@
 #include "lib/alloc.h"
 #include "lib/log.h"
 #include "lib/session_internal.h"
+#include "lib/steps.h"
 #include <string.h>
+
+#define REFUSED_LOG_NS (60000 * TNL_MS)
+
+/* Beyond the limit: no stream of the user's, only the frame that says so. */
+static int refuse_open(struct tnl_session *s, struct tnl_stream *st, uint64_t now)
+{
+	struct tnl_mux *m = &s->mux;
+	m->refused++;
+	if (!m->refused_logged_at || now - m->refused_logged_at >= REFUSED_LOG_NS) {
+		m->refused_logged_at = now;
+		tnl_log(
+		    TNL_LOG_WARN, "mux",
+		    "session=%s connections refused stream=%u refused=%zu reason=\"as many as are allowed are open: %zu\"",
+		    s->cfg.session_id, st->id, m->refused, m->streams_max);
+		m->refused = 0;
+	}
+	tnl_stream_send_reset(st, TNL_RESET_LIMIT);
+	tnl_stream_free(st);
+	return m->nzombies > 2 * TNL_OPENS_REFUSED_MAX ? TNL_EPROTO : 0;
+}
 
 static int in_syn(struct tnl_session *s, uint32_t id, uint64_t now)
 {
@@ -21,12 +42,8 @@ static int in_syn(struct tnl_session *s, uint32_t id, uint64_t now)
 		tnl_stream_destroy(st);
 		return TNL_ENOMEM;
 	}
-	if (m->nstreams > TNL_STREAMS_MAX) {
-		tnl_log(TNL_LOG_WARN, "mux", "session=%s stream=%u refused=too-many-streams", s->cfg.session_id, id);
-		tnl_stream_send_reset(st, TNL_RESET_LIMIT);
-		tnl_stream_free(st);
-		return 0;
-	}
+	if (m->nstreams > m->streams_max)
+		return refuse_open(s, st, now);
 	tnl_mux_first_grant(st);
 	tnl_stream_call_open(st);
 	return 0;
@@ -107,6 +124,7 @@ int tnl_mux_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now
 	struct tnl_smux_event e;
 	int rc;
 	while ((rc = tnl_smux_next(in, &p, &n, &e)) > 0) {
+		tnl_step();
 		rc = in_event(s, &e, now);
 		if (rc)
 			return rc;

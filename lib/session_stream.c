@@ -2,6 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/num.h"
 #include "lib/session_internal.h"
+#include "lib/steps.h"
 #include <string.h>
 
 struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now)
@@ -14,6 +15,7 @@ struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now)
 	tnl_turn_init(&st->turn);
 	tnl_list_init(&st->ctl);
 	tnl_list_init(&st->timed);
+	tnl_list_init(&st->work);
 	tnl_list_push_back(&s->mux.streams, &st->all);
 	s->mux.nstreams++;
 	/* A terminal has nothing to dial. */
@@ -41,6 +43,7 @@ static void leave_lists(struct tnl_stream *st)
 	drop_kept(st);
 	tnl_turns_leave(&st->turn);
 	tnl_list_remove(&st->timed);
+	tnl_list_remove(&st->work);
 	st->push_due = st->eof_due = false;
 	m->granted -= st->window;
 	st->window = 0;
@@ -51,9 +54,11 @@ static void leave_lists(struct tnl_stream *st)
 void tnl_stream_destroy(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
-	leave_lists(st);
-	if (!st->zombie)
+	if (st->zombie)
+		s->mux.nzombies--;
+	else
 		s->mux.nstreams--;
+	leave_lists(st);
 	tnl_list_remove(&st->ctl);
 	tnl_list_remove(&st->dead);
 	tnl_list_remove(&st->all);
@@ -68,19 +73,21 @@ void tnl_stream_destroy(struct tnl_stream *st)
 
 void tnl_session_streams_reap(struct tnl_session *s)
 {
-	if (s->depth)
-		return;
-	tnl_list_foreach_safe(it, &s->mux.zombies) {
-		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, dead);
-		if (tnl_list_empty(&st->ctl) || tnl_session_over(s))
-			tnl_stream_destroy(st);
-	}
+	while (!s->depth && !tnl_list_empty(&s->mux.dead))
+		tnl_stream_destroy(tnl_container_of(s->mux.dead.next, struct tnl_stream, dead));
 }
 
 void tnl_stream_queue_control(struct tnl_stream *st)
 {
 	if (tnl_list_empty(&st->ctl))
 		tnl_list_push_back(&st->s->mux.ctl, &st->ctl);
+}
+
+void tnl_stream_leave_control(struct tnl_stream *st)
+{
+	tnl_list_remove(&st->ctl);
+	if (st->zombie && tnl_list_empty(&st->dead))
+		tnl_list_push_back(&st->s->mux.dead, &st->dead);
 }
 
 void tnl_stream_call_open(struct tnl_stream *st)
@@ -152,18 +159,18 @@ static void timer_fired(struct tnl_stream *st)
 void tnl_session_streams_expire(struct tnl_session *s, uint64_t now)
 {
 	struct tnl_mux *m = &s->mux;
+	struct tnl_list round; /* each once, whatever callbacks do to the list */
 	if (now < m->timer_at)
 		return;
-again:
 	m->timer_at = TNL_NEVER;
-	tnl_list_foreach_safe(it, &m->timed) {
-		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, timed);
-		uint64_t t = timer_of(st);
-		if (t <= now) {
+	tnl_list_init(&round);
+	tnl_list_splice_back(&round, &m->timed);
+	while (!tnl_list_empty(&round)) {
+		struct tnl_stream *st = tnl_container_of(round.next, struct tnl_stream, timed);
+		tnl_step();
+		tnl_list_remove(&st->timed);
+		if (timer_of(st) <= now)
 			timer_fired(st);
-			tnl_stream_arm_timer(st);
-			goto again; /* a callback may have changed the list */
-		}
 		tnl_stream_arm_timer(st);
 	}
 }
@@ -343,10 +350,13 @@ void tnl_stream_free(struct tnl_stream *st)
 		tnl_stream_send_reset(st, TNL_RESET_UNSPEC);
 	leave_lists(st);
 	s->mux.nstreams--;
+	s->mux.nzombies++;
 	st->zombie = true;
-	st->user = NULL;
-	if (s->depth || (!tnl_list_empty(&st->ctl) && !tnl_session_over(s)))
-		tnl_list_push_back(&s->mux.zombies, &st->dead);
+	st->user = st->note = NULL;
+	if (!tnl_list_empty(&st->ctl) && !tnl_session_over(s))
+		return; /* it goes with its last control frame */
+	if (s->depth)
+		tnl_list_push_back(&s->mux.dead, &st->dead);
 	else
 		tnl_stream_destroy(st);
 }
@@ -358,6 +368,14 @@ void tnl_stream_set_user(struct tnl_stream *st, void *user)
 void *tnl_stream_user(const struct tnl_stream *st)
 {
 	return st->user;
+}
+void tnl_stream_set_note(struct tnl_stream *st, void *note)
+{
+	st->note = note;
+}
+void *tnl_stream_note(const struct tnl_stream *st)
+{
+	return st->note;
 }
 uint32_t tnl_stream_id(const struct tnl_stream *st)
 {
@@ -373,8 +391,8 @@ void tnl_stream_connected(struct tnl_stream *st, uint64_t now)
 	if (st->was_reset)
 		return;
 	st->push_due = st->kept.len > 0;
-	if (st->push_due || st->eof_due)
-		st->s->mux.work_due = true;
+	if ((st->push_due || st->eof_due) && tnl_list_empty(&st->work))
+		tnl_list_push_back(&st->s->mux.work, &st->work);
 	take_turn(st);
 }
 

@@ -1,9 +1,12 @@
 /* Streams, receiving: what comes is offered to the consumer, the rest is kept and counted. */
 #include "lib/session_internal.h"
 #include "lib/num.h"
+#include "lib/steps.h"
 
 bool tnl_session_room(const struct tnl_session *s, size_t n)
 {
+	if (s->mux.nzombies > TNL_OPENS_REFUSED_MAX)
+		return false; /* what was refused before is to be sent first */
 	if (s->kept_memory == 0)
 		return true;
 	if (s->cfg.may_keep && !s->cfg.may_keep(s->cfg.ctx))
@@ -94,13 +97,15 @@ void tnl_stream_end_single(struct tnl_stream *st)
 /* What could not be reported when it came, because the dial was not done. */
 void tnl_session_streams_work(struct tnl_session *s, uint64_t now)
 {
-	if (!s->mux.work_due)
-		return;
-	s->mux.work_due = false;
-	tnl_list_foreach(it, &s->mux.streams) {
-		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
+	struct tnl_list round;
+	tnl_list_init(&round);
+	tnl_list_splice_back(&round, &s->mux.work);
+	while (!tnl_list_empty(&round)) {
+		struct tnl_stream *st = tnl_container_of(round.next, struct tnl_stream, work);
 		const uint8_t *p;
 		size_t n;
+		tnl_step();
+		tnl_list_remove(&st->work);
 		while (st->push_due && (n = tnl_kept_peek(&st->kept, &p))) {
 			size_t took = offer_data(st, st->kept_ptype, p, n);
 			tnl_stream_consume(st, took, now);

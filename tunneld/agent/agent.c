@@ -152,6 +152,8 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 	a->instance_id = id;
 	td_config_free((struct td_config *)(uintptr_t)a->cfg);
 	a->cfg = td_config_ref(cfg);
+	tnl_list_foreach(it, &a->sessions)
+		ag_session_limit(tnl_container_of(it, struct ag_session, node));
 	if (!same) {
 		ag_control_restart(a);
 		ag_info_restart(a->info);

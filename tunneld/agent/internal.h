@@ -24,6 +24,7 @@
 #define TD_AGENT_INTERNAL_H
 #include "lib/enc.h"
 #include "lib/list.h"
+#include "lib/map.h"
 #include "tunneld/agent/access.h"
 #include "tunneld/agent/agent.h"
 #include "tunneld/aws/aws.h"
@@ -138,7 +139,7 @@ struct ag_session {
 	struct td_aws_call *kms;
 	unsigned resumes;
 	/* the Port plugin's */
-	struct tnl_list streams; /* ag_stream.node: dials and resolutions under way */
+	struct tnl_map *dialing; /* stream → ag_stream: dials and resolutions under way */
 	char *host;
 	uint16_t port;
 	void *data; /* another plugin's */
@@ -151,6 +152,7 @@ struct ag_session *ag_session_find(const struct td_agent *a, const char *id);
 void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void ag_session_closed_by_gateway(struct ag_session *s, const char *output);
+void ag_session_limit(struct ag_session *s); /* max_streams, as it is configured now */
 /* At once, without a word. */
 void ag_session_free(struct ag_session *s);
 /* The machine slept. */

@@ -22,7 +22,6 @@
 
 /* While it is being dialed; after that the pipe has the stream. */
 struct ag_stream {
-	struct tnl_list node; /* session->streams */
 	struct ag_session *s;
 	struct tnl_stream *st;
 	struct td_resolve *resolve;
@@ -44,9 +43,10 @@ static bool port_init(struct ag_session *s, char *why, size_t cap)
 	s->port = (uint16_t)v;
 	s->host = tnl_strdup(host && *host ? host : "localhost");
 	tnl_json_free(j);
-	if (ok && !s->host)
+	s->dialing = tnl_map_new();
+	if (ok && (!s->host || !s->dialing))
 		snprintf(why, cap, "the agent is out of memory");
-	return ok && s->host;
+	return ok && s->host && s->dialing;
 }
 
 static void stream_free(struct ag_stream *x)
@@ -55,7 +55,7 @@ static void stream_free(struct ag_stream *x)
 		td_resolve_cancel(x->resolve);
 	if (x->dial)
 		td_dial_cancel(x->dial);
-	tnl_list_remove(&x->node);
+	(void)tnl_map_del_u64(x->s->dialing, (uintptr_t)x->st);
 	tnl_free(x);
 }
 
@@ -138,22 +138,16 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 
 static void port_open(struct ag_session *s, struct tnl_stream *st)
 {
-	struct ag_stream *x;
+	struct ag_stream *x = tnl_calloc(1, sizeof(*x));
 
-	/* Streams whose end is still being written count as well: they hold descriptors. */
-	if (tnl_session_streams(td_pump_session(s->pump)) > ag_cfg(s->a)->max_streams) {
-		refuse_stream(s, st, TNL_RESET_LIMIT, "as many connections as max_streams allows are open");
-		return;
-	}
-	x = tnl_calloc(1, sizeof(*x));
-	if (!x) {
+	if (!x || tnl_map_set_u64(s->dialing, (uintptr_t)st, x) != 0) {
+		tnl_free(x);
 		refuse_stream(s, st, TNL_RESET_LIMIT, "the agent is out of memory");
 		return;
 	}
 	x->s = s;
 	x->st = st;
 	x->began = s->a->loop->now;
-	tnl_list_push_back(&s->streams, &x->node);
 	x->resolve = td_resolve_start(s->a->loop, s->host, s->port, on_resolved, x);
 	if (!x->resolve)
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
@@ -162,11 +156,9 @@ static void port_open(struct ag_session *s, struct tnl_stream *st)
 /* The client gave up while we were dialing; the pump frees the stream. */
 static void port_cancelled(struct ag_session *s, struct tnl_stream *st)
 {
-	tnl_list_foreach_safe(it, &s->streams) {
-		struct ag_stream *x = tnl_container_of(it, struct ag_stream, node);
-		if (x->st == st)
-			stream_free(x);
-	}
+	struct ag_stream *x = tnl_map_get_u64(s->dialing, (uintptr_t)st);
+	if (x)
+		stream_free(x);
 	td_soon_do(&s->a->settle);
 }
 
@@ -184,17 +176,17 @@ static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t r
 
 static size_t port_busy(const struct ag_session *s)
 {
-	size_t n = s->pump ? td_pump_pipes(s->pump) : 0;
-
-	tnl_list_foreach(it, &s->streams)
-		n++;
-	return n;
+	return (s->pump ? td_pump_pipes(s->pump) : 0) + (s->dialing ? tnl_map_count(s->dialing) : 0);
 }
 
 static void port_fini(struct ag_session *s)
 {
-	while (!tnl_list_empty(&s->streams))
-		stream_free(tnl_container_of(s->streams.next, struct ag_stream, node));
+	struct ag_stream *x;
+
+	for (size_t it = 0; s->dialing && (x = tnl_map_next(s->dialing, &it, NULL, NULL)) != NULL;)
+		stream_free(x);
+	tnl_map_free(s->dialing);
+	s->dialing = NULL;
 	tnl_free(s->host);
 	s->host = NULL;
 }

@@ -305,6 +305,11 @@ static const struct td_pump_cb pump_cb = {
 
 /* --- the beginning -------------------------------------------------------------------------------- */
 
+void ag_session_limit(struct ag_session *s)
+{
+	tnl_session_limit_streams(td_pump_session(s->pump), ag_cfg(s->a)->max_streams);
+}
+
 static bool make_pump(struct ag_session *s)
 {
 	struct tnl_session_config sc;
@@ -318,6 +323,8 @@ static bool make_pump(struct ag_session *s)
 	if (s->start.kms_key_id)
 		sc.customer_message = "This session is encrypted using AWS KMS.";
 	s->pump = td_pump_new(s->a->loop, &sc, &pump_cb, s);
+	if (s->pump)
+		ag_session_limit(s);
 	return s->pump != NULL;
 }
 
@@ -334,7 +341,6 @@ static struct ag_session *session_new(struct td_agent *a, const struct ag_type *
 	memset(start, 0, sizeof(*start));
 	s->target = tnl_strdup(a->instance_id);
 	s->started_at = a->loop->now;
-	tnl_list_init(&s->streams);
 	tnl_list_push_back(&a->sessions, &s->node);
 	a->nsessions++;
 	ag_channel_init(&s->channel, a, s->start.session_id, on_opened, s);

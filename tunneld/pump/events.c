@@ -57,9 +57,21 @@ static struct event *event_new(struct td_pump *p, enum event_kind kind)
 	return e;
 }
 
+/* A stream has one at a time, and knows it. */
+static void note_stream(struct td_pump *p, enum event_kind kind, struct tnl_stream *st)
+{
+	struct event *e = event_new(p, kind);
+	if (!e)
+		return;
+	e->st = st;
+	tnl_stream_set_note(st, e);
+}
+
 static void event_free(struct event *e)
 {
 	tnl_list_remove(&e->node);
+	if (e->st)
+		tnl_stream_set_note(e->st, NULL);
 	if (e->kind == EVENT_KMS) {
 		tnl_free(e->kms.key_id);
 		tnl_free(e->kms.challenge);
@@ -72,15 +84,10 @@ static void event_free(struct event *e)
 
 bool td_pump_forget(struct td_pump *p, const struct tnl_stream *st)
 {
-	bool found = false;
-	tnl_list_foreach_safe(it, &p->events) {
-		struct event *e = tnl_container_of(it, struct event, node);
-		if (e->st == st) {
-			event_free(e);
-			found = true;
-		}
-	}
-	return found;
+	struct event *e = tnl_stream_note(st);
+	if (e)
+		event_free(e);
+	return e != NULL;
 }
 
 void td_pump_drop_events(struct td_pump *p)
@@ -98,9 +105,7 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 
 static void on_open(void *ctx, struct tnl_stream *st)
 {
-	struct event *e = event_new(ctx, EVENT_OPEN);
-	if (e)
-		e->st = st;
+	note_stream(ctx, EVENT_OPEN, st);
 }
 
 static size_t on_data(void *ctx, struct tnl_stream *st, uint32_t ptype, const uint8_t *b, size_t n)
@@ -125,17 +130,13 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 		td_pipe_abort(pipe, reason);
 		return;
 	}
-	tnl_list_foreach(it, &p->events) {
-		struct event *e = tnl_container_of(it, struct event, node);
-		if (e->kind == EVENT_OPEN && e->st == st) {
-			e->kind = EVENT_CANCELLED;
-			e->unheard = true;
-			return;
-		}
+	struct event *e = tnl_stream_note(st);
+	if (!e) {
+		note_stream(p, EVENT_CANCELLED, st);
+	} else if (e->kind == EVENT_OPEN) {
+		e->kind = EVENT_CANCELLED;
+		e->unheard = true;
 	}
-	struct event *e = event_new(p, EVENT_CANCELLED);
-	if (e)
-		e->st = st;
 }
 
 bool td_pump_size_untold(const struct td_pump *p)
@@ -283,7 +284,10 @@ void td_pump_tell_events(struct td_pump *p)
 	while (!p->dead && !tnl_list_empty(&p->events)) {
 		struct event *e = tnl_container_of(p->events.next, struct event, node);
 		tnl_list_remove(&e->node);
+		if (e->st)
+			tnl_stream_set_note(e->st, NULL);
 		tell_event(p, e);
+		e->st = NULL; /* it may be gone */
 		event_free(e);
 	}
 }

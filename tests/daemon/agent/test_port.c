@@ -49,6 +49,25 @@ static void a_refused_connection_resets_its_stream_only(void **state)
 	close(third);
 }
 
+static void of_many_opened_at_once_those_beyond_the_limit_are_refused(void **state)
+{
+	enum { N = 6, LIMIT = 5 };
+	int fd[N];
+
+	agent_up("max_streams = 5\n");
+	session_up(MUX);
+	for (int i = 0; i < N; i++) /* they leave together, in the next turn */
+		fd[i] = open_stream();
+	assert_true(t_until(&C.pipes_closed, 5000));
+	assert_int_equal(C.reason, TNL_RESET_LIMIT);
+	for (int i = 0; i < 100 && counter("connections") < LIMIT; i++)
+		t_turns(5);
+	assert_int_equal(counter("connections"), LIMIT);
+	assert_int_equal(C.pipes_closed, 1);
+	for (int i = 0; i < N; i++)
+		close(fd[i]);
+}
+
 static void single_stream_ends_with_its_connection(void **state)
 {
 	agent_up("");
@@ -112,9 +131,12 @@ static void an_old_client_gets_basic_mode(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(denied_and_unreachable_targets),	  TEST(a_refused_connection_resets_its_stream_only),
-	    TEST(single_stream_ends_with_its_connection), TEST(single_stream_that_cannot_connect_fails),
+	    TEST(denied_and_unreachable_targets),
+	    TEST(a_refused_connection_resets_its_stream_only),
+	    TEST(single_stream_ends_with_its_connection),
+	    TEST(single_stream_that_cannot_connect_fails),
 	    TEST(an_old_client_gets_basic_mode),
+	    TEST(of_many_opened_at_once_those_beyond_the_limit_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
