@@ -22,6 +22,12 @@
 
 /* ---- the link ----------------------------------------------------------------- */
 
+static bool is_ack(const uint8_t *b, size_t n)
+{
+	static const char type[] = "acknowledge ";
+	return n > TNL_MSG_HDR && memcmp(b + 4, type, sizeof(type) - 1) == 0;
+}
+
 static void link_message(void *ctx, enum tnl_ws_op op, uint8_t *b, size_t n)
 {
 	struct td_pump *p = ctx;
@@ -29,8 +35,10 @@ static void link_message(void *ctx, enum tnl_ws_op op, uint8_t *b, size_t n)
 		td_debug("pump", tnl_session_id(p->session), "text frame ignored bytes=%zu", n);
 		return;
 	}
-	p->fed++;
-	p->fed_bytes += n;
+	if (!is_ack(b, n)) {
+		p->fed++;
+		p->fed_bytes += n;
+	}
 	p->depth++;
 	int r = tnl_session_feed(p->session, b, n, p->loop->now);
 	p->depth--;
@@ -122,14 +130,8 @@ static bool may_keep(void *ctx)
 	return false;
 }
 
-static bool is_ack(const uint8_t *b, size_t n)
-{
-	static const char type[] = "acknowledge ";
-	return n > TNL_MSG_HDR && memcmp(b + 4, type, sizeof(type) - 1) == 0;
-}
-
-/* The ack of one small message waits a moment for the answer to that message: a
- * record, a write and a wake-up less in each process on the way.  Only between
+/* The ack of one small message, which may have come together with acks, waits a moment for the answer to that message,
+ * or for what the answer brings about: a record, a write and a wake-up less in each process on the way.  Only between
  * our own ends; a second ack, or anything else to send, takes it along. */
 static void wait_for_company(struct td_pump *p, bool lone)
 {

@@ -2,6 +2,7 @@
 #include "tests/daemon/pump/pump_util.h"
 #include "tunneld/base/fd.h"
 
+#include <linux/tcp.h>
 #include <poll.h>
 
 static void bytes_both_ways_through_tiny_buffers(void **state)
@@ -405,6 +406,54 @@ static void at_the_memory_limit_reading_stops_and_goes_on(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
+/* Segments with data that went out on the connection to the gateway's port. */
+static unsigned link_segments(void)
+{
+	struct sockaddr_in a;
+	struct tcp_info ti;
+	socklen_t n;
+	int port = atoi(strrchr(W.url, ':') + 1);
+	for (int fd = 3; fd < 1024; fd++) {
+		n = sizeof(a);
+		if (getpeername(fd, (struct sockaddr *)&a, &n) || ntohs(a.sin_port) != port)
+			continue;
+		n = sizeof(ti);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &n), 0);
+		return ti.tcpi_data_segs_out;
+	}
+	fail_msg("no connection to port %d", port);
+	return 0;
+}
+
+static void send_small(int from, int to)
+{
+	char b[64] = "ping";
+	int waiting = 0;
+	assert_int_equal(write(from, b, sizeof(b)), sizeof(b));
+	until_(ioctl(to, FIONREAD, &waiting) == 0 && waiting == sizeof(b));
+	assert_int_equal(read(to, b, sizeof(b)), sizeof(b));
+}
+
+/* A pong comes with the ack of its ping; its own ack goes with the next ping, and not in a write of its own. */
+static void acks_of_answers_wait_for_company(void **state)
+{
+	enum { PINGS = 200 };
+	pumps_up();
+	int fd = open_stream();
+	unsigned before = 0, segments;
+	for (int i = 0; i < PINGS + 10; i++) {
+		if (i == 10)
+			before = link_segments();
+		send_small(fd, W.target);
+		send_small(W.target, fd);
+	}
+	segments = link_segments() - before;
+	if (segments > PINGS * 3 / 2)
+		fail_msg("%u segments for %d pings", segments, PINGS);
+	until_(tnl_session_drained(td_pump_session(W.a.pump))); /* nobody waits for ever */
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -414,6 +463,7 @@ int main(void)
 	    TEST(nothing_is_lost_with_the_link),
 	    TEST(the_end_of_a_session_resets_its_streams_first),
 	    TEST(owners_free_the_pump_in_its_callbacks),
+	    TEST(acks_of_answers_wait_for_company),
 	    TEST(owner_frees_the_pump_when_told_of_the_end),
 	    TEST(a_program_that_gives_up_cancels_the_dial),
 	    TEST(a_dial_that_ends_while_its_cancellation_is_queued),
