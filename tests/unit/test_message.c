@@ -344,7 +344,7 @@ static void an_ack_tells_of_the_next_hop(void **state)
 	assert_int_equal(h.queue, UINT32_MAX * UINT64_C(1000));
 	/* Who did not ask is told nothing, and nobody is told twice. */
 	int64_t once = told(TNL_HOP_ASKED, hops[2], true);
-	const int64_t others[] = {0, 1, -1, TNL_HOP_ASKED | 1, TNL_HOP_ASKED << 1, once};
+	const int64_t others[] = {0, 1, -1, TNL_HOP_ASKED | 1, INT64_MIN, once};
 	for (size_t i = 0; i < TNL_COUNT(others); i++)
 		assert_int_equal(told(others[i], hops[1], false), others[i]);
 	/* What no gateway of ours writes says nothing. */
