@@ -213,8 +213,8 @@ static void close_session(struct tnl_session *s, int err, bool orderly)
 	if (tnl_session_over(s))
 		return;
 	const char *text = s->why[0] || orderly ? s->why : tnl_err_text(err);
-	tnl_log(err == TNL_ECLOSED ? TNL_LOG_DEBUG : TNL_LOG_INFO, "session", "session=%s closed error=%s",
-		s->cfg.session_id, tnl_err_name(err));
+	tnl_log(err == TNL_ECLOSED ? TNL_LOG_DEBUG : TNL_LOG_INFO, "session", "session=%s closed error=\"%s\"",
+		s->cfg.session_id, tnl_err_text(err));
 	s->state = TNL_SS_CLOSED;
 	s->close_err = err;
 	if (s->reserved) {

@@ -300,8 +300,8 @@ int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t
 	if (rc) {
 		/* Once is enough for the log: a peer could send as many as it likes. */
 		if (s->stats.bad_messages++ == 0)
-			tnl_log(TNL_LOG_WARN, "session", "session=%s bad message: field=%s error=%s", s->cfg.session_id,
-				fault.field ? fault.field : "?", tnl_err_name(rc));
+			tnl_log(TNL_LOG_WARN, "session", "session=%s bad message: field=%s error=\"%s\"",
+				s->cfg.session_id, fault.field ? fault.field : "?", tnl_err_text(rc));
 		return 0;
 	}
 	switch (m.type) {

@@ -96,7 +96,7 @@ def refusals():
 		for i, (env, files, aws, line) in enumerate(cases):
 			f = w.forwarder({'t': {'port': s.port}}, name='forwarder-%d' % i, env=home(w, files, **env), aws=dict(NO_KEYS, **aws))
 			assert refused(f.ports['t'])
-			f.wait_log(r'cannot open tunnel=t .*' + line)
+			f.wait_log(r'connection reset tunnel=t .*' + line)
 			assert f.alive()
 			f.stop()
 

@@ -78,9 +78,9 @@ static void on_answer(void *ctx, const struct td_aws_reply *r)
 
 	i->call = NULL;
 	if (r->err && !i->warned)
-		td_warn(AG_MOD, NULL, "UpdateInstanceInformation failed%s error=%s text=\"%s\"",
+		td_warn(AG_MOD, NULL, "UpdateInstanceInformation failed%s error=\"%s\" text=\"%s\"",
 			ag_control_is_up(i->a) ? ", sessions work all the same" : "",
-			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+			r->type[0] ? r->type : tnl_err_text(r->err), r->text ? r->text : "");
 	i->warned = r->err != 0;
 	td_timer_in(&i->timer, r->err ? AFTER_FAILURE : i->announced ? EVERY : 0);
 	i->announced = true;

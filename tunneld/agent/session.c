@@ -203,8 +203,8 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 		return;
 	}
 	td_log(code == 1000 ? TNL_LOG_INFO : TNL_LOG_WARN, AG_MOD, s->start.session_id,
-	       "data channel lost, opening it again code=%u error=%s reason=\"%s\" streams=%zu", code,
-	       tnl_err_name(err), why ? why : "", td_pump_pipes(s->pump));
+	       "data channel lost, opening it again code=%u error=\"%s\" reason=\"%s\" streams=%zu", code,
+	       tnl_err_text(err), why ? why : "", td_pump_pipes(s->pump));
 	td_backoff_up(&s->backoff, s->a->loop->now - s->link_up_at);
 	connect_later(s);
 }
@@ -451,6 +451,6 @@ void ag_sessions_drain(struct td_agent *a, bool all)
 	tnl_list_foreach_safe(it, &a->sessions) {
 		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
 		if (all || !is_busy(s))
-			ag_session_end(s, AG_SUCCESS, "the agent was stopped");
+			ag_session_end(s, AG_FAILED, "the agent was stopped");
 	}
 }

@@ -75,6 +75,21 @@ static inline uint64_t td_aws_now(const struct td_aws *a) /* unix seconds */
 	return a->loop->wall_ms / 1000;
 }
 
+/* --- verdict.c: what an answer says --- */
+struct td_aws_asked {
+	struct td_aws *aws;
+	const char *endpoint; /* a URL */
+	const char *key_id;   /* the request was signed with */
+	bool with_token;      /* and with a session token */
+};
+/* Fills err, type, cred and text; text is r->json's, h's or in buf. */
+void td_aws_judge(const struct td_aws_asked *q, const struct td_http_client_response *h, struct td_aws_reply *r,
+		  char *buf, size_t cap);
+/* The service's own words of a refusal, or "". */
+const char *td_aws_said(const struct td_aws_reply *r);
+bool td_aws_says_expired(const char *type);
+bool td_aws_says_other_keys(const char *type); /* a search for keys may give others that are taken */
+
 /* --- environment.c --- */
 const char *td_env_get(const char *name); /* NULL when not set or empty */
 bool td_env_is_true(const char *s);

@@ -45,6 +45,11 @@ void td_client_fail(struct td_client *c, int err, const char *type, const char *
 	c->cb->failed(c->ctx, err, type, why);
 }
 
+void td_client_note(struct td_client *c, const char *what, const char *why)
+{
+	snprintf(c->last_error, sizeof(c->last_error), "%s%s%s", what, why[0] ? ": " : "", why);
+}
+
 void td_client_resume_later(struct td_client *c)
 {
 	call_after(c, call_resume, td_backoff_next(&c->backoff));
@@ -99,19 +104,22 @@ static void begin_link(void *arg)
 static void start_refused(struct td_client *c, const struct td_aws_reply *r)
 {
 	char why[512];
-	bool away = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT || strcmp(r->type, "TargetNotConnected") == 0;
+	bool offline = strcmp(r->type, "TargetNotConnected") == 0;
+	bool away = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT || r->err == TNL_EPROTO || offline;
 
 	c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CREDENTIALS_NEEDS_LOGIN;
-	if (td_aws_throttled(r->type) || r->status >= 500 || (away && owner_waits(c, r->err, r->type))) {
-		td_warn(MOD, NULL, "StartSession will be tried again %s error=%s text=\"%s\"", c->cfg.label,
-			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+	if (td_aws_throttled(r->type) || (r->status >= 500 && !away) || (away && owner_waits(c, r->err, r->type))) {
+		td_client_note(c, r->type[0] ? r->type : "StartSession", r->text ? r->text : "");
+		td_warn(MOD, NULL, "StartSession will be tried again %s error=\"%s\" text=\"%s\"", c->cfg.label,
+			r->type[0] ? r->type : tnl_err_text(r->err), r->text ? r->text : "");
 		call_after(c, call_start, td_backoff_next(&c->backoff));
 		return;
 	}
 	if (r->err == TNL_EUNREACH && try_once_more(c, call_start, "StartSession", r->text ? r->text : ""))
 		return;
-	snprintf(why, sizeof(why), "StartSession: %s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
-		 r->text && r->text[0] ? ": " : "", r->text ? r->text : "");
+	snprintf(why, sizeof(why), "StartSession: %s%s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
+		 r->text && r->text[0] ? ": " : "", r->text ? r->text : "",
+		 offline ? "; does the agent of the target run, and reach the same endpoint?" : "");
 	td_client_fail(c, r->err, r->type, why);
 }
 
@@ -170,6 +178,7 @@ static void link_failed(struct td_client *c, const char *why, bool network)
 		return;
 	}
 	td_client_set_state(c, TD_CLIENT_RESUMING);
+	td_client_note(c, "data channel", why);
 	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"",
 		c->cfg.label, why);
 	td_client_resume_later(c);
@@ -178,8 +187,9 @@ static void link_failed(struct td_client *c, const char *why, bool network)
 static void link_up(struct td_client *c, struct td_wslink *w)
 {
 	c->link_up_at = c->loop->now;
+	c->last_error[0] = '\0';
 	if (c->was_linked)
-		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, c->resumes);
+		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, ++c->resumes);
 	c->was_linked = true;
 	td_pump_attach(c->pump, w);
 	td_client_set_state(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
@@ -251,8 +261,9 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 		return;
 	}
 	if (r->err) {
-		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %s error=%s text=\"%s\"",
-			c->cfg.label, r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+		td_client_note(c, r->type[0] ? r->type : "ResumeSession", r->text ? r->text : "");
+		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %s error=\"%s\" text=\"%s\"",
+			c->cfg.label, r->type[0] ? r->type : tnl_err_text(r->err), r->text ? r->text : "");
 		td_client_resume_later(c);
 		return;
 	}
@@ -276,7 +287,6 @@ static void call_resume(void *arg)
 {
 	struct td_client *c = arg;
 
-	c->resumes++;
 	c->call = td_session_call(c->cfg.aws, "AmazonSSM.ResumeSession", c->grant.session_id, 1, on_resumed, c);
 	if (!c->call)
 		td_client_resume_later(c);
@@ -430,6 +440,11 @@ const char *td_client_session_id(const struct td_client *c)
 unsigned td_client_resumes(const struct td_client *c)
 {
 	return c->resumes;
+}
+
+const char *td_client_last_error(const struct td_client *c)
+{
+	return c->last_error;
 }
 
 uint64_t td_client_started_at(const struct td_client *c)

@@ -66,7 +66,8 @@ const char *td_client_state_name(const struct td_client *c);
 bool td_client_was_ready(const struct td_client *c);
 struct td_pump *td_client_pump(const struct td_client *c);   /* NULL before the grant */
 const char *td_client_session_id(const struct td_client *c); /* NULL before the grant */
-unsigned td_client_resumes(const struct td_client *c);
+unsigned td_client_resumes(const struct td_client *c);	     /* links that came back */
+const char *td_client_last_error(const struct td_client *c); /* why it is not up; "" while it is */
 uint64_t td_client_started_at(const struct td_client *c);
 void td_client_ping(struct td_client *c); /* after a sleep */
 

@@ -43,8 +43,9 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	}
 	/* About every hour AWS closes with 1000: nothing to worry about. */
 	td_log(code == 1000 ? TNL_LOG_INFO : TNL_LOG_WARN, MOD, c->grant.session_id,
-	       "data channel lost, resuming %s code=%u error=%s reason=\"%s\" streams=%zu", c->cfg.label, code,
-	       tnl_err_name(err), why, td_pump_pipes(c->pump));
+	       "data channel lost, resuming %s code=%u error=\"%s\" reason=\"%s\" streams=%zu", c->cfg.label, code,
+	       tnl_err_text(err), why, td_pump_pipes(c->pump));
+	td_client_note(c, "data channel lost", why ? why : "");
 	td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
 	td_client_set_state(c, TD_CLIENT_RESUMING);
 	td_client_resume_later(c);
@@ -65,7 +66,7 @@ static void pump_closed(void *ctx, int err, const char *text)
 		return;
 	}
 	td_log(err == TNL_ECLOSED ? TNL_LOG_INFO : TNL_LOG_ERROR, MOD, c->grant.session_id,
-	       "session is over %s cause=%s text=\"%s\"", c->cfg.label, tnl_err_name(err), text);
+	       "session is over %s cause=\"%s\" text=\"%s\"", c->cfg.label, tnl_err_text(err), text);
 	td_client_set_state(c, TD_CLIENT_ENDING);
 	td_timer_stop(&c->retry);
 	c->cb->over(c->ctx, err, text);

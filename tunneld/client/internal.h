@@ -21,12 +21,14 @@ struct td_client {
 	struct td_backoff backoff;
 	struct td_timer retry;
 	uint64_t link_up_at, started_at;
-	unsigned resumes;
+	unsigned resumes;     /* that succeeded */
+	char last_error[300]; /* why it is not up, "" when it is */
 	bool was_ready, was_linked, needs_login, tried_once_more;
 };
 
 void td_client_set_state(struct td_client *c, enum td_client_state st);
 void td_client_fail(struct td_client *c, int err, const char *type, const char *why);
+void td_client_note(struct td_client *c, const char *what, const char *why); /* the last error */
 void td_client_resume_later(struct td_client *c);
 void td_client_tell_ended(void *c);	       /* a timer's callback */
 bool td_client_make_pump(struct td_client *c); /* once there is a grant */

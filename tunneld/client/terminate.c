@@ -26,8 +26,8 @@ static void on_reply(void *ctx, const struct td_aws_reply *r)
 	bool ok = !r->err || strcmp(r->type, "DoesNotExistException") == 0;
 
 	if (!ok)
-		td_warn("client", t->session_id, "TerminateSession failed error=%s text=\"%s\"",
-			r->type[0] ? r->type : tnl_err_name(r->err), r->text ? r->text : "");
+		td_warn("client", t->session_id, "TerminateSession failed error=\"%s\" text=\"%s\"",
+			r->type[0] ? r->type : tnl_err_text(r->err), r->text ? r->text : "");
 	if (t->done)
 		t->done(t->ctx, t->session_id, ok);
 	terminate_free(t);

@@ -14,6 +14,11 @@ enum {
 	TD_EXIT_LOST /* the session */
 };
 
+/* The last lines of each --help. */
+#define TD_EXIT_HELP                                                                                                   \
+	"Exit codes: 0 ok, 1 runtime error, 2 usage or configuration, 3 credentials,\n"                                \
+	"4 target not connected, 5 refused, 6 session lost.\n"
+
 struct td_command {
 	const char *name;    /* "agent"; "" is what runs without a sub-command */
 	const char *summary; /* one line for tunneld --help */

@@ -143,8 +143,6 @@ const struct td_command td_command_connect = {
     "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
     "                     /etc/tunneld/tunneld.ini; none is fine)\n"
     "  -v, --verbose      say on stderr what happens\n"
-    "\n"
-    "Exit codes: 0 done, 1 runtime error, 2 usage or configuration, 3 credentials,\n"
-    "4 target not connected, 5 refused, 6 session lost.\n",
+    "\n" TD_EXIT_HELP,
     run,
 };

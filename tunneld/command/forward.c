@@ -194,6 +194,7 @@ const struct td_command td_command_forward = {
     "  -L, --local SPEC   a tunnel; may be given several times\n"
     "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
     "                     /etc/tunneld/tunneld.ini; none is fine)\n"
-    "  -v, --verbose      say more\n",
+    "  -v, --verbose      say more\n"
+    "\n" TD_EXIT_HELP,
     run,
 };

@@ -350,5 +350,6 @@ const struct td_command td_command_local = {
     "  -V, --version           the version\n"
     "\n"
     "It says \"tunneld local: ready\" and the addresses on stderr; tunneld status --json\n"
-    "gives them to scripts. Exit codes: 0 ok, 1 runtime, 2 usage or configuration.\n",
+    "gives them to scripts.\n"
+    "\n" TD_EXIT_HELP,
     run_local};

@@ -14,7 +14,6 @@ extern const struct td_role td_roles_forwarder, td_roles_agent, td_roles_gateway
 	"  -V, --version       the version\n"
 #define TD_ROLES_HELP_RUNNING                                                                                          \
 	"\n"                                                                                                           \
-	"Signals: TERM or INT drains and ends, a second one ends at once; HUP reloads.\n"                              \
-	"Exit codes: 0 ok, 1 runtime, 2 usage or configuration.\n"
+	"Signals: TERM or INT drains and ends, a second one ends at once; HUP reloads.\n" TD_EXIT_HELP
 
 #endif

@@ -175,8 +175,7 @@ const struct td_command td_command_shell = {
     "                     /etc/tunneld/tunneld.ini; none is fine)\n"
     "  -v, --verbose      say on stderr what happens\n"
     "\n"
-    "Exit codes: the command's own (on a terminal 0: the protocol has no room for it);\n"
-    "else 0 done, 1 runtime error, 2 usage or configuration, 3 credentials, 4 target not\n"
-    "connected, 5 refused, 6 session lost.\n",
+    "A command's own exit code is passed on (on a terminal 0: the protocol has no room for\n"
+    "it); else\n" TD_EXIT_HELP,
     run,
 };

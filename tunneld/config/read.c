@@ -108,22 +108,28 @@ static void take_header(struct reader *r, char *s)
 		open_section(r, from);
 }
 
+/* How many letters were left out, put in, mistaken or swapped with the next one; 99 for words that are no keys. */
 static unsigned distance(const char *a, const char *b)
 {
-	unsigned row[64];
+	unsigned d[3][64]; /* rows i - 2, i - 1 and i, in turn */
 	size_t n = strlen(b);
 	if (n >= 63 || strlen(a) >= 63)
 		return 99;
+	unsigned *before = d[0], *last = d[1], *row = d[2];
 	for (size_t j = 0; j <= n; j++)
 		row[j] = (unsigned)j;
 	for (size_t i = 0; a[i]; i++) {
-		unsigned diag = row[0];
+		unsigned *next = before;
+		before = last;
+		last = row;
+		row = next;
 		row[0] = (unsigned)i + 1;
 		for (size_t j = 0; j < n; j++) {
-			unsigned up = row[j + 1], best = diag + (a[i] != b[j]);
-			best = TNL_MIN(best, up + 1);
-			row[j + 1] = TNL_MIN(best, row[j] + 1);
-			diag = up;
+			unsigned best = last[j] + (a[i] != b[j]);
+			best = TNL_MIN(best, TNL_MIN(last[j + 1], row[j]) + 1);
+			if (i && j && a[i] == b[j - 1] && a[i - 1] == b[j])
+				best = TNL_MIN(best, before[j - 1] + 1);
+			row[j + 1] = best;
 		}
 	}
 	return row[n];

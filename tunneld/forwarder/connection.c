@@ -5,11 +5,6 @@
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
-static void give_up(void *arg)
-{
-	fwd_conn_fail(arg, "no session within connect_timeout");
-}
-
 struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer)
 {
 	struct fwd_conn *c = tnl_calloc(1, sizeof(*c));
@@ -23,7 +18,7 @@ struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr
 	c->fd = fd;
 	td_addr_str(peer, c->peer);
 	tnl_list_init(&c->node);
-	td_timer_init(&c->patience, t->f->loop, give_up, c);
+	td_timer_init(&c->patience, t->f->loop, NULL, c);
 	t->connections++;
 	return c;
 }

@@ -224,7 +224,7 @@ static void serve_waiting(struct fwd_group *g, bool may_grow)
 		try_place(g, tnl_container_of(it, struct fwd_conn, node), may_grow);
 }
 
-static bool opens_by_itself(const struct fwd_group *g)
+bool fwd_group_opens_by_itself(const struct fwd_group *g)
 {
 	return g->cfg->open_at_start && g->refs > 0;
 }
@@ -232,7 +232,7 @@ static bool opens_by_itself(const struct fwd_group *g)
 bool fwd_group_needs_session(const struct fwd_group *g)
 {
 	unsigned n = count_sessions(g);
-	if (tnl_list_empty(&g->waiting) && !(opens_by_itself(g) && n == 0))
+	if (tnl_list_empty(&g->waiting) && !(fwd_group_opens_by_itself(g) && n == 0))
 		return false;
 	/* When none is up because the way there is broken, one more would not come up either. */
 	if (n > 0 && !least_loaded(g))
@@ -249,11 +249,32 @@ void fwd_group_serve(struct fwd_group *g)
 	td_soon_do(&g->adjust);
 }
 
+const char *fwd_group_trouble(const struct fwd_group *g)
+{
+	tnl_list_foreach(it, &g->sessions) {
+		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
+		if (!s->ending && td_client_last_error(s->client)[0])
+			return td_client_last_error(s->client);
+	}
+	return g->last_error;
+}
+
+static void give_up(void *arg)
+{
+	struct fwd_conn *c = arg;
+	const char *trouble = fwd_group_trouble(c->tunnel->group);
+	char why[400];
+	snprintf(why, sizeof(why), "no session within connect_timeout%s%s", trouble[0] ? "; last error: " : "",
+		 trouble);
+	fwd_conn_fail(c, why);
+}
+
 void fwd_group_place(struct fwd_group *g, struct fwd_conn *c)
 {
 	if (g->cfg->session != TD_SESSION_PER_CONNECTION && tnl_list_empty(&g->waiting) && try_place(g, c, true))
 		return;
 	tnl_list_push_back(&g->waiting, &c->node);
+	c->patience.fn = give_up;
 	td_timer_in(&c->patience, g->cfg->connect_timeout_ns);
 	fwd_group_serve(g);
 }
@@ -267,12 +288,12 @@ void fwd_group_fail(struct fwd_group *g, const char *why)
 		if (!resuming)
 			fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), why);
 	}
-	if (opens_by_itself(g) && g->f->state == FWD_RUNNING && count_sessions(g) == 0)
+	if (fwd_group_opens_by_itself(g) && g->f->state == FWD_RUNNING && count_sessions(g) == 0)
 		td_timer_in(&g->restart, td_backoff_next(&g->backoff));
 }
 
 bool fwd_group_needs_retry(struct fwd_group *g)
 {
 	serve_waiting(g, false);
-	return !tnl_list_empty(&g->waiting) || opens_by_itself(g);
+	return !tnl_list_empty(&g->waiting) || fwd_group_opens_by_itself(g);
 }

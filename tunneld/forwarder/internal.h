@@ -75,6 +75,8 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 				  const struct td_tunnel_config *tc, char *why, size_t cap);
 /* It is announced and may ask for a session. */
 void fwd_tunnel_begin(struct fwd_tunnel *t);
+/* The first tunnel of those that share its sessions: it itself when none came before it. */
+const struct fwd_tunnel *fwd_tunnel_owner(const struct fwd_tunnel *t);
 /* No new connections, the running ones finish; it frees itself then. */
 void fwd_tunnel_close(struct fwd_tunnel *t);
 int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap);
@@ -146,6 +148,9 @@ bool fwd_group_recovering(const struct fwd_group *g);
 bool fwd_target_recovering(const struct fwd_group *g);
 /* One of its sessions has gone: is it still needed? */
 void fwd_group_settle(struct fwd_group *g);
+/* Why it has no session that is up, "" when that is not known.  Borrowed until the next turn. */
+const char *fwd_group_trouble(const struct fwd_group *g);
+bool fwd_group_opens_by_itself(const struct fwd_group *g);
 
 /* --- connections ---------------------------------------------------------------------------- */
 
@@ -156,7 +161,7 @@ struct fwd_conn {
 	struct fwd_session *session; /* that it is placed on or that was started for it alone */
 	int fd;
 	struct td_pipe *pipe;
-	struct td_timer patience; /* connect_timeout */
+	struct td_timer patience; /* connect_timeout; whose connection it is gives fn */
 	char peer[TD_ADDR_STR];
 };
 /* Takes fd.  NULL: no memory, it has been reset. */

@@ -110,12 +110,13 @@ static bool on_unreachable(void *ctx, int err, const char *type)
 	return s->one_shot ? s->reserved != NULL : fwd_group_needs_retry(s->group);
 }
 
-/* It could not be started, and somebody needs it. */
+/* It could not be started, and somebody needs it.  Connections that wait for it are reset each with a line of its own
+ * that says why: this one is for when there are none. */
 static void report_failure(struct fwd_session *s, int err, const char *why)
 {
 	struct fwd_group *g = s->group;
-	bool news =
-	    s->reserved || !tnl_list_empty(&g->waiting) || strncmp(g->last_error, why, sizeof(g->last_error) - 1) != 0;
+	bool told = s->reserved || !tnl_list_empty(&g->waiting);
+	bool news = !told && strncmp(g->last_error, why, sizeof(g->last_error) - 1) != 0;
 
 	td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, FWD_MOD, session_id(s), "cannot open tunnel=%s target=%s: %s",
 	       g->cfg->name, g->cfg->target, why);

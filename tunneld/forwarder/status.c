@@ -58,13 +58,15 @@ static const char *tunnel_state(const struct fwd_tunnel *t)
 	const struct fwd_group *g = t->group;
 	/* It looks again by itself: the group hears of it only with the next connection. */
 	bool login = g->needs_login && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
-	const char *state = login ? "needs-login" : "idle";
+	bool failed = fwd_group_opens_by_itself(g) && g->last_error[0];
+	const char *state = login ? "needs-login" : failed ? "failed" : "idle";
 
 	if (t->closing)
 		return "closing";
 	tnl_list_foreach(it, &g->sessions) {
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
-		state = td_client_state_name(s->client);
+		if (!failed || td_client_was_ready(s->client)) /* the next try has not succeeded yet */
+			state = td_client_state_name(s->client);
 		if (fwd_session_up(s))
 			break;
 	}
@@ -79,6 +81,21 @@ static void put_addresses(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_arr(w);
 	for (int i = 0; i < t->nlisteners; i++)
 		tnl_jw_str(w, td_addr_str(&t->bound[i], s));
+	tnl_jw_end_arr(w);
+}
+
+/* Sessions that several tunnels share stand once, with the first of them; the others name it. */
+static void put_sessions(struct tnl_jw *w, const struct fwd_tunnel *t)
+{
+	const struct fwd_tunnel *owner = fwd_tunnel_owner(t);
+
+	if (owner != t)
+		tnl_jw_kv(w, "sessions_of", owner->cfg->name);
+	tnl_jw_key(w, "sessions");
+	tnl_jw_arr(w);
+	for (const struct tnl_list *it = t->group->sessions.next; owner == t && it != &t->group->sessions;
+	     it = it->next)
+		put_session(w, tnl_container_of(it, const struct fwd_session, node));
 	tnl_jw_end_arr(w);
 }
 
@@ -98,13 +115,9 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_kvi(w, "failed", (int64_t)t->failed);
 	tnl_jw_kvi(w, "bytes_in", (int64_t)t->bytes_in);
 	tnl_jw_kvi(w, "bytes_out", (int64_t)t->bytes_out);
-	if (t->group->last_error[0])
-		tnl_jw_kv(w, "last_error", t->group->last_error);
-	tnl_jw_key(w, "sessions");
-	tnl_jw_arr(w);
-	tnl_list_foreach(it, &t->group->sessions)
-		put_session(w, tnl_container_of(it, struct fwd_session, node));
-	tnl_jw_end_arr(w);
+	if (fwd_group_trouble(t->group)[0])
+		tnl_jw_kv(w, "last_error", fwd_group_trouble(t->group));
+	put_sessions(w, t);
 	tnl_jw_end_obj(w);
 }
 

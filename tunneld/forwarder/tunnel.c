@@ -124,12 +124,25 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	return t;
 }
 
+const struct fwd_tunnel *fwd_tunnel_owner(const struct fwd_tunnel *t)
+{
+	tnl_list_foreach(it, &t->f->tunnels) {
+		const struct fwd_tunnel *other = tnl_container_of(it, struct fwd_tunnel, node);
+		if (other->group == t->group)
+			return other;
+	}
+	return t;
+}
+
 void fwd_tunnel_begin(struct fwd_tunnel *t)
 {
 	char s[TD_ADDR_STR];
+	const struct fwd_tunnel *owner = fwd_tunnel_owner(t);
 	for (int i = 0; i < t->nlisteners; i++)
 		td_info(FWD_MOD, NULL, "listening tunnel=%s address=%s target=%s host=%s port=%u", t->cfg->name,
 			td_addr_str(&t->bound[i], s), t->cfg->target, t->cfg->host ? t->cfg->host : "-", t->cfg->port);
+	if (owner != t)
+		td_info(FWD_MOD, NULL, "sessions are shared tunnel=%s with=%s", t->cfg->name, owner->cfg->name);
 	fwd_group_serve(t->group);
 }
 

@@ -94,8 +94,8 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 		td_warn("gateway", session_id(l), "link refused peer=%s channel=%s code=%u field=\"%s\"",
 			td_wslink_peer(l->w), l->id, code, why ? why : "");
 	} else {
-		td_debug("gateway", session_id(l), "link closed peer=%s channel=%s code=%u err=%s",
-			 td_wslink_peer(l->w), l->id, code, tnl_err_name(err));
+		td_debug("gateway", session_id(l), "link closed peer=%s channel=%s code=%u error=\"%s\"",
+			 td_wslink_peer(l->w), l->id, code, tnl_err_text(err));
 	}
 	if (l->phase == GW_L_OPEN)
 		gw_count(g, GW_C_LINKS_BROKEN);

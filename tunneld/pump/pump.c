@@ -146,8 +146,8 @@ static bool send_message(struct td_pump *p, const uint8_t *b, size_t n)
 	p->sent_ack = is_ack(b, n);
 	int r = td_wslink_send(p->link, TNL_WS_BINARY, b, n);
 	if (r < 0) /* Cannot happen while room() keeps its word; the channel sends it again. */
-		td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=%s", n,
-			tnl_err_name(r));
+		td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=\"%s\"", n,
+			tnl_err_text(r));
 	return r == 0;
 }
 

@@ -51,6 +51,19 @@ static void api(struct td_request *r, const char *method, const char *target, co
 		reply_json(r, 200, "{\"Value\":\"fine\"}");
 }
 
+static void refuse_unseen(struct td_request *r, const char *method, const char *target, const char *body)
+{
+	reply_json(r, next_status, "{\"__type\":\"%s\",\"message\":\"%s\"}", next_type, next_message);
+}
+
+static void refuse_old_secret(struct td_request *r, const char *method, const char *target, const char *body)
+{
+	if (signed_with(r, "AKID", "the-secret", "ssm"))
+		reply_json(r, 200, "{\"Value\":\"fine\"}");
+	else
+		refuse_unseen(r, method, target, body);
+}
+
 static struct td_aws *api_open(void)
 {
 	F.handle = api;
@@ -133,17 +146,24 @@ static void test_refused_keys(void **state)
 	assert_int_equal(R.cred, TD_CREDENTIALS_ERROR);
 	assert_string_equal(
 	    R.text,
-	    "the access key of the configuration is not known: check access_key_id, and that the key is active");
+	    "the access key of the configuration is not known: check access_key_id, and that the key is active (because)");
 	assert_int_equal(F.calls, 2); /* once more with what a new search gave */
 	next_type = "InvalidSignatureException";
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EAUTH);
-	assert_string_equal(R.text, "the signature was refused: check the secret access key of the configuration");
+	assert_string_equal(R.text,
+			    "the signature was refused: check the secret access key of the configuration (because)");
+	next_message = "Credential should be scoped to a valid region, not 'eu-west-1'.";
+	call(a, 3);
+	assert_int_equal(R.err, TNL_EAUTH);
+	assert_null(strstr(R.text, "secret"));
+	assert_non_null(strstr(R.text, "the region eu-west-1 is not the endpoint's"));
+	next_message = "because";
 	next_type = "ExpiredTokenException";
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EAUTH);
 	assert_int_equal(R.cred, TD_CREDENTIALS_NEEDS_LOGIN);
-	assert_string_equal(R.text, "the credentials of the configuration have expired: renew them there");
+	assert_string_equal(R.text, "the credentials of the configuration have expired: renew them there (because)");
 	assert_int_equal(F.calls, 1);
 	assert_int_equal(td_credentials_last(a, NULL), TD_CREDENTIALS_NEEDS_LOGIN);
 	td_aws_free(a);
@@ -153,6 +173,41 @@ static void test_refused_keys(void **state)
 	call(a, 3);
 	assert_int_equal(R.err, TNL_EREFUSED);
 	assert_int_equal(td_credentials_last(a, NULL), TD_CREDENTIALS_OK);
+	td_aws_free(a);
+}
+
+/* Keys of a role come with a token: that it is missing is said, and not that the key is unknown. */
+static void test_missing_session_token(void **state)
+{
+	td_aws_free(api_open());
+	F.handle = refuse_unseen;
+	next_type = "UnrecognizedClientException";
+	next_message = "The security token included in the request is invalid.";
+	struct td_aws *a = aws_new(CONF(.access_key_id = S("ASIAX"), .secret_access_key = S("the-secret")));
+	call(a, 1);
+	assert_int_equal(R.err, TNL_EAUTH);
+	assert_non_null(strstr(R.text, "its session token is missing"));
+	assert_non_null(strstr(R.text, next_message));
+	assert_null(strstr(R.text, "is active"));
+	td_aws_free(a);
+}
+
+/* A new secret under the same id: the refused signature makes the file be read again. */
+static void test_a_new_secret_is_fetched(void **state)
+{
+	static const char file[] = "[default]\naws_access_key_id = AKID\naws_secret_access_key = %s\n";
+	write_file(".aws/credentials", file, "old-secret");
+	td_aws_free(api_open());
+	struct td_aws *a = aws_new(NULL);
+	F.handle = refuse_unseen;
+	next_type = "InvalidSignatureException";
+	call(a, 1);
+	assert_int_equal(R.err, TNL_EAUTH);
+	write_file(".aws/credentials", file, "the-secret");
+	F.handle = refuse_old_secret;
+	call(a, 1);
+	assert_int_equal(R.err, 0);
+	assert_int_equal(F.calls, 2);
 	td_aws_free(a);
 }
 
@@ -212,9 +267,9 @@ static void test_expired_keys_are_waited_for(void **state)
 	call(a, 1);
 	assert_int_equal(R.err, TNL_EAUTH);
 	assert_int_equal(R.cred, TD_CREDENTIALS_NEEDS_LOGIN);
-	assert_string_equal(R.text, "the credentials of profile default have expired: renew them there");
+	assert_string_equal(R.text, "the credentials of profile default have expired: renew them there (because)");
 	assert_int_equal(td_credentials_last(a, &why), TD_CREDENTIALS_NEEDS_LOGIN);
-	assert_string_equal(why, R.text);
+	assert_true(why[0] && strncmp(why, R.text, strlen(why)) == 0);
 	next_type = NULL;
 	call(a, 1);
 	assert_int_equal(F.calls, 0); /* they are not even tried */
@@ -348,11 +403,42 @@ static void test_xml_refusals(void **state)
 		 "AccessDeniedException", "not yours");
 	xml_case("<InvalidSignatureException><Message>no</Message></InvalidSignatureException>", TNL_EAUTH,
 		 "InvalidSignatureException", "check the secret access key");
-	xml_case("<html><body>no</body></html>", TNL_EREFUSED, "", "");
+	xml_case("<html><body>no</body></html>", TNL_EPROTO, "", "that is not AWS's API");
 	xml_case("<Oops><Message>cut", TNL_EREFUSED, "", "");
 	xml_case("<<Message>x</Message>", TNL_EREFUSED, "", "");
 	xml_case("<Message></Message>", TNL_EREFUSED, "Message", "");
 	xml_case("<A", TNL_EREFUSED, "", "");
+}
+
+/* Pages and redirections, whatever their status: where, what, and that it is no refusal. */
+static void no_api_case(const char *head, const char *body, const char *want)
+{
+	char answer[800];
+	struct td_aws *a;
+
+	snprintf(answer, sizeof(answer), "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s", head,
+		 strlen(body), body);
+	raw_open(answer);
+	setenv("AWS_ENDPOINT_URL_SSM", RAW.url, 1);
+	a = aws_new(CONF(KEYS));
+	call(a, 1);
+	assert_int_equal(R.err, TNL_EPROTO);
+	if (!strstr(R.text, want) || !strstr(R.text, RAW.url) || !strstr(R.text, "not AWS's API"))
+		fail_msg("\"%s\" lacks \"%s\"", R.text, want);
+	td_aws_free(a);
+	raw_close();
+}
+
+static void test_what_is_no_api(void **state)
+{
+	static const char page[] = "<!DOCTYPE html><html><body>Sign in</body></html>";
+
+	no_api_case("200 OK\r\nContent-Type: text/html; charset=utf-8", page, "status 200, text/html");
+	no_api_case("403 Forbidden\r\nContent-Type: text/html", "blocked", "status 403, text/html");
+	no_api_case("503 Busy\r\nContent-Type: TEXT/HTML", page, "status 503, TEXT/HTML");
+	no_api_case("302 Found\r\nLocation: http://login.example/?a", "",
+		    "status 302, no type, and sends to http://login.example/?a");
+	no_api_case("404 Not Found", "<html>x", "status 404");
 }
 
 static void test_proxy_refuses(void **state)
@@ -409,11 +495,14 @@ int main(void)
 	    T_CASE(test_call_errors),
 	    T_CASE(test_no_credentials),
 	    T_CASE(test_refused_keys),
+	    T_CASE(test_missing_session_token),
+	    T_CASE(test_a_new_secret_is_fetched),
 	    T_CASE(test_expired_keys_are_fetched_again),
 	    T_CASE(test_cancel),
 	    T_CASE(test_expired_keys_are_waited_for),
 	    T_CASE(test_clock_off),
 	    T_CASE(test_xml_refusals),
+	    T_CASE(test_what_is_no_api),
 	    T_CASE(test_proxy_refuses),
 	    T_CASE(test_throttled),
 	};

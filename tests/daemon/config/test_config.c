@@ -178,6 +178,18 @@ static void test_every_mistake(void **s)
 	expect(text, TD_ROLE_FORWARDER, said);
 }
 
+/* Letters that were left out, mistaken or swapped. */
+static void test_near_keys(void **s)
+{
+	expect("[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\nprot = 2\n", 0,
+	       "t.ini:1: [tunnel a] requires port\nt.ini:4: unknown key prot in [tunnel]; is it port?\n");
+	expect(TUNNEL "[tunneld]\nlog_levle = info\nlg_format = text\ndarin_timeuot = 5s\nfrobnicate = 1\n", 0,
+	       "t.ini:6: unknown key log_levle in [tunneld]; is it log_level?\n"
+	       "t.ini:7: unknown key lg_format in [tunneld]; is it log_format?\n"
+	       "t.ini:8: unknown key darin_timeuot in [tunneld]; is it drain_timeout?\n"
+	       "t.ini:9: unknown key frobnicate in [tunneld]\n");
+}
+
 static void test_lines(void **s)
 {
 	char *said = NULL;
@@ -424,6 +436,7 @@ int main(void)
 	    cmocka_unit_test(test_samples),
 	    cmocka_unit_test(test_every_mistake),
 	    cmocka_unit_test(test_keys_of_aws_can_be_inherited),
+	    cmocka_unit_test(test_near_keys),
 	    cmocka_unit_test(test_lines),
 	    cmocka_unit_test(test_secrets_not_shown),
 	    cmocka_unit_test(test_inherit),

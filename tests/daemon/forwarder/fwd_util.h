@@ -66,7 +66,7 @@ static void write_file(const char *name, const char *text)
 	chmod(path, 0600);
 }
 
-static bool file_there(const char *name)
+T_UNUSED static bool file_there(const char *name)
 {
 	char path[128];
 	snprintf(path, sizeof(path), "%s/%s", W.dir, name);
@@ -112,7 +112,7 @@ static bool log_has(const char *one, const char *two)
 }
 
 /* Waits for both words in one line, then ends the recording. */
-static bool log_comes(const char *one, const char *two)
+T_UNUSED static bool log_comes(const char *one, const char *two)
 {
 	td_loop_update(T);
 	for (uint64_t end = T->now + 8 * TD_SEC; T->now < end && !log_shows(one, two);)
@@ -201,7 +201,7 @@ static void forwarder_up(const char *tunnels)
 	td_config_free(c);
 }
 
-static int reload(const char *tunnels)
+T_UNUSED static int reload(const char *tunnels)
 {
 	char why[300] = "";
 	struct td_config *c = fwd_config(tunnels);
@@ -367,7 +367,7 @@ static struct tnl_json *forwarder_status(void)
 	return parse_status(&b);
 }
 
-static long gateway_sessions(void)
+T_UNUSED static long gateway_sessions(void)
 {
 	struct tnl_json *j = gateway_status();
 	int64_t v = -1;
@@ -377,7 +377,7 @@ static long gateway_sessions(void)
 }
 
 /* Does the gateway see the instance? */
-static bool instance_there(void)
+T_UNUSED static bool instance_there(void)
 {
 	struct tnl_json *j = gateway_status();
 	bool there = tnl_json_bool(tnl_json_get(tnl_json_at(tnl_json_get(j, "instances"), 0), "connected"), false);
@@ -415,7 +415,7 @@ static bool tunnel_is(int tunnel, const char *state)
 	return is;
 }
 
-static int64_t of_tunnel(int tunnel, const char *key)
+T_UNUSED static int64_t of_tunnel(int tunnel, const char *key)
 {
 	struct tnl_json *j = forwarder_status();
 	int64_t v = -1;
@@ -428,5 +428,16 @@ static void is_done(void *ctx)
 {
 	W.done++;
 }
+
+/* After a while in which the gateway was away. */
+T_UNUSED static void gateway_back(void)
+{
+	for_ms(30);
+	gateway_up();
+	until_(td_agent_connected(W.a));
+}
+
+#define ONE "[tunnel one]\nlisten = 127.0.0.1:0\n"
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 #endif

@@ -2,21 +2,11 @@
 #include "tests/daemon/forwarder/fwd_util.h"
 #include "tunneld/base/fd.h"
 
-#define ONE "[tunnel one]\nlisten = 127.0.0.1:0\n"
-
 static void close_both(int fd, int t)
 {
 	close(fd);
 	close(W.target[t]);
 	W.target[t] = -1;
-}
-
-/* After a while in which the gateway was away. */
-static void gateway_back(void)
-{
-	for_ms(30);
-	gateway_up();
-	until_(td_agent_connected(W.a));
 }
 
 /* --- refusals ---------------------------------------------------------------------- */
@@ -177,27 +167,6 @@ static void memory_that_is_full_when_max_connections_no_longer_counts(void **sta
 	close(b);
 }
 
-/* --- status -------------------------------------------------------------------------------- */
-
-static void the_status_shows_what_sessions_dropped(void **state)
-{
-	static const char *const names[] = {"bad_messages",	"unknown_messages", "bad_payloads",
-					    "unknown_payloads", "unknown_frames",   "early_data"};
-	forwarder_up(ONE);
-	int a = served(0);
-	struct tnl_json *j = forwarder_status();
-	const struct tnl_json *s = tnl_json_at(tnl_json_get(tunnel_of(j, 0), "sessions"), 0);
-	const struct tnl_json *dropped = tnl_json_get(s, "dropped");
-	assert_int_equal(tnl_json_len(dropped), TNL_COUNT(names));
-	for (size_t i = 0; i < TNL_COUNT(names); i++) {
-		int64_t v = -1;
-		assert_true(tnl_json_int(tnl_json_get(dropped, names[i]), &v));
-		assert_int_equal(v, 0);
-	}
-	tnl_json_free(j);
-	close(a);
-}
-
 /* --- lost and replaced sessions --------------------------------------------------------- */
 
 static const char *const policies[] = {"shared", "pool 2", "per-connection"};
@@ -234,8 +203,12 @@ static void they_wait_no_longer_than_connect_timeout(void **state)
 	gateway_gone();
 	for_ms(50);
 	uint64_t began = T->now;
+	log_begin();
 	int b = connect_to(port_of(0));
-	assert_int_equal(end_of(b, 3000), -ECONNRESET);
+	int end = end_of(b, 3000);
+	bool told = log_has("no session within connect_timeout", "; last error: ");
+	assert_int_equal(end, -ECONNRESET);
+	assert_true(told);
 	assert_true(T->now - began > 250 * TD_MS);
 	gateway_up();
 	talk(a, 0); /* the old one has lost nothing */
@@ -527,8 +500,6 @@ static void freed_while_the_session_of_a_closed_tunnel_ends(void **state)
 	forwarder_gone();
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -541,7 +512,6 @@ int main(void)
 	    TEST(beyond_max_connections_they_wait_in_the_backlog),
 	    TEST(full_memory_stops_accepting),
 	    TEST(memory_that_is_full_when_max_connections_no_longer_counts),
-	    TEST(the_status_shows_what_sessions_dropped),
 	    TEST(connections_wait_while_a_session_resumes),
 	    TEST(they_wait_no_longer_than_connect_timeout),
 	    TEST(a_target_that_was_lost_is_waited_for),
