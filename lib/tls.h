@@ -28,6 +28,9 @@ struct tnl_tls_ctx *tnl_tls_ctx_new(const struct tnl_tls_config *c, char *err_te
 void tnl_tls_ctx_free(struct tnl_tls_ctx *c);
 struct tnl_tls_ctx *tnl_tls_ctx_ref(struct tnl_tls_ctx *c);
 
+/* Unix seconds at which its own certificate ends; 0: it has none. */
+uint64_t tnl_tls_ctx_cert_ends(const struct tnl_tls_ctx *c);
+
 /* Client: `host` is checked against the certificate (name or IP literal), sent
  * as SNI when a name, and is the key for session resumption. Server: NULL. */
 struct tnl_tls *tnl_tls_new(struct tnl_tls_ctx *c, const char *host);
@@ -58,6 +61,12 @@ bool tnl_tls_resumed(const struct tnl_tls *t);
 const char *tnl_tls_version(const struct tnl_tls *t);
 const char *tnl_tls_cipher(const struct tnl_tls *t);
 const char *tnl_tls_why(const struct tnl_tls *t); /* text of the last failure: "certificate has expired", … */
+
+/* --- the first certificate of a PEM text ------------------------------------ */
+/* Unix seconds.  0 or TNL_ECERT: there is none. */
+int tnl_tls_cert_dates(const char *pem, size_t len, uint64_t *not_before, uint64_t *not_after) TNL_MUST_USE;
+/* Is host (a name or an address literal) among its subjectAltNames?  The common name does not count. */
+bool tnl_tls_cert_names(const char *pem, size_t len, const char *host);
 
 /* --- certificates made by ourselves (tunneld local, tests) ---------------- */
 /* ECDSA P-256. Out: PEM strings (tnl_free). ca_* NULL: self-signed CA.

@@ -207,10 +207,10 @@ def make_certificates(directory, names='DNS:localhost,IP:127.0.0.1,IP:::1,IP:10.
 	for key in ('ca.key', 'gateway.key'):
 		run('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', p(key))
 		os.chmod(p(key), 0o600)
-	run('req', '-x509', '-new', '-key', p('ca.key'), '-subj', '/CN=tunneld test CA', '-days', '2', '-config', p('ca.cnf'), '-extensions', 'ca',
+	run('req', '-x509', '-new', '-key', p('ca.key'), '-subj', '/CN=tunneld test CA', '-days', '30', '-config', p('ca.cnf'), '-extensions', 'ca',
 		'-out', p('ca.pem'))
 	run('req', '-new', '-key', p('gateway.key'), '-subj', '/CN=gateway', '-config', p('ca.cnf'), '-out', p('gateway.csr'))
-	run('x509', '-req', '-in', p('gateway.csr'), '-CA', p('ca.pem'), '-CAkey', p('ca.key'), '-CAcreateserial', '-days', '2', '-extfile', p('ca.cnf'),
+	run('x509', '-req', '-in', p('gateway.csr'), '-CA', p('ca.pem'), '-CAkey', p('ca.key'), '-CAcreateserial', '-days', '30', '-extfile', p('ca.cnf'),
 		'-extensions', 'server', '-out', p('gateway.pem'))
 
 

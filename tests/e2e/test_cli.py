@@ -187,12 +187,18 @@ def state_directory():
 		assert json.loads(run('status', '--json', env={'STATE_DIRECTORY': d.dir + '/none'}, code=1)[0]) == []
 
 
-@test('samples: each file in conf/ passes, alone and for its role', 30)
+@test('samples: each file in conf/ passes once its secrets are filled in, alone and for its role', 30)
 def samples():
-	for name, argv in (('forwarder', ()), ('agent', ('agent',)), ('gateway', ('gateway',))):
-		path = os.path.join(ROOT, 'conf', name + '.ini')
-		assert run('-t', '-c', path, code=0)[0] == path + ': ok\n'
-		assert run(*argv, '-t', '-c', path, code=0)[0] == path + ': ok\n'
+	with Dir() as d:
+		for name, argv in (('forwarder', ()), ('agent', ('agent',)), ('gateway', ('gateway',))):
+			sample = os.path.join(ROOT, 'conf', name + '.ini')
+			out, err = run('-t', '-c', sample, code=2)
+			lines = [l for l in err.splitlines() if not l.startswith('warning: ')]
+			text = open(sample).read()
+			assert lines and len(lines) == text.count('put-the-secret-of-') and all("is the sample's" in l for l in lines), err
+			path = d.write(name + '.ini', re.sub('put-the-secret-of-\\S+', 'Zq7filled1n', text))
+			assert run('-t', '-c', path, code=0)[0] == path + ': ok\n'
+			assert run(*argv, '-t', '-c', path, code=0)[0] == path + ': ok\n'
 
 
 def options():

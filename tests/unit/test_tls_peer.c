@@ -266,12 +266,35 @@ static void test_without_memory(void **state)
 	assert_true(passed);
 }
 
+static void test_what_a_certificate_says(void **state)
+{
+	uint64_t from, to;
+	struct tnl_tls_ctx *c = make_ctx(true, cert, key, NULL, false);
+
+	assert_int_equal(tnl_tls_cert_dates(cert, strlen(cert), &from, &to), 0);
+	assert_true(from == NOW - 100 && to == NOW + 1000);
+	assert_true(tnl_tls_ctx_cert_ends(c) == NOW + 1000);
+	tnl_tls_ctx_free(c);
+	c = make_ctx(false, NULL, NULL, ca_cert, false);
+	assert_true(tnl_tls_ctx_cert_ends(c) == 0);
+	tnl_tls_ctx_free(c);
+	assert_int_equal(tnl_tls_cert_dates("no certificate", 14, &from, &to), TNL_ECERT);
+	static const char *const yes[] = {"gw.example.com", "GW.example.com", "a.wild.example.com", "127.0.0.1", "::1"};
+	static const char *const no[] = {"example.com", "leaf", "a.b.wild.example.com", "127.0.0.2", "::2", ""};
+	for (size_t i = 0; i < TNL_COUNT(yes); i++)
+		assert_true(tnl_tls_cert_names(cert, strlen(cert), yes[i]));
+	for (size_t i = 0; i < TNL_COUNT(no); i++)
+		assert_false(tnl_tls_cert_names(cert, strlen(cert), no[i]));
+	assert_false(tnl_tls_cert_names("x", 1, "gw.example.com"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_without_memory), cmocka_unit_test(test_versions),
 	    cmocka_unit_test(test_key_update),	   cmocka_unit_test(test_error_queue_is_cleared),
-	    cmocka_unit_test(test_bad_files),	   cmocka_unit_test(test_ed25519),
+	    cmocka_unit_test(test_bad_files),	   cmocka_unit_test(test_what_a_certificate_says),
+	    cmocka_unit_test(test_ed25519),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

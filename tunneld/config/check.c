@@ -1,6 +1,9 @@
 /* What a configuration lacks, and what its sections owe each other: keys that belong together, addresses and names that
  * are taken already, sections that a role needs. */
 #include "tunneld/config/internal.h"
+#include "lib/num.h"
+
+#include <fnmatch.h>
 #include <string.h>
 
 static int line_or_section(const struct td_section_read *s, const char *key)
@@ -39,11 +42,50 @@ static void check_backoff(struct td_cfg_parse *p, const struct td_section_read *
 		td_cfg_error(p, line_or_section(s, "reconnect_min"), "reconnect_min is longer than reconnect_max");
 }
 
+static bool is_instance(const struct td_config *c, const char *pattern)
+{
+	for (int i = 0; i < c->gw.ninstances; i++)
+		if (fnmatch(pattern, c->gw.instances[i].id, 0) == 0)
+			return true;
+	return false;
+}
+
+static bool is_alias(const struct td_config *c, const char *name)
+{
+	for (int i = 0; i < c->fwd.naliases; i++)
+		if (strcmp(c->fwd.aliases[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* Allowed, since a gateway of one's own may call its instances anything, but most likely a mistake. */
+static void check_target(struct td_cfg_parse *p, const struct td_section_read *s, const char *target)
+{
+	static const char *const ids[] = {"i-", "mi-", "ecs:"};
+	for (size_t i = 0; target && i < TNL_COUNT(ids); i++)
+		if (strncmp(target, ids[i], strlen(ids[i])) == 0)
+			return;
+	if (target && !is_alias(p->c, target) && !is_instance(p->c, target))
+		td_cfg_warn(p, td_opt_line(s, "target"),
+			    "target = %s: neither an instance id (i-…, mi-…, ecs:…) nor an [instance] of this file",
+			    target);
+}
+
+static void check_user(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	const struct td_user_config *u = &p->c->gw.users[s->index];
+	for (int i = 0; i < u->targets.n && p->c->gw.ninstances; i++)
+		if (!is_instance(p->c, u->targets.v[i]))
+			td_cfg_warn(p, td_opt_line(s, "targets"), "targets: %s matches no [instance] of this file",
+				    u->targets.v[i]);
+}
+
 static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	const struct td_tunnel_config *t = td_section_place(p->c, s->kind, s->index).own;
 	check_aws(p, s, &t->aws);
 	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
+	check_target(p, s, t->target);
 }
 
 static void check_agent(struct td_cfg_parse *p, const struct td_section_read *s)
@@ -58,6 +100,10 @@ static void check_agent(struct td_cfg_parse *p, const struct td_section_read *s)
 static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	const struct td_gateway_config *g = &p->c->gw;
+	if (!g->ninstances)
+		td_cfg_warn(p, s->line, "there is no [instance ID] section: no agent can connect");
+	if (!g->nusers)
+		td_cfg_warn(p, s->line, "there is no [user NAME] section: nobody can start a session");
 	if ((g->encrypt_shells || g->encrypt_ports) && !g->kms_key_id)
 		td_cfg_error(p, line_or_section(s, g->encrypt_shells ? "encrypt_shells" : "encrypt_ports"),
 			     "encryption requires kms_key_id");
@@ -87,6 +133,9 @@ static void check_own(struct td_cfg_parse *p, const struct td_section_read *s)
 		check_gateway(p, s);
 		break;
 	case TD_SECTION_USER:
+		check_needs_gateway(p, s);
+		check_user(p, s);
+		break;
 	case TD_SECTION_INSTANCE:
 		check_needs_gateway(p, s);
 		break;

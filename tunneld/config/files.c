@@ -5,6 +5,7 @@
 #include "tunneld/config/internal.h"
 #include <errno.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -80,6 +81,56 @@ static void try_tls(struct td_cfg_parse *p, struct tnl_tls_config *t, const stru
 	tnl_tls_ctx_free(ctx);
 }
 
+enum { DAY_S = 86400, ENDS_SOON_DAYS = 14 };
+
+static void write_day(uint64_t unix_s, char out[static 16])
+{
+	time_t t = (time_t)unix_s;
+	struct tm tm;
+	gmtime_r(&t, &tm);
+	strftime(out, 16, "%Y-%m-%d", &tm);
+}
+
+/* Warnings only: who starts with it is better served than who does not start at all. */
+static void check_dates(struct td_cfg_parse *p, const struct pem *f, const char *key)
+{
+	uint64_t from, to, now = unix_time(NULL);
+	char day[16];
+	if (!f->text || tnl_tls_cert_dates(f->text, f->len, &from, &to) != 0)
+		return;
+	write_day(now < from ? from : to, day);
+	if (now < from)
+		td_cfg_warn(p, f->line, "%s: %s is not valid before %s", key, f->path, day);
+	else if (now >= to)
+		td_cfg_warn(p, f->line, "%s: %s has expired on %s", key, f->path, day);
+	else if (to - now < ENDS_SOON_DAYS * DAY_S)
+		td_cfg_warn(p, f->line, "%s: %s expires on %s, in %d days", key, f->path, day,
+			    (int)((to - now) / DAY_S));
+}
+
+/* The host of URL, without brackets. */
+static void host_of(const char *url, char *out, size_t cap)
+{
+	const char *s = strstr(url, "://");
+	s = s ? s + 3 : url;
+	bool bracketed = *s == '[';
+	s += bracketed;
+	snprintf(out, cap, "%.*s", (int)strcspn(s, bracketed ? "]" : ":/"), s);
+}
+
+static void check_names(struct td_cfg_parse *p, const struct pem *f, const char *url)
+{
+	char host[256];
+	if (!f->text || !url || strncmp(url, "https", 5) != 0)
+		return;
+	host_of(url, host, sizeof(host));
+	if (!tnl_tls_cert_names(f->text, f->len, host))
+		td_cfg_warn(p, f->line,
+			    "certificate: %s is not for %s, the host of public_url (no such subjectAltName): "
+			    "clients and agents will refuse it",
+			    f->path, host);
+}
+
 static void check_aws_files(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	struct pem ca, cert, key;
@@ -99,6 +150,8 @@ static void check_aws_files(struct td_cfg_parse *p, const struct td_section_read
 					   .ca_pem_len = cert.len};
 		try_tls(p, &t, &cert, "client_certificate");
 	}
+	check_dates(p, &ca, "ca_file");
+	check_dates(p, &cert, "client_certificate");
 	drop_file(&ca);
 	drop_file(&cert);
 	drop_file(&key);
@@ -122,6 +175,9 @@ static void check_gateway_files(struct td_cfg_parse *p, const struct td_section_
 		struct tnl_tls_config u = {.ca_pem = ca.text, .ca_pem_len = ca.len};
 		try_tls(p, &u, &ca, "client_ca");
 	}
+	check_dates(p, &cert, "certificate");
+	check_dates(p, &ca, "client_ca");
+	check_names(p, &cert, p->c->gw.public_url);
 	drop_file(&cert);
 	drop_file(&key);
 	drop_file(&ca);

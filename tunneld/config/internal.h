@@ -51,6 +51,7 @@ void td_section_drop(struct td_config *c, enum td_section kind); /* names and ar
 enum td_opt_type {
 	TD_T_TEXT,     /* char *: one line of text */
 	TD_T_ID,       /* char *: no white space */
+	TD_T_SECRET,   /* char *: no white space, and not what the samples have */
 	TD_T_KEYID,    /* char *: no white space, slash or comma: it stands in a credential scope */
 	TD_T_REGION,   /* char *: letters, digits, - */
 	TD_T_TARGET,   /* char *: i-…, mi-…, ecs:… */
@@ -159,6 +160,7 @@ void td_text_clear(const struct td_opt *o, void *base);
 bool td_text_same(const struct td_opt *o, const void *a, const void *b);
 void td_text_inherit(const struct td_opt *o, void *base, const void *from);
 const char *td_text_id_fault(const char *value, size_t *len);
+const char *td_text_secret_fault(const char *value, size_t *len);
 const char *td_text_keyid_fault(const char *value, size_t *len);
 const char *td_text_region_fault(const char *value, size_t *len);
 const char *td_text_target_fault(const char *value, size_t *len);

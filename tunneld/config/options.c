@@ -64,7 +64,7 @@ const struct td_opt td_opts[] = {
 	 .help = "PEM private key of client_certificate"},
 	{AWS(access_key_id, 0), TYPE(KEYID), .group = TD_GROUP_CREDENTIALS,
 	 .help = "explicit credentials; else environment, profiles, container, instance"},
-	{AWS(secret_access_key, TD_F_SECRET), TYPE(ID), .group = TD_GROUP_CREDENTIALS,
+	{AWS(secret_access_key, TD_F_SECRET), TYPE(SECRET), .group = TD_GROUP_CREDENTIALS,
 	 .help = "secret of access_key_id"},
 	{AWS(session_token, TD_F_SECRET), TYPE(ID), .group = TD_GROUP_CREDENTIALS,
 	 .help = "token of temporary credentials"},
@@ -211,13 +211,13 @@ const struct td_opt td_opts[] = {
 	/* [user NAME], [instance ID] */
 	{.key = "access_key_id", USER(access_key_id), TYPE(KEYID), .flags = TD_F_REQUIRED,
 	 .help = "key that requests are signed with"},
-	{.key = "secret_access_key", USER(secret_access_key), TYPE(ID), .flags = TD_F_REQUIRED | TD_F_SECRET,
+	{.key = "secret_access_key", USER(secret_access_key), TYPE(SECRET), .flags = TD_F_REQUIRED | TD_F_SECRET,
 	 .help = "secret of access_key_id"},
 	{.key = "targets", USER(targets), TYPE(LIST), .flags = TD_F_REQUIRED,
 	 .help = "instances that may be reached; * and ? match"},
 	{.key = "access_key_id", INSTANCE(access_key_id), TYPE(KEYID), .flags = TD_F_REQUIRED,
 	 .help = "key that the agent signs with"},
-	{.key = "secret_access_key", INSTANCE(secret_access_key), TYPE(ID), .flags = TD_F_REQUIRED | TD_F_SECRET,
+	{.key = "secret_access_key", INSTANCE(secret_access_key), TYPE(SECRET), .flags = TD_F_REQUIRED | TD_F_SECRET,
 	 .help = "secret of access_key_id"},
 };
 /* clang-format on */

@@ -103,6 +103,13 @@ const char *td_text_id_fault(const char *value, size_t *len)
 	return strpbrk(value, " \t") ? "white space does not belong here" : NULL;
 }
 
+const char *td_text_secret_fault(const char *value, size_t *len)
+{
+	if (strncmp(value, "put-the-secret-of-", 18) == 0)
+		return "is the sample's: put a secret of your own there (openssl rand -base64 30)";
+	return td_text_id_fault(value, len);
+}
+
 const char *td_text_keyid_fault(const char *value, size_t *len)
 {
 	return strpbrk(value, " \t/,") ? "white space, slash or comma does not belong here" : NULL;

@@ -323,6 +323,7 @@ static bool same_session(const struct td_opt *o, const void *a, const void *b)
 const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_TEXT]     = {.name = "text", TEXT},
 	[TD_T_ID]       = {.name = "text", TEXT, .fault = td_text_id_fault},
+	[TD_T_SECRET]   = {.name = "text", TEXT, .fault = td_text_secret_fault},
 	[TD_T_KEYID]    = {.name = "text", TEXT, .fault = td_text_keyid_fault},
 	[TD_T_REGION]   = {.name = "region", TEXT, .fault = td_text_region_fault},
 	[TD_T_TARGET]   = {.name = "target", TEXT, .fault = td_text_target_fault},

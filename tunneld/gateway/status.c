@@ -2,6 +2,9 @@
  * store, counters. */
 #include "tunneld/gateway/internal.h"
 
+#include "lib/enc.h"
+#include "lib/tls.h"
+
 #define STATUS_SESSIONS 1000 /* listed one by one; the rest is only counted */
 
 static const char *const counter_names[GW_C_COUNT] = {
@@ -58,6 +61,16 @@ static void write_listeners(struct td_gateway *g, struct tnl_jw *w)
 	for (int i = 0; g->httpd && td_http_server_addr(g->httpd, i, &a) == 0; i++)
 		tnl_jw_str(w, td_addr_str(&a, text));
 	tnl_jw_end_arr(w);
+}
+
+static void write_certificate(struct td_gateway *g, struct tnl_jw *w)
+{
+	uint64_t ends = g->tls ? tnl_tls_ctx_cert_ends(g->tls) : 0;
+	char date[TNL_ISO_STR];
+	if (!ends)
+		return;
+	tnl_iso_date(ends * 1000, date);
+	tnl_jw_kv(w, "certificate_expires", date);
 }
 
 static void write_instances(struct td_gateway *g, struct tnl_jw *w)
@@ -132,6 +145,7 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	write_listeners(g, &w);
 	tnl_jw_kvi(&w, "connections", g->httpd ? (int64_t)td_http_server_connections(g->httpd) : 0);
 	tnl_jw_kvi(&w, "links", count_links(g));
+	write_certificate(g, &w);
 	kv_bool(&w, "draining", g->drain != GW_D_NONE);
 	tnl_jw_kvi(&w, "relay_memory", (int64_t)g->cfg->gw.relay_memory);
 	write_instances(g, &w);

@@ -190,6 +190,40 @@ static void test_near_keys(void **s)
 	       "t.ini:9: unknown key frobnicate in [tunneld]\n");
 }
 
+#define GW "listen = 127.0.0.1:0\ncertificate = c\nprivate_key = k\n"
+
+/* What parses and yet cannot be meant. */
+static void test_odd_configurations(void **s)
+{
+	static const struct {
+		const char *text, *said;
+	} odd[] = {
+	    {"[gateway]\n" GW "", "warning: t.ini:1: there is no [instance ID] section: no agent can connect\n"
+				  "warning: t.ini:1: there is no [user NAME] section: nobody can start a session\n"},
+	    {"[gateway]\n" GW "[instance i-1]\naccess_key_id = A\nsecret_access_key = s\n"
+	     "[user u]\naccess_key_id = B\nsecret_access_key = s\ntargets = web-*, i-?\n",
+	     "warning: t.ini:11: targets: web-* matches no [instance] of this file\n"},
+	    {"[tunnel a]\nlisten = 127.0.0.1:1\ntarget = web1\nport = 2\n",
+	     "warning: t.ini:3: target = web1: neither an instance id (i-…, mi-…, ecs:…) nor an [instance] of this "
+	     "file\n"},
+	    {TUNNEL "[gateway]\n" GW "[instance web1]\naccess_key_id = A\nsecret_access_key = s\n"
+		    "[user u]\naccess_key_id = B\nsecret_access_key = s\ntargets = w*\n[alias b]\ntarget = web1\n",
+	     ""},
+	};
+	for (size_t i = 0; i < TNL_COUNT(odd); i++) {
+		char *said = NULL;
+		struct td_config *c = parse_said(odd[i].text, 0, &said);
+		assert_non_null(c);
+		if (!strstr(said, odd[i].said) || (!*odd[i].said && strstr(said, "target")))
+			fail_msg("\"%s\" lacks \"%s\"", said, odd[i].said);
+		free(said);
+		td_config_free(c);
+	}
+	expect(
+	    "[aws]\naccess_key_id = A\nsecret_access_key = put-the-secret-of-user-ops-here\n" TUNNEL, 0,
+	    "t.ini:3: secret_access_key: is the sample's: put a secret of your own there (openssl rand -base64 30)\n");
+}
+
 static void test_lines(void **s)
 {
 	char *said = NULL;
@@ -437,6 +471,7 @@ int main(void)
 	    cmocka_unit_test(test_every_mistake),
 	    cmocka_unit_test(test_keys_of_aws_can_be_inherited),
 	    cmocka_unit_test(test_near_keys),
+	    cmocka_unit_test(test_odd_configurations),
 	    cmocka_unit_test(test_lines),
 	    cmocka_unit_test(test_secrets_not_shown),
 	    cmocka_unit_test(test_inherit),

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <time.h>
 #include <cmocka.h>
 
 static void write_file(const char *path, const char *text, mode_t mode)
@@ -37,7 +38,8 @@ static int setup(void **s)
 	snprintf(F.key, sizeof(F.key), "%s/k.pem", F.dir);
 	write_file(F.path,
 		   "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n"
-		   "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n",
+		   "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n"
+		   "[instance i-1]\naccess_key_id = L\nsecret_access_key = s\n",
 		   0600);
 	assert_int_equal(tnl_x509_make("a", "localhost", NULL, NULL, 1, until, &F.pem, &F.pem_key), 0);
 	assert_int_equal(tnl_x509_make("b", "localhost", NULL, NULL, 1, until, &F.other, &F.other_key), 0);
@@ -128,6 +130,52 @@ static void test_as_they_should_be(void **s)
 	td_config_free(c);
 }
 
+/* Certificates that work today: a warning names the day that is near, and the name that is missing. */
+static void dates_case(int64_t from_days, int64_t to_days, const char *url, const char *want)
+{
+	char *said = NULL, *pem, *pem_key, text[500];
+	uint64_t now = (uint64_t)time(NULL);
+
+	assert_int_equal(tnl_x509_make("a", "localhost,127.0.0.1", NULL, NULL, now + (uint64_t)(from_days * 86400),
+				       now + (uint64_t)(to_days * 86400) + 600, &pem, &pem_key),
+			 0);
+	write_file(F.cert, pem, 0644);
+	write_file(F.key, pem_key, 0600);
+	snprintf(text, sizeof(text),
+		 "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n%s"
+		 "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n"
+		 "[instance i-1]\naccess_key_id = L\nsecret_access_key = s\n",
+		 url);
+	write_file(F.path, text, 0600);
+	struct td_config *c = load_said(F.path, TD_ROLE_GATEWAY | TD_ROLE_FILES, &said);
+	assert_non_null(c);
+	if (*want ? !strstr(said, want) || strncmp(said, "warning: ", 9) != 0 : *said)
+		fail_msg("\"%s\" lacks \"%s\"", said, want);
+	free(said);
+	td_config_free(c);
+	tnl_free(pem);
+	tnl_free(pem_key);
+}
+
+static void test_certificates_that_end(void **s)
+{
+	char day[32], want[100];
+	time_t then = time(NULL) + 3 * 86400 + 600;
+
+	dates_case(-1, 14, "", "");
+	strftime(day, sizeof(day), "%Y-%m-%d", gmtime(&then));
+	snprintf(want, sizeof(want), "c.pem expires on %s, in 3 days", day);
+	dates_case(-1, 3, "", want);
+	dates_case(-3, -1, "", "g.ini:3: certificate: ");
+	dates_case(-3, -1, "", "c.pem has expired on ");
+	dates_case(1, 30, "", "c.pem is not valid before ");
+	dates_case(-1, 30, "public_url = https://localhost:8443\n", "");
+	dates_case(-1, 30, "public_url = https://127.0.0.1\n", "");
+	dates_case(-1, 30, "public_url = https://gw.example.com:8443\n",
+		   "c.pem is not for gw.example.com, the host of");
+	dates_case(-1, 30, "public_url = https://[::1]:8443\n", "is not for ::1,");
+}
+
 /* Authorities and client certificates of [aws] and its kin. */
 static void test_aws(void **s)
 {
@@ -195,6 +243,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_readable_by_others, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_of_the_wrong_kind, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_as_they_should_be, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_certificates_that_end, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_aws, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_no_configuration, setup, teardown),
 	    cmocka_unit_test(test_nul),

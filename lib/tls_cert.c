@@ -1,0 +1,56 @@
+/* What stands in a certificate file, for who has to warn of it. */
+#include "lib/tls_internal.h"
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <string.h>
+
+static X509 *first_of(const char *pem, size_t len)
+{
+	BIO *b = BIO_new_mem_buf(pem, (int)len);
+	X509 *x = b ? PEM_read_bio_X509(b, NULL, NULL, NULL) : NULL;
+
+	BIO_free(b);
+	ERR_clear_error();
+	return x;
+}
+
+static uint64_t unix_of(const ASN1_TIME *t)
+{
+	ASN1_TIME *epoch = ASN1_TIME_set(NULL, 0);
+	int days = 0, secs = 0;
+	bool ok = epoch && ASN1_TIME_diff(&days, &secs, epoch, t) && days >= 0 && secs >= 0;
+
+	ASN1_TIME_free(epoch);
+	return ok ? (uint64_t)days * 86400 + (uint64_t)secs : 0;
+}
+
+int tnl_tls_cert_dates(const char *pem, size_t len, uint64_t *not_before, uint64_t *not_after)
+{
+	X509 *x = first_of(pem, len);
+
+	if (!x)
+		return TNL_ECERT;
+	*not_before = unix_of(X509_get0_notBefore(x));
+	*not_after = unix_of(X509_get0_notAfter(x));
+	X509_free(x);
+	return 0;
+}
+
+bool tnl_tls_cert_names(const char *pem, size_t len, const char *host)
+{
+	X509 *x = first_of(pem, len);
+	bool named = x && (X509_check_ip_asc(x, host, 0) == 1 ||
+			   X509_check_host(x, host, strlen(host), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL) == 1);
+
+	X509_free(x);
+	ERR_clear_error();
+	return named;
+}
+
+uint64_t tnl_tls_ctx_cert_ends(const struct tnl_tls_ctx *c)
+{
+	const X509 *x = SSL_CTX_get0_certificate(c->ssl);
+
+	return x ? unix_of(X509_get0_notAfter(x)) : 0;
+}
