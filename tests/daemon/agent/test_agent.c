@@ -41,7 +41,7 @@ static void drain_with_nothing_to_do(void **state)
 	td_agent_drain(A, 10 * TD_SEC, is_done, &done);
 	assert_true(t_until(&done, 3000));
 	assert_true(T->now - t0 < 2 * TD_SEC);
-	wait_task(1, "s-1", "Success");
+	wait_task(1, "s-1", "Failed");
 	assert_int_equal(done, 1);
 }
 
@@ -82,7 +82,7 @@ static void drain_waits_for_connections(void **state)
 	close(S.fd);
 	S.fd = -1;
 	assert_true(t_until(&done, 4000));
-	wait_task(2, "s-1", "Success");
+	wait_task(2, "s-1", "Failed");
 }
 
 static void drain_is_cut_at_the_deadline_or_by_a_second_call(void **state)
