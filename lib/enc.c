@@ -371,6 +371,15 @@ bool tnl_utf8_valid(const uint8_t *p, size_t n)
 	return true;
 }
 
+size_t tnl_utf8_cut(const char *s, size_t n, size_t most)
+{
+	if (n <= most)
+		return n;
+	while (most && ((uint8_t)s[most] & 0xc0) == 0x80)
+		most--;
+	return most;
+}
+
 int tnl_escape(struct tnl_buf *b, const char *s, size_t n, bool quote)
 {
 	const uint8_t *p = (const uint8_t *)s;

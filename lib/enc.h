@@ -33,6 +33,8 @@ void tnl_iso_date(uint64_t unix_ms, char out[TNL_ISO_STR]);	    /* 2026-11-22T09
 int tnl_iso_date_parse(const char *s, size_t n, uint64_t *unix_ms); /* with or without fraction, Z or ±hh:mm */
 
 bool tnl_utf8_valid(const uint8_t *p, size_t n);
+/* How much of n bytes stays when at most so many may: not cut in mid-character. */
+size_t tnl_utf8_cut(const char *s, size_t n, size_t most);
 /* Appends text with control characters (C0, DEL, C1), and invalid UTF-8,
  * escaped as \xNN; quote and backslash too when `quote`. */
 int tnl_escape(struct tnl_buf *b, const char *s, size_t n, bool quote);

@@ -112,14 +112,13 @@ int tnl_hs_request_write(struct tnl_buf *b, const struct tnl_hs_request *r)
 	return b->failed ? TNL_ENOMEM : 0;
 }
 
-static int dup_str(const struct tnl_json *v, char **out)
+/* Longer than max is not of this protocol. */
+static int dup_str(const struct tnl_json *v, size_t max, char **out)
 {
-	const char *s = tnl_json_str(v);
-	if (!s)
-		return TNL_ESYNTAX;
 	tnl_free(*out);
-	*out = tnl_strdup(s);
-	return *out ? 0 : TNL_ENOMEM;
+	*out = NULL;
+	int rc = tnl_json_take_str(v, max, out);
+	return rc == TNL_ELIMIT ? TNL_ESYNTAX : rc;
 }
 
 static int dup_json(const struct tnl_json *v, char **out)
@@ -143,14 +142,13 @@ static int request_action(const struct tnl_json *a, struct tnl_hs_request *r, co
 	*fault = "ActionType";
 	if (!type || r->nactions == TNL_HS_MAX_ACTIONS)
 		return TNL_ESYNTAX;
-	int i = r->nactions++;
-	r->actions[i].name = tnl_strdup(type);
-	if (!r->actions[i].name)
-		return TNL_ENOMEM;
+	int i = r->nactions++, named = dup_str(tnl_json_get(a, "ActionType"), TNL_WORD_MAX, &r->actions[i].name);
+	if (named)
+		return named;
 	if (strcmp(type, "SessionType") == 0) {
 		r->actions[i].kind = TNL_ACT_SESSION_TYPE;
 		*fault = "SessionType";
-		int rc = dup_str(tnl_json_get(par, "SessionType"), &r->session_type);
+		int rc = dup_str(tnl_json_get(par, "SessionType"), TNL_WORD_MAX, &r->session_type);
 		const struct tnl_json *props = tnl_json_get(par, "Properties");
 		if (rc == 0 && props && !tnl_json_is_null(props))
 			rc = dup_json(props, &r->properties_json);
@@ -160,10 +158,10 @@ static int request_action(const struct tnl_json *a, struct tnl_hs_request *r, co
 		r->actions[i].kind = TNL_ACT_KMS;
 		r->kms = true;
 		*fault = "KMSKeyId";
-		int rc = dup_str(tnl_json_get(par, "KMSKeyId"), &r->kms_key_id);
+		int rc = dup_str(tnl_json_get(par, "KMSKeyId"), TNL_ARN_MAX, &r->kms_key_id);
 		const char *ch = tnl_json_get_str(par, "Challenge");
 		if (rc == 0 && ch && *ch)
-			rc = dup_str(tnl_json_get(par, "Challenge"), &r->challenge);
+			rc = dup_str(tnl_json_get(par, "Challenge"), TNL_NAME_MAX, &r->challenge);
 		return rc;
 	}
 	if (strcmp(type, CAPS_NAME) == 0) {
@@ -185,7 +183,7 @@ int tnl_hs_request_parse(const void *p, size_t n, struct tnl_hs_request *r, cons
 		return TNL_ESYNTAX;
 	const struct tnl_json *acts = tnl_json_get(root, "RequestedClientActions");
 	*fault = "AgentVersion";
-	int rc = dup_str(tnl_json_get(root, "AgentVersion"), &r->agent_version);
+	int rc = dup_str(tnl_json_get(root, "AgentVersion"), TNL_WORD_MAX, &r->agent_version);
 	if (rc == 0 && !tnl_json_is_arr(acts)) {
 		*fault = "RequestedClientActions";
 		rc = TNL_ESYNTAX;
@@ -309,6 +307,8 @@ static int response_kms(const struct tnl_json *result, struct tnl_hs_response *a
 	if (!text || !*text || a->ciphertext)
 		return TNL_ESYNTAX;
 	size_t n = strlen(text);
+	if (n > TNL_B64_LEN(TNL_HS_CIPHERTEXT_MAX))
+		return TNL_ESYNTAX;
 	a->ciphertext = tnl_malloc(n);
 	if (!a->ciphertext)
 		return TNL_ENOMEM;
@@ -343,7 +343,7 @@ static int response_action(const struct tnl_json *o, struct tnl_hs_response *a, 
 	}
 	const char *error = tnl_json_get_str(o, "Error");
 	if (rc == 0 && known && status != TNL_ACTION_OK && !a->error && error && *error)
-		rc = dup_str(tnl_json_get(o, "Error"), &a->error);
+		rc = tnl_json_cut_str(tnl_json_get(o, "Error"), TNL_TEXT_MAX, &a->error);
 	return rc;
 }
 
@@ -359,7 +359,7 @@ int tnl_hs_response_parse(const void *p, size_t n, struct tnl_hs_response *a, co
 		return TNL_ESYNTAX;
 	const struct tnl_json *acts = tnl_json_get(root, "ProcessedClientActions");
 	*fault = "ClientVersion";
-	int rc = dup_str(tnl_json_get(root, "ClientVersion"), &a->client_version);
+	int rc = dup_str(tnl_json_get(root, "ClientVersion"), TNL_WORD_MAX, &a->client_version);
 	if (rc == 0 && !tnl_json_is_arr(acts)) {
 		*fault = "ProcessedClientActions";
 		rc = TNL_ESYNTAX;
@@ -397,9 +397,11 @@ int tnl_hs_complete_parse(const void *p, size_t n, char **customer_message)
 	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
 	if (!root)
 		return TNL_ESYNTAX;
-	const char *m = tnl_json_get_str(root, "CustomerMessage");
-	*customer_message = tnl_strdup(m ? m : "");
+	const struct tnl_json *m = tnl_json_get(root, "CustomerMessage");
+	int rc = tnl_json_cut_str(m, TNL_TEXT_MAX, customer_message);
 	tnl_json_free(root);
+	if (rc == TNL_ESYNTAX) /* none */
+		*customer_message = tnl_strdup("");
 	return *customer_message ? 0 : TNL_ENOMEM;
 }
 

@@ -10,6 +10,7 @@
 #define TNL_HS_MAX_ACTIONS 16
 #define TNL_HS_MAX_JSON (64u * 1024)
 #define TNL_HS_CHALLENGE 64u
+#define TNL_HS_CIPHERTEXT_MAX 8192u /* of the wrapped key; AWS: 6,144 */
 #define TNL_CAPS_VERSION 1
 #define TNL_MIN_PAYLOAD 1024u
 

@@ -320,6 +320,28 @@ const char *tnl_json_get_str(const struct tnl_json *o, const char *key)
 	return tnl_json_str(tnl_json_get(o, key));
 }
 
+static int copy_str(const char *s, size_t n, char **out)
+{
+	char *copy = tnl_strndup(s, n);
+	if (!copy)
+		return TNL_ENOMEM;
+	*out = copy;
+	return 0;
+}
+
+int tnl_json_take_str(const struct tnl_json *v, size_t max, char **out)
+{
+	const char *s = tnl_json_str(v);
+	size_t n = s ? strlen(s) : 0;
+	return !s ? TNL_ESYNTAX : n > max ? TNL_ELIMIT : copy_str(s, n, out);
+}
+
+int tnl_json_cut_str(const struct tnl_json *v, size_t max, char **out)
+{
+	const char *s = tnl_json_str(v);
+	return !s ? TNL_ESYNTAX : copy_str(s, tnl_utf8_cut(s, strlen(s), max), out);
+}
+
 bool tnl_json_int(const struct tnl_json *v, int64_t *out)
 {
 	if (!cJSON_IsNumber(node(v)))

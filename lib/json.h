@@ -23,7 +23,11 @@ int tnl_json_len(const struct tnl_json *a);				 /* arrays and objects; else 0 */
 const char *tnl_json_key(const struct tnl_json *member);		 /* name of an object's member */
 const char *tnl_json_str(const struct tnl_json *v);			 /* NULL when not a string (or v NULL) */
 const char *tnl_json_get_str(const struct tnl_json *o, const char *key); /* NULL when absent */
-bool tnl_json_int(const struct tnl_json *v, int64_t *out);		 /* false: not an integral number */
+/* A copy of a string for tnl_free.  take: one that is longer than max is refused (TNL_ELIMIT); cut: it loses its end.
+ * TNL_ESYNTAX: not a string; TNL_ENOMEM.  *out is set on success only. */
+int tnl_json_take_str(const struct tnl_json *v, size_t max, char **out) TNL_MUST_USE;
+int tnl_json_cut_str(const struct tnl_json *v, size_t max, char **out) TNL_MUST_USE;
+bool tnl_json_int(const struct tnl_json *v, int64_t *out); /* false: not an integral number */
 bool tnl_json_bool(const struct tnl_json *v, bool dflt);
 bool tnl_json_is_null(const struct tnl_json *v);
 bool tnl_json_is_obj(const struct tnl_json *v);

@@ -203,6 +203,7 @@ bool tnl_ack_hop(int64_t seq, struct tnl_hop *h)
 
 /* --- acknowledge ---------------------------------------------------------- */
 
+#define ACK_JSON_MAX 1024u /* whoever writes it; it has some 200 */
 #define ACK_TYPE "{\"AcknowledgedMessageType\":\""
 #define ACK_ID "\",\"AcknowledgedMessageId\":\""
 #define ACK_SEQ "\",\"AcknowledgedMessageSequenceNumber\":"
@@ -286,7 +287,7 @@ int tnl_ack_parse(const uint8_t *p, size_t n, struct tnl_ack *a)
 {
 	if (ack_parse_fast((const char *)p, n, a))
 		return 0;
-	struct tnl_json *j = tnl_json_parse(p, n);
+	struct tnl_json *j = n <= ACK_JSON_MAX ? tnl_json_parse(p, n) : NULL;
 	const char *type = tnl_json_get_str(j, "AcknowledgedMessageType");
 	const char *id = tnl_json_get_str(j, "AcknowledgedMessageId");
 	int64_t seq;

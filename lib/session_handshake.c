@@ -385,7 +385,7 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 	if (err)
 		snprintf(s->why, sizeof(s->why), "KMS %s failed: %s", s->cfg.agent ? "Decrypt" : "GenerateDataKey",
 			 err_text ? err_text : tnl_err_text(err));
-	else if (plen != 64 || (!s->cfg.agent && (clen == 0 || clen > 8192)))
+	else if (plen != 64 || (!s->cfg.agent && (clen == 0 || clen > TNL_HS_CIPHERTEXT_MAX)))
 		rc = refuse_because(s, TNL_ECRYPTO, "KMS gave a key of the wrong length");
 	if (rc == 0) {
 		s->seal = tnl_seal_new(plaintext, s->cfg.agent);

@@ -8,17 +8,18 @@
 
 /* --- small helpers ----------------------------------------------------------- */
 
-/* A string member, copied.  Absent and null give NULL; another type or no memory: false. */
-static bool copy_str(const struct tnl_json *v, char **out)
+/* A string member, copied.  Absent and null give NULL; another type, too long or no memory: false. */
+static bool copy_str(const struct tnl_json *v, size_t max, char **out)
 {
 	*out = NULL;
-	if (!v || tnl_json_is_null(v))
-		return true;
-	const char *s = tnl_json_str(v);
-	if (!s)
-		return false;
-	*out = tnl_strdup(s);
-	return *out != NULL;
+	return !v || tnl_json_is_null(v) || tnl_json_take_str(v, max, out) == 0;
+}
+
+/* What is for people to read: what is too long loses its end. */
+static bool copy_text(const struct tnl_json *v, char **out)
+{
+	*out = NULL;
+	return !v || tnl_json_is_null(v) || tnl_json_cut_str(v, TNL_TEXT_MAX, out) == 0;
 }
 
 static void free_str(char **s)
@@ -37,23 +38,23 @@ static int write_result(const struct tnl_buf *b)
 
 struct field {
 	const char *key;
-	size_t off;
+	size_t off, max;
 };
 
-#define OPEN_FIELD(key, member)                                                                                        \
+#define OPEN_FIELD(key, member, max)                                                                                   \
 	{                                                                                                              \
-		key, offsetof(struct tnl_open, member)                                                                 \
+		key, offsetof(struct tnl_open, member), max                                                            \
 	}
 
 /* In the order in which stock ends write them. */
 static const struct field open_fields[] = {
-    OPEN_FIELD("RequestId", request_id),
-    OPEN_FIELD("TokenValue", token),
-    OPEN_FIELD("ClientInstanceId", client_instance_id),
-    OPEN_FIELD("ClientId", client_id),
-    OPEN_FIELD("ClientVersion", client_version),
-    OPEN_FIELD("AgentVersion", agent_version),
-    OPEN_FIELD("PlatformType", platform_type),
+    OPEN_FIELD("RequestId", request_id, TNL_WORD_MAX),
+    OPEN_FIELD("TokenValue", token, TNL_TOKEN_MAX),
+    OPEN_FIELD("ClientInstanceId", client_instance_id, TNL_NAME_MAX),
+    OPEN_FIELD("ClientId", client_id, TNL_NAME_MAX),
+    OPEN_FIELD("ClientVersion", client_version, TNL_WORD_MAX),
+    OPEN_FIELD("AgentVersion", agent_version, TNL_WORD_MAX),
+    OPEN_FIELD("PlatformType", platform_type, TNL_WORD_MAX),
 };
 
 static char **member(const void *object, const struct field *f)
@@ -86,7 +87,7 @@ int tnl_open_parse(const void *p, size_t n, struct tnl_open *o, const char **fau
 	else if (!version || strcmp(version, "1.0") != 0)
 		why = "MessageSchemaVersion";
 	for (size_t i = 0; !why && i < TNL_COUNT(open_fields); i++)
-		if (!copy_str(tnl_json_get(j, open_fields[i].key), member(o, &open_fields[i])))
+		if (!copy_str(tnl_json_get(j, open_fields[i].key), open_fields[i].max, member(o, &open_fields[i])))
 			why = open_fields[i].key;
 	if (!why && (!o->token || !*o->token))
 		why = "TokenValue";
@@ -167,10 +168,10 @@ int tnl_channel_closed_parse(const void *p, size_t n, struct tnl_channel_closed 
 	bool ok = tnl_json_is_obj(j);
 
 	memset(c, 0, sizeof(*c));
-	ok = ok && copy_str(tnl_json_iget(j, "MessageId"), &c->message_id) &&
-	     copy_str(tnl_json_iget(j, "SessionId"), &c->session_id) &&
-	     copy_str(tnl_json_iget(j, "DestinationId"), &c->destination_id) &&
-	     copy_str(tnl_json_iget(j, "Output"), &c->output);
+	ok = ok && copy_str(tnl_json_iget(j, "MessageId"), TNL_WORD_MAX, &c->message_id) &&
+	     copy_str(tnl_json_iget(j, "SessionId"), TNL_NAME_MAX, &c->session_id) &&
+	     copy_str(tnl_json_iget(j, "DestinationId"), TNL_NAME_MAX, &c->destination_id) &&
+	     copy_text(tnl_json_iget(j, "Output"), &c->output);
 	/* The date is of no consequence: one that does not parse stays 0. */
 	const char *date = tnl_json_str(tnl_json_iget(j, "CreatedDate"));
 	if (ok && date && tnl_iso_date_parse(date, strlen(date), &c->created_ms))
@@ -235,12 +236,12 @@ int tnl_task_parse(const void *p, size_t n, struct tnl_task *t)
 	bool ok = tnl_json_is_obj(j);
 
 	memset(t, 0, sizeof(*t));
-	ok = ok && copy_str(tnl_json_iget(j, "TaskId"), &t->task_id) &&
-	     copy_str(tnl_json_iget(j, "Topic"), &t->topic) &&
-	     copy_str(tnl_json_iget(j, "FinalTaskStatus"), &t->final_status) &&
-	     copy_str(tnl_json_iget(j, "Output"), &t->output) &&
-	     copy_str(tnl_json_iget(j, "InstanceId"), &t->instance_id) &&
-	     copy_str(tnl_json_iget(j, "MessageId"), &t->message_id);
+	ok = ok && copy_str(tnl_json_iget(j, "TaskId"), TNL_NAME_MAX, &t->task_id) &&
+	     copy_str(tnl_json_iget(j, "Topic"), TNL_NAME_MAX, &t->topic) &&
+	     copy_str(tnl_json_iget(j, "FinalTaskStatus"), TNL_WORD_MAX, &t->final_status) &&
+	     copy_text(tnl_json_iget(j, "Output"), &t->output) &&
+	     copy_str(tnl_json_iget(j, "InstanceId"), TNL_NAME_MAX, &t->instance_id) &&
+	     copy_str(tnl_json_iget(j, "MessageId"), TNL_WORD_MAX, &t->message_id);
 	tnl_json_free(j);
 	if (ok && (t->task_id || t->message_id))
 		return 0;

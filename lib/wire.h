@@ -7,6 +7,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The most that is kept of what a peer says: longer names are refused, longer texts for people lose their end.  Written
+ * anew, with each byte escaped, a text still fits into whatever passes it on. */
+#define TNL_WORD_MAX 128u  /* versions, states, UUIDs */
+#define TNL_NAME_MAX 512u  /* ids of sessions and targets, documents, users */
+#define TNL_ARN_MAX 2048u  /* as AWS bounds KMS key ids */
+#define TNL_TEXT_MAX 1024u /* Output, failure messages: as AWS bounds the details of a session */
+#define TNL_TOKEN_MAX 4096u
+
 /* First TEXT frame of a data or control channel. NULL fields are left out on writing. */
 struct tnl_open {
 	char *request_id, *token, *client_id, *client_version; /* client */

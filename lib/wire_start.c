@@ -195,13 +195,9 @@ static bool session_id_ok(const char *s)
 	return true;
 }
 
-static bool take(char **to, const struct tnl_json *v)
+static bool take(char **to, const struct tnl_json *v, size_t max)
 {
-	const char *s = tnl_json_str(v);
-	if (!s)
-		return true;
-	*to = tnl_strdup(s);
-	return *to != NULL;
+	return !tnl_json_str(v) || tnl_json_take_str(v, max, to) == 0;
 }
 
 static const char *read_document(const struct tnl_json *c, struct tnl_start *s)
@@ -216,7 +212,7 @@ static const char *read_document(const struct tnl_json *c, struct tnl_start *s)
 	if (tnl_json_len(declared) > PARAMETERS_MAX || tnl_json_len(given) > PARAMETERS_MAX)
 		return "parameters";
 	if (!tnl_json_str(tnl_json_iget(doc, "sessionType")) ||
-	    !take(&s->session_type, tnl_json_iget(doc, "sessionType")))
+	    !take(&s->session_type, tnl_json_iget(doc, "sessionType"), TNL_WORD_MAX))
 		return "sessionType";
 	s->properties_json = tnl_json_is_obj(props) ? substitute(props, given, declared) : tnl_strdup("{}");
 	if (!s->properties_json)
@@ -227,7 +223,7 @@ static const char *read_document(const struct tnl_json *c, struct tnl_start *s)
 	if (!s->inputs_json)
 		return "inputs";
 	const char *kms = tnl_json_str(tnl_json_iget(inputs, "kmsKeyId"));
-	if (kms && *kms && !take(&s->kms_key_id, tnl_json_iget(inputs, "kmsKeyId")))
+	if (kms && *kms && !take(&s->kms_key_id, tnl_json_iget(inputs, "kmsKeyId"), TNL_ARN_MAX))
 		return "kmsKeyId";
 	return NULL;
 }
@@ -237,13 +233,13 @@ static const char *read_content(const struct tnl_json *c, struct tnl_start *s)
 	if (!tnl_json_is_obj(c))
 		return "Content";
 	if (!session_id_ok(tnl_json_str(tnl_json_iget(c, "SessionId"))) ||
-	    !take(&s->session_id, tnl_json_iget(c, "SessionId")))
+	    !take(&s->session_id, tnl_json_iget(c, "SessionId"), SESSION_ID_MAX))
 		return "SessionId";
-	if (!take(&s->document_name, tnl_json_iget(c, "DocumentName")))
+	if (!take(&s->document_name, tnl_json_iget(c, "DocumentName"), TNL_NAME_MAX))
 		return "DocumentName";
-	if (!take(&s->session_owner, tnl_json_iget(c, "SessionOwner")))
+	if (!take(&s->session_owner, tnl_json_iget(c, "SessionOwner"), TNL_ARN_MAX))
 		return "SessionOwner";
-	if (!take(&s->run_as, tnl_json_iget(c, "RunAsUser")))
+	if (!take(&s->run_as, tnl_json_iget(c, "RunAsUser"), TNL_NAME_MAX))
 		return "RunAsUser";
 	return read_document(c, s);
 }

@@ -493,9 +493,7 @@ int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason)
 
 	if (w->closing)
 		return TNL_ECLOSED;
-	if (n > 123)
-		for (n = 123; n && ((uint8_t)reason[n] & 0xc0) == 0x80; n--) /* not in mid-character */
-			;
+	n = n ? tnl_utf8_cut(reason, n, 123) : 0;
 	if (wslay_event_queue_close(w->wslay, code, (const uint8_t *)reason, n) != 0)
 		return TNL_EINVAL;
 	w->closing = true;

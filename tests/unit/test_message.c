@@ -354,9 +354,25 @@ static void an_ack_tells_of_the_next_hop(void **state)
 		assert_false(tnl_ack_hop(odd[i], &h));
 }
 
+/* An ack that is not as stock ends write it goes to the JSON parser, but a long one is none. */
+static void a_long_ack_is_none(void **state)
+{
+	char text[2000];
+	struct tnl_ack a;
+	for (int pad = 1; pad < 1500; pad += 700) {
+		int n = sprintf(
+		    text,
+		    "{\"AcknowledgedMessageSequenceNumber\":7,\"AcknowledgedMessageType\":\"output_stream_data\","
+		    "\"AcknowledgedMessageId\":\"dd01e56b-ff48-483e-a508-b5f073f31b16\",\"x\":\"%0*d\"}",
+		    pad, 0);
+		assert_int_equal(tnl_ack_parse((const uint8_t *)text, (size_t)n, &a), n <= 1024 ? 0 : TNL_ESYNTAX);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_long_ack_is_none),
 	    cmocka_unit_test(captured_frames),
 	    cmocka_unit_test(layout),
 	    cmocka_unit_test(wrong_messages_are_refused_by_field),

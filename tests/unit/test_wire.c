@@ -379,6 +379,70 @@ static void closed_and_tasks(void **state)
 	tnl_buf_reset(&out);
 }
 
+/* "…KEY":"xxxx…" with so much text in it, behind a head and before a tail. */
+static const char *with_long(const char *head, size_t n, const char *unit, const char *tail)
+{
+	static char text[400000];
+	size_t at = (size_t)sprintf(text, "%s", head);
+
+	for (size_t i = 0; i < n; i++)
+		at += (size_t)sprintf(text + at, "%s", unit);
+	sprintf(text + at, "%s", tail);
+	return text;
+}
+
+/* What a peer says is kept up to a bound: texts lose their end, names that long are no names. */
+static void long_texts(void **state)
+{
+	struct tnl_task t;
+	struct tnl_channel_closed c;
+	struct tnl_open o;
+	const char *s, *fault;
+	char *message;
+	long live = tnl_alloc_live();
+
+	s = with_long("{\"TaskId\":\"t\",\"Output\":\"", 100000, "\xc3\xa4", "\"}");
+	assert_int_equal(tnl_task_parse(s, strlen(s), &t), 0);
+	assert_int_equal(strlen(t.output), TNL_TEXT_MAX);
+	tnl_task_fini(&t);
+	s = with_long("{\"TaskId\":\"t\",\"Output\":\"x", 100000, "\xc3\xa4", "\"}"); /* not in mid-character */
+	assert_int_equal(tnl_task_parse(s, strlen(s), &t), 0);
+	assert_int_equal(strlen(t.output), TNL_TEXT_MAX - 1);
+	assert_true(tnl_utf8_valid((const uint8_t *)t.output, strlen(t.output)));
+	/* written anew, each byte of it escaped, it fits where it is passed on */
+	memset(t.output, 1, strlen(t.output));
+	c = (struct tnl_channel_closed){.session_id = t.task_id, .output = t.output};
+	tnl_buf_reset(&out);
+	assert_int_equal(tnl_channel_closed_write(&out, &c), 0);
+	assert_in_range(tnl_buf_len(&out), 6 * (TNL_TEXT_MAX - 1), 8 * TNL_TEXT_MAX);
+	tnl_buf_reset(&out);
+	tnl_task_fini(&t);
+	s = with_long("{\"TaskId\":\"", 1000, "t", "\"}");
+	assert_int_equal(tnl_task_parse(s, strlen(s), &t), TNL_ESYNTAX);
+	s = with_long("{\"SessionId\":\"s\",\"Output\":\"", 200000, "x", "\"}");
+	assert_int_equal(tnl_channel_closed_parse(s, strlen(s), &c), 0);
+	assert_int_equal(strlen(c.output), TNL_TEXT_MAX);
+	tnl_channel_closed_fini(&c);
+	s = with_long("{\"MessageSchemaVersion\":\"1.0\",\"TokenValue\":\"t\",\"AgentVersion\":\"", 1000, "1", "\"}");
+	assert_int_equal(tnl_open_parse(s, strlen(s), &o, &fault), TNL_ESYNTAX);
+	assert_string_equal(fault, "AgentVersion");
+	s = with_long("{\"HandshakeTimeToComplete\":1,\"CustomerMessage\":\"", 60000, "x", "\"}");
+	assert_int_equal(tnl_hs_complete_parse(s, strlen(s), &message), 0);
+	assert_int_equal(strlen(message), TNL_TEXT_MAX);
+	tnl_free(message);
+	struct tnl_hs_response a;
+	s = with_long(
+	    "{\"ClientVersion\":\"1\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":2,"
+	    "\"Error\":\"",
+	    60000, "x", "\"}]}");
+	assert_int_equal(tnl_hs_response_parse(s, strlen(s), &a, &fault), 0);
+	assert_int_equal(strlen(a.error), TNL_TEXT_MAX);
+	tnl_hs_response_fini(&a);
+	s = with_long("{\"ClientVersion\":\"", 60000, "1", "\",\"ProcessedClientActions\":[]}");
+	assert_int_equal(tnl_hs_response_parse(s, strlen(s), &a, &fault), TNL_ESYNTAX);
+	assert_int_equal(tnl_alloc_live(), live);
+}
+
 static void versions(void **state)
 {
 	static const char *const bad[] = {"",	      "1.2.3",	  "1.2.3.4.5", "1..3.4",	  "1.2.3.x",
@@ -422,9 +486,9 @@ static void memory_failure(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(captured_payloads),  cmocka_unit_test(first_frames),   cmocka_unit_test(creation_answers),
-	    cmocka_unit_test(start_of_a_session), cmocka_unit_test(bad_starts),	    cmocka_unit_test(closed_and_tasks),
-	    cmocka_unit_test(versions),		  cmocka_unit_test(memory_failure),
+	    cmocka_unit_test(captured_payloads),  cmocka_unit_test(first_frames), cmocka_unit_test(creation_answers),
+	    cmocka_unit_test(start_of_a_session), cmocka_unit_test(bad_starts),	  cmocka_unit_test(closed_and_tasks),
+	    cmocka_unit_test(long_texts),	  cmocka_unit_test(versions),	  cmocka_unit_test(memory_failure),
 	};
 	tnl_buf_init(&out, 1 << 20);
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);

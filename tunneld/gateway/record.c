@@ -2,6 +2,8 @@
  * It holds no frames and no numbers; what is in flight lives in the two ends. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
+#include "lib/enc.h"
+#include "lib/wire.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -81,7 +83,7 @@ bool gw_record_read(struct gw_session *s, const struct td_store_session *r)
 	s->started_ms = r->started_ms;
 	s->ended_ms = r->ended_ms;
 	s->expires_ms = r->expires_ms;
-	s->output = tnl_strdup(r->output);
+	s->output = tnl_strndup(r->output, tnl_utf8_cut(r->output, strlen(r->output), TNL_TEXT_MAX));
 	restore_tokens(s, r);
 	if (r->ended_ms) {
 		s->state = GW_S_ENDED;

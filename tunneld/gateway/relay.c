@@ -111,6 +111,7 @@ void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
 }
 
 #define PUBLICATION_MAX 1024u
+#define STATE_MAX 1024u
 
 /* Behind what waits, or before it when the link has just come. */
 static void send_publication(struct gw_end *e, enum tnl_mtype t, bool first)
@@ -184,9 +185,9 @@ void gw_relay_drop(struct gw_end *e)
 /* --- frames that come ------------------------------------------------------------------ */
 static void log_session_state(struct gw_link *l, const struct tnl_msg *m)
 {
-	struct tnl_json *j = tnl_json_parse(m->payload, m->plen);
+	struct tnl_json *j = m->plen <= STATE_MAX ? tnl_json_parse(m->payload, m->plen) : NULL;
 	const char *state = tnl_json_get_str(j, "SessionState");
-	td_debug("gateway", l->end->s->id, "agent says state=%s", state ? state : "?");
+	td_debug("gateway", l->end->s->id, "agent says state=\"%.64s\"", state ? state : "?");
 	tnl_json_free(j);
 }
 

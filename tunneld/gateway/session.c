@@ -224,7 +224,8 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	s->ended_ms = g->l->wall_ms;
 	s->ended = g->l->now;
 	tnl_free(s->output);
-	s->output = tnl_strdup(output ? output : "");
+	const char *text = output ? output : "";
+	s->output = tnl_strndup(text, tnl_utf8_cut(text, strlen(text), TNL_TEXT_MAX));
 	s->ends[GW_AGENT].tokens.n = 0; /* a client's stay: whoever still comes with one hears why */
 	tnl_list_remove(&s->by_instance);
 	s->inst = NULL;

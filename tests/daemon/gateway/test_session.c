@@ -174,6 +174,35 @@ static void test_foreign_task_complete(void **state)
 	session_done(&s);
 }
 
+/* Of the output of an end so much is kept as the client and its owner can be told. */
+static void test_long_output(void **state)
+{
+	enum { LONG = 250000 };
+	struct ses s;
+	char *text = tnl_malloc(LONG + 1);
+	session_up(&s);
+	end_reset(&s.agent);
+	wait_for(s.client.n == 1);
+	memset(text, 'x', LONG);
+	text[LONG] = 0;
+	struct tnl_buf b;
+	tnl_buf_init(&b, 2 * LONG);
+	assert_int_equal(tnl_task_complete_write(&b, s.id, "i-1", "Failed", text, 1), 0);
+	send_msg(&control, TNL_MT_TASK_COMPLETE, 0, 0, tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_fini(&b);
+	wait_for(s.client.n == 2);
+	assert_int_equal(s.client.f[1].type, TNL_MT_CHANNEL_CLOSED);
+	assert_in_range(s.client.f[1].n, TNL_TEXT_MAX, TNL_TEXT_MAX + 500);
+	const struct gw_session *kept = gw_session_get(T.g, s.id);
+	assert_int_equal(strlen(kept->output), TNL_TEXT_MAX);
+	assert_int_equal(ssm(&OPS, "DescribeSessions", "{\"State\":\"History\"}"), 200);
+	const char *details = tnl_json_get_str(tnl_json_at(tnl_json_get(R.json, "Sessions"), 0), "Details");
+	assert_int_equal(strlen(details), TNL_TEXT_MAX);
+	tnl_free(text);
+	wait_for(s.client.closed);
+	session_done(&s);
+}
+
 static int begin_idle(void **state)
 {
 	return begin_with("idle_timeout = 600ms");
@@ -315,6 +344,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    T2(test_terminate, begin),
 	    T2(test_task_complete, begin),
+	    T2(test_long_output, begin),
 	    T2(test_end_before_the_client, begin),
 	    T2(test_end_while_resuming, begin),
 	    T2(test_end_token_expires, begin_short_tokens),
