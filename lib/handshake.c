@@ -137,19 +137,19 @@ static int dup_json(const struct tnl_json *v, char **out)
 
 static int request_action(const struct tnl_json *a, struct tnl_hs_request *r, const char **fault)
 {
-	const char *type = tnl_json_get_str(a, "ActionType");
-	const struct tnl_json *par = tnl_json_get(a, "ActionParameters");
+	const char *type = tnl_json_str(tnl_json_iget(a, "ActionType"));
+	const struct tnl_json *par = tnl_json_iget(a, "ActionParameters");
 	*fault = "ActionType";
 	if (!type || r->nactions == TNL_HS_MAX_ACTIONS)
 		return TNL_ESYNTAX;
-	int i = r->nactions++, named = dup_str(tnl_json_get(a, "ActionType"), TNL_WORD_MAX, &r->actions[i].name);
+	int i = r->nactions++, named = dup_str(tnl_json_iget(a, "ActionType"), TNL_WORD_MAX, &r->actions[i].name);
 	if (named)
 		return named;
 	if (strcmp(type, "SessionType") == 0) {
 		r->actions[i].kind = TNL_ACT_SESSION_TYPE;
 		*fault = "SessionType";
-		int rc = dup_str(tnl_json_get(par, "SessionType"), TNL_WORD_MAX, &r->session_type);
-		const struct tnl_json *props = tnl_json_get(par, "Properties");
+		int rc = dup_str(tnl_json_iget(par, "SessionType"), TNL_WORD_MAX, &r->session_type);
+		const struct tnl_json *props = tnl_json_iget(par, "Properties");
 		if (rc == 0 && props && !tnl_json_is_null(props))
 			rc = dup_json(props, &r->properties_json);
 		return rc;
@@ -158,10 +158,10 @@ static int request_action(const struct tnl_json *a, struct tnl_hs_request *r, co
 		r->actions[i].kind = TNL_ACT_KMS;
 		r->kms = true;
 		*fault = "KMSKeyId";
-		int rc = dup_str(tnl_json_get(par, "KMSKeyId"), TNL_ARN_MAX, &r->kms_key_id);
-		const char *ch = tnl_json_get_str(par, "Challenge");
+		int rc = dup_str(tnl_json_iget(par, "KMSKeyId"), TNL_ARN_MAX, &r->kms_key_id);
+		const char *ch = tnl_json_str(tnl_json_iget(par, "Challenge"));
 		if (rc == 0 && ch && *ch)
-			rc = dup_str(tnl_json_get(par, "Challenge"), TNL_NAME_MAX, &r->challenge);
+			rc = dup_str(tnl_json_iget(par, "Challenge"), TNL_NAME_MAX, &r->challenge);
 		return rc;
 	}
 	if (strcmp(type, CAPS_NAME) == 0) {
@@ -181,9 +181,9 @@ int tnl_hs_request_parse(const void *p, size_t n, struct tnl_hs_request *r, cons
 	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
 	if (!root)
 		return TNL_ESYNTAX;
-	const struct tnl_json *acts = tnl_json_get(root, "RequestedClientActions");
+	const struct tnl_json *acts = tnl_json_iget(root, "RequestedClientActions");
 	*fault = "AgentVersion";
-	int rc = dup_str(tnl_json_get(root, "AgentVersion"), TNL_WORD_MAX, &r->agent_version);
+	int rc = dup_str(tnl_json_iget(root, "AgentVersion"), TNL_WORD_MAX, &r->agent_version);
 	if (rc == 0 && !tnl_json_is_arr(acts)) {
 		*fault = "RequestedClientActions";
 		rc = TNL_ESYNTAX;
@@ -302,7 +302,7 @@ int tnl_hs_response_write(struct tnl_buf *b, const struct tnl_hs_request *r, con
 
 static int response_kms(const struct tnl_json *result, struct tnl_hs_response *a, const char **fault)
 {
-	const char *text = tnl_json_get_str(result, "KMSCipherTextKey");
+	const char *text = tnl_json_str(tnl_json_iget(result, "KMSCipherTextKey"));
 	*fault = "KMSCipherTextKey";
 	if (!text || !*text || a->ciphertext)
 		return TNL_ESYNTAX;
@@ -316,17 +316,17 @@ static int response_kms(const struct tnl_json *result, struct tnl_hs_response *a
 	if (got <= 0)
 		return TNL_ESYNTAX;
 	a->ciphertext_len = (size_t)got;
-	a->challenge_ack = tnl_json_bool(tnl_json_get(result, "ChallengeAcknowledgement"), false);
+	a->challenge_ack = tnl_json_bool(tnl_json_iget(result, "ChallengeAcknowledgement"), false);
 	return 0;
 }
 
 static int response_action(const struct tnl_json *o, struct tnl_hs_response *a, const char **fault)
 {
-	const char *type = tnl_json_get_str(o, "ActionType");
-	const struct tnl_json *result = tnl_json_get(o, "ActionResult");
+	const char *type = tnl_json_str(tnl_json_iget(o, "ActionType"));
+	const struct tnl_json *result = tnl_json_iget(o, "ActionResult");
 	int64_t status;
 	*fault = "ActionStatus";
-	if (!type || !tnl_json_int(tnl_json_get(o, "ActionStatus"), &status) || status < 0 || status > 1000)
+	if (!type || !tnl_json_int(tnl_json_iget(o, "ActionStatus"), &status) || status < 0 || status > 1000)
 		return TNL_ESYNTAX;
 	bool known = true;
 	int rc = 0;
@@ -341,9 +341,9 @@ static int response_action(const struct tnl_json *o, struct tnl_hs_response *a, 
 		if (strcmp(type, CAPS_NAME) == 0 && status == TNL_ACTION_OK)
 			caps_parse(result, &a->caps);
 	}
-	const char *error = tnl_json_get_str(o, "Error");
+	const char *error = tnl_json_str(tnl_json_iget(o, "Error"));
 	if (rc == 0 && known && status != TNL_ACTION_OK && !a->error && error && *error)
-		rc = tnl_json_cut_str(tnl_json_get(o, "Error"), TNL_TEXT_MAX, &a->error);
+		rc = tnl_json_cut_str(tnl_json_iget(o, "Error"), TNL_TEXT_MAX, &a->error);
 	return rc;
 }
 
@@ -357,9 +357,9 @@ int tnl_hs_response_parse(const void *p, size_t n, struct tnl_hs_response *a, co
 	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
 	if (!root)
 		return TNL_ESYNTAX;
-	const struct tnl_json *acts = tnl_json_get(root, "ProcessedClientActions");
+	const struct tnl_json *acts = tnl_json_iget(root, "ProcessedClientActions");
 	*fault = "ClientVersion";
-	int rc = dup_str(tnl_json_get(root, "ClientVersion"), TNL_WORD_MAX, &a->client_version);
+	int rc = dup_str(tnl_json_iget(root, "ClientVersion"), TNL_WORD_MAX, &a->client_version);
 	if (rc == 0 && !tnl_json_is_arr(acts)) {
 		*fault = "ProcessedClientActions";
 		rc = TNL_ESYNTAX;
@@ -397,7 +397,7 @@ int tnl_hs_complete_parse(const void *p, size_t n, char **customer_message)
 	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
 	if (!root)
 		return TNL_ESYNTAX;
-	const struct tnl_json *m = tnl_json_get(root, "CustomerMessage");
+	const struct tnl_json *m = tnl_json_iget(root, "CustomerMessage");
 	int rc = tnl_json_cut_str(m, TNL_TEXT_MAX, customer_message);
 	tnl_json_free(root);
 	if (rc == TNL_ESYNTAX) /* none */
@@ -422,7 +422,7 @@ int tnl_hs_challenge_write(struct tnl_buf *b, const uint8_t *sealed, size_t n)
 int tnl_hs_challenge_parse(const void *p, size_t n, uint8_t *out, size_t cap)
 {
 	struct tnl_json *root = n <= TNL_HS_MAX_JSON ? tnl_json_parse(p, n) : NULL;
-	const char *text = tnl_json_get_str(root, "Challenge");
+	const char *text = tnl_json_str(tnl_json_iget(root, "Challenge"));
 	int rc = text ? tnl_unb64(text, strlen(text), out, cap) : TNL_ESYNTAX;
 	tnl_json_free(root);
 	return rc < 0 ? TNL_ESYNTAX : rc;

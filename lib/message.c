@@ -61,6 +61,11 @@ static enum tnl_mtype type_of(const char *s, size_t n)
 	return TNL_MT_UNKNOWN;
 }
 
+static bool is_padding(char c)
+{
+	return !c || c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 static int bad_field(struct tnl_msg_fault *fault, const char *field, int err)
 {
 	if (fault)
@@ -86,36 +91,53 @@ static int decode_publication(const uint8_t *p, size_t n, struct tnl_msg *out)
 	return 0;
 }
 
+/* Stock ends cut NULs and white space off both sides: some clients fill the field up from the front. */
+enum tnl_mtype tnl_msg_type(const uint8_t *p)
+{
+	const char *s = (const char *)p + OFF_TYPE, *end = s + TYPE_LEN;
+
+	while (s < end && is_padding(*s))
+		s++;
+	while (s < end && is_padding(end[-1]))
+		end--;
+	return type_of(s, (size_t)(end - s));
+}
+
+static void note_odd(struct tnl_msg *m, unsigned what, struct tnl_msg_fault *fault, const char *field)
+{
+	m->odd |= what;
+	if (fault && !fault->field)
+		fault->field = field;
+}
+
 int tnl_msg_peek(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault)
 {
-	size_t tlen = TYPE_LEN;
-
 	memset(out, 0, sizeof(*out));
 	if (fault)
 		fault->field = NULL;
 	if (n < OFF_SCHEMA)
 		return bad_field(fault, "length", TNL_ESYNTAX);
-	while (tlen && (p[OFF_TYPE + tlen - 1] == ' ' || !p[OFF_TYPE + tlen - 1]))
-		tlen--;
-	out->type = type_of((const char *)p + OFF_TYPE, tlen);
+	out->type = tnl_msg_type(p);
 	if (out->type == TNL_MT_START_PUBLICATION || out->type == TNL_MT_PAUSE_PUBLICATION)
 		return decode_publication(p, n, out);
 	if (n < TNL_MSG_HDR)
 		return bad_field(fault, "length", TNL_ESYNTAX);
 	if (tnl_get_be32(p) != TNL_MSG_HEADER_LENGTH)
 		return bad_field(fault, "HeaderLength", TNL_ESYNTAX);
+	if (n - TNL_MSG_HDR > TNL_MSG_MAX_PAYLOAD)
+		return bad_field(fault, "PayloadLength", TNL_ESYNTAX);
 	out->schema = tnl_get_be32(p + OFF_SCHEMA);
 	out->created_ms = tnl_get_be64(p + OFF_CREATED);
 	out->seq = (int64_t)tnl_get_be64(p + OFF_SEQ);
 	out->flags = tnl_get_be64(p + OFF_FLAGS);
 	swap_halves(out->id, p + OFF_ID);
 	out->ptype = tnl_get_be32(p + OFF_PTYPE);
-	out->plen = tnl_get_be32(p + OFF_PLEN);
+	out->plen = (uint32_t)(n - TNL_MSG_HDR);
 	out->payload = p + TNL_MSG_HDR;
-	if (out->plen != n - TNL_MSG_HDR || out->plen > TNL_MSG_MAX_PAYLOAD)
-		return bad_field(fault, "PayloadLength", TNL_ESYNTAX);
+	if (tnl_get_be32(p + OFF_PLEN) != out->plen)
+		note_odd(out, TNL_ODD_LENGTH, fault, "PayloadLength");
 	if (out->schema != 1)
-		return bad_field(fault, "SchemaVersion", TNL_ESYNTAX);
+		note_odd(out, TNL_ODD_SCHEMA, fault, "SchemaVersion");
 	if (!out->created_ms)
 		return bad_field(fault, "CreatedDate", TNL_ESYNTAX);
 	return out->type == TNL_MT_UNKNOWN ? bad_field(fault, "MessageType", TNL_ETYPE) : 0;
@@ -131,8 +153,8 @@ static void put_digest(uint8_t d[DIGEST_LEN], enum tnl_digest kind, const uint8_
 	tnl_put_be32(d + CRC_AT, tnl_crc32c(p, n));
 }
 
-int tnl_msg_decode_agreed(const uint8_t *p, size_t n, enum tnl_digest digest, struct tnl_msg *out,
-			  struct tnl_msg_fault *fault)
+int tnl_msg_decode_lax(const uint8_t *p, size_t n, enum tnl_digest digest, struct tnl_msg *out,
+		       struct tnl_msg_fault *fault)
 {
 	uint8_t d[DIGEST_LEN];
 	int rc = tnl_msg_peek(p, n, out, fault);
@@ -143,8 +165,22 @@ int tnl_msg_decode_agreed(const uint8_t *p, size_t n, enum tnl_digest digest, st
 		digest = TNL_DIGEST_SHA256;
 	put_digest(d, digest, out->payload, out->plen);
 	if (memcmp(d, p + OFF_DIGEST, sizeof(d)) != 0)
-		return bad_field(fault, "PayloadDigest", TNL_EDIGEST);
+		note_odd(out, TNL_ODD_DIGEST, fault, "PayloadDigest");
 	return rc;
+}
+
+int tnl_msg_decode_agreed(const uint8_t *p, size_t n, enum tnl_digest digest, struct tnl_msg *out,
+			  struct tnl_msg_fault *fault)
+{
+	int rc = tnl_msg_decode_lax(p, n, digest, out, fault);
+
+	if ((rc && rc != TNL_ETYPE) || !out->odd)
+		return rc;
+	if (out->odd & TNL_ODD_LENGTH)
+		return bad_field(fault, "PayloadLength", TNL_ESYNTAX);
+	if (out->odd & TNL_ODD_SCHEMA)
+		return bad_field(fault, "SchemaVersion", TNL_ESYNTAX);
+	return bad_field(fault, "PayloadDigest", TNL_EDIGEST);
 }
 
 int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault)
@@ -283,19 +319,21 @@ static bool ack_parse_fast(const char *p, size_t n, struct tnl_ack *a)
 	return p == end;
 }
 
+/* Stock ends go by the number alone, and their names of members by Go's rule: without regard to case. */
 int tnl_ack_parse(const uint8_t *p, size_t n, struct tnl_ack *a)
 {
 	if (ack_parse_fast((const char *)p, n, a))
 		return 0;
 	struct tnl_json *j = n <= ACK_JSON_MAX ? tnl_json_parse(p, n) : NULL;
-	const char *type = tnl_json_get_str(j, "AcknowledgedMessageType");
-	const char *id = tnl_json_get_str(j, "AcknowledgedMessageId");
+	const char *type = tnl_json_str(tnl_json_iget(j, "AcknowledgedMessageType"));
+	const char *id = tnl_json_str(tnl_json_iget(j, "AcknowledgedMessageId"));
 	int64_t seq;
 	int rc = TNL_ESYNTAX;
 
-	if (type && id && tnl_json_int(tnl_json_get(j, "AcknowledgedMessageSequenceNumber"), &seq) && seq >= 0 &&
-	    !tnl_uuid_parse(id, strlen(id), a->id)) {
-		a->type = type_of(type, strlen(type));
+	memset(a, 0, sizeof(*a));
+	if (tnl_json_int(tnl_json_iget(j, "AcknowledgedMessageSequenceNumber"), &seq) && seq >= 0 &&
+	    (!id || !tnl_uuid_parse(id, strlen(id), a->id))) {
+		a->type = type ? type_of(type, strlen(type)) : TNL_MT_UNKNOWN;
 		a->seq = seq;
 		rc = 0;
 	}

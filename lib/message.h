@@ -67,9 +67,13 @@ struct tnl_msg {
 	uint8_t id[16];		/* UUID, natural order */
 	uint32_t ptype;		/* as on the wire, not only enum tnl_ptype */
 	const uint8_t *payload; /* borrowed from the input */
-	uint32_t plen;
+	uint32_t plen;		/* what follows the header */
+	unsigned odd;		/* enum tnl_odd: what a stock end would not have looked at */
 	enum tnl_digest digest; /* how to seal it; not filled by decoding */
 };
+
+/* What ends of our own never send, and stock ends take all the same (docs/protocol.md "What each end accepts"). */
+enum tnl_odd { TNL_ODD_SCHEMA = 1, TNL_ODD_LENGTH = 2, TNL_ODD_DIGEST = 4 };
 
 /* What is wrong with a message, for the log: a field name such as "HeaderLength". */
 struct tnl_msg_fault {
@@ -85,8 +89,14 @@ int tnl_msg_decode(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_m
  */
 int tnl_msg_decode_agreed(const uint8_t *p, size_t n, enum tnl_digest digest, struct tnl_msg *out,
 			  struct tnl_msg_fault *fault) TNL_MUST_USE;
+/* As stock ends read: SchemaVersion, PayloadLength and PayloadDigest do not refuse a message, they are noted in
+ * out->odd, and *fault names one of them. */
+int tnl_msg_decode_lax(const uint8_t *p, size_t n, enum tnl_digest digest, struct tnl_msg *out,
+		       struct tnl_msg_fault *fault) TNL_MUST_USE;
 /* The same without the digest (what a relay may read). */
 int tnl_msg_peek(const uint8_t *p, size_t n, struct tnl_msg *out, struct tnl_msg_fault *fault) TNL_MUST_USE;
+/* The MessageType alone, of at least 36 bytes. */
+enum tnl_mtype tnl_msg_type(const uint8_t *p) TNL_MUST_USE;
 
 /* Writes the 120-byte header in front of the payload that stands at
  * p + TNL_MSG_HDR (m->plen bytes; m->payload is not used), digest included. */

@@ -13,8 +13,8 @@ static void in_size(struct tnl_session *s, const struct tnl_msg *m)
 {
 	int64_t cols, rows;
 	struct tnl_json *j = m->plen <= 4096 ? tnl_json_parse(m->payload, m->plen) : NULL;
-	bool ok = s->cfg.agent && j && tnl_json_int(tnl_json_get(j, "cols"), &cols) && cols > 0 && cols <= UINT16_MAX &&
-		  tnl_json_int(tnl_json_get(j, "rows"), &rows) && rows > 0 && rows <= UINT16_MAX;
+	bool ok = s->cfg.agent && j && tnl_json_int(tnl_json_iget(j, "cols"), &cols) && cols > 0 &&
+		  cols <= UINT16_MAX && tnl_json_int(tnl_json_iget(j, "rows"), &rows) && rows > 0 && rows <= UINT16_MAX;
 	tnl_json_free(j);
 	if (!ok) {
 		s->stats.bad_payloads++;
@@ -286,24 +286,83 @@ static void in_publication(struct tnl_session *s, bool started)
 	tnl_session_cb_leave(s);
 }
 
+/* A response that says that its sender is one of our own: such a one writes digests. */
+static bool comes_from_own(const struct tnl_msg *m)
+{
+	struct tnl_hs_response a;
+
+	if (m->ptype != TNL_PT_HANDSHAKE_RESPONSE)
+		return false;
+	if (tnl_hs_response_parse(m->payload, m->plen, &a, NULL))
+		return true; /* not to be read: a digest that is wrong for a reason */
+	bool own = a.caps.present;
+	tnl_hs_response_fini(&a);
+	return own;
+}
+
+/* A stock client compares digests, a stock agent does not, and neither looks at SchemaVersion and PayloadLength. Who
+ * the client is shows in its response; before it, and where there is none, a client that has written one right digest
+ * is held to it. */
+static bool may_be_odd(const struct tnl_session *s, const struct tnl_msg *m)
+{
+	if (s->caps.present)
+		return false;
+	if (!s->cfg.agent)
+		return !(m->odd & TNL_ODD_DIGEST);
+	if (s->lax)
+		return true;
+	if (s->state == TNL_SS_READY && !s->cfg.skip_handshake)
+		return true;
+	return !s->digest_seen && !comes_from_own(m);
+}
+
+static void note_digest(struct tnl_session *s, const struct tnl_msg *m)
+{
+	if (m->plen && !(m->odd & TNL_ODD_DIGEST) && (m->type == TNL_MT_INPUT || m->type == TNL_MT_ACK))
+		s->digest_seen = true;
+}
+
+/* Once is enough for the log: a peer could send as many as it likes. */
+static void count_bad(struct tnl_session *s, const char *what, const char *field)
+{
+	if (s->stats.bad_messages++ == 0)
+		tnl_log(TNL_LOG_WARN, "session", "session=%s %s field=%s", s->cfg.session_id, what,
+			field ? field : "?");
+}
+
+/* 0: m is to be taken. */
+static int read_message(struct tnl_session *s, const uint8_t *p, size_t n, struct tnl_msg *m)
+{
+	struct tnl_msg_fault fault = {NULL};
+	bool hash = !s->lax || s->caps.present;
+	int rc = hash ? tnl_msg_decode_lax(p, n, tnl_session_digest(s), m, &fault) : tnl_msg_peek(p, n, m, &fault);
+
+	if (rc == TNL_ETYPE) {
+		s->stats.unknown_messages++;
+		return rc;
+	}
+	if (rc || (m->odd && !may_be_odd(s, m))) {
+		count_bad(s, "bad message, dropped:", fault.field);
+		return rc ? rc : TNL_ESYNTAX;
+	}
+	if (m->odd && !s->lax) {
+		count_bad(s, "the peer is not tunneld's and breaks a rule that stock ends do not keep, taken:",
+			  fault.field);
+		s->lax = s->cfg.agent;
+	} else if (s->cfg.agent && hash) {
+		note_digest(s, m);
+	}
+	return 0;
+}
+
 int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now)
 {
 	struct tnl_msg m;
-	struct tnl_msg_fault fault = {NULL};
 	if (tnl_session_over(s))
 		return TNL_ECLOSED;
-	int rc = tnl_msg_decode_agreed(p, n, tnl_session_digest(s), &m, &fault);
-	if (rc == TNL_ETYPE) {
-		s->stats.unknown_messages++;
+	int rc = read_message(s, p, n, &m);
+	if (rc)
 		return 0;
-	}
-	if (rc) {
-		/* Once is enough for the log: a peer could send as many as it likes. */
-		if (s->stats.bad_messages++ == 0)
-			tnl_log(TNL_LOG_WARN, "session", "session=%s bad message: field=%s error=\"%s\"",
-				s->cfg.session_id, fault.field ? fault.field : "?", tnl_err_text(rc));
-		return 0;
-	}
 	switch (m.type) {
 	case TNL_MT_CHANNEL_CLOSED:
 		in_channel_closed(s, &m);

@@ -118,6 +118,8 @@ struct tnl_session {
 	uint8_t challenge[TNL_HS_CHALLENGE];
 	char *peer_version, *session_type, *properties, *customer_message;
 	bool challenge_acked; /* client: the challenge was answered */
+	bool digest_seen;     /* agent: the client wrote a digest that is right */
+	bool lax;	      /* agent: the client is not ours and does not write them: taken as a stock agent would */
 	bool peer_keepalive;  /* so old that it gives up without smux NOPs */
 	uint64_t hs_started, hs_deadline, hold_until, keepalive_at, keepalive_ns;
 	/* sending */

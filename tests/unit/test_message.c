@@ -232,6 +232,75 @@ static void unknown_type_is_told_apart(void **state)
 	assert_int_equal(tnl_msg_peek(p, n, &m, NULL), 0); /* a relay does not hash */
 }
 
+/* Stock ends cut NULs and white space off both sides; some clients fill the name up from the front. */
+static void a_type_may_be_padded_on_either_side(void **state)
+{
+	static const char good[][33] = {
+	    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0output_stream_data",
+	    "\0\0\0\0output_stream_data\0\0\0\0\0\0\0\0\0\0",
+	    "              output_stream_data",
+	    "  output_stream_data            ",
+	    "\0\0 \t output_stream_data  \r\n\0\0\0\0\0",
+	};
+	static const char bad[][33] = {
+	    "output_stream_data \0 x          ",
+	    "output_\0stream_data             ",
+	};
+	uint8_t p[200];
+	size_t n = sample(p, "hello");
+	struct tnl_msg m;
+	(void)state;
+
+	for (size_t i = 0; i < TNL_COUNT(good); i++) {
+		memcpy(p + 4, good[i], 32);
+		assert_int_equal(tnl_msg_decode(p, n, &m, NULL), 0);
+		assert_int_equal(m.type, TNL_MT_OUTPUT);
+	}
+	for (size_t i = 0; i < TNL_COUNT(bad); i++) {
+		memcpy(p + 4, bad[i], 32);
+		assert_int_equal(tnl_msg_decode(p, n, &m, NULL), TNL_ETYPE);
+	}
+	memset(p + 4, 0, 32);
+	memcpy(p + 4 + 15, "pause_publication", 17);
+	assert_int_equal(tnl_msg_decode(p, 36, &m, NULL), 0);
+	assert_int_equal(m.type, TNL_MT_PAUSE_PUBLICATION);
+}
+
+/* What a stock end does not look at is noted and no more; what could harm one is refused all the same. */
+static void a_lax_reader_notes_what_is_odd(void **state)
+{
+	static const struct {
+		size_t at;
+		unsigned odd;
+		const char *field;
+	} odd[] = {{36, TNL_ODD_SCHEMA, "SchemaVersion"},
+		   {90, TNL_ODD_DIGEST, "PayloadDigest"},
+		   {119, TNL_ODD_LENGTH, "PayloadLength"}};
+	uint8_t p[200];
+	struct tnl_msg m;
+	struct tnl_msg_fault fault;
+	(void)state;
+
+	for (size_t i = 0; i < TNL_COUNT(odd); i++) {
+		size_t n = sample(p, "hello");
+		p[odd[i].at] ^= 1;
+		assert_int_equal(tnl_msg_decode_lax(p, n, TNL_DIGEST_SHA256, &m, &fault), 0);
+		assert_int_equal(m.odd, odd[i].odd);
+		assert_string_equal(fault.field, odd[i].field);
+		assert_int_equal(m.plen, 5);
+		assert_memory_equal(m.payload, "hello", 5);
+		assert_int_not_equal(tnl_msg_decode(p, n, &m, &fault), 0);
+		assert_string_equal(fault.field, odd[i].field);
+	}
+	size_t n = sample(p, "hello");
+	assert_int_equal(tnl_msg_decode_lax(p, n, TNL_DIGEST_SHA256, &m, &fault), 0);
+	assert_int_equal(m.odd, 0);
+	assert_null(fault.field);
+	p[3] = 117;
+	assert_int_equal(tnl_msg_decode_lax(p, n, TNL_DIGEST_SHA256, &m, &fault), TNL_ESYNTAX);
+	assert_string_equal(fault.field, "HeaderLength");
+}
+
 static void publication_is_known_by_its_type_alone(void **state)
 {
 	uint8_t p[200];
@@ -297,9 +366,13 @@ static void ack_in_other_layouts(void **state)
 	    "{\"AcknowledgedMessageType\":\"output_stream_data\",\"AcknowledgedMessageId\":\"d8a97f71-d4ed-469c-810c-"
 	    "fd8916f2425d\",\"AcknowledgedMessageSequenceNumber\":99999999999999999999,\"IsSequentialMessage\":true}",
 	};
+	/* Stock ends match by the number, and names of members without regard to case. */
+	static const char least[] = "{\"acknowledgedmessagesequencenumber\":7}";
 	struct tnl_ack a;
 	long live = tnl_alloc_live();
 
+	assert_int_equal(tnl_ack_parse((const uint8_t *)least, sizeof(least) - 1, &a), 0);
+	assert_int_equal(a.seq, 7);
 	assert_int_equal(tnl_ack_parse((const uint8_t *)good, sizeof(good) - 1, &a), 0);
 	assert_int_equal(a.seq, 12);
 	assert_int_equal(a.type, TNL_MT_OUTPUT);
@@ -378,6 +451,8 @@ int main(void)
 	    cmocka_unit_test(wrong_messages_are_refused_by_field),
 	    cmocka_unit_test(crc_as_digest),
 	    cmocka_unit_test(unknown_type_is_told_apart),
+	    cmocka_unit_test(a_type_may_be_padded_on_either_side),
+	    cmocka_unit_test(a_lax_reader_notes_what_is_odd),
 	    cmocka_unit_test(publication_is_known_by_its_type_alone),
 	    cmocka_unit_test(ack_numbers),
 	    cmocka_unit_test(ack_in_other_layouts),

@@ -61,6 +61,17 @@ static void count_bad_message(struct td_agent *a, const char *field)
 		td_wslink_peer(a->control.link), field);
 }
 
+/* Not from a gateway of ours. A stock agent takes it. */
+static void note_odd_message(struct td_agent *a, const char *field)
+{
+	if (a->control.odd_logged)
+		return;
+	a->control.odd_logged = true;
+	a->n.bad_messages++;
+	td_warn(AG_MOD, NULL, "control channel: message taken although a field is wrong, as stock agents do field=%s",
+		field);
+}
+
 static void on_start(struct td_agent *a, const struct tnl_msg *m)
 {
 	struct tnl_start start;
@@ -112,11 +123,13 @@ static void on_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 		a->n.ignored_messages++;
 		return;
 	}
-	int rc = tnl_msg_decode(p, n, &m, &fault);
+	int rc = tnl_msg_decode_lax(p, n, TNL_DIGEST_SHA256, &m, &fault);
 	if (rc && rc != TNL_ETYPE) {
 		count_bad_message(a, fault.field);
 		return;
 	}
+	if (m.odd)
+		note_odd_message(a, fault.field);
 	if (m.type == TNL_MT_INTERACTIVE_SHELL) {
 		on_start(a, &m);
 	} else if (m.type == TNL_MT_CHANNEL_CLOSED) {

@@ -175,7 +175,7 @@ struct ag_control {
 	struct td_backoff backoff;
 	uint64_t up_at, warned_at;
 	char last_error[200];
-	bool bad_logged, job_logged;
+	bool bad_logged, odd_logged, job_logged;
 };
 void ag_control_init(struct td_agent *a);
 void ag_control_start(struct td_agent *a);

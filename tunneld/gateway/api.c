@@ -19,6 +19,7 @@ static const struct op ssm_ops[] = {
     {"TerminateSession", USERS, gw_op_terminate_session},
     {"DescribeSessions", USERS, gw_op_describe_sessions},
     {"DescribeInstanceInformation", USERS, gw_op_describe_instances},
+    {"GetConnectionStatus", USERS, gw_op_connection_status},
     {"UpdateInstanceInformation", INSTANCES, gw_op_update_instance},
     {"ListInstanceAssociations", INSTANCES, gw_op_list_associations},
     {"ListAssociations", INSTANCES, gw_op_list_associations},

@@ -1,5 +1,5 @@
 /* DescribeSessions and DescribeInstanceInformation: filters, paging, and only
- * what the caller owns or may reach. */
+ * what the caller owns or may reach. GetConnectionStatus: of one instance. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
@@ -405,4 +405,39 @@ void gw_op_describe_instances(struct gw_call *c)
 	tnl_free(v);
 	gw_call_ok(c, &b);
 	tnl_buf_fini(&b);
+}
+
+/* --- GetConnectionStatus ---------------------------------------------------------- */
+static void answer_connection(struct gw_call *c, const char *target, bool connected)
+{
+	struct tnl_buf b;
+	struct tnl_jw w;
+	tnl_buf_init(&b, 8192);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "Target", target);
+	tnl_jw_kv(&w, "Status", connected ? "connected" : "notconnected");
+	tnl_jw_end_obj(&w);
+	gw_call_ok(c, &b);
+	tnl_buf_fini(&b);
+}
+
+/* An instance that is unknown answers like one that is away. */
+void gw_op_connection_status(struct gw_call *c)
+{
+	bool ok;
+	const struct td_user_config *u = c->who->user;
+	const char *target = gw_call_str(c, "Target", GW_ID_MAX, true, &ok);
+	if (!ok)
+		return;
+	if (!gw_auth_may_reach(u, target)) {
+		gw_count(c->g, GW_C_AUTH_DENIED);
+		gw_call_fail(c, 400, "AccessDeniedException",
+			     "User: arn:aws:iam::000000000000:user/%s is not authorized to perform: "
+			     "ssm:GetConnectionStatus on resource: %.100s",
+			     u->name, target);
+		return;
+	}
+	const struct gw_instance *i = gw_instance_get(c->g, target);
+	answer_connection(c, target, i && i->link);
 }

@@ -376,6 +376,7 @@ void gw_op_resume_session(struct gw_call *c);
 void gw_op_terminate_session(struct gw_call *c);
 void gw_op_describe_sessions(struct gw_call *c);
 void gw_op_describe_instances(struct gw_call *c);
+void gw_op_connection_status(struct gw_call *c);
 void gw_op_update_instance(struct gw_call *c);
 void gw_op_list_associations(struct gw_call *c);
 void gw_op_get_messages(struct gw_call *c);

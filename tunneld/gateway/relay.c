@@ -49,11 +49,10 @@ void gw_relay_room(void *arg)
 /* A stock client can be left deaf by a frame that comes right behind HandshakeComplete. */
 static void hold_stock_client(struct gw_end *to, const uint8_t *p, size_t n)
 {
-	static const char type[] = "output_stream_data";
 	if (to->role != GW_CLIENT || !to->link->stock || n < TNL_MSG_HDR ||
 	    tnl_get_be32(p + 112) != TNL_PT_HANDSHAKE_COMPLETE)
 		return;
-	if (memcmp(p + 4, type, sizeof(type) - 1) != 0)
+	if (tnl_msg_type(p) != TNL_MT_OUTPUT)
 		return;
 	struct td_gateway *g = to->s->g;
 	to->hold_until = g->l->now + GW_HOLD_NS;

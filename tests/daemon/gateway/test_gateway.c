@@ -331,6 +331,30 @@ static void test_describe_instances(void **state)
 	end_reset(&control);
 }
 
+static void expect_connection(const char *target, const char *status)
+{
+	char body[80];
+	snprintf(body, sizeof(body), "{\"Target\":\"%s\"}", target);
+	assert_int_equal(ssm(&OPS, "GetConnectionStatus", body), 200);
+	assert_string_equal(tnl_json_get_str(R.json, "Target"), target);
+	assert_string_equal(tnl_json_get_str(R.json, "Status"), status);
+}
+
+static void test_connection_status(void **state)
+{
+	struct end control = {0};
+	expect_connection("i-2", "notconnected");
+	expect_connection("i-999", "notconnected");
+	open_control(&control, &I2, "i-2");
+	expect_connection("i-2", "connected");
+	refused_as(&DEV, "GetConnectionStatus", "{\"Target\":\"i-1\"}", "AccessDeniedException");
+	refused_as(&I2, "GetConnectionStatus", "{\"Target\":\"i-2\"}", "AccessDeniedException");
+	refused_as(&OPS, "GetConnectionStatus", "{}", "ValidationException");
+	end_reset(&control);
+	wait_for(status_of("counters/links_opened") == status_of("counters/links_broken"));
+	expect_connection("i-2", "notconnected");
+}
+
 /* --- lists that a caller sizes ------------------------------------------------------- */
 /* n elements in a list that stands between head and tail; the steps that the call took. */
 static uint64_t call_with_list(const char *op, const char *head, const char *element, int n, const char *tail,
@@ -456,6 +480,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_ownership, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_describe_sessions, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_describe_instances, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_connection_status, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_long_lists, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_long_poll, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_reload, begin, test_end),
