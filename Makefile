@@ -38,7 +38,7 @@ ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -fstack-protector-strong -D_FORTIFY_SOURC
 ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) -pie $(LDFLAGS)
 comma := ,
 LIB_LIBS := -lwslay -lcjson $(SSL_LIBS)
-LIBS := -lev -lcares -linih -lsqlite3 $(LIB_LIBS) -lutil -lpthread -lm
+LIBS := -lev -lcares -linih -lsqlite3 -lseccomp $(LIB_LIBS) -lutil -lpthread -lm
 
 LIB_SRC := $(sort $(wildcard lib/*.c))
 TD_SRC := $(sort $(wildcard tunneld/*.c tunneld/*/*.c))
@@ -57,10 +57,10 @@ $(BUILD)/.deps: Makefile
 	@mkdir -p $(BUILD)
 	@[ -n '$(if $(BORINGSSL_PREFIX),$(filter %.a,$(SSL_LIBS)),x)' ] || \
 	  { echo "no libssl.a and libcrypto.a in $(BORINGSSL_PREFIX)/lib or $(BORINGSSL_PREFIX)/build" >&2; exit 1; }
-	@miss=""; for h in ev.h wslay/wslay.h cjson/cJSON.h ini.h ares.h sqlite3.h openssl/aead.h; do \
+	@miss=""; for h in ev.h wslay/wslay.h cjson/cJSON.h ini.h ares.h sqlite3.h seccomp.h openssl/aead.h; do \
 	  printf '#include <%s>\n' $$h | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 || miss="$$miss $$h"; done; \
 	for h in $$miss; do case $$h in ev.h) p=libev-dev;; wslay*) p=libwslay-dev;; cjson*) p=libcjson-dev;; ini.h) p=libinih-dev;; \
-	  ares.h) p=libc-ares-dev;; sqlite3.h) p=libsqlite3-dev;; openssl*) p="android-libboringssl-dev (or BORINGSSL_PREFIX=)";; esac; \
+	  ares.h) p=libc-ares-dev;; sqlite3.h) p=libsqlite3-dev;; seccomp.h) p=libseccomp-dev;; openssl*) p="android-libboringssl-dev (or BORINGSSL_PREFIX=)";; esac; \
 	  echo "missing: $$h, Debian package $$p" >&2; done; \
 	[ -z "$$miss" ] || { echo "install them with: contrib/debian-packages.sh build" >&2; exit 1; }
 	@touch $@

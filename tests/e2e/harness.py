@@ -61,6 +61,7 @@ class Proc:
 		self.lines, self.cond = [], threading.Condition()
 		self.notified = []
 		self.expect_exit = {0}
+		self.expect_refused = set()
 		self.killed = False
 		n = 0
 		while os.path.exists(os.path.join(directory, '%s.%d.log' % (name, n))):
@@ -70,6 +71,7 @@ class Proc:
 		note = os.path.join(directory, '%s.%d.notify' % (name, n))
 		self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 		self.notify.bind(note)
+		os.chmod(note, 0o666)  # as systemd's, for a process of another user
 		self.env = clean_env(**dict(env or {}))
 		self.env['NOTIFY_SOCKET'] = note
 		self.p = subprocess.Popen(list(prefix) + self.argv, stdin=stdin, stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE,
@@ -296,6 +298,9 @@ class World:
 			text = '\n'.join(p.lines)
 			if SANITIZER.search(text):
 				faults.append('%s: sanitizer report' % p.name)
+			refused = set(re.findall(r'refused by seccomp call=(\S+)', text))
+			if refused - p.expect_refused:
+				faults.append('%s: system calls that its seccomp filter lacks: %s' % (p.name, ', '.join(sorted(refused))))
 			for secret in (USER_SECRET, AGENT_SECRET):
 				if secret in text:
 					faults.append('%s: a secret is in its log' % p.name)

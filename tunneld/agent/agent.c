@@ -1,5 +1,6 @@
 /* The agent role as a whole: which type of session is served by what, set up, reload, drain. */
 #include "tunneld/agent/internal.h"
+#include "tunneld/agent/spawn.h"
 
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
@@ -70,6 +71,11 @@ static void open_ledger(struct td_agent *a)
 				     .risk = "sessions that a crash cuts off will end late"};
 	a->ledger = td_ledger_new(a->loop, &c);
 	td_ledger_each(a->ledger, report_left, a);
+}
+
+int td_agent_prepare(const struct td_config *cfg, char *why, size_t cap)
+{
+	return ag_spawn_prepare(cfg, why, cap);
 }
 
 struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap)
@@ -159,7 +165,7 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 		ag_info_restart(a->info);
 	}
 	td_aws_free(old);
-	return 0;
+	return ag_spawn_reload(cfg, why, cap);
 }
 
 /* --- drain ------------------------------------------------------------------------------ */

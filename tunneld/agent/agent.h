@@ -8,6 +8,8 @@
 
 struct td_agent;
 
+/* Before the process gives up privileges and system calls: what its shells will need of them. -1: *why. */
+int td_agent_prepare(const struct td_config *cfg, char *why, size_t cap);
 /* Takes a reference to cfg and begins to open the control channel. NULL: *why. */
 struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap);
 /* The control channel is up. */

@@ -1,161 +1,229 @@
-/* Running child processes: everything that allocates is done before the fork, since other threads may hold locks. */
+/* Running child processes: our end of the channel to the warden of each. */
 #include "tunneld/base/child.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/log.h"
+#include "tunneld/base/warden.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KILL_NS (5 * TD_SEC)
+#define MOD "child"
+#define FIRST_WORD_MS 10000 /* a fork takes less than one */
 
 struct td_child {
+	struct tnl_list node; /* loop->children */
 	struct td_loop *l;
-	pid_t pid;
-	int pidfd;
-	ev_io exit;
-	struct td_timer kill_timer;
-	void (*exited)(void *, int); /* NULL: nobody is interested any more */
+	pid_t pid, warden; /* warden: 0 when it is not our own child */
+	int channel;
+	ev_io io;
+	td_child_fn *exited; /* NULL: nobody is interested any more */
 	void *ctx;
-	bool reaped;
+	bool over;  /* it has exited, and that was told */
+	bool freed; /* by its owner; it goes when its warden does */
 };
 
-static void reset_signals(void)
+static struct td_child *(*start_by)(struct td_loop *, const struct td_child_spec *, td_child_fn *, void *);
+
+void td_child_start_by(struct td_child *(*fn)(struct td_loop *, const struct td_child_spec *, td_child_fn *, void *))
 {
-	sigset_t none;
-	for (int i = 1; i < NSIG; i++)
-		signal(i, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	start_by = fn;
 }
 
-static void take_descriptors(const int fds[3])
+/* --- the channel ------------------------------------------------------------------ */
+
+static void take_descriptors(struct msghdr *m, int give[2])
 {
-	for (int i = 0; i < 3; i++) {
-		int fd = fds[i] >= 0 ? fds[i] : open("/dev/null", i == 0 ? O_RDONLY : O_WRONLY);
-		if (fd < 0 || dup2(fd, i) < 0)
-			_exit(126);
-	}
-	closefrom(3);
+	give[0] = give[1] = -1;
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h))
+		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+			memcpy(give, CMSG_DATA(h), h->cmsg_len - CMSG_LEN(0));
 }
 
-static _Noreturn void child_main(const struct td_child_spec *s)
+static bool first_word(int channel, struct td_warden_word *word, int give[2])
 {
-	reset_signals();
-	if (s->session)
-		setsid();
-	else
-		setpgid(0, 0);
-	take_descriptors(s->fds);
-	if (s->session)
-		ioctl(0, TIOCSCTTY, 0); /* no terminal: no matter */
-	if (s->enter && !s->enter(s->arg))
-		_exit(126);
-	execve(s->path, (char *const *)(uintptr_t)s->argv, s->env ? (char *const *)(uintptr_t)s->env : environ);
-	dprintf(2, "cannot run %s: %s\n", s->path, strerror(errno));
-	_exit(127);
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int) * TD_WARDEN_GIVE_MAX)];
+	} c;
+	struct iovec io = {.iov_base = word, .iov_len = sizeof(*word)};
+	struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = c.room, .msg_controllen = sizeof(c.room)};
+	struct pollfd p = {channel, POLLIN, 0};
+	ssize_t n;
+
+	while (poll(&p, 1, FIRST_WORD_MS) < 0 && errno == EINTR)
+		;
+	while ((n = recvmsg(channel, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+		;
+	if (n < 0 && errno == EAGAIN)
+		errno = ETIMEDOUT;
+	if (n < 0)
+		return false;
+	take_descriptors(&m, give);
+	errno = EPIPE;
+	return n == sizeof(*word);
 }
 
-/* Signals wait until the child has let go of our handlers. */
-static pid_t fork_child(const struct td_child_spec *s)
+/* The warden closes its end when it exits, so that it is there to be waited for. */
+static void drop_channel(struct td_child *c)
 {
-	sigset_t every, before;
-	sigfillset(&every);
-	pthread_sigmask(SIG_SETMASK, &every, &before);
-	pid_t pid = fork();
-	if (pid == 0)
-		child_main(s);
-	int err = errno;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	errno = err;
-	return pid;
-}
-
-static void kill_group(const struct td_child *c, int sig)
-{
-	/* It may not have come to make the group yet. */
-	if (kill(-c->pid, sig) != 0 || sig == SIGKILL)
-		kill(c->pid, sig);
-}
-
-static void on_exit_event(struct ev_loop *ev, ev_io *w, int events)
-{
-	struct td_child *c = w->data;
-	int status = 0;
-	pid_t pid = waitpid(c->pid, &status, WNOHANG);
-
-	if (pid == 0)
+	if (c->channel < 0)
 		return;
-	if (pid != c->pid)
-		status = 0; /* where SIGCHLD is ignored the kernel keeps nothing */
-	c->reaped = true;
-	ev_io_stop(ev, w);
-	td_timer_stop(&c->kill_timer);
-	close(c->pidfd);
+	ev_io_stop(c->l->ev, &c->io);
+	close(c->channel);
+	c->channel = -1;
+	if (c->warden)
+		waitpid(c->warden, NULL, 0);
+}
+
+static void release(struct td_child *c)
+{
+	tnl_list_remove(&c->node);
+	td_loop_free_later(c->l, c);
+}
+
+static void tell_exit(struct td_child *c, int status)
+{
+	if (c->over)
+		return;
+	c->over = true;
 	if (c->exited)
 		c->exited(c->ctx, status);
-	else
-		td_loop_free_later(c->l, c);
 }
 
-static void on_kill(void *arg)
+static void on_word(struct ev_loop *ev, ev_io *w, int events)
 {
-	kill_group(arg, SIGKILL);
+	struct td_child *c = w->data;
+	struct td_warden_word word;
+	ssize_t n = recv(c->channel, &word, sizeof(word), MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n != sizeof(word)) { /* it has ended; if it had no time to say more, somebody killed it */
+		drop_channel(c);
+		tell_exit(c, SIGKILL);
+		if (c->freed)
+			release(c);
+	} else if (word.kind == TD_WARDEN_EXITED) {
+		tell_exit(c, word.value);
+	} else if (word.kind == TD_WARDEN_LEFT) {
+		td_error(MOD, NULL, "cannot end a process child=%d process=%d: %s", (int)c->pid, word.value,
+			 strerror(word.error));
+	}
 }
 
-struct td_child *td_child_start(struct td_loop *l, const struct td_child_spec *s, void (*exited)(void *ctx, int status),
-				void *ctx)
+/* --- start ------------------------------------------------------------------------ */
+
+/* The loop ends before they do: their wardens go on alone. */
+static void forget_all(void *arg)
+{
+	struct td_loop *l = arg;
+	while (!tnl_list_empty(&l->children)) {
+		struct td_child *c = tnl_container_of(l->children.next, struct td_child, node);
+		ev_io_stop(l->ev, &c->io);
+		if (c->channel >= 0)
+			close(c->channel);
+		tnl_list_remove(&c->node);
+		tnl_free(c);
+	}
+}
+
+static struct td_child *make(struct td_loop *l, int channel, pid_t warden, td_child_fn *exited, void *ctx)
 {
 	struct td_child *c = tnl_calloc(1, sizeof(*c));
-	if (!c) {
-		errno = ENOMEM;
+	if (!c)
 		return NULL;
+	if (!l->children_at_free)
+		td_loop_at_free(l, forget_all, l);
+	l->children_at_free = true;
+	*c = (struct td_child){.l = l, .channel = channel, .warden = warden, .exited = exited, .ctx = ctx};
+	ev_io_init(&c->io, on_word, channel, EV_READ);
+	c->io.data = c;
+	tnl_list_push_back(&l->children, &c->node);
+	return c;
+}
+
+static void close_given(int give[2])
+{
+	for (int i = 0; i < 2; i++) {
+		if (give[i] >= 0)
+			close(give[i]);
+		give[i] = -1;
 	}
-	c->pid = fork_child(s);
-	c->pidfd = c->pid > 0 ? (int)syscall(SYS_pidfd_open, c->pid, 0) : -1;
-	if (c->pidfd < 0) {
-		int err = errno;
-		if (c->pid > 0) {
-			kill_group(c, SIGKILL);
-			waitpid(c->pid, NULL, 0);
-		}
-		tnl_free(c);
+}
+
+struct td_child *td_child_adopt(struct td_loop *l, int channel, pid_t warden, int give[2], td_child_fn *exited,
+				void *ctx, char *why, size_t cap)
+{
+	struct td_warden_word word = {0};
+	bool said = first_word(channel, &word, give);
+	int err = said ? word.value : errno;
+	struct td_child *c = NULL;
+
+	snprintf(why, cap, "%.*s", (int)sizeof(word.text) - 1, said ? word.text : "");
+	if (said && word.kind == TD_WARDEN_STARTED) {
+		c = make(l, channel, warden, exited, ctx);
+		err = ENOMEM;
+	}
+	if (!c) {
+		close_given(give);
+		close(channel);
+		if (warden)
+			waitpid(warden, NULL, word.kind == TD_WARDEN_REFUSED ? 0 : WNOHANG);
 		errno = err;
 		return NULL;
 	}
-	c->l = l;
-	c->exited = exited;
-	c->ctx = ctx;
-	td_timer_init(&c->kill_timer, l, on_kill, c);
-	ev_io_init(&c->exit, on_exit_event, c->pidfd, EV_READ);
-	c->exit.data = c;
-	ev_io_start(l->ev, &c->exit);
+	c->pid = word.value;
+	ev_io_start(l->ev, &c->io);
 	return c;
 }
+
+struct td_child *td_child_start(struct td_loop *l, const struct td_child_spec *s, td_child_fn *exited, void *ctx)
+{
+	int ends[2], give[2] = {-1, -1};
+	char why[1];
+
+	if (start_by)
+		return start_by(l, s, exited, ctx);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+		return NULL;
+	pid_t warden = td_warden_fork(s, ends[1], NULL, 0);
+	int err = errno;
+	close(ends[1]);
+	if (warden < 0) {
+		close(ends[0]);
+		errno = err;
+		return NULL;
+	}
+	return td_child_adopt(l, ends[0], warden, give, exited, ctx, why, sizeof(why));
+}
+
+/* --- afterwards ------------------------------------------------------------------- */
 
 void td_child_free(struct td_child *c)
 {
 	if (!c)
 		return;
 	c->exited = NULL;
-	if (c->reaped) {
-		td_loop_free_later(c->l, c);
-		return;
-	}
-	kill_group(c, SIGHUP);
-	td_timer_in(&c->kill_timer, KILL_NS);
+	c->freed = true;
+	if (c->channel < 0)
+		release(c);
+	else
+		shutdown(c->channel, SHUT_WR);
 }
 
 void td_child_signal(struct td_child *c, int sig)
 {
-	if (!c->reaped)
-		kill_group(c, sig);
+	struct td_warden_word word = {.kind = TD_WARDEN_SIGNAL, .value = sig};
+	if (!c->over && c->channel >= 0 && send(c->channel, &word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		td_error(MOD, NULL, "cannot send a signal child=%d signal=%d: %s", (int)c->pid, sig, strerror(errno));
 }
 
 pid_t td_child_pid(const struct td_child *c)

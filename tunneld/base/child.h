@@ -1,5 +1,5 @@
 /* Child processes.  A child has nothing of ours but what it is given: no descriptors, no signal settings, a process
- * group of its own.  It is waited for through a pidfd. */
+ * group of its own.  Between it and us stands a warden (warden.h), which answers for whatever it leaves running. */
 #ifndef TD_BASE_CHILD_H
 #define TD_BASE_CHILD_H
 #include "tunneld/base/loop.h"
@@ -17,12 +17,20 @@ struct td_child_spec {
 	bool (*enter)(const void *arg);
 	const void *arg;
 };
-/* exited(ctx, status) comes from the loop, once: the status of waitpid(), 0 when nobody can know it. A program that
- * cannot be run says so on its fds[2] and has the exit code 127.  NULL and errno: there is no child. */
-struct td_child *td_child_start(struct td_loop *l, const struct td_child_spec *s, void (*exited)(void *ctx, int status),
-				void *ctx);
-/* Not interested any more: a child that still runs gets SIGHUP (its whole process group), 5 s later SIGKILL.
- * It is reaped in any case, by the loop. NULL is fine. */
+typedef void td_child_fn(void *ctx, int status);
+/* exited(ctx, status) comes from the loop, once: the status of waitpid(). A program that cannot be run says so on its
+ * fds[2] and has the exit code 127.  NULL and errno: there is no child. */
+struct td_child *td_child_start(struct td_loop *l, const struct td_child_spec *s, td_child_fn *exited, void *ctx);
+/* The same, with the channel to a warden that somebody starts or has started; taken in any case, as is `warden`: its
+ * number when it is our own child, else 0.  give: the descriptors that come along, -1 for those that do not; yours.
+ * NULL: there is no child, *why (or "") and errno. */
+struct td_child *td_child_adopt(struct td_loop *l, int channel, pid_t warden, int give[2], td_child_fn *exited,
+				void *ctx, char *why, size_t cap);
+/* From now on td_child_start is this, for a process that may not fork any more; NULL: it starts them itself. */
+void td_child_start_by(struct td_child *(*fn)(struct td_loop *l, const struct td_child_spec *s, td_child_fn *exited,
+					      void *ctx));
+/* Not interested any more: all of it that still runs, in whatever session or group, gets SIGHUP, 4 s later SIGKILL;
+ * what cannot be killed is logged.  It is reaped in any case, also when we end before. NULL is fine. */
 void td_child_free(struct td_child *c);
 void td_child_signal(struct td_child *c, int sig); /* its process group; nothing once it has exited */
 pid_t td_child_pid(const struct td_child *c);

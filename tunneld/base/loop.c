@@ -212,6 +212,7 @@ struct td_loop *td_loop_new(void)
 	l->ev = ev;
 	tnl_list_init(&l->soon);
 	tnl_list_init(&l->at_free);
+	tnl_list_init(&l->children);
 	ev_check_init(&l->check, on_check);
 	ev_set_priority(&l->check, EV_MAXPRI); /* the clock first, then the sockets */
 	l->check.data = l;

@@ -22,6 +22,8 @@ struct td_loop {
 	/* private below */
 	struct tnl_list soon; /* what td_soon_do asked for, in order */
 	struct tnl_list at_free;
+	struct tnl_list children; /* of child.c */
+	bool children_at_free;
 	struct td_wake *wake;
 	ev_check check;
 	ev_prepare prepare;

@@ -325,6 +325,11 @@ static int run_local(const struct td_command *cmd, int argc, char **argv)
 	if (!first)
 		return TD_EXIT_USAGE;
 	o.own_roles = first->has_agent;
+	const struct td_role *const rows[] = {&td_roles_gateway, &td_roles_agent, &td_roles_forwarder};
+	if (td_daemon_prepare(first, rows, TNL_COUNT(rows))) {
+		td_config_free(first);
+		return TD_EXIT_RUNTIME;
+	}
 	const struct td_daemon_hooks hooks = {.load = reload, .status = local_status, .ctx = &o};
 	int code = td_daemon_init(&o.d, "local", first, &hooks) ? TD_EXIT_RUNTIME : run(&o);
 	if (o.wait.l)

@@ -77,8 +77,9 @@ static void describe_gateway(void *r, const struct td_config *cfg, char *out, si
 #define ROW(role)                                                                                                      \
 	.name = #role, .start = role##_start, .reload = role##_reload, .drain = role##_drain, .status = role##_status, \
 	.free = role##_free, .drain_timeout = role##_drain_timeout, .describe = describe_##role
-const struct td_role td_roles_forwarder = {ROW(forwarder)};
-const struct td_role td_roles_agent = {ROW(agent), .describes_itself_anew = true};
+const struct td_role td_roles_forwarder = {ROW(forwarder), .runs_programs = true};
+const struct td_role td_roles_agent = {ROW(agent), .prepare = td_agent_prepare, .runs_programs = true,
+				       .describes_itself_anew = true};
 const struct td_role td_roles_gateway = {ROW(gateway)};
 
 /* --- the commands ---------------------------------------------------------------- */
@@ -113,6 +114,10 @@ static int run_process(struct role_command *r)
 	if (!c)
 		return TD_EXIT_USAGE;
 	const struct td_daemon_hooks hooks = {.load = load, .ctx = r};
+	if (td_daemon_prepare(c, &r->row, 1)) {
+		td_config_free(c);
+		return TD_EXIT_RUNTIME;
+	}
 	if (!td_daemon_init(&d, r->row->name, c, &hooks) && !td_daemon_start(&d, &r->row, 1)) {
 		td_daemon_ready(&d);
 		td_daemon_run(&d);

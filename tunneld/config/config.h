@@ -125,6 +125,8 @@ struct td_config {
 	enum td_log_format log_format;
 	uint64_t process_memory; /* 96 MiB: memory_limit */
 	bool control_socket;
+	char *user;   /* whom the process becomes when root starts it; NULL: nobody else */
+	bool seccomp; /* default yes */
 	bool has_forwarder, has_agent, has_gateway; /* a [tunnel], [agent], [gateway] section is there */
 	struct td_aws_config aws;
 	struct td_forwarder_config fwd;

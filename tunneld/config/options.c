@@ -42,6 +42,10 @@ const struct td_opt td_opts[] = {
 	 .help = "buffers of the whole process; at the limit reading and accepting stop"},
 	{.key = "control_socket", TUNNELD(control_socket), TYPE(BOOL), .dflt = "yes",
 	 .help = "answer `tunneld status`"},
+	{.key = "user", TUNNELD(user), TYPE(ID),
+	 .help = "whom the process becomes when root starts it"},
+	{.key = "seccomp", TUNNELD(seccomp), TYPE(BOOL), .dflt = "yes",
+	 .help = "refuse the system calls that the role has no use for"},
 
 	/* [aws] and wherever its keys may stand */
 	{AWS(region, 0), TYPE(REGION),

@@ -366,6 +366,7 @@ static int start_worker(struct sqlite *s)
 {
 	sigset_t all, old;
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS);		  /* blocked, it would kill instead of telling of a refused call */
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the loop's thread */
 	int rc = pthread_create(&s->thread, NULL, run_worker, s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

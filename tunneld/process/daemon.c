@@ -1,7 +1,8 @@
 /* A process that runs roles, from start to end.
  *
+ *   prepare: another user; who starts processes for it
  *   init: state directory and its lock, loop, signals, control socket
- *   add:  the roles, one on the other (gateway, agent, forwarder)
+ *   add, start: the roles, one on the other (gateway, agent, forwarder); then no privileges, few system calls
  *   ready, run: SIGHUP loads a configuration and hands it to each role;
  *         SIGTERM or SIGINT drains, the role that leans on the others first; a
  *         second signal, or a role that takes longer than it said, cuts it all
@@ -13,6 +14,8 @@
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "tunneld/base/memory.h"
+#include "tunneld/base/spawner.h"
+#include "tunneld/process/confine.h"
 #include "tunneld/process/notify.h"
 #include <errno.h>
 #include <signal.h>
@@ -30,6 +33,7 @@ void td_daemon_setup(void)
 	struct rlimit r;
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
+	td_confine_shut();
 	if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
 		r.rlim_cur = r.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &r);
@@ -258,6 +262,57 @@ static void watch_signal(struct td_daemon *d, ev_signal *w, void (*fn)(struct ev
 	ev_signal_start(d->loop->ev, w);
 }
 
+/* The programs' spawner has lost the way back to root, as this process will. */
+static bool enter_programs(void)
+{
+	char why[200];
+	return td_confine_for_good(why, sizeof(why)) == 0;
+}
+
+/* What a reload will need. */
+static void check_access(const struct td_config *cfg)
+{
+	if (cfg->user && cfg->path && access(cfg->path, R_OK) != 0)
+		td_warn("main", NULL, "user %s cannot read %s: a reload will fail: %s", cfg->user, cfg->path,
+			strerror(errno));
+}
+
+int td_daemon_prepare(const struct td_config *cfg, const struct td_role *const *rows, int n)
+{
+	char why[300] = "";
+	bool programs = false;
+	int r = 0;
+
+	apply(cfg);
+	for (int i = 0; i < n && !r; i++) {
+		r = rows[i]->prepare ? rows[i]->prepare(cfg, why, sizeof(why)) : 0;
+		programs |= rows[i]->runs_programs;
+	}
+	if (!r)
+		r = td_confine_user(cfg->user, why, sizeof(why));
+	if (!r && programs && cfg->seccomp) {
+		r = td_spawner_programs(enter_programs);
+		snprintf(why, sizeof(why), "cannot make the process that starts programs: %s", strerror(errno));
+	}
+	if (r)
+		td_error("main", NULL, "cannot start: %s", why);
+	else
+		check_access(cfg);
+	return r;
+}
+
+static int confine(const struct td_daemon *d)
+{
+	char why[300] = "";
+	if (td_confine_for_good(why, sizeof(why))) {
+		td_error("main", NULL, "cannot start: %s", why);
+		return -1;
+	}
+	if (d->cfg->seccomp && td_confine_calls(why, sizeof(why)))
+		td_warn("main", NULL, "%s", why);
+	return 0;
+}
+
 int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg, const struct td_daemon_hooks *hooks)
 {
 	char why[1024] = "";
@@ -315,7 +370,7 @@ int td_daemon_start(struct td_daemon *d, const struct td_role *const *rows, int 
 			return -1;
 		}
 	}
-	return 0;
+	return confine(d);
 }
 
 void td_daemon_ready(struct td_daemon *d)
@@ -348,6 +403,7 @@ void td_daemon_fini(struct td_daemon *d)
 		td_timer_stop(&d->tick);
 		td_loop_free(d->loop);
 	}
+	td_spawner_programs_end();
 	td_state_close(&d->state);
 	for (int i = 0; i < TD_DAEMON_ROLES_MAX; i++)
 		td_config_free(d->roles[i].cfg);

@@ -11,6 +11,9 @@
  * from inside another call of the same role. */
 struct td_role {
 	const char *name; /* "gateway": in log lines, and its key in the status */
+	/* Before privileges and system calls are given up, or NULL.  0, or -1 and *why. */
+	int (*prepare)(const struct td_config *cfg, char *why, size_t cap);
+	bool runs_programs; /* credential_process: then another process starts them */
 	/* Starts it on a configuration that was checked for it.  NULL: it cannot start, nothing of it is left, and *why
 	 * has the reason in one line.  cfg stays the caller's: until reload() it outlives the role, and a role that
 	 * needs it longer holds a reference (td_config_ref). */
@@ -61,8 +64,11 @@ struct td_daemon {
 	uint64_t started;
 };
 
-/* Before anything else in a process that runs roles: umask, SIGPIPE, descriptors. */
+/* Before anything else in a process that runs roles: umask, SIGPIPE, descriptors, core dumps. */
 void td_daemon_setup(void);
+/* Before td_daemon_init: becomes cfg->user, and leaves behind what these roles will need of what is given up now and in
+ * td_daemon_start.  0, or -1 after an error in the log. */
+int td_daemon_prepare(const struct td_config *cfg, const struct td_role *const *rows, int n);
 /* State directory, loop, signals, control socket.  Takes cfg in any case.  0, or -1 after an error in the log;
  * td_daemon_fini either way.  name and what hooks->ctx points at are borrowed until then. */
 int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg, const struct td_daemon_hooks *hooks);
@@ -70,8 +76,9 @@ int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg,
 int td_daemon_configure(struct td_daemon *d, struct td_config *cfg);
 /* Starts one role.  own: a configuration of its own, taken in any case, or NULL: d->cfg.  0, or -1 and *why. */
 int td_daemon_add(struct td_daemon *d, const struct td_role *row, struct td_config *own, char *why, size_t cap);
-/* Starts roles in this order: each leans on those before it, so that they drain and end in the other one.  0, or -1
- * after an error in the log; those that have started stay until td_daemon_fini. */
+/* Starts roles in this order: each leans on those before it, so that they drain and end in the other one; then what
+ * only starting takes is given up (confine.h).  0, or -1 after an error in the log; those that have started stay until
+ * td_daemon_fini. */
 int td_daemon_start(struct td_daemon *d, const struct td_role *const *rows, int n);
 void *td_daemon_role(const struct td_daemon *d, const struct td_role *row); /* NULL: not started, or drained and gone */
 void td_daemon_ready(struct td_daemon *d);				    /* log line and READY=1 */

@@ -130,4 +130,13 @@ T_UNUSED static int t_open_fds(void)
 	return n;
 }
 
+/* Until so many are open: another process closes the far end first. */
+T_UNUSED static void t_until_fds(int n)
+{
+	int never = 0;
+	for (int i = 0; i < 100 && t_open_fds() != n; i++)
+		t_until(&never, 20);
+	assert_int_equal(t_open_fds(), n);
+}
+
 #endif

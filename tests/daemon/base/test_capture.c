@@ -39,7 +39,7 @@ static void run(const char *command)
 	assert_true(t_until(&G.done, 5000));
 	t_turns(3);
 	assert_int_equal(G.done, 1);
-	assert_int_equal(t_open_fds(), fds);
+	t_until_fds(fds);
 }
 
 static void what_it_prints(void **state)
@@ -89,7 +89,7 @@ static void cancelled(void **state)
 	td_capture_cancel(c);
 	t_until(&never, 150);
 	assert_int_equal(G.done, 0);
-	assert_int_equal(t_open_fds(), fds);
+	t_until_fds(fds);
 	td_capture_cancel(NULL);
 }
 
@@ -104,7 +104,7 @@ static void cannot_start(void **state)
 		assert_null(c);
 		assert_int_equal(err, ENOMEM);
 	}
-	assert_int_equal(t_open_fds(), fds);
+	t_until_fds(fds);
 }
 
 static int setup(void **state)

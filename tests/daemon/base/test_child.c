@@ -2,10 +2,13 @@
  * any more. */
 #include "tests/daemon/base/td_test.h"
 #include "tunneld/base/child.h"
+#include "tunneld/base/warden.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <pty.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static int ended, status;
@@ -201,7 +204,7 @@ static void nobody_is_interested(void **state)
 	until_gone(inner);
 	t_turns(3);
 	assert_int_equal(ended, 0);
-	assert_int_equal(t_open_fds(), fds);
+	t_until_fds(fds);
 	td_child_free(NULL);
 }
 
@@ -218,12 +221,94 @@ static void one_that_does_not_listen(void **state)
 	until_gone(pid);
 }
 
-static void nobody_keeps_the_status(void **state)
+/* Neither a group, nor a session, nor a parent that is gone hides a process from the end of the child. */
+static void whatever_it_leaves_behind(void **state)
+{
+	struct td_child *c;
+	int never = 0;
+	pid_t hidden =
+	    child_of("(setsid sh -c 'trap \"\" HUP; echo $$; while :; do sleep 0.1; done' &); sleep 1000", &c);
+	pid_t pid = td_child_pid(c);
+	assert_int_not_equal(getsid(hidden), getsid(0));
+	td_child_free(c);
+	until_gone(pid);
+	t_until(&never, TD_WARDEN_KILL_MS - 1000);
+	assert_int_equal(kill(hidden, 0), 0);
+	until_gone(hidden);
+	/* and when the child itself has come to its end: HUP is for those that listen, KILL for the others */
+	hidden = child_of("setsid sh -c 'echo $$; sleep 1000; :' & sleep 0.1", &c);
+	assert_true(t_until(&ended, 5000));
+	assert_int_equal(status, 0);
+	assert_int_equal(kill(hidden, 0), 0);
+	td_child_free(c);
+	until_gone(hidden);
+}
+
+/* Our own end is theirs as well. */
+static void we_end_first(void **state)
+{
+	struct td_child *c;
+	pid_t deaf = child_of("trap '' HUP; echo $$; while :; do sleep 0.1; done", &c), pid = td_child_pid(c);
+	t_close();
+	usleep(100000);
+	assert_int_equal(kill(pid, 0), 0);
+	for (int i = 0; i < 100 && kill(deaf, 0) == 0; i++)
+		usleep(TD_WARDEN_KILL_MS * 20);
+	assert_int_equal(kill(deaf, 0), -1);
+	t_open();
+}
+
+static bool become_nobody(const void *arg)
+{
+	return setuid(65534) == 0;
+}
+
+static void set_cap_kill(bool on)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct d[2];
+	assert_int_equal(syscall(SYS_capget, &h, d), 0);
+	d[0].effective = on ? d[0].effective | 1u << CAP_KILL : d[0].effective & ~(1u << CAP_KILL);
+	assert_int_equal(syscall(SYS_capset, &h, d), 0);
+}
+
+/* Root without CAP_KILL: what cannot be ended is not passed over in silence. */
+static void a_failed_kill_is_logged(void **state)
+{
+	const char *const sh[] = {"sh", "-c", "exec sleep 1000", NULL};
+	char log[4096] = "", want[100];
+	int never = 0, fds[2], saved = dup(2);
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+	set_cap_kill(false);
+	struct td_child *c =
+	    start(&(struct td_child_spec){.path = "/bin/sh", .argv = sh, .fds = {-1, -1, -1}, .enter = become_nobody});
+	assert_non_null(c);
+	t_until(&never, 100);
+	pid_t pid = td_child_pid(c);
+	dup2(fds[1], 2);
+	td_child_free(c);
+	t_until(&never, 200);
+	dup2(saved, 2);
+	set_cap_kill(true);
+	assert_true(read(fds[0], log, sizeof(log) - 1) > 0);
+	snprintf(want, sizeof(want), "cannot end a process child=%d process=%d: Operation not permitted", pid, pid);
+	assert_non_null(strstr(log, want));
+	kill(pid, SIGKILL);
+	until_gone(pid);
+	close(fds[0]);
+	close(fds[1]);
+	close(saved);
+}
+
+/* Its warden keeps the status, whatever we do with SIGCHLD. */
+static void sigchld_ignored(void **state)
 {
 	signal(SIGCHLD, SIG_IGN);
 	run("exit 3", (struct td_child_spec){0});
 	signal(SIGCHLD, SIG_DFL);
-	assert_int_equal(status, 0);
+	assert_int_equal(td_child_code(status), 3);
 }
 
 static void no_memory(void **state)
@@ -261,7 +346,10 @@ int main(void)
 	    CASE(no_such_program),
 	    CASE(nobody_is_interested),
 	    CASE(one_that_does_not_listen),
-	    CASE(nobody_keeps_the_status),
+	    CASE(whatever_it_leaves_behind),
+	    CASE(we_end_first),
+	    CASE(a_failed_kill_is_logged),
+	    CASE(sigchld_ignored),
 	    CASE(no_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
