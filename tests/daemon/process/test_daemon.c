@@ -117,7 +117,7 @@ static const struct td_role *const rows[ROLES] = {&row[GATEWAY], &row[AGENT], &r
 static struct td_config *config(const char *more)
 {
 	char text[512];
-	snprintf(text, sizeof(text), "[tunneld]\nstate_dir = %s/state\nlog_level = error\n%s", dir, more);
+	snprintf(text, sizeof(text), "[tunneld]\nstate_dir = %s/state\nlog_level = error\nseccomp = no\n%s", dir, more);
 	struct td_config *c = td_config_parse(text, "test.ini", dir, 0, stderr);
 	assert_non_null(c);
 	return c;
