@@ -6,7 +6,8 @@
 static struct {
 	uint64_t limit;
 	int64_t used;
-	bool was_full; /* since the waiters last heard of room */
+	bool was_full;	   /* since the waiters last heard of room */
+	uint64_t short_at; /* the most that was used when an owner was refused more since then; 0: none was */
 	struct tnl_list waiters;
 } mem = {.limit = 96u << 20, .waiters = {&mem.waiters, &mem.waiters}};
 
@@ -16,9 +17,20 @@ void td_memory_limit(uint64_t bytes)
 	td_memory_change(0);
 }
 
+/* What owners may keep between them. */
+static uint64_t for_owners(void)
+{
+	return mem.limit - mem.limit / 8;
+}
+
 static bool has_room(void)
 {
-	return td_memory_used() <= mem.limit - mem.limit / 8;
+	return td_memory_used() <= for_owners();
+}
+
+static bool has_fallen(void)
+{
+	return mem.short_at && td_memory_used() + mem.limit / 32 < mem.short_at;
 }
 
 static void tell_waiter(void *arg)
@@ -32,9 +44,10 @@ static void tell_waiter(void *arg)
 
 static void tell_waiters(void)
 {
-	if (td_memory_full() || !mem.was_full || !has_room())
+	if (td_memory_full() || !(mem.was_full || has_fallen()) || !has_room())
 		return;
 	mem.was_full = false;
+	mem.short_at = 0;
 	tnl_list_foreach(it, &mem.waiters)
 		td_soon_do(&tnl_container_of(it, struct td_memory_waiter, node)->soon);
 }
@@ -74,6 +87,25 @@ bool td_memory_full(void)
 	bool full = td_memory_used() > mem.limit;
 	mem.was_full |= full;
 	return full;
+}
+
+bool td_memory_spent(void)
+{
+	return td_memory_used() >= for_owners();
+}
+
+uint64_t td_memory_lacking(void)
+{
+	return td_memory_spent() ? td_memory_used() - for_owners() + mem.limit / 32 : 0;
+}
+
+bool td_memory_may_keep(uint64_t kept, unsigned weight)
+{
+	uint64_t used = td_memory_used(), all = for_owners();
+	if (used < all && kept <= weight * (all - used))
+		return true;
+	mem.short_at = TNL_MAX(mem.short_at, used);
+	return false;
 }
 
 void td_memory_on_room(struct td_memory_waiter *w, struct td_loop *l, void (*fn)(void *), void *arg)

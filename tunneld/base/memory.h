@@ -13,9 +13,19 @@ uint64_t td_memory_used(void); /* that, or the heap when it is more */
 uint64_t td_memory_max(void);
 bool td_memory_full(void); /* above the limit: do not read more */
 
+/* Shares.  What waits for somebody belongs to an owner: a session, a user, an instance.  All owners together have 7/8
+ * of the limit, the rest is left to calls and control channels.  One that keeps `kept` bytes may take more while that
+ * is at most `weight` times what is free, so that one that is greedy gets half of it, two a third each, n one part of n
+ * + 1, and there is always as much left for whoever comes next, without a number that somebody would have to set. */
+bool td_memory_may_keep(uint64_t kept, unsigned weight);
+bool td_memory_spent(void);	  /* nothing is free for owners */
+uint64_t td_memory_lacking(void); /* then: what they would have to give up for a little to be free; else 0 */
+
 /* Who stopped for want of memory.  fn(arg) runs soon on the waiter's own loop each time when the account, having been
- * full, is below 7/8 of the limit again; between on_room and off_room, which its owner calls before it goes.  On twice
- * and off twice are fine. */
+ * full, is below 7/8 of the limit again, and when it has fallen by 1/32 of the limit since an owner was told that it
+ * may not keep more; between on_room and off_room, which its owner calls before it goes.  On twice and off twice are
+ * fine.
+ */
 struct td_memory_waiter {
 	struct tnl_list node;
 	struct td_soon soon;

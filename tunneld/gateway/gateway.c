@@ -94,6 +94,11 @@ static void on_refused(void *ctx, const char *peer, int status, const char *fiel
 	td_warn("gateway", NULL, "request refused peer=%s status=%d field=\"%s\"", peer, status, field);
 }
 
+static void on_crowded(void *ctx)
+{
+	gw_room_make(ctx);
+}
+
 /* --- setting up ----------------------------------------------------------------- */
 static uint64_t unix_time(void *ctx)
 {
@@ -210,6 +215,7 @@ static int start_server(struct td_gateway *g, char *why, size_t cap)
 	    .request = on_request,
 	    .gone = on_gone,
 	    .refused = on_refused,
+	    .crowded = on_crowded,
 	    .ctx = g,
 	};
 	g->httpd = td_http_server_new(g->l, &hc, why, cap);
@@ -242,13 +248,14 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	tnl_list_init(&g->calls);
 	td_timer_init(&g->drain_timer, l, NULL, g);
 	td_memory_on_room(&g->room, g->l, gw_relay_room, g);
+	td_soon_init(&g->make_room, l, gw_room_make, g);
 	gw_arrival_init(g);
 	g->sessions = tnl_map_new();
 	g->instances = tnl_map_new();
 	g->pending = td_peers_new();
 	snprintf(why, cap, "out of memory");
-	if (!g->sessions || !g->instances || !g->pending || gw_auth_load(g, &cfg->gw, &g->keys) != 0 ||
-	    gw_instances_load(g) != 0)
+	if (!g->sessions || !g->instances || !g->pending || !gw_shares_init(g) ||
+	    gw_auth_load(g, &cfg->gw, &g->keys) != 0 || gw_instances_load(g) != 0)
 		goto fail;
 	if (cfg->gw.certificate && !(g->tls = make_tls(l, &cfg->gw, why, cap)))
 		goto fail;
@@ -409,6 +416,7 @@ void td_gateway_free(struct td_gateway *g)
 	td_timer_stop(&g->drain_timer);
 	td_memory_off_room(&g->room);
 	td_soon_cancel(&g->arrival.soon);
+	td_soon_cancel(&g->make_room);
 	tnl_list_foreach_safe(it, &g->calls)
 		gw_call_free(tnl_container_of(it, struct gw_call, node));
 	tnl_list_foreach_safe(it, &g->links) {
@@ -429,6 +437,7 @@ void td_gateway_free(struct td_gateway *g)
 	if (g->instances)
 		gw_instances_free(g);
 	tnl_map_free(g->sessions);
+	gw_shares_fini(g);
 	td_peers_free(g->pending);
 	gw_auth_free(g->keys);
 	gw_kms_free(g->kms);

@@ -9,8 +9,9 @@
  *   auth                  who signed a request                   call       one JSON call: arguments, answer, errors
  *   link                  a WebSocket: token frame, owner, end
  *   instance              who is configured, their control channels
- *   relay                 frames from end to end of a session
+ *   share                 what users and instances may take  relay      frames from end to end of a session
  *   record                a session as a store record            session    sessions: states, timers, how they end
+ *   room                  what ends when memory is short
  *   arrival               calls that wait for an instance after the start
  *   control               what is said on control channels       channel    making and opening channels
  *   kms, api_session, api_info, api_agent                        the operations
@@ -58,6 +59,7 @@ struct gw_instance;
 struct gw_kms;
 struct gw_link;
 struct gw_session;
+struct gw_share;
 
 /* --- the gateway itself, and its counters (gateway.c, status.c) ---------------------- */
 enum gw_counter {
@@ -89,6 +91,10 @@ enum gw_counter {
 	GW_C_IDLE_TIMEOUTS,
 	GW_C_MAX_DURATIONS,
 	GW_C_AGENTS_LOST,
+	GW_C_LIMIT_SESSIONS,
+	GW_C_LIMIT_USER_MEMORY,
+	GW_C_LIMIT_INSTANCE_MEMORY,
+	GW_C_MEMORY_ENDED,
 	GW_C_COUNT
 };
 
@@ -99,6 +105,7 @@ struct gw_arrival {
 	struct td_soon soon; /* an instance has come */
 };
 
+enum gw_share_kind { GW_SHARE_USER, GW_SHARE_INSTANCE, GW_SHARES };
 enum gw_drain { GW_D_NONE, GW_D_FINISHING, GW_D_CLOSING, GW_D_DONE };
 struct td_gateway {
 	struct td_loop *l;
@@ -107,6 +114,9 @@ struct td_gateway {
 	struct tnl_tls_ctx *tls;
 	struct td_store *store;
 	struct td_memory_waiter room;
+	struct tnl_map *shares[GW_SHARES]; /* by name */
+	struct td_soon make_room;
+	uint64_t room_at;		      /* monotonic; not before */
 	struct gw_kms *kms;		      /* NULL: no key file */
 	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
 	char public_url[320];		      /* wss://host[:port]; "": from the Host header */
@@ -289,6 +299,27 @@ void gw_instance_detach(struct gw_instance *i);
 void gw_instance_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n); /* i NULL, or away: nothing */
 void gw_instance_flush(struct gw_instance *i);
 
+/* --- share.c ---------------------------------------------------------------------- */
+struct gw_share {
+	struct td_gateway *g;
+	enum gw_share_kind kind;
+	char *name;
+	unsigned sessions;  /* active ones */
+	uint64_t kept;	    /* for them */
+	uint64_t warned_at; /* monotonic; of its memory */
+	uint64_t reached;   /* how often its memory was used up */
+};
+bool gw_shares_init(struct td_gateway *g);
+void gw_shares_fini(struct td_gateway *g);
+struct gw_share *gw_share_get(struct td_gateway *g, enum gw_share_kind kind, const char *name); /* NULL: no memory */
+const char *gw_share_kind(const struct gw_share *h);
+bool gw_shares_join(struct gw_session *s); /* with its owner and target; false: no memory */
+void gw_shares_end(struct gw_session *s);  /* it has ended; what its client is still to read goes on counting */
+void gw_shares_keep(struct gw_session *s, int64_t delta);
+bool gw_share_may_keep(const struct gw_share *h);
+struct gw_share *gw_shares_used_up(const struct gw_session *s); /* the one of its two that may keep no more, or NULL */
+void gw_share_reached(struct gw_share *h);			/* counts, and says it once a minute */
+
 /* --- relay.c ---------------------------------------------------------------------- */
 struct gw_end {
 	struct gw_session *s;
@@ -298,6 +329,8 @@ struct gw_end {
 	uint64_t attached_at, absent_since; /* monotonic; of the link, and since there is none */
 	uint64_t hold_until;		    /* monotonic; nothing is sent to it before */
 	struct gw_queue q;		    /* frames that wait for it */
+	size_t kept;			    /* in its shares: of the queue and of its link */
+	uint64_t waits_since;		    /* monotonic; with frames in the queue: since it took none */
 	struct gw_tokens tokens;
 	char client_id[TD_STORE_CLIENT_ID];
 	bool client_id_set;
@@ -330,6 +363,8 @@ struct gw_session {
 	uint64_t ended, linger_until;
 	unsigned shell_sent; /* generation of the control channel that carried interactive_shell */
 	struct gw_end ends[2];
+	struct gw_share *shares[GW_SHARES]; /* NULL: restored as ended */
+	bool counted;			    /* among their sessions */
 	struct td_timer timer, hold;
 };
 void gw_record_save(struct gw_session *s, td_store_done *fn, void *ctx);
@@ -349,6 +384,9 @@ void gw_session_rearm(struct gw_session *s);
 void gw_session_free(struct gw_session *s);
 const char *gw_session_status(const struct gw_session *s);
 void gw_sessions_recheck(struct td_gateway *g); /* after a reload: access that is gone */
+
+/* --- room.c ------------------------------------------------------------------------- */
+void gw_room_make(void *g); /* memory for owners is spent: what is unread goes */
 
 /* --- arrival.c ---------------------------------------------------------------------- */
 void gw_arrival_init(struct td_gateway *g);

@@ -13,6 +13,21 @@ static struct gw_end *other_end(struct gw_end *e)
 	return &e->s->ends[e->role == GW_CLIENT ? GW_AGENT : GW_CLIENT];
 }
 
+/* What is kept for an end, in its queue and in its link, goes into the account of its owners: as much as it costs, and
+ * the buffers of a link grow by doubling. */
+static void account_end(struct gw_end *e)
+{
+	size_t now = e->q.held + (e->link ? 2 * td_wslink_queued(e->link->w) : 0);
+	gw_shares_keep(e->s, (int64_t)now - (int64_t)e->kept);
+	e->kept = now;
+}
+
+static bool is_short_of_memory(struct gw_session *s, struct gw_share **who)
+{
+	*who = gw_shares_used_up(s);
+	return *who || td_memory_full();
+}
+
 /* The link of `from` is read while what it sent and what still waits stays under the limit. */
 static void update_pause(struct gw_end *from)
 {
@@ -21,14 +36,17 @@ static void update_pause(struct gw_end *from)
 		return;
 	const struct gw_queue *q = &other_end(from)->q;
 	uint64_t limit = from->s->g->cfg->gw.relay_memory;
+	struct gw_share *who = NULL;
 	bool pause = l->paused ? q->bytes > limit / 2 : q->bytes >= limit;
-	if (q->frames && td_memory_full())
+	if (q->frames && is_short_of_memory(from->s, &who))
 		pause = true;
 	if (pause == l->paused)
 		return;
 	l->paused = pause;
 	if (pause)
 		gw_count(from->s->g, GW_C_READ_PAUSES);
+	if (pause && who)
+		gw_share_reached(who);
 	td_wslink_pause(l->w, pause);
 }
 
@@ -85,7 +103,9 @@ void gw_relay_flush(struct gw_end *e)
 		if (send_frame(e, p, n) != 0)
 			break;
 		gw_queue_pop(&e->q);
+		e->waits_since = e->s->g->l->now;
 	}
+	account_end(e);
 	update_pause(other_end(e));
 }
 
@@ -93,10 +113,15 @@ static void forward_frame(struct gw_end *to, const uint8_t *p, size_t n)
 {
 	if (to->link && !to->q.frames && !is_held_back(to) && send_frame(to, p, n) == 0)
 		return;
+	if (!to->q.frames)
+		to->waits_since = to->s->g->l->now;
 	if (gw_queue_put(&to->q, p, n) != 0) { /* as if the network had lost it: the ends send it again */
 		gw_count(to->s->g, GW_C_FRAMES_IGNORED);
 		return;
 	}
+	account_end(to);
+	if (td_memory_spent())
+		td_soon_do(&to->s->g->make_room);
 	update_pause(other_end(to));
 }
 
@@ -178,6 +203,7 @@ void gw_relay_detach(struct gw_end *e)
 void gw_relay_drop(struct gw_end *e)
 {
 	gw_queue_clear(&e->q);
+	account_end(e);
 	update_pause(other_end(e));
 }
 

@@ -100,7 +100,7 @@ struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_con
 	struct gw_session *s = session_alloc(g, id);
 	if (!s)
 		return NULL;
-	if (!gw_record_set_texts(s, u->name, i->id, document, parameters, reason)) {
+	if (!gw_record_set_texts(s, u->name, i->id, document, parameters, reason) || !gw_shares_join(s)) {
 		gw_session_free(s);
 		return NULL;
 	}
@@ -123,7 +123,7 @@ static void place_restored(struct gw_session *s)
 	struct gw_instance *i = gw_instance_get(g, s->target);
 	if (i)
 		i->recorded = true;
-	if (s->state != GW_S_ENDED && i) {
+	if (s->state != GW_S_ENDED && i && gw_shares_join(s)) {
 		make_active(s, i);
 		gw_count(g, GW_C_SESSIONS_RESTORED);
 	} else {
@@ -237,6 +237,7 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	if (!s->ends[GW_CLIENT].link)
 		gw_relay_drop(&s->ends[GW_CLIENT]);
 	send_closed(s, inst);
+	gw_shares_end(s);
 	s->linger_until = g->l->now + GW_LINGER_NS;
 	gw_record_save(s, NULL, NULL);
 	gw_session_rearm(s);
@@ -267,6 +268,7 @@ void gw_session_free(struct gw_session *s)
 		if (c->s == s)
 			c->s = NULL;
 	}
+	gw_shares_end(s);
 	td_timer_stop(&s->timer);
 	td_timer_stop(&s->hold);
 	if (!tnl_list_empty(&s->by_age)) {

@@ -36,6 +36,10 @@ static const char *const counter_names[GW_C_COUNT] = {
     [GW_C_IDLE_TIMEOUTS] = "idle_timeouts",
     [GW_C_MAX_DURATIONS] = "max_durations",
     [GW_C_AGENTS_LOST] = "agents_lost",
+    [GW_C_LIMIT_SESSIONS] = "limit_sessions",
+    [GW_C_LIMIT_USER_MEMORY] = "limit_user_memory",
+    [GW_C_LIMIT_INSTANCE_MEMORY] = "limit_instance_memory",
+    [GW_C_MEMORY_ENDED] = "sessions_ended_for_memory",
 };
 
 static void kv_bool(struct tnl_jw *w, const char *key, bool v)
@@ -89,6 +93,27 @@ static void write_instances(struct td_gateway *g, struct tnl_jw *w)
 			tnl_jw_kv(w, "peer", td_wslink_peer(i->link->w));
 		if (i->agent_version)
 			tnl_jw_kv(w, "agent_version", i->agent_version);
+		tnl_jw_end_obj(w);
+	}
+	tnl_jw_end_arr(w);
+}
+
+/* Of those that have something. */
+static void write_shares(struct td_gateway *g, enum gw_share_kind kind, const char *title, struct tnl_jw *w)
+{
+	size_t it = 0, klen;
+	const void *key;
+	tnl_jw_key(w, title);
+	tnl_jw_arr(w);
+	for (struct gw_share *h; (h = tnl_map_next(g->shares[kind], &it, &key, &klen)) != NULL;) {
+		if (!h->sessions && !h->reached)
+			continue;
+		tnl_jw_obj(w);
+		tnl_jw_kv(w, "name", h->name);
+		tnl_jw_kvi(w, "sessions", h->sessions);
+		tnl_jw_kvi(w, "kept", (int64_t)h->kept);
+		kv_bool(w, "memory_limit_reached", !gw_share_may_keep(h));
+		tnl_jw_kvi(w, "memory_limit_reached_times", (int64_t)h->reached);
 		tnl_jw_end_obj(w);
 	}
 	tnl_jw_end_arr(w);
@@ -149,6 +174,8 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	kv_bool(&w, "draining", g->drain != GW_D_NONE);
 	tnl_jw_kvi(&w, "relay_memory", (int64_t)g->cfg->gw.relay_memory);
 	write_instances(g, &w);
+	write_shares(g, GW_SHARE_USER, "user_shares", &w);
+	write_shares(g, GW_SHARE_INSTANCE, "instance_shares", &w);
 	write_sessions(g, &w);
 	td_store_stats(g->store, &st);
 	tnl_jw_key(&w, "store");

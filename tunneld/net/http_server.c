@@ -275,13 +275,26 @@ static void on_room(void *arg)
 	pause_all(arg, false);
 }
 
+static void pause_for_memory(struct td_http_server *h)
+{
+	if (!h->full_at || h->l->now - h->full_at > 60 * TD_SEC) {
+		h->full_at = h->l->now;
+		td_error("httpd", NULL,
+			 "memory is full, accepting stops until there is room used=%llu memory_limit=%llu",
+			 (unsigned long long)td_memory_used(), (unsigned long long)td_memory_max());
+	}
+	pause_all(h, true);
+}
+
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct td_http_server *h = ctx;
 	char name[TD_ADDR_STR];
 	struct hconn *c = NULL;
+	if (td_memory_full() && h->cfg.crowded)
+		h->cfg.crowded(h->cfg.ctx);
 	if (td_memory_full())
-		pause_all(h, true);
+		pause_for_memory(h);
 	struct td_peer counted;
 	if (!td_peers_enter(h->peers, peer, h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER, &counted)) {
 		if (h->cfg.refused)

@@ -21,9 +21,12 @@ struct td_http_server_config {
 	void (*gone)(void *ctx, struct td_request *r);
 	/* Something refused before it became a request, for counters and the log (once each): "413 body" */
 	void (*refused)(void *ctx, const char *peer, int status, const char *field);
+	/* Memory is full: let go of what can be spared. May be NULL. */
+	void (*crowded)(void *ctx);
 	void *ctx;
 };
-/* Cuts off open requests without a gone() call when freed. Does not accept while td_memory_full(). */
+/* Cuts off open requests without a gone() call when freed. Does not accept while td_memory_full(), also after
+ * crowded(): what is beyond the shares of sessions is its own. */
 struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *c, char *why,
 					  size_t cap);
 void td_http_server_free(struct td_http_server *h);

@@ -43,6 +43,7 @@ struct td_http_server {
 	struct td_memory_waiter room;
 	struct td_peers *peers;
 	size_t count;
+	uint64_t full_at; /* monotonic; when it was said that memory is full */
 	bool stopping;
 };
 

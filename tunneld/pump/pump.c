@@ -118,13 +118,13 @@ static void on_room(void *arg)
 	td_pump_kick(p);
 }
 
-/* When the process is full, sessions take no more bytes in either direction, but each its least share, so that
- * some that stall do not stop those that flow. Asks to be told of room. */
+/* A session that has its share of the process's memory takes no more bytes in either direction; a least share each has
+ * in any case, so that some that stall do not stop those that flow. Asks to be told of room. */
 static bool may_keep(void *ctx)
 {
 	struct td_pump *p = ctx;
 	account_memory(p); /* one run may read a lot: the limit holds within it */
-	if (!td_memory_full() || p->memory_told < SESSION_LEAST)
+	if (p->memory_told < SESSION_LEAST || td_memory_may_keep(p->memory_told, 1))
 		return true;
 	td_memory_on_room(&p->room, p->loop, on_room, p);
 	return false;

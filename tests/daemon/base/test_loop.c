@@ -317,6 +317,47 @@ static void memory(void **state)
 	t_close();
 }
 
+/* Greedy owners get one part of n + 1 each, whoever comes next finds as much, and those who wait hear of room. */
+static void memory_shares(void **state)
+{
+	enum { MB = 1 << 20 };
+	uint64_t kept[4] = {0}, all, left = 0;
+	struct room a = {0};
+	t_open();
+	td_memory_limit(tnl_alloc_bytes() / 7 * 8 + 64 * MB);
+	td_memory_on_room(&a.w, T, on_room, &a);
+	all = td_memory_max() - td_memory_max() / 8 - td_memory_used();
+	for (int n = 1; n <= 3; n++) {
+		for (bool more = true; more;) {
+			more = false;
+			for (int i = 0; i < n; i++) {
+				if (!td_memory_may_keep(kept[i], 1))
+					continue;
+				kept[i] += MB / 4;
+				td_memory_change(MB / 4);
+				more = true;
+			}
+		}
+		for (int i = 0; i < n && n == 1; i++)
+			assert_in_range(kept[i], all / 2 - MB / 4, all / 2 + MB / 2);
+		assert_true(td_memory_may_keep(0, 1)); /* the next one */
+		assert_false(td_memory_spent());
+		left = td_memory_max() - td_memory_max() / 8 - td_memory_used();
+	}
+	assert_true(kept[2] > 0 && left > 0);
+	assert_true(td_memory_may_keep(kept[2], 4)); /* the same, with more weight */
+	t_turns(3);
+	assert_int_equal(a.told, 0);
+	td_memory_change(-(int64_t)kept[0]); /* the account was never full */
+	t_turns(3);
+	assert_int_equal(a.told, 1);
+	assert_true(td_memory_may_keep(kept[1], 1));
+	td_memory_off_room(&a.w);
+	td_memory_change(-(int64_t)td_memory_told());
+	td_memory_limit(96 * MB);
+	t_close();
+}
+
 /* What the heap takes and gives back without a word to the account. */
 static void memory_unreported(void **state)
 {
@@ -352,6 +393,7 @@ int main(void)
 	    cmocka_unit_test(backoff),
 	    cmocka_unit_test(memory),
 	    cmocka_unit_test(memory_unreported),
+	    cmocka_unit_test(memory_shares),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
