@@ -187,3 +187,39 @@ def steering():
 		r = subprocess.run([plugin, json.dumps(answer), REGION, 'StartSession', '', '{"Target": "i-1"}'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
 			stderr=subprocess.STDOUT, env=clean_env(HOME=w.dir), cwd=w.dir, timeout=20 * SLOW)
 		assert r.returncode == 5 and b'SessionId: a\\x1b[2Jb\n' in r.stdout and b'StreamUrl refused' in r.stdout and b'\x1b' not in r.stdout, r
+
+
+@test('plugin: the kind of session and the local address are the command line\'s, whatever the far end says', 60)
+def own_word():
+	with World() as w:
+		w.gateway()
+		w.agent(shell=True, shell_user=me())
+		plugin = w.path('session-manager-plugin')
+		os.symlink(BIN, plugin)
+
+		def answer(document, parameters):
+			status, a = w.api().call('StartSession', {'Target': TARGET, 'DocumentName': document, 'Parameters': parameters})
+			assert status == 200, a
+			return json.dumps(a)
+
+		def start(a, **said):
+			return subprocess.Popen([plugin, a, REGION, 'StartSession', '', json.dumps(dict({'Target': TARGET}, **said)), w.url], env=aws_env(w),
+				cwd=w.dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+		port = free_port()
+		# A shell where a port was asked for.
+		p = start(answer('AWS-StartInteractiveCommand', {'command': ['echo there']}), DocumentName='AWS-StartPortForwardingSession')
+		out = p.communicate(timeout=20 * SLOW)[0]
+		assert p.returncode == 5 and b'another kind of session' in out and b'there' not in out, (p.returncode, out)
+		# A port that the far end would have liked to be another.
+		p = start(answer('AWS-StartPortForwardingSession', {'portNumber': ['1'], 'localPortNumber': [str(port)]}),
+			DocumentName='AWS-StartPortForwardingSession', Parameters={'portNumber': ['1']})
+		try:
+			text = b''
+			while b'Waiting' not in text:
+				line = p.stdout.readline()
+				assert line, text
+				text += line
+			assert int(re.search(rb'Port (\d+) opened', text)[1]) != port, text
+		finally:
+			p.terminate()
+			p.communicate(timeout=20 * SLOW)

@@ -10,6 +10,7 @@
  * ends with a code that says so. */
 #include "tunneld/command/foreground.h"
 #include "tunneld/command/term.h"
+#include "tunneld/command/wish.h"
 
 #include "lib/alloc.h"
 #include "lib/enc.h"
@@ -28,8 +29,9 @@
 
 struct plugin {
 	struct td_foreground fg;
-	char *id; /* of the session, fit for a terminal */
-	struct tnl_json *properties;
+	char *id;		     /* of the session, fit for a terminal */
+	struct tnl_json *properties; /* what the far end says that was asked for */
+	struct td_wish wish;	     /* what was */
 	struct td_listener *listeners[2];
 	int nlisteners;
 	int waiting[MAX_WAITING]; /* accepted while another has the one stream (Basic) */
@@ -65,6 +67,13 @@ static void say_output(struct plugin *k, const char *text)
 	printf("\n\nSessionId: %s : ", k->id);
 	td_term_put(stdout, text);
 	line("\n\n");
+}
+
+static void cannot_start(const char *why)
+{
+	fputs("Cannot perform start session: ", stdout);
+	td_term_put(stdout, why);
+	line("\n");
 }
 
 /* ---- port sessions ---------------------------------------------------------------- */
@@ -110,7 +119,7 @@ static int listen_on(struct plugin *k, const char *text, bool must)
 	struct td_listener *l = td_listen(k->fg.loop, &a, on_accept, k, why, sizeof(why));
 	if (!l) {
 		if (must)
-			line("Cannot perform start session: %s\n", why);
+			cannot_start(why);
 		return -1;
 	}
 	k->listeners[k->nlisteners++] = l;
@@ -119,28 +128,24 @@ static int listen_on(struct plugin *k, const char *text, bool must)
 
 static void start_port(struct plugin *k)
 {
-	const char *port = tnl_json_get_str(k->properties, "localPortNumber");
-	const char *kind = tnl_json_get_str(k->properties, "localConnectionType");
-	const char *path = tnl_json_get_str(k->properties, "localUnixSocket");
-	char text[300], chosen[8];
+	char text[300], chosen[8], why[200];
 	struct td_addr a;
 
-	if (kind && strcmp(kind, "unix") == 0) {
-		snprintf(text, sizeof(text), "unix:%s", path ? path : "");
-		if (listen_on(k, text, true) < 0) {
-			td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
-			return;
-		}
+	if (td_wish_listen(&k->wish, k->properties, text, sizeof(text), why, sizeof(why)) < 0) {
+		cannot_start(why);
+		td_foreground_finish(&k->fg, TD_EXIT_REFUSED);
+		return;
+	}
+	if (listen_on(k, text, true) < 0) {
+		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
+		return;
+	}
+	td_listener_addr(k->listeners[0], &a);
+	if (a.sa.sa_family == AF_UNIX) {
 		fputs("Unix socket ", stdout);
-		td_term_put(stdout, path);
+		td_term_put(stdout, k->wish.socket);
 		printf(" opened for sessionId %s.\n", k->id);
 	} else {
-		snprintf(text, sizeof(text), "127.0.0.1:%s", port && *port ? port : "0");
-		if (listen_on(k, text, true) < 0) {
-			td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
-			return;
-		}
-		td_listener_addr(k->listeners[0], &a);
 		snprintf(chosen, sizeof(chosen), "%u", ntohs(a.in.sin_port));
 		snprintf(text, sizeof(text), "[::1]:%s", chosen); /* localhost is both */
 		listen_on(k, text, false);
@@ -171,6 +176,11 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct plugin *k = ctx;
 
+	if (!td_wish_allows(&k->wish, info->mode)) {
+		cannot_start("the far end offers another kind of session than the document is for");
+		td_foreground_finish(&k->fg, TD_EXIT_REFUSED);
+		return;
+	}
 	if (info->customer_message && info->customer_message[0]) {
 		FILE *f = info->mode == TNL_MODE_SINGLE ? stderr : stdout;
 		td_term_put(f, info->customer_message);
@@ -188,9 +198,7 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 static void on_failed(void *ctx, int err, const char *type, const char *why)
 {
 	struct plugin *k = ctx;
-	fputs("Cannot perform start session: ", stdout);
-	td_term_put(stdout, why);
-	line("\n");
+	cannot_start(why);
 	td_foreground_finish(&k->fg, td_foreground_code(err, type));
 }
 
@@ -291,6 +299,7 @@ static void cleanup(void *arg)
 	while (k->nwaiting > 0)
 		td_fd_rst_close(k->waiting[--k->nwaiting]);
 	tnl_json_free(k->properties);
+	td_wish_fini(&k->wish);
 	tnl_free(k->id);
 }
 
@@ -322,15 +331,6 @@ static char *escaped(const char *text)
 	return s;
 }
 
-static char *target_of(const char *parameters)
-{
-	struct tnl_json *j = tnl_json_parse(parameters, strlen(parameters));
-	const char *t = tnl_json_get_str(j, "Target");
-	char *s = t ? tnl_strdup(t) : NULL;
-	tnl_json_free(j);
-	return s;
-}
-
 /* Settings of an alias on the command line's region, profile and endpoint. */
 static int open_aws(struct plugin *k, int argc, char **argv)
 {
@@ -345,7 +345,7 @@ static int open_aws(struct plugin *k, int argc, char **argv)
 		a.ssm_endpoint = argv[6];
 	k->fg.aws = td_aws_new(k->fg.loop, &a, why, sizeof(why));
 	if (!k->fg.aws) {
-		line("Cannot perform start session: %s\n", why);
+		cannot_start(why);
 		return TD_EXIT_USAGE;
 	}
 	return 0;
@@ -381,17 +381,16 @@ static int run_session(struct plugin *k, const struct td_session_grant *grant, i
 		r = open_aws(k, argc, argv);
 	if (r != 0)
 		return r;
-	char *target = argc > 5 ? target_of(argv[5]) : NULL;
-	k->fg.t = td_foreground_defaults(&k->fg, target ? target : "i-0");
+	td_wish_init(&k->wish, argc > 5 ? argv[5] : NULL);
+	k->fg.t = td_foreground_defaults(&k->fg, k->wish.target ? k->wish.target : "i-0");
 	k->id = escaped(grant->session_id);
 	if (k->fg.t && k->id) {
 		line("\nStarting session with SessionId: %s\n", k->id);
 		struct td_client_config cc = {.label = "command=session-manager-plugin", .grant = grant};
 		td_foreground_settings(&k->fg, &cc);
-		cc.target = target;
+		cc.target = k->wish.target;
 		k->fg.client = td_client_new(k->fg.loop, &cc, &client_cb, k);
 	}
-	tnl_free(target);
 	k->fg.user = k;
 	k->fg.on_signal = on_signal;
 	k->fg.cleanup = cleanup;
