@@ -153,8 +153,8 @@ def mistakes():
 @test('configuration: private keys and secrets that others can read', 30, short=True)
 def permissions():
 	with Dir() as d:
-		text = ('[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n[user u]\naccess_key_id = A\nsecret_access_key = s\n'
-			'targets = *\n')
+		text = ('[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n[user u]\naccess_key_id = A\nsecret_access_key = s-of-tests\n'
+			'targets = *\n[instance i-1]\naccess_key_id = B\nsecret_access_key = s-of-tests\n')
 		conf = d.write('g.ini', text)
 		shutil.copy(os.path.join(certificates(), 'gateway.pem'), d.dir + '/c.pem')
 		key = d.write('k.pem', open(os.path.join(certificates(), 'gateway.key')).read(), 0o644)
@@ -165,6 +165,25 @@ def permissions():
 		os.chmod(conf, 0o644)
 		out, err = run('gateway', '-t', '-c', conf, code=0)
 		assert err.startswith('warning: ') and 'others can read the secrets' in err and err.count('\n') == 1, err
+		# Nor may they change anything that is relied on.
+		os.chmod(conf, 0o602)
+		out, err = run('gateway', '-t', '-c', conf, code=2)
+		assert 'everybody can change this file' in err, err
+		os.chmod(conf, 0o600)
+		os.chmod(d.dir + '/c.pem', 0o646)
+		out, err = run('gateway', '-t', '-c', conf, code=2)
+		assert err.startswith(conf + ':3: certificate: everybody can change ' + d.dir + '/c.pem') and err.count('\n') == 1, err
+		os.chmod(d.dir + '/c.pem', 0o644)
+		if os.geteuid() == 0:
+			os.chown(conf, 65534, 65534)
+			out, err = run('gateway', '-t', '-c', conf, code=0)
+			assert 'root runs on what user 65534 can change' in err and err.count('\n') == 1, err
+			os.chown(conf, 0, 65534)
+			os.chmod(conf, 0o660)
+			out, err = run('gateway', '-t', '-c', conf, code=0)
+			assert 'group 65534 can change this file' in err and err.count('\n') == 1, err
+			os.chown(conf, 0, 0)
+		os.chmod(conf, 0o644)
 		# Without secrets nobody needs to be warned.
 		assert run('-t', '-c', d.write('p.ini', '[agent]\ninstance_id = i-1\n', 0o644), code=0)[1] == ''
 		# What -t lets pass with a warning keeps the role from starting.

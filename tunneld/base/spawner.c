@@ -140,7 +140,8 @@ static int send_order(const struct td_spawner *s, const struct td_spawner_order 
 	c.head.cmsg_type = SCM_RIGHTS;
 	c.head.cmsg_len = CMSG_LEN(sizeof(int) * nfds);
 	memcpy(CMSG_DATA(&c.head), &channel, sizeof(int));
-	memcpy(CMSG_DATA(&c.head) + sizeof(int), o->fds, sizeof(int) * (size_t)o->nfds);
+	if (o->nfds)
+		memcpy(CMSG_DATA(&c.head) + sizeof(int), o->fds, sizeof(int) * (size_t)o->nfds);
 	while ((n = sendmsg(s->fd, &m, MSG_NOSIGNAL)) < 0 && errno == EINTR)
 		;
 	return n < 0 ? -1 : 0;
@@ -149,7 +150,8 @@ static int send_order(const struct td_spawner *s, const struct td_spawner_order 
 static pid_t start_here(const struct td_spawner_order *o, int channel)
 {
 	struct td_spawner_job j = {.message = o->message, .n = o->n, .nfds = o->nfds, .channel = channel};
-	memcpy(j.fds, o->fds, sizeof(int) * (size_t)o->nfds);
+	if (o->nfds)
+		memcpy(j.fds, o->fds, sizeof(int) * (size_t)o->nfds);
 	return o->fn(o->arg, &j);
 }
 

@@ -109,6 +109,23 @@ static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *
 			     "encryption requires kms_key_id");
 }
 
+enum { SECRET_MIN = 8 };
+
+/* Secrets that this gateway itself asks for: signatures made with a short one are soon guessed. */
+static void check_own_secrets(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	struct td_place at = td_section_place(p->c, s->kind, s->index);
+	for (const struct td_opt *o = NULL; (o = td_opt_next(s->kind, o)) != NULL;) {
+		char *base = td_opt_base(o, at);
+		const char *secret = o->type == &td_types[TD_T_SECRET] ? *(char **)(void *)(base + o->off) : NULL;
+		if (secret && strlen(secret) < SECRET_MIN)
+			td_cfg_error(p, s->key_line[o - td_opts],
+				     "%s: less than %d characters are soon guessed: take what openssl rand -base64 30 "
+				     "prints",
+				     o->key, SECRET_MIN);
+	}
+}
+
 static void check_needs_gateway(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	if (!p->c->has_gateway)
@@ -134,10 +151,12 @@ static void check_own(struct td_cfg_parse *p, const struct td_section_read *s)
 		break;
 	case TD_SECTION_USER:
 		check_needs_gateway(p, s);
+		check_own_secrets(p, s);
 		check_user(p, s);
 		break;
 	case TD_SECTION_INSTANCE:
 		check_needs_gateway(p, s);
+		check_own_secrets(p, s);
 		break;
 	default:
 		break;

@@ -32,6 +32,20 @@ static void settle(struct td_cfg_parse *p)
 		c->gw.drain_timeout_ns = c->fwd.drain_timeout_ns;
 }
 
+/* Who may write it may have everything that the process may. */
+static void check_writers(struct td_cfg_parse *p, const struct stat *st)
+{
+	if (td_cfg_others_can_write(st))
+		td_cfg_error(p, 0, "everybody can change this file (mode %04o); do: chmod o-w %s",
+			     (unsigned)(st->st_mode & 07777), p->file);
+	else if ((st->st_mode & S_IWGRP) && st->st_gid != 0 && st->st_gid != getegid())
+		td_cfg_warn(p, 0, "group %u can change this file (mode %04o); do: chmod g-w %s", (unsigned)st->st_gid,
+			    (unsigned)(st->st_mode & 07777), p->file);
+	else if (geteuid() == 0 && st->st_uid != 0)
+		td_cfg_warn(p, 0, "root runs on what user %u can change; do: chown root %s", (unsigned)st->st_uid,
+			    p->file);
+}
+
 static struct td_config *parse(const char *text, size_t len, const char *name, const char *dir, unsigned roles,
 			       const struct stat *st, FILE *errors)
 {
@@ -48,6 +62,8 @@ static struct td_config *parse(const char *text, size_t len, const char *name, c
 	if (st && p.has_secret && td_cfg_others_can_read(st))
 		td_cfg_warn(&p, 0, "others can read the secrets in this file (mode %04o); do: chmod 600 %s",
 			    (unsigned)(st->st_mode & 07777), name);
+	if (st)
+		check_writers(&p, st);
 	for (int i = 0; i < p.nsecs; i++) {
 		tnl_free(p.secs[i].name);
 		tnl_free(p.secs[i].key_line);

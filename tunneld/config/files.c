@@ -18,6 +18,12 @@ bool td_cfg_others_can_read(const struct stat *st)
 	return (st->st_mode & S_IROTH) || ((st->st_mode & S_IRGRP) && st->st_uid != 0);
 }
 
+/* Everybody; of a group nobody knows who belongs to it. */
+bool td_cfg_others_can_write(const struct stat *st)
+{
+	return S_ISREG(st->st_mode) && (st->st_mode & S_IWOTH);
+}
+
 char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why)
 {
 	char *text = td_file_read(path, FILE_MAX_BYTES, TD_FILE_PIPE, len, st);
@@ -53,6 +59,9 @@ static void take_file(struct td_cfg_parse *p, const struct td_section_read *s, c
 	if (!out->text) {
 		(p->files_are_errors ? td_cfg_error : td_cfg_warn)(p, out->line, "%s: cannot read %s: %s", key,
 								   out->path, why);
+	} else if (td_cfg_others_can_write(&st)) {
+		td_cfg_error(p, out->line, "%s: everybody can change %s (mode %04o); do: chmod o-w %s", key, out->path,
+			     (unsigned)(st.st_mode & 07777), out->path);
 	} else if (o->type->is_private && td_cfg_others_can_read(&st)) {
 		td_cfg_error(p, out->line, "%s: others can read %s (mode %04o); do: chmod 600 %s", key, out->path,
 			     (unsigned)(st.st_mode & 07777), out->path);
@@ -184,13 +193,21 @@ static void check_gateway_files(struct td_cfg_parse *p, const struct td_section_
 	drop_file(&kms);
 }
 
-/* A warning only: the user may be made later, and ports work without. */
+/* Warnings only: the user may be made or changed later, and ports work without. */
 static void check_shell_user(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	const struct td_agent_config *a = &p->c->agent;
-	if (a->shell && a->shell_user && !getpwnam(a->shell_user))
+	if (!a->shell || !a->shell_user)
+		return;
+	const struct passwd *u = getpwnam(a->shell_user);
+	const char *slash = u ? strrchr(u->pw_shell, '/') : NULL, *shell = slash ? slash + 1 : "";
+	if (!u)
 		td_cfg_warn(p, td_opt_line(s, "shell_user"), "shell_user: there is no user %s on this machine",
 			    a->shell_user);
+	else if (strcmp(shell, "nologin") == 0 || strcmp(shell, "false") == 0)
+		td_cfg_warn(p, td_opt_line(s, "shell_user"),
+			    "shell_user: the account of %s is closed (its shell is %s): there will be no shells",
+			    a->shell_user, u->pw_shell);
 }
 
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s)

@@ -217,6 +217,7 @@ void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len);
 /* files.c */
 struct stat;
 bool td_cfg_others_can_read(const struct stat *st);
+bool td_cfg_others_can_write(const struct stat *st);
 /* At most 1 MiB, NUL-terminated, heap; NULL and *why. */
 char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why);
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s); /* there, private, PEM, matching */

@@ -62,7 +62,7 @@ static const char gateway_sample[] =
     "; gateway\n[gateway]\nlisten = 127.0.0.1:8443\n"
     "public_url = https://127.0.0.1:8443   ; what StreamUrl names; default: from listen\n"
     "certificate = gateway.pem\nprivate_key = gateway.key\n[user ops]\naccess_key_id = AKIDEXAMPLE\n"
-    "secret_access_key = …\ntargets = i-*\n[instance i-0123456789abcdef0]\naccess_key_id = …\nsecret_access_key = …\n";
+    "secret_access_key = s-of-tests\ntargets = i-*\n[instance i-0123456789abcdef0]\naccess_key_id = …\nsecret_access_key = s-of-tests\n";
 
 static void test_samples(void **s)
 {
@@ -200,14 +200,15 @@ static void test_odd_configurations(void **s)
 	} odd[] = {
 	    {"[gateway]\n" GW "", "warning: t.ini:1: there is no [instance ID] section: no agent can connect\n"
 				  "warning: t.ini:1: there is no [user NAME] section: nobody can start a session\n"},
-	    {"[gateway]\n" GW "[instance i-1]\naccess_key_id = A\nsecret_access_key = s\n"
-	     "[user u]\naccess_key_id = B\nsecret_access_key = s\ntargets = web-*, i-?\n",
+	    {"[gateway]\n" GW "[instance i-1]\naccess_key_id = A\nsecret_access_key = s-of-tests\n"
+	     "[user u]\naccess_key_id = B\nsecret_access_key = s-of-tests\ntargets = web-*, i-?\n",
 	     "warning: t.ini:11: targets: web-* matches no [instance] of this file\n"},
 	    {"[tunnel a]\nlisten = 127.0.0.1:1\ntarget = web1\nport = 2\n",
 	     "warning: t.ini:3: target = web1: neither an instance id (i-…, mi-…, ecs:…) nor an [instance] of this "
 	     "file\n"},
-	    {TUNNEL "[gateway]\n" GW "[instance web1]\naccess_key_id = A\nsecret_access_key = s\n"
-		    "[user u]\naccess_key_id = B\nsecret_access_key = s\ntargets = w*\n[alias b]\ntarget = web1\n",
+	    {TUNNEL
+	     "[gateway]\n" GW "[instance web1]\naccess_key_id = A\nsecret_access_key = s-of-tests\n"
+	     "[user u]\naccess_key_id = B\nsecret_access_key = s-of-tests\ntargets = w*\n[alias b]\ntarget = web1\n",
 	     ""},
 	};
 	for (size_t i = 0; i < TNL_COUNT(odd); i++) {
@@ -219,6 +220,13 @@ static void test_odd_configurations(void **s)
 		free(said);
 		td_config_free(c);
 	}
+#define SHORT "less than 8 characters are soon guessed: take what openssl rand -base64 30 prints\n"
+	expect("[gateway]\n" GW "[user u]\naccess_key_id = A\nsecret_access_key = 1234567\ntargets = *\n"
+	       "[instance i-1]\naccess_key_id = B\nsecret_access_key = s\n",
+	       0,
+	       "warning: t.ini:3: certificate: cannot read /base/c: No such file or directory\n"
+	       "warning: t.ini:4: private_key: cannot read /base/k: No such file or directory\n"
+	       "t.ini:7: secret_access_key: " SHORT "t.ini:11: secret_access_key: " SHORT);
 	expect(
 	    "[aws]\naccess_key_id = A\nsecret_access_key = put-the-secret-of-user-ops-here\n" TUNNEL, 0,
 	    "t.ini:3: secret_access_key: is the sample's: put a secret of your own there (openssl rand -base64 30)\n");
@@ -324,15 +332,17 @@ static void test_many_addresses(void **s)
 
 static void test_conflicts(void **s)
 {
-	expect(TUNNEL "[gateway]\nlisten = 0.0.0.0:1\ncertificate = c\nprivate_key = k\n[alias a]\ntarget = i-2\n"
-		      "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n[instance i-1]\naccess_key_id "
-		      "= K\nsecret_access_key = s\n",
-	       0,
-	       "t.ini:6: listen: 0.0.0.0:1 is taken already, on line 2\n"
-	       "warning: t.ini:7: certificate: cannot read /base/c: No such file or directory\n"
-	       "warning: t.ini:8: private_key: cannot read /base/k: No such file or directory\n"
-	       "t.ini:9: the name a is taken already, on line 1\n"
-	       "t.ini:16: access_key_id K is taken already, on line 12\n");
+	expect(
+	    TUNNEL
+	    "[gateway]\nlisten = 0.0.0.0:1\ncertificate = c\nprivate_key = k\n[alias a]\ntarget = i-2\n"
+	    "[user u]\naccess_key_id = K\nsecret_access_key = s-of-tests\ntargets = *\n[instance i-1]\naccess_key_id "
+	    "= K\nsecret_access_key = s-of-tests\n",
+	    0,
+	    "t.ini:6: listen: 0.0.0.0:1 is taken already, on line 2\n"
+	    "warning: t.ini:7: certificate: cannot read /base/c: No such file or directory\n"
+	    "warning: t.ini:8: private_key: cannot read /base/k: No such file or directory\n"
+	    "t.ini:9: the name a is taken already, on line 1\n"
+	    "t.ini:16: access_key_id K is taken already, on line 12\n");
 }
 
 static void test_shell_user(void **s)

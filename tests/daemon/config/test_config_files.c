@@ -38,8 +38,8 @@ static int setup(void **s)
 	snprintf(F.key, sizeof(F.key), "%s/k.pem", F.dir);
 	write_file(F.path,
 		   "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n"
-		   "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n"
-		   "[instance i-1]\naccess_key_id = L\nsecret_access_key = s\n",
+		   "[user u]\naccess_key_id = K\nsecret_access_key = s-of-tests\ntargets = *\n"
+		   "[instance i-1]\naccess_key_id = L\nsecret_access_key = s-of-tests\n",
 		   0600);
 	assert_int_equal(tnl_x509_make("a", "localhost", NULL, NULL, 1, until, &F.pem, &F.pem_key), 0);
 	assert_int_equal(tnl_x509_make("b", "localhost", NULL, NULL, 1, until, &F.other, &F.other_key), 0);
@@ -143,8 +143,8 @@ static void dates_case(int64_t from_days, int64_t to_days, const char *url, cons
 	write_file(F.key, pem_key, 0600);
 	snprintf(text, sizeof(text),
 		 "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n%s"
-		 "[user u]\naccess_key_id = K\nsecret_access_key = s\ntargets = *\n"
-		 "[instance i-1]\naccess_key_id = L\nsecret_access_key = s\n",
+		 "[user u]\naccess_key_id = K\nsecret_access_key = s-of-tests\ntargets = *\n"
+		 "[instance i-1]\naccess_key_id = L\nsecret_access_key = s-of-tests\n",
 		 url);
 	write_file(F.path, text, 0600);
 	struct td_config *c = load_said(F.path, TD_ROLE_GATEWAY | TD_ROLE_FILES, &said);

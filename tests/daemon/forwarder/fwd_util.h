@@ -135,8 +135,8 @@ static void gateway_up(void)
 	snprintf(
 	    text, sizeof(text),
 	    "[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\nstore = sqlite:sessions.db\n"
-	    "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = s1\ntargets = i-*\n"
-	    "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = s2\n",
+	    "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = s1-of-tests\ntargets = i-*\n"
+	    "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = s2-of-tests\n",
 	    W.port);
 	struct td_config *c = config(text, TD_ROLE_GATEWAY);
 	W.g = td_gateway_new(T, c, why, sizeof(why));
@@ -160,7 +160,7 @@ static void agent_up(void)
 	snprintf(
 	    text, sizeof(text),
 	    "[agent]\ninstance_id = i-1\nregion = eu-west-1\nssmmessages_endpoint = https://127.0.0.1:%d\nca_file = ca.pem\n"
-	    "access_key_id = AKIDI1\nsecret_access_key = s2\nreconnect_min = 10ms\nreconnect_max = 40ms\n",
+	    "access_key_id = AKIDI1\nsecret_access_key = s2-of-tests\nreconnect_min = 10ms\nreconnect_max = 40ms\n",
 	    W.port);
 	struct td_config *c = config(text, TD_ROLE_AGENT);
 	W.a = td_agent_new(T, c, why, sizeof(why));
@@ -177,7 +177,7 @@ static struct td_config *fwd_config(const char *tunnels)
 	tnl_buf_init(&b, 8000);
 	tnl_buf_printf(&b,
 		       "[aws]\nregion = eu-west-1\nssm_endpoint = https://127.0.0.1:%d\nca_file = ca.pem\n"
-		       "access_key_id = AKIDOPS\nsecret_access_key = s1\n",
+		       "access_key_id = AKIDOPS\nsecret_access_key = s1-of-tests\n",
 		       W.port);
 	for (const char *p = tunnels; *p; p++) {
 		tnl_buf_putc(&b, *p);
