@@ -23,6 +23,7 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.half_close = a->half_close && b->half_close;
 	c.crc32c = a->crc32c && b->crc32c;
 	c.encrypt = a->encrypt && b->encrypt;
+	c.seal = TNL_MIN(a->seal, b->seal);
 	c.link_queue = a->link_queue && b->link_queue;
 	return c;
 }
@@ -42,6 +43,8 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 		tnl_jw_bool(w, true); /* SHA-256 */
 	tnl_jw_key(w, "Encrypt");
 	tnl_jw_bool(w, c->encrypt);
+	if (c->seal)
+		tnl_jw_kvi(w, "Seal", c->seal);
 	if (c->link_queue) {
 		tnl_jw_key(w, "LinkQueue");
 		tnl_jw_bool(w, true);
@@ -52,7 +55,7 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 /* Anything odd means "not agreed", never an error: the action is optional. */
 static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 {
-	int64_t version, payload, smux;
+	int64_t version, payload, smux, seal;
 	if (!tnl_json_is_obj(o) || !tnl_json_int(tnl_json_get(o, "Version"), &version) || version < 1 ||
 	    !tnl_json_int(tnl_json_get(o, "MaxPayload"), &payload) || payload < (int64_t)TNL_MIN_PAYLOAD ||
 	    !tnl_json_int(tnl_json_get(o, "Smux"), &smux) || smux < 1)
@@ -65,6 +68,8 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 	const char *digest = tnl_json_get_str(o, "Digest");
 	c->crc32c = digest && strcmp(digest, CAPS_CRC32C) == 0;
 	c->encrypt = tnl_json_bool(tnl_json_get(o, "Encrypt"), false);
+	if (tnl_json_int(tnl_json_get(o, "Seal"), &seal) && seal >= TNL_CAPS_SEAL)
+		c->seal = TNL_CAPS_SEAL;
 	c->link_queue = tnl_json_bool(tnl_json_get(o, "LinkQueue"), false);
 }
 

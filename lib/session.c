@@ -50,6 +50,7 @@ static int copy_strings(struct tnl_session *s)
 	rc |= dup_opt(&c->session_type);
 	rc |= dup_opt(&c->properties_json);
 	rc |= dup_opt(&c->kms_key_id);
+	rc |= dup_opt(&c->kms_key_pin);
 	rc |= dup_opt(&c->customer_message);
 	s->version_text = rc ? NULL : tnl_strdup(c->version);
 	return s->version_text ? 0 : TNL_ENOMEM;
@@ -130,9 +131,9 @@ void tnl_session_free(struct tnl_session *s)
 	tnl_seal_free(s->seal);
 	tnl_free_wiped(s->scratch, s->scratch_cap);
 	tnl_channel_free(s->ch);
-	const char *strings[] = {s->cfg.session_id,	  s->cfg.version,	  s->cfg.expected_type,
-				 s->cfg.session_type,	  s->cfg.properties_json, s->cfg.kms_key_id,
-				 s->cfg.customer_message, s->version_text};
+	const char *strings[] = {s->cfg.session_id,   s->cfg.version,	       s->cfg.expected_type,
+				 s->cfg.session_type, s->cfg.properties_json,  s->cfg.kms_key_id,
+				 s->cfg.kms_key_pin,  s->cfg.customer_message, s->version_text};
 	for (size_t i = 0; i < TNL_COUNT(strings); i++)
 		tnl_free((void *)(uintptr_t)strings[i]);
 	tnl_free_wiped(s, sizeof(*s));

@@ -119,6 +119,7 @@ struct tnl_session_config {
 	bool link_queue;		 /* offered with them: acks ask our gateway what stands before a hop */
 	bool offer_capabilities;	 /* own extensions on (default wish: true) */
 	bool require_encryption;
+	const char *kms_key_pin; /* client: encryption with another key is refused; NULL: any */
 	/* client: session type that was asked for ("Port", …); anything else is refused. NULL: any */
 	const char *expected_type;
 	/* client that starts without knowing (shell without handshake): first Output makes it READY in SHELL mode */

@@ -26,6 +26,7 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .half_close = true,
 			     .crc32c = true,
 			     .encrypt = true,
+			     .seal = TNL_CAPS_SEAL,
 			     .link_queue = s->cfg.link_queue};
 	return c;
 }
@@ -156,6 +157,7 @@ int tnl_session_hs_start(struct tnl_session *s, uint64_t now)
 	rc = make_request(s);
 	if (rc == 0)
 		rc = tnl_hs_request_write(&b, &s->req);
+	tnl_session_hs_heard(s, false, tnl_buf_data(&b), tnl_buf_len(&b));
 	if (rc == 0)
 		rc = tnl_session_out_buf(s, TNL_PT_HANDSHAKE_REQUEST, &b, true);
 	tnl_buf_fini(&b);
@@ -215,6 +217,7 @@ static int in_response(struct tnl_session *s, const struct tnl_msg *m, uint64_t 
 {
 	struct tnl_hs_response a;
 	const char *fault = "";
+	tnl_session_hs_heard(s, true, m->payload, m->plen);
 	int rc = tnl_hs_response_parse(m->payload, m->plen, &a, &fault);
 	if (rc) {
 		snprintf(s->why, sizeof(s->why), "bad handshake response: %s", fault);
@@ -235,37 +238,10 @@ static int in_response(struct tnl_session *s, const struct tnl_msg *m, uint64_t 
 	return rc;
 }
 
-static int send_challenge(struct tnl_session *s, const uint8_t plain[TNL_HS_CHALLENGE], uint32_t ptype, bool wait_ack)
-{
-	uint8_t sealed[TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD];
-	struct tnl_buf b;
-	memcpy(sealed + TNL_SEAL_NONCE, plain, TNL_HS_CHALLENGE);
-	int rc = tnl_seal_seal(s->seal, sealed, TNL_HS_CHALLENGE);
-	tnl_buf_init(&b, TNL_HS_MAX_JSON);
-	if (rc == 0)
-		rc = tnl_hs_challenge_write(&b, sealed, sizeof(sealed));
-	if (rc == 0)
-		rc = tnl_session_out_buf(s, ptype, &b, wait_ack);
-	tnl_buf_fini(&b);
-	return rc;
-}
-
-static int open_challenge(struct tnl_session *s, const struct tnl_msg *m, uint8_t plain[TNL_HS_CHALLENGE])
-{
-	uint8_t sealed[TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD + 4]; /* room for what base64 rounds up */
-	int n = tnl_hs_challenge_parse(m->payload, m->plen, sealed, sizeof(sealed));
-	if (n != (int)(TNL_HS_CHALLENGE + TNL_SEAL_OVERHEAD))
-		return refuse_because(s, TNL_ESYNTAX, "bad encryption challenge");
-	if (tnl_seal_open(s->seal, sealed, (size_t)n, plain))
-		return refuse_because(s, TNL_ECRYPTO,
-				      "the encryption challenge does not verify: the two ends have different keys");
-	return 0;
-}
-
 static int in_challenge_answer(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 {
 	uint8_t plain[TNL_HS_CHALLENGE];
-	int rc = open_challenge(s, m, plain);
+	int rc = tnl_session_open_challenge(s, m, plain);
 	if (rc)
 		return rc;
 	if (!tnl_ct_eq(plain, s->challenge, sizeof(plain)))
@@ -296,6 +272,7 @@ static int send_response(struct tnl_session *s, const uint8_t *ciphertext, size_
 	a.ciphertext_len = clen;
 	tnl_buf_init(&b, TNL_HS_MAX_JSON);
 	int rc = tnl_hs_response_write(&b, &s->req, &a);
+	tnl_session_hs_heard(s, true, tnl_buf_data(&b), tnl_buf_len(&b));
 	if (rc == 0)
 		rc = tnl_session_out_buf(s, TNL_PT_HANDSHAKE_RESPONSE, &b, false);
 	tnl_buf_fini(&b);
@@ -308,6 +285,7 @@ static int send_response(struct tnl_session *s, const uint8_t *ciphertext, size_
 static int in_request(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 {
 	const char *fault = "";
+	tnl_session_hs_heard(s, false, m->payload, m->plen);
 	int rc = tnl_hs_request_parse(m->payload, m->plen, &s->req, &fault);
 	if (rc) {
 		snprintf(s->why, sizeof(s->why), "bad handshake request: %s", fault);
@@ -325,6 +303,12 @@ static int in_request(struct tnl_session *s, const struct tnl_msg *m, uint64_t n
 			 s->cfg.expected_type);
 		return TNL_EREFUSED;
 	}
+	if (s->req.kms && s->cfg.kms_key_pin && strcmp(s->req.kms_key_id, s->cfg.kms_key_pin) != 0) {
+		snprintf(s->why, sizeof(s->why),
+			 "the session is to be encrypted with the key %.80s, not with kms_key_id %.80s",
+			 s->req.kms_key_id, s->cfg.kms_key_pin);
+		return TNL_EREFUSED;
+	}
 	struct tnl_caps own = own_caps(s);
 	s->caps = tnl_caps_meet(&own, &s->req.caps);
 	s->peer_keepalive = tnl_agent_version_smux_keepalive(s->peer_version);
@@ -337,9 +321,13 @@ static int in_request(struct tnl_session *s, const struct tnl_msg *m, uint64_t n
 static int in_challenge(struct tnl_session *s, const struct tnl_msg *m)
 {
 	uint8_t plain[TNL_HS_CHALLENGE];
-	int rc = open_challenge(s, m, plain);
+	int rc = tnl_session_open_challenge(s, m, plain);
+	if (rc == 0 && tnl_session_seal_stripped(s, plain))
+		rc =
+		    refuse_because(s, TNL_ECRYPTO,
+				   "what the agent offered did not come through: the handshake was changed on its way");
 	if (rc == 0)
-		rc = send_challenge(s, plain, TNL_PT_ENC_CHALLENGE_RESPONSE, false);
+		rc = tnl_session_send_challenge(s, plain, TNL_PT_ENC_CHALLENGE_RESPONSE, false);
 	tnl_wipe(plain, sizeof(plain));
 	s->challenge_acked = rc == 0;
 	return rc;
@@ -387,13 +375,11 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 			 err_text ? err_text : tnl_err_text(err));
 	else if (plen != 64 || (!s->cfg.agent && (clen == 0 || clen > TNL_HS_CIPHERTEXT_MAX)))
 		rc = refuse_because(s, TNL_ECRYPTO, "KMS gave a key of the wrong length");
-	if (rc == 0) {
-		s->seal = tnl_seal_new(plaintext, s->cfg.agent);
-		rc = s->seal ? 0 : TNL_ENOMEM;
-	}
+	if (rc == 0)
+		rc = tnl_session_seal_start(s, plaintext);
 	if (rc == 0 && s->cfg.agent) {
-		tnl_random(s->challenge, sizeof(s->challenge));
-		rc = send_challenge(s, s->challenge, TNL_PT_ENC_CHALLENGE_REQUEST, true);
+		tnl_session_seal_challenge(s, s->challenge);
+		rc = tnl_session_send_challenge(s, s->challenge, TNL_PT_ENC_CHALLENGE_REQUEST, true);
 		if (rc == 0)
 			set_step(s, TNL_HS_WAIT_CHALLENGE, now);
 	} else if (rc == 0) {

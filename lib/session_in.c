@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void in_size(struct tnl_session *s, const struct tnl_msg *m)
+static void in_size(struct tnl_session *s, const uint8_t *p, size_t n)
 {
 	int64_t cols, rows;
-	struct tnl_json *j = m->plen <= 4096 ? tnl_json_parse(m->payload, m->plen) : NULL;
+	struct tnl_json *j = n <= 4096 ? tnl_json_parse(p, n) : NULL;
 	bool ok = s->cfg.agent && j && tnl_json_int(tnl_json_iget(j, "cols"), &cols) && cols > 0 &&
 		  cols <= UINT16_MAX && tnl_json_int(tnl_json_iget(j, "rows"), &rows) && rows > 0 && rows <= UINT16_MAX;
 	tnl_json_free(j);
@@ -101,24 +101,6 @@ static struct tnl_stream *raw_stream(struct tnl_session *s, uint32_t ptype, uint
 	return *rc ? NULL : st;
 }
 
-static int open_payload(struct tnl_session *s, const uint8_t **p, size_t *n)
-{
-	if (*n < TNL_SEAL_OVERHEAD)
-		return TNL_ECRYPTO;
-	if (s->scratch_cap < *n) {
-		uint8_t *b = tnl_malloc(*n);
-		if (!b)
-			return TNL_ENOMEM;
-		tnl_free_wiped(s->scratch, s->scratch_cap);
-		s->scratch = b;
-		s->scratch_cap = *n;
-	}
-	int rc = tnl_seal_open(s->seal, *p, *n, s->scratch);
-	*p = s->scratch;
-	*n -= TNL_SEAL_OVERHEAD;
-	return rc;
-}
-
 static int in_data(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 {
 	struct tnl_stream *st = NULL;
@@ -141,11 +123,9 @@ static int in_data(struct tnl_session *s, const struct tnl_msg *m, uint64_t now)
 	if (rc)
 		return rc;
 	if (s->seal_data) {
-		rc = open_payload(s, &p, &n);
-		if (rc) {
-			snprintf(s->why, sizeof(s->why), "an encrypted payload does not verify");
+		rc = tnl_session_open_payload(s, m, &p, &n);
+		if (rc)
 			return rc;
-		}
 	}
 	if (m->ptype == TNL_PT_EXIT_CODE)
 		in_exit_code(s, p, n);
@@ -183,6 +163,27 @@ static bool single_too_early(const struct tnl_session *s)
 	return s->state == TNL_SS_READY && s->info.mode == TNL_MODE_SINGLE && !s->mux.single && !s->mux.had_single;
 }
 
+/* Flags and sizes: encrypted between our own ends once the session is ready. An end that is asked for before that comes
+ * in the clear, and whoever carries it could end the session anyway. */
+static int in_control(struct tnl_session *s, const struct tnl_msg *m)
+{
+	const uint8_t *p = m->payload;
+	size_t n = m->plen;
+	bool sealed = s->seal_data && tnl_seal_is_bound(s->seal);
+	if (sealed && !(m->ptype == TNL_PT_FLAG && n == 4 && tnl_get_be32(p) == TNL_FLAG_TERMINATE)) {
+		int rc = tnl_session_open_payload(s, m, &p, &n);
+		if (rc)
+			return rc;
+	}
+	if (m->ptype == TNL_PT_SIZE)
+		in_size(s, p, n);
+	else if (n == 4)
+		in_flag(s, tnl_get_be32(p));
+	else
+		s->stats.bad_payloads++;
+	return 0;
+}
+
 int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 {
 	struct tnl_session *s = ctx;
@@ -203,14 +204,9 @@ int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 			return TNL_EAGAIN;
 		}
 		s->hold_until = s->cfg.agent ? 0 : s->hold_until;
-		if (m->plen == 4)
-			in_flag(s, tnl_get_be32(m->payload));
-		else
-			s->stats.bad_payloads++;
-		return 0;
+		return in_control(s, m);
 	case TNL_PT_SIZE:
-		in_size(s, m);
-		return 0;
+		return in_control(s, m);
 	case TNL_PT_OUTPUT:
 	case TNL_PT_STDERR:
 	case TNL_PT_EXIT_CODE:

@@ -116,6 +116,7 @@ struct tnl_session {
 	struct tnl_hs_request req; /* sent or received */
 	struct tnl_caps caps;	   /* agreed */
 	uint8_t challenge[TNL_HS_CHALLENGE];
+	uint8_t hs_hash[2][32]; /* of request and response */
 	char *peer_version, *session_type, *properties, *customer_message;
 	bool challenge_acked; /* client: the challenge was answered */
 	bool digest_seen;     /* agent: the client wrote a digest that is right */
@@ -141,6 +142,19 @@ struct tnl_session {
 	struct tnl_mux mux;
 	struct tnl_session_stats stats;
 };
+
+/* --- session_seal.c --- */
+/* The request or the response of the handshake, as it stands on the wire. */
+void tnl_session_hs_heard(struct tnl_session *s, bool response, const void *p, size_t n);
+int tnl_session_seal_start(struct tnl_session *s, const uint8_t key64[64]); /* what was agreed is known */
+void tnl_session_seal_challenge(struct tnl_session *s, uint8_t plain[TNL_HS_CHALLENGE]);
+/* The agent's challenge says that it offered more than came here. */
+bool tnl_session_seal_stripped(const struct tnl_session *s, const uint8_t plain[TNL_HS_CHALLENGE]);
+int tnl_session_send_challenge(struct tnl_session *s, const uint8_t plain[TNL_HS_CHALLENGE], uint32_t ptype,
+			       bool wait_ack);
+int tnl_session_open_challenge(struct tnl_session *s, const struct tnl_msg *m, uint8_t plain[TNL_HS_CHALLENGE]);
+/* *p, *n: the payload of m, then its plaintext. An error has its text in why. */
+int tnl_session_open_payload(struct tnl_session *s, const struct tnl_msg *m, const uint8_t **p, size_t *n);
 
 /* --- session.c --- */
 static inline bool tnl_session_over(const struct tnl_session *s)

@@ -43,17 +43,22 @@ void tnl_session_out_clear(struct tnl_session *s)
 	}
 }
 
-/* Both peers count on these types being encrypted, and on no others. */
+/* Both peers count on these types being encrypted, and on no others: flags and sizes between our own ends only, where
+ * some flags are ends of streams. */
 static bool sealed_type(const struct tnl_session *s, uint32_t ptype)
 {
-	return s->seal_data &&
-	       (ptype == TNL_PT_OUTPUT || (s->cfg.agent && (ptype == TNL_PT_STDERR || ptype == TNL_PT_EXIT_CODE)));
+	if (!s->seal_data)
+		return false;
+	if (ptype == TNL_PT_FLAG || ptype == TNL_PT_SIZE)
+		return tnl_seal_is_bound(s->seal);
+	return ptype == TNL_PT_OUTPUT || (s->cfg.agent && (ptype == TNL_PT_STDERR || ptype == TNL_PT_EXIT_CODE));
 }
 
 int tnl_session_commit(struct tnl_session *s, uint8_t *p, size_t n, uint32_t ptype, uint64_t now)
 {
 	if (sealed_type(s, ptype)) {
-		int rc = tnl_seal_seal(s->seal, p, n);
+		const struct tnl_seal_about about = {.seq = tnl_channel_next(s->ch), .ptype = ptype};
+		int rc = tnl_seal_seal(s->seal, &about, p, n);
 		if (rc) {
 			tnl_channel_abandon(s->ch);
 			return rc;

@@ -168,7 +168,7 @@ static void stock_client_and_capabilities(void **state)
 	raw_move(&r);
 	assert_non_null(strstr(r.got[0].p,
 			       "\"TunneldCapabilities\",\"ActionParameters\":{\"Version\":1,\"MaxPayload\":32768,"
-			       "\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true}"));
+			       "\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2}"));
 	raw_text(
 	    &r, TNL_PT_HANDSHAKE_RESPONSE,
 	    "{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"

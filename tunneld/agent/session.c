@@ -386,6 +386,10 @@ static const struct ag_type *admit_session(struct td_agent *a, const struct tnl_
 		snprintf(why, sizeof(why), "the agent is stopping");
 	else if (a->nsessions >= ag_cfg(a)->max_sessions)
 		snprintf(why, sizeof(why), "the agent has as many sessions as max_sessions allows");
+	else if (ag_cfg(a)->kms_key_id && start->kms_key_id && strcmp(start->kms_key_id, ag_cfg(a)->kms_key_id) != 0)
+		snprintf(why, sizeof(why),
+			 "the session is to be encrypted with the key %.80s, not with this agent's kms_key_id",
+			 start->kms_key_id);
 	else
 		type = type_for(a, start->session_type, why, sizeof(why));
 	if (!type)

@@ -32,7 +32,7 @@ struct td_tunnel_config {
 	struct td_strlist listen; /* as written */
 	struct td_addr *addrs;
 	int naddrs;
-	char *target, *host, *document, *reason;
+	char *target, *host, *document, *reason, *kms_key_id;
 	uint16_t port;
 	unsigned max_connections; /* default 200 */
 	enum td_session_policy session;
@@ -75,7 +75,7 @@ struct td_rules {
 };
 
 struct td_agent_config {
-	char *instance_id;
+	char *instance_id, *kms_key_id;
 	struct td_rules allow, deny; /* deny.set with n 0: explicitly nothing */
 	uint64_t dial_timeout_ns, drain_timeout_ns, ping_interval_ns, pong_timeout_ns;
 	uint64_t reconnect_min_ns, reconnect_max_ns, half_close_timeout_ns;

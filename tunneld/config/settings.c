@@ -27,6 +27,7 @@ void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl
 	    .offer_capabilities = true,
 	    .link_queue = !amazon,
 	    .require_encryption = t->require_encryption,
+	    .kms_key_pin = t->kms_key_id,
 	};
 }
 

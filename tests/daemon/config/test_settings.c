@@ -24,7 +24,7 @@ static void a_tunnel(void **state)
 	struct td_config *c =
 	    parse("[aws]\nregion = eu-west-1\n[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\nport = 2\n"
 		  "session_memory = 4M\nstream_window = 64K\nmax_payload = 2K\nidle_timeout = 9m\n"
-		  "half_close_timeout = 3m\nrequire_encryption = yes\n"
+		  "half_close_timeout = 3m\nrequire_encryption = yes\nkms_key_id = arn:key\n"
 		  "[tunnel b]\nlisten = 127.0.0.1:3\ntarget = i-1\nport = 2\nmessage_rate = 0\nkeepalive = no\n",
 		  TD_ROLE_FORWARDER);
 
@@ -40,6 +40,7 @@ static void a_tunnel(void **state)
 	assert_int_equal(s.keepalive_ns, 3 * MINUTE);
 	assert_true(s.offer_capabilities);
 	assert_true(s.require_encryption);
+	assert_string_equal(s.kms_key_pin, "arn:key");
 	assert_null(s.session_id);
 	td_tunnel_session(&c->fwd.tunnels[0], true, &s);
 	assert_int_equal(s.message_rate, 900);
