@@ -87,13 +87,20 @@ struct td_agent_config {
 	struct td_aws_config aws;
 };
 
+/* What one user, or the sessions to one instance, may take. 0: no limit of its own. */
+struct td_quota {
+	unsigned max_sessions, sessions_per_minute;
+	uint64_t bandwidth; /* bytes a second, both ways together */
+};
 struct td_user_config {
 	char *name, *access_key_id, *secret_access_key;
 	struct td_strlist targets;
+	struct td_quota quota;
 	int line;
 };
 struct td_instance_config {
 	char *id, *access_key_id, *secret_access_key;
+	struct td_quota quota;
 	int line;
 };
 struct td_gateway_config {

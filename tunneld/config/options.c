@@ -223,10 +223,22 @@ const struct td_opt td_opts[] = {
 	 .help = "secret of access_key_id"},
 	{.key = "targets", USER(targets), TYPE(LIST), .flags = TD_F_REQUIRED,
 	 .help = "instances that may be reached; * and ? match"},
+	{.key = "max_sessions", USER(quota.max_sessions), TYPE(UINT), .dflt = "0", .lo = 0, .hi = 1000000,
+	 .help = "sessions of this user at a time; 0: a fair share of the gateway's"},
+	{.key = "sessions_per_minute", USER(quota.sessions_per_minute), TYPE(UINT), .dflt = "0", .lo = 0, .hi = 1000000,
+	 .help = "sessions of this user started in a minute; 0: no limit"},
+	{.key = "bandwidth", USER(quota.bandwidth), TYPE(SIZE), .dflt = "0", .lo = 0, .hi = 16 * G,
+	 .help = "bytes a second of all sessions of this user, both ways; 0: no limit"},
 	{.key = "access_key_id", INSTANCE(access_key_id), TYPE(KEYID), .flags = TD_F_REQUIRED,
 	 .help = "key that the agent signs with"},
 	{.key = "secret_access_key", INSTANCE(secret_access_key), TYPE(SECRET), .flags = TD_F_REQUIRED | TD_F_SECRET,
 	 .help = "secret of access_key_id"},
+	{.key = "max_sessions", INSTANCE(quota.max_sessions), TYPE(UINT), .dflt = "0", .lo = 0, .hi = 1000000,
+	 .help = "sessions to this instance at a time; 0: no limit"},
+	{.key = "sessions_per_minute", INSTANCE(quota.sessions_per_minute), TYPE(UINT), .dflt = "0", .lo = 0, .hi = 1000000,
+	 .help = "sessions to this instance started in a minute; 0: no limit"},
+	{.key = "bandwidth", INSTANCE(quota.bandwidth), TYPE(SIZE), .dflt = "0", .lo = 0, .hi = 16 * G,
+	 .help = "bytes a second of all sessions to this instance, both ways; 0: no limit"},
 };
 /* clang-format on */
 const int td_nopts = (int)TNL_COUNT(td_opts);

@@ -127,22 +127,11 @@ static void start_again(struct gw_call *c);
 /* Is there a place for one session more? false: answered. */
 static bool admit_session(struct gw_call *c, const struct td_user_config *u, const struct gw_instance *i)
 {
-	struct td_gateway *g = c->g;
-	struct gw_share *h = gw_share_get(g, GW_SHARE_USER, u->name);
-	if (g->nactive >= g->cfg->gw.max_sessions) {
-		gw_count(g, GW_C_LIMIT_SESSIONS);
-		gw_call_fail(c, 400, "ThrottlingException", "Rate exceeded: the gateway is at its limit of %u sessions",
-			     g->cfg->gw.max_sessions);
-		return false;
-	}
-	if (!h || !gw_share_may_keep(h)) {
-		if (h)
-			gw_share_reached(h);
-		gw_call_fail(c, 400, "ThrottlingException",
-			     "Rate exceeded: the sessions of user %s keep as much memory as they may", u->name);
-		return false;
-	}
-	return true;
+	char why[200];
+	if (gw_quota_admit(c->g, u->name, i->id, why, sizeof(why)))
+		return true;
+	gw_call_fail(c, 400, "ThrottlingException", "Rate exceeded: %s", why);
+	return false;
 }
 
 /* The instance, reachable now; NULL: the call waits or is answered. An unknown one answers like one that is away. */

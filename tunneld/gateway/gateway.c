@@ -249,6 +249,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	td_timer_init(&g->drain_timer, l, NULL, g);
 	td_memory_on_room(&g->room, g->l, gw_relay_room, g);
 	td_soon_init(&g->make_room, l, gw_room_make, g);
+	td_soon_init(&g->go_on, l, gw_relay_room, g);
 	gw_arrival_init(g);
 	g->sessions = tnl_map_new();
 	g->instances = tnl_map_new();
@@ -327,6 +328,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	set_public_url(g);
 	if (gw_instances_load(g) != 0)
 		td_error("gateway", NULL, "out of memory while loading instances");
+	gw_shares_load(g);
 	gw_sessions_recheck(g);
 	tnl_list_foreach_safe(it, &g->active)
 		gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
@@ -417,6 +419,7 @@ void td_gateway_free(struct td_gateway *g)
 	td_memory_off_room(&g->room);
 	td_soon_cancel(&g->arrival.soon);
 	td_soon_cancel(&g->make_room);
+	td_soon_cancel(&g->go_on);
 	tnl_list_foreach_safe(it, &g->calls)
 		gw_call_free(tnl_container_of(it, struct gw_call, node));
 	tnl_list_foreach_safe(it, &g->links) {

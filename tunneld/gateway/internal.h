@@ -9,7 +9,7 @@
  *   auth                  who signed a request                   call       one JSON call: arguments, answer, errors
  *   link                  a WebSocket: token frame, owner, end
  *   instance              who is configured, their control channels
- *   share                 what users and instances may take  relay      frames from end to end of a session
+ *   share, quota          what users and instances may take  relay      frames from end to end of a session
  *   record                a session as a store record            session    sessions: states, timers, how they end
  *   room                  what ends when memory is short
  *   arrival               calls that wait for an instance after the start
@@ -92,6 +92,14 @@ enum gw_counter {
 	GW_C_MAX_DURATIONS,
 	GW_C_AGENTS_LOST,
 	GW_C_LIMIT_SESSIONS,
+	GW_C_LIMIT_FAIR_SHARE,
+	GW_C_LIMIT_USER_SESSIONS,
+	GW_C_LIMIT_INSTANCE_SESSIONS,
+	GW_C_LIMIT_USER_RATE,
+	GW_C_LIMIT_INSTANCE_RATE,
+	GW_C_LIMIT_USER_BANDWIDTH,
+	GW_C_LIMIT_INSTANCE_BANDWIDTH,
+	GW_C_LIMIT_DESCRIPTORS,
 	GW_C_LIMIT_USER_MEMORY,
 	GW_C_LIMIT_INSTANCE_MEMORY,
 	GW_C_MEMORY_ENDED,
@@ -116,6 +124,7 @@ struct td_gateway {
 	struct td_memory_waiter room;
 	struct tnl_map *shares[GW_SHARES]; /* by name */
 	struct td_soon make_room;
+	struct td_soon go_on;		      /* links that were not read for a while may be read again */
 	uint64_t room_at;		      /* monotonic; not before */
 	struct gw_kms *kms;		      /* NULL: no key file */
 	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
@@ -308,8 +317,16 @@ struct gw_share {
 	uint64_t kept;	    /* for them */
 	uint64_t warned_at; /* monotonic; of its memory */
 	uint64_t reached;   /* how often its memory was used up */
+	/* quota.c */
+	struct td_quota quota;
+	uint64_t rate_at; /* monotonic; the start that would be on time */
+	int64_t credit;	  /* of bytes */
+	uint64_t filled_at, relayed;
+	bool throttled;
+	struct td_timer refill;
 };
 bool gw_shares_init(struct td_gateway *g);
+void gw_shares_load(struct td_gateway *g); /* quotas, from g->cfg */
 void gw_shares_fini(struct td_gateway *g);
 struct gw_share *gw_share_get(struct td_gateway *g, enum gw_share_kind kind, const char *name); /* NULL: no memory */
 const char *gw_share_kind(const struct gw_share *h);
@@ -319,6 +336,13 @@ void gw_shares_keep(struct gw_session *s, int64_t delta);
 bool gw_share_may_keep(const struct gw_share *h);
 struct gw_share *gw_shares_used_up(const struct gw_session *s); /* the one of its two that may keep no more, or NULL */
 void gw_share_reached(struct gw_share *h);			/* counts, and says it once a minute */
+
+/* --- quota.c ---------------------------------------------------------------------- */
+/* May the user have one more session to the instance? false: counted, *why says why not. */
+bool gw_quota_admit(struct td_gateway *g, const char *user, const char *instance, char *why, size_t cap);
+void gw_quota_started(struct gw_session *s);
+void gw_quota_charge(struct gw_session *s, size_t n); /* n bytes were relayed */
+bool gw_quota_throttles(const struct gw_session *s);  /* nothing is to be read for it now */
 
 /* --- relay.c ---------------------------------------------------------------------- */
 struct gw_end {

@@ -40,6 +40,7 @@ static void update_pause(struct gw_end *from)
 	bool pause = l->paused ? q->bytes > limit / 2 : q->bytes >= limit;
 	if (q->frames && is_short_of_memory(from->s, &who))
 		pause = true;
+	pause |= gw_quota_throttles(from->s);
 	if (pause == l->paused)
 		return;
 	l->paused = pause;
@@ -91,6 +92,7 @@ static int send_frame(struct gw_end *to, const uint8_t *p, size_t n)
 	to->bytes += n;
 	to->s->g->counters[GW_C_FRAMES_RELAYED]++;
 	to->s->g->counters[GW_C_BYTES_RELAYED] += n;
+	gw_quota_charge(to->s, n);
 	hold_stock_client(to, p, n);
 	return 0;
 }
@@ -111,8 +113,11 @@ void gw_relay_flush(struct gw_end *e)
 
 static void forward_frame(struct gw_end *to, const uint8_t *p, size_t n)
 {
-	if (to->link && !to->q.frames && !is_held_back(to) && send_frame(to, p, n) == 0)
+	if (to->link && !to->q.frames && !is_held_back(to) && send_frame(to, p, n) == 0) {
+		if (gw_quota_throttles(to->s))
+			update_pauses(to->s);
 		return;
+	}
 	if (!to->q.frames)
 		to->waits_since = to->s->g->l->now;
 	if (gw_queue_put(&to->q, p, n) != 0) { /* as if the network had lost it: the ends send it again */

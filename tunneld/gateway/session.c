@@ -110,6 +110,7 @@ struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_con
 		s->expires_ms = s->started_ms + g->cfg->gw.max_session_ns / TD_MS;
 	}
 	make_active(s, i);
+	gw_quota_started(s);
 	gw_count(g, GW_C_SESSIONS_STARTED);
 	gw_session_rearm(s);
 	return s;

@@ -19,6 +19,16 @@ const char *gw_share_kind(const struct gw_share *h)
 	return kind_names[h->kind];
 }
 
+static void load_quota(struct gw_share *h)
+{
+	static const struct td_quota none;
+	const struct td_user_config *u = h->kind == GW_SHARE_USER ? gw_auth_user(h->g, h->name) : NULL;
+	const struct gw_instance *i = h->kind == GW_SHARE_INSTANCE ? gw_instance_get(h->g, h->name) : NULL;
+	h->quota = u ? u->quota : i ? i->cfg->quota : none;
+	h->filled_at = h->g->l->now;
+	h->credit = 0;
+}
+
 struct gw_share *gw_share_get(struct td_gateway *g, enum gw_share_kind kind, const char *name)
 {
 	struct gw_share *h = tnl_map_get_str(g->shares[kind], name);
@@ -30,6 +40,7 @@ struct gw_share *gw_share_get(struct td_gateway *g, enum gw_share_kind kind, con
 	h->g = g;
 	h->kind = kind;
 	h->name = tnl_strdup(name);
+	load_quota(h);
 	if (h->name && tnl_map_set_str(g->shares[kind], name, h) == 0)
 		return h;
 	tnl_free(h->name);
@@ -45,11 +56,23 @@ bool gw_shares_init(struct td_gateway *g)
 	return true;
 }
 
+void gw_shares_load(struct td_gateway *g)
+{
+	size_t klen;
+	const void *key;
+	for (int i = 0; i < GW_SHARES; i++) {
+		size_t it = 0;
+		for (struct gw_share *h; (h = tnl_map_next(g->shares[i], &it, &key, &klen)) != NULL;)
+			load_quota(h);
+	}
+}
+
 static void free_all(struct tnl_map *m)
 {
 	size_t it = 0, klen;
 	const void *key;
 	for (struct gw_share *h; (h = tnl_map_next(m, &it, &key, &klen)) != NULL;) {
+		td_timer_stop(&h->refill);
 		tnl_free(h->name);
 		tnl_free(h);
 	}

@@ -37,6 +37,14 @@ static const char *const counter_names[GW_C_COUNT] = {
     [GW_C_MAX_DURATIONS] = "max_durations",
     [GW_C_AGENTS_LOST] = "agents_lost",
     [GW_C_LIMIT_SESSIONS] = "limit_sessions",
+    [GW_C_LIMIT_FAIR_SHARE] = "limit_fair_share",
+    [GW_C_LIMIT_USER_SESSIONS] = "limit_user_sessions",
+    [GW_C_LIMIT_INSTANCE_SESSIONS] = "limit_instance_sessions",
+    [GW_C_LIMIT_USER_RATE] = "limit_user_rate",
+    [GW_C_LIMIT_INSTANCE_RATE] = "limit_instance_rate",
+    [GW_C_LIMIT_USER_BANDWIDTH] = "limit_user_bandwidth",
+    [GW_C_LIMIT_INSTANCE_BANDWIDTH] = "limit_instance_bandwidth",
+    [GW_C_LIMIT_DESCRIPTORS] = "limit_descriptors",
     [GW_C_LIMIT_USER_MEMORY] = "limit_user_memory",
     [GW_C_LIMIT_INSTANCE_MEMORY] = "limit_instance_memory",
     [GW_C_MEMORY_ENDED] = "sessions_ended_for_memory",
@@ -111,6 +119,9 @@ static void write_shares(struct td_gateway *g, enum gw_share_kind kind, const ch
 		tnl_jw_obj(w);
 		tnl_jw_kv(w, "name", h->name);
 		tnl_jw_kvi(w, "sessions", h->sessions);
+		tnl_jw_kvi(w, "max_sessions", h->quota.max_sessions);
+		tnl_jw_kvi(w, "relayed_bytes", (int64_t)h->relayed);
+		kv_bool(w, "bandwidth_reached", h->throttled);
 		tnl_jw_kvi(w, "kept", (int64_t)h->kept);
 		kv_bool(w, "memory_limit_reached", !gw_share_may_keep(h));
 		tnl_jw_kvi(w, "memory_limit_reached_times", (int64_t)h->reached);
