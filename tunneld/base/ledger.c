@@ -90,6 +90,13 @@ static void report_trouble_once(struct td_ledger *g)
 	close_file(g);
 }
 
+static void report_trouble_over(struct td_ledger *g)
+{
+	if (g->broken)
+		td_warn(g->module, NULL, "%s is written again", g->path);
+	g->broken = false;
+}
+
 static void rewrite(struct td_ledger *g)
 {
 	struct tnl_buf all;
@@ -107,7 +114,7 @@ static void rewrite(struct td_ledger *g)
 	} else {
 		g->size = tnl_buf_len(&all);
 		g->rewrite_at = 2 * g->size + SLACK;
-		g->broken = false;
+		report_trouble_over(g);
 	}
 	tnl_buf_fini(&all);
 }

@@ -195,6 +195,8 @@ static void on_done(struct ev_loop *ev, ev_async *w, int revents)
 		if (o->err && !s->complained)
 			td_error("store", o->text[COL_ID],
 				 "session record not written, it will not survive a restart error=\"%s\"", fault);
+		else if (!o->err && s->complained)
+			td_warn("store", NULL, "session records are written again");
 		s->complained = o->err != 0;
 		if (o->fn)
 			o->fn(o->ctx, o->err);

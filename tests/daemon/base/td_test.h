@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "lib/alloc.h"
@@ -137,6 +138,38 @@ T_UNUSED static void t_until_fds(int n)
 	for (int i = 0; i < 100 && t_open_fds() != n; i++)
 		t_until(&never, 20);
 	assert_int_equal(t_open_fds(), n);
+}
+
+/* --- what is logged meanwhile --------------------------------------------- */
+
+static int t_log_file = -1, t_log_stderr = -1;
+
+T_UNUSED static void t_log_begin(void)
+{
+	td_log_setup(TNL_LOG_WARN, TD_LOG_TEXT);
+	t_log_file = memfd_create("log", MFD_CLOEXEC);
+	t_log_stderr = fcntl(2, F_DUPFD_CLOEXEC, 3);
+	assert_true(t_log_file >= 0 && t_log_stderr >= 0 && dup2(t_log_file, 2) == 2);
+}
+
+/* How often does the text stand there? */
+T_UNUSED static int t_log_count(const char *text)
+{
+	static char all[256 * 1024];
+	int count = 0;
+	ssize_t n = pread(t_log_file, all, sizeof(all) - 1, 0);
+	all[n > 0 ? n : 0] = '\0';
+	for (const char *p = all; (p = strstr(p, text)) != NULL; p++)
+		count++;
+	return count;
+}
+
+T_UNUSED static void t_log_end(void)
+{
+	dup2(t_log_stderr, 2);
+	close(t_log_stderr);
+	close(t_log_file);
+	t_log_file = t_log_stderr = -1;
 }
 
 #endif

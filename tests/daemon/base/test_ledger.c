@@ -194,18 +194,42 @@ static void without_a_directory_nothing_is_kept(void **state)
 	td_ledger_free(none);
 }
 
+/* A disk that is full for a while: one line when it begins, one when it is over, and then everything is there. */
+static void trouble_is_told_at_its_ends(void **state)
+{
+	char away[100], id[16];
+	snprintf(away, sizeof(away), "%s-away", dir);
+	t_log_begin();
+	int moved = rename(dir, away);
+	for (int i = 0; i < 5; i++) {
+		snprintf(id, sizeof(id), "s-%d", i);
+		td_ledger_add(G, id, "n");
+		t_turns(2);
+	}
+	int back = rename(away, dir);
+	int begun = t_log_count("cannot write"), over = t_log_count("is written again");
+	td_ledger_add(G, "s-5", "n");
+	t_turns(2);
+	td_ledger_add(G, "s-6", "n");
+	t_turns(2);
+	int begun_at_end = t_log_count("cannot write"), over_at_end = t_log_count("is written again");
+	t_log_end();
+	assert_true(moved == 0 && back == 0);
+	assert_true(begun == 1 && over == 0 && begun_at_end == 1 && over_at_end == 1);
+	ledger_gone();
+	ledger_up();
+	assert_string_equal(records(), "s-0=n;s-1=n;s-2=n;s-3=n;s-4=n;s-5=n;s-6=n;");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(records_outlive_the_ledger),
-	    TEST(nothing_open_no_file),
-	    TEST(what_a_crash_or_another_version_left),
-	    TEST(an_id_that_could_not_be_read_back),
-	    TEST(a_long_file_is_written_anew),
-	    TEST(what_cannot_be_written_is_written_later),
-	    TEST(records_may_change_while_they_are_walked),
+	    TEST(records_outlive_the_ledger),		TEST(nothing_open_no_file),
+	    TEST(what_a_crash_or_another_version_left), TEST(an_id_that_could_not_be_read_back),
+	    TEST(a_long_file_is_written_anew),		TEST(what_cannot_be_written_is_written_later),
+	    TEST(trouble_is_told_at_its_ends),		TEST(records_may_change_while_they_are_walked),
 	    TEST(without_a_directory_nothing_is_kept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

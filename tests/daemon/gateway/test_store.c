@@ -1,5 +1,6 @@
 /* The session store: what was answered as written is there after a restart,
  * in order, and nobody else can use or read the file meanwhile. */
+#include "tests/daemon/base/td_test.h"
 #include "tunneld/gateway/store.h"
 #include "lib/crypto.h"
 #include "lib/err.h"
@@ -250,12 +251,16 @@ static void test_failed_write(void **state)
 	setrlimit(RLIMIT_FSIZE, &small); /* as if the disk were full */
 	answers = 0;
 	wanted = 1;
+	t_log_begin();
 	td_store_put(s, &r, on_done, NULL);
 	td_loop_run(loop);
 	setrlimit(RLIMIT_FSIZE, &old);
 	assert_int_equal(last_err, TNL_EIO);
 	r = record("b");
 	put_and_wait(s, &r);
+	int told = t_log_count("record not written"), over = t_log_count("are written again");
+	t_log_end();
+	assert_true(told == 1 && over == 1);
 	struct td_store_stats st;
 	td_store_stats(s, &st);
 	assert_true(st.failed == 1 && st.written == 1 && st.queued == 0);
