@@ -25,6 +25,7 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.encrypt = a->encrypt && b->encrypt;
 	c.seal = TNL_MIN(a->seal, b->seal);
 	c.link_queue = a->link_queue && b->link_queue;
+	c.direct = TNL_MIN(a->direct, b->direct);
 	return c;
 }
 
@@ -49,13 +50,15 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 		tnl_jw_key(w, "LinkQueue");
 		tnl_jw_bool(w, true);
 	}
+	if (c->direct)
+		tnl_jw_kvi(w, "Direct", c->direct);
 	tnl_jw_end_obj(w);
 }
 
 /* Anything odd means "not agreed", never an error: the action is optional. */
 static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 {
-	int64_t version, payload, smux, seal;
+	int64_t version, payload, smux, seal, direct;
 	if (!tnl_json_is_obj(o) || !tnl_json_int(tnl_json_get(o, "Version"), &version) || version < 1 ||
 	    !tnl_json_int(tnl_json_get(o, "MaxPayload"), &payload) || payload < (int64_t)TNL_MIN_PAYLOAD ||
 	    !tnl_json_int(tnl_json_get(o, "Smux"), &smux) || smux < 1)
@@ -71,6 +74,8 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 	if (tnl_json_int(tnl_json_get(o, "Seal"), &seal) && seal >= TNL_CAPS_SEAL)
 		c->seal = TNL_CAPS_SEAL;
 	c->link_queue = tnl_json_bool(tnl_json_get(o, "LinkQueue"), false);
+	if (tnl_json_int(tnl_json_get(o, "Direct"), &direct) && direct > 0)
+		c->direct = direct == 1 ? TNL_DIRECT_AUTO : TNL_DIRECT_ONLY;
 }
 
 static void action_open(struct tnl_jw *w, const char *type)

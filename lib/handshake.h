@@ -18,15 +18,20 @@
 enum tnl_action_status { TNL_ACTION_OK = 1, TNL_ACTION_FAILED = 2, TNL_ACTION_UNSUPPORTED = 3 };
 enum tnl_hs_action { TNL_ACT_OTHER, TNL_ACT_SESSION_TYPE, TNL_ACT_KMS, TNL_ACT_CAPABILITIES };
 
+/* A direct link beside the gateway's (lib/direct.h): none; when there is one; nothing but the session's own words goes
+ * over the gateway's. */
+enum tnl_direct_use { TNL_DIRECT_NO, TNL_DIRECT_AUTO, TNL_DIRECT_ONLY };
+
 /* TunneldCapabilities: what two ends of our own agree on. */
 struct tnl_caps {
 	bool present;
 	int version, smux;
 	size_t max_payload;
 	bool half_close, encrypt;
-	bool crc32c;	 /* Digest: messages carry a CRC32C instead of a SHA-256 */
-	int seal;	 /* 2: encrypted payloads are bound to their place (lib/seal.h); 0: they are not */
-	bool link_queue; /* acks ask what stands before the next hop (lib/message.h) */
+	bool crc32c;		    /* Digest: messages carry a CRC32C instead of a SHA-256 */
+	int seal;		    /* 2: encrypted payloads are bound to their place (lib/seal.h); 0: they are not */
+	bool link_queue;	    /* acks ask what stands before the next hop (lib/message.h) */
+	enum tnl_direct_use direct; /* agent: it may be asked for tickets; client: what it makes of that */
 };
 /* The subset that both offer. */
 struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b);

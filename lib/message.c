@@ -45,6 +45,7 @@ static const char *const type_names[TNL_MT_COUNT] = {
     [TNL_MT_SESSION_STATE] = "agent_session_state",
     [TNL_MT_TELEMETRY] = "agent_telemetry",
     [TNL_MT_UPDATE_RESULT] = "agent_update_result",
+    [TNL_MT_DIRECT] = "tunneld_direct",
 };
 
 static const char *type_name(enum tnl_mtype t)

@@ -31,6 +31,7 @@ enum tnl_mtype {
 	TNL_MT_SESSION_STATE,
 	TNL_MT_TELEMETRY,
 	TNL_MT_UPDATE_RESULT,
+	TNL_MT_DIRECT, /* our own: lib/direct.h */
 	TNL_MT_COUNT
 };
 

@@ -19,6 +19,7 @@
 #ifndef TNL_SESSION_H
 #define TNL_SESSION_H
 #include "lib/channel.h"
+#include "lib/handshake.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -74,6 +75,7 @@ struct tnl_session_info { /* after the handshake */
 	int smux_version; /* 1 or 2 in MUX mode */
 	size_t max_payload;
 	const char *properties_json; /* of the SessionType action, or NULL */
+	enum tnl_direct_use direct;
 };
 
 struct tnl_session_cb {
@@ -117,6 +119,7 @@ struct tnl_session_config {
 	uint64_t handshake_timeout_ns;	 /* agent: 15 s per step; client: 60 s from link up to READY; 0: default */
 	uint64_t hold_after_complete_ns; /* client towards a stock agent: 5 ms; 0: default */
 	bool link_queue;		 /* offered with them: acks ask our gateway what stands before a hop */
+	enum tnl_direct_use direct;	 /* offered with them: a direct link; an agent that has a port for it: ONLY */
 	bool offer_capabilities;	 /* own extensions on (default wish: true) */
 	bool require_encryption;
 	const char *kms_key_pin; /* client: encryption with another key is refused; NULL: any */

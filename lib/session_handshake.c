@@ -27,7 +27,8 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .crc32c = true,
 			     .encrypt = true,
 			     .seal = TNL_CAPS_SEAL,
-			     .link_queue = s->cfg.link_queue};
+			     .link_queue = s->cfg.link_queue,
+			     .direct = s->cfg.direct};
 	return c;
 }
 
@@ -406,6 +407,7 @@ static void fill_info(struct tnl_session *s)
 	i->customer_message = s->customer_message ? s->customer_message : "";
 	i->properties_json = s->properties;
 	i->own_peer = s->caps.present;
+	i->direct = s->caps.direct;
 	i->half_close = s->caps.half_close && (i->mode == TNL_MODE_MUX || i->mode == TNL_MODE_SINGLE);
 	i->encrypted = s->seal_data;
 	i->smux_version = i->mode == TNL_MODE_MUX ? s->mux.version : 0;

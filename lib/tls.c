@@ -99,6 +99,8 @@ static int expect_host(struct tnl_tls *t, const char *host)
 	for (char *c = t->host; *c; c++)
 		if (*c >= 'A' && *c <= 'Z')
 			*c = (char)(*c - 'A' + 'a');
+	if (t->ctx->pinned)
+		return SSL_set_tlsext_host_name(t->ssl, t->host) ? 0 : TNL_EINVAL;
 	X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
 	if (X509_VERIFY_PARAM_set1_ip_asc(p, t->host))
 		return 0;
@@ -160,6 +162,11 @@ void tnl_tls_free(struct tnl_tls *t)
 	tnl_buf_fini(&t->out);
 	tnl_free(t->host);
 	tnl_free(t);
+}
+
+SSL *tnl_tls_ssl(const struct tnl_tls *t)
+{
+	return t->ssl;
 }
 
 const char *tnl_tls_host(const struct tnl_tls *t)
@@ -227,7 +234,9 @@ static int fail_cert(struct tnl_tls *t)
 {
 	long v = SSL_get_verify_result(t->ssl);
 
-	if (v == X509_V_ERR_HOSTNAME_MISMATCH || v == X509_V_ERR_IP_ADDRESS_MISMATCH)
+	if (t->ctx->pinned)
+		snprintf(t->why, sizeof(t->why), "the other end has not the key that was agreed");
+	else if (v == X509_V_ERR_HOSTNAME_MISMATCH || v == X509_V_ERR_IP_ADDRESS_MISMATCH)
 		snprintf(t->why, sizeof(t->why), "certificate does not name %.120s in its subjectAltName",
 			 t->host ? t->host : "this peer");
 	else if (v == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY || v == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||

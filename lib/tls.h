@@ -19,7 +19,13 @@ struct tnl_tls_config {
 	size_t key_pem_len;
 	const char *ca_pem; /* trust anchors, PEM bundle; a client requires them */
 	size_t ca_pem_len;
-	bool require_client_cert;	  /* server with ca_pem */
+	bool require_client_cert; /* server with ca_pem */
+	/* Of direct links (lib/direct.h): TLS 1.3 alone, nothing is resumed. Server: asked for the name in the
+	 * ClientHello before anything is shown; false: a fatal alert, and not a byte more. */
+	bool (*admit)(void *ctx, const char *name);
+	void *admit_ctx;
+	/* Client: SHA-256 of the one public key that is taken, whatever its certificate says; instead of ca_pem. */
+	const uint8_t *pin;
 	uint64_t (*unix_time)(void *ctx); /* wall clock for validity checks and tickets */
 	void *time_ctx;
 };
@@ -62,6 +68,10 @@ const char *tnl_tls_version(const struct tnl_tls *t);
 const char *tnl_tls_cipher(const struct tnl_tls *t);
 const char *tnl_tls_why(const struct tnl_tls *t); /* text of the last failure: "certificate has expired", … */
 
+/* n bytes that only the two ends of this connection know, once its handshake is done. */
+int tnl_tls_export(struct tnl_tls *t, const char *label, uint8_t *out, size_t n) TNL_MUST_USE;
+const char *tnl_tls_asked_name(const struct tnl_tls *t); /* server: the name in the ClientHello, or NULL */
+
 /* --- the first certificate of a PEM text ------------------------------------ */
 /* Unix seconds.  0 or TNL_ECERT: there is none. */
 int tnl_tls_cert_dates(const char *pem, size_t len, uint64_t *not_before, uint64_t *not_after) TNL_MUST_USE;
@@ -73,5 +83,7 @@ bool tnl_tls_cert_names(const char *pem, size_t len, const char *host);
  * names: comma-separated DNS names and IP literals. */
 int tnl_x509_make(const char *cn, const char *names, const char *ca_cert_pem, const char *ca_key_pem,
 		  uint64_t not_before, uint64_t not_after, char **cert_pem, char **key_pem) TNL_MUST_USE;
+/* SHA-256 of the certificate's public key (SubjectPublicKeyInfo), as in struct tnl_tls_config.pin. */
+int tnl_x509_key_hash(const char *cert_pem, uint8_t out[32]) TNL_MUST_USE;
 
 #endif

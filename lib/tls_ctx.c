@@ -239,6 +239,12 @@ static int set_trust(struct tnl_tls_ctx *c, const struct tnl_tls_config *conf, c
 {
 	static const uint8_t sid[] = "tunneld";
 
+	if (conf->pin || conf->admit) {
+		if (tnl_tls_ctx_set_direct(c, conf))
+			return 0;
+		snprintf(err, cap, "TLS settings of a direct link were refused: %s", reason());
+		return TNL_ETLS;
+	}
 	if (conf->ca_pem && load_ca(c->ssl, conf->ca_pem, conf->ca_pem_len, c->server, err, cap) != 0)
 		return TNL_ECONF;
 	if (!c->server) {

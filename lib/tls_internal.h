@@ -29,12 +29,20 @@ struct tnl_tls_ctx {
 	bool server;
 	uint64_t (*unix_time)(void *ctx);
 	void *time_ctx;
+	bool (*admit)(void *ctx, const char *name);
+	void *admit_ctx;
+	bool pinned;
+	uint8_t pin[32];
 	struct tnl_tls_saved saved[TNL_TLS_CACHE];
 	uint64_t saved_seq;
 };
 
 BIO_METHOD *tnl_tls_bio_method(void);
+SSL *tnl_tls_ssl(const struct tnl_tls *t);
 const char *tnl_tls_host(const struct tnl_tls *t);
+bool tnl_tls_key_hash(const X509 *x, uint8_t out[32]);
+/* What makes a context one of direct links. */
+bool tnl_tls_ctx_set_direct(struct tnl_tls_ctx *c, const struct tnl_tls_config *conf);
 /* Samples the context's clock into what the library's time callback answers. */
 uint64_t tnl_tls_clock(struct tnl_tls_ctx *c);
 /* A session for the host, or NULL; the caller frees its reference. */

@@ -38,6 +38,11 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_conn_opts *o, co
 /* Takes fd, also when it fails. timeout_ns: for TLS; 0: 15 s. */
 struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
 				 const struct td_conn_cb *cb, void *ctx);
+/* The other side of that: takes fd, which is connected, and begins TLS as the client; tls_name as in td_conn_opts. */
+struct td_conn *td_conn_connected(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, const char *tls_name,
+				  uint64_t timeout_ns, const struct td_conn_cb *cb, void *ctx);
+/* End to end; NULL: without TLS, or not there yet. Borrowed, for questions. */
+struct tnl_tls *td_conn_tls(struct td_conn *c);
 void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx);
 /* >0, TNL_EAGAIN; end and errors come through closed() after everything readable was read. */
 ssize_t td_conn_read(struct td_conn *c, void *p, size_t n);

@@ -314,8 +314,39 @@ void td_conn_step(void *arg)
 		c->cb.closed(c->ctx, c->end, c->why);
 	else if (c->state == CONN_OPEN)
 		tell_ready(c);
-	else if (c->state < CONN_OPEN)
+	else if (c->state < CONN_OPEN) {
 		begin_end_to_end(c);
+		td_conn_opening_step(c); /* a client has the first word */
+	}
+}
+
+struct tnl_tls *td_conn_tls(struct td_conn *c)
+{
+	return c->tls;
+}
+
+struct td_conn *td_conn_connected(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, const char *tls_name,
+				  uint64_t timeout_ns, const struct td_conn_cb *cb, void *ctx)
+{
+	struct conn_opening *op = tnl_calloc(1, sizeof(*op));
+	struct td_conn *c = op ? td_conn_accepted(l, fd, tls, timeout_ns, cb, ctx) : NULL;
+	if (!op)
+		td_fd_rst_close(fd);
+	if (!c) {
+		tnl_free(op);
+		return NULL;
+	}
+	struct td_addr peer = {.len = sizeof(peer.ss)};
+	if (getpeername(fd, &peer.sa, &peer.len) == 0)
+		op->port = td_addr_port(&peer);
+	snprintf(op->host, sizeof(op->host), "%s", c->peer);
+	char *colon = strrchr(op->host, ':');
+	if (colon)
+		*colon = 0;
+	snprintf(op->tls_name, sizeof(op->tls_name), "%s", tls_name);
+	tnl_buf_init(&op->head, TNL_HTTP_HEAD_MAX);
+	c->op = op;
+	return c;
 }
 
 struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,

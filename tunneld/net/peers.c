@@ -26,7 +26,7 @@ void td_peers_free(struct td_peers *p)
 	tnl_free(p);
 }
 
-static struct td_peer peer_of(const struct td_addr *a)
+struct td_peer td_peer_of(const struct td_addr *a)
 {
 	struct td_peer p = {.len = 0};
 	if (a->len && a->sa.sa_family == AF_INET) {
@@ -46,7 +46,7 @@ static uintptr_t count_of(const struct td_peers *p, const struct td_peer *who)
 
 bool td_peers_enter(struct td_peers *p, const struct td_addr *a, unsigned max, struct td_peer *out)
 {
-	struct td_peer who = peer_of(a);
+	struct td_peer who = td_peer_of(a);
 	*out = (struct td_peer){.len = 0};
 	if (!who.len)
 		return true;

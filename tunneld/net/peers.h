@@ -9,6 +9,7 @@ struct td_peer { /* what was counted; all zero: nothing */
 	uint8_t key[16];
 	uint8_t len;
 };
+struct td_peer td_peer_of(const struct td_addr *a); /* len 0: a unix socket */
 struct td_peers *td_peers_new(void);
 void td_peers_free(struct td_peers *p);
 /* false: it has `max` already, or there is no memory; nothing was counted then. */

@@ -419,7 +419,7 @@ struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const vo
 		return NULL;
 	}
 	w->conn = c;
-	if (td_wslink_begin(w, true, &lim, early, n) != 0) {
+	if (td_wslink_begin(w, !o->client, &lim, early, n) != 0) {
 		td_wslink_free(w);
 		return NULL;
 	}

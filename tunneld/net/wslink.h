@@ -28,6 +28,7 @@ struct td_wslink_opts {
 	uint64_t pong_ns;   /* 0: 20 s */
 	size_t max_message; /* 0: 256 KiB */
 	bool whole_only;    /* no fragments are taken */
+	bool client;	    /* adopted: this is the end that masks */
 };
 /* url: wss:// or ws://. */
 struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o,
