@@ -282,6 +282,11 @@ static int zone(const char **s, const char *end, int64_t *offset)
 	*offset = 0;
 	if (literal(s, end, 'Z') || literal(s, end, 'z'))
 		return 0;
+	const char *name = *s + (*s < end && **s == ' ');
+	if (end - name == 3 && (memcmp(name, "UTC", 3) == 0 || memcmp(name, "GMT", 3) == 0)) {
+		*s = end;
+		return 0;
+	}
 	int sign = literal(s, end, '+') ? 1 : literal(s, end, '-') ? -1 : 0;
 	if (!sign)
 		return TNL_ESYNTAX;
@@ -302,19 +307,20 @@ int tnl_iso_date_parse(const char *s, size_t n, uint64_t *unix_ms)
 	int64_t offset;
 
 	c.year = digits(&s, end, 4);
-	if (c.year < 0 || !literal(&s, end, '-'))
+	bool basic = !literal(&s, end, '-'); /* 20261126T010426Z */
+	if (c.year < 0)
 		return TNL_ESYNTAX;
 	c.mon = digits(&s, end, 2);
-	if (c.mon < 0 || !literal(&s, end, '-'))
+	if (c.mon < 0 || !(basic || literal(&s, end, '-')))
 		return TNL_ESYNTAX;
 	c.day = digits(&s, end, 2);
 	if (c.day < 0 || (!literal(&s, end, 'T') && !literal(&s, end, 't') && !literal(&s, end, ' ')))
 		return TNL_ESYNTAX;
 	c.hour = digits(&s, end, 2);
-	if (c.hour < 0 || !literal(&s, end, ':'))
+	if (c.hour < 0 || !(basic || literal(&s, end, ':')))
 		return TNL_ESYNTAX;
 	c.min = digits(&s, end, 2);
-	if (c.min < 0 || !literal(&s, end, ':'))
+	if (c.min < 0 || !(basic || literal(&s, end, ':')))
 		return TNL_ESYNTAX;
 	c.sec = digits(&s, end, 2);
 	if (c.sec < 0 || !civil_valid(&c))

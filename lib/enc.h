@@ -29,8 +29,10 @@ void tnl_uuid_v4(uint8_t u[16], const uint8_t rnd[16]); /* sets version and vari
 void tnl_amz_date(uint64_t unix_s, char out[TNL_AMZDATE_STR]); /* 20261122T091008Z */
 int tnl_amz_date_parse(const char *s, size_t n, uint64_t *unix_s);
 #define TNL_ISO_STR 25
-void tnl_iso_date(uint64_t unix_ms, char out[TNL_ISO_STR]);	    /* 2026-11-22T09:09:49.000Z */
-int tnl_iso_date_parse(const char *s, size_t n, uint64_t *unix_ms); /* with or without fraction, Z or ±hh:mm */
+void tnl_iso_date(uint64_t unix_ms, char out[TNL_ISO_STR]); /* 2026-11-22T09:09:49.000Z */
+int tnl_iso_date_parse(
+    const char *s, size_t n,
+    uint64_t *unix_ms); /* with or without fraction; Z, UTC, GMT or ±hh:mm; with or without - and : */
 
 bool tnl_utf8_valid(const uint8_t *p, size_t n);
 /* How much of n bytes stays when at most so many may: not cut in mid-character. */

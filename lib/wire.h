@@ -30,6 +30,11 @@ int tnl_create_write(struct tnl_buf *b, const char *request_id, const char *clie
 int tnl_create_reply_write(struct tnl_buf *b, const char *root, const char *token);
 /* Small strict XML reader; TNL_ESYNTAX. */
 int tnl_create_reply_parse(const void *p, size_t n, char **token) TNL_MUST_USE;
+/* The same reader for answers of the query APIs: the text of the first element of each name, wherever it stands; heap,
+ * NULL: there is none. */
+#define TNL_XML_TEXTS 8
+int tnl_xml_texts(const void *p, size_t n, const char *const names[], char *texts[], size_t count) TNL_MUST_USE;
+void tnl_xml_texts_fini(char *texts[], size_t count); /* wiped */
 
 /* channel_closed */
 struct tnl_channel_closed {

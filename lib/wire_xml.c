@@ -1,4 +1,4 @@
-/* The answer to channel creation is XML; this reads the subset that such an
+/* The answer to channel creation is XML, and so are those of the query APIs; this reads the subset that such an
  * answer needs: prolog, comments, one root, its children's text with the
  * predefined entities and character references, CDATA.  No DTD, hence no
  * entity expansion. */
@@ -13,6 +13,15 @@
 struct xml {
 	const char *p, *end;
 	struct tnl_buf *text; /* where the wanted element's text goes; NULL: dropped */
+	struct want *wants;
+	size_t nwants;
+};
+
+struct want {
+	const char *name;
+	int depth; /* of the element below the root; 0: any */
+	unsigned seen;
+	struct tnl_buf text; /* of the first */
 };
 
 static bool at(struct xml *x, const char *s)
@@ -137,10 +146,10 @@ static bool entity(struct xml *x)
 	return false;
 }
 
-static bool element(struct xml *x, int depth, struct tnl_buf *token, int *tokens);
+static bool element(struct xml *x, int depth);
 
 /* What stands between start and end tag. */
-static bool content(struct xml *x, int depth, struct tnl_buf *token, int *tokens)
+static bool content(struct xml *x, int depth)
 {
 	while (x->p < x->end) {
 		const char *from = x->p;
@@ -155,7 +164,7 @@ static bool content(struct xml *x, int depth, struct tnl_buf *token, int *tokens
 			if (!misc(x))
 				return false;
 		} else if (at(x, "<")) {
-			if (!element(x, depth + 1, token, tokens))
+			if (!element(x, depth + 1))
 				return false;
 		} else if (eat(x, "&")) {
 			if (!entity(x))
@@ -169,7 +178,17 @@ static bool content(struct xml *x, int depth, struct tnl_buf *token, int *tokens
 	return false;
 }
 
-static bool element(struct xml *x, int depth, struct tnl_buf *token, int *tokens)
+static struct want *wanted(const struct xml *x, const char *nm, size_t n, int depth)
+{
+	for (size_t i = 0; i < x->nwants; i++) {
+		struct want *w = &x->wants[i];
+		if (strlen(w->name) == n && memcmp(w->name, nm, n) == 0 && (!w->depth || w->depth == depth))
+			return w;
+	}
+	return NULL;
+}
+
+static bool element(struct xml *x, int depth)
 {
 	if (depth > XML_DEPTH || !eat(x, "<"))
 		return false;
@@ -177,15 +196,15 @@ static bool element(struct xml *x, int depth, struct tnl_buf *token, int *tokens
 	size_t nlen = name(x);
 	if (!nlen || !attributes(x))
 		return false;
-	bool wanted = depth == 1 && nlen == 10 && memcmp(nm, "TokenValue", 10) == 0;
-	*tokens += wanted;
+	struct want *w = wanted(x, nm, nlen, depth);
+	bool first = w && !w->seen++;
 	if (eat(x, "/>"))
 		return true;
 	if (!eat(x, ">"))
 		return false;
 	struct tnl_buf *outer = x->text;
-	x->text = wanted ? token : NULL;
-	bool ok = content(x, depth, token, tokens);
+	x->text = first ? &w->text : NULL;
+	bool ok = content(x, depth);
 	x->text = outer;
 	if (!ok || !eat(x, "</") || (size_t)(x->end - x->p) < nlen || memcmp(x->p, nm, nlen) != 0)
 		return false;
@@ -194,19 +213,57 @@ static bool element(struct xml *x, int depth, struct tnl_buf *token, int *tokens
 	return eat(x, ">");
 }
 
+static bool document(struct xml *x, const void *p, size_t n)
+{
+	x->p = p;
+	x->end = x->p + n;
+	return n && !memchr(p, 0, n) && tnl_utf8_valid(p, n) && misc(x) && element(x, 0) && misc(x) && x->p == x->end;
+}
+
 int tnl_create_reply_parse(const void *p, size_t n, char **token)
 {
-	struct xml x = {.p = p, .end = (const char *)p + n};
-	struct tnl_buf text;
-	int tokens = 0, rc = TNL_ESYNTAX;
+	struct want w = {.name = "TokenValue", .depth = 1};
+	struct xml x = {.wants = &w, .nwants = 1};
+	int rc = TNL_ESYNTAX;
 
 	*token = NULL;
-	tnl_buf_init(&text, 16384);
-	if (!memchr(p, 0, n) && tnl_utf8_valid(p, n) && misc(&x) && element(&x, 0, &text, &tokens) && misc(&x) &&
-	    x.p == x.end && tokens == 1 && !text.failed && tnl_buf_len(&text)) {
-		*token = tnl_buf_steal_str(&text);
+	tnl_buf_init(&w.text, 16384);
+	if (document(&x, p, n) && w.seen == 1 && !w.text.failed && tnl_buf_len(&w.text)) {
+		*token = tnl_buf_steal_str(&w.text);
 		rc = *token ? 0 : TNL_ENOMEM;
 	}
-	tnl_buf_fini_wiped(&text);
+	tnl_buf_fini_wiped(&w.text);
 	return rc;
+}
+
+int tnl_xml_texts(const void *p, size_t n, const char *const names[], char *texts[], size_t count)
+{
+	struct want w[TNL_XML_TEXTS];
+	struct xml x = {.wants = w, .nwants = TNL_MIN(count, (size_t)TNL_XML_TEXTS)};
+	int rc = 0;
+
+	for (size_t i = 0; i < x.nwants; i++) {
+		w[i] = (struct want){.name = names[i]};
+		tnl_buf_init(&w[i].text, 16384);
+		texts[i] = NULL;
+	}
+	if (!document(&x, p, n))
+		rc = TNL_ESYNTAX;
+	for (size_t i = 0; i < x.nwants; i++) {
+		if (rc == 0 && w[i].seen && !(texts[i] = tnl_buf_steal_str(&w[i].text)))
+			rc = TNL_ENOMEM;
+		tnl_buf_fini_wiped(&w[i].text);
+	}
+	if (rc)
+		tnl_xml_texts_fini(texts, x.nwants);
+	return rc;
+}
+
+void tnl_xml_texts_fini(char *texts[], size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (texts[i])
+			tnl_free_wiped(texts[i], strlen(texts[i]));
+		texts[i] = NULL;
+	}
 }

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 
-from harness import BIN, SLOW, TARGET, Skip, World, clean_env, until
+from harness import BIN, SLOW, TARGET, USER_KEY, USER_SECRET, Skip, World, clean_env, until
 from peers import client_ini, me, run, sshd
 from run import test
 from services import Server, blob, connect, download, echo, free_port, ping, upload
@@ -148,6 +148,10 @@ def exit_codes():
 		ended(w, ['connect', '-c', good, 'nobody'], 2, 'neither an instance id')
 		bad = client_ini(w, 'bad', secret_access_key='wrong')
 		ended(w, ['connect', '-c', bad, TARGET, '22'], 3, '[Ss]ignature')
+		bare = client_ini(w, 'bare', access_key_id=None, secret_access_key=None)
+		for name, odd in (('AWS_ACCESS_KEY_ID', USER_KEY + '\n'), ('AWS_SECRET_ACCESS_KEY', USER_SECRET + ' '), ('AWS_SESSION_TOKEN', 'x\n')):
+			env = {'AWS_ACCESS_KEY_ID': USER_KEY, 'AWS_SECRET_ACCESS_KEY': USER_SECRET, name: odd}
+			ended(w, ['connect', '-c', bare, TARGET, '22'], 3, name + ' has a .* at its end', env=env)
 		ended(w, ['connect', '-c', good, 'i-00000000000000bad', '22'], 4, 'TargetNotConnected|not connected')
 		ended(w, ['connect', '-c', good, TARGET, str(s.port)], 5, 'refused')
 		a.stop()

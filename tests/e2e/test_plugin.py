@@ -223,3 +223,69 @@ def own_word():
 		finally:
 			p.terminate()
 			p.communicate(timeout=20 * SLOW)
+
+
+class Plugin:
+	"""The program under its plugin's name, with an answer of StartSession in hand."""
+
+	def __init__(self, w, answer, profile, endpoint, env):
+		self.p = subprocess.Popen([w.path('bin/session-manager-plugin'), json.dumps(answer), REGION, 'StartSession', profile,
+			json.dumps({'Target': TARGET}), endpoint], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=w.dir)
+		self.text = b''
+
+	def __enter__(self):
+		return self
+
+	def __exit__(self, *a):
+		self.p.kill()
+		self.p.communicate()
+
+	def port(self):
+		while b'Waiting for connections' not in self.text:
+			line = self.p.stdout.readline()
+			assert line, self.text + self.p.stderr.read()
+			self.text += line
+		return int(re.search(rb'Port (\d+) opened', self.text)[1])
+
+	def interrupt(self):
+		self.p.send_signal(signal.SIGINT)
+		assert self.p.wait(10 * SLOW) == 0
+		return self.p.stderr.read()
+
+
+@test("plugin: the answer of aws ecs execute-command; ECS's endpoint is asked for nothing; a profile that nobody has", 40)
+def ecs():
+	e = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		env = aws_env(w)
+
+		def session(profile, endpoint, lower, **more):
+			status, answer = w.api().start(TARGET, e.port)
+			assert status == 200
+			if lower:
+				answer = {k[0].lower() + k[1:]: v for k, v in answer.items()}
+			with Plugin(w, answer, profile, endpoint, dict(env, **more)) as p:
+				with connect(p.port()) as c:
+					ping(c)
+				err = p.interrupt()
+			until(lambda: not w.api().sessions(), 5, 'the session has ended')
+			return err
+		nobody = 'https://127.0.0.1:%d' % free_port()
+		err = session('', nobody, True, AWS_ENDPOINT_URL_SSM=w.url)
+		assert not err, err
+		err = session('env', w.url, False)
+		assert b'profile env is in neither' in err and b'the keys of the environment are used' in err, err
+		with open(w.path('config'), 'w') as f:
+			f.write('[profile other] // a note that somebody left\nregion: us-east-1\n[profile odd]\nwhat is this\n')
+		err = session('', w.url, False, AWS_CONFIG_FILE=w.path('config'))
+		assert b'config:4: neither KEY = VALUE nor [SECTION]' in err, err
+		# Nothing to sign with: the session comes about, and what has to be signed says why it cannot be.
+		status, answer = w.api().start(TARGET, e.port)
+		for name in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'):
+			del env[name]
+		with Plugin(w, answer, 'nobody', w.url, env) as p:
+			with connect(p.port()) as c:
+				ping(c)
+			assert b'a call that must be signed will fail' in p.interrupt()

@@ -1,6 +1,7 @@
 /* One [aws] block with all that it was resolved to. Equal blocks share one object. */
 #include "tunneld/aws/internal.h"
 #include "lib/alloc.h"
+#include "tunneld/base/log.h"
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -63,12 +64,32 @@ static int choose_profile(struct td_aws *a, const struct td_profiles *p, char *w
 		name = td_env_get("AWS_DEFAULT_PROFILE");
 	a->profile_named = name != NULL;
 	a->profile = tnl_strdup(name ? name : "default");
-	if (a->conf.profile && !td_profiles_has(p, TD_PROFILE, name)) {
+	if (!a->profile)
+		return TNL_ENOMEM;
+	const char *fault = td_profiles_fault(p, TD_PROFILE, a->profile);
+	if (fault)
+		snprintf(why, cap, "%s", fault);
+	else if (a->conf.profile && !td_profiles_has(p, TD_PROFILE, name))
 		snprintf(why, cap,
 			 "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check profile =", name);
-		return TNL_ECONF;
-	}
-	return a->profile ? 0 : TNL_ENOMEM;
+	else
+		return 0;
+	/* Whoever has keys elsewhere can do without. */
+	bool keys = td_env_has_keys() || (a->conf.access_key_id && a->conf.secret_access_key);
+	if (keys)
+		td_warn("aws", NULL, "%s; the keys of the %s are used", why,
+			a->conf.access_key_id ? "configuration" : "environment");
+	return keys ? 0 : TNL_ECONF;
+}
+
+bool td_aws_has_profile(const char *name)
+{
+	char why[400];
+	struct td_profiles *p = td_env_profiles(why, sizeof(why));
+	bool has = p && td_profiles_has(p, TD_PROFILE, name);
+
+	td_profiles_free(p);
+	return has;
 }
 
 static int resolve(struct td_aws *a, char *why, size_t cap)
@@ -78,6 +99,8 @@ static int resolve(struct td_aws *a, char *why, size_t cap)
 
 	if (!p)
 		return rc;
+	if (why[0])
+		td_warn("aws", NULL, "%s: left out, with the profile that it stands in", why);
 	rc = choose_profile(a, p, why, cap);
 	if (rc == 0)
 		rc = td_aws_endpoints_init(a, p, why, cap);

@@ -17,10 +17,13 @@ const char *td_aws_region(const struct td_aws *a);
 /* service: "ssm", "ssmmessages", "kms", "sts".  An https URL without trailing slash. */
 const char *td_aws_endpoint(struct td_aws *a, const char *service);
 struct tnl_tls_ctx *td_aws_tls(struct td_aws *a);
+bool td_aws_has_profile(const char *name);				 /* in one of the shared files */
 const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host); /* after NO_PROXY; NULL: direct */
 bool td_aws_is_amazon(struct td_aws *a);				 /* is the control API AWS's own? */
 /* Is this StreamUrl fit to receive a token? *fault on false. */
 bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault);
+/* Where to call a StreamUrl: with ssmmessages_endpoint set its host takes the place of AWS's public one. Heap. */
+char *td_aws_stream_route(struct td_aws *a, const char *url);
 bool td_aws_url_presigned(const char *url); /* it is signed already, in its query */
 
 /* --- credentials --- */

@@ -130,7 +130,7 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentia
 		answer_call(c, &(struct td_aws_reply){.err = TNL_EINVAL, .text = fault});
 		return;
 	}
-	o.proxy = td_aws_proxy_for(c->aws, strcmp(u.scheme, "https") == 0, u.host);
+	o.proxy = td_aws_proxy_for(c->aws, strcmp(u.scheme, "https") == 0, u.host, u.port);
 	c->http = td_http_client_signed(c->aws->loop, "POST", url, h, c->target[0] ? 2 : 1, tnl_buf_data(&c->body),
 					tnl_buf_len(&c->body), k, c->aws->region, c->service, &o, on_http, c);
 	if (!c->http)

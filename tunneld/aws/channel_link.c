@@ -81,7 +81,7 @@ static void dial_link(struct td_channel_link *c, const struct tnl_sigv4_keys *ke
 	}
 	struct td_wslink_opts o = {
 	    .tls = td_aws_tls(c->aws),
-	    .proxy = td_aws_proxy(c->aws, u.host),
+	    .proxy = td_aws_proxy_for(c->aws, true, u.host, u.port),
 	    .timeout_ns = OPEN_TIMEOUT,
 	    .keys = keys,
 	    .region = td_aws_region(c->aws),

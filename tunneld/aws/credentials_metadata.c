@@ -14,7 +14,8 @@ static void keys_from(struct td_credentials_run *r, const struct td_http_client_
 	if (code && strcmp(code, "Success") != 0)
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s has no credentials: %.100s", r->what, code);
 	else if (td_keys_parse(&r->keys, j, "Token") != 0)
-		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s answered without usable credentials", r->what);
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "%s answered without usable credentials: %s", r->what,
+					td_keys_fault(j));
 	else
 		td_credentials_run_have(r);
 	tnl_json_free(j);

@@ -2,6 +2,7 @@
  * identity, the profile (roles, SSO, keys, a process), the container, the instance. Only files
  * and the environment are read here; nothing is asked over the network. */
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/aws/credentials_internal.h"
 #include "tunneld/net/addr.h"
 #include <stdarg.h>
@@ -84,6 +85,29 @@ static enum td_credentials_state from_config(struct maker *m)
 	return TD_CREDENTIALS_OK;
 }
 
+/* A line break that came along from a file, a blank from a table: what is signed with such a key is refused with words
+ * that do not tell why. */
+static bool keys_clean(struct maker *m)
+{
+	static const char *const names[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"};
+
+	for (size_t i = 0; i < TNL_COUNT(names); i++) {
+		const char *v = td_env_get(names[i]);
+
+		for (const char *c = v; v && *c; c++) {
+			if (*c > ' ' && *c < 0x7f)
+				continue;
+			wrong(m, "%s has %s %s: set it anew without", names[i],
+			      *c == '\n' || *c == '\r' ? "a line break"
+			      : *c == ' '	       ? "a space"
+						       : "a character that no key has",
+			      c[1] ? "in it" : "at its end");
+			return false;
+		}
+	}
+	return true;
+}
+
 static enum td_credentials_state from_env(struct maker *m)
 {
 	const char *id = td_env_get("AWS_ACCESS_KEY_ID"), *secret = td_env_get("AWS_SECRET_ACCESS_KEY");
@@ -92,6 +116,8 @@ static enum td_credentials_state from_env(struct maker *m)
 		return TD_CREDENTIALS_NONE;
 	if (!id || !secret)
 		return wrong(m, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or neither");
+	if (!keys_clean(m))
+		return TD_CREDENTIALS_ERROR;
 	add_static(m, id, secret, td_env_get("AWS_SESSION_TOKEN"));
 	set_origin(m->p, "the environment", "");
 	return TD_CREDENTIALS_OK;
@@ -304,12 +330,15 @@ static enum td_credentials_state role_of(struct maker *m, const char *profile)
 static enum td_credentials_state from_profile(struct maker *m, const char *profile)
 {
 	enum td_credentials_state st;
+	const char *fault = td_profiles_fault(m->p->profiles, TD_PROFILE, profile);
 
 	for (int i = 0; i < m->nseen; i++)
 		if (strcmp(m->seen[i], profile) == 0)
 			return wrong(m, "profile %s: its chain of source profiles comes back to itself", profile);
 	if (m->nseen == TD_ROLES_MAX + 1)
 		return wrong(m, "profile %s: the chain of source profiles is too long", profile);
+	if (fault)
+		return wrong(m, "%s", fault);
 	m->seen[m->nseen++] = profile;
 	m->p->profile = profile;
 	if (get(m, profile, "role_arn"))
@@ -317,6 +346,19 @@ static enum td_credentials_state from_profile(struct maker *m, const char *profi
 	if ((st = sso_of(m, profile)) == TD_CREDENTIALS_NONE && (st = keys_of(m, profile)) == TD_CREDENTIALS_NONE)
 		st = process_of(m, profile);
 	return st;
+}
+
+/* A profile that no file has, or that cannot be read, gives way to keys of the environment. */
+static enum td_credentials_state lacking_profile(struct maker *m, const char *name, const char *fault)
+{
+	if (m->a->conf.profile && td_env_has_keys())
+		return from_env(m);
+	if (fault)
+		return wrong(m, "%s", fault);
+	if (!m->a->profile_named)
+		return TD_CREDENTIALS_NONE;
+	return wrong(m, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check %s", name,
+		     m->a->conf.profile ? "profile =" : "AWS_PROFILE");
 }
 
 static enum td_credentials_state from_named_profile(struct maker *m)
@@ -327,11 +369,9 @@ static enum td_credentials_state from_named_profile(struct maker *m)
 	m->p->profiles = td_env_profiles(m->p->why, sizeof(m->p->why));
 	if (!m->p->profiles)
 		return TD_CREDENTIALS_ERROR;
-	if (!td_profiles_has(m->p->profiles, TD_PROFILE, name))
-		return m->a->profile_named
-			   ? wrong(m, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials: check %s", name,
-				   m->a->conf.profile ? "profile =" : "AWS_PROFILE")
-			   : TD_CREDENTIALS_NONE;
+	const char *fault = td_profiles_fault(m->p->profiles, TD_PROFILE, name);
+	if (fault || !td_profiles_has(m->p->profiles, TD_PROFILE, name))
+		return lacking_profile(m, name, fault);
 	st = from_profile(m, name);
 	if (st == TD_CREDENTIALS_OK)
 		set_origin(m->p, "profile ", name);

@@ -8,11 +8,22 @@
 #define OUTPUT_MAX 65536
 #define TIME_LIMIT (60 * TD_SEC)
 
+static bool is_version_1(const struct tnl_json *j)
+{
+	int64_t version;
+
+	return tnl_json_int(tnl_json_get(j, "Version"), &version) && version == 1;
+}
+
+static const char *output_fault(const struct tnl_json *j)
+{
+	return !j ? "it is no JSON" : !is_version_1(j) ? "Version is not 1" : td_keys_fault(j);
+}
+
 static void on_captured(void *ctx, const struct td_captured *c)
 {
 	struct td_credentials_run *r = ctx;
 	struct tnl_json *j = NULL;
-	int64_t version;
 
 	r->mine = NULL;
 	if (c->late)
@@ -25,13 +36,13 @@ static void on_captured(void *ctx, const struct td_captured *c)
 					"credential_process of profile %.80s failed (%s %d): run it by hand to see why",
 					r->plan->profile, WIFSIGNALED(c->status) ? "signal" : "exit code",
 					WIFSIGNALED(c->status) ? WTERMSIG(c->status) : WEXITSTATUS(c->status));
-	else if ((j = tnl_json_parse(c->out, c->n)) == NULL || !tnl_json_int(tnl_json_get(j, "Version"), &version) ||
-		 version != 1 || td_keys_parse(&r->keys, j, "SessionToken") != 0)
+	else if ((j = tnl_json_parse(c->out, c->n)) == NULL || !is_version_1(j) ||
+		 td_keys_parse(&r->keys, j, "SessionToken") != 0)
 		td_credentials_run_fail(
 		    r, TD_CREDENTIALS_ERROR,
 		    "credential_process of profile %.80s printed no usable credentials: it must print JSON with "
-		    "Version 1, AccessKeyId and SecretAccessKey",
-		    r->plan->profile);
+		    "Version 1, AccessKeyId and SecretAccessKey: %s",
+		    r->plan->profile, output_fault(j));
 	else if (r->keys.expires_s && r->keys.expires_s <= td_aws_now(r->a))
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
 					"credential_process of profile %.80s printed credentials that have expired",

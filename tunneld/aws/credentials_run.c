@@ -109,7 +109,7 @@ void td_credentials_run_send(struct td_credentials_run *r, const struct td_crede
 		return;
 	}
 	if (!q->direct)
-		o.proxy = td_aws_proxy_for(r->a, strcmp(u.scheme, "https") == 0, u.host);
+		o.proxy = td_aws_proxy_for(r->a, strcmp(u.scheme, "https") == 0, u.host, u.port);
 	if (q->keys) {
 		struct tnl_sigv4_keys k = {q->keys->id, q->keys->secret, q->keys->token};
 

@@ -1,6 +1,7 @@
 /* IAM Identity Center: the token that `aws sso login` left, refreshed when it can be, for keys of a role. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "tunneld/aws/credentials_internal.h"
 #include "tunneld/base/file.h"
 #include <stdio.h>
@@ -36,6 +37,21 @@ static uint64_t seconds_left(const struct td_credentials_run *r, const char *key
 	return s && tnl_iso_date_parse(s, strlen(s), &ms) == 0 && ms / 1000 > now ? ms / 1000 - now : 0;
 }
 
+/* A date of the cached file that is there and cannot be read; NULL: none. */
+static const char *bad_date(const struct td_credentials_run *r)
+{
+	static const char *const keys[] = {"expiresAt", "registrationExpiresAt"};
+	uint64_t ms;
+
+	for (size_t i = 0; i < TNL_COUNT(keys); i++) {
+		const char *s = cached(r, keys[i]);
+
+		if (s && tnl_iso_date_parse(s, strlen(s), &ms) != 0)
+			return keys[i];
+	}
+	return NULL;
+}
+
 /* The token of the last login; false: there is none. */
 static bool load_cache(struct td_credentials_run *r)
 {
@@ -69,7 +85,8 @@ static void got_role(struct td_credentials_run *r, const struct td_http_client_r
 		    "SSO refuses role %.64s in account %.20s (%d %.200s): check sso_role_name and sso_account_id",
 		    r->plan->sso_role, r->plan->sso_account, h->status, text ? text : "");
 	else if (td_keys_parse(&r->keys, tnl_json_get(j, "roleCredentials"), "sessionToken") != 0)
-		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "SSO answered without usable credentials");
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "SSO answered without usable credentials: %s",
+					td_keys_fault(tnl_json_get(j, "roleCredentials")));
 	else
 		td_credentials_run_have(r);
 	tnl_json_free(j);
@@ -211,7 +228,13 @@ static void start_sso(struct td_credentials_run *r)
 		needs_login(r, "has not begun");
 		return;
 	}
-	if (seconds_left(r, "expiresAt") > SOON_S)
+	const char *bad = bad_date(r);
+	if (bad)
+		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+					"SSO: %s is no time like 2026-11-25T01:04:26Z in %.200s: run: aws sso login "
+					"--profile %.80s",
+					bad, ((const struct sso *)r->mine)->path, r->plan->profile);
+	else if (seconds_left(r, "expiresAt") > SOON_S)
 		td_credentials_run_ask(r, "SSO", 3, ask_role, got_role);
 	else if (cached(r, "refreshToken") && cached(r, "clientId") && cached(r, "clientSecret") &&
 		 seconds_left(r, "registrationExpiresAt") > 0)

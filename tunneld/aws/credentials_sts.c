@@ -1,6 +1,7 @@
 /* The security token service: AssumeRole and AssumeRoleWithWebIdentity. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/wire.h"
 #include "tunneld/aws/credentials_internal.h"
 #include "tunneld/base/file.h"
 #include <errno.h>
@@ -49,6 +50,50 @@ static void api_error(const struct tnl_json *j, const char **code, const char **
 	*text = *text ? *text : "no text";
 }
 
+enum { KEY_ID, SECRET, TOKEN, EXPIRATION, CODE, MESSAGE, TEXTS };
+static const char *const texts_of_interest[TEXTS] = {"AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration",
+						     "Code",	    "Message"};
+
+static void put_texts(struct tnl_jw *w, char *const *texts, int from, int to)
+{
+	tnl_jw_obj(w);
+	for (int i = from; i < to; i++)
+		if (texts[i])
+			tnl_jw_kv(w, texts_of_interest[i], texts[i]);
+	tnl_jw_end_obj(w);
+}
+
+/* Proxies and emulators answer in XML whatever was asked for: what is of interest in it, in the form of the JSON. */
+static struct tnl_json *from_xml(const struct td_http_client_response *h, const char *outer, const char *inner)
+{
+	char *texts[TEXTS];
+	struct tnl_json *j = NULL;
+	struct tnl_buf b;
+	struct tnl_jw w;
+
+	if (tnl_xml_texts(h->body, h->body_len, texts_of_interest, texts, TEXTS) != 0)
+		return NULL;
+	tnl_buf_init(&b, 65536);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_key(&w, "Error");
+	put_texts(&w, texts, CODE, TEXTS);
+	tnl_jw_key(&w, outer);
+	tnl_jw_obj(&w);
+	tnl_jw_key(&w, inner);
+	tnl_jw_obj(&w);
+	tnl_jw_key(&w, "Credentials");
+	put_texts(&w, texts, KEY_ID, CODE);
+	tnl_jw_end_obj(&w);
+	tnl_jw_end_obj(&w);
+	tnl_jw_end_obj(&w);
+	if (!b.failed)
+		j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_fini_wiped(&b);
+	tnl_xml_texts_fini(texts, TEXTS);
+	return j;
+}
+
 static void take_reply(struct td_credentials_run *r, const struct td_http_client_response *h, const char *op)
 {
 	struct tnl_json *j = h->err ? NULL : tnl_json_parse(h->body, h->body_len);
@@ -57,6 +102,8 @@ static void take_reply(struct td_credentials_run *r, const struct td_http_client
 
 	snprintf(outer, sizeof(outer), "%sResponse", op);
 	snprintf(inner, sizeof(inner), "%sResult", op);
+	if (!h->err && !j)
+		j = from_xml(h, outer, inner);
 	if (h->err) {
 		td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "STS cannot be reached: %s", h->why);
 	} else if (h->status != 200) {
@@ -71,8 +118,8 @@ static void take_reply(struct td_credentials_run *r, const struct td_http_client
 		const struct tnl_json *c = tnl_json_get(tnl_json_get(tnl_json_get(j, outer), inner), "Credentials");
 
 		if (td_keys_parse(&r->keys, c, "SessionToken") != 0)
-			td_credentials_run_fail(r, TD_CREDENTIALS_ERROR, "STS answered %s without usable credentials",
-						op);
+			td_credentials_run_fail(r, TD_CREDENTIALS_ERROR,
+						"STS answered %s without usable credentials: %s", op, td_keys_fault(c));
 		else
 			td_credentials_run_have(r);
 	}

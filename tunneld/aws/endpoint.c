@@ -318,6 +318,29 @@ bool td_aws_stream_url_ok(struct td_aws *a, const char *url, const char **fault)
 	       endpoint_host(a, TD_SERVICE_SSMMESSAGES, u.host) || listed_host(a, u.host);
 }
 
+/* Behind PrivateLink without private DNS the service names its public host, which does not lead there. */
+char *td_aws_stream_route(struct td_aws *a, const char *url)
+{
+	struct tnl_url u, e;
+	const char *fault, *slash;
+	struct tnl_buf b;
+
+	if (!a->configured[TD_SERVICE_SSMMESSAGES] || td_aws_url_presigned(url) ||
+	    tnl_url_parse(url, &u, &fault) != 0 ||
+	    tnl_url_parse(a->endpoints[TD_SERVICE_SSMMESSAGES], &e, &fault) != 0 || !gateway_host(a, u.host) ||
+	    endpoint_host(a, TD_SERVICE_SSM, u.host) || !(slash = strchr(strstr(url, "://") + 3, '/')))
+		return tnl_strdup(url);
+	bool tls = strcmp(e.scheme, "https") == 0, six = strchr(e.host, ':') != NULL;
+	tnl_buf_init(&b, 8192);
+	tnl_buf_printf(&b, "%s://%s%s%s", tls ? "wss" : "ws", six ? "[" : "", e.host, six ? "]" : "");
+	if (e.port != (tls ? 443 : 80))
+		tnl_buf_printf(&b, ":%u", e.port);
+	tnl_buf_puts(&b, slash);
+	char *out = b.failed ? NULL : tnl_buf_steal_str(&b);
+	tnl_buf_fini(&b);
+	return out;
+}
+
 bool td_aws_url_presigned(const char *url)
 {
 	static const char *const keys[] = {"X-Amz-Algorithm",	  "X-Amz-Credential",	 "X-Amz-Date",

@@ -69,35 +69,43 @@ char *td_env_cache_file(const char *dir, const char *name_to_hash)
 	return path;
 }
 
-static int add_file(struct td_profiles *p, enum td_profile_file kind, char *path, char *why, size_t cap)
+/* false: no memory. What is wrong with the file is noted in p; of the first one also in why. */
+static bool add_file(struct td_profiles *p, enum td_profile_file kind, char *path, char *why, size_t cap)
 {
 	size_t n = 0;
-	char *text = path ? td_file_read(path, TD_PROFILE_FILE_MAX, 0, &n, NULL) : NULL;
+	char *text = path ? td_file_read(path, TD_PROFILE_FILE_MAX, 0, &n, NULL) : NULL, fault[400] = "";
 	int rc = 0;
 
-	if (text)
-		rc = td_profiles_parse(p, text, n, kind, path, why, cap);
-	else if (path && errno != ENOENT && errno != ENOTDIR) {
-		snprintf(why, cap, "%s: cannot be read: %s", path, strerror(errno));
-		rc = TNL_EIO;
+	if (text) {
+		rc = td_profiles_parse(p, text, n, kind, path, fault, sizeof(fault));
+	} else if (path && errno != ENOENT && errno != ENOTDIR) {
+		snprintf(fault, sizeof(fault), "%s: cannot be read: %s", path, strerror(errno));
+		td_profiles_note(p, fault);
 	}
+	if (!why[0])
+		snprintf(why, cap, "%s", fault);
 	tnl_free_wiped(text, n);
 	tnl_free(path);
-	return rc;
+	return rc != TNL_ENOMEM;
 }
 
 struct td_profiles *td_env_profiles(char *why, size_t cap)
 {
 	struct td_profiles *p = td_profiles_new();
 
-	if (p && add_file(p, TD_PROFILE_CONFIG, td_env_file("AWS_CONFIG_FILE", ".aws/config"), why, cap) == 0 &&
+	why[0] = '\0';
+	if (p && add_file(p, TD_PROFILE_CONFIG, td_env_file("AWS_CONFIG_FILE", ".aws/config"), why, cap) &&
 	    add_file(p, TD_PROFILE_CREDENTIALS, td_env_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"), why,
-		     cap) == 0)
+		     cap))
 		return p;
-	if (!p)
-		snprintf(why, cap, "out of memory");
+	snprintf(why, cap, "out of memory");
 	td_profiles_free(p);
 	return NULL;
+}
+
+bool td_env_has_keys(void)
+{
+	return td_env_get("AWS_ACCESS_KEY_ID") && td_env_get("AWS_SECRET_ACCESS_KEY");
 }
 
 /* --- TLS ------------------------------------------------------------------------------ */

@@ -26,6 +26,7 @@ int td_keys_set(struct td_keys *k, const char *id, const char *secret, const cha
 /* From {AccessKeyId, SecretAccessKey, …, Expiration}; token_key: "SessionToken" or "Token".  TNL_ESYNTAX, TNL_ENOMEM.
  */
 int td_keys_parse(struct td_keys *k, const struct tnl_json *o, const char *token_key) TNL_MUST_USE;
+const char *td_keys_fault(const struct tnl_json *o); /* which field made it fail */
 
 /* --- credentials.c: the keys of a block, kept and renewed --- */
 struct td_credentials_plan;
@@ -96,7 +97,10 @@ bool td_env_is_true(const char *s);
 /* AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE, or ~/.aws/…; heap. */
 char *td_env_file(const char *env, const char *under_home);
 char *td_env_cache_file(const char *dir, const char *name_to_hash); /* ~/DIR/SHA1.json; heap */
-struct td_profiles *td_env_profiles(char *why, size_t cap);	    /* both files; a missing one is empty */
+/* Both files; a missing one is empty. What is wrong in one is in *why ("": nothing) and costs only what it concerns.
+ * NULL: no memory. */
+struct td_profiles *td_env_profiles(char *why, size_t cap);
+bool td_env_has_keys(void);
 int td_aws_tls_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap);
 
 /* --- endpoint.c, proxy.c --- */
@@ -104,6 +108,6 @@ int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *w
 const char *td_aws_url(const struct td_aws *a, enum td_service s);
 bool td_host_under(const char *host, const char *domain); /* a name below the domain, case ignored */
 int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap);
-const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host);
+const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host, uint16_t port);
 
 #endif

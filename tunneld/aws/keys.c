@@ -1,6 +1,7 @@
 /* One set of keys: owned copies, wiped when they go; and how services write them as JSON. */
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "tunneld/aws/internal.h"
 #include <string.h>
 
@@ -54,6 +55,22 @@ static int parse_end(const struct tnl_json *v, uint64_t *s)
 		return TNL_ESYNTAX;
 	*s = n > 100000000000 ? (uint64_t)n / 1000 : (uint64_t)n;
 	return 0;
+}
+
+const char *td_keys_fault(const struct tnl_json *o)
+{
+	static const char *const needed[] = {"AccessKeyId", "SecretAccessKey"};
+	uint64_t end;
+
+	for (size_t i = 0; i < TNL_COUNT(needed); i++) {
+		const char *v = tnl_json_str(tnl_json_iget(o, needed[i]));
+
+		if (!v || !*v)
+			return i ? "SecretAccessKey is missing" : "AccessKeyId is missing";
+	}
+	if (parse_end(tnl_json_iget(o, "Expiration"), &end) != 0)
+		return "Expiration is no time like 2026-11-25T01:04:26Z";
+	return "out of memory";
 }
 
 int td_keys_parse(struct td_keys *k, const struct tnl_json *o, const char *token_key)

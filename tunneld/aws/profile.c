@@ -19,11 +19,13 @@ struct section {
 	enum td_profile_kind kind;
 	enum td_profile_file file;
 	bool prefixed; /* [profile default] wins over [default] */
+	char *fault;   /* its first mistake; NULL: none */
 	char name[];
 };
 
 struct td_profiles {
 	struct section *sections;
+	char fault[300]; /* the first mistake that is in no section that can be had */
 };
 
 struct parser {
@@ -32,6 +34,7 @@ struct parser {
 	struct prop *parent;	 /* the property that an indented line belongs to */
 	size_t indent;		 /* of the parent */
 	bool any_section, nested;
+	unsigned faults;
 	enum td_profile_file file;
 	const char *name;
 	int line;
@@ -57,6 +60,7 @@ void td_profiles_free(struct td_profiles *p)
 			tnl_free(v);
 		}
 		next = s->next;
+		tnl_free(s->fault);
 		tnl_free(s);
 	}
 	tnl_free(p);
@@ -103,11 +107,40 @@ const char *td_profiles_get(const struct td_profiles *p, enum td_profile_kind ki
 	return best;
 }
 
+void td_profiles_note(struct td_profiles *p, const char *why)
+{
+	if (!p->fault[0])
+		snprintf(p->fault, sizeof(p->fault), "%s", why);
+}
+
+const char *td_profiles_fault(const struct td_profiles *p, enum td_profile_kind kind, const char *name)
+{
+	bool there = false;
+
+	for (const struct section *s = p->sections; s; s = s->next) {
+		if (!is_section(s, kind, name))
+			continue;
+		if (s->fault)
+			return s->fault;
+		there = true;
+	}
+	return there || !p->fault[0] ? NULL : p->fault;
+}
+
 /* --- parsing ------------------------------------------------------------------- */
 
+/* What stands on the line is lost, and with it the profile that it belongs to; the others are not. */
 static int wrong(struct parser *x, const char *text)
 {
-	snprintf(x->why, x->cap, "%s:%d: %s", x->name, x->line, text);
+	char why[300];
+
+	snprintf(why, sizeof(why), "%s:%d: %s", x->name, x->line, text);
+	if (x->section && !x->section->fault)
+		x->section->fault = tnl_strdup(why);
+	else if (!x->section && !x->p->fault[0])
+		snprintf(x->p->fault, sizeof(x->p->fault), "%s", why);
+	if (!x->faults++)
+		snprintf(x->why, x->cap, "%s", why);
 	return TNL_ESYNTAX;
 }
 
@@ -170,22 +203,16 @@ static int section_line(struct parser *x, const char *s, size_t n)
 	} kinds[] = {{"profile", TD_PROFILE},
 		     {"sso-session", TD_PROFILE_SSO_SESSION},
 		     {"services", TD_PROFILE_SERVICES}};
-	const char *end = memchr(s, ']', n), *rest;
-	size_t tail;
+	const char *end = memchr(s, ']', n);
 
-	if (!end)
-		return wrong(x, "a section's header must end in ]");
-	rest = end + 1;
-	tail = n - (size_t)(rest - s);
-	trim(&rest, &tail);
-	if (tail && *rest != '#' && *rest != ';')
-		return wrong(x, "there is text behind the section's header");
-	s++;
-	n = (size_t)(end - s);
-	trim(&s, &n);
 	x->section = NULL;
 	x->parent = NULL;
 	x->any_section = true;
+	if (!end)
+		return wrong(x, "a section's header must end in ]");
+	s++;
+	n = (size_t)(end - s); /* what stands behind it is of no account, as to the aws command */
+	trim(&s, &n);
 	if (!n)
 		return wrong(x, "the section has no name");
 	if (x->file == TD_PROFILE_CREDENTIALS)
@@ -265,7 +292,7 @@ static int append(struct parser *x, struct prop *v, const char *s, size_t n)
 static int property_line(struct parser *x, const char *s, size_t n, size_t indent)
 {
 	bool indented = x->parent && indent > x->indent;
-	const char *eq, *key = s, *value;
+	const char *eq = s, *key = s, *value;
 	size_t klen, vlen;
 
 	if (!x->any_section)
@@ -274,8 +301,9 @@ static int property_line(struct parser *x, const char *s, size_t n, size_t inden
 		return 0;
 	if (indented && !x->nested)
 		return append(x, x->parent, s, n);
-	eq = memchr(s, '=', n);
-	if (!eq)
+	while (eq < s + n && *eq != '=' && *eq != ':')
+		eq++;
+	if (eq == s + n)
 		return wrong(x,
 			     indented ? "a nested setting must be KEY = VALUE" : "neither KEY = VALUE nor [SECTION]");
 	klen = (size_t)(eq - s);
@@ -315,13 +343,14 @@ int td_profiles_parse(struct td_profiles *p, const char *text, size_t n, enum td
 
 	if (n > TD_PROFILE_FILE_MAX) {
 		snprintf(why, cap, "%s: is larger than 1 MiB", name);
+		td_profiles_note(p, why);
 		return TNL_ESYNTAX;
 	}
 	if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
 		text += 3;
 		n -= 3;
 	}
-	while (n && rc == 0) {
+	while (n && (rc == 0 || rc == TNL_ESYNTAX)) {
 		const char *nl = memchr(text, '\n', n);
 		size_t len = nl ? (size_t)(nl - text) : n;
 
@@ -330,7 +359,9 @@ int td_profiles_parse(struct td_profiles *p, const char *text, size_t n, enum td
 		text += len + (nl ? 1 : 0);
 		n -= len + (nl ? 1 : 0);
 	}
-	if (rc == TNL_ENOMEM)
+	if (rc == TNL_ENOMEM) {
 		snprintf(why, cap, "%s: out of memory", name);
-	return rc;
+		return rc;
+	}
+	return x.faults ? TNL_ESYNTAX : 0;
 }

@@ -88,18 +88,41 @@ static bool cidr_match(const char *entry, const char *host)
 	return true;
 }
 
-static bool no_proxy_match(const char *entry, const char *host)
+/* ":PORT" behind a name, an IPv4 address or [an IPv6 address] is cut off; false: it is another's port. */
+static bool cut_port(char *entry, uint16_t port)
 {
+	char *colon = strrchr(entry, ':'), *end;
+	bool bracketed = entry[0] == '[', has = colon && (bracketed ? colon[-1] == ']' : strchr(entry, ':') == colon);
+
+	if (has) {
+		unsigned long v = strtoul(colon + 1, &end, 10);
+
+		if (!colon[1] || *end || v != port)
+			return false;
+		*colon = 0;
+	}
+	size_t n = strlen(entry);
+	if (bracketed && entry[n - 1] == ']') {
+		memmove(entry, entry + 1, n - 2);
+		entry[n - 2] = 0;
+	}
+	return true;
+}
+
+static bool no_proxy_match(char *entry, const char *host, uint16_t port)
+{
+	if (!cut_port(entry, port))
+		return false;
 	if (strcmp(entry, "*") == 0 || cidr_match(entry, host))
 		return true;
 	if (entry[0] == '*' && entry[1] == '.')
+		return td_host_under(host, entry + 2);
+	if (entry[0] == '.') /* as curl and Go read it: the host itself as well */
 		entry++;
-	if (entry[0] == '.')
-		return td_host_under(host, entry + 1);
 	return tnl_ieq(entry, host) || td_host_under(host, entry);
 }
 
-static bool excepted(const struct td_aws *a, const char *host)
+static bool excepted(const struct td_aws *a, const char *host, uint16_t port)
 {
 	const char *s = a->no_proxy;
 
@@ -111,7 +134,7 @@ static bool excepted(const struct td_aws *a, const char *host)
 		if (n && n < sizeof(entry)) {
 			memcpy(entry, s, n);
 			entry[n] = 0;
-			if (no_proxy_match(entry, host))
+			if (no_proxy_match(entry, host, port))
 				return true;
 		}
 		s += n;
@@ -119,9 +142,9 @@ static bool excepted(const struct td_aws *a, const char *host)
 	return false;
 }
 
-const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host)
+const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host, uint16_t port)
 {
-	if (!(https ? a->has_proxy : a->has_http_proxy) || excepted(a, host) ||
+	if (!(https ? a->has_proxy : a->has_http_proxy) || excepted(a, host, port) ||
 	    (!a->proxy_explicit && td_addr_host_is_loopback(host)))
 		return NULL;
 	return https ? &a->proxy : &a->http_proxy;
@@ -129,5 +152,5 @@ const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char
 
 const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host)
 {
-	return td_aws_proxy_for(a, true, host);
+	return td_aws_proxy_for(a, true, host, 443);
 }

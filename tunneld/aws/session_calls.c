@@ -13,9 +13,10 @@ void td_session_grant_fini(struct td_session_grant *g)
 	memset(g, 0, sizeof(*g));
 }
 
+/* Services write the same three in either case: ssm SessionId, ecs sessionId. */
 static int dup_of(const struct tnl_json *j, const char *key, char **out)
 {
-	const char *s = tnl_json_get_str(j, key);
+	const char *s = tnl_json_str(tnl_json_iget(j, key));
 
 	*out = s ? tnl_strdup(s) : NULL;
 	return s && !*out ? TNL_ENOMEM : 0;

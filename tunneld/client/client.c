@@ -216,12 +216,14 @@ static void open_link(void *client)
 	struct td_client *c = client;
 	char version[] = TNL_CLIENT_VERSION;
 	struct tnl_open open = {.token = c->grant.token, .client_id = c->client_id, .client_version = version};
-	struct td_channel_link_opts o = {.url = c->grant.stream_url,
+	char *url = td_aws_stream_route(c->cfg.aws, c->grant.stream_url);
+	struct td_channel_link_opts o = {.url = url,
 					 .open = &open,
 					 .ping_ns = c->cfg.ping_ns,
 					 .pong_ns = c->cfg.pong_ns};
 
-	c->link = td_channel_link_open(c->cfg.aws, &o, on_link, c);
+	c->link = url ? td_channel_link_open(c->cfg.aws, &o, on_link, c) : NULL;
+	tnl_free(url);
 	if (!c->link)
 		link_failed(c, "out of memory", false);
 }

@@ -4,6 +4,8 @@
  *   RESPONSE-JSON | AWS_SSM_START_SESSION_RESPONSE… (a variable that holds it)
  *   REGION StartSession [PROFILE [PARAMETERS-JSON [ENDPOINT]]]
  *
+ * `aws ecs execute-command` calls it the same way, with members in lower camel case and the endpoint of ECS.
+ *
  * The session type follows from the handshake; what scripts look for on stdout is there.
  * A session that came about ends with 0 whatever ran in it, like the stock program: the
  * aws command takes any other code for a crash.  Only a session that fails or is lost
@@ -40,6 +42,7 @@ struct plugin {
 	struct td_term term;
 	uint64_t failure_told; /* when "Connection to destination port failed" was last shown */
 	bool command;	       /* output, errors and exit code apart */
+	bool ecs;	       /* the response is that of `aws ecs execute-command`, and so is the endpoint */
 };
 
 /* Lines for scripts go out at once: they read through a pipe. */
@@ -304,12 +307,13 @@ static void cleanup(void *arg)
 }
 
 /* The StartSession answer: from the variable that argv[1] names, which is removed at once, or argv[1] itself. */
-static int take_grant(const char *arg, struct td_session_grant *g)
+static int take_grant(const char *arg, struct td_session_grant *g, bool *lower_case)
 {
 	char *env = strncmp(arg, "AWS_SSM_START_SESSION_RESPONSE", 30) == 0 ? getenv(arg) : NULL;
 	const char *text = env ? env : arg;
 	struct tnl_json *j = tnl_json_parse(text, strlen(text));
 	int r = j ? td_session_grant_parse(j, g) : TNL_ESYNTAX;
+	*lower_case = !tnl_json_get(j, "SessionId");
 
 	tnl_json_free(j);
 	if (env) {
@@ -331,19 +335,60 @@ static char *escaped(const char *text)
 	return s;
 }
 
+/* A profile that no file has is one of the caller's own making: what the environment has serves then, and where that is
+ * nothing the first call that has to be signed says so. */
+static void take_profile(struct plugin *k, struct td_aws_config *a, char *name)
+{
+	if (td_aws_has_profile(name)) {
+		a->profile = name;
+		return;
+	}
+	td_foreground_say(&k->fg, "profile %s is in neither ~/.aws/config nor ~/.aws/credentials; %s", name,
+			  getenv("AWS_ACCESS_KEY_ID") ? "the keys of the environment are used"
+						      : "a call that must be signed will fail");
+	setenv("AWS_PROFILE", name, 1);
+}
+
+/* ECS's own endpoint does not answer ResumeSession and TerminateSession, but what it names is trusted as its answer is.
+ */
+static bool trust_endpoint(struct td_aws_config *a, const char *endpoint, char ***hosts)
+{
+	struct tnl_url u;
+	const char *fault;
+	int n = a->stream_hosts.n;
+
+	if (tnl_url_parse(endpoint, &u, &fault) != 0)
+		return true;
+	*hosts = tnl_calloc((size_t)n + 1, sizeof(**hosts));
+	char *host = *hosts ? tnl_strdup(u.host) : NULL;
+	if (!host)
+		return false;
+	for (int i = 0; i < n; i++)
+		(*hosts)[i] = a->stream_hosts.v[i];
+	(*hosts)[n] = host;
+	a->stream_hosts.v = *hosts;
+	a->stream_hosts.n = n + 1;
+	return true;
+}
+
 /* Settings of an alias on the command line's region, profile and endpoint. */
 static int open_aws(struct plugin *k, int argc, char **argv)
 {
 	struct td_aws_config a = k->fg.cfg->aws;
-	char why[400];
+	char why[400] = "out of memory", **hosts = NULL;
 
 	if (argv[2][0])
 		a.region = argv[2];
 	if (argc > 4 && argv[4][0])
-		a.profile = argv[4];
-	if (argc > 6 && argv[6][0])
+		take_profile(k, &a, argv[4]);
+	bool endpoint = argc > 6 && argv[6][0];
+	if (endpoint && !k->ecs)
 		a.ssm_endpoint = argv[6];
-	k->fg.aws = td_aws_new(k->fg.loop, &a, why, sizeof(why));
+	if (!endpoint || !k->ecs || trust_endpoint(&a, argv[6], &hosts))
+		k->fg.aws = td_aws_new(k->fg.loop, &a, why, sizeof(why));
+	if (hosts)
+		tnl_free(hosts[a.stream_hosts.n - 1]);
+	tnl_free(hosts);
 	if (!k->fg.aws) {
 		cannot_start(why);
 		return TD_EXIT_USAGE;
@@ -413,7 +458,7 @@ int td_plugin_main(int argc, char **argv)
 	int r = answer_without_session(argc, argv);
 	if (r >= 0)
 		return r;
-	if (take_grant(argv[1], &grant) < 0) {
+	if (take_grant(argv[1], &grant, &k.ecs) < 0) {
 		puts("Cannot perform start session: the response holds no SessionId, TokenValue and StreamUrl");
 		r = TD_EXIT_USAGE;
 	} else {

@@ -71,6 +71,50 @@ static void test_file_mistakes(void **state)
 	assert_non_null(strstr(why, "/.aws/credentials:2:"));
 }
 
+/* What came along when a key was copied is named, not signed with. */
+static void test_environment_with_odd_ends(void **state)
+{
+	static const char *const names[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"};
+	static const char *const odd[][2] = {{"x\n", "a line break at its end"},
+					     {"x ", "a space at its end"},
+					     {"x\r\n", "a line break in it"},
+					     {" x", "a space in it"},
+					     {"\xef\xbb\xbfx", "a character that no key has in it"}};
+	char want[100];
+
+	for (size_t i = 0; i < TNL_COUNT(names); i++)
+		for (size_t k = 0; k < TNL_COUNT(odd); k++) {
+			for (size_t all = 0; all < TNL_COUNT(names); all++)
+				setenv(names[all], all == i ? odd[k][0] : "right", 1);
+			snprintf(want, sizeof(want), "%s has %s", names[i], odd[k][1]);
+			expect_none(NULL, TD_CREDENTIALS_ERROR, want);
+		}
+}
+
+/* Keys of the environment stand in for a profile that nobody has, or that cannot be read. */
+static void test_environment_in_place_of_a_profile(void **state)
+{
+	char why[600];
+
+	setenv("AWS_ACCESS_KEY_ID", "ENV", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "env-secret", 1);
+	expect_keys(CONF(.profile = S("default")), "ENV", "env-secret", "");
+	expect_keys(CONF(.profile = S("env")), "ENV", "env-secret", "");
+	write_file(".aws/config", "[profile odd]\nwhat is this\n[profile good]\naws_access_key_id = G\n"
+				  "aws_secret_access_key = g\n");
+	expect_keys(CONF(.profile = S("odd")), "ENV", "env-secret", "");
+	expect_keys(CONF(.profile = S("good")), "G", "g", ""); /* one that is there says more */
+	unsetenv("AWS_ACCESS_KEY_ID");
+	unsetenv("AWS_SECRET_ACCESS_KEY");
+	expect_keys(CONF(.profile = S("good")), "G", "g", "");
+	assert_null(td_aws_new(T, CONF(.profile = S("odd")), why, sizeof(why)));
+	assert_non_null(strstr(why, "/.aws/config:2: neither KEY = VALUE nor [SECTION]"));
+	expect_keys(CONF(.access_key_id = S("C"), .secret_access_key = S("c")), "C", "c", "");
+	/* one source of a chain that cannot be read */
+	write_file(".aws/config", "[profile role]\nrole_arn = r\nsource_profile = odd\n[profile odd]\nwhat is this\n");
+	expect_none(CONF(.profile = S("role")), TD_CREDENTIALS_ERROR, "/.aws/config:5: neither");
+}
+
 /* --- keeping ------------------------------------------------------------------------------------------------------ */
 
 static int life;
@@ -217,9 +261,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    T_CASE(test_configuration_first),	  T_CASE(test_files),
-	    T_CASE(test_file_mistakes),		  T_CASE(test_kept_and_renewed),
-	    T_CASE(test_renewed_behind_the_back), T_CASE(test_freed_by_its_answer),
-	    T_CASE(test_one_search_for_many),	  T_CASE(test_refused_between_answers),
+	    T_CASE(test_file_mistakes),		  T_CASE(test_environment_in_place_of_a_profile),
+	    T_CASE(test_kept_and_renewed),	  T_CASE(test_renewed_behind_the_back),
+	    T_CASE(test_freed_by_its_answer),	  T_CASE(test_one_search_for_many),
+	    T_CASE(test_refused_between_answers), T_CASE(test_environment_with_odd_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,10 @@ static void test_process(void **state)
 	expect_none(NULL, TD_CREDENTIALS_ERROR, "printed no usable credentials");
 	process("echo '{\"Version\":1,\"AccessKeyId\":\"A\"}'");
 	expect_none(NULL, TD_CREDENTIALS_ERROR, "printed no usable credentials");
+	process("echo '{\"Version\":1," CREDS("PROC") ",\"Expiration\":\"soon\"}'");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "Expiration is no time");
+	process("echo '{\"Version\":1," CREDS("PROC") ",\"Expiration\":\"20991126T010426Z\"}'");
+	expect_keys(NULL, "PROC", "PROC-secret", "");
 	process("yes");
 	expect_none(NULL, TD_CREDENTIALS_ERROR, "credential_process of profile default");
 	process("echo '{\"Version\":1," CREDS("PROC") ",\"Expiration\":\"2001-01-01T00:00:00Z\"}'");

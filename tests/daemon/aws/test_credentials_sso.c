@@ -65,6 +65,10 @@ static void test_sso(void **state)
 		    "SSO refuses role Admin x in account 123456789012 (403 No access): check sso_role_name");
 	write_file(SSO_FILE, "not json");
 	expect_none(NULL, TD_CREDENTIALS_NEEDS_LOGIN, "has not begun");
+	write_file(SSO_FILE, "{\"accessToken\":\"good\",\"expiresAt\":\"2099-11-25T01:04:26UTC\"}");
+	expect_keys(NULL, "SSO", "sso-secret", "st");
+	write_file(SSO_FILE, "{\"accessToken\":\"good\",\"expiresAt\":\"tomorrow\"}");
+	expect_none(NULL, TD_CREDENTIALS_ERROR, "SSO: expiresAt is no time");
 	/* the older form: the file is named after the start URL */
 	setenv("AWS_PROFILE", "old", 1);
 	write_file(".aws/sso/cache/a51746d4aa793ae07b25e90c3a5db96fc7832bd7.json",

@@ -80,6 +80,33 @@ static void test_role_mistakes(void **state)
 	assert_int_equal(F.calls, 0);
 }
 
+/* Proxies and emulators of STS answer in XML whatever was asked for. */
+static void sts_in_xml(struct td_request *r, const char *method, const char *target, const char *body)
+{
+	static const char good[] =
+	    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+	    "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>"
+	    "<AssumedRoleUser><Arn>arn:x</Arn></AssumedRoleUser><Credentials><AccessKeyId>XML</AccessKeyId>"
+	    "<SecretAccessKey>a&amp;b</SecretAccessKey><SessionToken>xml/token==</SessionToken>"
+	    "<Expiration>2099-11-25T01:04:26Z</Expiration></Credentials></AssumeRoleResult>"
+	    "<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></AssumeRoleResponse>\n";
+	static const char bad[] = "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error>"
+				  "<Type>Sender</Type><Code>AccessDenied</Code><Message>not &lt;you&gt;</Message>"
+				  "</Error><RequestId>1</RequestId></ErrorResponse>";
+	bool ok = strstr(body, "role%2FFirst");
+
+	td_request_reply(r, ok ? 200 : 403, "text/xml", NULL, 0, ok ? good : bad, strlen(ok ? good : bad));
+}
+
+static void test_sts_in_xml(void **state)
+{
+	sts_begin();
+	F.handle = sts_in_xml;
+	expect_keys(CONF(.profile = S("first")), "XML", "a&b", "xml/token==");
+	expect_none(CONF(.profile = S("refused")), TD_CREDENTIALS_ERROR,
+		    "role arn:aws:iam::1:role/Third cannot be assumed (AccessDenied: not <you>)");
+}
+
 static void unreachable(struct td_request *r, const char *method, const char *target, const char *body)
 {
 	reply_json(r, 503, "{}");
@@ -162,8 +189,8 @@ static void test_mfa(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    T_CASE(test_role_chain),   T_CASE(test_role_mistakes), T_CASE(test_sts_down_is_tried_again),
-	    T_CASE(test_web_identity), T_CASE(test_mfa),
+	    T_CASE(test_role_chain), T_CASE(test_role_mistakes), T_CASE(test_sts_down_is_tried_again),
+	    T_CASE(test_sts_in_xml), T_CASE(test_web_identity),	 T_CASE(test_mfa),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

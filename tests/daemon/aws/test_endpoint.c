@@ -179,6 +179,38 @@ static void test_stream_url(void **state)
 	td_aws_free(a);
 }
 
+static void route_is(struct td_aws *a, const char *url, const char *want)
+{
+	char *got = td_aws_stream_route(a, url);
+
+	assert_non_null(got);
+	assert_string_equal(got, want);
+	tnl_free(got);
+}
+
+/* Behind PrivateLink without private DNS the public name leads nowhere. */
+static void test_stream_route(void **state)
+{
+	static const char public[] =
+	    "wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/s-1?role=publish_subscribe",
+			  other[] = "wss://gw.example:9000/v1/data-channel/s-1",
+			  signed_url[] = "wss://ssmmessages.eu-west-1.amazonaws.com/v1/x?X-Amz-Signature=00";
+	struct td_aws *a = aws_new(NULL);
+
+	route_is(a, public, public);
+	td_aws_free(a);
+	a = aws_new(CONF(.ssmmessages_endpoint = S("https://vpce-0a1b.ssmmessages.eu-west-1.vpce.amazonaws.com/")));
+	route_is(a, public,
+		 "wss://vpce-0a1b.ssmmessages.eu-west-1.vpce.amazonaws.com/v1/data-channel/s-1?role=publish_subscribe");
+	route_is(a, other, other);
+	route_is(a, signed_url, signed_url); /* its signature covers the host */
+	td_aws_free(a);
+	a = aws_new(CONF(.ssm_endpoint = S("https://ssm.eu-west-1.amazonaws.com"),
+			 .ssmmessages_endpoint = S("http://[::1]:8080")));
+	route_is(a, public, "ws://[::1]:8080/v1/data-channel/s-1?role=publish_subscribe");
+	td_aws_free(a);
+}
+
 static void test_presigned(void **state)
 {
 	assert_true(td_aws_url_presigned("wss://h/p?role=x&X-Amz-Signature=00"));
@@ -192,9 +224,9 @@ static void test_presigned(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    T_CASE(test_partitions), T_CASE(test_region_from_around), T_CASE(test_endpoint_overrides),
-	    T_CASE(test_companions), T_CASE(test_is_amazon),	      T_CASE(test_stream_url),
-	    T_CASE(test_presigned),
+	    T_CASE(test_partitions),   T_CASE(test_region_from_around), T_CASE(test_endpoint_overrides),
+	    T_CASE(test_companions),   T_CASE(test_is_amazon),		T_CASE(test_stream_url),
+	    T_CASE(test_stream_route), T_CASE(test_presigned),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,7 +140,6 @@ static void test_mistakes_have_their_line(void **state)
 	} bad[] = {
 	    {"region = x\n", "file:1: a setting comes before the first [section]"},
 	    {"\n\n[default\nregion = x\n", "file:3: a section's header must end in ]"},
-	    {"[default] x\n", "file:1: there is text behind the section's header"},
 	    {"[]\n", "file:1: the section has no name"},
 	    {"[profile \"\"]\n", "file:1: the section has no name"},
 	    {"[default]\nregion\n", "file:2: neither KEY = VALUE nor [SECTION]"},
@@ -164,6 +163,54 @@ static void test_mistakes_have_their_line(void **state)
 					   sizeof(why)),
 			 TNL_ESYNTAX);
 	free(big);
+}
+
+/* As the aws command reads: a colon, text behind a header. */
+static void test_what_the_aws_command_reads(void **state)
+{
+	good(TD_PROFILE_CONFIG, "[profile other] // a note that somebody left\n"
+				"region: us-east-1\n"
+				"credential_process=/bin/x a:b\n"
+				"sso_start_url: https://sso.example/start?a=b\n"
+				"[profile ops]\n"
+				"region = eu-west-1\n");
+	expect("other", "region", "us-east-1");
+	expect("other", "credential_process", "/bin/x a:b");
+	expect("other", "sso_start_url", "https://sso.example/start?a=b");
+	expect("ops", "region", "eu-west-1");
+	assert_null(td_profiles_fault(P, TD_PROFILE, "other"));
+}
+
+static void fault_is(const char *profile, const char *want)
+{
+	const char *f = td_profiles_fault(P, TD_PROFILE, profile);
+
+	if (!want)
+		assert_null(f);
+	else if (!f)
+		fail_msg("%s: no fault", profile);
+	else
+		assert_string_equal(f, want);
+}
+
+/* A mistake costs the profile that it stands in; one in a header costs what cannot be found any more. */
+static void test_a_mistake_costs_its_profile_alone(void **state)
+{
+	char why[200] = "";
+
+	assert_int_equal(add(TD_PROFILE_CONFIG,
+			     "[default]\nregion = r1\n[profile odd]\nwhat is this\nregion = r2\n[profile open\n"
+			     "region = r3\n[profile good]\nregion = r4\n",
+			     why),
+			 TNL_ESYNTAX);
+	assert_string_equal(why, "file:4: neither KEY = VALUE nor [SECTION]");
+	expect("default", "region", "r1");
+	expect("odd", "region", "r2");
+	expect("good", "region", "r4");
+	fault_is("default", NULL);
+	fault_is("good", NULL);
+	fault_is("odd", "file:4: neither KEY = VALUE nor [SECTION]");
+	fault_is("open", "file:6: a section's header must end in ]");
 }
 
 static void test_without_memory(void **state)
@@ -196,6 +243,8 @@ int main(void)
 	    T_CASE(test_nested_and_continued),
 	    T_CASE(test_indented_file),
 	    T_CASE(test_mistakes_have_their_line),
+	    T_CASE(test_what_the_aws_command_reads),
+	    T_CASE(test_a_mistake_costs_its_profile_alone),
 	    T_CASE(test_without_memory),
 	};
 

@@ -42,6 +42,14 @@ static void test_grant(void **state)
 		tnl_alloc_fail_after(-1, 0);
 	}
 	tnl_json_free(j);
+	static const char lower[] = "{\"sessionId\":\"s\",\"streamUrl\":\"wss://x\",\"tokenValue\":\"t\"}";
+	j = tnl_json_parse(lower, strlen(lower));
+	assert_int_equal(td_session_grant_parse(j, &g), 0);
+	assert_string_equal(g.session_id, "s");
+	assert_string_equal(g.token, "t");
+	assert_string_equal(g.stream_url, "wss://x");
+	td_session_grant_fini(&g);
+	tnl_json_free(j);
 	j = tnl_json_parse("{}", 2);
 	assert_int_equal(td_session_grant_parse(j, &g), TNL_ESYNTAX);
 	tnl_json_free(j);
