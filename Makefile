@@ -34,8 +34,12 @@ SSL_LIBS := -L$(ssl_dir) -Wl,-rpath,$(ssl_dir) -lssl -lcrypto
 endif
 
 CPPFLAGS += -I. -D_GNU_SOURCE -DTUNNELD_VERSION='"$(VERSION)"' $(SSL_CFLAGS)
-ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) -fstack-protector-strong -D_FORTIFY_SOURCE=$(if $(SANITIZE),0,2) -fPIE $(CFLAGS)
-ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now) -pie $(LDFLAGS)
+# What the compiler knows of: no way past a guard page, returns and jumps only to where they may go, no garbage in locals.
+known = $(shell $(CC) -Werror $(1) -x c -c -o /dev/null /dev/null 2>/dev/null && echo $(1))
+HARDEN := -fstack-protector-strong -fPIE $(foreach o,-fstack-clash-protection -fcf-protection -mbranch-protection=standard \
+	-ftrivial-auto-var-init=zero,$(call known,$(o)))
+ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=$(if $(SANITIZE),0,2) $(CFLAGS)
+ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now$(comma)-z$(comma)noexecstack) -pie $(LDFLAGS)
 comma := ,
 LIB_LIBS := -lwslay -lcjson $(SSL_LIBS)
 LIBS := -lev -lcares -linih -lsqlite3 -lseccomp $(LIB_LIBS) -lutil -lpthread -lm
