@@ -99,6 +99,9 @@ install: $(BUILD)/tunneld
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/man/man5" docs/man/tunneld.ini.5
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/doc/tunneld/examples" conf/*.ini contrib/ssh_config
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	install -D -m 0644 contrib/systemd/tunneld.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/tunneld.conf"
+	install -D -m 0644 contrib/systemd/tunneld.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/tunneld.conf"
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/doc/tunneld/examples" contrib/systemd/*.conf
 	for u in contrib/systemd/*.service; do sed 's|/usr/local|$(PREFIX)|g' $$u > "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}"; done
 
 clean:

@@ -56,7 +56,7 @@ def clean_env(**more):
 class Proc:
 	"""A child whose stderr is read line by line; its lines can be waited for."""
 
-	def __init__(self, name, argv, directory, env=None, cwd=None, stdin=subprocess.DEVNULL, stdout=None, preexec=None, prefix=()):
+	def __init__(self, name, argv, directory, env=None, cwd=None, stdin=subprocess.DEVNULL, stdout=None, preexec=None, prefix=(), pass_fds=()):
 		self.name, self.argv = name, list(argv)
 		self.lines, self.cond = [], threading.Condition()
 		self.notified = []
@@ -75,7 +75,7 @@ class Proc:
 		self.env = clean_env(**dict(env or {}))
 		self.env['NOTIFY_SOCKET'] = note
 		self.p = subprocess.Popen(list(prefix) + self.argv, stdin=stdin, stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE,
-			env=self.env, cwd=cwd or directory, preexec_fn=preexec)
+			env=self.env, cwd=cwd or directory, preexec_fn=preexec, pass_fds=pass_fds)
 		self.pid = self.p.pid
 		self.threads = [threading.Thread(target=self._read, args=(self.p.stderr,), daemon=True),
 			threading.Thread(target=self._notes, daemon=True)]

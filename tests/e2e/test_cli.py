@@ -294,7 +294,7 @@ def units():
 	with Dir() as d:
 		program = os.path.join(d.dir, 'tunneld')
 		os.symlink(BIN, program)  # its own path may have characters that a unit would have to escape
-		for name in os.listdir(os.path.join(ROOT, 'contrib/systemd')):
+		for name in sorted(n for n in os.listdir(os.path.join(ROOT, 'contrib/systemd')) if n.endswith('.service')):
 			text = open(os.path.join(ROOT, 'contrib/systemd', name)).read()
 			assert 'Type=notify' in text and '/usr/local/bin/tunneld' in text and '$MAINPID' in text
 			# The same options as the program's.

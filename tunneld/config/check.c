@@ -180,7 +180,7 @@ static bool overlap(const struct td_addr *a, const struct td_addr *b)
 		       (memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, 16) == 0 ||
 			IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&b->in6.sin6_addr));
 	default:
-		return strcmp(a->un.sun_path, b->un.sun_path) == 0;
+		return strcmp(a->un.sun_path, b->un.sun_path) == 0 && td_addr_given(a) == td_addr_given(b);
 	}
 }
 

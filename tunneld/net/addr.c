@@ -29,6 +29,9 @@ const char *td_addr_str(const struct td_addr *a, char out[TD_ADDR_STR])
 		snprintf(out, TD_ADDR_STR, "unix:%.108s",
 			 a->len > offsetof(struct sockaddr_un, sun_path) ? a->un.sun_path : "");
 		break;
+	case TD_AF_GIVEN:
+		snprintf(out, TD_ADDR_STR, "fd:%.100s:%d", a->un.sun_path, td_addr_given(a));
+		break;
 	default:
 		snprintf(out, TD_ADDR_STR, "-");
 	}
@@ -147,6 +150,28 @@ static int parse_unix(const char *path, struct td_addr *out, const char **fault)
 	return 1;
 }
 
+/* A name, and perhaps the number of those that have it. */
+static int parse_given(const char *s, struct td_addr *out, const char **fault)
+{
+	size_t n = strcspn(s, ":");
+	unsigned long i = s[n] ? strtoul(s + n + 1, NULL, 10) : 1;
+	if (n == 0 || n > 63 || i < 1 || i > 64 || (s[n] && s[n + 1 + strspn(s + n + 1, "0123456789")])) {
+		*fault = "must be fd:NAME or fd:NAME:NUMBER, as the socket unit names it";
+		return -1;
+	}
+	memset(out, 0, sizeof(*out));
+	out->un.sun_family = TD_AF_GIVEN;
+	memcpy(out->un.sun_path, s, n);
+	out->un.sun_path[n + 1] = (char)i;
+	out->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 2);
+	return 1;
+}
+
+int td_addr_given(const struct td_addr *a)
+{
+	return a->sa.sa_family == TD_AF_GIVEN ? a->un.sun_path[strlen(a->un.sun_path) + 1] : 0;
+}
+
 static int both_families(const char *v4, const char *v6, uint16_t port, struct td_addr *out, int max)
 {
 	int n = 0;
@@ -166,6 +191,8 @@ int td_addr_parse(const char *s, struct td_addr *out, int max, const char **faul
 	}
 	if (strncmp(s, "unix:", 5) == 0)
 		return parse_unix(s + 5, out, fault);
+	if (strncmp(s, "fd:", 3) == 0)
+		return parse_given(s + 3, out, fault);
 	const char *colon = strrchr(s, ':');
 	if (!colon)
 		return parse_port(s, &port, fault) == 0 ? both_families("127.0.0.1", "::1", port, out, max) : -1;

@@ -4,6 +4,7 @@
 #include "lib/alloc.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
+#include "tunneld/net/activation.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -120,6 +121,8 @@ static int bind_unix(int fd, const struct td_addr *a)
 
 static int open_socket(const struct td_addr *a)
 {
+	if (td_addr_given(a))
+		return td_activation_open(a->un.sun_path, td_addr_given(a));
 	int on = 1, fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
@@ -149,7 +152,8 @@ struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_acc
 	if (s->fd < 0) {
 		int err = errno;
 		const char *hint =
-		    err == EADDRINUSE ? " (another program listens there)"
+		    td_addr_given(a)	? " (sockets are given by systemd: FileDescriptorName= in a .socket unit)"
+		    : err == EADDRINUSE ? " (another program listens there)"
 		    : err == EACCES ? " (not permitted: ports below 1024 need privileges, sockets a writable directory)"
 				    : "";
 		snprintf(why, cap, "cannot listen on %s: %s%s", td_addr_str(a, name), strerror(err), hint);

@@ -9,6 +9,7 @@
 struct td_listener;
 typedef void td_accept_fn(void *ctx, int fd, const struct td_addr *peer);
 /* SO_REUSEADDR, IPV6_V6ONLY; a stale unix socket is removed only when connecting to it is refused; unix sockets 0600.
+ * One that is there already (TD_AF_GIVEN) is copied, and stays when the listener goes.
  * EMFILE: gives up a reserve descriptor, pauses 1 s, logs once. Bounded accepts per turn. NULL and *why on failure. */
 struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why,
 			      size_t cap);

@@ -15,6 +15,7 @@
 #include "lib/json.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/base/spawner.h"
+#include "tunneld/net/activation.h"
 #include "tunneld/process/confine.h"
 #include "tunneld/process/notify.h"
 #include <errno.h>
@@ -34,6 +35,7 @@ void td_daemon_setup(void)
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
 	td_confine_shut();
+	td_activation_take();
 	if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
 		r.rlim_cur = r.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &r);
@@ -107,6 +109,14 @@ static void on_tick(void *arg)
 	if (describe(d))
 		td_notify("STATUS=%s", d->described);
 	td_timer_in(&d->tick, TD_SEC);
+}
+
+/* Twice in the time after which systemd takes us for stuck. */
+static void on_watchdog(void *arg)
+{
+	struct td_daemon *d = arg;
+	td_notify("WATCHDOG=1");
+	td_timer_in(&d->watchdog, td_notify_watchdog_ns() / 2);
 }
 
 /* --- configuration and reload ---------------------------------------------------- */
@@ -330,6 +340,7 @@ int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg,
 	d->started = d->loop->now;
 	td_timer_init(&d->guard, d->loop, on_guard, d);
 	td_timer_init(&d->tick, d->loop, on_tick, d);
+	td_timer_init(&d->watchdog, d->loop, on_watchdog, d);
 	td_soon_init(&d->drained, d->loop, after_drained, d);
 	watch_signal(d, &d->term, on_term, SIGTERM);
 	watch_signal(d, &d->intr, on_term, SIGINT);
@@ -385,6 +396,8 @@ void td_daemon_ready(struct td_daemon *d)
 
 void td_daemon_run(struct td_daemon *d)
 {
+	if (td_notify_watchdog_ns())
+		on_watchdog(d);
 	td_loop_run(d->loop);
 	td_info("main", NULL, "ended role=%s", d->name);
 }
@@ -401,6 +414,7 @@ void td_daemon_fini(struct td_daemon *d)
 		ev_signal_stop(d->loop->ev, &d->hup);
 		td_timer_stop(&d->guard);
 		td_timer_stop(&d->tick);
+		td_timer_stop(&d->watchdog);
 		td_loop_free(d->loop);
 	}
 	td_spawner_programs_end();

@@ -57,7 +57,7 @@ struct td_daemon {
 	} roles[TD_DAEMON_ROLES_MAX];
 	int nroles; /* those that run, in the order of their start */
 	ev_signal term, intr, hup;
-	struct td_timer guard, tick;
+	struct td_timer guard, tick, watchdog;
 	struct td_soon drained;
 	bool draining;
 	char described[256]; /* what `systemctl status` shows */

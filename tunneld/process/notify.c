@@ -51,3 +51,11 @@ bool td_notify_reloading(const char *status)
 	return td_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=%s",
 			 (unsigned long long)ts.tv_sec * 1000000 + (unsigned long long)ts.tv_nsec / 1000, status);
 }
+
+uint64_t td_notify_watchdog_ns(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	if (!usec || !td_notify_wanted() || (pid && strtol(pid, NULL, 10) != (long)getpid()))
+		return 0;
+	return strtoull(usec, NULL, 10) * 1000;
+}
