@@ -140,6 +140,7 @@ bool td_agent_connected(const struct td_agent *a)
 
 int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, size_t cap)
 {
+	td_aws_reload(a->loop); /* files of keys may have changed as well */
 	struct td_aws_config conf = aws_config(&cfg->agent);
 	struct td_aws *aws = td_aws_new(a->loop, &conf, why, cap);
 	char *id = tnl_strdup(cfg->agent.instance_id);
@@ -152,7 +153,7 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 		return -1;
 	}
 	struct td_aws *old = a->aws;
-	bool same = aws == old && strcmp(id, a->instance_id) == 0;
+	bool same = td_aws_same_service(aws, old) && strcmp(id, a->instance_id) == 0;
 	tnl_free(a->instance_id);
 	a->aws = aws;
 	a->instance_id = id;
@@ -163,7 +164,11 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 	if (!same) {
 		ag_control_restart(a);
 		ag_info_restart(a->info);
+	} else if (!ag_control_is_up(a)) {
+		ag_control_restart(a); /* what kept it away may be what has changed */
 	}
+	tnl_list_foreach(it, &a->sessions)
+		ag_session_retry(tnl_container_of(it, struct ag_session, node));
 	td_aws_free(old);
 	return ag_spawn_reload(cfg, why, cap);
 }

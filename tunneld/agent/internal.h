@@ -155,6 +155,8 @@ void ag_session_closed_by_gateway(struct ag_session *s, const char *output);
 void ag_session_limit(struct ag_session *s); /* max_streams, as it is configured now */
 /* At once, without a word. */
 void ag_session_free(struct ag_session *s);
+/* After a reload: a data channel that waits for another try is tried at once. */
+void ag_session_retry(struct ag_session *s);
 /* The machine slept. */
 void ag_session_wake(struct ag_session *s);
 const char *ag_session_state_name(const struct ag_session *s);

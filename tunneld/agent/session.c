@@ -445,6 +445,16 @@ void ag_session_wake(struct ag_session *s)
 		td_wslink_ping(td_pump_link(s->pump));
 }
 
+void ag_session_retry(struct ag_session *s)
+{
+	const struct td_agent_config *c = ag_cfg(s->a);
+	if (s->state != AG_S_WAITING)
+		return;
+	s->refused_since = s->warned_at = 0;
+	td_backoff_init(&s->backoff, c->reconnect_min_ns, c->reconnect_max_ns);
+	td_timer_in(&s->retry, 0);
+}
+
 static bool is_busy(const struct ag_session *s)
 {
 	return s->type->plugin->busy && s->type->plugin->busy(s) > 0;

@@ -168,6 +168,22 @@ void td_aws_free(struct td_aws *a)
 	tnl_free(a);
 }
 
+void td_aws_reload(struct td_loop *l)
+{
+	tnl_list_foreach(it, &all) {
+		struct td_aws *a = tnl_container_of(it, struct td_aws, node);
+		if (a->loop == l)
+			td_credentials_renew(a);
+	}
+}
+
+bool td_aws_same_service(struct td_aws *a, struct td_aws *b)
+{
+	return a == b || (strcmp(a->region, b->region) == 0 &&
+			  strcmp(td_aws_endpoint(a, "ssm"), td_aws_endpoint(b, "ssm")) == 0 &&
+			  strcmp(td_aws_endpoint(a, "ssmmessages"), td_aws_endpoint(b, "ssmmessages")) == 0);
+}
+
 const char *td_aws_region(const struct td_aws *a)
 {
 	return a->region;

@@ -13,6 +13,11 @@ struct td_aws; /* reference counted; shared by equal configurations */
 struct td_aws *td_aws_new(struct td_loop *l, const struct td_aws_config *c, char *why, size_t cap);
 struct td_aws *td_aws_ref(struct td_aws *a);
 void td_aws_free(struct td_aws *a);
+/* The configuration is read anew: whatever keys are kept on this loop, they are looked for again before their next use.
+ * Those that are there still hold when no other ones can be had. */
+void td_aws_reload(struct td_loop *l);
+/* Do both lead to the same control API and message gateway?  Then a session of one is known to the other. */
+bool td_aws_same_service(struct td_aws *a, struct td_aws *b);
 const char *td_aws_region(const struct td_aws *a);
 /* service: "ssm", "ssmmessages", "kms", "sts".  An https URL without trailing slash. */
 const char *td_aws_endpoint(struct td_aws *a, const char *service);
@@ -64,7 +69,8 @@ struct td_aws_reply {
 struct td_aws_call;
 typedef void td_aws_fn(void *ctx, const struct td_aws_reply *r);
 /* JSON 1.1 call: target "AmazonSSM.StartSession", service "ssm". Retries throttling, 5xx and network
- * errors with back-off up to `attempts`; expired credentials refreshed once. */
+ * errors with back-off up to `attempts`; credentials that are refused (expired, unknown, of another signature) are
+ * looked for anew once. */
 struct td_aws_call *td_aws_json(struct td_aws *a, const char *service, const char *target, const char *body, size_t len,
 				int attempts, td_aws_fn *fn, void *ctx);
 /* Channel creation: POST path on ssmmessages, one attempt. */

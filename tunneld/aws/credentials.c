@@ -181,6 +181,7 @@ static void start_run(struct td_aws *a)
 
 	if (c->run)
 		return;
+	c->stale = false;
 	c->plan = td_credentials_plan_new(a);
 	c->run = c->plan ? td_credentials_run_start(a, c->plan, on_run, a) : NULL;
 	if (c->run)
@@ -188,6 +189,23 @@ static void start_run(struct td_aws *a)
 	drop_run(c);
 	no_keys(a, TD_CREDENTIALS_ERROR, "out of memory");
 	td_soon_do(&c->answer);
+}
+
+void td_credentials_renew(struct td_aws *a)
+{
+	struct td_credentials *c = &a->credentials;
+	bool asked = !tnl_list_empty(&c->waiting) || c->state == TD_CREDENTIALS_NEEDS_LOGIN;
+
+	c->refused[0] = 0;
+	c->stale = true;
+	if (c->run) { /* it may have begun with what was there before */
+		td_credentials_run_cancel(c->run);
+		drop_run(c);
+	}
+	if (asked) {
+		c->forced = true;
+		start_run(a);
+	}
 }
 
 static void on_refresh(void *arg)
@@ -234,8 +252,8 @@ struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force_r
 	q->ctx = ctx;
 	tnl_list_push_back(&c->waiting, &q->node);
 	c->used = a->loop->now;
-	if (force_refresh || !usable(a)) {
-		c->forced = c->forced || force_refresh;
+	if (force_refresh || c->stale || !usable(a)) {
+		c->forced = c->forced || force_refresh || c->stale;
 		start_run(a);
 	} else {
 		if (c->keys.expires_s && c->keys.expires_s < td_aws_now(a) + c->margin * 2)

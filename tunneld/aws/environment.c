@@ -110,9 +110,11 @@ bool td_env_has_keys(void)
 
 /* --- TLS ------------------------------------------------------------------------------ */
 
+/* Of the loop: connections outlive the block that they were made from. */
 static uint64_t unix_time(void *ctx)
 {
-	return td_aws_now(ctx);
+	const struct td_loop *l = ctx;
+	return l->wall_ms / 1000;
 }
 
 static const char *ca_path(const struct td_aws *a, const struct td_profiles *p, const char **what)
@@ -152,7 +154,7 @@ static bool key_is_private(const char *path, char *why, size_t cap)
 
 int td_aws_tls_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap)
 {
-	struct tnl_tls_config tc = {.unix_time = unix_time, .time_ctx = a};
+	struct tnl_tls_config tc = {.unix_time = unix_time, .time_ctx = a->loop};
 	const char *what, *path = ca_path(a, p, &what);
 	char *ca = NULL, *cert = NULL, *key = NULL, text[200] = "";
 	int rc = TNL_ECONF;

@@ -40,6 +40,7 @@ struct td_credentials {
 	struct td_credentials_plan *plan;
 	struct td_credentials_run *run; /* carries the plan out; NULL: nothing is going on */
 	bool forced;			/* the run was asked for: what is there was refused */
+	bool stale;			/* looked for again before the next use */
 	struct tnl_list waiting, ready; /* td_credentials_request: for keys; for its turn to be answered */
 	struct td_soon answer;
 	struct td_timer refresh;
@@ -48,6 +49,8 @@ struct td_credentials {
 };
 void td_credentials_init(struct td_aws *a);
 void td_credentials_fini(struct td_aws *a);
+/* Its sources may have other keys by now. */
+void td_credentials_renew(struct td_aws *a);
 /* A service says that these have expired: until other ones are found a person is needed. */
 void td_credentials_refused(struct td_aws *a, const char *id);
 const char *td_credentials_origin(const struct td_aws *a); /* for people */

@@ -454,6 +454,19 @@ uint64_t td_client_started_at(const struct td_client *c)
 	return c->started_at;
 }
 
+void td_client_renew(struct td_client *c, struct td_aws *aws)
+{
+	struct td_aws *old = c->cfg.aws;
+
+	c->cfg.aws = td_aws_ref(aws);
+	td_aws_free(old);
+	bool waits = c->state == TD_CLIENT_RESUMING || c->state == TD_CLIENT_STARTING;
+	if (!waits || c->call || c->link)
+		return;
+	td_backoff_init(&c->backoff, c->cfg.reconnect_min_ns, c->cfg.reconnect_max_ns);
+	td_timer_in(&c->retry, 0);
+}
+
 void td_client_ping(struct td_client *c)
 {
 	if (c->pump && td_pump_link(c->pump))

@@ -70,5 +70,7 @@ unsigned td_client_resumes(const struct td_client *c);	     /* links that came b
 const char *td_client_last_error(const struct td_client *c); /* why it is not up; "" while it is */
 uint64_t td_client_started_at(const struct td_client *c);
 void td_client_ping(struct td_client *c); /* after a sleep */
+/* From now on it calls with this block, to which a reference is taken; what waits for another try is tried at once. */
+void td_client_renew(struct td_client *c, struct td_aws *aws);
 
 #endif

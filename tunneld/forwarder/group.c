@@ -25,7 +25,23 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.naddrs = b.naddrs;
 	a.max_connections = b.max_connections;
 	a.open_at_start = b.open_at_start;
+	a.aws = *g->aws_cfg;
 	return a.session == TD_SESSION_SHARED && td_tunnel_same(&a, &b);
+}
+
+bool fwd_group_fits_aws(const struct fwd_group *g, const struct td_aws_config *conf)
+{
+	return td_aws_config_same(g->aws_cfg, conf);
+}
+
+bool fwd_group_off_config(const struct fwd_group *g)
+{
+	tnl_list_foreach(it, &g->f->tunnels) {
+		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (t->group == g && !t->closing)
+			return false;
+	}
+	return true;
 }
 
 static void serve_now(void *arg)
@@ -42,6 +58,7 @@ static struct fwd_group *group_new(struct td_forwarder *f, const struct td_tunne
 		return NULL;
 	g->f = f;
 	g->cfg = t;
+	g->aws_cfg = &t->aws;
 	g->aws = td_aws_new(f->loop, &t->aws, why, cap);
 	if (!g->aws) {
 		tnl_free(g);
@@ -52,6 +69,7 @@ static struct fwd_group *group_new(struct td_forwarder *f, const struct td_tunne
 	td_soon_init(&g->serve, f->loop, serve_now, g);
 	td_soon_init(&g->adjust, f->loop, adjust, g);
 	td_timer_init(&g->restart, f->loop, serve_now, g);
+	td_timer_init(&g->forsaken, f->loop, NULL, g);
 	td_backoff_init(&g->backoff, t->reconnect_min_ns, t->reconnect_max_ns);
 	tnl_list_push_back(&f->groups, &g->node);
 	return g;
@@ -71,6 +89,7 @@ struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *
 	g = group_new(f, t, adjust, why, cap);
 	if (g) {
 		g->owner = td_config_ref(owner);
+		g->aws_owner = td_config_ref(owner);
 		g->refs = 1;
 	}
 	return g;
@@ -82,6 +101,7 @@ static void group_free(void *arg)
 	struct fwd_group *g = arg;
 	td_aws_free(g->aws);
 	td_config_free((struct td_config *)(uintptr_t)g->owner);
+	td_config_free((struct td_config *)(uintptr_t)g->aws_owner);
 	tnl_free(g);
 }
 
@@ -93,8 +113,26 @@ void fwd_group_settle(struct fwd_group *g)
 	td_soon_cancel(&g->serve);
 	td_soon_cancel(&g->adjust);
 	td_timer_stop(&g->restart);
+	td_timer_stop(&g->forsaken);
 	tnl_list_remove(&g->node);
 	td_loop_defer(g->f->loop, group_free, g);
+}
+
+void fwd_group_renew(struct fwd_group *g, struct td_aws *aws, const struct td_aws_config *conf,
+		     const struct td_config *owner)
+{
+	const struct td_config *old_owner = g->aws_owner;
+	struct td_aws *old = g->aws;
+	g->aws = td_aws_ref(aws);
+	g->aws_cfg = conf;
+	g->aws_owner = td_config_ref(owner);
+	tnl_list_foreach(it, &g->sessions)
+		td_client_renew(tnl_container_of(it, struct fwd_session, node)->client, aws);
+	g->needs_login = false;
+	td_backoff_init(&g->backoff, g->cfg->reconnect_min_ns, g->cfg->reconnect_max_ns);
+	td_soon_do(&g->serve);
+	td_aws_free(old);
+	td_config_free((struct td_config *)(uintptr_t)old_owner);
 }
 
 void fwd_group_put(struct fwd_group *g)
@@ -152,8 +190,8 @@ bool fwd_group_recovering(const struct fwd_group *g)
 
 static bool same_target(const struct fwd_group *a, const struct fwd_group *b)
 {
-	return str_same(a->cfg->target, b->cfg->target) && str_same(a->cfg->aws.region, b->cfg->aws.region) &&
-	       str_same(a->cfg->aws.ssm_endpoint, b->cfg->aws.ssm_endpoint);
+	return str_same(a->cfg->target, b->cfg->target) && str_same(a->aws_cfg->region, b->aws_cfg->region) &&
+	       str_same(a->aws_cfg->ssm_endpoint, b->aws_cfg->ssm_endpoint);
 }
 
 bool fwd_target_recovering(const struct fwd_group *g)

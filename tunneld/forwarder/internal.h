@@ -8,7 +8,8 @@
  * The files, from the top down.  Each calls only those below it; upwards go the members of type td_soon: what was asked
  * for is done by the owner of the member, later in the same turn.
  *
- *   forwarder    set up, reload, the end without a word       asked for by
+ *   forwarder    set up, the end without a word               asked for by
+ *   reload       what a new configuration changes
  *   status       what it shows
  *   drain        the end in order                             td_forwarder.settle
  *   tunnel       listening, accepting, pausing                fwd_tunnel.settle
@@ -77,6 +78,8 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 void fwd_tunnel_begin(struct fwd_tunnel *t);
 /* The first tunnel of those that share its sessions: it itself when none came before it. */
 const struct fwd_tunnel *fwd_tunnel_owner(const struct fwd_tunnel *t);
+/* What it says of the tunnel differs in the keys of [aws] only. */
+void fwd_tunnel_take_config(struct fwd_tunnel *t, const struct td_config *cfg, const struct td_tunnel_config *tc);
 /* No new connections, the running ones finish; it frees itself then. */
 void fwd_tunnel_close(struct fwd_tunnel *t);
 int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap);
@@ -90,11 +93,15 @@ struct fwd_session {
 	struct td_client *client;
 	struct td_timer idle;
 	bool ending;
+	uint64_t away_since;	   /* the link is away; 0: it is there, or has not come yet */
 	bool one_shot;		   /* per-connection: ends with its pipe */
 	struct fwd_conn *reserved; /* per-connection: for whom it was started, until it is placed */
 	struct td_soon unneeded;   /* that one has given up */
 	uint64_t bytes_in, bytes_out;
 };
+/* Looks from time to time whether a group that is off the configuration still has a local program; one whose link has
+ * been away for connect_timeout gives up without. */
+void fwd_session_watch_forsaken(struct fwd_group *g);
 /* Starts what the group needs, ends what nobody needs. */
 void fwd_session_adjust(void *group);
 /* In order: the far end and the API are told. */
@@ -120,11 +127,14 @@ struct fwd_group {
 	const struct td_tunnel_config *cfg; /* of the tunnel that made it; all of the group are alike */
 	const struct td_config *owner;	    /* keeps cfg alive */
 	struct td_aws *aws;
-	int refs;	  /* tunnels */
-	bool needs_login; /* only a person can renew the credentials */
+	const struct td_aws_config *aws_cfg; /* that it was made from: changes with a reload */
+	const struct td_config *aws_owner;   /* keeps aws_cfg alive */
+	int refs;			     /* tunnels */
+	bool needs_login;		     /* only a person can renew the credentials */
 	struct tnl_list sessions, waiting;
 	struct td_soon serve, adjust;
-	struct td_timer restart; /* serve, after a back-off */
+	struct td_timer restart;  /* serve, after a back-off */
+	struct td_timer forsaken; /* no tunnel of the configuration is left, and the way to the gateway is away */
 	struct td_backoff backoff;
 	uint64_t lost_at; /* a session's link was lost or had just come back, or it is over; 0: one has come up since */
 	char last_error[256];
@@ -132,6 +142,11 @@ struct fwd_group {
 /* The one that fits, or a new one whose sessions `adjust` starts and ends.  NULL: *why. */
 struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *owner, const struct td_tunnel_config *t,
 				void (*adjust)(void *group), char *why, size_t cap);
+/* All of its sessions call with these from now on. */
+void fwd_group_renew(struct fwd_group *g, struct td_aws *aws, const struct td_aws_config *conf,
+		     const struct td_config *owner);
+bool fwd_group_fits_aws(const struct fwd_group *g, const struct td_aws_config *conf);
+bool fwd_group_off_config(const struct fwd_group *g); /* each of its tunnels only waits for its connections */
 /* A tunnel lets go. */
 void fwd_group_put(struct fwd_group *g);
 /* Now, or when a session is there. */

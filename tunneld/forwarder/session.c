@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LOOK_EVERY (1 * TD_SEC)
+
 static const char *session_id(const struct fwd_session *s)
 {
 	return td_client_session_id(s->client);
@@ -65,6 +67,56 @@ static void on_idle(void *arg)
 		fwd_session_end(s, "idle");
 }
 
+/* --- off the configuration, and no way to the gateway --------------------------------------- */
+
+static bool is_forsaken(const struct fwd_session *s)
+{
+	const struct fwd_group *g = s->group;
+	return s->away_since && g->f->loop->now - s->away_since >= g->cfg->connect_timeout_ns &&
+	       !td_pump_has_local_end(td_client_pump(s->client));
+}
+
+/* Its connections go; with the last of them the session does. */
+static void give_up(struct fwd_session *s)
+{
+	td_warn(FWD_MOD, session_id(s),
+		"given up: its tunnel is off the configuration, no local program is left and the gateway is away "
+		"tunnel=%s connections=%zu",
+		s->group->cfg->name, fwd_session_load(s));
+	s->away_since = 0; /* once */
+	tnl_list_foreach(it, &s->group->f->tunnels) {
+		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		tnl_list_foreach(jt, &t->conns) {
+			struct fwd_conn *c = tnl_container_of(jt, struct fwd_conn, node);
+			if (c->session == s)
+				td_pipe_abort(c->pipe, TNL_RESET_SESSION);
+		}
+	}
+	td_pump_kick(td_client_pump(s->client));
+}
+
+static void look_forsaken(void *arg)
+{
+	struct fwd_group *g = arg;
+	bool away = false;
+	if (!fwd_group_off_config(g))
+		return;
+	tnl_list_foreach(it, &g->sessions) {
+		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
+		if (is_forsaken(s))
+			give_up(s);
+		away = away || s->away_since;
+	}
+	if (away)
+		td_timer_in(&g->forsaken, LOOK_EVERY);
+}
+
+void fwd_session_watch_forsaken(struct fwd_group *g)
+{
+	g->forsaken.fn = look_forsaken;
+	td_timer_in(&g->forsaken, 0);
+}
+
 /* --- what the client reports ---------------------------------------------------------------- */
 
 static void on_granted(void *ctx, const char *id)
@@ -96,6 +148,9 @@ static void on_changed(void *ctx, enum td_client_state st)
 	/* Also from its return on: the target's control channel may come back later than this session. */
 	if (st == TD_CLIENT_RESUMING || st == TD_CLIENT_UP)
 		g->lost_at = g->f->loop->now;
+	s->away_since = st == TD_CLIENT_RESUMING ? (s->away_since ? s->away_since : g->f->loop->now) : 0;
+	if (st == TD_CLIENT_RESUMING)
+		fwd_session_watch_forsaken(g);
 	if (st == TD_CLIENT_UP)
 		td_soon_do(&g->serve);
 }

@@ -134,6 +134,26 @@ const struct fwd_tunnel *fwd_tunnel_owner(const struct fwd_tunnel *t)
 	return t;
 }
 
+void fwd_tunnel_take_config(struct fwd_tunnel *t, const struct td_config *cfg, const struct td_tunnel_config *tc)
+{
+	const struct td_config *old_owner = t->owner;
+	struct fwd_group *old = t->group, *g;
+	char why[300] = "out of memory";
+	t->owner = td_config_ref(cfg);
+	t->cfg = tc;
+	td_config_free((struct td_config *)(uintptr_t)old_owner);
+	if (fwd_group_fits_aws(old, &tc->aws))
+		return;
+	g = fwd_group_get(t->f, cfg, tc, fwd_session_adjust, why, sizeof(why));
+	if (!g) {
+		td_error(FWD_MOD, NULL, "tunnel %s goes on as it was: %s", tc->name, why);
+		return;
+	}
+	t->group = g;
+	fwd_group_put(old); /* connections that are there stay with its sessions */
+	fwd_group_serve(g);
+}
+
 void fwd_tunnel_begin(struct fwd_tunnel *t)
 {
 	char s[TD_ADDR_STR];
@@ -151,6 +171,7 @@ void fwd_tunnel_close(struct fwd_tunnel *t)
 	td_info(FWD_MOD, NULL, "tunnel closed tunnel=%s connections=%u", t->cfg->name, t->connections);
 	fwd_tunnel_stop_listening(t);
 	t->closing = true;
+	fwd_session_watch_forsaken(t->group);
 	if (t->connections == 0)
 		tunnel_free(t);
 }

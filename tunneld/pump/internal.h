@@ -95,6 +95,7 @@ void td_pipe_source_init(struct td_pipe_source *s, struct td_pipe *p, int fd, ui
 void td_pipe_source_watch(struct td_pipe_source *s);
 void td_pipe_source_stop(struct td_pipe_source *s);
 bool td_pipe_sources_over(const struct td_pipe *p);
+bool td_pipe_local_end(const struct td_pipe *p); /* the local program has not hung up */
 /* One read of a local source into the session. true: something moved. */
 bool td_pipe_feed_session(struct td_pipe *p);
 

@@ -78,6 +78,12 @@ void td_pipe_source_stop(struct td_pipe_source *s)
 	ev_io_stop(s->p->pump->loop->ev, &s->io);
 }
 
+bool td_pipe_local_end(const struct td_pipe *p)
+{
+	struct pollfd pfd = {p->src[0].fd, POLLRDHUP, 0};
+	return !p->dying && !p->lingering && !p->src[0].eof && poll(&pfd, 1, 0) == 0;
+}
+
 bool td_pipe_sources_over(const struct td_pipe *p)
 {
 	return p->src[0].eof && (p->src[1].fd < 0 || p->src[1].eof);

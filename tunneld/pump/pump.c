@@ -327,6 +327,14 @@ void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason)
 	td_pump_kick(p);
 }
 
+bool td_pump_has_local_end(const struct td_pump *p)
+{
+	tnl_list_foreach(it, &p->pipes)
+		if (td_pipe_local_end(tnl_container_of(it, struct td_pipe, node)))
+			return true;
+	return false;
+}
+
 size_t td_pump_pipes(const struct td_pump *p)
 {
 	return p->npipes;

@@ -50,6 +50,8 @@ void td_pump_detach(struct td_pump *p); /* frees the link politely; no lost() */
 struct td_wslink *td_pump_link(struct td_pump *p);
 void td_pump_kick(struct td_pump *p); /* run it soon; after any direct use of the session */
 size_t td_pump_pipes(const struct td_pump *p);
+/* Has the local program of any pipe not hung up yet?  Asked of the sockets: nothing is read while the link is away. */
+bool td_pump_has_local_end(const struct td_pump *p);
 /* Agent: no connection for a stream from open(): resets and frees it. */
 void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason);
 

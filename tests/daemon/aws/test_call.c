@@ -234,6 +234,49 @@ static void test_expired_keys_are_fetched_again(void **state)
 	td_aws_free(a);
 }
 
+static const char *good_secret;
+
+static void api_of_secret(struct td_request *r, const char *method, const char *target, const char *body)
+{
+	if (signed_with(r, "AKID", good_secret, "ssm"))
+		reply_json(r, 200, "{\"Value\":\"fine\"}");
+	else
+		reply_json(r, 400, "{\"__type\":\"InvalidSignatureException\",\"message\":\"no\"}");
+}
+
+static void write_secret(const char *secret)
+{
+	good_secret = secret;
+	write_file(".aws/credentials", "[default]\naws_access_key_id = AKID\naws_secret_access_key = %s\n", secret);
+}
+
+/* The same key id with another secret: the refusal of the signature fetches it; a reload does so ahead of any. */
+static void test_another_secret_is_fetched(void **state)
+{
+	F.handle = api_of_secret;
+	setenv("AWS_ENDPOINT_URL_SSM", F.url, 1);
+	write_secret("the-secret");
+	struct td_aws *a = aws_new(NULL);
+	call(a, 1);
+	assert_int_equal(R.err, 0);
+	assert_int_equal(F.calls, 1);
+	write_secret("new-secret");
+	call(a, 1);
+	assert_int_equal(R.err, 0);
+	assert_int_equal(F.calls, 2);
+	write_secret("third-secret");
+	td_aws_reload(T);
+	call(a, 1);
+	assert_int_equal(R.err, 0);
+	assert_int_equal(F.calls, 1);
+	remove_file(".aws/credentials"); /* what is there holds while nothing else is */
+	td_aws_reload(T);
+	call(a, 1);
+	assert_int_equal(R.err, 0);
+	assert_int_equal(F.calls, 1);
+	td_aws_free(a);
+}
+
 static void test_cancel(void **state)
 {
 	struct td_aws *a = api_open();
@@ -498,6 +541,7 @@ int main(void)
 	    T_CASE(test_missing_session_token),
 	    T_CASE(test_a_new_secret_is_fetched),
 	    T_CASE(test_expired_keys_are_fetched_again),
+	    T_CASE(test_another_secret_is_fetched),
 	    T_CASE(test_cancel),
 	    T_CASE(test_expired_keys_are_waited_for),
 	    T_CASE(test_clock_off),

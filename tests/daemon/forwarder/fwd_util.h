@@ -25,6 +25,9 @@ static struct world {
 	struct td_listener *l;
 	uint16_t target_port;
 	int target[MAX_T], targets; /* accepted at the target */
+	const char *user_key;	    /* "ID\nsecret_access_key = SECRET" of [user] and of the forwarder's [aws] */
+	bool slow;		    /* the forwarder's back-off is longer than a test */
+	const char *aws_more;	    /* further lines of the forwarder's [aws] */
 } W;
 
 #define until_in(cond, ms)                                                                                             \
@@ -75,7 +78,7 @@ T_UNUSED static bool file_there(const char *name)
 
 /* --- the log -------------------------------------------------------------------- */
 
-static void log_begin(void)
+T_UNUSED static void log_begin(void)
 {
 	char path[128];
 	snprintf(path, sizeof(path), "%s/log", W.dir);
@@ -129,16 +132,22 @@ static struct td_config *config(const char *text, unsigned role)
 	return c;
 }
 
-static void gateway_up(void)
+static struct td_config *gateway_config(void)
 {
-	char text[600], why[300];
+	char text[600];
 	snprintf(
 	    text, sizeof(text),
 	    "[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\nstore = sqlite:sessions.db\n"
-	    "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = s1-of-tests\ntargets = i-*\n"
+	    "[user ops]\naccess_key_id = %s\ntargets = i-*\n"
 	    "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = s2-of-tests\n",
-	    W.port);
-	struct td_config *c = config(text, TD_ROLE_GATEWAY);
+	    W.port, W.user_key);
+	return config(text, TD_ROLE_GATEWAY);
+}
+
+static void gateway_up(void)
+{
+	char why[300];
+	struct td_config *c = gateway_config();
 	W.g = td_gateway_new(T, c, why, sizeof(why));
 	if (!W.g)
 		fail_msg("%s", why);
@@ -146,6 +155,16 @@ static void gateway_up(void)
 	struct td_addr a;
 	td_gateway_addr(W.g, 0, &a);
 	W.port = td_addr_port(&a);
+}
+
+T_UNUSED static void gateway_reload(void)
+{
+	char why[300] = "";
+	struct td_config *c = gateway_config();
+	int rc = td_gateway_reload(W.g, c, why, sizeof(why));
+	td_config_free(c);
+	if (rc != 0)
+		fail_msg("%s", why);
 }
 
 static void gateway_gone(void)
@@ -177,13 +196,13 @@ static struct td_config *fwd_config(const char *tunnels)
 	tnl_buf_init(&b, 8000);
 	tnl_buf_printf(&b,
 		       "[aws]\nregion = eu-west-1\nssm_endpoint = https://127.0.0.1:%d\nca_file = ca.pem\n"
-		       "access_key_id = AKIDOPS\nsecret_access_key = s1-of-tests\n",
-		       W.port);
+		       "access_key_id = %s\n%s",
+		       W.port, W.user_key, W.aws_more);
 	for (const char *p = tunnels; *p; p++) {
 		tnl_buf_putc(&b, *p);
 		if (*p == ']')
-			tnl_buf_printf(&b, "\ntarget = i-1\nport = %d\nreconnect_min = 10ms\nreconnect_max = 40ms\n",
-				       W.target_port);
+			tnl_buf_printf(&b, "\ntarget = i-1\nport = %d\nreconnect_min = %s\nreconnect_max = %s\n",
+				       W.target_port, W.slow ? "10s" : "10ms", W.slow ? "20s" : "40ms");
 	}
 	struct td_config *c = config(tnl_buf_str(&b), TD_ROLE_FORWARDER);
 	tnl_buf_fini(&b);
@@ -231,6 +250,8 @@ static int set_up(void **state)
 	td_log_setup(getenv("TEST_DEBUG") ? TNL_LOG_DEBUG : TNL_LOG_WARN, TD_LOG_TEXT);
 	memset(&W, 0, sizeof(W));
 	W.fds = fds;
+	W.user_key = "AKIDOPS\nsecret_access_key = s1-of-tests";
+	W.aws_more = "";
 	strcpy(W.dir, "/tmp/tunneld-test-fwd-XXXXXX");
 	assert_non_null(mkdtemp(W.dir));
 	uint64_t now = t_time(NULL);
@@ -311,7 +332,7 @@ static int hear(int fd, char *b, size_t cap, unsigned ms)
 	}
 }
 
-static int end_of(int fd, unsigned ms)
+T_UNUSED static int end_of(int fd, unsigned ms)
 {
 	char b[64];
 	int r;
@@ -391,7 +412,7 @@ static const struct tnl_json *tunnel_of(const struct tnl_json *status, int tunne
 }
 
 /* Streams of a tunnel's sessions: "2 1". */
-static const char *loads(int tunnel)
+T_UNUSED static const char *loads(int tunnel)
 {
 	static char out[100];
 	struct tnl_json *j = forwarder_status();
@@ -424,7 +445,7 @@ T_UNUSED static int64_t of_tunnel(int tunnel, const char *key)
 	return v;
 }
 
-static void is_done(void *ctx)
+T_UNUSED static void is_done(void *ctx)
 {
 	W.done++;
 }

@@ -321,61 +321,6 @@ static void open_at_start_comes_back_by_itself(void **state)
 	close(served(0));
 }
 
-/* --- reload ---------------------------------------------------------------------------------- */
-
-static void reload_leaves_alone_what_is_unchanged(void **state)
-{
-	char one[200], text[500];
-	forwarder_up(ONE "[tunnel two]\nlisten = 127.0.0.1:0\n");
-	int a = served(0), b = served(1);
-	uint16_t p1 = port_of(0), p2 = port_of(1);
-	for (int i = 0; i < 40; i++) { /* many: each configuration goes when nobody needs it */
-		snprintf(text, sizeof(text), ONE "[tunnel two]\nlisten = 127.0.0.1:%d\nmax_connections = %d\n", p2,
-			 i + 1);
-		assert_int_equal(reload(text), 0);
-	}
-	assert_int_equal(port_of(0), p1);
-	talk(a, 0);
-	talk(b, 1); /* its old tunnel only waits for it */
-	for_ms(20);
-	int c = connect_to(p2), t = W.targets;
-	talk(c, t);
-	snprintf(one, sizeof(one), "[tunnel one]\nlisten = 127.0.0.1:0\n");
-	assert_int_equal(reload(one), 0);
-	assert_int_equal(connect_to(p2), -1);
-	talk(b, 1);
-	talk(c, t);
-	close(served(0));
-	assert_int_equal(gateway_sessions(), 1);
-	close(a);
-	close(b);
-	close(c);
-}
-
-static void reload_that_cannot_bind_goes_back(void **state)
-{
-	char text[600];
-	forwarder_up(ONE
-		     "[tunnel two]\nlisten = 127.0.0.1:0\n[tunnel three]\nlisten = 127.0.0.1:0\nmax_connections = 1\n");
-	uint16_t p2 = port_of(1);
-	int a = served(2), a_t = W.targets - 1;
-	uint16_t taken = W.target_port, p3 = port_of(2);
-	snprintf(text, sizeof(text),
-		 ONE "[tunnel new]\nlisten = 127.0.0.1:0\n[tunnel two]\nlisten = 127.0.0.1:%d\n"
-		     "[tunnel three]\nlisten = 127.0.0.1:%d\nmax_connections = 1\n",
-		 taken, p3);
-	assert_int_equal(reload(text), -1);
-	assert_int_equal(connect_to(p2), -1); /* port 0 is another one now, but it listens */
-	close(served(0));
-	close(served(1));
-	int b = connect_to(port_of(2)), t = W.targets;
-	for_ms(100);
-	assert_int_equal(W.targets, t); /* still as full as it was */
-	close_both(a, a_t);
-	talk(b, t);
-	close(b);
-}
-
 /* --- the end ------------------------------------------------------------------------------------ */
 
 static void drain_with_nothing_to_do_is_quick(void **state)
@@ -518,8 +463,6 @@ int main(void)
 	    TEST(it_is_waited_for_no_longer_than_connect_timeout),
 	    TEST(a_session_that_is_gone_is_replaced_for_those_who_wait),
 	    TEST(open_at_start_comes_back_by_itself),
-	    TEST(reload_leaves_alone_what_is_unchanged),
-	    TEST(reload_that_cannot_bind_goes_back),
 	    TEST(drain_with_nothing_to_do_is_quick),
 	    TEST(drain_lets_connections_finish),
 	    TEST(drain_is_cut_at_its_deadline_or_by_a_second_call),
