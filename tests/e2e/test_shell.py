@@ -2,10 +2,14 @@
 import os
 import signal
 import subprocess
+import sys
+import termios
+import time
 
 from harness import BIN, SLOW, TARGET, Skip, World, clean_env, until
 from peers import Terminal, client_ini, me, run
 from run import test
+from services import Server
 
 PROMPT = r'[#$%>] $'
 
@@ -127,3 +131,113 @@ def commands():
 		r = subprocess.run(argv + ['--', 'true'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), cwd=w.dir, timeout=30 * SLOW)
 		assert r.returncode == 5 and not r.stdout and b'shells are off at this agent' in r.stderr, r
 		a.wait_log('shells are off')
+
+
+def output_to(w, argv, out, **kw):
+	"""-> exit code, stderr"""
+	r = subprocess.run(argv, stdout=out, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=clean_env(), cwd=w.dir, timeout=30 * SLOW, **kw)
+	return r.returncode, r.stderr.decode()
+
+
+@test('shell, connect: a write that fails here is an error of its own; a closed input is an empty one', 60)
+def failed_writes():
+	s = Server(lambda c: (c.sendall(b'hello'), c.recv(1)))
+	with World() as w:
+		argv = shells(w)
+		much = argv + ['--', 'head -c 3000000 /dev/zero']
+		link = [BIN, 'connect', '-c', client_ini(w), TARGET, str(s.port)]
+		for a in (much, argv + ['--', 'echo x'], link):
+			with open('/dev/full', 'wb') as full:
+				code, err = output_to(w, a, full)
+			assert code == 1 and 'cannot write the output: No space left on device' in err, (a, code, err)
+			code, err = output_to(w, a, None, preexec_fn=lambda: os.close(1))
+			assert code == 1 and 'standard output is closed' in err, (a, code, err)
+		p = subprocess.Popen(much, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=clean_env(), cwd=w.dir)
+		p.stdout.read(10)
+		p.stdout.close()
+		err = p.stderr.read()
+		assert p.wait(20 * SLOW) == 1 and b'closed by its reader' in err, (p.returncode, err)
+		p.stderr.close()
+		with open('/dev/full', 'wb') as full:
+			r = subprocess.run(argv + ['--', 'echo out; echo err >&2'], stdout=subprocess.PIPE, stderr=full, stdin=subprocess.DEVNULL, env=clean_env(),
+				cwd=w.dir, timeout=30 * SLOW)
+		assert r.returncode == 1 and r.stdout == b'out\n', r
+		r = subprocess.run(link, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), cwd=w.dir, timeout=30 * SLOW,
+			preexec_fn=lambda: os.close(0))
+		assert r.returncode == 0 and r.stdout == b'hello', r
+		no_session(w)
+
+
+@test('shell: a link that is away is told after 3 s and when it is back; Enter ~ . leaves, ~? helps, ~~ is one ~', 90)
+def away():
+	with World() as w:
+		argv = shells(w)
+		with Terminal(argv, cwd=w.dir) as t:
+			t.expect(PROMPT)
+			t.type(b"stty -echo; echo re''ady; cat -A\r")
+			t.expect('ready')
+			t.type(b'~~one\r')
+			t.expect(r'~one\$')
+			t.type(b'~?')
+			t.expect(r'~~  one ~')
+			t.type(b'~x\ra~.b\r')
+			t.expect(r'~x\$')
+			t.expect(r'a~\.b\$')
+			w.procs[0].kill9()
+			began = time.monotonic()
+			t.expect('the connection is away', 20)
+			assert time.monotonic() - began > 2.5
+			t.type(b'meanwhile\r')
+			w.gateway()
+			t.expect(r'connection is back[\s\S]*meanwhile\$|meanwhile\$[\s\S]*connection is back', 40)
+			assert b'WARN' not in t.out and b'ResumeSession' not in t.out, t.out
+			# One that takes everything and answers nothing.
+			w.procs[-1].signal(signal.SIGSTOP)
+			t.type(b'into the void\r')
+			t.expect('the connection is away', 20)
+			t.type(b'~.')
+			assert t.end(10) == 6 and b'left with' in t.out, (t.p.returncode, t.out)
+			assert t.restored()
+			w.procs[-1].signal(signal.SIGCONT)
+		with Terminal(argv, cwd=w.dir) as t:
+			t.expect(PROMPT)
+			t.type(b'~.')
+			assert t.end(10) == 0 and t.restored()
+
+
+@test('shell: stopped and continued, the terminal is raw again and its size right; SIGTSTP gives it back meanwhile', 60)
+def stopped():
+	def state(p):
+		return open('/proc/%d/stat' % p.pid).read().rsplit(')', 1)[1].split()[0]
+	with World() as w:
+		argv = shells(w)
+		for number in (signal.SIGSTOP, signal.SIGTSTP):
+			with Terminal(argv, cwd=w.dir) as t:
+				t.expect(PROMPT)
+				t.p.send_signal(number)
+				until(lambda: state(t.p) == 'T', 10, 'stopped')
+				if number == signal.SIGTSTP:
+					assert t.restored()
+				termios.tcsetattr(t.slave, termios.TCSANOW, t.before)  # as the shell that took over does
+				t.resize(44, 120)
+				t.p.send_signal(signal.SIGCONT)
+				until(t.is_raw, 10, 'raw again')
+				t.type(b'stty size\r')
+				t.expect('44 120\r\n')
+				t.type(b'exit\r')
+				assert t.end() == 0 and t.restored()
+
+
+@test('shell: a command in the background of a terminal; one that is too long names the limit', 60)
+def background():
+	with World() as w:
+		argv = shells(w)
+		code = 'import os, signal, subprocess, sys; signal.signal(signal.SIGTTOU, signal.SIG_IGN);' \
+			'sys.exit(subprocess.run(sys.argv[1:], preexec_fn=lambda: (os.setpgid(0, 0), signal.signal(signal.SIGTTOU, signal.SIG_DFL))).returncode)'
+		with Terminal([sys.executable, '-c', code] + argv + ['--', 'echo A$((40+2))B; cat; exit 7'], cwd=w.dir) as t:
+			assert t.end(20) == 7, t.out
+			assert b'A42B' in t.out and not t.is_raw(), t.out
+		for n, said in ((8192, None), (8193, '1 to 8192 bytes, this one has 8193')):
+			r = subprocess.run(argv + ['--', ': ' + 'x' * (n - 2)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+				env=clean_env(), cwd=w.dir, timeout=30 * SLOW)
+			assert (r.returncode == 0 and not r.stderr) if said is None else (r.returncode != 0 and said in r.stderr.decode()), r

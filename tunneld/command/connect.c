@@ -5,7 +5,6 @@
 #include "lib/num.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +26,7 @@ static void restore(struct connect *k)
 static void on_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct connect *k = ctx;
-	struct td_pipe *p = td_foreground_stream(&k->fg, -1, k);
+	struct td_pipe *p = td_foreground_stream(&k->fg, STDIN_FILENO, -1, k);
 	if (p)
 		td_pipe_end_sink(p, k->flags[1]); /* or ssh would wait for ever for a server that hung up */
 }
@@ -54,16 +53,13 @@ static void on_ended(void *ctx)
 	td_foreground_finish(&k->fg, TD_EXIT_OK);
 }
 
-static bool reader_gone(void)
-{
-	struct pollfd p = {STDOUT_FILENO, 0, 0};
-	return poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLHUP | POLLNVAL));
-}
-
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct connect *k = ctx;
-	if (reason == UINT32_MAX && tnl_session_state(td_pump_session(td_client_pump(k->fg.client))) == TNL_SS_CLOSED) {
+	if (td_foreground_sink_failed(&k->fg, p)) {
+		return;
+	} else if (reason == UINT32_MAX &&
+		   tnl_session_state(td_pump_session(td_client_pump(k->fg.client))) == TNL_SS_CLOSED) {
 		return; /* over() comes next and knows why */
 	} else if (reason == UINT32_MAX) {
 		td_foreground_finish(&k->fg, TD_EXIT_OK);
@@ -71,9 +67,6 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 		td_foreground_say(&k->fg, "%s: connection to port %u refused: %s", k->fg.t->target, k->port,
 				  tnl_reset_text(reason));
 		td_foreground_finish(&k->fg, TD_EXIT_REFUSED);
-	} else if (reason == TNL_RESET_PEER && reader_gone()) {
-		td_foreground_say(&k->fg, "the output was closed by its reader");
-		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 	} else if (reason != TNL_RESET_SESSION) { /* over() has the reason of that one */
 		td_foreground_say(&k->fg, "connection reset: %s", tnl_reset_text(reason));
 		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);

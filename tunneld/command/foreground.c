@@ -10,6 +10,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,10 +60,26 @@ void td_foreground_lost(struct td_foreground *fg, int err, const char *text)
 	td_foreground_finish(fg, TD_EXIT_LOST);
 }
 
-struct td_pipe *td_foreground_stream(struct td_foreground *fg, int err_fd, void *user)
+bool td_foreground_sink_failed(struct td_foreground *fg, const struct td_pipe *p)
+{
+	int err = td_pipe_sink_errno(p);
+
+	if (!err)
+		return false;
+	if (err == EPIPE)
+		td_foreground_say(fg, "the output was closed by its reader");
+	else if (err == EBADF)
+		td_foreground_say(fg, "cannot write the output: standard output is closed");
+	else
+		td_foreground_say(fg, "cannot write the output: %s", strerror(err));
+	td_foreground_finish(fg, TD_EXIT_RUNTIME);
+	return true;
+}
+
+struct td_pipe *td_foreground_stream(struct td_foreground *fg, int in_fd, int err_fd, void *user)
 {
 	int err = 0;
-	struct td_pipe *p = td_pipe_fds(td_client_pump(fg->client), STDIN_FILENO, STDOUT_FILENO, err_fd, user, &err);
+	struct td_pipe *p = td_pipe_fds(td_client_pump(fg->client), in_fd, STDOUT_FILENO, err_fd, user, &err);
 	if (!p) {
 		td_foreground_say(fg, "cannot open the stream: %s", tnl_err_text(err));
 		td_foreground_finish(fg, TD_EXIT_RUNTIME);
@@ -83,13 +100,20 @@ int td_foreground_open(struct td_foreground *fg, const char *command, const char
 	if (!fg->cfg)
 		return TD_EXIT_USAGE;
 	enum tnl_log_level level = fg->cfg->log_level == TNL_LOG_INFO ? TNL_LOG_WARN : fg->cfg->log_level;
-	td_log_setup(verbose && level < TNL_LOG_INFO ? TNL_LOG_INFO : level, fg->cfg->log_format);
+	fg->level = verbose && level < TNL_LOG_INFO ? TNL_LOG_INFO : level;
+	td_log_setup(fg->level, fg->cfg->log_format);
 	fg->loop = td_loop_new();
 	if (!fg->loop) {
 		td_foreground_say(fg, "cannot make an event loop");
 		return TD_EXIT_RUNTIME;
 	}
 	return 0;
+}
+
+void td_foreground_quiet(struct td_foreground *fg)
+{
+	if (fg->level == TNL_LOG_WARN)
+		td_log_setup(TNL_LOG_ERROR, fg->cfg->log_format);
 }
 
 static const struct td_tunnel_config *by_name(const struct td_tunnel_config *v, int n, const char *name)

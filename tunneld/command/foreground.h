@@ -25,6 +25,7 @@ struct td_foreground {
 	struct td_timer deadline;
 	ev_signal sig[4];
 	bool ended, told_api;
+	enum tnl_log_level level;
 };
 
 /* Loads the configuration (path NULL: $TUNNELD_CONFIG and the usual places, none is fine), sets the log (warnings only
@@ -39,9 +40,11 @@ const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, 
 void td_foreground_settings(struct td_foreground *fg, struct td_client_config *cc);
 /* Runs the loop until td_foreground_finish; gives the exit code. Frees everything. */
 int td_foreground_run(struct td_foreground *fg);
-/* The session's one stream on stdin and stdout, and its errors on err_fd (-1: it has none).  NULL: that failed; a line
- * on stderr said so and the command is ending. */
-struct td_pipe *td_foreground_stream(struct td_foreground *fg, int err_fd, void *user);
+/* The session's one stream on in_fd (stdin, or what stands for it) and stdout, and its errors on err_fd (-1: it has
+ * none).  NULL: that failed; a line on stderr said so and the command is ending. */
+struct td_pipe *td_foreground_stream(struct td_foreground *fg, int in_fd, int err_fd, void *user);
+/* Its pipe has closed: did a write here fail? Then a line on stderr says so and the command is ending. */
+bool td_foreground_sink_failed(struct td_foreground *fg, const struct td_pipe *p);
 /* Ends the session (TerminateSession, at most 1.5 s) and then the loop. The first code stays. */
 void td_foreground_finish(struct td_foreground *fg, int code);
 void td_foreground_stop(struct td_foreground *fg, int code); /* the loop at once; the first code stays */
@@ -50,6 +53,7 @@ void td_foreground_failed(struct td_foreground *fg, int err, const char *type, c
 void td_foreground_lost(struct td_foreground *fg, int err, const char *text);
 /* Exit code for a failed start: credentials, target not connected, refused, runtime. */
 int td_foreground_code(int err, const char *type);
+void td_foreground_quiet(struct td_foreground *fg); /* errors only from now on, unless the log was to say more */
 /* "tunneld connect: …" on stderr, peers' control characters escaped. */
 void td_foreground_say(const struct td_foreground *fg, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -163,14 +163,12 @@ static void start_stdio(struct plugin *k, enum tnl_session_mode mode)
 {
 	k->quiet = mode == TNL_MODE_SINGLE;
 	k->command = mode == TNL_MODE_COMMAND;
-	struct td_pipe *p = td_foreground_stream(&k->fg, k->quiet ? -1 : STDERR_FILENO, k);
-	if (!p)
-		return;
-	k->stdio = true;
-	if (k->quiet)
+	struct td_pipe *p = k->quiet || k->command
+				? td_foreground_stream(&k->fg, STDIN_FILENO, k->quiet ? -1 : STDERR_FILENO, k)
+				: td_term_open(&k->term, &k->fg, k);
+	k->stdio = p != NULL;
+	if (p && k->quiet)
 		td_pipe_end_sink(p, -1);
-	else if (!k->command)
-		td_term_attach(&k->term, &k->fg, p);
 }
 
 /* ---- the session ------------------------------------------------------------------------ */
@@ -242,6 +240,10 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 		connect_failed(k);
 	if (k->stdio) {
 		td_term_detach(&k->term);
+		if (td_pipe_sink_errno(p))
+			td_term_restore();
+		if (td_foreground_sink_failed(&k->fg, p))
+			return;
 		/* over() tells of the end of a session; a single stream can end without it. */
 		bool over =
 		    !k->quiet || tnl_session_state(td_pump_session(td_client_pump(k->fg.client))) == TNL_SS_CLOSED;

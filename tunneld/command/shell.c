@@ -6,6 +6,7 @@
 #include "lib/alloc.h"
 #include "lib/num.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,9 +23,10 @@ struct shell {
 static void on_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct shell *k = ctx;
-	struct td_pipe *p = td_foreground_stream(&k->fg, STDERR_FILENO, k);
-	if (p && info->mode != TNL_MODE_COMMAND)
-		td_term_attach(&k->term, &k->fg, p);
+	if (info->mode == TNL_MODE_COMMAND)
+		td_foreground_stream(&k->fg, STDIN_FILENO, STDERR_FILENO, k);
+	else
+		td_term_open(&k->term, &k->fg, k);
 }
 
 static int outcome(const struct shell *k)
@@ -68,6 +70,10 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 {
 	struct shell *k = ctx;
 	td_term_detach(&k->term);
+	if (td_pipe_sink_errno(p))
+		td_term_restore();
+	if (td_foreground_sink_failed(&k->fg, p))
+		return;
 	/* All output is there: the exit code may still come, then the session ends.  over() also has the
 	 * reason of a session that broke. */
 	if (reason != TNL_RESET_SESSION && reason != UINT32_MAX)
@@ -110,6 +116,15 @@ static char *join_words(char **words, int n)
 	return s;
 }
 
+static void drop_input(void)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (null < 0)
+		return;
+	dup2(null, STDIN_FILENO);
+	close(null);
+}
+
 static int run(const struct td_command *cmd, int argc, char **argv)
 {
 	static struct shell k;
@@ -138,13 +153,17 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 		td_foreground_say(&k.fg, "the command is longer than %d KiB", COMMAND_MAX >> 10);
 		return TD_EXIT_USAGE;
 	}
+	/* From the background of a terminal nothing can be read: no input, and no terminal for the command. */
+	bool terminal = force || td_term_is_ours();
+	if (line && !terminal && isatty(STDIN_FILENO))
+		drop_input();
 	const char *command[] = {line, NULL};
 	struct td_client_config cc = {.label = "command=shell"};
 	td_foreground_settings(&k.fg, &cc);
-	cc.document = document			      ? document
-		      : !line			      ? NULL
-		      : force || isatty(STDIN_FILENO) ? "AWS-StartInteractiveCommand"
-						      : "AWS-StartNonInteractiveCommand";
+	cc.document = document	 ? document
+		      : !line	 ? NULL
+		      : terminal ? "AWS-StartInteractiveCommand"
+				 : "AWS-StartNonInteractiveCommand";
 	cc.command = line ? command : NULL;
 	if (line)
 		k.fg.on_signal = on_signal;

@@ -178,8 +178,12 @@ int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct 
 			return TNL_EINVAL;
 		}
 		if (!is_valid_value(p->check, v)) {
-			snprintf(why, cap, "Parameter \"%s\" has a value that document %s does not allow", p->name,
-				 d->name);
+			if (p->check == CHECK_TEXT)
+				snprintf(why, cap, "Parameter \"%s\" must have 1 to %u bytes, this one has %zu",
+					 p->name, COMMAND_MAX, strlen(v));
+			else
+				snprintf(why, cap, "Parameter \"%s\" has a value that document %s does not allow",
+					 p->name, d->name);
 			return TNL_EINVAL;
 		}
 		tnl_jw_kv(&w, p->name, v);

@@ -60,6 +60,7 @@ struct td_pipe {
 	bool wr_shut;	    /* out_fd has been shut */
 	bool end_sink;	    /* td_pipe_end_sink */
 	int sink_flags;
+	int sink_errno;		  /* a write failed with it; 0: none */
 	bool peer_eof, peer_full; /* the peer ended its direction; both */
 	/* the end */
 	bool dying; /* for `reason`, from the pump */

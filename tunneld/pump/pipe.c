@@ -91,6 +91,8 @@ static size_t sink_put(struct td_pipe *p, int fd, const uint8_t *b, size_t n)
 			watch_sink(p, fd);
 			return done;
 		}
+		if (!p->sink_errno && (fd == p->out_fd || errno != EPIPE))
+			p->sink_errno = errno;
 		if (fd == p->out_fd) /* nobody to hear of errors is no reason to stop */
 			td_pipe_abort(p, TNL_RESET_PEER);
 		return n;
@@ -394,6 +396,11 @@ void td_pipe_add_stderr(struct td_pipe *p, int fd)
 {
 	td_pipe_source_init(&p->src[1], p, fd, TNL_PT_STDERR);
 	td_pipe_source_watch(&p->src[1]);
+}
+
+int td_pipe_sink_errno(const struct td_pipe *p)
+{
+	return p->sink_errno;
 }
 
 struct tnl_stream *td_pipe_stream(struct td_pipe *p)

@@ -6,10 +6,11 @@
 #include <poll.h>
 #include <unistd.h>
 
-/* A pty's master gives EIO when the last process behind it has gone: that is its EOF. */
-static bool is_eof(ssize_t n, int err)
+/* A pty's master gives EIO when the last process behind it has gone: that is its EOF. So is a standard input that was
+ * closed before we began. */
+static bool is_eof(const struct td_pipe *p, ssize_t n, int err)
 {
-	return n == 0 || (n < 0 && err == EIO);
+	return n == 0 || (n < 0 && (err == EIO || (err == EBADF && !p->own_fds)));
 }
 
 static bool is_again(int err)
@@ -120,7 +121,7 @@ static void judge_read(struct td_pipe_source *s, ssize_t n, int err, size_t cap)
 		p->in += (uint64_t)n;
 		if ((size_t)n < cap)
 			set_empty(s);
-	} else if (is_eof(n, err)) {
+	} else if (is_eof(p, n, err)) {
 		set_ended(s);
 	} else if (is_again(err)) {
 		set_empty(s);

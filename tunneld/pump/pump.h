@@ -71,6 +71,8 @@ void td_pipe_at_eof(struct td_pipe *p, const char *bytes);
 /* td_pipe_fds: when the peer has ended its direction the sink is ended as well, so that whoever reads it sees that: a
  * socket is shut down, anything else gives way to /dev/null after its status flags were set to `flags` (-1: not). */
 void td_pipe_end_sink(struct td_pipe *p, int flags);
+/* errno of the local write that failed, of either sink; 0: none did. A reader of errors that has gone is no failure. */
+int td_pipe_sink_errno(const struct td_pipe *p);
 void td_pipe_abort(struct td_pipe *p, uint32_t reason); /* RST both ways; pipe_closed comes from the loop */
 struct tnl_stream *td_pipe_stream(struct td_pipe *p);
 
