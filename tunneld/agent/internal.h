@@ -219,7 +219,7 @@ struct td_agent {
 	uint64_t drain_by, tasks_by;
 	struct {
 		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages,
-		    ignored_messages, resumes, control_connects, tasks_sent, tasks_unconfirmed;
+		    ignored_messages, resumes, control_connects, tasks_sent, tasks_unconfirmed, short_of_descriptors;
 	} n;
 };
 static inline const struct td_agent_config *ag_cfg(const struct td_agent *a)

@@ -131,15 +131,19 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 							: "not allowed: the address is not in this agent's allow list");
 		return;
 	}
-	x->dial = td_dial_start(a->loop, fit, n, ag_cfg(a)->dial_timeout_ns, on_dialed, x);
+	x->dial = td_dial_start_many(a->loop, fit, n, ag_cfg(a)->dial_timeout_ns, on_dialed, x);
 	if (!x->dial)
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
 }
 
 static void port_open(struct ag_session *s, struct tnl_stream *st)
 {
+	if (td_fd_short()) {
+		s->a->n.short_of_descriptors++;
+		refuse_stream(s, st, TNL_RESET_LIMIT, "the agent has few descriptors left");
+		return;
+	}
 	struct ag_stream *x = tnl_calloc(1, sizeof(*x));
-
 	if (!x || tnl_map_set_u64(s->dialing, (uintptr_t)st, x) != 0) {
 		tnl_free(x);
 		refuse_stream(s, st, TNL_RESET_LIMIT, "the agent is out of memory");

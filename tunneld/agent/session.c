@@ -6,6 +6,8 @@
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
 #include <stdarg.h>
@@ -138,13 +140,6 @@ void ag_session_closed_by_gateway(struct ag_session *s, const char *output)
 
 /* --- the data channel ----------------------------------------------------------------------- */
 
-static void connect_now(void *arg)
-{
-	struct ag_session *s = arg;
-	set_state(s, AG_S_OPENING);
-	ag_channel_open(&s->channel);
-}
-
 static void connect_later(struct ag_session *s)
 {
 	set_state(s, AG_S_WAITING);
@@ -173,6 +168,20 @@ static void handle_failed_open(struct ag_session *s, const struct ag_channel_res
 			r->why);
 	}
 	connect_later(s);
+}
+
+/* One that comes back had a descriptor, which is free; a new one leaves the last to the control channel. */
+static void connect_now(void *arg)
+{
+	struct ag_session *s = arg;
+
+	if (!s->link_up_at && td_fd_short()) {
+		s->a->n.short_of_descriptors++;
+		handle_failed_open(s, &(struct ag_channel_result){.why = "the agent has few descriptors left"});
+		return;
+	}
+	set_state(s, AG_S_OPENING);
+	ag_channel_open(&s->channel);
 }
 
 static void on_opened(void *ctx, const struct ag_channel_result *r)
@@ -377,6 +386,23 @@ static const struct ag_type *type_for(const struct td_agent *a, const char *name
 	return NULL;
 }
 
+static unsigned sessions_of(const struct td_agent *a, const char *owner)
+{
+	unsigned n = 0;
+	tnl_list_foreach(it, &a->sessions) {
+		const char *o = tnl_container_of(it, struct ag_session, node)->start.session_owner;
+		n += strcmp(o ? o : "", owner ? owner : "") == 0;
+	}
+	return n;
+}
+
+/* The last quarter of the places is for users who have less than an eighth of all, so that nobody takes them all. */
+static bool is_fair(const struct td_agent *a, const char *owner)
+{
+	unsigned max = ag_cfg(a)->max_sessions;
+	return a->nsessions < max - max / 4 || sessions_of(a, owner) < TNL_MAX(max / 8, 1u);
+}
+
 static const struct ag_type *admit_session(struct td_agent *a, const struct tnl_start *start)
 {
 	const struct ag_type *type = NULL;
@@ -390,6 +416,10 @@ static const struct ag_type *admit_session(struct td_agent *a, const struct tnl_
 		snprintf(why, sizeof(why),
 			 "the session is to be encrypted with the key %.80s, not with this agent's kms_key_id",
 			 start->kms_key_id);
+	else if (!is_fair(a, start->session_owner))
+		snprintf(why, sizeof(why), "the agent has few sessions left, and this user has a fair share of them");
+	else if (td_fd_short())
+		snprintf(why, sizeof(why), "the agent has few descriptors left");
 	else
 		type = type_for(a, start->session_type, why, sizeof(why));
 	if (!type)

@@ -7,6 +7,7 @@
 #include "tunneld/agent/spawn.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
 #include <fcntl.h>
@@ -142,6 +143,11 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 
 	if (h->child) {
 		td_pump_refuse(s->pump, st, TNL_RESET_LIMIT);
+		return;
+	}
+	if (td_fd_short()) {
+		s->a->n.short_of_descriptors++;
+		refuse_stream(s, st, "the agent has few descriptors left");
 		return;
 	}
 	h->child = ag_spawn(s->a->loop, &sp, &fds, on_exited, s, why, sizeof(why));

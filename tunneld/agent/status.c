@@ -69,6 +69,7 @@ static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 	    {"control_connects", a->n.control_connects},
 	    {"tasks_sent", a->n.tasks_sent},
 	    {"tasks_unconfirmed", a->n.tasks_unconfirmed},
+	    {"short_of_descriptors", a->n.short_of_descriptors},
 	};
 
 	tnl_jw_key(w, "counters");

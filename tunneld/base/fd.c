@@ -1,8 +1,12 @@
 #include "tunneld/base/fd.h"
 
+#include "lib/num.h"
+
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,4 +31,24 @@ void td_fd_rst_close(int fd)
 	struct linger l = {.l_onoff = 1, .l_linger = 0};
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
 	close(fd);
+}
+
+#define SPARE_MAX 64u
+
+bool td_fd_is_spare(int fd)
+{
+	struct rlimit r;
+	if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY)
+		return false;
+	return (rlim_t)fd >= r.rlim_cur - TNL_MIN(r.rlim_cur / 8, (rlim_t)SPARE_MAX);
+}
+
+bool td_fd_short(void)
+{
+	int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE;
+	bool spare = td_fd_is_spare(fd);
+	close(fd);
+	return spare;
 }

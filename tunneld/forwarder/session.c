@@ -2,6 +2,7 @@
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
 #include <stdio.h>
@@ -347,6 +348,10 @@ static void start_for_each_connection(struct fwd_group *g)
 		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
 		if (c->session)
 			continue;
+		if (td_fd_short()) { /* its link would need one more */
+			fwd_conn_fail(c, "few descriptors are left");
+			continue;
+		}
 		c->session = session_start(g);
 		if (!c->session) {
 			fwd_conn_fail(c, "out of memory");

@@ -3,6 +3,7 @@
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/wire.h"
+#include "tunneld/base/fd.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -213,6 +214,12 @@ void gw_channel_upgrade(struct td_gateway *g, struct td_request *r, enum gw_role
 	}
 	if (kind == GW_CONTROL && (!who->instance || strcmp(who->instance->id, id) != 0)) {
 		refuse_as_foreign(g, r);
+		return;
+	}
+	if (kind != GW_CONTROL && td_fd_short()) {
+		gw_count(g, GW_C_LIMIT_DESCRIPTORS);
+		refuse_channel(g, r, 503, "ServiceUnavailableException", "The gateway has few descriptors left",
+			       "descriptors");
 		return;
 	}
 	struct gw_link *l;

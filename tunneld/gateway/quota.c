@@ -7,6 +7,7 @@
  * sessions are not read, so that the senders slow down and nothing is lost. */
 #include "tunneld/gateway/internal.h"
 #include "lib/num.h"
+#include "tunneld/base/fd.h"
 #include <stdio.h>
 
 #define MINUTE (60 * TD_SEC)
@@ -69,6 +70,9 @@ bool gw_quota_admit(struct td_gateway *g, const char *user, const char *instance
 	} else if (g->nactive >= g->cfg->gw.max_sessions) {
 		gw_count(g, GW_C_LIMIT_SESSIONS);
 		snprintf(why, cap, "the gateway is at its limit of %u sessions", g->cfg->gw.max_sessions);
+	} else if (td_fd_short()) {
+		gw_count(g, GW_C_LIMIT_DESCRIPTORS);
+		snprintf(why, cap, "the gateway has few descriptors left");
 	} else if (!gw_share_may_keep(u)) {
 		gw_share_reached(u);
 		snprintf(why, cap, "the sessions of user %.100s keep as much memory as they may", user);

@@ -26,6 +26,7 @@ struct td_dial {
 	td_dial_fn *fn;
 	void *ctx;
 	int n, next, open;
+	bool many;
 	uint64_t deadline;
 	struct td_timer timer;
 	struct td_soon deliver;
@@ -128,6 +129,10 @@ static int begin_attempt(struct td_dial *d, int i)
 	int fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return errno;
+	if (d->many && td_fd_is_spare(fd)) {
+		close(fd);
+		return EMFILE;
+	}
 	if (a->sa.sa_family != AF_UNIX)
 		td_fd_nodelay(fd);
 	int err = connect(fd, &a->sa, a->len) == 0 ? 0 : errno;
@@ -182,8 +187,8 @@ static void on_timer(void *arg)
 	settle_dial(d);
 }
 
-struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
-			      td_dial_fn *fn, void *ctx)
+static struct td_dial *dial_new(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
+				td_dial_fn *fn, void *ctx)
 {
 	struct td_dial *d = tnl_calloc(1, sizeof(*d));
 	if (!d)
@@ -200,6 +205,25 @@ struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, in
 	d->deadline = l->now + timeout_ns;
 	td_timer_init(&d->timer, l, on_timer, d);
 	td_soon_init(&d->deliver, l, deliver_result, d);
+	return d;
+}
+
+struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
+			      td_dial_fn *fn, void *ctx)
+{
+	struct td_dial *d = dial_new(l, addrs, n, timeout_ns, fn, ctx);
+	if (d)
+		try_next(d);
+	return d;
+}
+
+struct td_dial *td_dial_start_many(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
+				   td_dial_fn *fn, void *ctx)
+{
+	struct td_dial *d = dial_new(l, addrs, n, timeout_ns, fn, ctx);
+	if (!d)
+		return NULL;
+	d->many = true;
 	try_next(d);
 	return d;
 }

@@ -11,6 +11,9 @@ typedef void td_dial_fn(void *ctx, int fd, const struct td_addr *peer, int err, 
  * (NULL: no memory); once it is called the dial is over and gone. */
 struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
 			      td_dial_fn *fn, void *ctx);
+/* The same, for connections of which there may be any number: it fails when only the last descriptors are left. */
+struct td_dial *td_dial_start_many(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
+				   td_dial_fn *fn, void *ctx);
 void td_dial_cancel(struct td_dial *d);
 
 #endif

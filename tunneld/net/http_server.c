@@ -286,6 +286,18 @@ static void pause_for_memory(struct td_http_server *h)
 	pause_all(h, true);
 }
 
+/* Descriptors are short: of the connections that wait for a request the oldest goes. */
+static void drop_oldest_quiet(struct td_http_server *h)
+{
+	tnl_list_foreach_safe(it, &h->conns) {
+		struct hconn *c = tnl_container_of(it, struct hconn, node);
+		if (c->state != HC_HEAD)
+			continue;
+		td_hconn_free(c);
+		return;
+	}
+}
+
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct td_http_server *h = ctx;
@@ -295,6 +307,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 		h->cfg.crowded(h->cfg.ctx);
 	if (td_memory_full())
 		pause_for_memory(h);
+	if (td_fd_is_spare(fd))
+		drop_oldest_quiet(h);
 	struct td_peer counted;
 	if (!td_peers_enter(h->peers, peer, h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER, &counted)) {
 		if (h->cfg.refused)
@@ -349,6 +363,7 @@ struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_htt
 		h->listeners[i] = td_listen(l, &cfg->addrs[i], on_accept, h, why, cap);
 		if (!h->listeners[i])
 			goto fail;
+		td_listener_use_spare(h->listeners[i]);
 		h->nlisteners++;
 	}
 	td_memory_on_room(&h->room, l, on_room, h);

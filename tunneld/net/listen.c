@@ -25,7 +25,7 @@ struct td_listener {
 	struct td_addr addr;
 	td_accept_fn *fn;
 	void *ctx;
-	bool paused, starved;
+	bool paused, starved, use_spare;
 	uint64_t warned_at; /* when the lack of descriptors was last logged */
 	dev_t dev;	    /* of the unix socket that this listener made */
 	ino_t ino;
@@ -81,6 +81,11 @@ static void on_accept(struct ev_loop *ev, ev_io *w, int events)
 				pause_for_descriptors(s, err);
 			else if (err != EAGAIN && err != EWOULDBLOCK)
 				continue; /* ECONNABORTED and kin concern that one peer */
+			return;
+		}
+		if (!s->use_spare && td_fd_is_spare(fd)) {
+			td_fd_rst_close(fd);
+			pause_for_descriptors(s, EMFILE);
 			return;
 		}
 		if (s->addr.sa.sa_family == AF_UNIX)
@@ -184,6 +189,11 @@ struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_acc
 void td_listener_addr(const struct td_listener *s, struct td_addr *out)
 {
 	*out = s->addr;
+}
+
+void td_listener_use_spare(struct td_listener *s)
+{
+	s->use_spare = true;
 }
 
 void td_listener_pause(struct td_listener *s, bool paused)

@@ -14,7 +14,10 @@ typedef void td_accept_fn(void *ctx, int fd, const struct td_addr *peer);
 struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why,
 			      size_t cap);
 void td_listener_addr(const struct td_listener *s, struct td_addr *out); /* with the chosen port */
-void td_listener_pause(struct td_listener *s, bool paused);		 /* stop accepting, keep the backlog */
-void td_listener_free(struct td_listener *s); /* closes; unlinks a unix socket that it made */
+/* Others leave the last descriptors of the process alone (tunneld/base/fd.h): for those who are to be reached always.
+ */
+void td_listener_use_spare(struct td_listener *s);
+void td_listener_pause(struct td_listener *s, bool paused); /* stop accepting, keep the backlog */
+void td_listener_free(struct td_listener *s);		    /* closes; unlinks a unix socket that it made */
 
 #endif

@@ -161,6 +161,7 @@ struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control
 		td_control_free(c);
 		return NULL;
 	}
+	td_listener_use_spare(c->listener);
 	return c;
 }
 

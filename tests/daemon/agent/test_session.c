@@ -41,6 +41,22 @@ static void what_cannot_be_served_is_refused(void **state)
 	assert_non_null(strstr(G.task_output[1], "max_sessions"));
 }
 
+static void one_user_does_not_take_all_places(void **state)
+{
+	char id[16];
+
+	agent_up("max_sessions = 8\n");
+	assert_true(t_until(&G.control_up, 5000));
+	G.create_body = "<r/>";
+	G.create_status = 500; /* they wait for their channels */
+	for (int i = 1; i <= 7; i++) {
+		snprintf(id, sizeof(id), "s-%d", i);
+		start_session(id, "Port", MUX);
+	}
+	wait_task(1, "s-7", "Failed"); /* the last quarter is for others */
+	assert_non_null(strstr(G.task_output[0], "fair share"));
+}
+
 static void the_data_channel_is_resumed(void **state)
 {
 	agent_up("");
@@ -105,9 +121,8 @@ static void what_a_session_drops_is_in_its_status(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(a_session_from_start_to_confirmed_end),
-	    TEST(what_cannot_be_served_is_refused),
-	    TEST(the_data_channel_is_resumed),
+	    TEST(a_session_from_start_to_confirmed_end), TEST(what_cannot_be_served_is_refused),
+	    TEST(one_user_does_not_take_all_places),	 TEST(the_data_channel_is_resumed),
 	    TEST(what_a_session_drops_is_in_its_status),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "tunneld/net/listen.h"
 #include "tunneld/net/peers.h"
 #include "tunneld/net/resolve.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/net/dial.h"
 
 #include <errno.h>
@@ -289,6 +290,7 @@ static void no_descriptors(void **state)
 	t_open();
 	td_log_setup(TNL_LOG_ERROR, TD_LOG_TEXT);
 	struct td_listener *l = listen_on("127.0.0.1:0", &acc, &at);
+	td_listener_use_spare(l);
 	acc.keep = true;
 	int clients[20];
 	for (int i = 0; i < 20; i++)
@@ -352,6 +354,54 @@ static struct dialed dial(const struct td_addr *a, int n, uint64_t timeout)
 	t_turns(3);
 	assert_int_equal(d.done, 1);
 	return d;
+}
+
+/* What may be asked for in any number leaves the last descriptors to the rest. */
+static void spare_descriptors(void **state)
+{
+	struct acc acc;
+	struct td_addr at;
+	struct rlimit old, low;
+	int clients[60], never = 0, top, n = 0, left[80];
+	t_open();
+	td_log_setup(TNL_LOG_ERROR, TD_LOG_TEXT);
+	struct td_listener *l = listen_on("127.0.0.1:0", &acc, &at);
+	acc.keep = true;
+	for (int i = 0; i < 60; i++)
+		clients[i] = connect_to(&at);
+	top = dup(0);
+	close(top);
+	getrlimit(RLIMIT_NOFILE, &old);
+	low = old;
+	low.rlim_cur = (rlim_t)top + 40;
+	int spare = (top + 40) / 8;
+	assert_false(td_fd_short());
+	setrlimit(RLIMIT_NOFILE, &low);
+	assert_false(td_fd_short());
+	assert_false(t_until(&never, 200));
+	assert_int_equal(acc.n, 40 - spare);
+	assert_true(td_fd_short());
+	struct dialed d = {.fd = -1};
+	assert_non_null(td_dial_start_many(T, &at, 1, TD_SEC, on_dialed, &d));
+	assert_true(t_until(&d.done, 5000));
+	assert_int_equal(d.fd, -1);
+	d = dial(&at, 1, TD_SEC); /* what keeps us reachable */
+	assert_true(d.fd >= 0);
+	close(d.fd);
+	while (n < 80 && (left[n] = dup(0)) >= 0)
+		n++;
+	assert_int_equal(n, spare);
+	while (n > 0)
+		close(left[--n]);
+	close(acc.fds[--acc.n]);
+	assert_false(td_fd_short());
+	setrlimit(RLIMIT_NOFILE, &old);
+	for (int i = 0; i < 60; i++)
+		close(clients[i]);
+	for (int i = 0; i < acc.n; i++)
+		close(acc.fds[i]);
+	td_listener_free(l);
+	t_close();
 }
 
 static void dialing(void **state)
@@ -485,9 +535,16 @@ static void unresolvable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(parse),	 cmocka_unit_test(loopback),	   cmocka_unit_test(connections_of_a_peer),
-	    cmocka_unit_test(listening), cmocka_unit_test(unix_listening), cmocka_unit_test(no_descriptors),
-	    cmocka_unit_test(dialing),	 cmocka_unit_test(resolving),	   cmocka_unit_test(unresolvable),
+	    cmocka_unit_test(parse),
+	    cmocka_unit_test(loopback),
+	    cmocka_unit_test(connections_of_a_peer),
+	    cmocka_unit_test(listening),
+	    cmocka_unit_test(unix_listening),
+	    cmocka_unit_test(no_descriptors),
+	    cmocka_unit_test(spare_descriptors),
+	    cmocka_unit_test(dialing),
+	    cmocka_unit_test(resolving),
+	    cmocka_unit_test(unresolvable),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
