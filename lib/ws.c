@@ -32,7 +32,8 @@ struct tnl_ws {
 	const uint8_t *slice; /* the frame that wslay is reading */
 	size_t slice_len;
 	uint64_t next_ping, pong_by;
-	int err; /* sticky failure of the input side */
+	size_t clear; /* bytes of a binary frame to unmask */
+	int err;      /* sticky failure of the input side */
 	const char *fault;
 	uint16_t close_code;
 	uint8_t msg_op, frag_op;
@@ -131,6 +132,7 @@ struct tnl_ws *tnl_ws_new(const struct tnl_ws_config *c, uint64_t now)
 	tnl_buf_init(&w->out, w->conf.out_max + CONTROL_ROOM);
 	tnl_buf_init(&w->msg, CONTROL_MAX);
 	tnl_ws_set_input(w, w->conf.max_message, w->conf.whole_only);
+	tnl_ws_set_clear(w, SIZE_MAX);
 	w->next_ping = w->conf.ping_ns ? now + w->conf.ping_ns : NEVER;
 	w->pong_by = NEVER;
 	return w;
@@ -143,6 +145,11 @@ void tnl_ws_set_input(struct tnl_ws *w, size_t max_message, bool whole_only)
 	wslay_event_config_set_max_recv_msg_length(w->wslay, TNL_MAX(max_message, (size_t)CONTROL_MAX));
 	w->in.max = max_message + TNL_WS_MAX_OVERHEAD + in_step(w);
 	w->frags.max = max_message;
+}
+
+void tnl_ws_set_clear(struct tnl_ws *w, size_t n)
+{
+	w->clear = n;
 }
 
 void tnl_ws_free(struct tnl_ws *w)
@@ -297,14 +304,23 @@ static int take_data(struct tnl_ws *w, const struct header *h, struct tnl_ws_eve
 {
 	uint8_t *p = w->in.base + w->in.head + h->size;
 	size_t n = (size_t)h->len;
+	size_t clear = h->masked && h->op == TNL_WS_BINARY ? TNL_MIN(n, w->clear) : n;
 
 	if (h->masked)
-		tnl_ws_mask(p, p, n, h->key);
+		tnl_ws_mask(p, p, clear, h->key);
 	tnl_buf_consume(&w->in, h->size + n);
 	if (h->op == TNL_WS_TEXT && !tnl_utf8_valid(p, n))
 		return refuse_frame(w, TNL_ESYNTAX, 1007, "utf-8");
-	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)h->op, .data = p, .len = n};
+	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)h->op, .data = p, .len = n, .clear = clear};
+	if (clear < n)
+		memcpy(ev->key, h->key, sizeof(ev->key));
 	return 1;
+}
+
+void tnl_ws_unmask(struct tnl_ws_event *ev)
+{
+	tnl_ws_mask(ev->data + ev->clear, ev->data + ev->clear, ev->len - ev->clear, ev->key);
+	ev->clear = ev->len;
 }
 
 /* A part of a message; 1 with the whole in *ev when it is the last, else 0. */
@@ -329,7 +345,7 @@ static int take_fragment(struct tnl_ws *w, const struct header *h, struct tnl_ws
 	n = tnl_buf_len(&w->frags);
 	if (w->frag_op == TNL_WS_TEXT && !tnl_utf8_valid(p, n))
 		return refuse_frame(w, TNL_ESYNTAX, 1007, "utf-8");
-	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)w->frag_op, .data = p, .len = n};
+	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)w->frag_op, .data = p, .len = n, .clear = n};
 	return 1;
 }
 
@@ -398,6 +414,7 @@ static int take_control(struct tnl_ws *w, const struct header *h, struct tnl_ws_
 	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)w->msg_op,
 				    .data = (uint8_t *)(uintptr_t)tnl_buf_data(&w->msg),
 				    .len = tnl_buf_len(&w->msg),
+				    .clear = tnl_buf_len(&w->msg),
 				    .close_code = w->close_code};
 	return 1;
 }
@@ -463,28 +480,47 @@ static size_t write_header(const struct tnl_ws *w, uint8_t *p, enum tnl_ws_op op
 	return at;
 }
 
-int tnl_ws_send(struct tnl_ws *w, enum tnl_ws_op op, const void *data, size_t n)
+/* own: zeros at a server. What is masked by another key changes from that to ours in one pass. */
+static void put_payload(const struct tnl_ws *w, uint8_t *to, const struct tnl_ws_event *ev, const uint8_t own[4])
 {
-	bool control = op == TNL_WS_PING || op == TNL_WS_PONG;
-	uint8_t key[4], *p;
+	uint8_t key[4];
+
+	for (int i = 0; i < 4; i++)
+		key[i] = ev->key[i] ^ own[i];
+	if (w->conf.server && ev->clear)
+		memcpy(to, ev->data, ev->clear);
+	else if (ev->clear)
+		tnl_ws_mask(to, ev->data, ev->clear, own);
+	if (ev->clear < ev->len)
+		tnl_ws_mask(to + ev->clear, ev->data + ev->clear, ev->len - ev->clear, key);
+}
+
+int tnl_ws_send_on(struct tnl_ws *w, const struct tnl_ws_event *ev)
+{
+	bool control = ev->op == TNL_WS_PING || ev->op == TNL_WS_PONG;
+	uint8_t key[4] = {0}, *p;
 	size_t size;
 
 	if (w->closing)
 		return TNL_ECLOSED;
-	if (op == TNL_WS_CLOSE || (control && n > 125))
+	if (ev->op == TNL_WS_CLOSE || (control && ev->len > 125))
 		return TNL_EINVAL;
-	if (control ? pong_would_not_fit(w) : n > tnl_ws_out_room(w))
+	if (control ? pong_would_not_fit(w) : ev->len > tnl_ws_out_room(w))
 		return TNL_EAGAIN;
-	p = tnl_buf_reserve(&w->out, n + TNL_WS_MAX_OVERHEAD);
+	p = tnl_buf_reserve(&w->out, ev->len + TNL_WS_MAX_OVERHEAD);
 	if (!p)
 		return TNL_ENOMEM;
-	size = write_header(w, p, op, n, key);
-	if (w->conf.server && n)
-		memcpy(p + size, data, n);
-	else if (n)
-		tnl_ws_mask(p + size, data, n, key);
-	tnl_buf_commit(&w->out, size + n);
+	size = write_header(w, p, ev->op, ev->len, key);
+	put_payload(w, p + size, ev, key);
+	tnl_buf_commit(&w->out, size + ev->len);
 	return 0;
+}
+
+int tnl_ws_send(struct tnl_ws *w, enum tnl_ws_op op, const void *data, size_t n)
+{
+	const struct tnl_ws_event ev = {.op = op, .data = (uint8_t *)(uintptr_t)data, .len = n, .clear = n};
+
+	return tnl_ws_send_on(w, &ev);
 }
 
 int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason)

@@ -28,12 +28,20 @@ struct tnl_ws_event {
 	uint8_t *data;
 	size_t len;	     /* valid until the next call on this object; writable */
 	uint16_t close_code; /* CLOSE: 1005 when none was given */
+	size_t clear;	     /* from here on data is still masked with `key` (tnl_ws_set_clear); else len */
+	uint8_t key[4];
 };
 
 struct tnl_ws *tnl_ws_new(const struct tnl_ws_config *c, uint64_t now);
 void tnl_ws_free(struct tnl_ws *w);
 /* From the next frame on. */
 void tnl_ws_set_input(struct tnl_ws *w, size_t max_message, bool whole_only);
+
+/* Of a whole binary frame only so many bytes at the front are unmasked, a multiple of 4: for who looks at a header and
+ * sends the whole on (tnl_ws_send_on), so that a byte is unmasked on its way into the other end's output. SIZE_MAX:
+ * all. */
+void tnl_ws_set_clear(struct tnl_ws *w, size_t n);
+void tnl_ws_unmask(struct tnl_ws_event *ev); /* the rest after all, in place */
 
 /* Input: reserve/commit straight from the lower layer. */
 uint8_t *tnl_ws_in_reserve(struct tnl_ws *w, size_t *cap); /* at least 4 KiB when called after next() gave EAGAIN */
@@ -46,6 +54,8 @@ int tnl_ws_next(struct tnl_ws *w, struct tnl_ws_event *ev, uint64_t now, const c
 
 /* Output: appends one frame. TNL_EAGAIN when it does not fit under out_max. */
 int tnl_ws_send(struct tnl_ws *w, enum tnl_ws_op op, const void *p, size_t n) TNL_MUST_USE;
+/* The same with what tnl_ws_next of another one gave. */
+int tnl_ws_send_on(struct tnl_ws *w, const struct tnl_ws_event *ev) TNL_MUST_USE;
 int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason);
 size_t tnl_ws_out_room(const struct tnl_ws *w); /* payload bytes that send would take now */
 const uint8_t *tnl_ws_out_peek(struct tnl_ws *w, size_t *n);

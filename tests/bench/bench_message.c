@@ -135,6 +135,7 @@ static void open_link(struct end *c, struct end *s, struct tnl_tls_ctx *cc, stru
 	c->ws = tnl_ws_new(&wc, now);
 	s->ws = tnl_ws_new(&ws, now);
 	check(c->ws && s->ws, "WebSocket");
+	tnl_ws_set_clear(s->ws, TNL_MSG_HDR); /* as the gateway */
 }
 
 /* What waits in a WebSocket's output, through TLS, into that of the other end. */
@@ -164,7 +165,7 @@ static void relay(struct end *in, struct end *out)
 
 	while (tnl_ws_next(in->ws, &ev, now, NULL) == 1) {
 		check(ev.op == TNL_WS_BINARY && tnl_msg_peek(ev.data, ev.len, &m, NULL) == 0, "relay");
-		check(tnl_ws_send(out->ws, TNL_WS_BINARY, ev.data, ev.len) == 0, "relay's output");
+		check(tnl_ws_send_on(out->ws, &ev) == 0, "relay's output");
 	}
 }
 

@@ -315,6 +315,74 @@ static void test_every_split(void **state)
 	tnl_buf_fini(&got);
 }
 
+/* Only the front of a binary frame is unmasked; sent on it becomes a right frame of the other end, whichever that is.
+ */
+static void test_sending_on(void **state)
+{
+	static uint8_t data[70000], wire[70100];
+	static const size_t lengths[] = {0, 5, 119, 120, 121, 125, 126, 300, 65535, 65536, 70000};
+
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7 + (i >> 8));
+	for (size_t i = 0; i < 4 * TNL_COUNT(lengths); i++) {
+		size_t n = lengths[i / 4];
+		bool to_server = i & 1, unmask = i & 2;
+		struct tnl_ws *in = ws_new(true), *out = ws_new(!to_server), *end = ws_new(to_server);
+		struct tnl_ws_event ev;
+
+		tnl_ws_set_clear(in, 120);
+		size_t len = frame(wire, 0x82, true, data, n, 0);
+		feed(in, wire, TNL_MIN(len, (size_t)60000));
+		if (len > 60000) {
+			assert_int_equal(tnl_ws_next(in, &ev, 0, NULL), TNL_EAGAIN);
+			feed(in, wire + 60000, len - 60000);
+		}
+		assert_int_equal(tnl_ws_next(in, &ev, 0, NULL), 1);
+		assert_int_equal(ev.len, n);
+		assert_int_equal(ev.clear, TNL_MIN(n, (size_t)120));
+		assert_memory_equal(ev.data, data, ev.clear);
+		assert_true(n <= 120 || memcmp(ev.data, data, n) != 0);
+		if (unmask) {
+			tnl_ws_unmask(&ev);
+			assert_memory_equal(ev.data, data, n);
+		}
+		assert_int_equal(tnl_ws_send_on(out, &ev), 0);
+		const uint8_t *p = tnl_ws_out_peek(out, &len);
+		for (size_t k; len; len -= k, p += k) {
+			k = TNL_MIN(len, (size_t)50000);
+			feed(end, p, k);
+			if (len > k)
+				assert_int_equal(tnl_ws_next(end, &ev, 0, NULL), TNL_EAGAIN);
+		}
+		assert_int_equal(tnl_ws_next(end, &ev, 0, NULL), 1);
+		assert_int_equal(ev.len, n);
+		assert_memory_equal(ev.data, data, n);
+		tnl_ws_free(in);
+		tnl_ws_free(out);
+		tnl_ws_free(end);
+	}
+}
+
+/* Text is read as a whole, and so is what comes in parts. */
+static void test_text_and_parts_are_unmasked(void **state)
+{
+	struct tnl_ws *w = ws_new(true);
+	struct tnl_ws_event ev;
+	uint8_t wire[64];
+
+	tnl_ws_set_clear(w, 4);
+	feed(w, wire, frame(wire, 0x81, true, "a longer text", 13, 0));
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+	assert_memory_equal(ev.data, "a longer text", ev.clear);
+	assert_int_equal(ev.clear, 13);
+	feed(w, wire, frame(wire, 0x02, true, "in two", 6, 0));
+	feed(w, wire, frame(wire, 0x80, true, " parts", 6, 0));
+	assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+	assert_memory_equal(ev.data, "in two parts", 12);
+	assert_int_equal(ev.clear, 12);
+	tnl_ws_free(w);
+}
+
 static void test_output_limit(void **state)
 {
 	struct tnl_ws_config c = {.out_max = 1000};
@@ -468,6 +536,8 @@ int main(void)
 	    cmocka_unit_test(test_whole_messages_only),
 	    cmocka_unit_test(test_too_big),
 	    cmocka_unit_test(test_every_split),
+	    cmocka_unit_test(test_sending_on),
+	    cmocka_unit_test(test_text_and_parts_are_unmasked),
 	    cmocka_unit_test(test_output_limit),
 	    cmocka_unit_test(test_ping_flood_is_bounded),
 	    cmocka_unit_test(test_pings_and_timeouts),

@@ -84,16 +84,21 @@ static bool is_held_back(const struct gw_end *e)
 	return e->hold_until > e->s->g->l->now;
 }
 
-static int send_frame(struct gw_end *to, const uint8_t *p, size_t n)
+static void note_sent(struct gw_end *to, const uint8_t *p, size_t n)
 {
-	if (td_wslink_send(to->link->w, TNL_WS_BINARY, p, n) != 0)
-		return TNL_EAGAIN;
 	to->frames++;
 	to->bytes += n;
 	to->s->g->counters[GW_C_FRAMES_RELAYED]++;
 	to->s->g->counters[GW_C_BYTES_RELAYED] += n;
 	gw_quota_charge(to->s, n);
 	hold_stock_client(to, p, n);
+}
+
+static int send_frame(struct gw_end *to, const uint8_t *p, size_t n)
+{
+	if (td_wslink_send(to->link->w, TNL_WS_BINARY, p, n) != 0)
+		return TNL_EAGAIN;
+	note_sent(to, p, n);
 	return 0;
 }
 
@@ -111,13 +116,19 @@ void gw_relay_flush(struct gw_end *e)
 	update_pause(other_end(e));
 }
 
-static void forward_frame(struct gw_end *to, const uint8_t *p, size_t n)
+static void mind_quota(struct gw_session *s)
 {
-	if (to->link && !to->q.frames && !is_held_back(to) && send_frame(to, p, n) == 0) {
-		if (gw_quota_throttles(to->s))
-			update_pauses(to->s);
-		return;
-	}
+	if (gw_quota_throttles(s))
+		update_pauses(s);
+}
+
+static bool is_next(const struct gw_end *to)
+{
+	return to->link && !to->q.frames && !is_held_back(to);
+}
+
+static void queue_frame(struct gw_end *to, const uint8_t *p, size_t n)
+{
 	if (!to->q.frames)
 		to->waits_since = to->s->g->l->now;
 	if (gw_queue_put(&to->q, p, n) != 0) { /* as if the network had lost it: the ends send it again */
@@ -128,6 +139,28 @@ static void forward_frame(struct gw_end *to, const uint8_t *p, size_t n)
 	if (td_memory_spent())
 		td_soon_do(&to->s->g->make_room);
 	update_pause(other_end(to));
+}
+
+static void forward_frame(struct gw_end *to, const uint8_t *p, size_t n)
+{
+	if (is_next(to) && send_frame(to, p, n) == 0)
+		mind_quota(to->s);
+	else
+		queue_frame(to, p, n);
+}
+
+/* The same with what the link is handing over: it goes from the one link's buffer into the other's, unmasked on the
+ * way. */
+static void pass_on(struct gw_link *l, const uint8_t *p, size_t n)
+{
+	struct gw_end *to = other_end(l->end);
+	if (is_next(to) && td_wslink_send_on(to->link->w, l->w) == 0) {
+		note_sent(to, p, n);
+		mind_quota(to->s);
+		return;
+	}
+	td_wslink_unmask(l->w);
+	queue_frame(to, p, n);
 }
 
 void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
@@ -177,6 +210,7 @@ void gw_relay_attach(struct gw_end *e, struct gw_link *l)
 	e->seen = true;
 	e->attached_at = s->g->l->now;
 	l->end = e;
+	td_wslink_set_clear(l->w, TNL_MSG_HDR);
 	if (e->role == GW_CLIENT) {
 		s->tell_lost |= s->agent_lost;
 		s->agent_lost = false;
@@ -243,12 +277,13 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 	bool client = from->role == GW_CLIENT;
 	if (rc == 0 && m.type == (client ? TNL_MT_INPUT : TNL_MT_OUTPUT)) {
 		s->last_stream = s->g->l->now;
-		forward_frame(other_end(from), p, n);
+		pass_on(l, p, n);
 	} else if (rc == 0 && m.type == TNL_MT_ACK) {
 		if (m.seq == TNL_HOP_ASKED)
 			tell_hop(from, p);
-		forward_frame(other_end(from), p, n);
+		pass_on(l, p, n);
 	} else if (rc == 0 && m.type == TNL_MT_SESSION_STATE && !client) {
+		td_wslink_unmask(l->w);
 		log_session_state(l, &m);
 	} else { /* nothing else has any business on a data channel */
 		gw_link_complain(l, "message of a type that this end does not send", "MessageType");

@@ -173,17 +173,17 @@ void td_wslink_linger(struct td_wslink *w, uint64_t ns)
 		td_timer_in(&w->linger, ns);
 }
 
-int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t n)
+static int send_event(struct td_wslink *w, const struct tnl_ws_event *ev)
 {
 	if (w->state != WSL_OPEN)
 		return TNL_ECLOSED;
 	size_t room = td_wslink_room(w);
-	if (room == 0 || n > room) {
+	if (room == 0 || ev->len > room) {
 		w->high = true;
 		flush_later(w);
 		return TNL_EAGAIN;
 	}
-	int r = tnl_ws_send(w->ws, op, p, n);
+	int r = tnl_ws_send_on(w->ws, ev);
 	if (r)
 		return r;
 	if (ws_waiting(w) >= FLUSH_AT)
@@ -192,6 +192,17 @@ int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t
 		w->high = true;
 	flush_later(w);
 	return 0;
+}
+
+int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t n)
+{
+	const struct tnl_ws_event ev = {.op = op, .data = (uint8_t *)(uintptr_t)p, .len = n, .clear = n};
+	return send_event(w, &ev);
+}
+
+int td_wslink_send_on(struct td_wslink *w, const struct td_wslink *from)
+{
+	return send_event(w, from->given);
 }
 
 void td_wslink_ping(struct td_wslink *w)
@@ -266,7 +277,9 @@ static bool deliver_messages(struct td_wslink *w)
 		}
 		if ((ev.op == TNL_WS_TEXT || ev.op == TNL_WS_BINARY) && w->state == WSL_OPEN) {
 			w->delivered = true;
+			w->given = &ev;
 			w->cb.message(w->ctx, ev.op, ev.data, ev.len);
+			w->given = NULL;
 		}
 	}
 }
@@ -430,6 +443,17 @@ void td_wslink_trust(struct td_wslink *w, size_t max_message)
 {
 	if (w->ws)
 		tnl_ws_set_input(w->ws, max_message, false);
+}
+
+void td_wslink_set_clear(struct td_wslink *w, size_t n)
+{
+	if (w->ws)
+		tnl_ws_set_clear(w->ws, n);
+}
+
+void td_wslink_unmask(struct td_wslink *w)
+{
+	tnl_ws_unmask(w->given);
 }
 
 void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *ctx)

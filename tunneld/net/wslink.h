@@ -42,6 +42,12 @@ void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *
 void td_wslink_trust(struct td_wslink *w, size_t max_message);
 /* 0, TNL_EAGAIN (room too small), TNL_ECLOSED. */
 int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t n);
+/* Of binary messages only the first n bytes can be read, a multiple of 4, and the rest after td_wslink_unmask: for who
+ * sends most of them on. SIZE_MAX: all. */
+void td_wslink_set_clear(struct td_wslink *w, size_t n);
+void td_wslink_unmask(struct td_wslink *w); /* inside of message() */
+/* As td_wslink_send of the message that `from` is just handing over. */
+int td_wslink_send_on(struct td_wslink *w, const struct td_wslink *from);
 size_t td_wslink_room(const struct td_wslink *w); /* payload bytes that send takes now; 0 while not open */
 size_t td_wslink_queued(const struct td_wslink *w);
 /* As td_conn_hop, with what waits in the link itself. */

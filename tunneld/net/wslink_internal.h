@@ -22,7 +22,8 @@ struct td_wslink {
 	enum wslink_state state;
 	struct td_conn *conn;
 	struct tnl_ws *ws;
-	struct wslink_upgrade *up; /* until open */
+	struct wslink_upgrade *up;  /* until open */
+	struct tnl_ws_event *given; /* that message() is about */
 	struct td_timer timer;
 	struct td_timer linger;	 /* armed: what is queued waits for more */
 	size_t limit;		 /* of what may wait in the link */
