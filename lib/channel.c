@@ -38,10 +38,11 @@ struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t
 	tnl_mpool_init(&ch->pool, TNL_MIN(kept, KEPT_MAX));
 	tnl_sendq_init(&ch->sendq);
 	tnl_recvq_init(&ch->recvq);
-	tnl_ackq_init(&ch->ackq);
+	for (unsigned i = 0; i < TNL_LINKS_MAX; i++)
+		ch->acks_since[i] = UINT64_MAX;
 	tnl_list_init(&ch->unnumbered);
-	tnl_rto_init(&ch->rto);
-	tnl_cc_init(&ch->cc, tnl_channel_share(ch, 0), now);
+	ch->link[0] = &ch->first;
+	tnl_chlink_init(ch, &ch->first, 0, 0, now);
 	tnl_bucket_init(&ch->bucket, c->message_rate);
 	ch->max_payload = c->stock_peer_payload ? STOCK_PAYLOAD : DEFAULT_PAYLOAD;
 	ch->token_at = ch->tick_at = UINT64_MAX;
@@ -54,7 +55,11 @@ void tnl_channel_free(struct tnl_channel *ch)
 		return;
 	tnl_sendq_fini(&ch->sendq, &ch->pool);
 	tnl_recvq_fini(&ch->recvq, &ch->pool);
-	tnl_ackq_fini(&ch->ackq);
+	for (unsigned i = 0; i < TNL_LINKS_MAX; i++) {
+		tnl_ackq_fini(&ch->ackq[i]);
+		if (i)
+			tnl_free(ch->link[i]);
+	}
 	tnl_list_foreach_safe(it, &ch->unnumbered) {
 		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
 		tnl_list_remove(it);
@@ -88,21 +93,22 @@ void tnl_channel_make_way(struct tnl_channel *ch, size_t len)
 
 size_t tnl_channel_memory(const struct tnl_channel *ch)
 {
-	return sizeof(*ch) + ch->pool.used + ch->pool.kept + tnl_sendq_heap(&ch->sendq) + tnl_recvq_heap(&ch->recvq) +
-	       tnl_ackq_heap(&ch->ackq);
+	size_t links = (size_t)__builtin_popcount(ch->up & ~1u) * sizeof(struct tnl_chlink);
+	return sizeof(*ch) + links + ch->pool.used + ch->pool.kept + tnl_sendq_heap(&ch->sendq) +
+	       tnl_recvq_heap(&ch->recvq) + tnl_channel_acks_heap(ch);
 }
 
 /* --- producing ---------------------------------------------------------------- */
 
-static size_t window_used(const struct tnl_channel *ch)
+/* What waits for any of the links. */
+static size_t queued(const struct tnl_channel *ch)
 {
-	const struct tnl_sendq *q = &ch->sendq;
-	return q->flight_bytes + q->fresh_bytes + q->resend_bytes;
+	return ch->sendq.fresh_bytes + ch->sendq.resend_bytes;
 }
 
-static size_t good_size(const struct tnl_channel *ch)
+static size_t good_size(const struct tnl_channel *ch, const struct tnl_chlink *l)
 {
-	size_t n = tnl_cc_size(&ch->cc), most = ch->cc.window / 4;
+	size_t n = tnl_cc_size(&l->cc), most = l->cc.window / 4;
 	if (!n)
 		n = FIRST_PAYLOAD;
 	return TNL_MIN(TNL_MAX(TNL_MIN(n, most), STOCK_PAYLOAD), ch->max_payload);
@@ -117,13 +123,15 @@ static bool tokens_left(struct tnl_channel *ch, unsigned wanted, uint64_t now)
 {
 	if (tnl_bucket_left(&ch->bucket, now) >= wanted)
 		return true;
-	wake_at(ch, tnl_bucket_at(&ch->bucket) + (wanted - 1) * ch->bucket.interval);
+	uint64_t at = tnl_bucket_at(&ch->bucket) + (wanted - 1) * ch->bucket.interval;
+	if (at > now) /* else more waits than a full bucket holds: it is not the rate that holds it */
+		wake_at(ch, at);
 	return false;
 }
 
-static bool pace_allows(struct tnl_channel *ch, size_t queued, uint64_t now)
+static bool pace_allows(struct tnl_channel *ch, const struct tnl_chlink *l, size_t before, uint64_t now)
 {
-	uint64_t at = tnl_cc_pace(&ch->cc, queued, now);
+	uint64_t at = tnl_cc_pace(&l->cc, before, now);
 	if (at)
 		wake_at(ch, at);
 	return !at;
@@ -136,30 +144,46 @@ static bool may_add(struct tnl_channel *ch, size_t payload)
 
 static bool token_for_one_more(struct tnl_channel *ch, uint64_t now)
 {
-	return tokens_left(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->ackq.count + 1, now);
+	return tokens_left(ch, ch->sendq.fresh_msgs + ch->sendq.resend_msgs + ch->acks + 1, now);
+}
+
+/* How large a new message may be that goes on this link; 0: none. */
+static size_t link_takes(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now)
+{
+	size_t n = good_size(ch, l), waiting = queued(ch), used = l->way.flight_bytes + waiting;
+	if ((!used || used + TNL_MSG_HDR + n <= l->cc.window) && pace_allows(ch, l, waiting, now) && may_add(ch, n))
+		return n;
+	tnl_cc_limited(&l->cc);
+	return 0;
 }
 
 size_t tnl_channel_can_send(struct tnl_channel *ch, uint64_t now)
 {
+	size_t most = 0;
+	struct tnl_chlink *l;
 	if (!ch->up || ch->paused)
 		return 0;
-	size_t n = good_size(ch), used = window_used(ch);
-	if ((used && used + TNL_MSG_HDR + n > ch->cc.window) || !pace_allows(ch, used - ch->sendq.flight_bytes, now) ||
-	    !may_add(ch, n)) {
-		tnl_cc_limited(&ch->cc);
-		return 0;
-	}
-	return token_for_one_more(ch, now) ? n : 0;
+	TNL_EACH_LINK(ch, l)
+	if (tnl_chlink_carries(ch, l))
+		most = TNL_MAX(most, link_takes(ch, l, now));
+	return most && token_for_one_more(ch, now) ? most : 0;
+}
+
+static bool link_takes_small(const struct tnl_channel *ch, const struct tnl_chlink *l)
+{
+	size_t good = tnl_cc_size(&l->cc), used = l->way.flight_bytes + queued(ch);
+	return used <= l->cc.window + OVERDRAFT - STOCK_PAYLOAD && (!good || good >= STOCK_PAYLOAD);
 }
 
 size_t tnl_channel_can_send_small(struct tnl_channel *ch, uint64_t now)
 {
-	size_t good = tnl_cc_size(&ch->cc);
+	bool takes = false;
+	struct tnl_chlink *l;
 	if (!ch->up || ch->paused || !may_add(ch, STOCK_PAYLOAD))
 		return 0;
-	if (window_used(ch) > ch->cc.window + OVERDRAFT - STOCK_PAYLOAD || (good && good < STOCK_PAYLOAD))
-		return 0;
-	return token_for_one_more(ch, now) ? STOCK_PAYLOAD : 0;
+	TNL_EACH_LINK(ch, l)
+	takes = takes || (tnl_chlink_carries(ch, l) && link_takes_small(ch, l));
+	return takes && token_for_one_more(ch, now) ? STOCK_PAYLOAD : 0;
 }
 
 uint8_t *tnl_channel_reserve(struct tnl_channel *ch, size_t n)
@@ -261,60 +285,69 @@ static size_t write_ack(struct tnl_channel *ch, const struct tnl_ackq_entry *e)
 	return TNL_MSG_HDR + n;
 }
 
-static bool window_open(const struct tnl_channel *ch, const struct tnl_mbuf *m)
+static bool window_open(const struct tnl_chlink *l, const struct tnl_mbuf *m)
 {
-	size_t flight = ch->sendq.flight_bytes;
-	return flight + m->len <= ch->cc.window || flight == 0 || m->probe ||
-	       (m->len <= SMALL && flight + m->len <= ch->cc.window + OVERDRAFT);
+	size_t flight = l->way.flight_bytes;
+	return flight + m->len <= l->cc.window || flight == 0 || m->probe ||
+	       (m->len <= SMALL && flight + m->len <= l->cc.window + OVERDRAFT);
 }
 
-static void put_in_flight(struct tnl_channel *ch, struct tnl_mbuf *m, uint64_t now)
+static void put_in_flight(struct tnl_channel *ch, struct tnl_chlink *l, struct tnl_mbuf *m, uint64_t now)
 {
-	struct tnl_sendq *q = &ch->sendq;
-	if (tnl_list_empty(&q->flight))
-		ch->rto_start = now;
-	tnl_cc_sent(&ch->cc, &m->snap, m->len, q->flight_bytes, now);
+	if (tnl_list_empty(&l->way.flight))
+		l->rto_start = now;
+	tnl_cc_sent(&l->cc, &m->snap, m->len, l->way.flight_bytes, now);
 	if (m->at == TNL_AT_RESEND)
 		ch->st.resent++;
 	else
 		ch->st.sent++;
-	tnl_sendq_sent(q, m, now);
+	l->sent++;
+	tnl_sendq_sent(&ch->sendq, &l->way, m, now);
 }
 
-/* Is there something that may go now? */
-static bool wants_pull(struct tnl_channel *ch, uint64_t now)
+/* Is there something that may go now on this link? */
+static bool wants_pull(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now)
 {
-	if (!ch->up)
+	bool control = tnl_channel_ack_waits(ch, l->index) || !tnl_list_empty(&ch->unnumbered);
+	if (!control && !tnl_chlink_carries(ch, l))
 		return false;
-	bool control = ch->ackq.count || !tnl_list_empty(&ch->unnumbered);
 	struct tnl_mbuf *m = control || ch->paused ? NULL : tnl_sendq_head(&ch->sendq);
-	if (m && (!window_open(ch, m) || (m->len > SMALL && !m->probe && !pace_allows(ch, 0, now)))) {
-		tnl_cc_limited(&ch->cc);
+	if (m && (!window_open(l, m) || (m->len > SMALL && !m->probe && !pace_allows(ch, l, 0, now)))) {
+		tnl_cc_limited(&l->cc);
 		return false;
 	}
 	if (!control && !m) {
 		/* The source has run dry: what is measured from here on says nothing about the path.
 		 * Not so when it merely comes in small portions, so that the window is nearly full all the time. */
-		size_t used = window_used(ch);
-		if (!ch->paused && used <= ch->cc.window / 4 * 3 && !tnl_cc_pace(&ch->cc, 0, now))
-			tnl_cc_idle(&ch->cc, used);
+		size_t used = l->way.flight_bytes + queued(ch);
+		if (!ch->paused && used <= l->cc.window / 4 * 3 && !tnl_cc_pace(&l->cc, 0, now))
+			tnl_cc_idle(&l->cc, used);
 		return false;
 	}
 	if (tokens_left(ch, 1, now))
 		return true;
-	tnl_cc_idle(&ch->cc, ch->sendq.flight_bytes);
+	tnl_cc_idle(&l->cc, l->way.flight_bytes);
 	return false;
 }
 
-int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, size_t *n)
+int tnl_channel_pull_on(struct tnl_channel *ch, unsigned link, uint64_t now, const uint8_t **p, size_t *n)
 {
+	struct tnl_mbuf *proof;
 	if (ch->pulled) {
 		ch->send_mem -= tnl_mbuf_size(ch->pulled);
 		tnl_mpool_put(&ch->pool, ch->pulled);
 		tnl_channel_arm_tick(ch, now);
 		ch->pulled = NULL;
 	}
-	if (!wants_pull(ch, now))
+	if (link >= TNL_LINKS_MAX || !(ch->up & 1u << link))
+		return TNL_EAGAIN;
+	struct tnl_chlink *l = ch->link[link];
+	if (l->proof_due && (proof = tnl_chlink_proof(ch, l, now))) {
+		*p = proof->data;
+		*n = proof->len;
+		return 1;
+	}
+	if (!wants_pull(ch, l, now))
 		return TNL_EAGAIN;
 	struct tnl_ackq_entry e;
 	if (!tnl_list_empty(&ch->unnumbered)) {
@@ -322,13 +355,13 @@ int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, si
 		tnl_list_remove(&ch->pulled->link);
 		*p = ch->pulled->data;
 		*n = ch->pulled->len;
-	} else if (tnl_ackq_pop(&ch->ackq, &e)) {
+	} else if (tnl_channel_ack_pop(ch, link, &e)) {
 		*n = write_ack(ch, &e);
 		*p = ch->ack;
 		ch->st.acks_sent++;
 	} else {
 		struct tnl_mbuf *m = tnl_sendq_head(&ch->sendq);
-		put_in_flight(ch, m, now);
+		put_in_flight(ch, l, m, now);
 		*p = m->data;
 		*n = m->len;
 	}
@@ -340,7 +373,7 @@ int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, si
 
 bool tnl_channel_idle(const struct tnl_channel *ch)
 {
-	return ch->sendq.base == ch->sendq.next && !ch->ackq.count && tnl_list_empty(&ch->unnumbered);
+	return ch->sendq.base == ch->sendq.next && !ch->acks && tnl_list_empty(&ch->unnumbered);
 }
 
 int64_t tnl_channel_oldest(const struct tnl_channel *ch)
@@ -368,11 +401,6 @@ void tnl_channel_ask_hop(struct tnl_channel *ch)
 	ch->ask_hop = true;
 }
 
-void tnl_channel_near(struct tnl_channel *ch, const struct tnl_hop *h, uint64_t now)
-{
-	tnl_cc_near(&ch->cc, h, now);
-}
-
 size_t tnl_channel_max_payload(const struct tnl_channel *ch)
 {
 	return ch->max_payload;
@@ -381,12 +409,18 @@ size_t tnl_channel_max_payload(const struct tnl_channel *ch)
 void tnl_channel_stats(const struct tnl_channel *ch, struct tnl_channel_stats *st)
 {
 	*st = ch->st;
-	st->srtt_ns = ch->rto.srtt;
-	st->rttvar_ns = ch->rto.rttvar;
-	st->rto_ns = tnl_rto_value(&ch->rto);
-	st->min_rtt_ns = ch->cc.base.rtt == UINT64_MAX ? 0 : ch->cc.base.rtt;
-	st->delivery_rate = tnl_cc_rate(&ch->cc);
-	st->cwnd = ch->cc.window;
+	const struct tnl_chlink *lead = ch->up ? ch->link[__builtin_ctz(ch->up)] : &ch->first, *l;
+	st->srtt_ns = lead->rto.srtt;
+	st->rttvar_ns = lead->rto.rttvar;
+	st->rto_ns = tnl_rto_value(&lead->rto);
+	st->min_rtt_ns = lead->cc.base.rtt == UINT64_MAX ? 0 : lead->cc.base.rtt;
+	st->delivery_rate = ch->up ? 0 : tnl_cc_rate(&lead->cc);
+	st->cwnd = ch->up ? 0 : lead->cc.window;
+	TNL_EACH_LINK(ch, l)
+	{
+		st->delivery_rate += tnl_cc_rate(&l->cc);
+		st->cwnd += l->cc.window;
+	}
 	st->inflight_bytes = ch->sendq.flight_bytes;
 	st->inflight_msgs = ch->sendq.flight_msgs;
 	st->reorder_msgs = ch->recvq.count;

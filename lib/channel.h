@@ -4,8 +4,8 @@
  * out in order.  No I/O, no clock: `now` is monotonic ns, `wall_ms` for
  * CreatedDate comes through the config callback.
  *
- *   reserve → commit → [send queue] → pull → link
- *   link → feed → deliver callback (in order) or [reorder buffer]
+ *   reserve → commit → [send queue] → pull → one of the links
+ *   links → feed → deliver callback (in order) or [reorder buffer]
  *
  * Sending: what may be in flight is min(10,000 messages, memory_max, congestion
  * window).  The congestion window follows delivery rate × (min RTT + a few ms)
@@ -42,6 +42,26 @@ struct tnl_channel_stats {
 	size_t cwnd, inflight_bytes, inflight_msgs, reorder_msgs, memory;
 };
 
+/* Links. A channel is one, with one row of numbers and one reorder buffer, over up to eight links: each with a window,
+ * a timer and evidence of its own, numbered from 0. A new message goes on whichever link its owner pulls for; an ack on
+ * the link on which its message came, or after 10 ms on any.
+ *
+ * - A link that goes while others are up: what was in flight on it is sent again on those, at once. When the last one
+ *   goes the channel is down, and with the next everything that is not acknowledged is sent again.
+ * - A link whose timer runs out while others go has stalled: what was in flight on it goes to the others, and it
+ * carries nothing until it answers to copies of the oldest message, which it gets with growing distance.
+ * - Ranks: while a link of a lower rank is up and answers, those of higher ones carry acks only.
+ *
+ * The calls without a link mean link 0. */
+#define TNL_LINKS_MAX 8u
+struct tnl_link_stats {
+	bool up, stalled;
+	uint64_t srtt_ns, delivery_rate;
+	size_t cwnd, inflight_bytes;
+	uint64_t sent;	 /* messages with a number */
+	uint64_t stalls; /* how often */
+};
+
 struct tnl_channel;
 struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t now);
 void tnl_channel_free(struct tnl_channel *ch);
@@ -70,15 +90,33 @@ int tnl_channel_send_unnumbered(struct tnl_channel *ch, enum tnl_mtype t, const 
 /* --- link side ------------------------------------------------------------ */
 /* Next whole message to put on the link: acks, then resends, then new ones.
  * 1 and a slice that is valid until the next call; TNL_EAGAIN. */
-int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, size_t *n) TNL_MUST_USE;
+int tnl_channel_pull_on(struct tnl_channel *ch, unsigned link, uint64_t now, const uint8_t **p, size_t *n) TNL_MUST_USE;
+static inline int tnl_channel_pull(struct tnl_channel *ch, uint64_t now, const uint8_t **p, size_t *n)
+{
+	return tnl_channel_pull_on(ch, 0, now, p, n);
+}
 /* One decoded message of any type (payload borrowed). 0 also for what is ignored;
  * TNL_EPROTO etc. end the session. channel_closed and unknown types are the caller's. */
-int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now) TNL_MUST_USE;
+int tnl_channel_feed_on(struct tnl_channel *ch, unsigned link, const struct tnl_msg *m, uint64_t now) TNL_MUST_USE;
+static inline int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
+{
+	return tnl_channel_feed_on(ch, 0, m, now);
+}
 /* Try again to deliver what was "not ready"; call when the consumer has room. */
 int tnl_channel_ready(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE;
-/* New link: everything unacked again, paced; ends a pause. */
+/* A link came, in the place of an older one of that number if there is one. The first: everything unacked again, paced;
+ * ends a pause. TNL_EINVAL: no such number; TNL_ENOMEM: not for link 0. */
+int tnl_channel_link_add(struct tnl_channel *ch, unsigned link, unsigned rank, uint64_t now) TNL_MUST_USE;
+void tnl_channel_link_gone(struct tnl_channel *ch, unsigned link, uint64_t now);
 void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now);
-void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now);
+static inline void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now)
+{
+	tnl_channel_link_gone(ch, 0, now);
+}
+unsigned tnl_channel_links(const struct tnl_channel *ch); /* bit mask of those that are up */
+/* The links that are up, in the order in which they should be asked: by what is expected to arrive first. */
+unsigned tnl_channel_link_order(const struct tnl_channel *ch, uint8_t order[TNL_LINKS_MAX]);
+void tnl_channel_link_stats(const struct tnl_channel *ch, unsigned link, struct tnl_link_stats *st);
 uint64_t tnl_channel_deadline(const struct tnl_channel *ch);
 int tnl_channel_expire(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE; /* TNL_ETIMEOUT: resend_max reached */
 bool tnl_channel_idle(const struct tnl_channel *ch);			   /* nothing unacked, no acks to send */
@@ -93,7 +131,11 @@ void tnl_channel_set_digest(struct tnl_channel *ch, enum tnl_digest digest);
 /* Agreed with the other end: from now on acks ask the gateway what stands before the hop to us (TNL_HOP_ASKED). */
 void tnl_channel_ask_hop(struct tnl_channel *ch);
 /* What stands before our own link, as its owner measures it every few ms. */
-void tnl_channel_near(struct tnl_channel *ch, const struct tnl_hop *h, uint64_t now);
+void tnl_channel_near_on(struct tnl_channel *ch, unsigned link, const struct tnl_hop *h, uint64_t now);
+static inline void tnl_channel_near(struct tnl_channel *ch, const struct tnl_hop *h, uint64_t now)
+{
+	tnl_channel_near_on(ch, 0, h, now);
+}
 void tnl_channel_stats(const struct tnl_channel *ch, struct tnl_channel_stats *st);
 
 #endif

@@ -1,5 +1,5 @@
 /* The receiving half of the reliable channel: acks and what they say about the path,
- * order, what is kept until a hole is closed, links, and time (docs/reliability.md). */
+ * order, what is kept until a hole is closed, and time (docs/reliability.md). */
 #include "lib/channel_internal.h"
 #include "lib/num.h"
 #include "lib/log.h"
@@ -17,61 +17,79 @@ static void end_pause(struct tnl_channel *ch, uint64_t now)
 {
 	if (!ch->paused)
 		return;
+	struct tnl_chlink *l;
 	ch->paused = false;
-	ch->rto_start = ch->sample_from = now;
+	ch->sample_from = now;
+	TNL_EACH_LINK(ch, l)
+	l->rto_start = now;
 }
 
-static void find_lost(struct tnl_channel *ch, uint64_t now)
+static void find_lost(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now)
 {
-	tnl_sendq_detect(&ch->sendq, ch->rto.srtt, tnl_rto_value(&ch->rto), now);
+	tnl_sendq_detect(&ch->sendq, &l->way, l->rto.srtt, tnl_rto_value(&l->rto), now);
 }
 
-static int feed_ack(struct tnl_channel *ch, const struct tnl_msg *msg, uint64_t now)
+/* What an ack says of the link that carried the message. */
+static void learn_from_ack(struct tnl_channel *ch, struct tnl_chlink *l, struct tnl_mbuf *m, uint64_t now)
 {
+	uint64_t rtt = 0;
+	if (!m->ambiguous && m->sent_at >= ch->sample_from) {
+		rtt = now > m->sent_at ? now - m->sent_at : 1;
+		tnl_rto_sample(&l->rto, rtt);
+	}
+	bool flying = m->at == TNL_AT_FLIGHT;
+	struct tnl_sendq_times t = {.srtt = l->rto.srtt,
+				    .least = tnl_cc_least(&l->cc),
+				    .patience = tnl_cc_patience(&l->cc, now)};
+	tnl_sendq_evidence(&l->way, m, &t, now);
+	tnl_sendq_remove(&ch->sendq, m);
+	if (flying)
+		tnl_cc_acked(&l->cc, &m->snap, m->sent_at, m->len, rtt, l->way.flight_bytes, now);
+}
+
+static int feed_ack(struct tnl_channel *ch, unsigned link, const struct tnl_msg *msg, uint64_t now)
+{
+	struct tnl_chlink *from = ch->link[link];
 	struct tnl_ack a;
+	struct tnl_hop far;
 	if (tnl_ack_parse(msg->payload, msg->plen, &a))
 		return ignore_message(ch, "acknowledge payload", -1);
 	end_pause(ch, now);
 	ch->st.acks_received++;
 	if (a.seq < 0 || a.seq >= ch->sendq.next)
 		return ignore_message(ch, "acknowledge for an unused number", a.seq);
+	if (from && tnl_ack_hop(msg->seq, &far))
+		tnl_cc_far(&from->cc, &far, now);
 	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, a.seq);
+	if (from && (from->proof == a.seq || (m && m->on == &from->way)))
+		tnl_chlink_answered(from, now);
 	if (!m)
 		return 0;
 	if (m->at == TNL_AT_FRESH)
 		return ignore_message(ch, "acknowledge for an unsent number", a.seq);
-	uint64_t rtt = 0;
-	if (!m->ambiguous && m->sent_at >= ch->sample_from) {
-		rtt = now > m->sent_at ? now - m->sent_at : 1;
-		tnl_rto_sample(&ch->rto, rtt);
-	}
-	struct tnl_hop far;
-	if (tnl_ack_hop(msg->seq, &far))
-		tnl_cc_far(&ch->cc, &far, now);
-	bool flying = m->at == TNL_AT_FLIGHT;
-	struct tnl_sendq_times t = {.srtt = ch->rto.srtt,
-				    .least = tnl_cc_least(&ch->cc),
-				    .patience = tnl_cc_patience(&ch->cc, now)};
-	tnl_sendq_evidence(&ch->sendq, m, &t, now);
-	tnl_sendq_remove(&ch->sendq, m);
-	if (flying)
-		tnl_cc_acked(&ch->cc, &m->snap, m->sent_at, m->len, rtt, ch->sendq.flight_bytes, now);
+	struct tnl_chlink *l = m->on ? tnl_container_of(m->on, struct tnl_chlink, way) : NULL;
+	if (l)
+		learn_from_ack(ch, l, m, now);
+	else
+		tnl_sendq_remove(&ch->sendq, m);
 	ch->send_mem -= tnl_mbuf_size(m);
 	tnl_mpool_put(&ch->pool, m);
 	tnl_channel_arm_tick(ch, now);
-	ch->rto_start = now;
-	find_lost(ch, now);
+	if (!l)
+		return 0;
+	l->rto_start = l->progress_at = now;
+	find_lost(ch, l, now);
 	return 0;
 }
 
 /* In order: hand it over, acknowledge, advance. */
-static int hand_over(struct tnl_channel *ch, const struct tnl_msg *m, bool owed, uint64_t now)
+static int hand_over(struct tnl_channel *ch, unsigned link, const struct tnl_msg *m, bool owed, uint64_t now)
 {
 	int r = ch->cfg.deliver(ch->cfg.ctx, m, now);
 	if (r)
 		return r;
 	if (!owed)
-		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+		tnl_channel_ack_push(ch, link, m->id, m->seq, now);
 	ch->recvq.expected++;
 	ch->st.payload_received += m->plen;
 	return 0;
@@ -81,7 +99,7 @@ int tnl_channel_ready(struct tnl_channel *ch, uint64_t now)
 {
 	struct tnl_mbuf *b;
 	while ((b = tnl_recvq_find(&ch->recvq, ch->recvq.expected))) {
-		int r = hand_over(ch, &b->msg, b->owed, now);
+		int r = hand_over(ch, b->came_on, &b->msg, b->owed, now);
 		if (r)
 			return r == TNL_EAGAIN ? 0 : r;
 		tnl_recvq_drop(&ch->recvq, &ch->pool, b);
@@ -90,7 +108,7 @@ int tnl_channel_ready(struct tnl_channel *ch, uint64_t now)
 	return 0;
 }
 
-static void keep_early(struct tnl_channel *ch, const struct tnl_msg *m, bool owed)
+static void keep_early(struct tnl_channel *ch, unsigned link, const struct tnl_msg *m, bool owed, uint64_t now)
 {
 	int r = TNL_ELIMIT;
 	/* The one that is next is needed whatever the limits say. */
@@ -98,17 +116,17 @@ static void keep_early(struct tnl_channel *ch, const struct tnl_msg *m, bool owe
 	if (may && tnl_channel_recv_fits(ch, TNL_MSG_HDR + m->plen)) {
 		tnl_channel_make_way(ch, TNL_MSG_HDR + m->plen);
 		/* Room for the ack first: what is kept as owed has one on its way. */
-		if (owed && !tnl_ackq_room(&ch->ackq, 1))
+		if (owed && !tnl_ackq_room(&ch->ackq[link], 1))
 			owed = false;
-		r = tnl_recvq_keep(&ch->recvq, &ch->pool, m, owed);
+		r = tnl_recvq_keep(&ch->recvq, &ch->pool, m, link, owed);
 	}
 	if (r)
 		ch->st.dropped_full++;
 	else if (owed)
-		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+		tnl_channel_ack_push(ch, link, m->id, m->seq, now);
 }
 
-static int feed_stream(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
+static int feed_stream(struct tnl_channel *ch, unsigned link, const struct tnl_msg *m, uint64_t now)
 {
 	if (m->seq < 0)
 		return ignore_message(ch, "negative number", m->seq);
@@ -116,36 +134,38 @@ static int feed_stream(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t
 	ch->st.received++;
 	if (m->seq < ch->recvq.expected) {
 		ch->st.duplicates++;
-		tnl_ackq_push(&ch->ackq, m->id, m->seq);
+		tnl_channel_ack_push(ch, link, m->id, m->seq, now);
 		return 0;
 	}
 	struct tnl_mbuf *b = tnl_recvq_find(&ch->recvq, m->seq);
 	if (b) {
 		ch->st.duplicates++;
 		if (b->owed)
-			tnl_ackq_push(&ch->ackq, m->id, m->seq);
+			tnl_channel_ack_push(ch, link, m->id, m->seq, now);
 		return m->seq == ch->recvq.expected ? tnl_channel_ready(ch, now) : 0;
 	}
 	if (m->seq > ch->recvq.expected) {
 		ch->st.reordered++;
-		keep_early(ch, m, true);
+		keep_early(ch, link, m, true, now);
 		return 0;
 	}
-	int r = hand_over(ch, m, false, now);
+	int r = hand_over(ch, link, m, false, now);
 	if (r == TNL_EAGAIN) {
-		keep_early(ch, m, false);
+		keep_early(ch, link, m, false, now);
 		return 0;
 	}
 	return r ? r : tnl_channel_ready(ch, now);
 }
 
-int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t now)
+int tnl_channel_feed_on(struct tnl_channel *ch, unsigned link, const struct tnl_msg *m, uint64_t now)
 {
+	if (link >= TNL_LINKS_MAX)
+		return TNL_EINVAL;
 	if (m->type == ch->cfg.recv_type)
-		return feed_stream(ch, m, now);
+		return feed_stream(ch, link, m, now);
 	switch (m->type) {
 	case TNL_MT_ACK:
-		return feed_ack(ch, m, now);
+		return feed_ack(ch, link, m, now);
 	case TNL_MT_START_PUBLICATION:
 		end_pause(ch, now);
 		return 0;
@@ -160,38 +180,19 @@ int tnl_channel_feed(struct tnl_channel *ch, const struct tnl_msg *m, uint64_t n
 	}
 }
 
-/* --- links and time -------------------------------------------------------------- */
-
-void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now)
-{
-	ch->up = true;
-	ch->paused = false;
-	tnl_sendq_all_lost(&ch->sendq);
-	tnl_cc_init(&ch->cc, tnl_channel_share(ch, 0), now);
-	tnl_rto_init(&ch->rto);
-	ch->rto_start = ch->sample_from = now;
-}
-
-void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now)
-{
-	ch->up = false;
-	ch->sample_from = now;
-	ch->token_at = UINT64_MAX;
-}
-
-static uint64_t rto_at(const struct tnl_channel *ch)
-{
-	if (tnl_list_empty(&ch->sendq.flight))
-		return UINT64_MAX;
-	return ch->rto_start + tnl_rto_value(&ch->rto) + tnl_cc_patience(&ch->cc, ch->rto_start);
-}
+/* --- time -------------------------------------------------------------------------- */
 
 uint64_t tnl_channel_deadline(const struct tnl_channel *ch)
 {
 	uint64_t at = TNL_MIN(ch->tick_at, ch->token_at);
-	if (!ch->up || ch->paused)
+	struct tnl_chlink *l;
+	if (ch->up & (ch->up - 1)) /* more than one */
+		at = TNL_MIN(at, tnl_channel_acks_deadline(ch));
+	if (ch->paused)
 		return at;
-	return TNL_MIN(at, TNL_MIN(rto_at(ch), tnl_sendq_deadline(&ch->sendq)));
+	TNL_EACH_LINK(ch, l)
+	at = TNL_MIN(at, tnl_chlink_deadline(ch, l));
+	return at;
 }
 
 static void give_memory_back(struct tnl_channel *ch, uint64_t now)
@@ -201,18 +202,21 @@ static void give_memory_back(struct tnl_channel *ch, uint64_t now)
 		tnl_sendq_shrink(&ch->sendq);
 	if (!ch->recvq.count)
 		tnl_recvq_shrink(&ch->recvq);
-	if (!ch->ackq.count)
-		tnl_ackq_fini(&ch->ackq);
-	again = again || ch->sendq.ring_size || ch->recvq.ring_size || ch->ackq.size;
+	for (unsigned i = 0; i < TNL_LINKS_MAX && !ch->acks; i++)
+		tnl_ackq_fini(&ch->ackq[i]);
+	again = again || ch->sendq.ring_size || ch->recvq.ring_size || ch->acks;
 	ch->tick_at = again ? now + TNL_CHANNEL_TICK : UINT64_MAX;
 }
 
 /* The timer resends one message, the oldest: when all was merely late nothing is
  * doubled, and when all was lost its ack is evidence for the rest. */
-static int timer_expired(struct tnl_channel *ch, uint64_t now)
+static int timer_expired(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now)
 {
 	struct tnl_sendq *q = &ch->sendq;
-	ch->rto_start = now;
+	uint64_t since = l->rto_start;
+	l->rto_start = now;
+	if (tnl_chlink_stall(ch, l, since, now))
+		return 0;
 	if (!tnl_list_empty(&q->resend)) {
 		/* The link has not taken it yet, or what is in flight and lost too holds the window shut: let one pass.
 		 */
@@ -220,9 +224,11 @@ static int timer_expired(struct tnl_channel *ch, uint64_t now)
 		return 0;
 	}
 	struct tnl_mbuf *m = tnl_sendq_find(q, q->base);
+	if (m->at != TNL_AT_FLIGHT || m->on != &l->way) /* that is on another link */
+		m = tnl_container_of(l->way.flight.next, struct tnl_mbuf, link);
 	if (ch->cfg.resend_max && m->resends >= ch->cfg.resend_max)
 		return TNL_ETIMEOUT;
-	tnl_rto_expired(&ch->rto);
+	tnl_rto_expired(&l->rto);
 	tnl_sendq_lost(q, m);
 	m->probe = true;
 	return 0;
@@ -230,13 +236,25 @@ static int timer_expired(struct tnl_channel *ch, uint64_t now)
 
 int tnl_channel_expire(struct tnl_channel *ch, uint64_t now)
 {
+	struct tnl_chlink *l;
+	int rc = 0;
 	if (ch->tick_at <= now)
 		give_memory_back(ch, now);
 	if (ch->token_at <= now)
 		ch->token_at = UINT64_MAX;
-	if (!ch->up || ch->paused)
+	tnl_channel_acks_expire(ch, now);
+	if (ch->paused)
 		return 0;
-	if (tnl_sendq_deadline(&ch->sendq) <= now)
-		find_lost(ch, now);
-	return rto_at(ch) <= now ? timer_expired(ch, now) : 0;
+	TNL_EACH_LINK(ch, l)
+	{
+		if (tnl_sendq_deadline(&l->way) <= now)
+			find_lost(ch, l, now);
+		if (l->proof_at <= now) {
+			l->proof_at = UINT64_MAX;
+			l->proof_due = true;
+		}
+		if (!rc && tnl_chlink_rto_at(l) <= now)
+			rc = timer_expired(ch, l, now);
+	}
+	return rc;
 }

@@ -71,6 +71,7 @@ struct tnl_mbuf *tnl_mpool_get(struct tnl_mpool *p, size_t len)
 	m->at = TNL_AT_NONE;
 	m->ambiguous = m->owed = m->probe = false;
 	m->resends = 0;
+	m->on = NULL;
 	p->used += tnl_mbuf_size(m);
 	return m;
 }

@@ -8,17 +8,20 @@
 
 #define TNL_MBUF_CLASSES 11u /* whole message up to 2^k + 256 bytes, k = 0 (unused bits) … 256 KiB */
 
+struct tnl_sendq_way;
 enum tnl_mbuf_at { TNL_AT_NONE, TNL_AT_FRESH, TNL_AT_FLIGHT, TNL_AT_RESEND };
 
 struct tnl_mbuf {
 	struct tnl_list link;
 	uint8_t cls, at;
+	uint8_t came_on;  /* received: the link that it came on, where its ack goes */
 	bool ambiguous;	  /* sent: more than once, so that an ack says nothing about time */
 	bool owed;	  /* received: acknowledged already */
 	bool probe;	  /* resend by timer: passes the congestion window */
 	uint32_t len;	  /* whole message */
 	uint32_t resends; /* by timer or evidence; a new link does not count */
 	uint64_t sent_at, order;
+	struct tnl_sendq_way *on; /* sent: the link that it went out on; NULL: that has gone */
 	union {
 		struct tnl_cc_snap snap;
 		struct tnl_msg msg; /* received: payload points into data */

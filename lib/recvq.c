@@ -51,7 +51,7 @@ static int grow_ring(struct tnl_recvq *q, uint64_t span)
 	return 0;
 }
 
-int tnl_recvq_keep(struct tnl_recvq *q, struct tnl_mpool *pool, const struct tnl_msg *m, bool owed)
+int tnl_recvq_keep(struct tnl_recvq *q, struct tnl_mpool *pool, const struct tnl_msg *m, unsigned link, bool owed)
 {
 	uint64_t span = (uint64_t)(m->seq - q->expected);
 	if (span >= TNL_CHANNEL_CAP)
@@ -67,6 +67,7 @@ int tnl_recvq_keep(struct tnl_recvq *q, struct tnl_mpool *pool, const struct tnl
 	b->len = m->plen;
 	b->seq = m->seq;
 	b->owed = owed;
+	b->came_on = (uint8_t)link;
 	b->msg = *m;
 	b->msg.payload = b->data;
 	q->ring[m->seq & (q->ring_size - 1)] = b;

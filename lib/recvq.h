@@ -21,7 +21,8 @@ static inline size_t tnl_recvq_heap(const struct tnl_recvq *q)
 }
 struct tnl_mbuf *tnl_recvq_find(const struct tnl_recvq *q, int64_t seq);
 /* Copies and keeps a message (expected ≤ seq < expected + cap, not kept yet): 0, TNL_ELIMIT, TNL_ENOMEM. */
-int tnl_recvq_keep(struct tnl_recvq *q, struct tnl_mpool *pool, const struct tnl_msg *m, bool owed) TNL_MUST_USE;
+int tnl_recvq_keep(struct tnl_recvq *q, struct tnl_mpool *pool, const struct tnl_msg *m, unsigned link,
+		   bool owed) TNL_MUST_USE;
 void tnl_recvq_drop(struct tnl_recvq *q, struct tnl_mpool *pool, struct tnl_mbuf *b);
 
 /* Acks to be sent, in order. */

@@ -14,10 +14,15 @@ void tnl_sendq_init(struct tnl_sendq *q)
 {
 	memset(q, 0, sizeof(*q));
 	tnl_list_init(&q->fresh);
-	tnl_list_init(&q->flight);
 	tnl_list_init(&q->resend);
-	q->maybe_at = q->check_at = UINT64_MAX;
-	q->threshold = THRESHOLD_FIRST;
+}
+
+void tnl_sendq_way_init(struct tnl_sendq_way *w)
+{
+	memset(w, 0, sizeof(*w));
+	tnl_list_init(&w->flight);
+	w->maybe_at = w->check_at = UINT64_MAX;
+	w->threshold = THRESHOLD_FIRST;
 }
 
 void tnl_sendq_fini(struct tnl_sendq *q, struct tnl_mpool *pool)
@@ -85,6 +90,8 @@ static void leave_list(struct tnl_sendq *q, struct tnl_mbuf *m)
 	} else if (m->at == TNL_AT_FLIGHT) {
 		q->flight_msgs--;
 		q->flight_bytes -= m->len;
+		m->on->flight_msgs--;
+		m->on->flight_bytes -= m->len;
 	} else if (m->at == TNL_AT_RESEND) {
 		q->resend_msgs--;
 		q->resend_bytes -= m->len;
@@ -92,7 +99,7 @@ static void leave_list(struct tnl_sendq *q, struct tnl_mbuf *m)
 	m->at = TNL_AT_NONE;
 }
 
-void tnl_sendq_sent(struct tnl_sendq *q, struct tnl_mbuf *m, uint64_t now)
+void tnl_sendq_sent(struct tnl_sendq *q, struct tnl_sendq_way *w, struct tnl_mbuf *m, uint64_t now)
 {
 	if (m->at == TNL_AT_RESEND)
 		m->ambiguous = true;
@@ -100,10 +107,13 @@ void tnl_sendq_sent(struct tnl_sendq *q, struct tnl_mbuf *m, uint64_t now)
 	leave_list(q, m);
 	m->at = TNL_AT_FLIGHT;
 	m->sent_at = now;
-	m->order = ++q->order;
-	tnl_list_push_back(&q->flight, &m->link);
+	m->order = ++w->order;
+	m->on = w;
+	tnl_list_push_back(&w->flight, &m->link);
 	q->flight_msgs++;
 	q->flight_bytes += m->len;
+	w->flight_msgs++;
+	w->flight_bytes += m->len;
 }
 
 struct tnl_mbuf *tnl_sendq_find(const struct tnl_sendq *q, int64_t seq)
@@ -138,60 +148,88 @@ void tnl_sendq_all_lost(struct tnl_sendq *q)
 {
 	for (int64_t s = q->base; s < q->next; s++) {
 		struct tnl_mbuf *m = q->ring[s & (q->ring_size - 1)];
-		if (m && m->at != TNL_AT_FRESH)
+		if (m && m->at != TNL_AT_FRESH) {
 			to_resend(q, m);
+			m->on = NULL;
+		}
 	}
-	q->maybe_at = q->check_at = UINT64_MAX;
-	q->seen_order = q->order; /* nothing that is sent from now on can be older */
-	q->seen_at = 0;
 }
 
-void tnl_sendq_evidence(struct tnl_sendq *q, const struct tnl_mbuf *m, const struct tnl_sendq_times *t, uint64_t now)
+/* Nothing that is sent on it from now on can be older. */
+static void forget_evidence(struct tnl_sendq_way *w)
 {
-	if (m->at != TNL_AT_FLIGHT)
+	w->maybe_at = w->check_at = UINT64_MAX;
+	w->seen_order = w->order;
+	w->seen_at = 0;
+}
+
+void tnl_sendq_way_lost(struct tnl_sendq *q, struct tnl_sendq_way *w)
+{
+	for (int64_t s = q->base; s < q->next; s++) {
+		struct tnl_mbuf *m = q->ring[s & (q->ring_size - 1)];
+		if (m && (m->at == TNL_AT_RESEND || (m->at == TNL_AT_FLIGHT && m->on == w)))
+			to_resend(q, m);
+	}
+	forget_evidence(w);
+}
+
+void tnl_sendq_way_gone(struct tnl_sendq *q, struct tnl_sendq_way *w)
+{
+	tnl_sendq_way_lost(q, w);
+	tnl_list_foreach(it, &q->resend) {
+		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
+		if (m->on == w)
+			m->on = NULL;
+	}
+}
+
+void tnl_sendq_evidence(struct tnl_sendq_way *w, const struct tnl_mbuf *m, const struct tnl_sendq_times *t,
+			uint64_t now)
+{
+	if (m->at != TNL_AT_FLIGHT || m->on != w)
 		return;
 	if (m->ambiguous) {
 		/* Too soon to be for the copy: what looked like a hole was a detour. */
-		if (m->resends == 1 && now - m->sent_at < t->srtt / 4 && q->threshold < THRESHOLD_MAX)
-			q->threshold *= 2;
+		if (m->resends == 1 && now - m->sent_at < t->srtt / 4 && w->threshold < THRESHOLD_MAX)
+			w->threshold *= 2;
 		if (now - m->sent_at < t->least)
 			return; /* for the first copy, and says nothing */
 		/* For the first copy or for the last? Had it been the first, the acks of its
 		 * neighbours would come with it: wait a moment for them. */
-		if (q->maybe_at == UINT64_MAX || m->order > q->maybe_order) {
-			q->maybe_order = m->order;
-			q->maybe_sent = m->sent_at;
+		if (w->maybe_at == UINT64_MAX || m->order > w->maybe_order) {
+			w->maybe_order = m->order;
+			w->maybe_sent = m->sent_at;
 		}
-		if (q->maybe_at == UINT64_MAX)
-			q->maybe_at = now + t->srtt / 8 + 1000000 + t->patience;
+		if (w->maybe_at == UINT64_MAX)
+			w->maybe_at = now + t->srtt / 8 + 1000000 + t->patience;
 		return;
 	}
-	if (q->maybe_at != UINT64_MAX && m->order < q->maybe_order)
-		q->maybe_at = UINT64_MAX; /* first copies are still coming in */
-	if (m->order > q->seen_order) {
-		q->seen_order = m->order;
-		q->seen_at = m->sent_at;
+	if (w->maybe_at != UINT64_MAX && m->order < w->maybe_order)
+		w->maybe_at = UINT64_MAX; /* first copies are still coming in */
+	if (m->order > w->seen_order) {
+		w->seen_order = m->order;
+		w->seen_at = m->sent_at;
 	}
 }
 
-unsigned tnl_sendq_detect(struct tnl_sendq *q, uint64_t srtt, uint64_t rto, uint64_t now)
+unsigned tnl_sendq_detect(struct tnl_sendq *q, struct tnl_sendq_way *w, uint64_t srtt, uint64_t rto, uint64_t now)
 {
 	unsigned lost = 0, seen = 0;
-	if (q->maybe_at <= now) {
-		if (q->maybe_order > q->seen_order) {
-			q->seen_order = q->maybe_order;
-			q->seen_at = q->maybe_sent;
+	if (w->maybe_at <= now) {
+		if (w->maybe_order > w->seen_order) {
+			w->seen_order = w->maybe_order;
+			w->seen_at = w->maybe_sent;
 		}
-		q->maybe_at = UINT64_MAX;
+		w->maybe_at = UINT64_MAX;
 	}
-	q->check_at = UINT64_MAX;
+	w->check_at = UINT64_MAX;
 	uint64_t late = srtt + srtt / 8;
-	tnl_list_foreach_safe(it, &q->flight) {
+	tnl_list_foreach_safe(it, &w->flight) {
 		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
-		if (m->order >= q->seen_order)
+		if (m->order >= w->seen_order)
 			break;
 		if (++seen > SCAN_MAX) {
-			q->check_at = now + 1000000;
+			w->check_at = now + 1000000;
 			break;
 		}
 		/* The first time at once; later with growing distance: a peer that is not
@@ -201,13 +239,13 @@ unsigned tnl_sendq_detect(struct tnl_sendq *q, uint64_t srtt, uint64_t rto, uint
 			due += late;
 		else if (m->resends > 1)
 			due += rto << TNL_MIN(m->resends - 2, 6u);
-		else if (q->seen_order - m->order < q->threshold)
+		else if (w->seen_order - m->order < w->threshold)
 			due += late;
 		if (due <= now) {
 			tnl_sendq_lost(q, m);
 			lost++;
-		} else if (due < q->check_at) {
-			q->check_at = due;
+		} else if (due < w->check_at) {
+			w->check_at = due;
 		}
 	}
 	return lost;

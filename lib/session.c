@@ -264,12 +264,14 @@ void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_
 
 /* --- link --------------------------------------------------------------------------- */
 
-void tnl_session_link_up(struct tnl_session *s, uint64_t now)
+int tnl_session_link_add(struct tnl_session *s, unsigned link, unsigned rank, uint64_t now)
 {
 	if (tnl_session_over(s))
-		return;
-	s->linked = true;
-	tnl_channel_link_up(s->ch, now);
+		return 0;
+	int err = tnl_channel_link_add(s->ch, link, rank, now);
+	s->linked = tnl_channel_links(s->ch) != 0;
+	if (err)
+		return err;
 	if (!s->ever_linked) {
 		s->ever_linked = true;
 		tnl_session_send_state(s, "Connected", now);
@@ -278,14 +280,20 @@ void tnl_session_link_up(struct tnl_session *s, uint64_t now)
 			s->failed = rc;
 	}
 	tnl_session_settle(s);
+	return 0;
 }
 
-void tnl_session_link_down(struct tnl_session *s, uint64_t now)
+void tnl_session_link_up(struct tnl_session *s, uint64_t now)
+{
+	(void)!tnl_session_link_add(s, 0, 0, now); /* link 0 needs no memory */
+}
+
+void tnl_session_link_gone(struct tnl_session *s, unsigned link, uint64_t now)
 {
 	if (tnl_session_over(s) || !s->linked)
 		return;
-	s->linked = false;
-	tnl_channel_link_down(s->ch, now);
+	tnl_channel_link_gone(s->ch, link, now);
+	s->linked = tnl_channel_links(s->ch) != 0;
 }
 
 /* What calls from outside and callbacks left to be done. */
@@ -307,7 +315,7 @@ static void do_what_is_due(struct tnl_session *s, uint64_t now)
 		tnl_session_settle(s);
 }
 
-int tnl_session_pull(struct tnl_session *s, uint64_t now, const uint8_t **p, size_t *n)
+int tnl_session_pull_on(struct tnl_session *s, unsigned link, uint64_t now, const uint8_t **p, size_t *n)
 {
 	if (tnl_session_over(s) || s->reserved)
 		return TNL_EAGAIN;
@@ -317,7 +325,7 @@ int tnl_session_pull(struct tnl_session *s, uint64_t now, const uint8_t **p, siz
 		tnl_session_settle(s);
 	if (tnl_session_over(s))
 		return TNL_EAGAIN;
-	int rc = tnl_channel_pull(s->ch, now, p, n);
+	int rc = tnl_channel_pull_on(s->ch, link, now, p, n);
 	if (rc < 0 && rc != TNL_EAGAIN) {
 		s->failed = rc;
 		tnl_session_settle(s);

@@ -152,11 +152,29 @@ struct tnl_channel *tnl_session_channel(struct tnl_session *s);
 /* --- link ------------------------------------------------------------------ */
 /* client_id… of the token frame are the daemon's business. */
 void tnl_session_link_up(struct tnl_session *s, uint64_t now); /* agent: starts the handshake at the first */
-void tnl_session_link_down(struct tnl_session *s, uint64_t now);
-/* One WebSocket binary message. 0 (also for what was dropped and counted); negative: session closed. */
-int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now) TNL_MUST_USE;
-/* Next message for the link, 1 or TNL_EAGAIN. Slice valid until the next call of any kind. */
-int tnl_session_pull(struct tnl_session *s, uint64_t now, const uint8_t **p, size_t *n) TNL_MUST_USE;
+/* Several links (lib/channel.h says what they are): link 0 is there first, more of them only between our own ends that
+ * agreed on it (info.links). In the place of an older one of that number. 0, TNL_EINVAL, TNL_ENOMEM. */
+int tnl_session_link_add(struct tnl_session *s, unsigned link, unsigned rank, uint64_t now) TNL_MUST_USE;
+void tnl_session_link_gone(struct tnl_session *s, unsigned link, uint64_t now);
+static inline void tnl_session_link_down(struct tnl_session *s, uint64_t now)
+{
+	tnl_session_link_gone(s, 0, now);
+}
+/* One WebSocket binary message that came on a link. 0 (also for what was dropped and counted); negative: session
+ * closed.
+ */
+int tnl_session_feed_on(struct tnl_session *s, unsigned link, const uint8_t *p, size_t n, uint64_t now) TNL_MUST_USE;
+static inline int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now)
+{
+	return tnl_session_feed_on(s, 0, p, n, now);
+}
+/* Next message for a link, 1 or TNL_EAGAIN. Slice valid until the next call of any kind. With several links: ask them
+ * in the order of tnl_channel_link_order, again after each message that was made. */
+int tnl_session_pull_on(struct tnl_session *s, unsigned link, uint64_t now, const uint8_t **p, size_t *n) TNL_MUST_USE;
+static inline int tnl_session_pull(struct tnl_session *s, uint64_t now, const uint8_t **p, size_t *n)
+{
+	return tnl_session_pull_on(s, 0, now, p, n);
+}
 uint64_t tnl_session_deadline(const struct tnl_session *s);
 void tnl_session_expire(struct tnl_session *s, uint64_t now);
 void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plaintext, size_t plen,

@@ -351,7 +351,7 @@ static int read_message(struct tnl_session *s, const uint8_t *p, size_t n, struc
 	return 0;
 }
 
-int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t now)
+int tnl_session_feed_on(struct tnl_session *s, unsigned link, const uint8_t *p, size_t n, uint64_t now)
 {
 	struct tnl_msg m;
 	if (tnl_session_over(s))
@@ -368,7 +368,7 @@ int tnl_session_feed(struct tnl_session *s, const uint8_t *p, size_t n, uint64_t
 	case TNL_MT_ACK:
 	case TNL_MT_START_PUBLICATION:
 	case TNL_MT_PAUSE_PUBLICATION:
-		rc = tnl_channel_feed(s->ch, &m, now);
+		rc = tnl_channel_feed_on(s->ch, link, &m, now);
 		if (rc == 0 && (m.type == TNL_MT_START_PUBLICATION || m.type == TNL_MT_PAUSE_PUBLICATION))
 			in_publication(s, m.type == TNL_MT_START_PUBLICATION);
 		break;

@@ -32,7 +32,7 @@ static uint64_t duration(const char *s)
 
 static int run_seeds(uint64_t a, uint64_t b)
 {
-	uint64_t failed = 0, messages = 0, lost = 0, resumes = 0;
+	uint64_t failed = 0, messages = 0, lost = 0, resumes = 0, striped = 0, stalls = 0;
 	for (uint64_t i = a; i <= b; i++) {
 		struct world st;
 		if (!world_run(i, 0, &st)) {
@@ -43,10 +43,14 @@ static int run_seeds(uint64_t a, uint64_t b)
 		messages += st.messages;
 		lost += st.lost;
 		resumes += st.resumes;
+		striped += st.striped;
+		stalls += st.stalls;
 	}
-	printf("simulator, seeds %llu-%llu: %llu messages, %llu lost, %llu link starts; %llu passed, %llu failed\n",
-	       (unsigned long long)a, (unsigned long long)b, (unsigned long long)messages, (unsigned long long)lost,
-	       (unsigned long long)resumes, (unsigned long long)(b - a + 1 - failed), (unsigned long long)failed);
+	printf(
+	    "simulator, seeds %llu-%llu: %llu messages (%llu on further links), %llu lost, %llu link starts, %llu stalls; %llu passed, %llu failed\n",
+	    (unsigned long long)a, (unsigned long long)b, (unsigned long long)messages, (unsigned long long)striped,
+	    (unsigned long long)lost, (unsigned long long)resumes, (unsigned long long)stalls,
+	    (unsigned long long)(b - a + 1 - failed), (unsigned long long)failed);
 	return failed ? 1 : 0;
 }
 

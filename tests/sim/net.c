@@ -65,16 +65,40 @@ void net_fini(struct world *w)
 }
 
 /* A link takes some 50 ms of what it can send, as a socket's buffer does. */
-bool net_room(const struct world *w, int from)
+bool net_room(const struct world *w, int from, unsigned link)
 {
 	const struct node *n = &w->node[from];
-	return n->up && (w->plan.rate == 0 || n->link_free <= w->now + 50 * MS);
+	return n->up & 1u << link && (w->plan.link[link].rate == 0 || n->link_free[link] <= w->now + 50 * MS);
 }
 
-static void deliver_later(struct world *w, int to, uint64_t at, const uint8_t *p, size_t n, bool corrupt)
+/* The gateway: a link's messages go on by the other end's link of that number, or by any while that is away. */
+static bool route(const struct world *w, int to, unsigned *link)
 {
-	struct event e = {
-	    .at = at, .kind = EV_MESSAGE, .to = to, .epoch = w->node[to].epoch, .n = n, .data = malloc(n)};
+	unsigned up = w->node[to].up;
+	if (!(up & 1u << *link) && up)
+		*link = (unsigned)__builtin_ctz(up);
+	return up != 0;
+}
+
+/* When something that would arrive then arrives on a link that stands still now and then. */
+static uint64_t after_stalls(const struct world *w, unsigned link, uint64_t at)
+{
+	const struct link_plan *l = &w->plan.link[link];
+	for (int i = 0; i < l->nstalls; i++)
+		if (at >= l->stall[i].from && at < l->stall[i].to)
+			at = l->stall[i].to;
+	return at;
+}
+
+static void deliver_later(struct world *w, int to, unsigned link, uint64_t at, const uint8_t *p, size_t n, bool corrupt)
+{
+	struct event e = {.at = after_stalls(w, link, at),
+			  .kind = EV_MESSAGE,
+			  .to = to,
+			  .link = link,
+			  .epoch = w->node[to].epoch[link],
+			  .n = n,
+			  .data = malloc(n)};
 	if (!e.data)
 		abort();
 	memcpy(e.data, p, n);
@@ -84,32 +108,35 @@ static void deliver_later(struct world *w, int to, uint64_t at, const uint8_t *p
 	net_push(w, &e);
 }
 
-void net_send(struct world *w, int from, const uint8_t *p, size_t n)
+void net_send(struct world *w, int from, unsigned link, const uint8_t *p, size_t n)
 {
 	struct plan *pl = &w->plan;
+	const struct link_plan *l = &pl->link[link];
 	struct node *f = &w->node[from];
 	uint64_t at = w->now;
 	bool faults = w->now < pl->busy_until;
 	w->messages++;
-	if (pl->rate) {
-		if (f->link_free < w->now)
-			f->link_free = w->now;
-		f->link_free += n * SEC / pl->rate;
-		at = f->link_free;
+	w->striped += link != 0;
+	if (l->rate) {
+		if (f->link_free[link] < w->now)
+			f->link_free[link] = w->now;
+		f->link_free[link] += n * SEC / l->rate;
+		at = f->link_free[link];
 		struct event wake = {.at = at, .kind = EV_WAKE};
 		net_push(w, &wake);
 	}
-	at += pl->delay + (pl->jitter ? rng_below(&w->rng, pl->jitter) : 0);
-	if (!w->node[!from].up || (faults && rng_chance(&w->rng, pl->drop))) {
+	at += l->delay + (pl->jitter ? rng_below(&w->rng, pl->jitter) : 0);
+	bool lossy = faults && l->lossy && rng_chance(&w->links, l->lossy);
+	if (!route(w, !from, &link) || (faults && rng_chance(&w->rng, pl->drop)) || lossy) {
 		w->lost++;
 		return;
 	}
 	if (faults && rng_chance(&w->rng, pl->reorder))
-		at += rng_below(&w->rng, 5 * pl->delay + MS);
+		at += rng_below(&w->rng, 5 * l->delay + MS);
 	if (faults && rng_chance(&w->rng, pl->corrupt))
-		deliver_later(w, !from, at, p, n, true);
+		deliver_later(w, !from, link, at, p, n, true);
 	else
-		deliver_later(w, !from, at, p, n, false);
+		deliver_later(w, !from, link, at, p, n, false);
 	if (faults && rng_chance(&w->rng, pl->dup))
-		deliver_later(w, !from, at + rng_below(&w->rng, 3 * pl->delay + MS), p, n, false);
+		deliver_later(w, !from, link, at + rng_below(&w->rng, 3 * l->delay + MS), p, n, false);
 }

@@ -301,22 +301,42 @@ static bool write_some(struct node *n)
 	return true;
 }
 
+/* What the session has for its links, in their order. */
+static bool send_all(struct node *n)
+{
+	uint8_t order[TNL_LINKS_MAX];
+	bool sent = false;
+	unsigned up = tnl_channel_link_order(tnl_session_channel(n->s), order);
+	const uint8_t *p;
+	size_t len;
+	for (unsigned i = 0; i < up; i++) {
+		while (net_room(n->w, n->which, order[i]) &&
+		       tnl_session_pull_on(n->s, order[i], n->w->now, &p, &len) == 1) {
+			net_send(n->w, n->which, order[i], p, len);
+			sent = true;
+		}
+	}
+	return sent;
+}
+
+static bool any_room(const struct node *n)
+{
+	for (unsigned i = 0; i < MAX_LINKS; i++)
+		if (net_room(n->w, n->which, i))
+			return true;
+	return false;
+}
+
 void node_pump(struct node *n)
 {
 	struct world *w = n->w;
-	const uint8_t *p;
-	size_t len;
 	if (n->closed)
 		return;
 	for (int i = 0; i < w->plan.nstreams; i++)
 		side_work(n, &w->flow[i]);
 	for (;;) {
-		bool sent = false;
-		while (net_room(w, n->which) && tnl_session_pull(n->s, w->now, &p, &len) == 1) {
-			net_send(w, n->which, p, len);
-			sent = true;
-		}
-		if (n->closed || !net_room(w, n->which) || (!write_some(n) && !sent))
+		bool sent = send_all(n);
+		if (n->closed || !any_room(n) || (!write_some(n) && !sent))
 			break;
 	}
 	for (int i = 0; i < w->plan.nstreams && !n->closed; i++)

@@ -130,3 +130,26 @@ void plan_make(struct world *w)
 		plan_flow(w, &w->flow[i]);
 	}
 }
+
+/* Own ends may have several links: each with a path of its own, which loses, stands still, or is much slower. */
+void plan_links(struct world *w)
+{
+	struct rng *r = &w->links;
+	struct plan *p = &w->plan;
+	bool own = p->mode == SIM_OWN || p->mode == SIM_SINGLE;
+	p->links = own && rng_chance(r, 600) ? (unsigned)rng_between(r, 2, MAX_LINKS) : 1;
+	p->link[0] = (struct link_plan){.delay = p->delay, .rate = p->rate};
+	if (p->links > 1 && rng_chance(r, 250))
+		p->link[0].rank = 1; /* a spare one: quiet while others answer */
+	for (unsigned i = 0; i < p->links && p->links > 1; i++) {
+		struct link_plan *l = &p->link[i];
+		l->delay = i && rng_chance(r, 500) ? rng_log(r, 1, 100) * MS : p->delay;
+		l->rate = i && rng_chance(r, 500) ? rng_log(r, 100000, 50000000) : p->rate;
+		l->lossy = rng_chance(r, 700) ? 0 : (unsigned)rng_log(r, 1, 200);
+		l->nstalls = rng_chance(r, 600) ? 0 : (int)rng_between(r, 1, 3);
+		for (int k = 0; k < l->nstalls; k++) {
+			l->stall[k].from = w->now + rng_below(r, p->busy_until);
+			l->stall[k].to = l->stall[k].from + rng_log(r, 5, 4000) * MS;
+		}
+	}
+}

@@ -11,6 +11,7 @@
 #define SEC UINT64_C(1000000000)
 #define NEVER UINT64_MAX
 #define MAX_STREAMS 24
+#define MAX_LINKS 4u
 
 /* --- random numbers ------------------------------------------------------------ */
 struct rng {
@@ -24,7 +25,19 @@ uint64_t rng_log(struct rng *r, uint64_t a, uint64_t b); /* evenly by order of m
 
 /* --- what happens, decided by the seed -------------------------------------------- */
 enum sim_mode { SIM_OWN, SIM_STOCK, SIM_SINGLE, SIM_SINGLE_STOCK, SIM_BASIC, SIM_MODES };
+/* One link of several: its own path, and the times in which nothing moves on it in either direction. */
+struct link_plan {
+	uint64_t delay, rate;
+	unsigned rank;
+	unsigned lossy; /* permille of messages that are lost on it, beside plan.drop */
+	int nstalls;
+	struct {
+		uint64_t from, to;
+	} stall[3];
+};
 struct plan {
+	unsigned links;
+	struct link_plan link[MAX_LINKS];
 	enum sim_mode mode;
 	bool encrypted;
 	size_t memory_max, window, max_payload;
@@ -63,10 +76,11 @@ struct node { /* one end */
 	struct world *w;
 	int which; /* 0 client, 1 agent */
 	struct tnl_session *s;
-	bool ready, closed, up;
-	int close_err, opened; /* agent: streams seen */
-	unsigned epoch;	       /* of its link: what was under way to an older one is lost */
-	uint64_t link_free;    /* when its rate-limited link has sent what it took */
+	bool ready, closed;
+	unsigned up;		       /* bit mask of links */
+	int close_err, opened;	       /* agent: streams seen */
+	unsigned epoch[MAX_LINKS];     /* of its links: what was under way to an older one is lost */
+	uint64_t link_free[MAX_LINKS]; /* when a rate-limited link has sent what it took */
 };
 
 enum ev_kind { EV_MESSAGE, EV_CUT, EV_UP, EV_PAUSE, EV_OPEN, EV_DIALED, EV_STALL, EV_WRITE, EV_WAKE };
@@ -74,13 +88,14 @@ struct event {
 	uint64_t at, order;
 	enum ev_kind kind;
 	int to, arg;
-	unsigned epoch;
+	unsigned link, epoch;
 	size_t n;
 	uint8_t *data;
 };
 
 struct world {
-	struct rng rng; /* the plan and the network */
+	struct rng rng;	  /* the plan and the network */
+	struct rng links; /* what concerns several links: seeds with one stay what they are */
 	struct plan plan;
 	uint64_t seed, now, order;
 	int verbose;
@@ -88,7 +103,7 @@ struct world {
 	size_t nheap, cap_heap;
 	struct node node[2];
 	struct flow flow[MAX_STREAMS];
-	uint64_t messages, steps, lost, resumes;
+	uint64_t messages, steps, lost, resumes, striped, stalls;
 	size_t most_memory[2];
 	char fail[256];
 };
@@ -102,10 +117,11 @@ void net_push(struct world *w, const struct event *e);
 bool net_pop(struct world *w, struct event *e);
 uint64_t net_next(const struct world *w);
 void net_fini(struct world *w);
-bool net_room(const struct world *w, int from);
-void net_send(struct world *w, int from, const uint8_t *p, size_t n);
+bool net_room(const struct world *w, int from, unsigned link);
+void net_send(struct world *w, int from, unsigned link, const uint8_t *p, size_t n);
 /* plan.c */
 void plan_make(struct world *w);
+void plan_links(struct world *w);
 uint8_t pattern(const struct world *w, const struct flow *f, int dir, uint64_t off);
 const char *mode_name(enum sim_mode m);
 /* node.c */

@@ -41,6 +41,30 @@ static void seeded_random(void *ctx, uint8_t *p, size_t n)
 		p[i] = (uint8_t)rng_next(r);
 }
 
+static void link_at(struct world *w, uint64_t when, enum ev_kind kind, int to, int arg, unsigned link)
+{
+	struct event e = {.at = START + when, .kind = kind, .to = to, .arg = arg, .link = link};
+	net_push(w, &e);
+}
+
+/* The other links come, break alone or at both ends, and come again, or not. */
+static void schedule_links(struct world *w)
+{
+	struct rng *r = &w->links;
+	for (unsigned l = 1; l < w->plan.links; l++) {
+		for (int k = 0; k < 2; k++)
+			link_at(w, rng_below(r, w->plan.busy_until), EV_UP, k, 0, l);
+		for (int i = (int)rng_below(r, 5); i; i--) {
+			uint64_t t = rng_below(r, w->plan.busy_until);
+			int who = rng_chance(r, 500) ? 3 : 1 + (int)rng_below(r, 2);
+			link_at(w, t, EV_CUT, 0, who, l);
+			for (int k = 0; k < 2; k++)
+				if (who & (1 << k) && rng_chance(r, 700))
+					link_at(w, t + rng_log(r, 1, 1000) * MS, EV_UP, k, 0, l);
+		}
+	}
+}
+
 static void at(struct world *w, uint64_t when, enum ev_kind kind, int to, int arg)
 {
 	struct event e = {.at = START + when, .kind = kind, .to = to, .arg = arg};
@@ -76,6 +100,7 @@ static void schedule(struct world *w)
 				at(w, rng_below(r, p->busy_until), EV_STALL, k, i);
 	}
 	at(w, p->busy_until, EV_WAKE, 0, 0);
+	schedule_links(w);
 }
 
 static void publication(struct world *w, int to, bool pause)
@@ -98,16 +123,24 @@ static void publication(struct world *w, int to, bool pause)
 	tnl_buf_fini(&b);
 }
 
-static void cut(struct world *w, int who)
+static void count_stalls(struct node *n, unsigned link)
 {
-	say(w, "cut %d", who);
+	struct tnl_link_stats st;
+	tnl_channel_link_stats(tnl_session_channel(n->s), link, &st);
+	n->w->stalls += st.stalls;
+}
+
+static void cut(struct world *w, int who, unsigned link)
+{
+	say(w, "cut %d link %u", who, link);
 	for (int k = 0; k < 2; k++) {
 		struct node *n = &w->node[k];
-		if (!(who & (1 << k)) || !n->up)
+		if (!(who & (1 << k)) || !(n->up & 1u << link))
 			continue;
-		n->up = false;
-		n->epoch++;
-		tnl_session_link_down(n->s, w->now);
+		count_stalls(n, link);
+		n->up &= ~(1u << link);
+		n->epoch[link]++;
+		tnl_session_link_gone(n->s, link, w->now);
 	}
 }
 
@@ -117,8 +150,8 @@ static void handle(struct world *w, struct event *e)
 	struct flow *f = &w->flow[e->arg < MAX_STREAMS ? e->arg : 0];
 	switch (e->kind) {
 	case EV_MESSAGE:
-		if (n->up && !n->closed && e->epoch == n->epoch) {
-			if (tnl_session_feed(n->s, e->data, e->n, w->now))
+		if (n->up & 1u << e->link && !n->closed && e->epoch == n->epoch[e->link]) {
+			if (tnl_session_feed_on(n->s, e->link, e->data, e->n, w->now))
 				world_fail(w, "node %d: session ended: %s", e->to, tnl_err_name(n->close_err));
 		} else {
 			w->lost++;
@@ -126,16 +159,17 @@ static void handle(struct world *w, struct event *e)
 		free(e->data);
 		break;
 	case EV_CUT:
-		cut(w, e->arg);
+		cut(w, e->arg, e->link);
 		break;
 	case EV_UP:
-		if (n->up || n->closed)
+		if (n->up & 1u << e->link || n->closed)
 			break;
-		say(w, "node %d link up", e->to);
-		n->up = true;
-		n->link_free = 0;
+		say(w, "node %d link %u up", e->to, e->link);
+		n->up |= 1u << e->link;
+		n->link_free[e->link] = 0;
 		w->resumes++;
-		tnl_session_link_up(n->s, w->now);
+		if (tnl_session_link_add(n->s, e->link, w->plan.link[e->link].rank, w->now))
+			world_fail(w, "node %d: no link %u", e->to, e->link);
 		break;
 	case EV_PAUSE:
 		say(w, "node %d publication %s", e->to, e->arg ? "pause" : "start");
@@ -248,6 +282,8 @@ static void finish(struct world *w)
 		struct node *nd = &w->node[k];
 		const uint8_t *p;
 		size_t len;
+		for (unsigned l = 0; l < MAX_LINKS; l++)
+			count_stalls(nd, l);
 		if (w->plan.end_by_abort && k == 0)
 			tnl_session_abort(nd->s, TNL_ECLOSED, "over", w->now);
 		else
@@ -269,6 +305,9 @@ static void describe(const struct world *w)
 	    mode_name(p->mode), p->encrypted, p->memory_max, p->window, p->max_payload, p->drop, p->dup, p->reorder,
 	    p->corrupt, (double)p->delay / 1e6, (double)p->jitter / 1e6, (unsigned long long)p->rate, p->nstreams,
 	    p->cuts, p->pauses, (double)p->busy_until / 1e9);
+	for (unsigned i = 0; i < p->links && p->links > 1; i++)
+		printf("  link %u: delay=%.1fms rate=%llu lossy=%u stalls=%d\n", i, (double)p->link[i].delay / 1e6,
+		       (unsigned long long)p->link[i].rate, p->link[i].lossy, p->link[i].nstalls);
 	for (int k = 0; k < 2 && w->fail[0]; k++) {
 		struct tnl_channel_stats st;
 		if (!w->node[k].s)
@@ -308,11 +347,13 @@ bool world_run(uint64_t seed, int verbose, struct world *stats)
 		abort();
 	w->seed = seed;
 	w->rng.x = seed * 0x2545f4914f6cdd1du;
+	w->links.x = seed * 0x9e3779b97f4a7c15u + 7;
 	w->now = START;
 	w->verbose = verbose;
 	long live = tnl_alloc_live();
 	tnl_random_source(seeded_random, &random_source);
 	plan_make(w);
+	plan_links(w);
 	if (verbose)
 		describe(w);
 	node_start(w, 0);

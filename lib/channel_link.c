@@ -1,0 +1,298 @@
+/* Links of a channel: they come and go, stall and answer again, and which of them carries what
+ * (docs/reliability.md "Several links").
+ *
+ * A link is good, doubtful (its timer ran out: the back-off counts) or stalled; the best that are up carry
+ * numbered messages, of these those of the lowest rank.  Who is not among the best because it does not answer gets a
+ * copy of the oldest message now and then, as a proof of life: its ack, on the same link, makes it good again. */
+#include "lib/channel_internal.h"
+#include "lib/alloc.h"
+#include "lib/num.h"
+
+#define ACKS_WAIT 10000000u /* ns that acks wait for their own link while others are up */
+
+/* --- what a link may do ---------------------------------------------------------- */
+
+void tnl_chlink_init(struct tnl_channel *ch, struct tnl_chlink *l, unsigned index, unsigned rank, uint64_t now)
+{
+	*l = (struct tnl_chlink){.index = index, .rank = rank, .rto_start = now, .proof_at = UINT64_MAX, .proof = -1};
+	tnl_sendq_way_init(&l->way);
+	tnl_rto_init(&l->rto);
+	tnl_cc_init(&l->cc, tnl_channel_share(ch, 0), now);
+}
+
+/* Less is better. */
+static unsigned grade(const struct tnl_chlink *l)
+{
+	unsigned doubt = l->stalled ? 2 : l->rto.backoff ? 1 : 0;
+	return doubt << 8 | l->rank;
+}
+
+bool tnl_chlink_carries(const struct tnl_channel *ch, const struct tnl_chlink *l)
+{
+	const struct tnl_chlink *other;
+	if (ch->up == 1u << l->index)
+		return true;
+	TNL_EACH_LINK(ch, other)
+	if (grade(other) < grade(l))
+		return false;
+	return true;
+}
+
+void tnl_chlink_answered(struct tnl_chlink *l, uint64_t now)
+{
+	if (!l->stalled && l->proof < 0)
+		return;
+	l->stalled = l->proof_due = false;
+	l->proof = -1;
+	l->proof_at = UINT64_MAX;
+	l->rto.backoff = 0;
+	l->rto_start = l->progress_at = now;
+}
+
+/* --- stalls ------------------------------------------------------------------------- */
+
+uint64_t tnl_chlink_rto_at(const struct tnl_chlink *l)
+{
+	if (tnl_list_empty(&l->way.flight))
+		return UINT64_MAX;
+	return l->rto_start + tnl_rto_value(&l->rto) + tnl_cc_patience(&l->cc, l->rto_start);
+}
+
+uint64_t tnl_chlink_deadline(const struct tnl_channel *ch, const struct tnl_chlink *l)
+{
+	uint64_t at = TNL_MIN(tnl_chlink_rto_at(l), tnl_sendq_deadline(&l->way));
+	return ch->sendq.base < ch->sendq.next ? TNL_MIN(at, l->proof_at) : at;
+}
+
+/* Another one that answers; *goes: one that has brought acks since then. */
+static bool another_answers(const struct tnl_channel *ch, const struct tnl_chlink *l, uint64_t since, bool *goes)
+{
+	const struct tnl_chlink *other;
+	bool there = false;
+	*goes = false;
+	TNL_EACH_LINK(ch, other)
+	{
+		if (other == l || other->stalled || other->rto.backoff)
+			continue;
+		there = true;
+		*goes = *goes || other->progress_at > since;
+	}
+	return there;
+}
+
+bool tnl_chlink_stall(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t since, uint64_t now)
+{
+	bool goes;
+	if (!another_answers(ch, l, since, &goes))
+		return false;
+	l->proof_at = now + tnl_rto_value(&l->rto);
+	if (!goes && !l->rto.backoff)
+		return false; /* perhaps it is all of them: one message first */
+	l->stalled = true;
+	l->stalls++;
+	tnl_rto_expired(&l->rto);
+	tnl_sendq_way_lost(&ch->sendq, &l->way);
+	return true;
+}
+
+struct tnl_mbuf *tnl_chlink_proof(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now)
+{
+	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, ch->sendq.base);
+	if (ch->paused || !m || m->at == TNL_AT_FRESH)
+		return NULL;
+	if (!l->stalled && !l->rto.backoff) { /* it has answered meanwhile */
+		l->proof_due = false;
+		return NULL;
+	}
+	m->ambiguous = true;
+	l->proof = m->seq;
+	l->proof_due = false;
+	tnl_rto_expired(&l->rto);
+	l->proof_at = now + tnl_rto_value(&l->rto);
+	ch->st.resent++;
+	return m;
+}
+
+/* --- they come and go ---------------------------------------------------------------- */
+
+/* The first link after a time without: the path may be another one, and everything is to be sent again. */
+static void begin_anew(struct tnl_channel *ch, uint64_t now)
+{
+	ch->paused = false;
+	tnl_sendq_all_lost(&ch->sendq);
+	ch->sample_from = now;
+}
+
+int tnl_channel_link_add(struct tnl_channel *ch, unsigned link, unsigned rank, uint64_t now)
+{
+	if (link >= TNL_LINKS_MAX || rank > UINT8_MAX)
+		return TNL_EINVAL;
+	if (ch->up & 1u << link)
+		tnl_channel_link_gone(ch, link, now);
+	struct tnl_chlink *l = link ? tnl_malloc(sizeof(*l)) : &ch->first;
+	if (!l)
+		return TNL_ENOMEM;
+	if (!ch->up)
+		begin_anew(ch, now);
+	struct tnl_chlink *other;
+	TNL_EACH_LINK(ch, other)
+	if (other->rto.backoff && other->proof_at == UINT64_MAX)
+		other->proof_at = now; /* there is a better one now */
+	tnl_chlink_init(ch, l, link, rank, now);
+	ch->link[link] = l;
+	ch->up |= 1u << link;
+	return 0;
+}
+
+void tnl_channel_link_up(struct tnl_channel *ch, uint64_t now)
+{
+	(void)!tnl_channel_link_add(ch, 0, 0, now); /* cannot fail */
+}
+
+void tnl_channel_link_gone(struct tnl_channel *ch, unsigned link, uint64_t now)
+{
+	if (link >= TNL_LINKS_MAX || !(ch->up & 1u << link))
+		return;
+	struct tnl_chlink *l = ch->link[link];
+	ch->up &= ~(1u << link);
+	if (!ch->up) {
+		ch->sample_from = now;
+		ch->token_at = UINT64_MAX;
+	}
+	if (ch->up || link)
+		tnl_sendq_way_gone(&ch->sendq, &l->way);
+	if (!link)
+		return;
+	ch->link[link] = NULL;
+	tnl_free(l);
+}
+
+unsigned tnl_channel_links(const struct tnl_channel *ch)
+{
+	return ch->up;
+}
+
+void tnl_channel_near_on(struct tnl_channel *ch, unsigned link, const struct tnl_hop *h, uint64_t now)
+{
+	if (link < TNL_LINKS_MAX && ch->link[link])
+		tnl_cc_near(&ch->link[link]->cc, h, now);
+}
+
+/* When a byte that goes now is acknowledged, about. */
+static uint64_t expected_delay(const struct tnl_chlink *l)
+{
+	uint64_t rate = tnl_cc_rate(&l->cc);
+	return l->rto.srtt + (rate ? (uint64_t)((double)l->way.flight_bytes * 1e9 / (double)rate) : 0);
+}
+
+unsigned tnl_channel_link_order(const struct tnl_channel *ch, uint8_t order[TNL_LINKS_MAX])
+{
+	const struct tnl_chlink *l;
+	uint64_t delay[TNL_LINKS_MAX];
+	unsigned n = 0;
+	TNL_EACH_LINK(ch, l)
+	{
+		uint64_t d = expected_delay(l);
+		unsigned i = n++;
+		for (; i && delay[i - 1] > d; i--) {
+			delay[i] = delay[i - 1];
+			order[i] = order[i - 1];
+		}
+		delay[i] = d;
+		order[i] = (uint8_t)l->index;
+	}
+	return n;
+}
+
+void tnl_channel_link_stats(const struct tnl_channel *ch, unsigned link, struct tnl_link_stats *st)
+{
+	*st = (struct tnl_link_stats){0};
+	if (link >= TNL_LINKS_MAX || !(ch->up & 1u << link))
+		return;
+	const struct tnl_chlink *l = ch->link[link];
+	*st = (struct tnl_link_stats){.up = true,
+				      .stalled = l->stalled,
+				      .srtt_ns = l->rto.srtt,
+				      .delivery_rate = tnl_cc_rate(&l->cc),
+				      .cwnd = l->cc.window,
+				      .inflight_bytes = l->way.flight_bytes,
+				      .sent = l->sent,
+				      .stalls = l->stalls};
+}
+
+/* --- acks --------------------------------------------------------------------------- */
+
+bool tnl_channel_ack_push(struct tnl_channel *ch, unsigned link, const uint8_t id[16], int64_t seq, uint64_t now)
+{
+	if (!tnl_ackq_push(&ch->ackq[link], id, seq))
+		return false;
+	ch->acks++;
+	if (ch->acks_since[link] == UINT64_MAX)
+		ch->acks_since[link] = now;
+	return true;
+}
+
+/* Whose acks may go on this link: its own, those of links that are not there, those that have waited. 0: none. */
+static unsigned acks_for(const struct tnl_channel *ch, unsigned link)
+{
+	return ch->acks ? 1u << link | ~ch->up | ch->acks_free : 0;
+}
+
+static struct tnl_ackq *next_acks(struct tnl_channel *ch, unsigned link, unsigned *of)
+{
+	unsigned may = acks_for(ch, link);
+	if (may && ch->ackq[link].count) {
+		*of = link;
+		return &ch->ackq[link];
+	}
+	for (unsigned i = 0; may && i < TNL_LINKS_MAX; i++) {
+		*of = i;
+		if (may & 1u << i && ch->ackq[i].count)
+			return &ch->ackq[i];
+	}
+	return NULL;
+}
+
+bool tnl_channel_ack_waits(const struct tnl_channel *ch, unsigned link)
+{
+	unsigned of;
+	return next_acks((struct tnl_channel *)(uintptr_t)ch, link, &of) != NULL;
+}
+
+bool tnl_channel_ack_pop(struct tnl_channel *ch, unsigned link, struct tnl_ackq_entry *e)
+{
+	unsigned of;
+	struct tnl_ackq *q = next_acks(ch, link, &of);
+	if (!q || !tnl_ackq_pop(q, e))
+		return false;
+	ch->acks--;
+	if (!q->count) {
+		ch->acks_since[of] = UINT64_MAX;
+		ch->acks_free &= ~(1u << of);
+	}
+	return true;
+}
+
+uint64_t tnl_channel_acks_deadline(const struct tnl_channel *ch)
+{
+	uint64_t at = UINT64_MAX;
+	for (unsigned i = 0; i < TNL_LINKS_MAX && ch->acks; i++)
+		if (ch->ackq[i].count && !(ch->acks_free & 1u << i))
+			at = TNL_MIN(at, ch->acks_since[i] + ACKS_WAIT);
+	return at;
+}
+
+void tnl_channel_acks_expire(struct tnl_channel *ch, uint64_t now)
+{
+	for (unsigned i = 0; i < TNL_LINKS_MAX && ch->acks; i++)
+		if (ch->ackq[i].count && ch->acks_since[i] + ACKS_WAIT <= now)
+			ch->acks_free |= 1u << i;
+}
+
+size_t tnl_channel_acks_heap(const struct tnl_channel *ch)
+{
+	size_t n = 0;
+	for (unsigned i = 0; i < TNL_LINKS_MAX; i++)
+		n += tnl_ackq_heap(&ch->ackq[i]);
+	return n;
+}

@@ -1,0 +1,301 @@
+/* One channel over several links (lib/channel.h "Links", docs/reliability.md "Several links"): what goes where, what a
+ * link leaves behind when it goes or stalls, and how it comes back. */
+#include "tests/unit/chan_util.h"
+
+static void add(struct end *e, unsigned link, unsigned rank, uint64_t now)
+{
+	assert_int_equal(tnl_channel_link_add(e->ch, link, rank, now), 0);
+}
+
+/* Number of the next message for a link; -1: none. */
+static int64_t pull_on(struct end *e, unsigned link, uint64_t now)
+{
+	const uint8_t *p;
+	size_t n;
+	struct tnl_msg m;
+	if (tnl_channel_pull_on(e->ch, link, now, &p, &n) != 1)
+		return -1;
+	assert_int_equal(tnl_msg_decode(p, n, &m, NULL), 0);
+	assert_int_equal(m.type, TNL_MT_OUTPUT);
+	return m.seq;
+}
+
+static bool ack_on(struct end *e, unsigned link, uint64_t now)
+{
+	const uint8_t *p;
+	size_t n;
+	return tnl_channel_pull_on(e->ch, link, now, &p, &n) == 1;
+}
+
+static void ack_from(struct end *e, unsigned link, int64_t seq, uint64_t now)
+{
+	char text[TNL_ACK_MAX];
+	struct tnl_ack a = {.type = TNL_MT_OUTPUT, .seq = seq};
+	size_t n = tnl_ack_write(text, &a);
+	struct tnl_msg m = {.type = TNL_MT_ACK, .schema = 1, .created_ms = 1, .flags = 3, .plen = (uint32_t)n};
+	m.payload = (const uint8_t *)text;
+	assert_int_equal(tnl_channel_feed_on(e->ch, link, &m, now), 0);
+}
+
+static void take_on(struct end *e, unsigned link, int64_t seq, uint64_t now)
+{
+	struct tnl_msg m = {.type = TNL_MT_INPUT, .schema = 1, .created_ms = 1, .seq = seq, .ptype = TNL_PT_OUTPUT};
+	m.payload = (const uint8_t *)"x";
+	m.plen = 1;
+	assert_int_equal(tnl_channel_feed_on(e->ch, link, &m, now), 0);
+}
+
+static struct tnl_link_stats link_of(struct end *e, unsigned link)
+{
+	struct tnl_link_stats st;
+	tnl_channel_link_stats(e->ch, link, &st);
+	return st;
+}
+
+/* One window is full, the other carries on; a new message is refused when both are. */
+static void each_link_has_its_window(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	size_t n;
+	unsigned carried[2] = {0, 0};
+	while ((n = tnl_channel_can_send(e.ch, 0))) {
+		cu_send(&e, NULL, n, 0);
+		unsigned link = pull_on(&e, 0, 0) >= 0 ? 0 : 1;
+		assert_true(link == 0 || pull_on(&e, 1, 0) >= 0);
+		carried[link]++;
+	}
+	assert_true(carried[0] > 0);
+	assert_int_equal(carried[0], carried[1]);
+	assert_int_equal(link_of(&e, 0).sent, carried[0]);
+	assert_int_equal(link_of(&e, 1).sent, carried[1]);
+	assert_int_equal(stats(&e).inflight_bytes, link_of(&e, 0).inflight_bytes + link_of(&e, 1).inflight_bytes);
+	done(&e);
+}
+
+static void what_was_on_a_link_that_goes_is_sent_on_the_others_at_once(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	send_small(&e, 6, 0);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(pull_on(&e, i & 1, 0), i);
+	tnl_channel_link_gone(e.ch, 1, MS);
+	for (int i = 1; i < 6; i += 2)
+		assert_int_equal(pull_on(&e, 0, MS), i);
+	assert_int_equal(pull_on(&e, 0, MS), -1); /* not what is on the one that stayed */
+	for (int i = 0; i < 6; i++)
+		ack_from(&e, 0, i, 100 * MS);
+	assert_true(tnl_channel_idle(e.ch));
+	done(&e);
+}
+
+static void only_the_last_link_that_goes_takes_the_channel_down(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	add(&e, 3, 0, 0);
+	send_small(&e, 2, 0);
+	assert_int_equal(pull_on(&e, 0, 0), 0);
+	assert_int_equal(pull_on(&e, 3, 0), 1);
+	cu_control(&e, TNL_MT_PAUSE_PUBLICATION, 0);
+	tnl_channel_link_gone(e.ch, 0, 0);
+	add(&e, 0, 0, 0);
+	assert_true(e.ch->paused); /* a further link says nothing about the other end */
+	tnl_channel_link_gone(e.ch, 0, 0);
+	tnl_channel_link_gone(e.ch, 3, 0);
+	assert_int_equal(tnl_channel_can_send(e.ch, 0), 0);
+	assert_int_equal(pull_on(&e, 3, 0), -1);
+	add(&e, 2, 0, SEC);
+	assert_false(e.ch->paused);
+	assert_int_equal(pull_on(&e, 2, SEC), 0);
+	assert_int_equal(pull_on(&e, 2, SEC), 1);
+	done(&e);
+}
+
+/* Link 1 is silent while link 0 brings acks: its messages move after one timeout. */
+static uint64_t stall_link_1(struct end *e)
+{
+	uint64_t now = 0;
+	open_agent(e);
+	add(e, 1, 0, 0);
+	send_small(e, 6, 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pull_on(e, 1, 0), i);
+	for (int i = 3; i < 6; i++)
+		assert_int_equal(pull_on(e, 0, 0), i);
+	for (int i = 3; i < 6; i++)
+		ack_from(e, 0, i, now = 100 * MS);
+	assert_int_equal(tnl_channel_expire(e->ch, now = 199 * MS), 0);
+	assert_int_equal(pull_on(e, 0, now), -1);
+	assert_int_equal(tnl_channel_expire(e->ch, now = 200 * MS), 0);
+	assert_true(link_of(e, 1).stalled);
+	assert_false(link_of(e, 0).stalled);
+	return now;
+}
+
+static void a_stalled_link_does_not_hold_the_others(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = stall_link_1(&e);
+	assert_int_equal(pull_on(&e, 1, now), -1);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pull_on(&e, 0, now), i);
+	send_small(&e, 1, now);
+	assert_int_equal(pull_on(&e, 1, now), -1);
+	assert_int_equal(pull_on(&e, 0, now), 6);
+	done(&e);
+}
+
+static void a_stalled_link_has_to_answer_to_a_copy(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = stall_link_1(&e);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pull_on(&e, 0, now), i);
+	uint64_t at = now + 200 * MS;
+	for (int k = 0; k < 3; k++) { /* with growing distance, at most a second */
+		assert_int_equal(pull_on(&e, 1, at - 1), -1);
+		assert_int_equal(tnl_channel_expire(e.ch, at), 0);
+		while (pull_on(&e, 0, at) >= 0)
+			;
+		assert_int_equal(pull_on(&e, 1, at), 0);
+		assert_int_equal(pull_on(&e, 1, at), -1);
+		at += k == 0 ? 800 * MS : SEC;
+	}
+	assert_true(link_of(&e, 1).stalled);
+	for (int i = 0; i < 3; i++)
+		ack_from(&e, 0, i, at);
+	assert_true(link_of(&e, 1).stalled); /* those came over the other one */
+	ack_from(&e, 1, 0, at);
+	assert_false(link_of(&e, 1).stalled);
+	assert_int_equal(link_of(&e, 1).stalls, 1);
+	send_small(&e, 1, at);
+	assert_int_equal(pull_on(&e, 1, at), 6);
+	done(&e);
+}
+
+/* Nothing answers: then it is not the links, and nothing is doubled but the oldest. */
+static void when_all_are_silent_none_has_stalled(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	send_small(&e, 6, 0);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(pull_on(&e, i & 1, 0), i);
+	assert_int_equal(tnl_channel_expire(e.ch, 200 * MS), 0);
+	assert_false(link_of(&e, 0).stalled);
+	assert_false(link_of(&e, 1).stalled);
+	unsigned again = 0;
+	for (unsigned l = 0; l < 2; l++)
+		while (pull_on(&e, l, 200 * MS) >= 0)
+			again++;
+	assert_true(again <= 2);
+	done(&e);
+}
+
+static void acks_go_back_on_the_link_of_their_message(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	take_on(&e, 1, 0, 0);
+	assert_false(ack_on(&e, 0, 0));
+	assert_true(ack_on(&e, 1, 0));
+	assert_false(ack_on(&e, 1, 0));
+	/* but not for longer than a moment, when that link takes nothing */
+	take_on(&e, 1, 1, 0);
+	assert_int_equal(tnl_channel_deadline(e.ch), 10 * MS);
+	assert_int_equal(tnl_channel_expire(e.ch, 10 * MS), 0);
+	assert_true(ack_on(&e, 0, 10 * MS));
+	/* and not when it has gone */
+	take_on(&e, 1, 2, 10 * MS);
+	tnl_channel_link_gone(e.ch, 1, 10 * MS);
+	assert_true(ack_on(&e, 0, 10 * MS));
+	assert_true(tnl_channel_idle(e.ch));
+	done(&e);
+}
+
+static void links_of_a_higher_rank_are_quiet(void **state)
+{
+	(void)state;
+	struct end e;
+	cu_open(&e, true, 0, 0, 0, false);
+	add(&e, 0, 1, 0);
+	send_small(&e, 1, 0);
+	assert_int_equal(pull_on(&e, 0, 0), 0); /* alone it carries all */
+	add(&e, 1, 0, 0);
+	send_small(&e, 2, 0);
+	assert_int_equal(pull_on(&e, 0, 0), -1);
+	assert_int_equal(pull_on(&e, 1, 0), 1);
+	take_on(&e, 0, 0, 0);
+	assert_true(ack_on(&e, 0, 0));
+	tnl_channel_link_gone(e.ch, 1, 0);
+	assert_int_equal(pull_on(&e, 0, 0), 1);
+	assert_int_equal(pull_on(&e, 0, 0), 2);
+	done(&e);
+}
+
+static void they_are_asked_in_the_order_of_what_arrives_first(void **state)
+{
+	(void)state;
+	struct end e;
+	uint8_t order[TNL_LINKS_MAX];
+	uint64_t now = 0;
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	for (int i = 0; i < 40; i += 2) { /* link 0: 60 ms, link 1: 20 ms */
+		send_small(&e, 2, now);
+		assert_int_equal(pull_on(&e, 0, now), i);
+		assert_int_equal(pull_on(&e, 1, now), i + 1);
+		ack_from(&e, 1, i + 1, now + 20 * MS);
+		ack_from(&e, 0, i, now += 60 * MS);
+	}
+	assert_int_equal(tnl_channel_link_order(e.ch, order), 2);
+	assert_int_equal(order[0], 1);
+	assert_int_equal(order[1], 0);
+	assert_true(link_of(&e, 1).srtt_ns < 30 * MS && link_of(&e, 0).srtt_ns > 50 * MS);
+	done(&e);
+}
+
+static void wrong_numbers_and_no_memory_are_refused(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	assert_int_equal(tnl_channel_link_add(e.ch, TNL_LINKS_MAX, 0, 0), TNL_EINVAL);
+	assert_int_equal(pull_on(&e, TNL_LINKS_MAX, 0), -1);
+	tnl_channel_link_gone(e.ch, TNL_LINKS_MAX, 0);
+	tnl_alloc_fail_after(0, 0);
+	assert_int_equal(tnl_channel_link_add(e.ch, 1, 0, 0), TNL_ENOMEM);
+	tnl_alloc_fail_after(-1, 0);
+	assert_int_equal(tnl_channel_links(e.ch), 1);
+	done(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(each_link_has_its_window),
+	    cmocka_unit_test(what_was_on_a_link_that_goes_is_sent_on_the_others_at_once),
+	    cmocka_unit_test(only_the_last_link_that_goes_takes_the_channel_down),
+	    cmocka_unit_test(a_stalled_link_does_not_hold_the_others),
+	    cmocka_unit_test(a_stalled_link_has_to_answer_to_a_copy),
+	    cmocka_unit_test(when_all_are_silent_none_has_stalled),
+	    cmocka_unit_test(acks_go_back_on_the_link_of_their_message),
+	    cmocka_unit_test(links_of_a_higher_rank_are_quiet),
+	    cmocka_unit_test(they_are_asked_in_the_order_of_what_arrives_first),
+	    cmocka_unit_test(wrong_numbers_and_no_memory_are_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
