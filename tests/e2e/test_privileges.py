@@ -214,3 +214,55 @@ def closed():
 				a.stop()
 			finally:
 				remove_user()
+
+
+# Never the same process for longer than a moment, in sessions and parents of their own.
+RUNNER = ("import os, sys\n"
+	"os.setsid()\n"
+	"while True:\n"
+	"	open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+	"	if os.fork():\n"
+	"		os._exit(0)\n")
+
+
+def delegated(w):
+	"""A control group like those that systemd delegates."""
+	need_root()
+	for top in ('/sys/fs/cgroup', '/sys/fs/cgroup/unified'):
+		if os.path.exists(top + '/cgroup.controllers'):
+			path = top + '/tunneld-test-%d' % os.getpid()
+			try:
+				os.mkdir(path)
+				w.closers.append(lambda: os.rmdir(path))
+				os.setxattr(path, 'user.delegate', b'1')
+			except OSError as e:
+				raise Skip('no control group can be had here: %s' % e)
+			if os.path.exists(path + '/cgroup.kill'):
+				return path
+	raise Skip('there are no control groups of the second version with cgroup.kill')
+
+
+@test('privileges: in a delegated control group each session has one, and what keeps forking is ended with it', 60)
+def control_groups():
+	with World() as w:
+		group = delegated(w)
+		w.gateway()
+		a = w.agent(shell=True, shell_user=me(), prefix=['sh', '-c', 'echo 0 > %s/cgroup.procs; exec "$@"' % group, 'sh'])
+		with open(w.path('runner.py'), 'w') as f:
+			f.write(RUNNER)
+		mark = w.path('mark')
+		p, pids = start_shell(w, 'python3 %s %s & while [ ! -s %s ]; do sleep 0.05; done; echo pids $$; sleep 1000' % (w.path('runner.py'), mark, mark))
+		inner = [n for n in os.listdir(group) if n.startswith('tunneld-')]
+		assert len(inner) == 1, inner
+		own = os.path.basename(group) + '/' + inner[0]
+		assert own in open('/proc/%d/cgroup' % pids[0]).read()
+		assert own not in open('/proc/%d/cgroup' % a.pid).read()
+		before = open(mark).read()
+		until(lambda: open(mark).read() not in ('', before), 5, 'it runs')
+		p.terminate()
+		until(lambda: not os.path.exists(os.path.join(group, inner[0])), 6, 'its control group is gone')
+		last = open(mark).read()
+		time.sleep(0.3)
+		assert open(mark).read() == last
+		p.wait(10)
+		p.stdout.close()

@@ -3,9 +3,10 @@
  *
  * That it is a subreaper is all the bookkeeping: a process whose parent has gone becomes the warden's own child, also
  * after a double fork into a session of its own. So it kills its children, which makes theirs its own, until wait()
- * says that there are none. */
+ * says that there are none.  What forks faster than that needs a control group, where there is one to be had. */
 #include "tunneld/base/warden.h"
 
+#include "tunneld/base/cgroup.h"
 #include "tunneld/base/child.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@ struct warden {
 	pid_t child; /* 0: it has exited */
 	bool ending, none_left, told;
 	int64_t kill_at;
+	struct td_cgroup group;
 };
 
 /* --- the child ------------------------------------------------------------------ */
@@ -56,8 +58,9 @@ static void take_descriptors(const int fds[3])
 	closefrom(3);
 }
 
-static _Noreturn void child_main(const struct td_child_spec *s)
+static _Noreturn void child_main(const struct td_child_spec *s, const struct td_cgroup *group)
 {
+	td_cgroup_enter(group);
 	reset_signals();
 	if (s->session)
 		setsid();
@@ -197,6 +200,7 @@ static int patience(struct warden *w)
 	if (left > 0)
 		return (int)left;
 	w->told = w->told && left > -TRIES_MS;
+	td_cgroup_kill(&w->group);
 	signal_children(w, SIGKILL);
 	return w->told ? TRIES_MS : ROUND_MS;
 }
@@ -208,8 +212,10 @@ static _Noreturn void watch(struct warden *w)
 		struct signalfd_siginfo told;
 
 		reap(w);
-		if (w->ending && w->none_left)
+		if (w->ending && w->none_left) {
+			td_cgroup_remove(&w->group);
 			_exit(0);
+		}
 		if (poll(p, 2, patience(w)) < 0)
 			continue;
 		while (read(w->signals, &told, sizeof(told)) > 0)
@@ -245,10 +251,12 @@ static _Noreturn void warden_main(const struct td_child_spec *s, int channel, co
 	setpgid(0, 0);
 	prctl(PR_SET_NAME, "tunneld-warden");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	td_cgroup_make(&w.group);
 	word.value = w.child = fork();
 	if (w.child == 0)
-		child_main(s);
+		child_main(s, &w.group);
 	if (w.child < 0) {
+		td_cgroup_remove(&w.group);
 		td_warden_refuse(channel, errno, "");
 		_exit(1);
 	}
