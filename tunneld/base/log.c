@@ -2,7 +2,9 @@
 #include "tunneld/base/log.h"
 
 #include "lib/num.h"
+#include "tunneld/base/log_fold.h"
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,6 +16,14 @@
 enum { LINE_CAP = 8192, TEXT_CAP = 6000 };
 
 static enum td_log_format format = TD_LOG_TEXT;
+
+/* Other threads log as well, now and then. */
+static struct {
+	pthread_mutex_t lock;
+	struct td_loop *l; /* NULL: nothing is folded */
+	pthread_t thread;  /* the loop's */
+	struct td_timer timer;
+} folding = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 struct line {
 	char b[LINE_CAP];
@@ -134,6 +144,48 @@ static void emit_line(enum tnl_log_level level, const char *module, const char *
 	}
 }
 
+/* --- folding ------------------------------------------------------------------ */
+
+static uint64_t clock_now(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * TD_SEC + (uint64_t)ts.tv_nsec;
+}
+
+static void on_fold_due(void *arg)
+{
+	pthread_mutex_lock(&folding.lock);
+	td_timer_at(&folding.timer, td_fold_say(clock_now(), false, emit_line));
+	pthread_mutex_unlock(&folding.lock);
+}
+
+static bool passes(enum tnl_log_level level, const char *fmt, const char *module, const char *session, const char *text)
+{
+	const struct td_fold_line l = {level, fmt, module, session, text};
+	if (!folding.l || level >= TNL_LOG_DEBUG)
+		return true;
+	pthread_mutex_lock(&folding.lock);
+	bool yes = td_fold_passes(&l, clock_now(), emit_line);
+	if (!yes && folding.timer.at == UINT64_MAX && pthread_equal(folding.thread, pthread_self()))
+		td_timer_in(&folding.timer, TD_FOLD_NS);
+	pthread_mutex_unlock(&folding.lock);
+	return yes;
+}
+
+void td_log_fold(struct td_loop *l)
+{
+	if (folding.l) {
+		td_timer_stop(&folding.timer);
+		td_fold_say(clock_now(), true, emit_line);
+		td_fold_clear();
+	}
+	folding.l = l;
+	folding.thread = pthread_self();
+	if (l)
+		td_timer_init(&folding.timer, l, on_fold_due, NULL);
+}
+
 void td_log(enum tnl_log_level level, const char *module, const char *session, const char *fmt, ...)
 {
 	if (!tnl_log_on(level))
@@ -144,13 +196,15 @@ void td_log(enum tnl_log_level level, const char *module, const char *session, c
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	emit_line(level, module, session, text);
+	if (passes(level, fmt, module, session, text))
+		emit_line(level, module, session, text);
 	errno = saved;
 }
 
 static void from_library(void *ctx, enum tnl_log_level level, const char *module, const char *text)
 {
-	emit_line(level, module, NULL, text);
+	if (passes(level, NULL, module, NULL, text))
+		emit_line(level, module, NULL, text);
 }
 
 void td_log_setup(enum tnl_log_level max, enum td_log_format f)

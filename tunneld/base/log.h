@@ -4,9 +4,13 @@
 #ifndef TD_BASE_LOG_H
 #define TD_BASE_LOG_H
 #include "lib/log.h"
+#include "tunneld/base/loop.h"
 
 enum td_log_format { TD_LOG_TEXT, TD_LOG_JSON };
 void td_log_setup(enum tnl_log_level max, enum td_log_format f); /* also installs the library's sink */
+/* From now on lines that repeat are folded (tunneld/base/log_fold.h), and what was folded is said by a timer of this
+ * loop; NULL, before the loop goes: now, and no more. */
+void td_log_fold(struct td_loop *l);
 /* session may be NULL. fmt gives a sentence, then key=value pairs. */
 void td_log(enum tnl_log_level level, const char *module, const char *session, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

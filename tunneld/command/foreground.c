@@ -109,6 +109,7 @@ int td_foreground_open(struct td_foreground *fg, const char *command, const char
 		td_foreground_say(fg, "cannot make an event loop");
 		return TD_EXIT_RUNTIME;
 	}
+	td_log_fold(fg->loop);
 	return 0;
 }
 
@@ -265,6 +266,7 @@ int td_foreground_run(struct td_foreground *fg)
 		fg->cleanup(fg->cleanup_arg);
 	td_client_free(fg->client);
 	td_aws_free(fg->aws);
+	td_log_fold(NULL);
 	td_loop_free(fg->loop);
 	td_config_free(fg->made);
 	td_config_free(fg->cfg);

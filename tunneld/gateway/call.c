@@ -45,12 +45,26 @@ static void write_error(struct tnl_buf *b, const char *type, const char *text, b
 	tnl_jw_end_obj(&w);
 }
 
+void gw_refusal_count(struct td_gateway *g, const char *kind)
+{
+	struct gw_refusals *t = &g->refused;
+	unsigned i = 0;
+	while (i < t->n && strcmp(t->v[i].kind, kind) != 0)
+		i++;
+	if (i == GW_REFUSALS)
+		return; /* the kinds are ours: there are not so many */
+	if (i == t->n)
+		snprintf(t->v[t->n++].kind, sizeof(t->v[0].kind), "%s", kind);
+	t->v[i].n++;
+}
+
 void gw_refusal_reply(struct td_gateway *g, struct td_request *r, const struct gw_refusal *why, bool xml)
 {
 	struct tnl_buf b;
 	tnl_buf_init(&b, 16 * 1024);
 	write_error(&b, why->type, why->text, xml);
 	gw_count(g, GW_C_API_ERRORS);
+	gw_refusal_count(g, why->type);
 	reply_with_id(r, why->status, xml ? "application/xml" : JSON_TYPE, tnl_buf_data(&b), tnl_buf_len(&b));
 	tnl_buf_fini(&b);
 }

@@ -14,9 +14,17 @@
 #define BODY_MAX (64u * 1024)
 
 /* --- routing ----------------------------------------------------------------- */
+static void count_refused(struct td_gateway *g, int status)
+{
+	char kind[16];
+	snprintf(kind, sizeof(kind), "http_%d", status);
+	gw_count(g, GW_C_HTTP_REFUSED);
+	gw_refusal_count(g, kind);
+}
+
 static void refuse_request(struct td_gateway *g, struct td_request *r, int status, const char *field)
 {
-	gw_count(g, GW_C_HTTP_REFUSED);
+	count_refused(g, status);
 	td_warn("gateway", NULL, "request refused peer=%s status=%d field=\"%s\"", td_request_peer(r), status, field);
 	td_request_reply(r, status, "application/json", NULL, 0, "{}", 2);
 }
@@ -90,7 +98,7 @@ static void on_gone(void *ctx, struct td_request *r)
 static void on_refused(void *ctx, const char *peer, int status, const char *field)
 {
 	struct td_gateway *g = ctx;
-	gw_count(g, GW_C_HTTP_REFUSED);
+	count_refused(g, status);
 	td_warn("gateway", NULL, "request refused peer=%s status=%d field=\"%s\"", peer, status, field);
 }
 

@@ -39,6 +39,8 @@
 #define GW_TOKENS 4u			 /* unused ones kept for each end; the oldest goes first */
 #define GW_HOLD_NS (50 * TD_MS)		 /* a stock client after HandshakeComplete */
 #define GW_TOKEN_FRAME_MAX (4u * 1024)	 /* nothing longer is read before the token */
+#define GW_COMPLAINTS_MAX 100u		 /* messages of a link that are refused before it is closed */
+#define GW_REFUSALS 48u			 /* kinds of refusals that are counted apart */
 #define GW_TOKEN_FRAME_NS (10 * TD_SEC)	 /* from the upgrade to the token frame */
 #define GW_START_NS (60 * TD_SEC)	 /* from StartSession to the agent's data channel */
 #define GW_AGENT_LOST_NS (30 * TD_SEC)	 /* control channel up, data channel missing: the agent forgot it */
@@ -113,6 +115,15 @@ struct gw_arrival {
 	struct td_soon soon; /* an instance has come */
 };
 
+/* Refused calls and requests, by the type of the error or the HTTP status. */
+struct gw_refusals {
+	struct {
+		char kind[48];
+		uint64_t n;
+	} v[GW_REFUSALS];
+	unsigned n;
+};
+
 enum gw_share_kind { GW_SHARE_USER, GW_SHARE_INSTANCE, GW_SHARES };
 enum gw_drain { GW_D_NONE, GW_D_FINISHING, GW_D_CLOSING, GW_D_DONE };
 struct td_gateway {
@@ -136,6 +147,7 @@ struct td_gateway {
 	struct gw_arrival arrival;
 	size_t nactive, nhistory;
 	uint64_t counters[GW_C_COUNT];
+	struct gw_refusals refused;
 	enum gw_drain drain;
 	uint64_t drain_until; /* monotonic; of the state */
 	struct td_timer drain_timer;
@@ -237,6 +249,7 @@ void gw_call_gone(struct gw_call *c);			  /* its caller hung up */
 void gw_call_ok(struct gw_call *c, struct tnl_buf *body); /* answers and frees the call */
 void gw_call_fail(struct gw_call *c, int status, const char *type, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+void gw_refusal_count(struct td_gateway *g, const char *kind);
 void gw_refusal_reply(struct td_gateway *g, struct td_request *r, const struct gw_refusal *why, bool xml);
 /* A string member: NULL (and answered) when it is missing though required, no string or too long. *ok tells. */
 const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool required, bool *ok);
@@ -265,7 +278,8 @@ struct gw_link {
 	char *id;		  /* session or instance named by the path */
 	char *user, *instance;	  /* who signed the upgrade; both NULL: nobody */
 	bool stock;		  /* User-Agent is not ours */
-	bool paused, complained;
+	bool paused;
+	unsigned complaints;
 	struct td_peer pending; /* counted there until the token is verified */
 	struct td_timer timer;
 };
@@ -276,8 +290,9 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb);			    /* its token was verified */
 void gw_link_close(struct gw_link *l, uint16_t code, const char *reason);		    /* politely */
 void gw_link_free(struct gw_link *l);
-void gw_link_drop(struct gw_link *l);					       /* the same, and gone() is not called */
-void gw_link_complain(struct gw_link *l, const char *what, const char *field); /* once for a link */
+void gw_link_drop(struct gw_link *l); /* the same, and gone() is not called */
+/* Said once for a link; one with too many is closed. */
+void gw_link_complain(struct gw_link *l, const char *what, const char *field);
 void gw_link_refuse_token(struct gw_link *l, const char *field);
 /* A message of our own; out: 120 + n bytes. */
 size_t gw_message_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n);

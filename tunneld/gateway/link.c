@@ -68,18 +68,21 @@ void gw_link_drop(struct gw_link *l)
 void gw_link_complain(struct gw_link *l, const char *what, const char *field)
 {
 	gw_count(l->g, GW_C_FRAMES_REFUSED);
-	if (l->complained)
+	if (l->complaints++ == 0)
+		td_warn("gateway", session_id(l), "%s peer=%s channel=%s field=\"%s\"", what, td_wslink_peer(l->w),
+			l->id, field);
+	if (l->complaints < GW_COMPLAINTS_MAX || l->phase == GW_L_CLOSING)
 		return;
-	l->complained = true;
-	td_warn("gateway", session_id(l), "%s peer=%s channel=%s field=\"%s\"", what, td_wslink_peer(l->w), l->id,
-		field);
+	td_warn("gateway", session_id(l), "link closed: too many refused messages peer=%s channel=%s",
+		td_wslink_peer(l->w), l->id);
+	gw_link_close(l, 1008, "too many refused messages");
 }
 
 void gw_link_refuse_token(struct gw_link *l, const char *field)
 {
 	gw_count(l->g, GW_C_TOKENS_REFUSED);
 	td_warn("gateway", NULL, "channel refused peer=%s channel=%s field=\"%s\"", td_wslink_peer(l->w), l->id, field);
-	l->complained = true;
+	l->complaints++;
 	gw_link_close(l, 1008, "token refused");
 }
 

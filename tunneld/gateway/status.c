@@ -172,6 +172,15 @@ static void write_sessions(struct td_gateway *g, struct tnl_jw *w)
 	tnl_jw_end_arr(w);
 }
 
+static void write_refused(const struct td_gateway *g, struct tnl_jw *w)
+{
+	tnl_jw_key(w, "refused");
+	tnl_jw_obj(w);
+	for (unsigned i = 0; i < g->refused.n; i++)
+		tnl_jw_kvi(w, g->refused.v[i].kind, (int64_t)g->refused.v[i].n);
+	tnl_jw_end_obj(w);
+}
+
 void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 {
 	struct tnl_jw w;
@@ -195,6 +204,7 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	tnl_jw_kvi(&w, "written", (int64_t)st.written);
 	tnl_jw_kvi(&w, "failed", (int64_t)st.failed);
 	tnl_jw_end_obj(&w);
+	write_refused(g, &w);
 	tnl_jw_key(&w, "counters");
 	tnl_jw_obj(&w);
 	for (int i = 0; i < GW_C_COUNT; i++)

@@ -1,6 +1,7 @@
 /* HTTP/1.1 server on a listener: strict heads within 10 s and 16 KiB, bodies by
  * Content-Length up to body_max, keep-alive, WebSocket upgrades handed over.
- * Connections per peer address are limited, before anybody is authenticated. */
+ * Connections per peer address are limited, before anybody is authenticated; one that is refused 32 times in a row is
+ * closed. */
 #ifndef TD_NET_HTTP_SERVER_H
 #define TD_NET_HTTP_SERVER_H
 #include "lib/http.h"

@@ -31,6 +31,7 @@ struct hconn {
 	struct td_addr peer;
 	struct td_peer counted;
 	struct td_soon process; /* what came ahead of an answer */
+	unsigned refusals;	/* in a row */
 	bool close_after, served, continued;
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#define REFUSALS_MAX 32u
 #define REPLY_TIMEOUT (30 * TD_SEC)
 
 static const char *reason_text(int status)
@@ -98,10 +99,24 @@ void td_hconn_answer(struct hconn *c, int status, const char *content_type, cons
 	td_hconn_send(c);
 }
 
+/* Who is refused again and again may come back with a new connection, at its price. */
+static void count_refusals(struct hconn *c, int status)
+{
+	struct td_http_server *h = c->h;
+	c->refusals = status >= 400 ? c->refusals + 1 : 0;
+	if (c->refusals < REFUSALS_MAX)
+		return;
+	c->close_after = true;
+	if (h->cfg.refused)
+		h->cfg.refused(h->cfg.ctx, td_conn_peer(c->conn), status,
+			       "connection closed: too many refused requests");
+}
+
 void td_request_reply(struct td_request *r, int status, const char *content_type, const char *const (*headers)[2],
 		      size_t n, const void *body, size_t len)
 {
 	struct hconn *c = r->hc;
+	count_refusals(c, status);
 	bool head_only = r->head.method_len == 4 && memcmp(r->head.method, "HEAD", 4) == 0;
 	tnl_buf_consume(&c->in, r->head_len + r->body_len);
 	td_hconn_drop_request(c);

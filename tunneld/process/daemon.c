@@ -338,6 +338,7 @@ int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg,
 		return -1;
 	}
 	d->started = d->loop->now;
+	td_log_fold(d->loop);
 	td_timer_init(&d->guard, d->loop, on_guard, d);
 	td_timer_init(&d->tick, d->loop, on_tick, d);
 	td_timer_init(&d->watchdog, d->loop, on_watchdog, d);
@@ -399,6 +400,7 @@ void td_daemon_run(struct td_daemon *d)
 	if (td_notify_watchdog_ns())
 		on_watchdog(d);
 	td_loop_run(d->loop);
+	td_log_fold(NULL);
 	td_info("main", NULL, "ended role=%s", d->name);
 }
 
@@ -415,6 +417,7 @@ void td_daemon_fini(struct td_daemon *d)
 		td_timer_stop(&d->guard);
 		td_timer_stop(&d->tick);
 		td_timer_stop(&d->watchdog);
+		td_log_fold(NULL);
 		td_loop_free(d->loop);
 	}
 	td_spawner_programs_end();

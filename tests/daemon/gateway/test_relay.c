@@ -44,6 +44,26 @@ static void test_bad_messages(void **state)
 	session_done(&s);
 }
 
+/* Said once, and at the hundredth it is enough. */
+static void test_too_many_bad_messages(void **state)
+{
+	struct ses s;
+	session_up(&s);
+	for (int i = 0; i < 99; i++)
+		send_msg(&s.client, TNL_MT_AGENT_JOB, 0, 0, "{}", 2);
+	send_msg(&s.client, TNL_MT_INPUT, TNL_PT_OUTPUT, 0, "good", 4);
+	wait_for(s.agent.n == 1);
+	assert_int_equal(s.client.closed, 0);
+	send_msg(&s.client, TNL_MT_AGENT_JOB, 0, 0, "{}", 2);
+	send_msg(&s.client, TNL_MT_INPUT, TNL_PT_OUTPUT, 1, "too late", 8);
+	wait_for(s.client.closed);
+	assert_int_equal(s.client.code, 1008);
+	assert_int_equal(status_of("counters/frames_refused"), 100);
+	wait_for(s.agent.n == 2); /* the session is there, its client may come again */
+	assert_int_equal(s.agent.f[1].type, TNL_MT_PAUSE_PUBLICATION);
+	session_done(&s);
+}
+
 /* --- the relay ----------------------------------------------------------------------- */
 /* Sends `total` bytes of numbered messages as room comes, and hashes them. */
 static void pour(struct end *from, struct end *to, enum tnl_mtype t, size_t total, SHA256_CTX *sum, bool read_along)
@@ -319,15 +339,11 @@ static void test_lost_agent_is_told_after_restart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    T2(test_bad_messages, begin),
-	    T2(test_both_ways, begin),
-	    T2(test_hop_is_told, begin),
-	    T2(test_back_pressure, begin_small),
-	    T2(test_process_memory, begin_small),
-	    T2(test_absent_end, begin),
-	    T2(test_absent_end_is_bounded, begin_small),
-	    T2(test_lost_agent_is_told, begin),
-	    T2(test_lost_agent_is_told_after_restart, begin),
+	    T2(test_bad_messages, begin),	 T2(test_too_many_bad_messages, begin),
+	    T2(test_both_ways, begin),		 T2(test_hop_is_told, begin),
+	    T2(test_back_pressure, begin_small), T2(test_process_memory, begin_small),
+	    T2(test_absent_end, begin),		 T2(test_absent_end_is_bounded, begin_small),
+	    T2(test_lost_agent_is_told, begin),	 T2(test_lost_agent_is_told_after_restart, begin),
 	};
 	return cmocka_run_group_tests_name("gateway relay", tests, NULL, NULL);
 }

@@ -176,6 +176,7 @@ static void test_max_sessions(void **state)
 	throttled(&OPS, "i-1", "limit of 2");
 	assert_int_equal(status_of("counters/limit_user_sessions"), 2);
 	assert_int_equal(status_of("counters/limit_instance_sessions"), 1);
+	assert_int_equal(status_of("refused/ThrottlingException"), 3); /* by kind */
 	reload("max_sessions = 3", ""); /* a reload takes on the numbers, and what there is still counts */
 	starts(&OPS, "i-1", NULL);
 	throttled(&OPS, "i-1", "limit of 3");
