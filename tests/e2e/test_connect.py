@@ -218,6 +218,10 @@ def forward():
 				ping(c)
 		assert f.stop() == 0
 		until(lambda: not w.api().sessions(), 5, 'its sessions ended')
+		# Who cannot get there is told at once, not with the first connection.
+		ended(w, ['forward', '-c', client_ini(w, 'bad', secret_access_key='wrong'), '-L', '0:localhost:1', TARGET], 3, '[Ss]ignature')
+		ended(w, ['forward', '-c', client_ini(w), '-L', '0:localhost:1', 'i-00000000000000bad'], 4, 'TargetNotConnected|not connected')
+		ended(w, ['forward', '-c', client_ini(w), '-L', '%d:localhost:1' % s.port, TARGET], 1, 'in use')
 		ended(w, ['forward', '-c', client_ini(w), '-L', 'nonsense', TARGET], 2, 'not \\[bind:\\]port:host:hostport')
 
 

@@ -183,7 +183,7 @@ def config_mistakes():
 		assert r.returncode == 0, r.stdout
 
 
-@test('exit codes: a file that is missing or wrong is 2, an address in use is 1', 30)
+@test('exit codes: a file that is missing or wrong is 2, an address in use that is required is 1', 30)
 def exit_codes():
 	with World() as w:
 		run = lambda *a: subprocess.run([BIN] + list(a), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(HOME=w.dir), timeout=20)
@@ -194,7 +194,27 @@ def exit_codes():
 			r = run(sub, '--help')
 			assert r.returncode == 0 and r.stdout, (sub, r.returncode, r.stdout)
 		taken = socket.create_server(('127.0.0.1', 0))
-		conf = w.write_forwarder({'t': {'port': 80, 'listen': '127.0.0.1:%d' % taken.getsockname()[1]}}, port=1)
+		conf = w.write_forwarder({'t': {'port': 80, 'required': 'yes', 'listen': '127.0.0.1:%d' % taken.getsockname()[1]}}, port=1)
 		r = run('-c', conf)
 		assert r.returncode == 1, (r.returncode, r.stdout)
 		assert str(taken.getsockname()[1]).encode() in r.stdout, r.stdout
+
+
+@test('an address in use keeps only its tunnel down; it comes up when the address is free', 60, short=True)
+def address_in_use():
+	s, taken = Server(echo), socket.create_server(('127.0.0.1', 0))
+	with World() as w:
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'a': {'port': s.port}, 'b': {'port': s.port, 'listen': '127.0.0.1:%d' % taken.getsockname()[1]}}, wait=False)
+		f.wait_note('READY=1')
+		a, b = w.status(f)[0]['forwarder']['tunnels']
+		assert a['state'] != 'failed' and a['listen'], a
+		assert b['state'] == 'failed' and not b['listen'] and 'in use' in b['last_error'], b
+		taken.close()
+		f.wait_log('listening tunnel=b', timeout=30)
+		b = w.status(f)[0]['forwarder']['tunnels'][1]
+		assert b['state'] != 'failed' and len(b['listen']) == 1 and 'last_error' not in b, b
+		with socket.create_connection(tuple(b['listen'][0].split(':')), timeout=10) as c:
+			c.sendall(b'there')
+			assert c.recv(5) == b'there'

@@ -17,6 +17,7 @@ struct forward {
 	const char *spec[MAX_L];
 	int nspec;
 	bool draining;
+	bool was_up; /* a session has come up: from then on failures are waited out */
 	struct td_forwarder *f;
 };
 
@@ -79,7 +80,8 @@ static bool section(const char *spec, int i, const char *target, struct tnl_buf 
 	for (const char *c = spec; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == ';' || *c == '#')
 			return false;
-	tnl_buf_printf(out, "[tunnel forward-%d]\ntarget = %s\nport = %s\n", i + 1, target, port);
+	tnl_buf_printf(out, "[tunnel forward-%d]\ntarget = %s\nport = %s\nopen = start\nrequired = yes\n", i + 1,
+		       target, port);
 	if (listen[0] == '/')
 		tnl_buf_printf(out, "listen = unix:%s\n", listen);
 	else if (!*bind || strcmp(bind, "*") == 0)
@@ -95,6 +97,16 @@ static void drained(void *ctx)
 {
 	struct forward *k = ctx;
 	td_foreground_finish(&k->fg, TD_EXIT_OK);
+}
+
+/* As ssh does it: who cannot get there at all is told so, and not with the first connection. */
+static void on_started(void *ctx, int err, const char *type, const char *why)
+{
+	struct forward *k = ctx;
+	if (!err)
+		k->was_up = true;
+	else if (!k->was_up && !k->draining)
+		td_foreground_failed(&k->fg, err, type, why);
 }
 
 static void on_signal(struct td_foreground *fg, int signum)
@@ -172,6 +184,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 		td_foreground_say(&k.fg, "%s", why);
 		return TD_EXIT_RUNTIME;
 	}
+	td_forwarder_on_started(k.f, on_started, &k);
 	k.fg.user = &k;
 	k.fg.on_signal = on_signal;
 	k.fg.cleanup = cleanup;

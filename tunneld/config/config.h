@@ -38,6 +38,7 @@ struct td_tunnel_config {
 	enum td_session_policy session;
 	unsigned pool;
 	bool open_at_start; /* open = start | demand */
+	bool required;	    /* its addresses must be had at the start */
 	bool keepalive;	    /* default yes */
 	bool require_encryption;
 	uint64_t connect_timeout_ns, idle_timeout_ns, half_close_timeout_ns, ping_interval_ns, pong_timeout_ns;

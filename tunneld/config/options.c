@@ -102,6 +102,8 @@ const struct td_opt td_opts[] = {
 	 .help = "one session for all connections, one each, or up to N"},
 	{.key = "open", TUNNEL(open_at_start), TYPE(WORDBOOL), .words = "demand|start", .dflt = "demand",
 	 .help = "when the session is started"},
+	{.key = "required", TUNNEL(required), TYPE(BOOL), .dflt = "no",
+	 .help = "do not start when an address of listen cannot be had; no: only this tunnel stays down, and is retried"},
 	{.key = "keepalive", TUNNEL(keepalive), TYPE(BOOL), .dflt = "yes",
 	 .help = "keep sessions with open connections from idling out, by a word every third of idle_timeout"},
 	{.key = "require_encryption", BOTH(require_encryption), TYPE(BOOL), .dflt = "no",

@@ -38,7 +38,7 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 	td_soon_init(&f->settle, l, fwd_drain_settle, f);
 	td_timer_init(&f->drain_timer, l, NULL, f);
 	for (int i = 0; i < cfg->fwd.ntunnels; i++) {
-		if (!fwd_tunnel_new(f, cfg, &cfg->fwd.tunnels[i], why, cap)) {
+		if (!fwd_tunnel_new(f, cfg, &cfg->fwd.tunnels[i], cfg->fwd.tunnels[i].required, why, cap)) {
 			close_all_tunnels(f);
 			td_soon_cancel(&f->settle);
 			tnl_free(f);
@@ -50,6 +50,12 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 	tnl_list_foreach(it, &f->tunnels)
 		fwd_tunnel_begin(tnl_container_of(it, struct fwd_tunnel, node));
 	return f;
+}
+
+void td_forwarder_on_started(struct td_forwarder *f, td_forwarder_started_fn *fn, void *ctx)
+{
+	f->started = fn;
+	f->started_ctx = ctx;
 }
 
 int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr *out)

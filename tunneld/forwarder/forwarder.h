@@ -7,9 +7,14 @@
 
 struct td_forwarder;
 
-/* Binds every listener first. NULL: *why holds the reason(s). A reference to cfg is kept as long as it is
+/* Binds every listener first; those that cannot be had are tried again, unless their tunnel is `required`. NULL: *why
+ * holds the reason(s). A reference to cfg is kept as long as it is
  * needed: the caller may free its own at once (td_config_free). */
 struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap);
+/* Told of each start of a session that succeeded (err 0) or failed for good, with the API's type and words for a
+ * person; NULL: nobody is.  Not called from inside the calls of this header. */
+typedef void td_forwarder_started_fn(void *ctx, int err, const char *type, const char *why);
+void td_forwarder_on_started(struct td_forwarder *f, td_forwarder_started_fn *fn, void *ctx);
 /* New configuration (already checked): unchanged tunnels are not touched, others stopped/started.
  * -1: something could not be bound, old state kept as far as possible; *why. cfg then replaces the old one. */
 int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, char *why, size_t cap);

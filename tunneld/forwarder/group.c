@@ -26,6 +26,7 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.max_connections = b.max_connections;
 	a.open_at_start = b.open_at_start;
 	a.aws = *g->aws_cfg;
+	a.required = b.required;
 	return a.session == TD_SESSION_SHARED && td_tunnel_same(&a, &b);
 }
 
@@ -264,7 +265,12 @@ static void serve_waiting(struct fwd_group *g, bool may_grow)
 
 bool fwd_group_opens_by_itself(const struct fwd_group *g)
 {
-	return g->cfg->open_at_start && g->refs > 0;
+	tnl_list_foreach(it, &g->f->tunnels) {
+		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (t->group == g && t->cfg->open_at_start && !t->closing)
+			return true;
+	}
+	return false;
 }
 
 bool fwd_group_needs_session(const struct fwd_group *g)

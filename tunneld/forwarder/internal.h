@@ -45,6 +45,8 @@ struct td_forwarder {
 	struct tnl_list endings;  /* TerminateSession calls under way */
 	struct td_ledger *ledger; /* ids of open sessions, with the name of their tunnel */
 	struct td_soon settle;	  /* something ended: how far is the drain? */
+	td_forwarder_started_fn *started;
+	void *started_ctx;
 	struct td_timer drain_timer;
 	void (*done)(void *);
 	void *done_ctx;
@@ -67,13 +69,16 @@ struct fwd_tunnel {
 	struct tnl_list conns; /* placed fwd_conn.node */
 	struct td_soon settle; /* a connection has gone */
 	struct td_memory_waiter room;
+	struct td_timer relisten; /* an address could not be had */
+	struct td_backoff backoff;
+	char listen_error[256]; /* "": it listens */
 	bool paused;
 	bool closing; /* off the configuration, its connections finish */
 	uint64_t accepted, failed, bytes_in, bytes_out;
 };
-/* Listens.  NULL: *why. */
+/* Listens.  must: NULL and *why when an address cannot be had; else it is tried again later. */
 struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config *cfg,
-				  const struct td_tunnel_config *tc, char *why, size_t cap);
+				  const struct td_tunnel_config *tc, bool must, char *why, size_t cap);
 /* It is announced and may ask for a session. */
 void fwd_tunnel_begin(struct fwd_tunnel *t);
 /* The first tunnel of those that share its sessions: it itself when none came before it. */
@@ -84,6 +89,7 @@ void fwd_tunnel_take_config(struct fwd_tunnel *t, const struct td_config *cfg, c
 void fwd_tunnel_close(struct fwd_tunnel *t);
 int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap);
 void fwd_tunnel_stop_listening(struct fwd_tunnel *t);
+void fwd_tunnel_listen_later(struct fwd_tunnel *t, const char *why);
 
 /* --- sessions ------------------------------------------------------------------------------- */
 

@@ -184,7 +184,7 @@ static int plan_apply(struct plan *p, char *why, size_t cap)
 	tnl_list_foreach(it, &p->f->groups)
 		renew_group(p, tnl_container_of(it, struct fwd_group, node));
 	for (size_t i = 0; i < p->ncoming; i++) {
-		struct fwd_tunnel *t = fwd_tunnel_new(p->f, p->cfg, p->coming[i], why, cap);
+		struct fwd_tunnel *t = fwd_tunnel_new(p->f, p->cfg, p->coming[i], true, why, cap);
 		if (!t) {
 			plan_undo(p);
 			return -1;

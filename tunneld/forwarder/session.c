@@ -137,6 +137,8 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	g->lost_at = 0; /* the way there and the target are back: a refusal from now on is one */
 	g->needs_login = false;
 	g->last_error[0] = '\0';
+	if (g->f->started)
+		g->f->started(g->f->started_ctx, 0, "", "");
 	fwd_group_serve(g);
 }
 
@@ -168,7 +170,7 @@ static bool on_unreachable(void *ctx, int err, const char *type)
 
 /* It could not be started, and somebody needs it.  Connections that wait for it are reset each with a line of its own
  * that says why: this one is for when there are none. */
-static void report_failure(struct fwd_session *s, int err, const char *why)
+static void report_failure(struct fwd_session *s, int err, const char *type, const char *why)
 {
 	struct fwd_group *g = s->group;
 	bool told = s->reserved || !tnl_list_empty(&g->waiting);
@@ -178,6 +180,8 @@ static void report_failure(struct fwd_session *s, int err, const char *why)
 	       g->cfg->name, g->cfg->target, why);
 	snprintf(g->last_error, sizeof(g->last_error), "%s", why);
 	g->needs_login = err == TNL_EAUTH && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
+	if (g->f->started)
+		g->f->started(g->f->started_ctx, err, type, why);
 }
 
 /* Whoever waits is reset, the rest is forgotten. */
@@ -188,7 +192,7 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 	bool needed = !s->ending, one_shot = s->one_shot;
 
 	if (needed) {
-		report_failure(s, err, why);
+		report_failure(s, err, type, why);
 		tell_api(s);
 	}
 	struct fwd_conn *c = take_reserved(s);

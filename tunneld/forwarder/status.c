@@ -63,6 +63,8 @@ static const char *tunnel_state(const struct fwd_tunnel *t)
 
 	if (t->closing)
 		return "closing";
+	if (t->listen_error[0])
+		return "failed";
 	tnl_list_foreach(it, &g->sessions) {
 		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (!failed || td_client_was_ready(s->client)) /* the next try has not succeeded yet */
@@ -115,8 +117,9 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_kvi(w, "failed", (int64_t)t->failed);
 	tnl_jw_kvi(w, "bytes_in", (int64_t)t->bytes_in);
 	tnl_jw_kvi(w, "bytes_out", (int64_t)t->bytes_out);
-	if (fwd_group_trouble(t->group)[0])
-		tnl_jw_kv(w, "last_error", fwd_group_trouble(t->group));
+	const char *trouble = t->listen_error[0] ? t->listen_error : fwd_group_trouble(t->group);
+	if (trouble[0])
+		tnl_jw_kv(w, "last_error", trouble);
 	put_sessions(w, t);
 	tnl_jw_end_obj(w);
 }

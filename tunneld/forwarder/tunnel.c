@@ -8,6 +8,9 @@
 
 #include <stdio.h>
 
+#define RELISTEN_MIN TD_SEC
+#define RELISTEN_MAX (10 * TD_SEC)
+
 static void on_memory_room(void *arg);
 
 static void update_pause(struct fwd_tunnel *t)
@@ -47,6 +50,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 
 void fwd_tunnel_stop_listening(struct fwd_tunnel *t)
 {
+	td_timer_stop(&t->relisten);
 	for (int i = 0; i < t->nlisteners; i++)
 		td_listener_free(t->listeners[i]);
 	t->nlisteners = 0;
@@ -54,6 +58,8 @@ void fwd_tunnel_stop_listening(struct fwd_tunnel *t)
 
 int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap)
 {
+	t->listen_error[0] = '\0';
+	td_timer_stop(&t->relisten);
 	for (int i = 0; i < t->cfg->naddrs && i < FWD_MAX_LISTEN; i++) {
 		char text[160];
 		struct td_listener *l = td_listen(t->f->loop, &t->cfg->addrs[i], on_accept, t, text, sizeof(text));
@@ -70,11 +76,36 @@ int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap)
 	return 0;
 }
 
+static void announce(const struct fwd_tunnel *t)
+{
+	char s[TD_ADDR_STR];
+	for (int i = 0; i < t->nlisteners; i++)
+		td_info(FWD_MOD, NULL, "listening tunnel=%s address=%s target=%s host=%s port=%u", t->cfg->name,
+			td_addr_str(&t->bound[i], s), t->cfg->target, t->cfg->host ? t->cfg->host : "-", t->cfg->port);
+}
+
+static void listen_again(void *arg)
+{
+	struct fwd_tunnel *t = arg;
+	char why[256];
+	if (fwd_tunnel_listen(t, why, sizeof(why)) == 0)
+		announce(t);
+	else
+		fwd_tunnel_listen_later(t, why);
+}
+
+void fwd_tunnel_listen_later(struct fwd_tunnel *t, const char *why)
+{
+	snprintf(t->listen_error, sizeof(t->listen_error), "%s", why);
+	td_timer_in(&t->relisten, td_backoff_next(&t->backoff));
+}
+
 /* --- the tunnel ----------------------------------------------------------------------------- */
 
 static void tunnel_free(struct fwd_tunnel *t)
 {
 	td_soon_cancel(&t->settle);
+	td_timer_stop(&t->relisten);
 	td_memory_off_room(&t->room);
 	tnl_list_remove(&t->node);
 	fwd_group_put(t->group);
@@ -94,7 +125,7 @@ static void settle_tunnel(void *arg)
 }
 
 struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config *cfg,
-				  const struct td_tunnel_config *tc, char *why, size_t cap)
+				  const struct td_tunnel_config *tc, bool must, char *why, size_t cap)
 {
 	struct fwd_tunnel *t = tnl_calloc(1, sizeof(*t));
 	char text[300] = "out of memory";
@@ -108,6 +139,8 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	tnl_list_init(&t->node);
 	tnl_list_init(&t->conns);
 	td_soon_init(&t->settle, f->loop, settle_tunnel, t);
+	td_timer_init(&t->relisten, f->loop, listen_again, t);
+	td_backoff_init(&t->backoff, RELISTEN_MIN, RELISTEN_MAX);
 	t->group = fwd_group_get(f, cfg, tc, fwd_session_adjust, text, sizeof(text));
 	if (!t->group) {
 		snprintf(why, cap, "tunnel %s: %s", tc->name, text);
@@ -115,9 +148,13 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 		return NULL;
 	}
 	if (fwd_tunnel_listen(t, why, cap) < 0) {
-		fwd_group_put(t->group);
-		tnl_free(t);
-		return NULL;
+		if (must) {
+			fwd_group_put(t->group);
+			tnl_free(t);
+			return NULL;
+		}
+		td_error(FWD_MOD, NULL, "%s; it stays down and is tried again", why);
+		fwd_tunnel_listen_later(t, why);
 	}
 	t->owner = td_config_ref(cfg);
 	tnl_list_push_back(&f->tunnels, &t->node);
@@ -156,11 +193,8 @@ void fwd_tunnel_take_config(struct fwd_tunnel *t, const struct td_config *cfg, c
 
 void fwd_tunnel_begin(struct fwd_tunnel *t)
 {
-	char s[TD_ADDR_STR];
 	const struct fwd_tunnel *owner = fwd_tunnel_owner(t);
-	for (int i = 0; i < t->nlisteners; i++)
-		td_info(FWD_MOD, NULL, "listening tunnel=%s address=%s target=%s host=%s port=%u", t->cfg->name,
-			td_addr_str(&t->bound[i], s), t->cfg->target, t->cfg->host ? t->cfg->host : "-", t->cfg->port);
+	announce(t);
 	if (owner != t)
 		td_info(FWD_MOD, NULL, "sessions are shared tunnel=%s with=%s", t->cfg->name, owner->cfg->name);
 	fwd_group_serve(t->group);
