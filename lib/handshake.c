@@ -6,6 +6,7 @@
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/wire.h"
+#include <stdio.h>
 #include <string.h>
 
 #define CAPS_NAME "TunneldCapabilities"
@@ -26,6 +27,8 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.seal = TNL_MIN(a->seal, b->seal);
 	c.link_queue = a->link_queue && b->link_queue;
 	c.direct = TNL_MIN(a->direct, b->direct);
+	c.reset_words = a->reset_words && b->reset_words;
+	memcpy(c.program, b->program, sizeof(c.program));
 	return c;
 }
 
@@ -46,6 +49,12 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 	tnl_jw_bool(w, c->encrypt);
 	if (c->seal)
 		tnl_jw_kvi(w, "Seal", c->seal);
+	if (c->program[0])
+		tnl_jw_kv(w, "Program", c->program);
+	if (c->reset_words) {
+		tnl_jw_key(w, "ResetWords");
+		tnl_jw_bool(w, true);
+	}
 	if (c->link_queue) {
 		tnl_jw_key(w, "LinkQueue");
 		tnl_jw_bool(w, true);
@@ -73,6 +82,9 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 	c->encrypt = tnl_json_bool(tnl_json_get(o, "Encrypt"), false);
 	if (tnl_json_int(tnl_json_get(o, "Seal"), &seal) && seal >= TNL_CAPS_SEAL)
 		c->seal = TNL_CAPS_SEAL;
+	c->reset_words = tnl_json_bool(tnl_json_get(o, "ResetWords"), false);
+	const char *program = tnl_json_get_str(o, "Program");
+	snprintf(c->program, sizeof(c->program), "%s", program ? program : "");
 	c->link_queue = tnl_json_bool(tnl_json_get(o, "LinkQueue"), false);
 	if (tnl_json_int(tnl_json_get(o, "Direct"), &direct) && direct > 0)
 		c->direct = direct == 1 ? TNL_DIRECT_AUTO : TNL_DIRECT_ONLY;

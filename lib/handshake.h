@@ -32,8 +32,10 @@ struct tnl_caps {
 	int seal;		    /* 2: encrypted payloads are bound to their place (lib/seal.h); 0: they are not */
 	bool link_queue;	    /* acks ask what stands before the next hop (lib/message.h) */
 	enum tnl_direct_use direct; /* agent: it may be asked for tickets; client: what it makes of that */
+	bool reset_words;	    /* RST frames may say in words why */
+	char program[16];	    /* version of the tunneld that wrote them, "" when not told */
 };
-/* The subset that both offer. */
+/* The subset that both offer; program is b's. */
 struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b);
 
 struct tnl_hs_request {

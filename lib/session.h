@@ -70,7 +70,8 @@ struct tnl_session_info { /* after the handshake */
 	const char *peer_version; /* AgentVersion or ClientVersion; "" without handshake */
 	const char *session_type; /* "Port", "Standard_Stream", … */
 	const char *customer_message;
-	bool own_peer; /* TunneldCapabilities agreed */
+	const char *peer_program; /* version of the tunneld at the other end; "" when it is none */
+	bool own_peer;		  /* TunneldCapabilities agreed */
 	bool half_close, encrypted;
 	int smux_version; /* 1 or 2 in MUX mode */
 	size_t max_payload;
@@ -221,6 +222,11 @@ uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now); /
 /* n 0: abandoned. ptype: TNL_PT_OUTPUT, in SHELL and COMMAND mode also TNL_PT_STDERR. */
 int tnl_stream_commit(struct tnl_stream *st, size_t n, uint32_t ptype, uint64_t now) TNL_MUST_USE;
 void tnl_stream_shutdown(struct tnl_stream *st, uint64_t now); /* local EOF: FIN (held back towards stock ends) */
+/* The same, with words for a person at the other end: what went wrong, cut at TNL_SMUX_WORDS bytes.  They are dropped
+ * where they were not agreed on. */
+void tnl_stream_reset_because(struct tnl_stream *st, uint32_t reason, const char *words, uint64_t now);
+/* What the peer's reset said, "" when nothing; raw: escape it.  Until the stream is freed. */
+const char *tnl_stream_reset_words(const struct tnl_stream *st);
 /* Abort; no on_reset; free it next. Agent, before connected, stock client: Flag 3 then FIN. */
 void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now);
 

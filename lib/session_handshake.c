@@ -27,6 +27,8 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .crc32c = true,
 			     .encrypt = true,
 			     .seal = TNL_CAPS_SEAL,
+			     .reset_words = true,
+			     .program = TUNNELD_VERSION,
 			     .link_queue = s->cfg.link_queue,
 			     .direct = s->cfg.direct};
 	return c;
@@ -261,6 +263,7 @@ static int send_response(struct tnl_session *s, const uint8_t *ciphertext, size_
 				    .kms_status = TNL_ACTION_OK,
 				    .challenge_ack = true,
 				    .caps = s->caps};
+	snprintf(a.caps.program, sizeof(a.caps.program), "%s", TUNNELD_VERSION);
 	uint8_t *copy = NULL;
 	struct tnl_buf b;
 	if (clen) {
@@ -408,6 +411,7 @@ static void fill_info(struct tnl_session *s)
 	i->properties_json = s->properties;
 	i->own_peer = s->caps.present;
 	i->direct = s->caps.direct;
+	i->peer_program = s->caps.present ? s->caps.program : "";
 	i->half_close = s->caps.half_close && (i->mode == TNL_MODE_MUX || i->mode == TNL_MODE_SINGLE);
 	i->encrypted = s->seal_data;
 	i->smux_version = i->mode == TNL_MODE_MUX ? s->mux.version : 0;
@@ -451,6 +455,7 @@ void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 	s->mux.version = s->caps.present ? s->caps.smux : 1;
 	fill_info(s);
 	tnl_smux_parser_init(&s->mux.in, s->mux.version, s->info.half_close);
+	s->mux.in.rst_words = s->caps.reset_words;
 	if (s->caps.present) {
 		tnl_channel_set_max_payload(s->ch, s->caps.max_payload);
 		tnl_channel_set_digest(s->ch, tnl_session_digest(s));

@@ -47,6 +47,7 @@ struct tnl_stream {
 	bool syn_due, upd_due, fin_due, rst_due, flag3_due; /* control frames to be written, in this order but flag3 */
 	bool push_due, eof_due;				    /* callbacks to make from the next pull or expire */
 	uint32_t reset_reason;
+	char *reset_words;			   /* that go with it or came with it; NULL: none */
 	uint32_t sent, peer_consumed, peer_window; /* smux 2 */
 	uint64_t tx_at, rx_at, shut_at, timer_at;
 	int64_t last_number; /* message that carries its latest bytes; -1: none yet */
@@ -222,9 +223,10 @@ void tnl_stream_destroy(struct tnl_stream *st);
 void tnl_stream_start(struct tnl_stream *st, uint64_t now); /* client, READY: id and SYN, or its place as the one */
 void tnl_stream_call_open(struct tnl_stream *st);	    /* on_open */
 void tnl_stream_arm_timer(struct tnl_stream *st);
-void tnl_stream_queue_control(struct tnl_stream *st);		      /* some control frame of it is due */
-void tnl_stream_leave_control(struct tnl_stream *st);		      /* none is any more */
-void tnl_stream_send_reset(struct tnl_stream *st, uint32_t reason);   /* tells the peer, drops what is kept */
+void tnl_stream_queue_control(struct tnl_stream *st);		    /* some control frame of it is due */
+void tnl_stream_leave_control(struct tnl_stream *st);		    /* none is any more */
+void tnl_stream_send_reset(struct tnl_stream *st, uint32_t reason); /* tells the peer, drops what is kept */
+void tnl_stream_keep_words(struct tnl_stream *st, const char *words, size_t n);
 void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason); /* tells the user (on_reset) */
 void tnl_session_streams_expire(struct tnl_session *s, uint64_t now);
 void tnl_session_streams_reap(struct tnl_session *s);

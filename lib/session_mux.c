@@ -128,6 +128,11 @@ static size_t put_frame(struct tnl_session *s, uint8_t *p, enum tnl_smux_cmd cmd
 	return TNL_SMUX_HDR;
 }
 
+static size_t words_due(const struct tnl_stream *st)
+{
+	return st->rst_due && st->reset_words ? strlen(st->reset_words) : 0;
+}
+
 static size_t put_due(struct tnl_stream *st, uint8_t *p)
 {
 	struct tnl_session *s = st->s;
@@ -146,9 +151,12 @@ static size_t put_due(struct tnl_stream *st, uint8_t *p)
 		st->fin_sent = true;
 	}
 	if (st->rst_due) {
-		n += put_frame(s, p + n, TNL_SMUX_RST, st->id, 4);
+		size_t words = words_due(st);
+		n += put_frame(s, p + n, TNL_SMUX_RST, st->id, (uint16_t)(4 + words));
 		tnl_put_le32(p + n, st->reset_reason);
-		n += 4;
+		if (words)
+			memcpy(p + n + 4, st->reset_words, words);
+		n += 4 + words;
 	}
 	st->syn_due = st->upd_due = st->fin_due = st->rst_due = false;
 	tnl_stream_leave_control(st);
@@ -178,7 +186,7 @@ static size_t ctl_room(const struct tnl_session *s)
 {
 	size_t want = s->mux.nop_due ? TNL_SMUX_HDR : 0;
 	tnl_list_foreach(it, &s->mux.ctl) {
-		want += CTL_MAX;
+		want += CTL_MAX + words_due(tnl_container_of(it, struct tnl_stream, ctl));
 		if (want > TNL_MIN_PAYLOAD)
 			break;
 	}
@@ -204,7 +212,7 @@ bool tnl_mux_flush(struct tnl_session *s, uint64_t now)
 		if (m->nop_due)
 			n += put_frame(s, p, TNL_SMUX_NOP, 0, 0);
 		m->nop_due = false;
-		while ((st = first_ctl(m)) && !st->flag3_due && n + CTL_MAX <= room)
+		while ((st = first_ctl(m)) && !st->flag3_due && n + CTL_MAX + words_due(st) <= room)
 			n += put_due(st, p + n);
 		if (n == 0) {
 			tnl_channel_abandon(s->ch);

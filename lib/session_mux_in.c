@@ -110,6 +110,8 @@ static int in_event(struct tnl_session *s, const struct tnl_smux_event *e, uint6
 	case TNL_SMUX_UPD:
 		return in_upd(s, st, e);
 	case TNL_SMUX_RST:
+		if (e->len && !st->was_reset)
+			tnl_stream_keep_words(st, (const char *)e->data, strnlen((const char *)e->data, e->len));
 		tnl_stream_report_reset(st, e->reason);
 		return 0;
 	default:

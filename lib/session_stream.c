@@ -62,6 +62,7 @@ void tnl_stream_destroy(struct tnl_stream *st)
 	tnl_list_remove(&st->ctl);
 	tnl_list_remove(&st->dead);
 	tnl_list_remove(&st->all);
+	tnl_free(st->reset_words);
 	if (st->id && tnl_map_get_u64(s->mux.by_id, st->id) == st)
 		(void)tnl_map_del_u64(s->mux.by_id, st->id);
 	if (s->reserved == st) {
@@ -493,6 +494,24 @@ void tnl_stream_reset(struct tnl_stream *st, uint32_t reason, uint64_t now)
 	(void)now;
 	if (!tnl_stream_done(st))
 		tnl_stream_send_reset(st, reason);
+}
+
+void tnl_stream_reset_because(struct tnl_stream *st, uint32_t reason, const char *words, uint64_t now)
+{
+	if (!tnl_stream_done(st) && st->s->caps.reset_words && words[0])
+		tnl_stream_keep_words(st, words, strlen(words));
+	tnl_stream_reset(st, reason, now);
+}
+
+void tnl_stream_keep_words(struct tnl_stream *st, const char *words, size_t n)
+{
+	tnl_free(st->reset_words);
+	st->reset_words = tnl_strndup(words, TNL_MIN(n, TNL_SMUX_WORDS)); /* none for want of memory is no loss */
+}
+
+const char *tnl_stream_reset_words(const struct tnl_stream *st)
+{
+	return st->reset_words ? st->reset_words : "";
 }
 
 bool tnl_stream_done(const struct tnl_stream *st)

@@ -41,6 +41,8 @@ static int in_header(struct tnl_smux_parser *p)
 	case TNL_SMUX_UPD:
 		return check_header(p, p->version >= 2, 8);
 	case TNL_SMUX_RST:
+		if (p->rst_words && p->cur.len > 4 && p->cur.len <= 4 + TNL_SMUX_WORDS)
+			return check_header(p, p->rst, p->cur.len);
 		return check_header(p, p->rst, 4);
 	case TNL_SMUX_SYN:
 	case TNL_SMUX_FIN:
@@ -60,6 +62,8 @@ static int whole_frame(struct tnl_smux_parser *p, struct tnl_smux_event *e)
 		e->window = tnl_get_le32(body + 4);
 	} else if (e->cmd == TNL_SMUX_RST) {
 		e->reason = tnl_get_le32(body);
+		e->data = body + 4;
+		e->len = p->cur.len - 4u;
 	}
 	p->have = 0;
 	p->need = TNL_SMUX_HDR;

@@ -12,6 +12,7 @@
 #define TNL_SMUX_HDR 8u
 #define TNL_SMUX_MAX_DATA 65535u
 #define TNL_SMUX_STOCK_DATA 32768u
+#define TNL_SMUX_WORDS 120u /* bytes of text behind an RST's reason, at most */
 
 enum tnl_smux_cmd {
 	TNL_SMUX_SYN,
@@ -19,7 +20,7 @@ enum tnl_smux_cmd {
 	TNL_SMUX_PSH,
 	TNL_SMUX_NOP,
 	TNL_SMUX_UPD, /* version 2: consumed, window */
-	TNL_SMUX_RST  /* ours, only when half-close is agreed: 4-byte LE reason */
+	TNL_SMUX_RST  /* ours, only when half-close is agreed: 4-byte LE reason, then words when those are agreed */
 };
 
 struct tnl_smux_frame {
@@ -45,10 +46,11 @@ static inline void tnl_smux_read(const uint8_t *p, struct tnl_smux_frame *f)
 
 struct tnl_smux_parser {
 	int version;
-	bool rst; /* RST is a command */
+	bool rst;	/* RST is a command */
+	bool rst_words; /* and may have words behind its reason */
 	struct tnl_smux_frame cur;
 	uint32_t left; /* PSH bytes still to come */
-	uint8_t head[TNL_SMUX_HDR + 8];
+	uint8_t head[TNL_SMUX_HDR + 4 + TNL_SMUX_WORDS];
 	unsigned have, need;
 	const char *bad_field; /* after TNL_EPROTO: what was wrong with the frame */
 	unsigned bad_value;
@@ -57,7 +59,8 @@ struct tnl_smux_parser {
 struct tnl_smux_event { /* a whole frame, or a part of a PSH */
 	enum tnl_smux_cmd cmd;
 	uint32_t id;
-	const uint8_t *data; /* PSH: bytes of the stream, where they stand in the input */
+	/* PSH: bytes of the stream, where they stand in the input; RST: its words, until the next call */
+	const uint8_t *data;
 	size_t len;
 	uint32_t consumed, window; /* UPD */
 	uint32_t reason;	   /* RST */

@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -19,7 +20,7 @@ def refused_target():
 		t0 = time.monotonic()
 		assert refused(f.ports['t'], b'x'), 'orderly end instead of a reset'
 		assert time.monotonic() - t0 < 5 * SLOW, 'took %.1f s' % (time.monotonic() - t0)
-		f.wait_log(r'reset .*port=%d' % port)
+		f.wait_log(r'reset .*port=%d .*reason="could not connect: 127\.0\.0\.1:%d: [Cc]onnection refused' % (port, port))
 		a.wait_log(r'127\.0\.0\.1:%d|port=%d' % (port, port))
 		assert len(w.api().sessions()) == 1, 'the session did not survive it'
 		assert refused(f.ports['t'])
@@ -218,3 +219,25 @@ def address_in_use():
 		with socket.create_connection(tuple(b['listen'][0].split(':')), timeout=10) as c:
 			c.sendall(b'there')
 			assert c.recv(5) == b'there'
+
+
+@test('which end reset a connection is told at both ends', 60)
+def reset_ends():
+	def reset(sock):
+		sock.recv(1)
+		sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+		sock.close()
+
+	with World() as w:
+		s, quiet = Server(reset), Server(echo)
+		w.gateway()
+		a = w.agent()
+		f = w.forwarder({'t': {'port': s.port}, 'q': {'port': quiet.port}})
+		assert refused(f.ports['t'], b'x')
+		f.wait_log(r'connection reset tunnel=t .*reason="connection reset at the other end"')
+		a.wait_log(r'connection reset .*port=%d .*reason="connection reset at this end"' % s.port)
+		with connect(f.ports['q']) as c:
+			ping(c)
+			c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+		f.wait_log(r'connection reset tunnel=q .*reason="connection reset at this end"')
+		a.wait_log(r'connection reset .*port=%d .*reason="connection reset at the other end"' % quiet.port)

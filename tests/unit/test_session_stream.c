@@ -92,6 +92,42 @@ static void reset_with_reason(void **state)
 	assert_int_equal(tnl_alloc_live(), 0);
 }
 
+/* Why a connection could not be made reaches the other end, cut; many at once share messages. */
+static void reset_because(void **state)
+{
+	char much[400];
+	struct pair p;
+	struct tnl_session_config cc = client(), ac = agent();
+	(void)state;
+	memset(much, 'm', sizeof(much) - 1);
+	much[sizeof(much) - 1] = '\0';
+	ready_pair(&p, &cc, &ac);
+	assert_string_equal(tnl_session_info(p.c.s)->peer_program, TUNNELD_VERSION);
+	assert_string_equal(tnl_session_info(p.a.s)->peer_program, TUNNELD_VERSION);
+	struct rec *c[20];
+	for (size_t i = 0; i < TNL_COUNT(c); i++)
+		c[i] = pair_open(&p);
+	pair_run(&p);
+	for (size_t i = 0; i < TNL_COUNT(c); i++) {
+		static const char *const why[] = {"127.0.0.1:1: Connection refused", ""};
+		tnl_stream_reset_because(p.a.rec[i].st, TNL_RESET_CONNECT, i % 3 == 2 ? much : why[i % 3], p.now);
+		tnl_stream_free(p.a.rec[i].st);
+		p.a.rec[i].st = NULL;
+	}
+	pair_run(&p);
+	for (size_t i = 0; i < TNL_COUNT(c); i++) {
+		assert_true(c[i]->reset);
+		assert_int_equal(c[i]->reason, TNL_RESET_CONNECT);
+		const char *words = tnl_stream_reset_words(c[i]->st);
+		if (i % 3 == 2)
+			assert_true(strlen(words) == TNL_SMUX_WORDS && words[0] == 'm');
+		else
+			assert_string_equal(words, i % 3 ? "" : "127.0.0.1:1: Connection refused");
+	}
+	pair_fini(&p);
+	assert_int_equal(tnl_alloc_live(), 0);
+}
+
 /* Freed without a word: the other side learns that it was cut off. */
 static void free_is_reset(void **state)
 {
@@ -458,6 +494,7 @@ int main(void)
 	    cmocka_unit_test(mux_echo),
 	    cmocka_unit_test(half_close),
 	    cmocka_unit_test(reset_with_reason),
+	    cmocka_unit_test(reset_because),
 	    cmocka_unit_test(free_is_reset),
 	    cmocka_unit_test(lone_newline),
 	    cmocka_unit_test(stalled_reader_v2),

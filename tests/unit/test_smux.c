@@ -92,6 +92,38 @@ static void byte_by_byte(void **state)
 	assert_string_equal(s.text, all_told);
 }
 
+/* Words behind an RST's reason: whole at any cut, only where they were agreed on, and bounded. */
+static void words_of_a_reset(void **state)
+{
+	uint8_t in[256], body[4 + TNL_SMUX_WORDS + 1] = {2};
+	struct tnl_smux_parser p;
+	struct tnl_smux_event e;
+	(void)state;
+	memset(body + 4, 'w', sizeof(body) - 4);
+	for (size_t words = 0; words <= TNL_SMUX_WORDS; words += TNL_SMUX_WORDS / 3) {
+		size_t n = put(in, 2, TNL_SMUX_RST, 7, body, 4 + words);
+		for (size_t cut = 0; cut < n; cut++) {
+			const uint8_t *at = in;
+			size_t left = cut, rest;
+			tnl_smux_parser_init(&p, 2, true);
+			p.rst_words = true;
+			assert_int_equal(tnl_smux_next(&p, &at, &left, &e), 0);
+			rest = n - cut;
+			assert_int_equal(tnl_smux_next(&p, &at, &rest, &e), 1);
+			assert_true(e.cmd == TNL_SMUX_RST && e.reason == 2 && e.len == words);
+			assert_memory_equal(e.data, body + 4, words);
+		}
+	}
+	for (int agreed = 0; agreed <= 1; agreed++) {
+		size_t n = put(in, 2, TNL_SMUX_RST, 7, body, agreed ? sizeof(body) : 5);
+		const uint8_t *at = in;
+		tnl_smux_parser_init(&p, 2, true);
+		p.rst_words = agreed;
+		assert_int_equal(tnl_smux_next(&p, &at, &n, &e), TNL_EPROTO);
+		assert_string_equal(p.bad_field, "length");
+	}
+}
+
 /* Bytes of a stream are handed on where they stand, as soon as they are there. */
 static void data_is_not_copied(void **state)
 {
@@ -187,9 +219,9 @@ static void long_frames_in_pieces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(every_split),	     cmocka_unit_test(byte_by_byte),
-	    cmocka_unit_test(data_is_not_copied),    cmocka_unit_test(what_is_no_frame),
-	    cmocka_unit_test(long_frames_in_pieces),
+	    cmocka_unit_test(every_split),	cmocka_unit_test(byte_by_byte),
+	    cmocka_unit_test(words_of_a_reset), cmocka_unit_test(data_is_not_copied),
+	    cmocka_unit_test(what_is_no_frame), cmocka_unit_test(long_frames_in_pieces),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,7 +68,7 @@ static void refuse_stream(struct ag_session *s, struct tnl_stream *st, uint32_t 
 {
 	td_warn(AG_MOD, s->start.session_id, "connection refused host=%s port=%u stream=%u reason=\"%s\"", s->host,
 		s->port, tnl_stream_id(st), why);
-	td_pump_refuse(s->pump, st, reason);
+	td_pump_refuse(s->pump, st, reason, why);
 	if (one_at_a_time(s))
 		ag_session_end(s, AG_FAILED, "cannot connect to %s port %u: %s", s->host, s->port, why);
 	td_soon_do(&s->a->settle);
@@ -170,8 +170,9 @@ static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t r
 {
 	bool orderly = reason == UINT32_MAX;
 
+	char text[300];
 	td_info(AG_MOD, s->start.session_id, "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu",
-		orderly ? "closed" : "reset", s->host, s->port, orderly ? "done" : tnl_reset_text(reason),
+		orderly ? "closed" : "reset", s->host, s->port, td_pipe_end_text(p, reason, text, sizeof(text)),
 		(unsigned long long)in, (unsigned long long)out);
 	/* The one connection was the session. */
 	if (s->mode == TNL_MODE_SINGLE)

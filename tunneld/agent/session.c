@@ -227,9 +227,9 @@ static void pump_ready(void *ctx, const struct tnl_session_info *info)
 	s->mode = info->mode;
 	td_info(
 	    AG_MOD, s->start.session_id,
-	    "session ready mode=%s client_version=%s own_peer=%d smux=%d max_payload=%zu half_close=%d encrypted=%d ms=%llu",
-	    tnl_session_mode_name(info->mode), info->peer_version, info->own_peer, info->smux_version,
-	    info->max_payload, info->half_close, info->encrypted,
+	    "session ready mode=%s client_version=%s program=%s own_peer=%d smux=%d max_payload=%zu half_close=%d encrypted=%d ms=%llu",
+	    tnl_session_mode_name(info->mode), info->peer_version, info->peer_program[0] ? info->peer_program : "-",
+	    info->own_peer, info->smux_version, info->max_payload, info->half_close, info->encrypted,
 	    (unsigned long long)((s->a->loop->now - s->started_at) / TD_MS));
 }
 
@@ -240,7 +240,7 @@ static void pump_open(void *ctx, struct tnl_stream *st)
 		s->type->plugin->open(s, st);
 		return;
 	}
-	td_pump_refuse(s->pump, st, TNL_RESET_SHUTDOWN);
+	td_pump_refuse(s->pump, st, TNL_RESET_SHUTDOWN, "");
 }
 
 static void pump_cancelled(void *ctx, struct tnl_stream *st)

@@ -125,7 +125,7 @@ static bool shell_init(struct ag_session *s, char *why, size_t cap)
 static void refuse_stream(struct ag_session *s, struct tnl_stream *st, const char *why)
 {
 	td_warn(AG_MOD, s->start.session_id, "shell refused reason=\"%s\"", why);
-	td_pump_refuse(s->pump, st, TNL_RESET_DENIED);
+	td_pump_refuse(s->pump, st, TNL_RESET_DENIED, why);
 	ag_session_end(s, AG_FAILED, "%s", why);
 }
 
@@ -142,7 +142,7 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 			      .rows = h->rows};
 
 	if (h->child) {
-		td_pump_refuse(s->pump, st, TNL_RESET_LIMIT);
+		td_pump_refuse(s->pump, st, TNL_RESET_LIMIT, "");
 		return;
 	}
 	if (td_fd_short()) {

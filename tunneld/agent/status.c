@@ -31,6 +31,8 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 	tnl_jw_kv(w, "id", s->start.session_id);
 	tnl_jw_kv(w, "type", s->start.session_type);
 	tnl_jw_kv(w, "owner", s->start.session_owner);
+	if (ses && tnl_session_state(ses) == TNL_SS_READY)
+		tnl_jw_kv(w, "client_program", tnl_session_info(ses)->peer_program);
 	tnl_jw_kv(w, "state", ag_session_state_name(s));
 	tnl_jw_kv(w, "mode", tnl_session_mode_name(s->mode));
 	tnl_jw_kv(w, "host", s->host);

@@ -21,10 +21,12 @@ static void pump_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct td_client *c = ctx;
 
-	td_info(MOD, c->grant.session_id,
-		"session ready %s mode=%s peer_version=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu",
-		c->cfg.label, tnl_session_mode_name(info->mode), info->peer_version, info->own_peer, info->smux_version,
-		info->max_payload, info->encrypted, (unsigned long long)((c->loop->now - c->started_at) / TD_MS));
+	td_info(
+	    MOD, c->grant.session_id,
+	    "session ready %s mode=%s peer_version=%s program=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu",
+	    c->cfg.label, tnl_session_mode_name(info->mode), info->peer_version,
+	    info->peer_program[0] ? info->peer_program : "-", info->own_peer, info->smux_version, info->max_payload,
+	    info->encrypted, (unsigned long long)((c->loop->now - c->started_at) / TD_MS));
 	if (info->customer_message && info->customer_message[0])
 		td_info(MOD, c->grant.session_id, "message from the far end text=\"%s\"", info->customer_message);
 	c->was_ready = true;

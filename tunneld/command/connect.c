@@ -56,6 +56,7 @@ static void on_ended(void *ctx)
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct connect *k = ctx;
+	char text[300];
 	if (td_foreground_sink_failed(&k->fg, p)) {
 		return;
 	} else if (reason == UINT32_MAX &&
@@ -65,10 +66,10 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 		td_foreground_finish(&k->fg, TD_EXIT_OK);
 	} else if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED) {
 		td_foreground_say(&k->fg, "%s: connection to port %u refused: %s", k->fg.t->target, k->port,
-				  tnl_reset_text(reason));
+				  td_pipe_end_text(p, reason, text, sizeof(text)));
 		td_foreground_finish(&k->fg, TD_EXIT_REFUSED);
 	} else if (reason != TNL_RESET_SESSION) { /* over() has the reason of that one */
-		td_foreground_say(&k->fg, "connection reset: %s", tnl_reset_text(reason));
+		td_foreground_say(&k->fg, "%s", td_pipe_end_text(p, reason, text, sizeof(text)));
 		td_foreground_finish(&k->fg, TD_EXIT_RUNTIME);
 	}
 }

@@ -58,7 +58,8 @@ struct td_config *td_local_config_clients(const struct td_local *o, const struct
 	tnl_buf_puts(&b, "\n");
 	if (o->target)
 		tnl_buf_printf(&b,
-			       "[tunnel local]\nlisten = %s\nrequired = yes\ntarget = " TD_LOCAL_INSTANCE "\nhost = %s\nport = %u\n",
+			       "[tunnel local]\nlisten = %s\nrequired = yes\ntarget = " TD_LOCAL_INSTANCE
+			       "\nhost = %s\nport = %u\n",
 			       o->listen ? o->listen : "127.0.0.1:0", o->target_host, o->target_port);
 	const char *text = tnl_buf_str(&b);
 	struct td_config *c = text && !b.failed ? parse(o, text, TD_ROLE_AGENT, errors) : NULL;

@@ -236,6 +236,7 @@ static void connect_failed(struct plugin *k)
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct plugin *k = ctx;
+	char text[300];
 	if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED)
 		connect_failed(k);
 	if (k->stdio) {
@@ -248,7 +249,7 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 		bool over =
 		    !k->quiet || tnl_session_state(td_pump_session(td_client_pump(k->fg.client))) == TNL_SS_CLOSED;
 		if (k->quiet && reason != UINT32_MAX && reason != TNL_RESET_SESSION) {
-			td_foreground_say(&k->fg, "connection reset: %s", tnl_reset_text(reason));
+			td_foreground_say(&k->fg, "%s", td_pipe_end_text(p, reason, text, sizeof(text)));
 			td_foreground_finish(&k->fg, reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED
 							 ? TD_EXIT_REFUSED
 							 : TD_EXIT_RUNTIME);

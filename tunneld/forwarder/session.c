@@ -240,14 +240,14 @@ static void on_ended(void *ctx)
 static void log_connection_end(const struct fwd_session *s, const struct fwd_conn *c, uint32_t reason, uint64_t in,
 			       uint64_t out)
 {
+	char text[300];
 	const struct td_tunnel_config *t = c->tunnel->cfg;
 	bool done = reason == UINT32_MAX, refused = reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED;
 
 	td_log(refused ? TNL_LOG_WARN : TNL_LOG_INFO, FWD_MOD, session_id(s),
-	       "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s%s\" in=%llu out=%llu",
+	       "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s\" in=%llu out=%llu",
 	       done ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
-	       done ? "done" : tnl_reset_text(reason), refused ? "; the agent's log says why" : "",
-	       (unsigned long long)in, (unsigned long long)out);
+	       td_pipe_end_text(c->pipe, reason, text, sizeof(text)), (unsigned long long)in, (unsigned long long)out);
 }
 
 static bool is_only_one(const struct fwd_session *s)

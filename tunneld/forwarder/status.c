@@ -47,6 +47,10 @@ static void put_session(struct tnl_jw *w, const struct fwd_session *s)
 		struct tnl_session *ses = td_pump_session(pump);
 		tnl_jw_kvi(w, "memory", (int64_t)tnl_session_memory(ses));
 		tnl_jw_kvi(w, "memory_max", (int64_t)s->group->cfg->session_memory);
+		if (td_client_was_ready(s->client)) {
+			tnl_jw_kv(w, "agent_version", tnl_session_info(ses)->peer_version);
+			tnl_jw_kv(w, "agent_program", tnl_session_info(ses)->peer_program);
+		}
 		put_bool(w, "encrypted", td_client_was_ready(s->client) && tnl_session_info(ses)->encrypted);
 		put_traffic(w, ses);
 	}

@@ -127,7 +127,7 @@ static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 	struct td_pump *p = ctx;
 	struct td_pipe *pipe = tnl_stream_user(st);
 	if (pipe) {
-		td_pipe_abort(pipe, reason);
+		td_pipe_peer_reset(pipe, reason, tnl_stream_reset_words(st));
 		return;
 	}
 	struct event *e = tnl_stream_note(st);

@@ -65,6 +65,8 @@ struct td_pipe {
 	/* the end */
 	bool dying; /* for `reason`, from the pump */
 	uint32_t reason;
+	bool by_peer;	/* it was the other end that aborted */
+	char *words;	/* its reason in words; NULL: none */
 	bool lingering; /* what the local program still sends is thrown away */
 	struct td_timer linger;
 	uint64_t in, out; /* bytes moved */
@@ -86,6 +88,7 @@ void td_pump_run(struct td_pump *p);
 
 /* pipe.c */
 size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size_t n);
+void td_pipe_peer_reset(struct td_pipe *p, uint32_t reason, const char *words);
 void td_pipe_peer_eof(struct td_pipe *p, bool half_closed);
 void td_pipe_unsettle(struct td_pipe *p); /* look at it after the session has returned */
 void td_pipe_settle(struct td_pipe *p);	  /* ends what is over; the pipe may be gone afterwards */

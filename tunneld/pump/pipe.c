@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -36,6 +37,25 @@ void td_pipe_abort(struct td_pipe *p, uint32_t reason)
 	p->dying = true;
 	p->reason = reason;
 	td_pipe_unsettle(p);
+}
+
+void td_pipe_peer_reset(struct td_pipe *p, uint32_t reason, const char *words)
+{
+	if (p->dying)
+		return;
+	p->by_peer = true;
+	p->words = words[0] ? tnl_strdup(words) : NULL;
+	td_pipe_abort(p, reason);
+}
+
+const char *td_pipe_end_text(const struct td_pipe *p, uint32_t reason, char *buf, size_t cap)
+{
+	if (reason == TD_PIPE_ORDERLY)
+		return "done";
+	if (reason == TNL_RESET_PEER && !p->by_peer)
+		return "connection reset at this end";
+	snprintf(buf, cap, p->words ? "%s: %s" : "%s", tnl_reset_text(reason), p->words);
+	return buf;
 }
 
 /* ---- inward: stream → local --------------------------------------------------- */
@@ -173,6 +193,7 @@ void td_pipe_destroy(struct td_pipe *p, bool rst)
 		close(p->src[1].fd);
 	if (p->st)
 		tnl_stream_free(p->st);
+	tnl_free(p->words);
 	tnl_free(p);
 }
 

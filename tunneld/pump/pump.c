@@ -319,10 +319,10 @@ struct tnl_session *td_pump_session(struct td_pump *p)
 	return p->session;
 }
 
-void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason)
+void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason, const char *words)
 {
 	td_pump_forget(p, st);
-	tnl_stream_reset(st, reason, p->loop->now);
+	tnl_stream_reset_because(st, reason, words, p->loop->now);
 	tnl_stream_free(st);
 	td_pump_kick(p);
 }

@@ -53,7 +53,7 @@ size_t td_pump_pipes(const struct td_pump *p);
 /* Has the local program of any pipe not hung up yet?  Asked of the sockets: nothing is read while the link is away. */
 bool td_pump_has_local_end(const struct td_pump *p);
 /* Agent: no connection for a stream from open(): resets and frees it. */
-void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason);
+void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason, const char *words);
 
 /* Client: opens a stream for an accepted socket. Takes fd on success; NULL and *err (TNL_EBUSY, …) otherwise. */
 struct td_pipe *td_pipe_client(struct td_pump *p, int fd, void *user, int *err);
@@ -74,6 +74,9 @@ void td_pipe_end_sink(struct td_pipe *p, int flags);
 /* errno of the local write that failed, of either sink; 0: none did. A reader of errors that has gone is no failure. */
 int td_pipe_sink_errno(const struct td_pipe *p);
 void td_pipe_abort(struct td_pipe *p, uint32_t reason); /* RST both ways; pipe_closed comes from the loop */
+/* For pipe_closed: how it ended, in words that may be the peer's (escape them): "done", "reset at this end", "could not
+ * connect: 127.0.0.1:1: Connection refused".  Until the callback returns, or buf is gone. */
+const char *td_pipe_end_text(const struct td_pipe *p, uint32_t reason, char *buf, size_t cap);
 struct tnl_stream *td_pipe_stream(struct td_pipe *p);
 
 #endif

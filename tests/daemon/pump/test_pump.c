@@ -162,7 +162,7 @@ static void a_dial_that_ends_while_its_cancellation_is_queued(void **state)
 		tnl_session_abort(td_pump_session(W.a.pump), TNL_ECLOSED, "", T->now);
 		td_pump_kick(W.a.pump);
 		if (refuse) {
-			td_pump_refuse(W.a.pump, W.held, TNL_RESET_CONNECT);
+			td_pump_refuse(W.a.pump, W.held, TNL_RESET_CONNECT, "no way");
 		} else {
 			tcp_pair(&ours, &theirs, false);
 			assert_non_null(td_pipe_agent(W.a.pump, W.held, ours, NULL));
