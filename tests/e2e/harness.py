@@ -417,7 +417,7 @@ class World:
 		"""tunneld status --json of a running process, parsed."""
 		argv = [BIN, 'status', '--json', '-c', p.argv[p.argv.index('-c') + 1]]
 		r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), timeout=20 * SLOW, cwd=self.dir)
-		assert r.returncode == 0, (r.returncode, r.stdout, r.stderr)
+		assert r.returncode in (0, 1), (r.returncode, r.stdout, r.stderr)  # 1: something is not well
 		return json.loads(r.stdout)
 
 	def standard(self, service_port, agent=None, gateway=None, **tunnel):

@@ -60,7 +60,7 @@ def help_version():
 def usage():
 	for argv in (['--nonsense'], ['-x'], ['nonsense'], ['agent', '--nonsense'], ['gateway', '-x'], ['gateway', 'extra'], ['local', '-c'], ['local', '--target'],
 			['local', '--target', 'nowhere'], ['local', '--target', '127.0.0.1:70000'], ['local', '--listen', '127.0.0.1:0'], ['status', '--json=1'],
-			['-t', '-c', 'a', 'agent'], ['status', 'nobody'], ['-t', '-c', 'a', '-c', 'b'], ['agent', '-t=1']):
+			['-t', '-c', 'a', 'agent'], ['status', '--json', '--watch'], ['status', '--wait', 'down'], ['log-level', 'loud'], ['open'], ['reload', 'nobody'], ['-t', '-c', 'a', '-c', 'b'], ['agent', '-t=1']):
 		out, err = run(*argv, code=2)
 		assert not out, (argv, out)
 		assert err.startswith('tunneld: ') and '\ntry: tunneld ' in err, (argv, err)
@@ -201,9 +201,9 @@ def state_directory():
 		d.write('file', '')
 		out, err = run('agent', '-c', conf, env={'STATE_DIRECTORY': d.dir + '/file/x'}, code=1)
 		assert 'cannot make the state directory' in err and 'state_dir' in err, err
-		out, err = run('status', env={'STATE_DIRECTORY': d.dir + '/none'}, code=1)
+		out, err = run('status', env={'STATE_DIRECTORY': d.dir + '/none'}, code=7)
 		assert 'nothing is running' in err
-		assert json.loads(run('status', '--json', env={'STATE_DIRECTORY': d.dir + '/none'}, code=1)[0]) == []
+		assert json.loads(run('status', '--json', env={'STATE_DIRECTORY': d.dir + '/none'}, code=7)[0]) == []
 
 
 @test('samples: each file in conf/ passes once its secrets are filled in, alone and for its role', 30)

@@ -166,11 +166,11 @@ static void stock_client_and_capabilities(void **state)
 	(void)state;
 	raw_init(&r, &c);
 	raw_move(&r);
-	assert_non_null(
-	    strstr(r.got[0].p,
-		   "\"TunneldCapabilities\",\"ActionParameters\":{\"Version\":1,\"MaxPayload\":32768,"
-		   "\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2,\"Program\":\"" TUNNELD_VERSION
-		   "\",\"ResetWords\":true}"));
+	assert_non_null(strstr(
+	    r.got[0].p,
+	    "\"TunneldCapabilities\",\"ActionParameters\":{\"Version\":1,\"MaxPayload\":32768,"
+	    "\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2,\"Program\":\"" TUNNELD_VERSION
+	    "\",\"ResetWords\":true}"));
 	raw_text(
 	    &r, TNL_PT_HANDSHAKE_RESPONSE,
 	    "{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"

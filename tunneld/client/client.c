@@ -28,6 +28,7 @@ void td_client_set_state(struct td_client *c, enum td_client_state st)
 	td_debug(MOD, c->grant.session_id, "state old=%s new=%s %s", state_names[c->state], state_names[st],
 		 c->cfg.label);
 	c->state = st;
+	c->state_at = c->loop->now;
 	if (c->cb->changed)
 		c->cb->changed(c->ctx, st);
 }
@@ -357,7 +358,7 @@ struct td_client *td_client_new(struct td_loop *l, const struct td_client_config
 	c->cfg.grant = NULL;
 	td_timer_init(&c->retry, l, NULL, c);
 	td_backoff_init(&c->backoff, cfg->reconnect_min_ns, cfg->reconnect_max_ns);
-	c->started_at = l->now;
+	c->started_at = c->state_at = l->now;
 	tnl_uuid_new(u);
 	tnl_uuid_str(u, c->client_id);
 	if (!copy_command(c, cfg->command) || !c->cfg.label) {
@@ -417,6 +418,11 @@ void td_client_end(struct td_client *c)
 enum td_client_state td_client_state(const struct td_client *c)
 {
 	return c->state;
+}
+
+uint64_t td_client_state_since(const struct td_client *c)
+{
+	return c->state_at;
 }
 
 const char *td_client_state_name(const struct td_client *c)

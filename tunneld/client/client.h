@@ -61,6 +61,7 @@ void td_client_free(struct td_client *c); /* at once: no words to anybody, no ca
 /* Ends it: the far end is told by flag, pipes are reset with the link. */
 void td_client_end(struct td_client *c);
 enum td_client_state td_client_state(const struct td_client *c);
+uint64_t td_client_state_since(const struct td_client *c); /* monotonic ns */
 /* "needs-login" when credentials can only be renewed by a person. */
 const char *td_client_state_name(const struct td_client *c);
 bool td_client_was_ready(const struct td_client *c);

@@ -20,7 +20,7 @@ struct td_client {
 	struct td_channel_link *link; /* while it opens; then it is the pump's */
 	struct td_backoff backoff;
 	struct td_timer retry;
-	uint64_t link_up_at, started_at;
+	uint64_t link_up_at, started_at, state_at;
 	unsigned resumes;     /* that succeeded */
 	char last_error[300]; /* why it is not up, "" when it is */
 	bool was_ready, was_linked, needs_login, tried_once_more;

@@ -37,6 +37,16 @@ ADAPT(forwarder)
 ADAPT(agent)
 ADAPT(gateway)
 
+static int open_tunnel(void *r, const char *name, char *why, size_t cap)
+{
+	return td_forwarder_open(r, name, why, cap);
+}
+
+static int close_tunnel(void *r, const char *name, char *why, size_t cap)
+{
+	return td_forwarder_close(r, name, why, cap);
+}
+
 static uint64_t forwarder_drain_timeout(const struct td_config *cfg)
 {
 	return cfg->fwd.drain_timeout_ns;
@@ -77,7 +87,8 @@ static void describe_gateway(void *r, const struct td_config *cfg, char *out, si
 #define ROW(role)                                                                                                      \
 	.name = #role, .start = role##_start, .reload = role##_reload, .drain = role##_drain, .status = role##_status, \
 	.free = role##_free, .drain_timeout = role##_drain_timeout, .describe = describe_##role
-const struct td_role td_roles_forwarder = {ROW(forwarder), .runs_programs = true};
+const struct td_role td_roles_forwarder = {ROW(forwarder), .open = open_tunnel, .close = close_tunnel,
+					   .runs_programs = true};
 const struct td_role td_roles_agent = {ROW(agent), .prepare = td_agent_prepare, .runs_programs = true,
 				       .describes_itself_anew = true};
 const struct td_role td_roles_gateway = {ROW(gateway)};

@@ -1,229 +1,248 @@
-/* tunneld status: asks the control sockets below the state directory, and shows their JSON as it
- * is or, for people, as an indented list. */
+/* tunneld status: asks the daemons, shows what is wrong, then tables; once, again and again in place, or until all is
+ * well. */
+#include "tunneld/command/status.h"
 #include "lib/alloc.h"
-#include "lib/enc.h"
-#include "lib/json.h"
 #include "lib/num.h"
 #include "tunneld/command/command.h"
-#include "tunneld/command/term.h"
-#include "tunneld/config/config.h"
-#include "tunneld/process/control.h"
-#include "tunneld/process/state.h"
-#include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
+#include "tunneld/command/daemons.h"
+
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { ASK_TIMEOUT_MS = 5000, VALUES_AT = 24 /* column */ };
+enum { SAMPLE_MS = 400, WAIT_STEP_MS = 200, DOCS_MAX = 64 };
 
-static bool print_scalar(const struct tnl_json *v)
-{
-	int64_t n;
-	if (tnl_json_is_obj(v) || tnl_json_is_arr(v))
-		return false;
-	if (tnl_json_str(v))
-		td_term_put(stdout, tnl_json_str(v));
-	else if (tnl_json_int(v, &n))
-		printf("%lld", (long long)n);
-	else if (tnl_json_is_null(v))
-		fputs("-", stdout);
-	else if (tnl_json_bool(v, false) == tnl_json_bool(v, true))
-		fputs(tnl_json_bool(v, false) ? "yes" : "no", stdout);
-	else
-		fputs("?", stdout);
-	return true;
-}
-
-static void print_value(const char *key, const struct tnl_json *v, int depth);
-
-static void print_members(const struct tnl_json *o, int depth)
-{
-	tnl_json_each(v, o)
-		print_value(tnl_json_key(v), v, depth);
-}
-
-static bool holds_scalars(const struct tnl_json *list)
-{
-	tnl_json_each(v, list)
-		if (tnl_json_is_obj(v) || tnl_json_is_arr(v))
-			return false;
-	return true;
-}
-
-static void print_list(const struct tnl_json *list)
-{
-	const struct tnl_json *v = tnl_json_first(list);
-	if (!v)
-		fputs("none", stdout);
-	for (; v; v = tnl_json_next(v)) {
-		print_scalar(v);
-		fputs(tnl_json_next(v) ? ", " : "", stdout);
-	}
-	putchar('\n');
-}
-
-static void print_objects(const struct tnl_json *list, int depth)
-{
-	putchar('\n');
-	tnl_json_each(o, list) {
-		printf("%*s-\n", 2 * depth + 2, "");
-		if (tnl_json_is_obj(o))
-			print_members(o, depth + 2);
-	}
-}
-
-static void print_value(const char *key, const struct tnl_json *v, int depth)
-{
-	int gap = TNL_MAX(VALUES_AT - (int)strlen(key) - 2 * depth, 1);
-	printf("%*s", 2 * depth, "");
-	td_term_put(stdout, key);
-	if (tnl_json_is_obj(v)) {
-		putchar('\n');
-		print_members(v, depth + 1);
-	} else if (tnl_json_is_arr(v) && holds_scalars(v)) {
-		printf("%*s", gap, "");
-		print_list(v);
-	} else if (tnl_json_is_arr(v)) {
-		print_objects(v, depth);
-	} else {
-		printf("%*s", gap, "");
-		print_scalar(v);
-		putchar('\n');
-	}
-}
-
-struct asked {
-	int found;
-	bool json;
-	const char *role;
+struct status {
+	struct td_daemons_query q;
+	const char *tunnel; /* only this one; NULL: all */
+	struct td_status_view view;
+	struct td_status_rates rates;
+	struct tnl_json *doc[DOCS_MAX];
+	char *text[DOCS_MAX];
+	int n;
 };
 
-/* One state folder: 0 when nobody is behind it. */
-static void show(const char *root, const char *name, struct asked *a)
+static uint64_t now_ms(void)
 {
-	size_t n = strlen(root) + strlen(name) + 2;
-	char *dir = tnl_malloc(n);
-	if (!dir)
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void pause_ms(long ms)
+{
+	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+}
+
+static void drop_docs(struct status *s)
+{
+	for (int i = 0; i < s->n; i++) {
+		tnl_json_free(s->doc[i]);
+		tnl_free(s->text[i]);
+	}
+	s->n = 0;
+}
+
+static void take_doc(void *ctx, char *reply)
+{
+	struct status *s = ctx;
+	struct tnl_json *j = tnl_json_parse(reply, strlen(reply));
+	if (!j) {
+		fputs("tunneld: the answer of a daemon is not JSON\n", stderr);
 		return;
-	snprintf(dir, n, "%s/%s", root, name);
-	char *reply = td_control_ask(dir, "status", ASK_TIMEOUT_MS);
-	if (!reply && errno != ENOENT && errno != ECONNREFUSED && errno != ENOTDIR)
-		fprintf(stderr, "tunneld: %s does not answer: %s\n", dir, strerror(errno));
-	struct tnl_json *j = reply ? tnl_json_parse(reply, strlen(reply)) : NULL;
-	if (reply && !j)
-		fprintf(stderr, "tunneld: the answer of %s is not JSON\n", dir);
-	if (j && a->json) {
-		reply[strcspn(reply, "\n")] = '\0';
-		printf("%s%s", a->found ? ",\n" : "", reply);
-	} else if (j) {
-		if (a->found)
-			putchar('\n');
-		print_members(j, 0);
 	}
-	a->found += j != NULL;
-	tnl_json_free(j);
-	tnl_free(reply);
-	tnl_free(dir);
-}
-
-static void show_all(const char *root, struct asked *a)
-{
-	struct dirent **list;
-	int n = scandir(root, &list, NULL, alphasort);
-	if (n < 0 && errno != ENOENT && errno != ENOTDIR)
-		fprintf(stderr, "tunneld: cannot list %s: %s\n", root, strerror(errno));
-	for (int i = 0; i < n; i++) {
-		size_t k = a->role ? strlen(a->role) : 0;
-		if (list[i]->d_name[0] != '.' &&
-		    (!k || (strncmp(list[i]->d_name, a->role, k) == 0 && strchr("-", list[i]->d_name[k]))))
-			show(root, list[i]->d_name, a);
-		free(list[i]);
+	if (s->n == DOCS_MAX || (s->tunnel && !td_status_tunnel(j, s->tunnel))) {
+		tnl_json_free(j);
+		return;
 	}
-	if (n >= 0)
-		free(list);
+	td_status_rates_take(&s->rates, j, now_ms());
+	s->doc[s->n] = j;
+	s->text[s->n++] = tnl_strdup(reply);
 }
 
-/* Where daemons keep their state: as configured, else where this user's go and where the units put theirs. */
-static int find_roots(const char *path, char *roots[4])
+/* -1: the configuration is wrong. */
+static int gather(struct status *s)
 {
-	static const char *const system_roots[] = {"/var/lib/tunneld", "/var/lib/tunneld-agent",
-						   "/var/lib/tunneld-gateway"};
-	struct td_config *c = path ? td_config_load(path, 0, stderr) : NULL;
-	if (path && !c)
-		return TD_EXIT_USAGE;
-	roots[0] = td_state_root(c ? c->state_dir : NULL);
-	for (int i = 0; i < 3 && !(c && c->state_dir); i++)
-		roots[i + 1] = tnl_strdup(system_roots[i]);
-	td_config_free(c);
-	return 0;
+	drop_docs(s);
+	return td_daemons_ask(&s->q, "status", take_doc, s);
 }
 
-static const char *const roles[] = {"forwarder", "agent", "gateway", "local"};
-
-/* Only what runs with this configuration. */
-static void show_roles(const char *root, const char *file, struct asked *a)
+static bool carries(const struct status *s)
 {
-	char name[128], *full = realpath(file, NULL);
-	for (int i = 0; full && i < 4; i++) {
-		if (a->role && strcmp(a->role, roles[i]) != 0)
+	for (int i = 0; i < s->n; i++)
+		tnl_json_each(t, tnl_json_get(tnl_json_get(s->doc[i], "forwarder"), "tunnels")) {
+			int64_t n = 0;
+			if (tnl_json_int(tnl_json_get(t, "connections"), &n) && n > 0)
+				return true;
+		}
+	return false;
+}
+
+static bool is_well(const struct status *s, FILE *f)
+{
+	bool well = true;
+	for (int i = 0; i < s->n; i++) {
+		const struct tnl_json *t = s->tunnel ? td_status_tunnel(s->doc[i], s->tunnel) : NULL;
+		if (t)
+			well = td_status_tunnel_is_well(t) && well;
+		else
+			well = td_status_check(s->doc[i], &s->view, f) && well;
+	}
+	return well;
+}
+
+/* The exit code for what was gathered. */
+static int verdict(const struct status *s)
+{
+	if (s->n)
+		return is_well(s, NULL) ? TD_EXIT_OK : TD_EXIT_RUNTIME;
+	if (!s->tunnel)
+		return td_daemons_none(&s->q);
+	fprintf(stderr, "tunneld: no daemon that runs has a tunnel %s\n", s->tunnel);
+	return TD_EXIT_NOT_RUNNING;
+}
+
+static void show_tables(const struct status *s, FILE *f)
+{
+	if (!is_well(s, s->tunnel ? NULL : f) && !s->tunnel)
+		fputc('\n', f);
+	for (int i = 0; i < s->n; i++) {
+		if (s->tunnel) {
+			td_status_tree(td_status_tunnel(s->doc[i], s->tunnel), 0, f);
 			continue;
-		td_state_name(roles[i], full, name, sizeof(name));
-		show(root, name, a);
+		}
+		fputs(i ? "\n" : "", f);
+		td_status_tables(s->doc[i], &s->view, f);
 	}
-	free(full);
+}
+
+static void show_json(const struct status *s)
+{
+	putchar('[');
+	for (int i = 0; i < s->n; i++)
+		printf("%s%s", i ? ",\n" : "", s->text[i]);
+	puts("]");
+}
+
+static int show_once(struct status *s, bool json)
+{
+	if (gather(s) < 0)
+		return TD_EXIT_USAGE;
+	if (!json && !s->tunnel && carries(s)) { /* a rate takes two looks */
+		pause_ms(SAMPLE_MS);
+		gather(s);
+	}
+	if (json)
+		show_json(s);
+	else
+		show_tables(s, stdout);
+	return verdict(s);
+}
+
+/* In place: each picture over the one before. */
+static int watch(struct status *s)
+{
+	for (;;) {
+		char *text = NULL;
+		size_t n = 0;
+		FILE *f = open_memstream(&text, &n);
+		if (!f || gather(s) < 0)
+			return f ? TD_EXIT_USAGE : TD_EXIT_RUNTIME;
+		show_tables(s, f);
+		fclose(f);
+		if (isatty(STDOUT_FILENO))
+			fputs("\033[H\033[J", stdout);
+		fwrite(text, 1, n, stdout);
+		free(text);
+		if (!s->n)
+			puts("nothing is running");
+		if (fflush(stdout) != 0)
+			return TD_EXIT_RUNTIME;
+		pause_ms(1000);
+	}
+}
+
+/* A tunnel that comes up or opens on demand; starting is neither. */
+static bool all_up(const struct status *s)
+{
+	for (int i = 0; i < s->n; i++)
+		tnl_json_each(t, tnl_json_get(tnl_json_get(s->doc[i], "forwarder"), "tunnels")) {
+			const char *state = tnl_json_get_str(t, "state"), *name = tnl_json_get_str(t, "name");
+			if (s->tunnel && (!name || strcmp(name, s->tunnel) != 0))
+				continue;
+			if (!state || (strcmp(state, "up") != 0 && strcmp(state, "idle") != 0))
+				return false;
+		}
+	return s->n && is_well(s, NULL);
+}
+
+static int wait_up(struct status *s, const char *spec)
+{
+	unsigned limit = 60;
+	char more;
+	if (strcmp(spec, "up") != 0 && sscanf(spec, "up=%6u%c", &limit, &more) != 1)
+		return -1;
+	for (uint64_t end = now_ms() + limit * UINT64_C(1000);;) {
+		if (gather(s) < 0)
+			return TD_EXIT_USAGE;
+		if (all_up(s))
+			return TD_EXIT_OK;
+		if (now_ms() >= end)
+			break;
+		pause_ms(WAIT_STEP_MS);
+	}
+	fprintf(stderr, "tunneld: not up within %u seconds\n", limit);
+	is_well(s, stderr);
+	return s->n ? TD_EXIT_RUNTIME : verdict(s);
 }
 
 static int run_status(const struct td_command *cmd, int argc, char **argv)
 {
-	struct asked a = {0};
-	const char *file = NULL;
-	char *roots[4] = {NULL};
-	const struct td_arg args[] = {{'c', "config", .value = &file}, {'j', "json", .flag = &a.json}};
+	struct status s = {0};
+	bool json = false, watching = false;
+	const char *wait = NULL;
+	const struct td_arg args[] = {{'c', "config", .value = &s.q.file},
+				      {'j', "json", .flag = &json},
+				      {'w', "watch", .flag = &watching},
+				      {0, "wait", .value = &wait}};
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 1);
 	if (n < 0)
 		return -1 - n;
-	for (int i = 0; n && i < 4; i++)
-		if (strcmp(argv[1], roles[i]) == 0)
-			a.role = roles[i];
-	if (n && !a.role)
-		return td_args_usage(cmd, "unknown role %s: it must be forwarder, agent, gateway or local", argv[1]);
-	char *path = td_config_find(file);
-	int code = find_roots(path, roots);
-	if (!code && a.json)
-		putchar('[');
-	for (int i = 0; !code && i < 4; i++) {
-		if (roots[i] && file)
-			show_roles(roots[i], file, &a);
-		else if (roots[i])
-			show_all(roots[i], &a);
-	}
-	if (!code && a.json)
-		puts("]");
-	if (!code && !a.found) {
-		fprintf(stderr, "tunneld: nothing is running%s%s (looked in %s)\n", file ? " with " : "",
-			file ? file : "", roots[0] ? roots[0] : roots[1]);
-		code = TD_EXIT_RUNTIME;
-	}
-	for (int i = 0; i < 4; i++)
-		tnl_free(roots[i]);
-	tnl_free(path);
+	if (n && td_daemons_is_role(argv[1]))
+		s.q.role = argv[1];
+	else if (n)
+		s.tunnel = argv[1];
+	if (json + watching + (wait != NULL) > 1)
+		return td_args_usage(cmd, "--json, --watch and --wait exclude each other");
+	s.view =
+	    (struct td_status_view){.colour = isatty(STDOUT_FILENO) && !(getenv("NO_COLOR") && *getenv("NO_COLOR")),
+				    .bars = watching,
+				    .rates = &s.rates};
+	int code = wait ? wait_up(&s, wait) : watching ? watch(&s) : show_once(&s, json);
+	if (code < 0)
+		code = td_args_usage(cmd, "--wait takes up or up=SECONDS");
+	drop_docs(&s);
+	td_status_rates_fini(&s.rates);
 	return code;
 }
 
 const struct td_command td_command_status = {
     "status", "what the running daemons of this user are doing",
-    "usage: tunneld status [-c FILE] [--json] [forwarder|agent|gateway|local]\n"
+    "usage: tunneld status [-c FILE] [--json | --watch | --wait up[=SECONDS]] [ROLE | TUNNEL]\n"
     "\n"
-    "Shows addresses, sessions, connections, memory and counters of each running role:\n"
-    "of those with that configuration, or of all in the state directory; a role may be\n"
-    "named.\n"
+    "What is wrong, then a table for each daemon: tunnels with their state, connections,\n"
+    "rate and round trip; an agent; a gateway with its instances and sessions.  ROLE is\n"
+    "forwarder, agent, gateway or local; TUNNEL shows one in detail.\n"
     "\n"
     "  -c, --config FILE   only what runs with this configuration\n"
-    "  -j, --json          a JSON list, one object per process\n"
+    "  -j, --json          a JSON list, one object per process (status.schema.json)\n"
+    "  -w, --watch         again each second, in place, until it is interrupted\n"
+    "      --wait up[=N]   ends as soon as all, or TUNNEL, is up or opens on demand; at\n"
+    "                      most N seconds (60)\n"
     "  -h, --help          this text\n"
     "  -V, --version       the version\n"
     "\n"
-    "Exit codes: 0 ok, 1 nothing is running, 2 usage or configuration.\n",
+    "Exit codes: 0 all is well, 1 something is not (a tunnel that is resuming, failed or\n"
+    "needs a login, an agent without its gateway), 2 usage or configuration, 7 nothing runs.\n",
     run_status};

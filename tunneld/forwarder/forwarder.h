@@ -18,6 +18,11 @@ void td_forwarder_on_started(struct td_forwarder *f, td_forwarder_started_fn *fn
 /* New configuration (already checked): unchanged tunnels are not touched, others stopped/started.
  * -1: something could not be bound, old state kept as far as possible; *why. cfg then replaces the old one. */
 int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, char *why, size_t cap);
+/* By hand, until the next start: open listens again if it was closed and starts a session without waiting for a
+ * connection; close stops listening, lets connections finish, and ends the session when no other tunnel shares it.
+ * 0, or -1 and *why.  How it went is in the status. */
+int td_forwarder_open(struct td_forwarder *f, const char *tunnel, char *why, size_t cap);
+int td_forwarder_close(struct td_forwarder *f, const char *tunnel, char *why, size_t cap);
 /* Stop listening, let connections finish, terminate sessions, then done(ctx). A second call cuts everything. */
 void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done)(void *), void *ctx);
 void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json);		       /* one JSON object */

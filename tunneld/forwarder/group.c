@@ -60,6 +60,7 @@ static struct fwd_group *group_new(struct td_forwarder *f, const struct td_tunne
 	g->f = f;
 	g->cfg = t;
 	g->aws_cfg = &t->aws;
+	g->idle_at = f->loop->now;
 	g->aws = td_aws_new(f->loop, &t->aws, why, cap);
 	if (!g->aws) {
 		tnl_free(g);
@@ -109,6 +110,8 @@ static void group_free(void *arg)
 void fwd_group_settle(struct fwd_group *g)
 {
 	td_soon_do(&g->f->settle);
+	if (tnl_list_empty(&g->sessions))
+		g->idle_at = g->f->loop->now;
 	if (g->refs > 0 || !tnl_list_empty(&g->sessions) || !tnl_list_empty(&g->waiting))
 		return;
 	td_soon_cancel(&g->serve);
@@ -267,7 +270,19 @@ bool fwd_group_opens_by_itself(const struct fwd_group *g)
 {
 	tnl_list_foreach(it, &g->f->tunnels) {
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (t->group == g && t->cfg->open_at_start && !t->closing)
+		if (t->group == g && t->cfg->open_at_start && !t->closing && !t->closed)
+			return true;
+	}
+	return false;
+}
+
+bool fwd_group_wanted(const struct fwd_group *g)
+{
+	if (!tnl_list_empty(&g->waiting))
+		return true;
+	tnl_list_foreach(it, &g->f->tunnels) {
+		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (t->group == g && !t->closing && !t->closed)
 			return true;
 	}
 	return false;
@@ -276,7 +291,7 @@ bool fwd_group_opens_by_itself(const struct fwd_group *g)
 bool fwd_group_needs_session(const struct fwd_group *g)
 {
 	unsigned n = count_sessions(g);
-	if (tnl_list_empty(&g->waiting) && !(fwd_group_opens_by_itself(g) && n == 0))
+	if (tnl_list_empty(&g->waiting) && !((g->asked || fwd_group_opens_by_itself(g)) && n == 0))
 		return false;
 	/* When none is up because the way there is broken, one more would not come up either. */
 	if (n > 0 && !least_loaded(g))

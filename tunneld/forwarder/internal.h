@@ -11,6 +11,7 @@
  *   forwarder    set up, the end without a word               asked for by
  *   reload       what a new configuration changes
  *   status       what it shows
+ *   switch       tunnels opened and closed by hand
  *   drain        the end in order                             td_forwarder.settle
  *   tunnel       listening, accepting, pausing                fwd_tunnel.settle
  *   session      from its start to its end                    fwd_group.adjust, fwd_session.unneeded
@@ -73,6 +74,8 @@ struct fwd_tunnel {
 	struct td_backoff backoff;
 	char listen_error[256]; /* "": it listens */
 	bool paused;
+	bool closed; /* by hand, until it is opened by hand */
+	uint64_t closed_at;
 	bool closing; /* off the configuration, its connections finish */
 	uint64_t accepted, failed, bytes_in, bytes_out;
 };
@@ -136,6 +139,9 @@ struct fwd_group {
 	const struct td_aws_config *aws_cfg; /* that it was made from: changes with a reload */
 	const struct td_config *aws_owner;   /* keeps aws_cfg alive */
 	int refs;			     /* tunnels */
+	bool asked;			     /* a session was asked for by hand */
+	uint64_t idle_at;		     /* since when it has had no session */
+	uint64_t failed_at;		     /* since when none could be started; 0: the last start succeeded */
 	bool needs_login;		     /* only a person can renew the credentials */
 	struct tnl_list sessions, waiting;
 	struct td_soon serve, adjust;
@@ -159,6 +165,8 @@ void fwd_group_put(struct fwd_group *g);
 void fwd_group_place(struct fwd_group *g, struct fwd_conn *c);
 /* Places who waits; asks for a session where one more is needed. */
 void fwd_group_serve(struct fwd_group *g);
+/* Does any tunnel or connection still want its sessions? */
+bool fwd_group_wanted(const struct fwd_group *g);
 bool fwd_group_needs_session(const struct fwd_group *g);
 /* No session will come: who can be placed is, the others are reset unless one is resuming. */
 void fwd_group_fail(struct fwd_group *g, const char *why);

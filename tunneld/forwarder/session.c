@@ -137,6 +137,8 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	g->lost_at = 0; /* the way there and the target are back: a refusal from now on is one */
 	g->needs_login = false;
 	g->last_error[0] = '\0';
+	g->failed_at = 0;
+	g->asked = false;
 	if (g->f->started)
 		g->f->started(g->f->started_ctx, 0, "", "");
 	fwd_group_serve(g);
@@ -179,6 +181,9 @@ static void report_failure(struct fwd_session *s, int err, const char *type, con
 	td_log(news ? TNL_LOG_ERROR : TNL_LOG_DEBUG, FWD_MOD, session_id(s), "cannot open tunnel=%s target=%s: %s",
 	       g->cfg->name, g->cfg->target, why);
 	snprintf(g->last_error, sizeof(g->last_error), "%s", why);
+	if (!g->failed_at)
+		g->failed_at = g->f->loop->now;
+	g->asked = false;
 	g->needs_login = err == TNL_EAUTH && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
 	if (g->f->started)
 		g->f->started(g->f->started_ctx, err, type, why);
@@ -261,7 +266,7 @@ static void on_unused(struct fwd_session *s)
 	const struct fwd_group *g = s->group;
 	if (s->one_shot)
 		fwd_session_end(s, "its connection has ended");
-	else if (g->refs == 0)
+	else if (!fwd_group_wanted(g))
 		fwd_session_end(s, "no longer needed");
 	else if (g->cfg->session == TD_SESSION_POOL && !is_only_one(s))
 		td_timer_in(&s->idle, g->cfg->idle_timeout_ns);
@@ -372,7 +377,7 @@ void fwd_session_adjust(void *arg)
 
 	tnl_list_foreach_safe(it, &g->sessions) {
 		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
-		if (g->refs == 0 && fwd_session_load(s) == 0)
+		if (!fwd_group_wanted(g) && fwd_session_load(s) == 0)
 			fwd_session_end(s, "no longer needed");
 	}
 	if (g->cfg->session == TD_SESSION_PER_CONNECTION)

@@ -1,5 +1,5 @@
 /* The control socket, both ends: the daemon's, which never blocks and serves a few
- * at a time for ten seconds each, and the one that asks (`tunneld status`), which
+ * at a time for ten seconds each, and the one that asks (`tunneld status`, `tunneld reload` and their kin), which
  * waits.  Who may enter the state directory may ask: there is no other check. */
 #include "tunneld/process/control.h"
 #include "lib/alloc.h"
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CLIENTS_MAX = 8, REPLY_MAX = 64 << 20, REQUEST_MAX = 64 };
+enum { CLIENTS_MAX = 8, REPLY_MAX = 64 << 20, REQUEST_MAX = 512 };
 #define CLIENT_TIMEOUT (10 * TD_SEC)
 
 struct client {
@@ -30,7 +30,7 @@ struct td_control {
 	struct td_loop *l;
 	struct td_listener *listener;
 	int dir_fd; /* keeps /proc/self/fd/N valid when the path is too long for a socket address */
-	td_control_fn *status;
+	td_control_fn *fn;
 	void *ctx;
 	struct client clients[CLIENTS_MAX];
 };
@@ -80,10 +80,7 @@ static void on_out(struct ev_loop *ev, ev_io *w, int events)
 static void answer(struct client *k)
 {
 	ev_io_stop(k->c->l->ev, &k->in);
-	if (strcmp(k->request, "status") == 0)
-		k->c->status(k->c->ctx, &k->reply);
-	else
-		tnl_buf_puts(&k->reply, "{\"error\":\"unknown request\"}");
+	k->c->fn(k->c->ctx, k->request, &k->reply);
 	tnl_buf_putc(&k->reply, '\n');
 	if (k->reply.failed) {
 		tnl_buf_reset(&k->reply);
@@ -131,7 +128,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	close(fd); /* whoever asks that much may ask again */
 }
 
-struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *status, void *ctx, char *why,
+struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *fn, void *ctx, char *why,
 				  size_t cap)
 {
 	struct td_addr a;
@@ -141,7 +138,7 @@ struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control
 		return NULL;
 	}
 	c->l = l;
-	c->status = status;
+	c->fn = fn;
 	c->ctx = ctx;
 	for (int i = 0; i < CLIENTS_MAX; i++) {
 		c->clients[i].fd = -1;

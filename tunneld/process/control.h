@@ -1,4 +1,4 @@
-/* The control socket: DIR/control.sock, 0600. One line in ("status"), one JSON
+/* The control socket: DIR/control.sock, 0600. One line in ("status", "open NAME"), one JSON
  * object out, end. */
 #ifndef TD_PROCESS_CONTROL_H
 #define TD_PROCESS_CONTROL_H
@@ -7,8 +7,9 @@
 #include "tunneld/net/addr.h"
 
 struct td_control;
-typedef void td_control_fn(void *ctx, struct tnl_buf *json);
-struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *status, void *ctx, char *why,
+/* Writes one JSON object for the request, whatever that may be. */
+typedef void td_control_fn(void *ctx, const char *request, struct tnl_buf *json);
+struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *fn, void *ctx, char *why,
 				  size_t cap);
 void td_control_free(struct td_control *c);
 

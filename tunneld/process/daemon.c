@@ -62,9 +62,8 @@ void *td_daemon_role(const struct td_daemon *d, const struct td_role *row)
 
 /* --- status ------------------------------------------------------------------- */
 
-static void status(void *ctx, struct tnl_buf *b)
+static void write_status(struct td_daemon *d, struct tnl_buf *b)
 {
-	struct td_daemon *d = ctx;
 	struct tnl_jw w;
 	tnl_jw_init(&w, b);
 	tnl_jw_obj(&w);
@@ -143,14 +142,17 @@ int td_daemon_configure(struct td_daemon *d, struct td_config *cfg)
 	return set_state_dir(d, cfg);
 }
 
-static void log_lines(char *text)
+/* said: gets them as well; NULL: nobody asked. */
+static void log_lines(char *text, struct tnl_buf *said)
 {
+	if (said)
+		tnl_buf_puts(said, text);
 	for (char *save = NULL, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
 		td_log(strncmp(line, "warning: ", 9) ? TNL_LOG_ERROR : TNL_LOG_WARN, "config", NULL, "%s", line);
 }
 
 /* The new configuration, its mistakes and warnings in the log; NULL: nothing to be done with it. */
-static struct td_config *load(struct td_daemon *d)
+static struct td_config *load(struct td_daemon *d, struct tnl_buf *told)
 {
 	char *said = NULL;
 	size_t n;
@@ -159,7 +161,7 @@ static struct td_config *load(struct td_daemon *d)
 	if (f)
 		fclose(f);
 	if (said)
-		log_lines(said);
+		log_lines(said, told);
 	free(said);
 	if (c && set_state_dir(d, c)) {
 		td_config_free(c);
@@ -186,24 +188,30 @@ static bool take_config(struct td_daemon *d, struct td_config *c)
 	return all;
 }
 
-static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
+/* told: gets the mistakes of the file.  NULL: all of it is in force; else why not, in one line. */
+static const char *reload(struct td_daemon *d, struct tnl_buf *told)
 {
-	struct td_daemon *d = w->data;
+	const char *file = d->cfg->path ? d->cfg->path : "";
 	if (d->draining || !d->hooks.load)
-		return;
+		return d->draining ? "the process is draining" : "it runs without a configuration file";
 	td_notify_reloading("reloading");
-	struct td_config *c = load(d);
+	struct td_config *c = load(d, told);
 	if (!c) {
 		describe(d);
-		td_error("main", NULL, "reload refused: the configuration is wrong, nothing was changed file=%s",
-			 d->cfg->path ? d->cfg->path : "");
+		td_error("main", NULL, "reload refused: the configuration is wrong, nothing was changed file=%s", file);
 		td_notify("READY=1\nSTATUS=%s; the last reload was refused", d->described);
-		return;
+		return "the configuration is wrong, nothing was changed";
 	}
 	bool all = take_config(d, c);
 	td_info("main", NULL, "%s file=%s", all ? "reloaded" : "reloaded in part", d->cfg->path ? d->cfg->path : "");
 	describe(d);
 	td_notify("READY=1\nSTATUS=%s", d->described);
+	return all ? NULL : "not all of it could be taken: the log says what";
+}
+
+static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
+{
+	reload(w->data, NULL);
 }
 
 /* --- the end ------------------------------------------------------------------ */
@@ -249,6 +257,14 @@ static void after_drained(void *arg)
 	drain_last_role(d);
 }
 
+static void begin_drain(struct td_daemon *d)
+{
+	d->draining = true;
+	td_info("main", NULL, "draining: no new connections, those that are there may finish");
+	td_notify("STOPPING=1\nSTATUS=draining");
+	drain_last_role(d);
+}
+
 static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 {
 	struct td_daemon *d = w->data;
@@ -257,10 +273,95 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 		td_loop_stop(d->loop);
 		return;
 	}
-	d->draining = true;
-	td_info("main", NULL, "draining: no new connections, those that are there may finish signal=%d", w->signum);
-	td_notify("STOPPING=1\nSTATUS=draining");
-	drain_last_role(d);
+	begin_drain(d);
+}
+
+/* --- what is asked over the control socket ---------------------------------------- */
+
+static void write_answer(struct tnl_buf *b, const char *error, const char *details)
+{
+	struct tnl_jw w;
+	tnl_jw_init(&w, b);
+	tnl_jw_obj(&w);
+	if (error) {
+		tnl_jw_kv(&w, "error", error);
+		tnl_jw_kv(&w, "details", details);
+	} else {
+		tnl_jw_key(&w, "ok");
+		tnl_jw_bool(&w, true);
+	}
+	tnl_jw_end_obj(&w);
+}
+
+static void answer_reload(struct td_daemon *d, struct tnl_buf *b)
+{
+	struct tnl_buf told;
+	tnl_buf_init(&told, 1 << 20);
+	const char *error = reload(d, &told);
+	write_answer(b, error, tnl_buf_str(&told));
+	tnl_buf_fini(&told);
+}
+
+static void answer_log_level(const struct td_daemon *d, const char *word, struct tnl_buf *b)
+{
+	static const char *const levels[] = {"error", "warn", "info", "debug"};
+	for (int i = 0; i < 4; i++) {
+		if (strcmp(word, levels[i]) != 0)
+			continue;
+		td_log_setup((enum tnl_log_level)i, d->cfg->log_format);
+		write_answer(b, NULL, NULL);
+		return;
+	}
+	write_answer(b, "the level must be error, warn, info or debug", NULL);
+}
+
+static void answer_switch(struct td_daemon *d, bool open, const char *name, struct tnl_buf *b)
+{
+	char why[512] = "no tunnels here";
+	for (int i = 0; i < d->nroles; i++) {
+		const struct td_daemon_role *r = &d->roles[i];
+		int (*fn)(void *, const char *, char *, size_t) = open ? r->row->open : r->row->close;
+		if (fn && fn(r->self, name, why, sizeof(why)) == 0) {
+			write_answer(b, NULL, NULL);
+			return;
+		}
+	}
+	write_answer(b, why, NULL);
+}
+
+static void answer_drain(struct td_daemon *d, struct tnl_buf *b)
+{
+	if (!d->draining)
+		begin_drain(d);
+	write_answer(b, NULL, NULL);
+}
+
+/* WORD, or WORD and what is behind it. */
+static bool is_request(const char *request, const char *word, const char **rest)
+{
+	size_t n = strlen(word);
+	*rest = request[n] == ' ' ? request + n + 1 : "";
+	return strncmp(request, word, n) == 0 && (request[n] == ' ' || !request[n]);
+}
+
+static void on_request(void *ctx, const char *request, struct tnl_buf *b)
+{
+	struct td_daemon *d = ctx;
+	const char *rest;
+	if (is_request(request, "status", &rest))
+		write_status(d, b);
+	else if (is_request(request, "reload", &rest))
+		answer_reload(d, b);
+	else if (is_request(request, "drain", &rest))
+		answer_drain(d, b);
+	else if (is_request(request, "log-level", &rest))
+		answer_log_level(d, rest, b);
+	else if (is_request(request, "open", &rest))
+		answer_switch(d, true, rest, b);
+	else if (is_request(request, "close", &rest))
+		answer_switch(d, false, rest, b);
+	else
+		write_answer(b, "unknown request", NULL);
 }
 
 /* --- from start to end ---------------------------------------------------------- */
@@ -348,7 +449,7 @@ int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg,
 	watch_signal(d, &d->hup, on_hup, SIGHUP);
 	if (!cfg->control_socket)
 		return 0;
-	d->control = td_control_new(d->loop, d->state.dir, status, d, why, sizeof(why));
+	d->control = td_control_new(d->loop, d->state.dir, on_request, d, why, sizeof(why));
 	if (!d->control)
 		td_warn("main", NULL, "no control socket: %s", why);
 	return 0;

@@ -24,6 +24,9 @@ struct td_role {
 	/* Takes nothing new; what is there may finish within timeout_ns and is cut then.  done(ctx) once, at any time
 	 * from the call on; the role is freed after it has returned. */
 	void (*drain)(void *role, uint64_t timeout_ns, void (*done)(void *ctx), void *ctx);
+	/* One of its tunnels, by hand: 0, or -1 and *why.  NULL: it has none. */
+	int (*open)(void *role, const char *name, char *why, size_t cap);
+	int (*close)(void *role, const char *name, char *why, size_t cap);
 	void (*status)(void *role, struct tnl_buf *json);	/* appends one JSON value; also while it drains */
 	void (*free)(void *role);				/* at once: no words to anybody, drained or not */
 	uint64_t (*drain_timeout)(const struct td_config *cfg); /* for drain(), in ns */

@@ -424,6 +424,12 @@ int td_pipe_sink_errno(const struct td_pipe *p)
 	return p->sink_errno;
 }
 
+void td_pipe_bytes(const struct td_pipe *p, uint64_t *in, uint64_t *out)
+{
+	*in = p->in;
+	*out = p->out;
+}
+
 struct tnl_stream *td_pipe_stream(struct td_pipe *p)
 {
 	return p->st;

@@ -78,5 +78,6 @@ void td_pipe_abort(struct td_pipe *p, uint32_t reason); /* RST both ways; pipe_c
  * connect: 127.0.0.1:1: Connection refused".  Until the callback returns, or buf is gone. */
 const char *td_pipe_end_text(const struct td_pipe *p, uint32_t reason, char *buf, size_t cap);
 struct tnl_stream *td_pipe_stream(struct td_pipe *p);
+void td_pipe_bytes(const struct td_pipe *p, uint64_t *in, uint64_t *out); /* moved so far; in: from the local end */
 
 #endif

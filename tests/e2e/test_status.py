@@ -1,0 +1,188 @@
+"""tunneld status, reload, drain, open, close and log-level: what they say of running daemons, and their exit codes."""
+import os
+import re
+import subprocess
+import time
+from harness import BIN, SLOW, TARGET, World, clean_env, until
+from peers import Terminal
+from run import test
+from services import Server, blob, connect, echo, free_port, ping
+
+
+def conf_of(p):
+	return p.argv[p.argv.index('-c') + 1]
+
+
+def tool(w, *argv, code=0, env=None):
+	r = subprocess.run([BIN] + list(argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=clean_env(**(env or {})),
+		cwd=w.dir, timeout=40 * SLOW)
+	out, err = r.stdout.decode(), r.stderr.decode()
+	assert r.returncode == code, (argv, r.returncode, code, out, err)
+	return out, err
+
+
+def row(text, name):
+	"""{column: cell} of the line that begins with name, by the head above it."""
+	lines = text.splitlines()
+	at = next(i for i, l in enumerate(lines) if l.split('  ')[0] == name)
+	head = next(l for l in reversed(lines[:at]) if re.match('[A-Z]+  ', l))
+	starts = [m.start() for m in re.finditer(r'(?:(?<=  )|^)\S', head)] + [None]
+	line = lines[at]
+	return {head[a:b].strip(): line[a:b].strip() for a, b in zip(starts, starts[1:])}
+
+
+@test('status: a table for people, what is wrong first, exit codes 0, 1, 2 and 7', 90)
+def tables():
+	s = Server(blob)
+	with World() as w:
+		g = w.gateway()
+		a = w.agent()
+		f = w.forwarder({'db': {'port': s.port}, 'other': {'port': free_port(), 'host': '127.0.0.1'}})
+		conf = conf_of(f)
+		out, _ = tool(w, 'status', '-c', conf)
+		db = row(out, 'db')
+		assert db['STATE'] == 'idle' and db['CONN'] == '0' and db['TARGET'] == TARGET and db['LISTENS'].startswith('127.0.0.1:'), db
+		assert '\033' not in out and '!' not in out, out
+		with connect(f.ports['db']) as c:
+			c.sendall(b'x')
+			until(lambda: row(tool(w, 'status', '-c', conf)[0], 'db')['STATE'] == 'up', 10, 'up')
+			db = row(tool(w, 'status', '-c', conf)[0], 'db')
+			assert db['CONN'] == '1' and 'ms' in db['RTT'] and re.search(r'\d', db['RATE']), db
+			detail, _ = tool(w, 'status', '-c', conf, 'db')
+			assert re.search(r'^state +up$', detail, re.M) and 'other' not in detail, detail
+			assert TARGET in tool(w, 'status', '-c', conf_of(a))[0] and 'yes' in tool(w, 'status', '-c', conf_of(a))[0]
+			gw = tool(w, 'status', '-c', conf_of(g))[0]
+			assert row(gw, TARGET)['CONNECTED'] == 'yes' and 'SESSION' in gw, gw
+			g.kill9()
+			until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['state'] == 'resuming', 10, 'resuming')
+			out, _ = tool(w, 'status', '-c', conf, code=1)
+			assert out.startswith('! tunnel db: resuming: '), out
+			assert row(out, 'db')['STATE'] == 'resuming' and row(out, 'db')['WHAT IS WRONG'] != '-', out
+			tool(w, 'status', '--json', '-c', conf, code=1)
+			tool(w, 'status', '-c', conf, 'db', code=1)
+			tool(w, 'status', '-c', conf, 'other')
+			until(lambda: not w.status(a)[0]['agent']['connected'], 10, 'the agent has noticed')
+			assert tool(w, 'status', '-c', conf_of(a), code=1)[0].startswith('! agent ' + TARGET)
+			w.gateway(name='gateway-2')
+			tool(w, 'status', '-c', conf, '--wait', 'up=20')
+			tool(w, 'status', '-c', conf)
+		tool(w, 'status', '-c', conf, 'nobody', code=7)
+		tool(w, 'status', '-c', w.path('missing.ini'), code=2)
+		assert f.stop() == 0
+		_, err = tool(w, 'status', '-c', conf, code=7)
+		assert 'nothing is running' in err, err
+		before = time.monotonic()
+		tool(w, 'status', '-c', conf, '--wait', 'up=1', code=7)
+		assert time.monotonic() - before >= 1
+
+
+@test('status --wait: a tunnel that opens at start and cannot is waited for, and told', 60)
+def waits():
+	s = Server(echo)
+	with World() as w:
+		w.gateway()
+		f = w.forwarder({'t': {'port': s.port, 'open': 'start', 'reconnect_min': '100ms', 'reconnect_max': '100ms'}})
+		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['state'] == 'failed', 10, 'failed')
+		_, err = tool(w, 'status', '-c', conf_of(f), '--wait', 'up=1', code=1)
+		assert 'not up within 1 seconds' in err and 'TargetNotConnected' in err, err
+		w.agent()
+		tool(w, 'status', '-c', conf_of(f), '--wait', 'up=20')
+		assert row(tool(w, 'status', '-c', conf_of(f))[0], 't')['STATE'] == 'up'
+
+
+@test('status on a terminal: colours unless NO_COLOR is set; --watch paints in place, with bars', 60)
+def on_terminal():
+	s = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'t': {'port': s.port}})
+		with connect(f.ports['t']) as c:
+			ping(c)
+			for env, coloured in (({}, True), ({'NO_COLOR': '1'}, False)):
+				with Terminal([BIN, 'status', '-c', conf_of(f)], env=clean_env(**env), cwd=w.dir) as t:
+					assert t.end() == 0
+					assert 'WHAT IS WRONG'.encode() in t.out and (b'\033[32mup' in t.out) == coloured, t.out
+			with Terminal([BIN, 'status', '-c', conf_of(f), '--watch'], cwd=w.dir) as t:
+				for _ in range(3):
+					t.expect('\033\\[H\033\\[J[^!]*WHAT IS WRONG')
+					ping(c)
+				t.expect('[▁▂▃▄▅▆▇█] ')
+				t.type(b'\3')
+				t.p.wait(10 * SLOW)
+
+
+def can_connect(port):
+	try:
+		connect(port).close()
+		return True
+	except ConnectionRefusedError:
+		return False
+
+
+@test('open and close: a tunnel by hand; its connections finish, its port is free meanwhile', 60)
+def open_close():
+	s = Server(echo)
+	with World() as w:
+		w.gateway()
+		a = w.agent()
+		f = w.forwarder({'t': {'port': s.port}, 'u': {'port': s.port, 'max_connections': 5}})
+		conf, port = conf_of(f), f.ports['t']
+		tool(w, 'open', '-c', conf, 't')
+		assert w.status(f)[0]['forwarder']['tunnels'][0]['state'] == 'up'
+		c = connect(port)
+		ping(c)
+		tool(w, 'close', '-c', conf, 't')
+		assert not can_connect(port)
+		assert w.status(f)[0]['forwarder']['tunnels'][0]['state'] == 'closed'
+		ping(c)
+		tool(w, 'close', '-c', conf, 't')  # once more is fine
+		with connect(f.ports['u']) as other:  # which shares the session
+			ping(other)
+			c.close()
+			ping(other)
+		assert len(w.api().sessions()) == 1
+		tool(w, 'close', '-c', conf, 'u')
+		until(lambda: not w.api().sessions(), 10, 'nobody wants the session any more')
+		tool(w, 'open', '-c', conf, 't')
+		t = w.status(f)[0]['forwarder']['tunnels'][0]
+		assert t['state'] == 'up' and len(t['listen']) == 1, t
+		_, err = tool(w, 'open', '-c', conf, 'nobody', code=1)
+		assert 'there is no tunnel nobody' in err, err
+		tool(w, 'close', '-c', conf, 't')
+		until(lambda: not w.api().sessions(), 10, 'its session ended')
+		a.stop()
+		_, err = tool(w, 'open', '-c', conf, 't', code=1)
+		assert 'TargetNotConnected' in err, err
+
+
+@test('reload, log-level and drain over the control socket answer when it is done', 60)
+def manage():
+	s = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'t': {'port': s.port}})
+		conf, text = conf_of(f), open(conf_of(f)).read()
+		with connect(f.ports['t']) as c:
+			ping(c)
+			open(conf, 'w').write(text + '\n[tunnel v]\nlisten = 127.0.0.1:0\ntarget = %s\nport = %d\n' % (TARGET, s.port))
+			tool(w, 'reload', '-c', conf)
+			assert [t['name'] for t in w.status(f)[0]['forwarder']['tunnels']] == ['t', 'v']
+			ping(c)
+			open(conf, 'w').write(text + '\n[tunnel w]\nprot = 1\n')
+			_, err = tool(w, 'reload', '-c', conf, code=2)
+			open(conf, 'w').write(text)
+			assert 'unknown key prot' in err, err
+			mark = f.mark()
+			tool(w, 'log-level', '-c', conf, 'debug')
+			with connect(f.ports['t']) as d:
+				ping(d)
+			f.wait_log(r'connection opened', since=mark)
+			tool(w, 'log-level', '-c', conf, 'error')
+			p = subprocess.Popen([BIN, 'drain', '-c', conf], cwd=w.dir, env=clean_env(), stdin=subprocess.DEVNULL)
+			until(lambda: w.status(f)[0]['state'] == 'draining', 10, 'draining')
+			assert p.poll() is None and f.alive()
+			ping(c)
+		assert p.wait(20 * SLOW) == 0
+		assert f.p.wait(10 * SLOW) == 0

@@ -1,0 +1,247 @@
+/* tunneld reload, drain, open, close and log-level: one request to the daemons that run, answered when it is done. */
+#include "lib/json.h"
+#include "lib/num.h"
+#include "tunneld/command/command.h"
+#include "tunneld/command/daemons.h"
+#include "tunneld/command/term.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { STEP_MS = 100, OPEN_MS = 60000 };
+
+struct answers {
+	int ok, failed;
+	char last[512];
+};
+
+/* Each escaped by itself: they are lines of the configuration's reader. */
+static void print_lines(const char *text)
+{
+	char line[1200];
+	while (*text) {
+		size_t n = strcspn(text, "\n");
+		snprintf(line, sizeof(line), "%.*s", (int)TNL_MIN(n, sizeof(line) - 1), text);
+		td_term_put(stderr, line);
+		fputc('\n', stderr);
+		text += n + (text[n] == '\n');
+	}
+}
+
+static void take_answer(void *ctx, char *reply)
+{
+	struct answers *a = ctx;
+	struct tnl_json *j = tnl_json_parse(reply, strlen(reply));
+	const char *error = tnl_json_get_str(j, "error"), *details = tnl_json_get_str(j, "details");
+	if (j && tnl_json_bool(tnl_json_get(j, "ok"), false)) {
+		a->ok++;
+	} else {
+		a->failed++;
+		snprintf(a->last, sizeof(a->last), "%s", error ? error : "no answer");
+		if (details && *details)
+			print_lines(details);
+	}
+	tnl_json_free(j);
+}
+
+/* Of all that answered one was enough (any), or each had to. */
+static int conclude(const struct td_command *cmd, const struct td_daemons_query *q, const struct answers *a, int asked,
+		    bool any)
+{
+	if (asked < 0)
+		return TD_EXIT_USAGE;
+	if (asked == 0)
+		return td_daemons_none(q);
+	if (any ? a->ok > 0 : a->failed == 0)
+		return TD_EXIT_OK;
+	fprintf(stderr, "tunneld %s: ", cmd->name);
+	td_term_put(stderr, a->last);
+	fputc('\n', stderr);
+	return TD_EXIT_RUNTIME;
+}
+
+static int ask(const struct td_command *cmd, const struct td_daemons_query *q, const char *request, bool any)
+{
+	struct answers a = {0};
+	int asked = td_daemons_ask(q, request, take_answer, &a);
+	return conclude(cmd, q, &a, asked, any);
+}
+
+static void pause_step(void)
+{
+	nanosleep(&(struct timespec){0, STEP_MS * 1000000}, NULL);
+}
+
+/* --- what has an end that is waited for --------------------------------------------------- */
+
+static void count_connections(void *ctx, char *reply)
+{
+	struct tnl_json *j = tnl_json_parse(reply, strlen(reply));
+	int64_t n;
+	tnl_json_each(t, tnl_json_get(tnl_json_get(j, "forwarder"), "tunnels"))
+		if (tnl_json_int(tnl_json_get(t, "connections"), &n))
+			*(int64_t *)ctx += n;
+	tnl_json_free(j);
+}
+
+/* On a terminal it says from the second second on that it goes on. */
+static int wait_gone(const struct td_daemons_query *q)
+{
+	bool shown = false, terminal = isatty(STDERR_FILENO);
+	for (int ms = 0;; ms += STEP_MS) {
+		int64_t connections = 0;
+		if (td_daemons_ask(q, "status", count_connections, &connections) <= 0)
+			break;
+		if (terminal && ms >= 1000 && ms % 1000 == 0) {
+			fprintf(stderr, "\rdraining, %lld connection%s left, %d s \033[K", (long long)connections,
+				connections == 1 ? "" : "s", ms / 1000);
+			shown = true;
+		}
+		pause_step();
+	}
+	if (shown)
+		fputc('\n', stderr);
+	return TD_EXIT_OK;
+}
+
+struct opening {
+	const char *tunnel;
+	bool seen, up, failed;
+	char why[512];
+};
+
+static void look_at_tunnel(void *ctx, char *reply)
+{
+	struct opening *o = ctx;
+	struct tnl_json *j = tnl_json_parse(reply, strlen(reply));
+	tnl_json_each(t, tnl_json_get(tnl_json_get(j, "forwarder"), "tunnels")) {
+		const char *name = tnl_json_get_str(t, "name"), *state = tnl_json_get_str(t, "state");
+		const char *why = tnl_json_get_str(t, "last_error");
+		if (!name || !state || strcmp(name, o->tunnel) != 0)
+			continue;
+		o->seen = true;
+		o->up = strcmp(state, "up") == 0;
+		o->failed = !o->up && (strcmp(state, "idle") == 0 || strcmp(state, "failed") == 0 ||
+				       strcmp(state, "needs-login") == 0);
+		snprintf(o->why, sizeof(o->why), "%s", why ? why : "");
+	}
+	tnl_json_free(j);
+}
+
+/* A tunnel with a session for each connection has nothing to open: it listens, and that is all. */
+static int wait_open(const struct td_command *cmd, const struct td_daemons_query *q, const char *tunnel)
+{
+	struct opening o = {.tunnel = tunnel};
+	for (int ms = 0; ms < OPEN_MS; ms += STEP_MS) {
+		if (td_daemons_ask(q, "status", look_at_tunnel, &o) < 0)
+			return TD_EXIT_USAGE;
+		if (o.up || (o.failed && !*o.why))
+			return TD_EXIT_OK;
+		if (o.failed)
+			break;
+		pause_step();
+	}
+	fprintf(stderr, "tunneld %s: %s: ", cmd->name, tunnel);
+	td_term_put(stderr, *o.why ? o.why : "no session came up within 60 seconds");
+	fputc('\n', stderr);
+	return TD_EXIT_RUNTIME;
+}
+
+/* --- the commands --------------------------------------------------------------------------- */
+
+/* Operands of the command: `word` is required when it has a name; then a role may follow. */
+static int read_args(const struct td_command *cmd, int argc, char **argv, const char *word, struct td_daemons_query *q)
+{
+	const struct td_arg args[] = {{'c', "config", .value = &q->file}};
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), word ? 2 : 1);
+	if (n < 0)
+		return n;
+	if (word && n < 1)
+		return -1 - td_args_usage(cmd, "%s is missing", word);
+	int at = word ? 2 : 1;
+	if (n >= at && !td_daemons_is_role(argv[at]))
+		return -1 -
+		       td_args_usage(cmd, "unknown role %s: it must be forwarder, agent, gateway or local", argv[at]);
+	q->role = n >= at ? argv[at] : NULL;
+	return 0;
+}
+
+static int run_plain(const struct td_command *cmd, int argc, char **argv)
+{
+	struct td_daemons_query q = {0};
+	int n = read_args(cmd, argc, argv, NULL, &q);
+	if (n < 0)
+		return -1 - n;
+	int code = ask(cmd, &q, cmd->name, false);
+	return code == TD_EXIT_OK && strcmp(cmd->name, "drain") == 0 ? wait_gone(&q) : code;
+}
+
+static bool is_level(const char *word)
+{
+	static const char *const levels[] = {"error", "warn", "info", "debug"};
+	for (size_t i = 0; i < TNL_COUNT(levels); i++)
+		if (strcmp(word, levels[i]) == 0)
+			return true;
+	return false;
+}
+
+static int run_word(const struct td_command *cmd, int argc, char **argv)
+{
+	struct td_daemons_query q = {0};
+	bool level = strcmp(cmd->name, "log-level") == 0;
+	char request[300];
+	int n = read_args(cmd, argc, argv, level ? "LEVEL" : "TUNNEL", &q);
+	if (n < 0)
+		return -1 - n;
+	if (snprintf(request, sizeof(request), "%s %s", cmd->name, argv[1]) >= (int)sizeof(request))
+		return td_args_usage(cmd, "%.40s… is too long", argv[1]);
+	if (level && !is_level(argv[1]))
+		return td_args_usage(cmd, "%.40s: the level must be error, warn, info or debug", argv[1]);
+	int code = ask(cmd, &q, request, !level);
+	return code == TD_EXIT_OK && strcmp(cmd->name, "open") == 0 ? wait_open(cmd, &q, argv[1]) : code;
+}
+
+#define HELP_REST                                                                                                      \
+	"\n"                                                                                                           \
+	"  -c, --config FILE   only what runs with this configuration; else all of this user,\n"                       \
+	"                      or of ROLE: forwarder, agent, gateway or local\n"                                       \
+	"  -h, --help          this text\n"                                                                            \
+	"  -V, --version       the version\n"                                                                          \
+	"\n"                                                                                                           \
+	"Exit codes: 0 done, 1 not done, for the reason that is told, 2 usage or configuration,\n"                     \
+	"7 nothing runs.\n"
+
+const struct td_command td_command_reload = {
+    "reload", "make running daemons read their configuration again",
+    "usage: tunneld reload [-c FILE] [ROLE]\n"
+    "\n"
+    "What changed is taken, what did not is not touched.  A file with mistakes changes\n"
+    "nothing: they are printed.\n" HELP_REST,
+    run_plain};
+const struct td_command td_command_drain = {"drain", "end running daemons once their connections have ended",
+					    "usage: tunneld drain [-c FILE] [ROLE]\n"
+					    "\n"
+					    "As SIGTERM does it, and waits until they are gone.\n" HELP_REST,
+					    run_plain};
+const struct td_command td_command_open = {
+    "open", "open a tunnel of a running daemon",
+    "usage: tunneld open [-c FILE] TUNNEL [ROLE]\n"
+    "\n"
+    "Starts its session without waiting for a connection; one that was closed listens again.\n"
+    "Waits until the session is up, or tells why it is not.\n" HELP_REST,
+    run_word};
+const struct td_command td_command_close = {
+    "close", "close a tunnel of a running daemon",
+    "usage: tunneld close [-c FILE] TUNNEL [ROLE]\n"
+    "\n"
+    "It listens no more until it is opened again or the daemon starts anew; connections that\n"
+    "are open may finish, then its session ends.\n" HELP_REST,
+    run_word};
+const struct td_command td_command_log_level = {
+    "log-level", "change how much running daemons log",
+    "usage: tunneld log-level [-c FILE] LEVEL [ROLE]\n"
+    "\n"
+    "LEVEL is error, warn, info or debug, and holds until the next reload or start.\n" HELP_REST,
+    run_word};

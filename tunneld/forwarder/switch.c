@@ -1,0 +1,51 @@
+#include "tunneld/forwarder/internal.h"
+
+#include "tunneld/base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name, char *why, size_t cap)
+{
+	if (f->state != FWD_RUNNING) {
+		snprintf(why, cap, "the forwarder is draining");
+		return NULL;
+	}
+	tnl_list_foreach(it, &f->tunnels) {
+		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (!t->closing && strcmp(t->cfg->name, name) == 0)
+			return t;
+	}
+	snprintf(why, cap, "there is no tunnel %s", name);
+	return NULL;
+}
+
+int td_forwarder_open(struct td_forwarder *f, const char *name, char *why, size_t cap)
+{
+	struct fwd_tunnel *t = find_tunnel(f, name, why, cap);
+	if (!t || (!t->nlisteners && fwd_tunnel_listen(t, why, cap) < 0))
+		return -1;
+	if (t->closed)
+		td_info(FWD_MOD, NULL, "tunnel opened by hand tunnel=%s", name);
+	t->closed = false;
+	t->group->asked = t->group->cfg->session != TD_SESSION_PER_CONNECTION;
+	fwd_group_serve(t->group);
+	return 0;
+}
+
+int td_forwarder_close(struct td_forwarder *f, const char *name, char *why, size_t cap)
+{
+	struct fwd_tunnel *t = find_tunnel(f, name, why, cap);
+	if (!t)
+		return -1;
+	if (t->closed)
+		return 0;
+	td_info(FWD_MOD, NULL, "tunnel closed by hand tunnel=%s connections=%u", name, t->connections);
+	fwd_tunnel_stop_listening(t);
+	t->listen_error[0] = '\0';
+	t->closed = true;
+	t->closed_at = f->loop->now;
+	t->group->asked = false;
+	td_soon_do(&t->group->adjust);
+	return 0;
+}
