@@ -116,6 +116,8 @@ static inline void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now)
 unsigned tnl_channel_links(const struct tnl_channel *ch); /* bit mask of those that are up */
 /* The links that are up, in the order in which they should be asked: by what is expected to arrive first. */
 unsigned tnl_channel_link_order(const struct tnl_channel *ch, uint8_t order[TNL_LINKS_MAX]);
+/* Would a numbered message go on this one now, as far as the links are concerned? */
+bool tnl_channel_link_carries(const struct tnl_channel *ch, unsigned link);
 void tnl_channel_link_stats(const struct tnl_channel *ch, unsigned link, struct tnl_link_stats *st);
 uint64_t tnl_channel_deadline(const struct tnl_channel *ch);
 int tnl_channel_expire(struct tnl_channel *ch, uint64_t now) TNL_MUST_USE; /* TNL_ETIMEOUT: resend_max reached */

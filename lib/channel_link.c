@@ -172,6 +172,11 @@ unsigned tnl_channel_links(const struct tnl_channel *ch)
 	return ch->up;
 }
 
+bool tnl_channel_link_carries(const struct tnl_channel *ch, unsigned link)
+{
+	return link < TNL_LINKS_MAX && (ch->up & 1u << link) && tnl_chlink_carries(ch, ch->link[link]);
+}
+
 void tnl_channel_near_on(struct tnl_channel *ch, unsigned link, const struct tnl_hop *h, uint64_t now)
 {
 	if (link < TNL_LINKS_MAX && ch->link[link])

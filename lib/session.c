@@ -184,7 +184,7 @@ size_t tnl_session_memory(const struct tnl_session *s)
 
 bool tnl_session_may_send(const struct tnl_session *s, uint64_t now)
 {
-	return s->state == TNL_SS_READY && now >= s->hold_until && !s->closing;
+	return s->state == TNL_SS_READY && !s->held && now >= s->hold_until && !s->closing;
 }
 
 bool tnl_session_drained(const struct tnl_session *s)
@@ -294,6 +294,11 @@ void tnl_session_link_gone(struct tnl_session *s, unsigned link, uint64_t now)
 		return;
 	tnl_channel_link_gone(s->ch, link, now);
 	s->linked = tnl_channel_links(s->ch) != 0;
+}
+
+void tnl_session_release(struct tnl_session *s)
+{
+	s->held = false;
 }
 
 /* What calls from outside and callbacks left to be done. */

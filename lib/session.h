@@ -161,6 +161,9 @@ static inline void tnl_session_link_down(struct tnl_session *s, uint64_t now)
 {
 	tnl_session_link_gone(s, 0, now);
 }
+/* A session that is to have nothing but its handshake on the gateway's link (info.direct is ONLY) sends no data until
+ * this: its direct link is there. */
+void tnl_session_release(struct tnl_session *s);
 /* One WebSocket binary message that came on a link. 0 (also for what was dropped and counted); negative: session
  * closed.
  */

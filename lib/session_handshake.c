@@ -452,6 +452,7 @@ void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 	s->state = TNL_SS_READY;
 	/* Stock ends that have the key encrypt whatever the session carries; a stock agent asks for none on a port. */
 	s->seal_data = s->seal && (!port || s->caps.encrypt || !s->caps.present);
+	s->held = s->caps.direct == TNL_DIRECT_ONLY;
 	s->mux.version = s->caps.present ? s->caps.smux : 1;
 	fill_info(s);
 	tnl_smux_parser_init(&s->mux.in, s->mux.version, s->info.half_close);

@@ -112,6 +112,7 @@ struct tnl_session {
 	size_t scratch_cap;
 	int depth; /* callbacks running */
 	bool linked, ever_linked;
+	bool held; /* until tnl_session_release */
 	/* handshake */
 	enum tnl_hs_step step;
 	struct tnl_hs_request req; /* sent or received */

@@ -11,6 +11,7 @@ from services import connect, echo, free_port, ping, rss_now
 from ways import BenchWorld, Tunneld, client_argv, traffic
 
 ALL_WAYS = ('tunneld', 'ssh -L', 'tcp')
+WITH_DIRECT = ('tunneld', 'tunneld direct', 'ssh -L', 'tcp')
 
 
 def rounds(run, w):
@@ -30,7 +31,7 @@ def measured(w, way, mode, **options):
 
 
 def bulk(run):
-	ways = ALL_WAYS + (('stunnel',) if run.everything else ())
+	ways = WITH_DIRECT + (('stunnel',) if run.everything else ())
 	with BenchWorld().build(ways) as w:
 		run.note(w.left_out)
 		for _, way in rounds(run, w):
@@ -43,7 +44,7 @@ def bulk(run):
 
 
 def small(run):
-	with BenchWorld().build() as w:
+	with BenchWorld().build(WITH_DIRECT) as w:
 		for _, way in rounds(run, w):
 			got, m = measured(w, way, 'ping', count=300 if run.quick else 2000)
 			run.rows.add('64-byte round trip', way.name, 'us', got['rtt']['median'] * 1e6, got, m, more_is_better=False)

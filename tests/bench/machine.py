@@ -133,7 +133,7 @@ class Rows:
 			d = row.summary()
 			for other, name in (('ssh -L', 'of_ssh'), ('tcp', 'of_tcp')):
 				base = self.rows.get((measure, other))
-				if way == 'tunneld' and row.ratio and base and len(base.values) == len(row.values) and all(base.values):
+				if way.startswith('tunneld') and row.ratio and base and len(base.values) == len(row.values) and all(base.values):
 					d[name] = statistics.median(x / y for x, y in zip(row.values, base.values))
 			out.append(d)
 		return out

@@ -1,5 +1,5 @@
 """Results for people."""
-WAYS = ('tunneld', 'ssh -L', 'stunnel', 'tcp')
+WAYS = ('tunneld', 'tunneld direct', 'ssh -L', 'stunnel', 'tcp')
 MIB = 1 << 20
 
 
@@ -47,6 +47,9 @@ def case(name, got):
 		ours = by.get((measure, 'tunneld')) or by.get((measure, ways[0]))
 		print('  %-58s' % ('%s, %s' % (measure, unit)) + ''.join('%24s' % cell(by.get((measure, w))) for w in ways)
 			+ '%8s%8s%7s%8s' % (share(ours, 'of_ssh'), share(ours, 'of_tcp'), share(ours, 'idle'), share(ours, 'others')))
+	for r in rows:
+		if r['way'] == 'tunneld direct' and 'of_ssh' in r:
+			print('  %-58s%24s' % ('tunneld direct of ssh: %s' % r['measure'], share(r, 'of_ssh')))
 	if name.startswith('loopback'):
 		processes(rows)
 

@@ -66,7 +66,7 @@ class Tcp(Way):
 
 
 class Tunneld(Way):
-	name = 'tunneld'
+	name, role = 'tunneld', 'forwarder'
 
 	def __init__(self, world, tunnel=None):
 		self.w, self.prefix, self.tunnel, self.f = world, world.client_prefix, tunnel or {}, None
@@ -79,7 +79,7 @@ class Tunneld(Way):
 	def configuration(self):
 		t = {'port': self.w.target.rsplit(':', 1)[1], 'listen': self.address}
 		t.update(self.tunnel)
-		return self.w.write_forwarder({'t': t}, url=self.w.gateway_url)
+		return self.w.write_forwarder({'t': t}, name=self.role, url=self.w.gateway_url)
 
 	def restart(self):
 		self.stop()
@@ -91,6 +91,14 @@ class Tunneld(Way):
 		if self.f:
 			self.w.end(self.f)
 		self.f = None
+
+
+class Direct(Tunneld):
+	"""Past the relay: nothing of the streams goes over the gateway."""
+	name, role = 'tunneld direct', 'forwarder-direct'
+
+	def __init__(self, world, tunnel=None):
+		super().__init__(world, {**(tunnel or {}), 'direct': 'only'})
 
 
 class Ssh(Way):
@@ -172,8 +180,11 @@ class BenchWorld(World):
 		self.procs.remove(p)
 
 	def build(self, ways=('tunneld', 'ssh -L', 'tcp'), tunnel=None, agent=None, start=True):
-		kinds = {'tcp': Tcp, 'tunneld': lambda w: Tunneld(w, tunnel), 'ssh -L': Ssh, 'stunnel': Stunnel}
+		kinds = {'tcp': Tcp, 'tunneld': lambda w: Tunneld(w, {**(tunnel or {}), 'direct': 'no'}), 'tunneld direct': lambda w: Direct(w, tunnel), 'ssh -L': Ssh,
+			'stunnel': Stunnel}
 		self.network()
+		if 'tunneld direct' in ways:
+			agent = {'direct_listen': '%s:%d' % (self.server_host, free_port()), **(agent or {})}
 		self.gw_port = free_port()
 		server = self.proc('server', [TRAFFIC, 'serve', '0.0.0.0:0'], prefix=self.server_prefix)
 		port = server.wait_log(r'^(\d+)$').group(1)

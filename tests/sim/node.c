@@ -170,6 +170,7 @@ void node_start(struct world *w, int which)
 	    .keepalive_ns = rng_chance(&w->rng, 300) ? 5 * SEC : 0,
 	    .handshake_timeout_ns = 300 * SEC,
 	    .offer_capabilities = p->mode == SIM_OWN || p->mode == SIM_SINGLE,
+	    .direct = p->only ? TNL_DIRECT_ONLY : TNL_DIRECT_NO,
 	    .session_type = "Port",
 	    .properties_json = single ? "{\"portNumber\":\"22\"}" : "{\"type\":\"LocalPortForwarding\"}",
 	    .kms_key_id = p->encrypted && which == 1 ? "key" : NULL,
@@ -301,6 +302,16 @@ static bool write_some(struct node *n)
 	return true;
 }
 
+/* Data, or the end of a stream: what has no business on the gateway's link of a session that is to be direct. */
+static bool is_of_stream(const uint8_t *p, size_t len)
+{
+	struct tnl_msg m;
+	if (tnl_msg_peek(p, len, &m, NULL) != 0)
+		return false;
+	return (m.type == TNL_MT_INPUT || m.type == TNL_MT_OUTPUT) &&
+	       (m.ptype == TNL_PT_OUTPUT || m.ptype == TNL_PT_FLAG);
+}
+
 /* What the session has for its links, in their order. */
 static bool send_all(struct node *n)
 {
@@ -312,6 +323,8 @@ static bool send_all(struct node *n)
 	for (unsigned i = 0; i < up; i++) {
 		while (net_room(n->w, n->which, order[i]) &&
 		       tnl_session_pull_on(n->s, order[i], n->w->now, &p, &len) == 1) {
+			if (n->w->plan.only && !order[i] && is_of_stream(p, len))
+				world_fail(n->w, "node %d: bytes of a stream beside the direct link", n->which);
 			net_send(n->w, n->which, order[i], p, len);
 			sent = true;
 		}

@@ -152,4 +152,7 @@ void plan_links(struct world *w)
 			l->stall[k].to = l->stall[k].from + rng_log(r, 5, 4000) * MS;
 		}
 	}
+	p->only = p->links > 1 && rng_chance(r, 200);
+	if (p->only)
+		p->links = 2;
 }

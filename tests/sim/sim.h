@@ -38,6 +38,7 @@ struct link_plan {
 struct plan {
 	unsigned links;
 	struct link_plan link[MAX_LINKS];
+	bool only; /* link 1 is a direct one, and link 0 carries nothing but the handshake */
 	enum sim_mode mode;
 	bool encrypted;
 	size_t memory_max, window, max_payload;
@@ -77,6 +78,7 @@ struct node { /* one end */
 	int which; /* 0 client, 1 agent */
 	struct tnl_session *s;
 	bool ready, closed;
+	bool moved;		       /* plan.only: to link 1, for good */
 	unsigned up;		       /* bit mask of links */
 	int close_err, opened;	       /* agent: streams seen */
 	unsigned epoch[MAX_LINKS];     /* of its links: what was under way to an older one is lost */

@@ -59,7 +59,7 @@ static void schedule_links(struct world *w)
 			int who = rng_chance(r, 500) ? 3 : 1 + (int)rng_below(r, 2);
 			link_at(w, t, EV_CUT, 0, who, l);
 			for (int k = 0; k < 2; k++)
-				if (who & (1 << k) && rng_chance(r, 700))
+				if (who & (1 << k) && (rng_chance(r, 700) || w->plan.only))
 					link_at(w, t + rng_log(r, 1, 1000) * MS, EV_UP, k, 0, l);
 		}
 	}
@@ -144,6 +144,33 @@ static void cut(struct world *w, int who, unsigned link)
 	}
 }
 
+/* A direct link comes when the handshake is done, and takes the session over for good. */
+static void link_comes(struct node *n, const struct event *e)
+{
+	struct world *w = n->w;
+	bool direct = w->plan.only && e->link;
+	if (n->up & 1u << e->link || n->closed)
+		return;
+	if (direct && !w->node[0].ready) {
+		struct event later = {.at = w->now + 20 * MS, .kind = EV_UP, .to = e->to, .link = e->link};
+		net_push(w, &later);
+		return;
+	}
+	say(w, "node %d link %u up", e->to, e->link);
+	n->up |= 1u << e->link;
+	n->link_free[e->link] = 0;
+	w->resumes++;
+	if (n->moved && !e->link)
+		return;
+	if (tnl_session_link_add(n->s, e->link, w->plan.link[e->link].rank, w->now))
+		world_fail(w, "node %d: no link %u", e->to, e->link);
+	if (direct) {
+		n->moved = true;
+		tnl_session_link_gone(n->s, 0, w->now);
+		tnl_session_release(n->s);
+	}
+}
+
 static void handle(struct world *w, struct event *e)
 {
 	struct node *n = &w->node[e->to];
@@ -162,14 +189,7 @@ static void handle(struct world *w, struct event *e)
 		cut(w, e->arg, e->link);
 		break;
 	case EV_UP:
-		if (n->up & 1u << e->link || n->closed)
-			break;
-		say(w, "node %d link %u up", e->to, e->link);
-		n->up |= 1u << e->link;
-		n->link_free[e->link] = 0;
-		w->resumes++;
-		if (tnl_session_link_add(n->s, e->link, w->plan.link[e->link].rank, w->now))
-			world_fail(w, "node %d: no link %u", e->to, e->link);
+		link_comes(n, e);
 		break;
 	case EV_PAUSE:
 		say(w, "node %d publication %s", e->to, e->arg ? "pause" : "start");

@@ -97,9 +97,10 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 	a->aws = td_aws_new(l, &aws, why, cap);
 	a->instance_id = tnl_strdup(ag_cfg(a)->instance_id);
 	a->info = a->aws && a->instance_id ? ag_info_new(a) : NULL;
-	if (!a->info) {
-		if (a->aws)
-			snprintf(why, cap, "out of memory");
+	if (a->aws && !a->info)
+		snprintf(why, cap, "out of memory");
+	if (!a->info || ag_direct_setup(a, ag_cfg(a), why, cap) != 0) {
+		ag_info_free(a->info);
 		td_aws_free(a->aws);
 		tnl_free(a->instance_id);
 		td_config_free((struct td_config *)(uintptr_t)a->cfg);
@@ -123,6 +124,7 @@ void td_agent_free(struct td_agent *a)
 	a->ledger = NULL;
 	while (!tnl_list_empty(&a->sessions))
 		ag_session_free(tnl_container_of(a->sessions.next, struct ag_session, node));
+	ag_direct_fini(a);
 	ag_info_free(a->info);
 	ag_control_stop(a);
 	ag_tasks_fini(&a->tasks);
@@ -145,9 +147,10 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 	struct td_aws *aws = td_aws_new(a->loop, &conf, why, cap);
 	char *id = tnl_strdup(cfg->agent.instance_id);
 
-	if (!aws || !id) {
-		if (aws)
-			snprintf(why, cap, "out of memory");
+	bool memory = aws && !id;
+	if (memory)
+		snprintf(why, cap, "out of memory");
+	if (!aws || !id || ag_direct_setup(a, &cfg->agent, why, cap) != 0) {
 		td_aws_free(aws);
 		tnl_free(id);
 		return -1;

@@ -17,6 +17,7 @@
  *   port       what serves Port sessions                         access   allow and deny
  *   shell      what serves shells and commands                   spawn    their processes
  *   session    one session from its start to its end
+ *   direct     the port of direct links, and tickets for it
  *   kms        its half of the key exchange
  *   task       the ends that the gateway has not confirmed
  *   channel    how both kinds of channel come up */
@@ -30,6 +31,7 @@
 #include "tunneld/aws/aws.h"
 #include "tunneld/aws/channel_link.h"
 #include "tunneld/base/ledger.h"
+#include "tunneld/net/direct_port.h"
 #include "tunneld/pump/pump.h"
 
 #define AG_MOD "agent"
@@ -119,6 +121,19 @@ struct ag_type {
 	bool command;	 /* the document has to name a command */
 };
 
+/* --- direct links ----------------------------------------------------------------------------- */
+
+struct ag_ticket {			/* of one session; the newest is the only one */
+	char name[TNL_DIRECT_NAME + 1]; /* "": none */
+	uint8_t secret[TNL_DIRECT_SECRET];
+	uint64_t until;
+	bool used; /* a ClientHello has named it: not a second time */
+};
+/* A port as the configuration says: 0 (also when it says none), or -1 and *why, and all is as before. */
+int ag_direct_setup(struct td_agent *a, const struct td_agent_config *c, char *why, size_t cap);
+void ag_direct_fini(struct td_agent *a);
+void ag_direct_word(struct ag_session *s, const struct tnl_direct *d); /* of its client */
+
 enum ag_session_state { AG_S_WAITING, AG_S_OPENING, AG_S_UP, AG_S_ENDING };
 
 struct ag_session {
@@ -138,6 +153,7 @@ struct ag_session {
 	char output[512];
 	struct td_aws_call *kms;
 	unsigned resumes;
+	struct ag_ticket ticket;
 	/* the Port plugin's */
 	struct tnl_map *dialing; /* stream → ag_stream: dials and resolutions under way */
 	char *host;
@@ -211,6 +227,7 @@ struct td_agent {
 	struct tnl_list sessions;
 	unsigned nsessions;
 	struct ag_tasks tasks;
+	struct td_direct_port *direct; /* NULL: none */
 	enum ag_state state;
 	void (*done)(void *);
 	void *done_ctx;
@@ -219,7 +236,8 @@ struct td_agent {
 	uint64_t drain_by, tasks_by;
 	struct {
 		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages,
-		    ignored_messages, resumes, control_connects, tasks_sent, tasks_unconfirmed, short_of_descriptors;
+		    ignored_messages, resumes, control_connects, tasks_sent, tasks_unconfirmed, short_of_descriptors,
+		    direct_links;
 	} n;
 };
 static inline const struct td_agent_config *ag_cfg(const struct td_agent *a)

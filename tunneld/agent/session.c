@@ -64,6 +64,7 @@ void ag_session_free(struct ag_session *s)
 	tnl_list_remove(&s->node);
 	s->a->nsessions--;
 	tnl_start_fini(&s->start);
+	tnl_wipe(&s->ticket, sizeof(s->ticket));
 	tnl_free(s->target);
 	td_loop_free_later(s->a->loop, s); /* a callback that ended it may still look at it */
 }
@@ -299,7 +300,20 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 	td_soon_do(&s->a->settle);
 }
 
+static void pump_direct_word(void *ctx, const struct tnl_direct *d)
+{
+	ag_direct_word(ctx, d);
+}
+
+static void pump_direct_lost(void *ctx, int err, const char *why)
+{
+	struct ag_session *s = ctx;
+	td_info(AG_MOD, s->start.session_id, "direct link is gone error=\"%s\" reason=\"%s\"", tnl_err_text(err), why);
+}
+
 static const struct td_pump_cb pump_cb = {
+    .direct_word = pump_direct_word,
+    .direct_lost = pump_direct_lost,
     .ready = pump_ready,
     .open = pump_open,
     .cancelled = pump_cancelled,

@@ -41,6 +41,7 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 	tnl_jw_kvi(w, "memory", ses ? (int64_t)tnl_session_memory(ses) : 0);
 	tnl_jw_kvi(w, "memory_max", (int64_t)ag_cfg(s->a)->session_memory);
 	tnl_jw_kvi(w, "resumes", s->resumes);
+	td_pump_put_direct(s->pump, w);
 	tnl_jw_kvi(w, "sent", (int64_t)st.sent);
 	tnl_jw_kvi(w, "resent", (int64_t)st.resent);
 	tnl_jw_kvi(w, "received", (int64_t)st.received);
@@ -55,6 +56,7 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 
 static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 {
+	const struct td_direct_port_stats none = {0}, port = a->direct ? *td_direct_port_stats(a->direct) : none;
 	const struct {
 		const char *key;
 		uint64_t value;
@@ -72,6 +74,9 @@ static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 	    {"tasks_sent", a->n.tasks_sent},
 	    {"tasks_unconfirmed", a->n.tasks_unconfirmed},
 	    {"short_of_descriptors", a->n.short_of_descriptors},
+	    {"direct_links", a->n.direct_links},
+	    {"direct_failed", port.failed},
+	    {"direct_turned_away", port.turned_away},
 	};
 
 	tnl_jw_key(w, "counters");

@@ -43,6 +43,7 @@ void td_client_fail(struct td_client *c, int err, const char *type, const char *
 {
 	td_client_set_state(c, TD_CLIENT_ENDING);
 	td_timer_stop(&c->retry);
+	td_client_direct_stop(c);
 	c->cb->failed(c->ctx, err, type, why);
 }
 
@@ -178,7 +179,8 @@ static void link_failed(struct td_client *c, const char *why, bool network)
 		td_client_fail(c, TNL_EUNREACH, "", text);
 		return;
 	}
-	td_client_set_state(c, TD_CLIENT_RESUMING);
+	if (!td_client_direct_carries(c))
+		td_client_set_state(c, TD_CLIENT_RESUMING);
 	td_client_note(c, "data channel", why);
 	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"",
 		c->cfg.label, why);
@@ -193,7 +195,11 @@ static void link_up(struct td_client *c, struct td_wslink *w)
 		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, ++c->resumes);
 	c->was_linked = true;
 	td_pump_attach(c->pump, w);
-	td_client_set_state(c, c->was_ready ? TD_CLIENT_UP : TD_CLIENT_HANDSHAKE);
+	bool waits = c->cfg.session.direct == TNL_DIRECT_ONLY && !td_client_direct_carries(c);
+	if (!c->was_ready)
+		td_client_set_state(c, TD_CLIENT_HANDSHAKE);
+	else if (!waits)
+		td_client_set_state(c, TD_CLIENT_UP);
 }
 
 static void on_link(void *ctx, const struct td_channel_link_result *r)
@@ -357,6 +363,7 @@ struct td_client *td_client_new(struct td_loop *l, const struct td_client_config
 	c->cfg.command = NULL;
 	c->cfg.grant = NULL;
 	td_timer_init(&c->retry, l, NULL, c);
+	td_client_direct_init(c);
 	td_backoff_init(&c->backoff, cfg->reconnect_min_ns, cfg->reconnect_max_ns);
 	c->started_at = c->state_at = l->now;
 	tnl_uuid_new(u);
@@ -379,6 +386,7 @@ struct td_client *td_client_new(struct td_loop *l, const struct td_client_config
 static void drop_work(struct td_client *c, bool keep_call)
 {
 	td_timer_stop(&c->retry);
+	td_client_direct_stop(c);
 	if (c->call && !keep_call) {
 		td_aws_call_cancel(c->call);
 		c->call = NULL;

@@ -17,6 +17,14 @@ void td_client_tell_ended(void *arg)
 		c->cb->ended(c->ctx);
 }
 
+void td_client_tell_ready(struct td_client *c)
+{
+	c->was_ready = true;
+	td_client_set_state(c, TD_CLIENT_UP);
+	if (c->cb->ready)
+		c->cb->ready(c->ctx, tnl_session_info(td_pump_session(c->pump)));
+}
+
 static void pump_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct td_client *c = ctx;
@@ -29,10 +37,8 @@ static void pump_ready(void *ctx, const struct tnl_session_info *info)
 	    info->encrypted, (unsigned long long)((c->loop->now - c->started_at) / TD_MS));
 	if (info->customer_message && info->customer_message[0])
 		td_info(MOD, c->grant.session_id, "message from the far end text=\"%s\"", info->customer_message);
-	c->was_ready = true;
-	td_client_set_state(c, TD_CLIENT_UP);
-	if (c->cb->ready)
-		c->cb->ready(c->ctx, info);
+	if (td_client_direct_ready(c))
+		td_client_tell_ready(c);
 }
 
 static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
@@ -49,7 +55,8 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	       tnl_err_text(err), why, td_pump_pipes(c->pump));
 	td_client_note(c, "data channel lost", why ? why : "");
 	td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
-	td_client_set_state(c, TD_CLIENT_RESUMING);
+	if (!td_client_direct_carries(c))
+		td_client_set_state(c, TD_CLIENT_RESUMING);
 	td_client_resume_later(c);
 }
 
@@ -71,6 +78,7 @@ static void pump_closed(void *ctx, int err, const char *text)
 	       "session is over %s cause=\"%s\" text=\"%s\"", c->cfg.label, tnl_err_text(err), text);
 	td_client_set_state(c, TD_CLIENT_ENDING);
 	td_timer_stop(&c->retry);
+	td_client_direct_stop(c);
 	c->cb->over(c->ctx, err, text);
 }
 
@@ -152,7 +160,19 @@ static void pump_kms(void *ctx, const struct tnl_kms_request *r)
 	}
 }
 
+static void pump_direct_word(void *ctx, const struct tnl_direct *d)
+{
+	td_client_direct_word(ctx, d);
+}
+
+static void pump_direct_lost(void *ctx, int err, const char *why)
+{
+	td_client_direct_lost(ctx, err, why);
+}
+
 static const struct td_pump_cb pump_cb = {
+    .direct_word = pump_direct_word,
+    .direct_lost = pump_direct_lost,
     .ready = pump_ready,
     .lost = pump_lost,
     .closed = pump_closed,

@@ -1,11 +1,29 @@
-/* Inside of a client: client.c (calls, channel, end) and events.c (what happens on the session). */
+/* Inside of a client: client.c (calls, channel, end), events.c (what happens on the session) and direct.c (its direct
+ * link). */
 #ifndef TD_CLIENT_INTERNAL_H
 #define TD_CLIENT_INTERNAL_H
 #include "lib/enc.h"
 #include "tunneld/aws/channel_link.h"
 #include "tunneld/client/client.h"
+#include "tunneld/net/direct_dial.h"
 
 #define MOD "client"
+
+enum td_client_direct_state {
+	TD_CLIENT_DIRECT_OFF, /* not agreed on, or not permitted */
+	TD_CLIENT_DIRECT_WAITING,
+	TD_CLIENT_DIRECT_ASKED,
+	TD_CLIENT_DIRECT_DIALING,
+	TD_CLIENT_DIRECT_UP
+};
+struct td_client_direct {
+	enum td_client_direct_state state;
+	struct td_direct_dial *dial;
+	struct td_timer timer; /* when to ask again; of an answer that does not come */
+	struct td_backoff backoff;
+	uint64_t up_at;
+	char error[200]; /* of the last attempt */
+};
 
 struct td_client {
 	struct td_loop *loop;
@@ -21,7 +39,8 @@ struct td_client {
 	struct td_backoff backoff;
 	struct td_timer retry;
 	uint64_t link_up_at, started_at, state_at;
-	unsigned resumes;     /* that succeeded */
+	unsigned resumes; /* that succeeded */
+	struct td_client_direct direct;
 	char last_error[300]; /* why it is not up, "" when it is */
 	bool was_ready, was_linked, needs_login, tried_once_more;
 };
@@ -30,7 +49,18 @@ void td_client_set_state(struct td_client *c, enum td_client_state st);
 void td_client_fail(struct td_client *c, int err, const char *type, const char *why);
 void td_client_note(struct td_client *c, const char *what, const char *why); /* the last error */
 void td_client_resume_later(struct td_client *c);
+void td_client_tell_ready(struct td_client *c);
 void td_client_tell_ended(void *c);	       /* a timer's callback */
 bool td_client_make_pump(struct td_client *c); /* once there is a grant */
+
+/* direct.c */
+void td_client_direct_init(struct td_client *c);
+void td_client_direct_stop(struct td_client *c);
+/* The handshake is done. true: the owner hears of it now; else when the direct link is up, or that it has failed. */
+bool td_client_direct_ready(struct td_client *c);
+void td_client_direct_word(struct td_client *c, const struct tnl_direct *d);
+void td_client_direct_lost(struct td_client *c, int err, const char *why);
+/* Does the session go on without the gateway's link? */
+bool td_client_direct_carries(const struct td_client *c);
 
 #endif

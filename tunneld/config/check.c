@@ -1,5 +1,6 @@
 /* What a configuration lacks, and what its sections owe each other: keys that belong together, addresses and names that
  * are taken already, sections that a role needs. */
+#include "lib/direct.h"
 #include "tunneld/config/internal.h"
 #include "lib/num.h"
 
@@ -88,6 +89,20 @@ static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s
 	check_target(p, s, t->target);
 }
 
+static void check_direct(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_agent_config *a)
+{
+	int line = line_or_section(s, "direct_addresses");
+	char host[TNL_DIRECT_ADDRESS];
+	uint16_t port;
+	if (a->direct_addresses.n && !a->direct_listen)
+		td_cfg_error(p, line, "direct_addresses requires direct_listen");
+	if (a->direct_addresses.n > TNL_DIRECT_ADDRESSES)
+		td_cfg_error(p, line, "direct_addresses: at most %d", TNL_DIRECT_ADDRESSES);
+	for (int i = 0; i < a->direct_addresses.n; i++)
+		if (!tnl_direct_address_split(a->direct_addresses.v[i], host, &port))
+			td_cfg_error(p, line, "direct_addresses: %s is no HOST:PORT", a->direct_addresses.v[i]);
+}
+
 static void check_agent(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	const struct td_agent_config *a = &p->c->agent;
@@ -95,6 +110,7 @@ static void check_agent(struct td_cfg_parse *p, const struct td_section_read *s)
 	check_backoff(p, s, a->reconnect_min_ns, a->reconnect_max_ns);
 	if (a->shell && !a->shell_user)
 		td_cfg_error(p, line_or_section(s, "shell"), "shell = yes requires shell_user");
+	check_direct(p, s, a);
 }
 
 static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *s)

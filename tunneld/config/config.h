@@ -24,6 +24,8 @@ struct td_aws_config {
 	int use_fips, use_dualstack; /* -1 not set */
 };
 
+/* Bytes beside the gateway, straight to the agent: when it can be, never, or not at all otherwise. */
+enum td_direct_policy { TD_DIRECT_AUTO, TD_DIRECT_NO, TD_DIRECT_ONLY };
 enum td_session_policy { TD_SESSION_SHARED, TD_SESSION_PER_CONNECTION, TD_SESSION_POOL };
 
 struct td_tunnel_config {
@@ -47,6 +49,7 @@ struct td_tunnel_config {
 	bool message_rate_set;
 	uint64_t session_memory, stream_window;
 	unsigned max_payload;
+	enum td_direct_policy direct;
 	struct td_aws_config aws; /* merged with [aws] */
 };
 
@@ -84,7 +87,9 @@ struct td_agent_config {
 	unsigned max_payload, max_sessions, max_streams;
 	bool require_challenge_ack, require_encryption;
 	bool shell;
-	char *shell_user; /* shell = yes, shell_user = NAME; off by default */
+	char *shell_user;		    /* shell = yes, shell_user = NAME; off by default */
+	char *direct_listen;		    /* where clients may come without the gateway; NULL: nowhere */
+	struct td_strlist direct_addresses; /* what they are told; n 0: where we listen */
 	struct td_aws_config aws;
 };
 
@@ -97,11 +102,13 @@ struct td_user_config {
 	char *name, *access_key_id, *secret_access_key;
 	struct td_strlist targets;
 	struct td_quota quota;
+	bool direct;
 	int line;
 };
 struct td_instance_config {
 	char *id, *access_key_id, *secret_access_key;
 	struct td_quota quota;
+	bool direct;
 	int line;
 };
 struct td_gateway_config {
@@ -119,6 +126,8 @@ struct td_gateway_config {
 	uint64_t ping_interval_ns, pong_timeout_ns, drain_timeout_ns;
 	uint64_t relay_memory; /* per direction and session, 4 MiB */
 	unsigned max_sessions, per_peer_connections;
+	bool direct;		  /* may clients and agents that reach each other go without us? */
+	uint64_t direct_grace_ns; /* how long they may while one of them is not in reach of us */
 	struct td_user_config *users;
 	int nusers;
 	struct td_instance_config *instances;

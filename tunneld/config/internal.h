@@ -62,6 +62,7 @@ enum td_opt_type {
 	TD_T_URL,      /* char *: https://HOST[:PORT] */
 	TD_T_PROXY,    /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */
 	TD_T_HOST,     /* char *: name or address */
+	TD_T_DIRECT,   /* char *: ADDRESS:PORT */
 	TD_T_DURATION, /* uint64_t, ns */
 	TD_T_SIZE,     /* uint64_t */
 	TD_T_SIZE32,   /* unsigned */
@@ -167,6 +168,7 @@ const char *td_text_target_fault(const char *value, size_t *len);
 const char *td_text_store_fault(const char *value, size_t *len);
 const char *td_text_url_fault(const char *value, size_t *len);
 const char *td_text_proxy_fault(const char *value, size_t *len);
+const char *td_text_direct_fault(const char *value, size_t *len);
 const char *td_text_host_fault(const char *value, size_t *len);
 char *td_text_keep_path(const struct td_cfg_parse *p, const char *value);
 char *td_text_keep_store(const struct td_cfg_parse *p, const char *value);

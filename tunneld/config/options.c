@@ -133,6 +133,8 @@ const struct td_opt td_opts[] = {
 	 .help = "unread bytes of one connection"},
 	{.key = "max_payload", BOTH(max_payload), TYPE(SIZE32), .dflt = "32K", .lo = 1024, .hi = 64 * K,
 	 .help = "largest message between two tunneld ends"},
+	{.key = "direct", BOTH(direct), TYPE(WORD), .words = "auto|no|only", .dflt = "auto",
+	 .help = "go straight to an agent that offers it and can be reached; only: fail where that is not so"},
 
 	/* [agent] */
 	{.key = "instance_id", AGENT(instance_id), TYPE(TARGET), .flags = TD_F_REQUIRED,
@@ -175,6 +177,10 @@ const struct td_opt td_opts[] = {
 	 .help = "serve shell and command sessions"},
 	{.key = "shell_user", AGENT(shell_user), TYPE(ID),
 	 .help = "whom shells run as; required with shell = yes"},
+	{.key = "direct_listen", AGENT(direct_listen), TYPE(DIRECT),
+	 .help = "ADDRESS:PORT where clients of sessions may come without the gateway's relay; default: nowhere"},
+	{.key = "direct_addresses", AGENT(direct_addresses), TYPE(LIST),
+	 .help = "HOST:PORT, … that such clients are to try; default: where direct_listen listens"},
 
 	/* [gateway] */
 	{.key = "listen", .in = TD_IN(GATEWAY), TYPE(ADDRS), .flags = TD_F_REQUIRED,
@@ -217,6 +223,10 @@ const struct td_opt td_opts[] = {
 	 .help = "sessions at a time"},
 	{.key = "per_peer_connections", GATEWAY(per_peer_connections), TYPE(UINT), .dflt = "256", .lo = 1, .hi = 1000000,
 	 .help = "connections of one address"},
+	{.key = "direct", GATEWAY(direct), TYPE(BOOL), .dflt = "yes",
+	 .help = "let ends that can reach each other go without the relay"},
+	{.key = "direct_grace", GATEWAY(direct_grace_ns), TYPE(DURATION), .dflt = "60s", .lo = 0, .hi = 24 * HOUR,
+	 .help = "how long they may while one of them is not connected here"},
 
 	/* [user NAME], [instance ID] */
 	{.key = "access_key_id", USER(access_key_id), TYPE(KEYID), .flags = TD_F_REQUIRED,
@@ -231,8 +241,12 @@ const struct td_opt td_opts[] = {
 	 .help = "sessions of this user started in a minute; 0: no limit"},
 	{.key = "bandwidth", USER(quota.bandwidth), TYPE(SIZE), .dflt = "0", .lo = 0, .hi = 16 * G,
 	 .help = "bytes a second of all sessions of this user, both ways; 0: no limit"},
+	{.key = "direct", USER(direct), TYPE(BOOL), .dflt = "yes",
+	 .help = "may this user's sessions go without the relay"},
 	{.key = "access_key_id", INSTANCE(access_key_id), TYPE(KEYID), .flags = TD_F_REQUIRED,
 	 .help = "key that the agent signs with"},
+	{.key = "direct", INSTANCE(direct), TYPE(BOOL), .dflt = "yes",
+	 .help = "may sessions of this instance go without the relay"},
 	{.key = "secret_access_key", INSTANCE(secret_access_key), TYPE(SECRET), .flags = TD_F_REQUIRED | TD_F_SECRET,
 	 .help = "secret of access_key_id"},
 	{.key = "max_sessions", INSTANCE(quota.max_sessions), TYPE(UINT), .dflt = "0", .lo = 0, .hi = 1000000,

@@ -11,6 +11,9 @@
 /* So many resends of a message with a link that is up, and the session is given up. */
 #define RESEND_MAX 3000
 
+static const enum tnl_direct_use direct_use[] = {
+    [TD_DIRECT_AUTO] = TNL_DIRECT_AUTO, [TD_DIRECT_NO] = TNL_DIRECT_NO, [TD_DIRECT_ONLY] = TNL_DIRECT_ONLY};
+
 void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl_session_config *c)
 {
 	*c = (struct tnl_session_config){
@@ -26,6 +29,7 @@ void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl
 	    .keepalive_ns = t->keepalive ? t->idle_timeout_ns / 3 : 0,
 	    .offer_capabilities = true,
 	    .link_queue = !amazon,
+	    .direct = amazon ? TNL_DIRECT_NO : direct_use[t->direct],
 	    .require_encryption = t->require_encryption,
 	    .kms_key_pin = t->kms_key_id,
 	};
@@ -43,6 +47,7 @@ void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_s
 	    .fin_quiet_ns = FIN_QUIET,
 	    .offer_capabilities = true,
 	    .link_queue = !amazon,
+	    .direct = amazon || !a->direct_listen ? TNL_DIRECT_NO : TNL_DIRECT_ONLY,
 	    .require_encryption = a->require_encryption,
 	    .require_challenge_ack = a->require_challenge_ack,
 	};

@@ -1,6 +1,7 @@
 /* Texts of the configuration: those that have a shape (URLs, hosts, names), paths, and what is done with all of them.
  */
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/config/internal.h"
 #include "tunneld/net/addr.h"
 #include <ctype.h>
@@ -123,6 +124,15 @@ const char *td_text_region_fault(const char *value, size_t *len)
 const char *td_text_target_fault(const char *value, size_t *len)
 {
 	return all_in(value, "-_.:@") && *len <= 400 ? NULL : "is no instance or target id (like i-0123456789abcdef0)";
+}
+
+const char *td_text_direct_fault(const char *value, size_t *len)
+{
+	struct td_addr a[4];
+	const char *fault = NULL;
+	if (td_addr_parse(value, a, (int)TNL_COUNT(a), &fault) < 1 || a[0].sa.sa_family == AF_UNIX)
+		return "is no ADDRESS:PORT";
+	return NULL;
 }
 
 const char *td_text_host_fault(const char *value, size_t *len)

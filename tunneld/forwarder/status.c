@@ -54,6 +54,7 @@ static void put_session(struct tnl_jw *w, const struct fwd_session *s)
 		put_bool(w, "encrypted", td_client_was_ready(s->client) && tnl_session_info(ses)->encrypted);
 		put_traffic(w, ses);
 	}
+	td_pump_put_direct(pump, w);
 	tnl_jw_end_obj(w);
 }
 

@@ -9,7 +9,9 @@
  *   auth                  who signed a request                   call       one JSON call: arguments, answer, errors
  *   link                  a WebSocket: token frame, owner, end
  *   instance              who is configured, their control channels
- *   share, quota          what users and instances may take  relay      frames from end to end of a session
+ *   share, quota          what users and instances may take
+ *   direct                links past the relay: whether, and what the ends say of them
+ *   relay                 frames from end to end of a session
  *   record                a session as a store record            session    sessions: states, timers, how they end
  *   room                  what ends when memory is short
  *   arrival               calls that wait for an instance after the start
@@ -105,6 +107,7 @@ enum gw_counter {
 	GW_C_LIMIT_USER_MEMORY,
 	GW_C_LIMIT_INSTANCE_MEMORY,
 	GW_C_MEMORY_ENDED,
+	GW_C_DIRECT_LINKS,
 	GW_C_COUNT
 };
 
@@ -374,7 +377,19 @@ struct gw_end {
 	char client_id[TD_STORE_CLIENT_ID];
 	bool client_id_set;
 	uint64_t frames, bytes; /* relayed to it */
+	struct {
+		bool up;
+		uint64_t sent, received; /* bytes, as it says */
+		uint64_t paid;		 /* monotonic; its words are paid for until then */
+	} direct;
 };
+
+/* --- direct.c (before relay.c) ------------------------------------------------------ */
+bool gw_direct_allowed(const struct gw_session *s);
+void gw_direct_tell(struct gw_end *e);				      /* what its policy is; nothing to a stock end */
+bool gw_direct_message(struct gw_end *from, const struct tnl_msg *m); /* true: it is for the other end */
+
+/* --- relay.c, what it does ------------------------------------------------------------ */
 void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n); /* of an open data channel */
 void gw_relay_flush(struct gw_end *e);				/* as much as its link takes */
 void gw_relay_attach(struct gw_end *e, struct gw_link *l);

@@ -216,6 +216,7 @@ void gw_relay_attach(struct gw_end *e, struct gw_link *l)
 		s->agent_lost = false;
 	}
 	bool both = o->link && s->state != GW_S_ENDED;
+	gw_direct_tell(e); /* before the handshake */
 	if (both)
 		tell_agent_was_lost(s, e->role == GW_CLIENT);
 	gw_relay_flush(e); /* what waited for it */
@@ -285,6 +286,10 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 	} else if (rc == 0 && m.type == TNL_MT_SESSION_STATE && !client) {
 		td_wslink_unmask(l->w);
 		log_session_state(l, &m);
+	} else if (rc == 0 && m.type == TNL_MT_DIRECT && !l->stock) {
+		struct gw_end *to = other_end(from);
+		if (gw_direct_message(from, &m) && to->link && !to->link->stock)
+			forward_frame(to, p, n);
 	} else { /* nothing else has any business on a data channel */
 		gw_link_complain(l, "message of a type that this end does not send", "MessageType");
 	}

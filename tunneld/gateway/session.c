@@ -218,8 +218,10 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 		return;
 	struct td_gateway *g = s->g;
 	struct gw_instance *inst = s->inst;
-	td_info("gateway", s->id, "session ended status=%s owner=%s target=%s output=\"%s\"", status, s->owner,
-		s->target, output ? output : "");
+	td_info("gateway", s->id,
+		"session ended status=%s owner=%s target=%s direct_to_client=%llu direct_to_agent=%llu output=\"%s\"",
+		status, s->owner, s->target, (unsigned long long)s->ends[GW_CLIENT].direct.received,
+		(unsigned long long)s->ends[GW_AGENT].direct.received, output ? output : "");
 	set_state(s, GW_S_ENDED);
 	s->status = status;
 	s->ended_ms = g->l->wall_ms;
@@ -313,8 +315,12 @@ void gw_sessions_recheck(struct td_gateway *g)
 	tnl_list_foreach_safe(it, &g->active) {
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		const struct td_user_config *u = gw_auth_user(g, s->owner);
-		if (!u || !gw_auth_may_reach(u, s->target) || !s->inst->cfg)
+		if (!u || !gw_auth_may_reach(u, s->target) || !s->inst->cfg) {
 			gw_session_end(s, "Terminated", "Access to this session was removed by the administrator.");
+			continue;
+		}
+		gw_direct_tell(&s->ends[GW_CLIENT]);
+		gw_direct_tell(&s->ends[GW_AGENT]);
 	}
 }
 

@@ -48,6 +48,7 @@ static const char *const counter_names[GW_C_COUNT] = {
     [GW_C_LIMIT_USER_MEMORY] = "limit_user_memory",
     [GW_C_LIMIT_INSTANCE_MEMORY] = "limit_instance_memory",
     [GW_C_MEMORY_ENDED] = "sessions_ended_for_memory",
+    [GW_C_DIRECT_LINKS] = "direct_links",
 };
 
 static void kv_bool(struct tnl_jw *w, const char *key, bool v)
@@ -143,6 +144,9 @@ static void write_end(struct tnl_jw *w, const char *name, const struct gw_end *e
 	tnl_jw_kvi(w, "waiting_frames", (int64_t)e->q.frames);
 	tnl_jw_kvi(w, "relayed_bytes", (int64_t)e->bytes);
 	tnl_jw_kvi(w, "relayed_frames", (int64_t)e->frames);
+	kv_bool(w, "direct", e->direct.up);
+	tnl_jw_kvi(w, "direct_sent_bytes", (int64_t)e->direct.sent);
+	tnl_jw_kvi(w, "direct_received_bytes", (int64_t)e->direct.received);
 	tnl_jw_end_obj(w);
 }
 
@@ -165,6 +169,7 @@ static void write_sessions(struct td_gateway *g, struct tnl_jw *w)
 		tnl_jw_kv(w, "state", gw_session_status(s));
 		tnl_jw_kvi(w, "age_s", (int64_t)((g->l->wall_ms - s->started_ms) / 1000));
 		tnl_jw_kvi(w, "idle_s", (int64_t)((g->l->now - s->last_stream) / TD_SEC));
+		kv_bool(w, "direct_allowed", gw_direct_allowed(s));
 		write_end(w, "client", &s->ends[GW_CLIENT]);
 		write_end(w, "agent", &s->ends[GW_AGENT]);
 		tnl_jw_end_obj(w);

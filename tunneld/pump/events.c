@@ -16,6 +16,7 @@ enum event_kind {
 	EVENT_EXIT,
 	EVENT_PUBLICATION,
 	EVENT_KMS,
+	EVENT_WORD,
 	EVENT_CLOSED
 };
 
@@ -37,6 +38,7 @@ struct event {
 			uint8_t *ciphertext;
 			size_t len;
 		} kms;
+		struct tnl_direct *word;
 		struct {
 			int err;
 			char *text;
@@ -78,6 +80,8 @@ static void event_free(struct event *e)
 		tnl_free(e->kms.ciphertext);
 	} else if (e->kind == EVENT_CLOSED) {
 		tnl_free(e->closed.text);
+	} else if (e->kind == EVENT_WORD) {
+		tnl_free_wiped(e->word, sizeof(*e->word));
 	}
 	tnl_free(e);
 }
@@ -192,6 +196,18 @@ static void on_kms(void *ctx, const struct tnl_kms_request *r)
 	e->kms.len = e->kms.ciphertext ? r->ciphertext_len : 0;
 }
 
+void td_pump_note_word(struct td_pump *p, const struct tnl_direct *d)
+{
+	struct event *e = event_new(p, EVENT_WORD);
+	if (!e)
+		return;
+	e->word = tnl_malloc(sizeof(*d));
+	if (e->word)
+		*e->word = *d;
+	else
+		event_free(e); /* it is asked for again */
+}
+
 static void on_closed(void *ctx, int err, const char *text)
 {
 	struct event *e = event_new(ctx, EVENT_CLOSED);
@@ -271,6 +287,10 @@ static void tell_event(struct td_pump *p, const struct event *e)
 		break;
 	case EVENT_KMS:
 		tell_kms(p, e);
+		break;
+	case EVENT_WORD:
+		if (cb->direct_word)
+			cb->direct_word(p->ctx, e->word);
 		break;
 	case EVENT_CLOSED:
 		if (cb->closed)

@@ -1,17 +1,40 @@
-/* Inside of the pump: pump.c (session and link), events.c (what the session reports), pipe.c and pipe_source.c (streams
- * and local descriptors). */
+/* Inside of the pump: pump.c (the run of a session), link.c (its links), direct.c (the direct one of them), events.c
+ * (what the session reports), pipe.c and pipe_source.c (streams and local descriptors). */
 #ifndef TD_PUMP_INTERNAL_H
 #define TD_PUMP_INTERNAL_H
 #include "lib/list.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/pump/pump.h"
 
+#define TD_PUMP_RELAY 0u		   /* the gateway's link */
+#define TD_PUMP_DIRECT (TNL_LINKS_MAX - 1) /* the direct one; it goes before the gateway's */
+
+struct td_pump_link {
+	struct td_pump *p;
+	struct td_wslink *w; /* NULL: not there */
+};
+
+struct td_pump_direct {
+	bool allow, held_over; /* by the gateway; the session has moved for good (TNL_DIRECT_ONLY) */
+	uint64_t grace_ns;
+	struct td_timer grace, report;
+	struct td_pump_direct_stats st;
+	bool told_up; /* to the gateway, as the next two */
+	uint64_t told_sent, told_received;
+	struct {
+		bool told_soon;
+		int err;
+		char why[160];
+	} lost;
+};
+
 struct td_pump {
 	struct td_loop *loop;
 	struct tnl_session *session;
 	const struct td_pump_cb *cb;
 	void *ctx;
-	struct td_wslink *link;
+	struct td_pump_link links[TNL_LINKS_MAX];
+	struct td_pump_direct direct;
 	struct td_timer timer;
 	struct tnl_list pipes;	   /* td_pipe.node */
 	struct tnl_list unsettled; /* td_pipe.unsettled: something ended, look at it after the session returned */
@@ -20,8 +43,9 @@ struct td_pump {
 	size_t memory_told; /* what td_memory knows of this session */
 	unsigned fed, sent; /* messages of the run that is going on */
 	size_t fed_bytes;
-	bool sent_ack; /* the last one was an ack */
-	int depth;     /* > 0: inside the session or a callback */
+	bool sent_ack;	  /* the last one was an ack */
+	unsigned sent_on; /* and went there */
+	int depth;	  /* > 0: inside the session or a callback */
 	struct td_memory_waiter room;
 	struct td_soon kick;
 	bool dead;
@@ -83,8 +107,27 @@ bool td_pump_size_untold(const struct td_pump *p); /* a change of the window's s
 /* Nothing is told of st any more. true: its cancellation was waiting to be told. */
 bool td_pump_forget(struct td_pump *p, const struct tnl_stream *st);
 
+void td_pump_note_word(struct td_pump *p, const struct tnl_direct *d);
+
 /* pump.c */
 void td_pump_run(struct td_pump *p);
+
+/* link.c */
+void td_pump_links_init(struct td_pump *p);
+void td_pump_links_fini(struct td_pump *p);
+bool td_pump_is_ack(const uint8_t *b, size_t n);
+/* Takes w as the link of that number, with the callbacks of the session. */
+void td_pump_link_set(struct td_pump *p, unsigned link, struct td_wslink *w);
+void td_pump_link_drop(struct td_pump *p, unsigned link); /* frees it; the session hears of it */
+
+/* direct.c */
+void td_pump_direct_init(struct td_pump *p);
+void td_pump_direct_fini(struct td_pump *p);
+bool td_pump_is_word(const uint8_t *b, size_t n);
+void td_pump_take_word(struct td_pump *p, const uint8_t *b, size_t n);
+void td_pump_relay_came(struct td_pump *p);
+void td_pump_relay_went(struct td_pump *p);
+void td_pump_lose_direct(struct td_pump *p, int err, const char *why);
 
 /* pipe.c */
 size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size_t n);

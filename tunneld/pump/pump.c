@@ -20,85 +20,6 @@
 #define SESSION_LEAST (256u * 1024)    /* kept by a session however full the process is */
 #define LINK_ROOM_LEAST ((size_t)4096) /* for what the session sends beside data */
 
-/* ---- the link ----------------------------------------------------------------- */
-
-static bool is_ack(const uint8_t *b, size_t n)
-{
-	static const char type[] = "acknowledge ";
-	return n > TNL_MSG_HDR && memcmp(b + 4, type, sizeof(type) - 1) == 0;
-}
-
-static void link_message(void *ctx, enum tnl_ws_op op, uint8_t *b, size_t n)
-{
-	struct td_pump *p = ctx;
-	if (op != TNL_WS_BINARY) {
-		td_debug("pump", tnl_session_id(p->session), "text frame ignored bytes=%zu", n);
-		return;
-	}
-	if (!is_ack(b, n)) {
-		p->fed++;
-		p->fed_bytes += n;
-	}
-	p->depth++;
-	int r = tnl_session_feed(p->session, b, n, p->loop->now);
-	p->depth--;
-	if (r < 0)
-		td_pump_kick(p);
-}
-
-static void link_batch_end(void *ctx)
-{
-	td_pump_run(ctx);
-}
-
-static void link_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
-{
-	struct td_pump *p = ctx;
-	td_wslink_free(p->link);
-	p->link = NULL;
-	p->lost.told_soon = true;
-	p->lost.err = err;
-	p->lost.code = code;
-	snprintf(p->lost.why, sizeof(p->lost.why), "%s", why ? why : "");
-	tnl_session_link_down(p->session, p->loop->now);
-	td_pump_kick(p);
-}
-
-static const struct td_wslink_cb link_cb = {
-    .message = link_message,
-    .batch_end = link_batch_end,
-    .writable = link_batch_end,
-    .closed = link_closed,
-};
-
-void td_pump_attach(struct td_pump *p, struct td_wslink *w)
-{
-	if (p->link) {
-		td_wslink_free(p->link);
-		tnl_session_link_down(p->session, p->loop->now);
-	}
-	p->link = w;
-	p->lost.told_soon = false;
-	td_wslink_set_cb(w, &link_cb, p);
-	tnl_session_link_up(p->session, p->loop->now);
-	td_pump_kick(p);
-}
-
-void td_pump_detach(struct td_pump *p)
-{
-	if (!p->link)
-		return;
-	td_wslink_free(p->link);
-	p->link = NULL;
-	tnl_session_link_down(p->session, p->loop->now);
-	td_pump_kick(p); /* its deadlines are others now */
-}
-
-struct td_wslink *td_pump_link(struct td_pump *p)
-{
-	return p->link;
-}
-
 /* ---- the run -------------------------------------------------------------------- */
 
 static void account_memory(struct td_pump *p)
@@ -136,19 +57,54 @@ static bool may_keep(void *ctx)
 static void wait_for_company(struct td_pump *p, bool lone)
 {
 	const struct tnl_session_info *info = tnl_session_info(p->session);
-	if (lone && p->link && p->sent == 1 && p->sent_ack && info && info->own_peer)
-		td_wslink_linger(p->link, ACK_LINGER);
+	struct td_wslink *w = p->links[p->sent_on].w;
+	if (lone && w && p->sent == 1 && p->sent_ack && info && info->own_peer)
+		td_wslink_linger(w, ACK_LINGER);
 }
 
-static bool send_message(struct td_pump *p, const uint8_t *b, size_t n)
+static bool send_message(struct td_pump *p, unsigned link, const uint8_t *b, size_t n)
 {
 	p->sent++;
-	p->sent_ack = is_ack(b, n);
-	int r = td_wslink_send(p->link, TNL_WS_BINARY, b, n);
+	p->sent_ack = td_pump_is_ack(b, n);
+	p->sent_on = link;
+	if (link == TD_PUMP_DIRECT)
+		p->direct.st.sent += n;
+	int r = td_wslink_send(p->links[link].w, TNL_WS_BINARY, b, n);
 	if (r < 0) /* Cannot happen while room() keeps its word; the channel sends it again. */
-		td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=\"%s\"", n,
-			tnl_err_text(r));
+		td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=%s", n,
+			tnl_err_name(r));
 	return r == 0;
+}
+
+static unsigned links_in_order(struct tnl_channel *ch, uint8_t order[TNL_LINKS_MAX])
+{
+	unsigned up = tnl_channel_links(ch);
+	if (up & (up - 1))
+		return tnl_channel_link_order(ch, order);
+	order[0] = up ? (uint8_t)__builtin_ctz(up) : 0;
+	return up != 0;
+}
+
+/* The session's next message on the first link that takes it. 1: one went; 0: it has none; TNL_EAGAIN: those that would
+ * carry one have no room. */
+static int send_next(struct td_pump *p)
+{
+	struct tnl_channel *ch = tnl_session_channel(p->session);
+	size_t most = TNL_MAX(TNL_MSG_HDR + tnl_channel_max_payload(ch), LINK_ROOM_LEAST), n;
+	uint8_t order[TNL_LINKS_MAX];
+	unsigned count = links_in_order(ch, order);
+	bool room = false;
+	const uint8_t *b;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct td_wslink *w = p->links[order[i]].w;
+		if (!w || td_wslink_room(w) < most)
+			continue;
+		if (tnl_session_pull_on(p->session, order[i], p->loop->now, &b, &n) == 1)
+			return send_message(p, order[i], b, n) ? 1 : TNL_EAGAIN;
+		room = room || tnl_channel_link_carries(ch, order[i]);
+	}
+	return room ? 0 : TNL_EAGAIN;
 }
 
 /* One read for the stream whose turn it is; how many bytes moved. false: nobody may send now. */
@@ -167,29 +123,31 @@ static bool feed_next(struct td_pump *p, uint64_t *moved)
 	return st != NULL;
 }
 
-/* Session to link until the link is full or nothing is left. true: there is more, and others shall have their turn. */
+/* Session to links until those are full or nothing is left. true: there is more, and others shall have their turn. */
 static bool move_out(struct td_pump *p)
 {
 	uint64_t budget = RUN_BUDGET, moved;
-	const uint8_t *b;
-	size_t n;
 
-	while (p->link) {
-		size_t most = TNL_MSG_HDR + tnl_channel_max_payload(tnl_session_channel(p->session));
-		if (td_wslink_room(p->link) < TNL_MAX(most, LINK_ROOM_LEAST))
+	for (;;) {
+		int r = send_next(p);
+		if (r < 0)
 			return false;
-		if (tnl_session_pull(p->session, p->loop->now, &b, &n) == 1) {
-			if (!send_message(p, b, n))
-				return false;
+		if (r > 0)
 			continue;
-		}
 		if (!feed_next(p, &moved))
 			return false;
 		if (moved >= budget)
 			return true;
 		budget -= moved;
 	}
-	return false;
+}
+
+static void ask_hops(struct td_pump *p)
+{
+	for (unsigned i = 0; i < TNL_LINKS_MAX; i++)
+		if (p->links[i].w)
+			tnl_channel_near_on(tnl_session_channel(p->session), i, td_wslink_hop(p->links[i].w, 0),
+					    p->loop->now);
 }
 
 static void settle_pipes(struct td_pump *p)
@@ -204,11 +162,16 @@ static void settle_pipes(struct td_pump *p)
 static void tell_all(struct td_pump *p)
 {
 	td_pump_tell_events(p);
-	if (p->dead || !p->lost.told_soon)
-		return;
-	p->lost.told_soon = false;
-	if (p->cb->lost)
-		p->cb->lost(p->ctx, p->lost.err, p->lost.code, p->lost.why);
+	if (!p->dead && p->lost.told_soon) {
+		p->lost.told_soon = false;
+		if (p->cb->lost)
+			p->cb->lost(p->ctx, p->lost.err, p->lost.code, p->lost.why);
+	}
+	if (!p->dead && p->direct.lost.told_soon) {
+		p->direct.lost.told_soon = false;
+		if (p->cb->direct_lost)
+			p->cb->direct_lost(p->ctx, p->direct.lost.err, p->direct.lost.why);
+	}
 }
 
 static void pump_destroy(void *arg)
@@ -233,12 +196,11 @@ void td_pump_run(struct td_pump *p)
 	uint64_t d = tnl_session_deadline(p->session);
 	if (d <= p->loop->now)
 		tnl_session_expire(p->session, p->loop->now);
-	if (p->link)
-		tnl_channel_near(tnl_session_channel(p->session), td_wslink_hop(p->link, 0), p->loop->now);
+	ask_hops(p);
 	bool more = move_out(p);
 	settle_pipes(p);
 	tell_all(p);
-	if (!p->dead && p->link)
+	if (!p->dead)
 		more |= move_out(p); /* what the callbacks added, and the last word of a pipe that has just ended */
 	p->depth--;
 	if (p->dead)
@@ -279,6 +241,7 @@ struct td_pump *td_pump_new(struct td_loop *l, struct tnl_session_config *sc, co
 	tnl_list_init(&p->unsettled);
 	td_timer_init(&p->timer, l, run_now, p);
 	td_soon_init(&p->kick, l, run_now, p);
+	td_pump_links_init(p);
 	sc->cb = &td_pump_session_cb;
 	sc->ctx = p;
 	sc->wall_ms = wall_ms;
@@ -303,10 +266,7 @@ void td_pump_free(struct td_pump *p)
 	tnl_list_foreach_safe(it, &p->pipes)
 		td_pipe_destroy(tnl_container_of(it, struct td_pipe, node), true);
 	td_pump_drop_events(p);
-	if (p->link) {
-		td_wslink_free(p->link);
-		p->link = NULL;
-	}
+	td_pump_links_fini(p);
 	if (p->memory_told)
 		td_memory_change(-(int64_t)p->memory_told);
 	p->memory_told = 0;

@@ -9,6 +9,7 @@
  * The stream's user pointer belongs to the pump: NULL until a pipe is made. */
 #ifndef TD_PUMP_H
 #define TD_PUMP_H
+#include "lib/direct.h"
 #include "lib/session.h"
 #include "tunneld/net/wslink.h"
 
@@ -37,6 +38,10 @@ struct td_pump_cb {
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	/* The attached link broke and was freed: make a new one, attach it. */
 	void (*lost)(void *ctx, int err, uint16_t code, const char *why);
+	/* A word about the direct link has come over the gateway's; what a policy says the pump does itself. */
+	void (*direct_word)(void *ctx, const struct tnl_direct *d);
+	/* It broke, or had to go, and was freed: a new one takes a new ticket. */
+	void (*direct_lost)(void *ctx, int err, const char *why);
 };
 
 /* sc->cb, ctx and wall_ms are filled in here. NULL: no memory. */
@@ -48,6 +53,23 @@ struct tnl_session *td_pump_session(struct td_pump *p);
 void td_pump_attach(struct td_pump *p, struct td_wslink *w);
 void td_pump_detach(struct td_pump *p); /* frees the link politely; no lost() */
 struct td_wslink *td_pump_link(struct td_pump *p);
+/* --- the direct link (lib/direct.h), beside the one above, which goes through the gateway ---
+ * While it stands everything goes over it, and the gateway's link is quiet: the channel moves, with its numbers and
+ * windows, and moves back when it breaks.  The pump keeps to the gateway's policy, tells it what goes over the direct
+ * link, and drops that when the gateway was out of reach for longer than it permits. */
+void td_pump_attach_direct(struct td_pump *p, struct td_wslink *w); /* taken over as in td_pump_attach */
+void td_pump_detach_direct(struct td_pump *p);			    /* no direct_lost() */
+struct td_wslink *td_pump_direct(struct td_pump *p);
+bool td_pump_direct_allowed(const struct td_pump *p);
+/* false: the gateway's link is not there, or is full. */
+bool td_pump_tell_direct(struct td_pump *p, const struct tnl_direct *d);
+struct td_pump_direct_stats {
+	uint64_t links, sent, received; /* how many there were; bytes over all of them */
+};
+void td_pump_direct_stats(const struct td_pump *p, struct td_pump_direct_stats *st);
+struct tnl_jw;
+void td_pump_put_direct(const struct td_pump *p, struct tnl_jw *w); /* for a status; p NULL: no session yet */
+
 void td_pump_kick(struct td_pump *p); /* run it soon; after any direct use of the session */
 size_t td_pump_pipes(const struct td_pump *p);
 /* Has the local program of any pipe not hung up yet?  Asked of the sockets: nothing is read while the link is away. */

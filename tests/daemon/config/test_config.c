@@ -165,6 +165,7 @@ static const struct {
 		   "t.ini:39: [user u] requires secret_access_key\n"
 		   "t.ini:39: [user u] requires a [gateway] in the same file\n"},
     {"targets = i-1,,i-2\n", "t.ini:40: targets: an entry of the list is empty\n"},
+    {"direct = only\n", "t.ini:41: direct = only: must be yes or no\n"},
 };
 
 static void test_every_mistake(void **s)
@@ -345,6 +346,27 @@ static void test_conflicts(void **s)
 	    "t.ini:16: access_key_id K is taken already, on line 12\n");
 }
 
+static void test_direct(void **s)
+{
+	static const char agent[] = "[agent]\ninstance_id = i-1\nregion = eu-west-1\n";
+	char text[500];
+	snprintf(text, sizeof(text), "%sdirect_listen = 7000x\ndirect_addresses = a, b:0, fd00::1:7\n", agent);
+	expect(text, TD_ROLE_AGENT,
+	       "t.ini:4: direct_listen = 7000x: is no ADDRESS:PORT\n"
+	       "t.ini:5: direct_addresses requires direct_listen\n"
+	       "t.ini:5: direct_addresses: a is no HOST:PORT\n"
+	       "t.ini:5: direct_addresses: b:0 is no HOST:PORT\n"
+	       "t.ini:5: direct_addresses: fd00::1:7 is no HOST:PORT\n");
+	snprintf(text, sizeof(text), "%sdirect_listen = [::1]:7000\ndirect_addresses = %s\n", agent,
+		 "a:1,b:1,c:1,d:1,e:1,f:1,g:1,h:1,i:1");
+	expect(text, TD_ROLE_AGENT, "t.ini:5: direct_addresses: at most 8\n");
+	struct td_config *c =
+	    parse_ok(TUNNEL "direct = only\n[tunnel b]\nlisten = 127.0.0.1:3\ntarget = i-1\nport = 2\n", 0);
+	assert_int_equal(c->fwd.tunnels[0].direct, TD_DIRECT_ONLY);
+	assert_int_equal(c->fwd.tunnels[1].direct, TD_DIRECT_AUTO);
+	td_config_free(c);
+}
+
 static void test_shell_user(void **s)
 {
 	expect(
@@ -490,6 +512,7 @@ int main(void)
 	    cmocka_unit_test(test_conflicts),
 	    cmocka_unit_test(test_quotes),
 	    cmocka_unit_test(test_shell_user),
+	    cmocka_unit_test(test_direct),
 	    cmocka_unit_test(test_equality),
 	    cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_no_leak),

@@ -42,8 +42,10 @@ static void a_tunnel(void **state)
 	assert_true(s.require_encryption);
 	assert_string_equal(s.kms_key_pin, "arn:key");
 	assert_null(s.session_id);
+	assert_int_equal(s.direct, TNL_DIRECT_AUTO);
 	td_tunnel_session(&c->fwd.tunnels[0], true, &s);
 	assert_int_equal(s.message_rate, 900);
+	assert_int_equal(s.direct, TNL_DIRECT_NO); /* nobody there to permit it, or to end it */
 
 	td_tunnel_session(&c->fwd.tunnels[1], true, &s);
 	assert_int_equal(s.message_rate, 0); /* said so */
