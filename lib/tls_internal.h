@@ -13,8 +13,8 @@
 #error "these are OpenSSL's headers: tunneld needs BoringSSL's (android-libboringssl-dev, or BORINGSSL_PREFIX=)"
 #endif
 
-#define TNL_TLS_CACHE 64	 /* sessions kept for resumption, per context */
-#define TNL_TLS_CACHE_PER_HOST 4 /* TLS 1.3 tickets are good for one connection each */
+#define TNL_TLS_CACHE 128	  /* sessions kept for resumption, per context */
+#define TNL_TLS_CACHE_PER_HOST 32 /* TLS 1.3 tickets are good for one connection each, and may be wanted at once */
 
 struct tnl_tls_saved {
 	char *host;

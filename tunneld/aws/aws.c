@@ -132,6 +132,7 @@ struct td_aws *td_aws_new(struct td_loop *l, const struct td_aws_config *c, char
 	a->stamps = stamps;
 	tnl_list_init(&a->node);
 	td_credentials_init(a);
+	td_http_kept_init(&a->kept, l);
 	td_aws_config_copy(&a->conf, c);
 	if (resolve(a, why, cap) != 0) {
 		td_aws_free(a);
@@ -153,6 +154,7 @@ void td_aws_free(struct td_aws *a)
 		return;
 	tnl_list_remove(&a->node);
 	td_credentials_fini(a);
+	td_http_kept_fini(&a->kept);
 	tnl_tls_ctx_free(a->tls);
 	td_aws_config_clear(&a->conf);
 	tnl_free(a->stamps);

@@ -111,7 +111,7 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentia
 	struct td_aws_call *c = ctx;
 	const char *h[2][2] = {{"Content-Type", c->target[0] ? "application/x-amz-json-1.1" : "application/json"},
 			       {"X-Amz-Target", c->target}};
-	struct td_http_client_opts o = {.tls = c->aws->tls};
+	struct td_http_client_opts o = {.tls = c->aws->tls, .kept = &c->aws->kept};
 	const char *fault = "";
 	struct tnl_url u;
 	char url[1400];

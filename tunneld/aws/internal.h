@@ -73,6 +73,7 @@ struct td_aws {
 	bool has_proxy, has_http_proxy, proxy_explicit;
 	char *no_proxy;
 	struct td_credentials credentials;
+	struct td_http_kept kept; /* for signed calls */
 };
 static inline uint64_t td_aws_now(const struct td_aws *a) /* unix seconds */
 {

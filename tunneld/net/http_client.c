@@ -1,4 +1,5 @@
-/* One request on one connection: over TCP or TLS, through a proxy, or on a unix socket. */
+/* One request on one connection: over TCP or TLS, through a proxy, or on a unix socket.  The connection may be one that
+ * the answer before left open; when that proves to be closed the request goes out once more on a new one. */
 #include "tunneld/net/http_client.h"
 
 #include "lib/alloc.h"
@@ -19,13 +20,20 @@ struct td_http_client {
 	struct td_dial *dial; /* unix socket */
 	struct td_timer timer;
 	struct td_soon deliver; /* it failed before it began */
-	struct tnl_buf req;	/* what is still to be sent */
-	struct tnl_buf raw;	/* the answer's head, kept for the slices in `head` */
+	struct tnl_buf req;	/* whole, of it `sent` bytes are with the connection */
+	size_t sent;
+	struct tnl_buf raw; /* the answer's head, kept for the slices in `head` */
 	struct tnl_buf body;
 	struct tnl_http_head head;
 	struct tnl_http_body dec;
 	bool have_head, head_request;
-	bool over; /* answered or cancelled */
+	bool over;   /* answered or cancelled */
+	bool excess; /* the connection has ended, or has said more than the answer */
+	struct td_http_kept *kept;
+	bool reused; /* the connection is not its first */
+	char host[256], place[TD_HTTP_PLACE];
+	struct td_proxy proxy;
+	struct td_conn_opts to; /* for dialing; what it points to is above, or its owner's who waits for the answer */
 	int err;
 	char why[384], name[300];
 	td_http_client_fn *fn;
@@ -38,7 +46,7 @@ static void free_memory(void *arg)
 	tnl_buf_fini_wiped(&h->req);
 	tnl_buf_fini_wiped(&h->raw);
 	tnl_buf_fini_wiped(&h->body);
-	tnl_free(h);
+	tnl_free_wiped(h, sizeof(*h)); /* a proxy's password is in it */
 }
 
 static void retire_request(struct td_http_client *h)
@@ -57,10 +65,20 @@ void td_http_client_cancel(struct td_http_client *h)
 		retire_request(h);
 }
 
+static bool may_be_kept(const struct td_http_client *h)
+{
+	return h->kept && h->conn && !h->err && !h->excess && h->dec.done && h->sent == tnl_buf_len(&h->req) &&
+	       h->head.keep_alive && h->head.status >= 200 && tnl_http_has_token(&h->head, "connection", "keep-alive");
+}
+
 static void deliver_response(void *arg)
 {
 	struct td_http_client *h = arg;
 	struct td_http_client_response r = {.err = h->err, .why = h->why};
+	if (may_be_kept(h)) {
+		td_http_kept_put(h->kept, h->place, h->conn);
+		h->conn = NULL;
+	}
 	retire_request(h);
 	if (h->err == 0) {
 		r.head = &h->head;
@@ -89,8 +107,7 @@ static void on_timeout(void *arg)
 static void send_more(void *ctx)
 {
 	struct td_http_client *h = ctx;
-	size_t n = td_conn_write(h->conn, tnl_buf_data(&h->req), tnl_buf_len(&h->req));
-	tnl_buf_consume(&h->req, n);
+	h->sent += td_conn_write(h->conn, tnl_buf_data(&h->req) + h->sent, tnl_buf_len(&h->req) - h->sent);
 }
 
 static void feed_body(struct td_http_client *h, const uint8_t *p, size_t n)
@@ -102,6 +119,7 @@ static void feed_body(struct td_http_client *h, const uint8_t *p, size_t n)
 			 r == TNL_ETOOBIG ? "body is too long" : tnl_err_text(r));
 		fail_request(h, r, why);
 	} else if (h->dec.done) {
+		h->excess = (size_t)r < n;
 		deliver_response(h);
 	}
 }
@@ -124,6 +142,7 @@ static bool take_head(struct td_http_client *h)
 			size_t rest = tnl_buf_len(&h->raw) - (size_t)n;
 			h->have_head = true;
 			tnl_http_body_init(&h->dec, &h->head, h->head_request);
+			h->excess = h->dec.done && rest;
 			if (h->dec.done)
 				deliver_response(h);
 			else
@@ -160,10 +179,15 @@ static void on_readable(void *ctx)
 	}
 }
 
+static bool dial_again(struct td_http_client *h);
+
 static void on_closed(void *ctx, int err, const char *why)
 {
 	struct td_http_client *h = ctx;
 	char text[384];
+	h->excess = true;
+	if (h->reused && !h->have_head && !tnl_buf_len(&h->raw) && dial_again(h))
+		return;
 	if (err == TNL_EEOF && h->have_head && tnl_http_body_eof(&h->dec) == 0) {
 		deliver_response(h);
 		return;
@@ -181,6 +205,16 @@ static const struct td_conn_cb conn_cb = {
     .writable = send_more,
     .closed = on_closed,
 };
+
+/* The server closed a kept connection while the request was on its way to it. */
+static bool dial_again(struct td_http_client *h)
+{
+	td_conn_free(h->conn);
+	h->reused = h->excess = false;
+	h->sent = 0;
+	h->conn = td_conn_dial(h->l, &h->to, &conn_cb, h);
+	return h->conn != NULL;
+}
 
 static void on_unix_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
 {
@@ -212,9 +246,9 @@ static int build_request(struct td_http_client *h, const char *method, const str
 	char host[300];
 	struct tnl_buf *b = &h->req;
 	tnl_url_authority(u, host, sizeof(host));
-	tnl_buf_printf(b, "%s %.*s%s%.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\nConnection: close\r\n",
-		       method, (int)u->path_len, u->path, u->query_len ? "?" : "", (int)u->query_len, u->query, host,
-		       TUNNELD_VERSION);
+	tnl_buf_printf(b, "%s %.*s%s%.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tunneld/%s\r\nConnection: %s\r\n", method,
+		       (int)u->path_len, u->path, u->query_len ? "?" : "", (int)u->query_len, u->query, host,
+		       TUNNELD_VERSION, h->kept ? "keep-alive" : "close");
 	if (len || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0))
 		tnl_buf_printf(b, "Content-Length: %zu\r\n", len);
 	for (size_t i = 0; i < n; i++) {
@@ -226,6 +260,29 @@ static int build_request(struct td_http_client *h, const char *method, const str
 	if (len)
 		tnl_buf_put(b, body, len);
 	return b->failed ? TNL_ENOMEM : 0;
+}
+
+static int connect_to(struct td_http_client *h, const struct tnl_url *u, bool tls, const struct td_http_client_opts *o,
+		      uint64_t timeout)
+{
+	snprintf(h->host, sizeof(h->host), "%s", u->host);
+	h->to = (struct td_conn_opts){
+	    .host = h->host, .port = u->port, .tls = o->tls, .plain = !tls, .timeout_ns = timeout};
+	if (o->proxy) {
+		h->proxy = *o->proxy;
+		h->to.proxy = &h->proxy;
+	}
+	snprintf(h->place, sizeof(h->place), "%d %s %u via %d %s %u %s", tls, u->host, u->port, h->proxy.tls,
+		 h->proxy.host, h->proxy.port, h->proxy.user);
+	h->conn = h->kept ? td_http_kept_take(h->kept, h->place) : NULL;
+	if (h->conn) {
+		h->reused = true;
+		td_conn_set_cb(h->conn, &conn_cb, h);
+		send_more(h);
+		return 0;
+	}
+	h->conn = td_conn_dial(h->l, &h->to, &conn_cb, h);
+	return h->conn ? 0 : TNL_ENOMEM;
 }
 
 static int start_request(struct td_http_client *h, const char *method, const char *url, const char *const (*headers)[2],
@@ -241,6 +298,7 @@ static int start_request(struct td_http_client *h, const char *method, const cha
 	uint64_t timeout = o->timeout_ns ? o->timeout_ns : DEFAULT_TIMEOUT;
 	tnl_url_authority(&u, h->name, sizeof(h->name));
 	h->head_request = strcmp(method, "HEAD") == 0;
+	h->kept = o->unix_path ? NULL : o->kept;
 	rc = build_request(h, method, &u, headers, n, body, len);
 	if (rc)
 		return rc;
@@ -252,10 +310,7 @@ static int start_request(struct td_http_client *h, const char *method, const cha
 		snprintf(h->why, sizeof(h->why), "no TLS settings for %s", h->name);
 		return TNL_EINVAL;
 	}
-	struct td_conn_opts d = {
-	    .host = u.host, .port = u.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
-	h->conn = td_conn_dial(h->l, &d, &conn_cb, h);
-	return h->conn ? 0 : TNL_ENOMEM;
+	return connect_to(h, &u, tls, o, timeout);
 }
 
 struct td_http_client *td_http_client_request(struct td_loop *l, const char *method, const char *url,

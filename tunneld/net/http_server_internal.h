@@ -33,6 +33,7 @@ struct hconn {
 	struct td_soon process; /* what came ahead of an answer */
 	unsigned refusals;	/* in a row */
 	bool close_after, served, continued;
+	bool asks_keep; /* the client says that it would come again: it is told that it can */
 };
 
 struct td_http_server {

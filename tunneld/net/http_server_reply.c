@@ -86,6 +86,8 @@ void td_hconn_answer(struct hconn *c, int status, const char *content_type, cons
 	if (c->close_after || c->h->stopping) {
 		c->close_after = true;
 		tnl_buf_puts(b, "Connection: close\r\n");
+	} else if (c->asks_keep) {
+		tnl_buf_puts(b, "Connection: keep-alive\r\n");
 	}
 	tnl_buf_puts(b, "\r\n");
 	if (len && !head_only && status != 204)

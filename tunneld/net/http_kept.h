@@ -1,0 +1,26 @@
+/* Connections that answered HTTP requests left open, kept a few seconds for the next one to the same place: starting a
+ * session takes several calls, and each new connection costs both ends a TLS handshake.  Only where the server says
+ * that it keeps them (Connection: keep-alive), as our gateway does. */
+#ifndef TD_NET_HTTP_KEPT_H
+#define TD_NET_HTTP_KEPT_H
+#include "lib/list.h"
+#include "tunneld/net/conn.h"
+
+#define TD_HTTP_KEPT_MAX 32u
+#define TD_HTTP_KEPT_NS (5 * TD_SEC) /* far below what servers keep them for, so that they seldom close in our face */
+#define TD_HTTP_PLACE 900
+
+struct td_http_kept {
+	struct td_loop *l;
+	struct tnl_list conns; /* the newest first */
+	unsigned count;
+};
+
+void td_http_kept_init(struct td_http_kept *k, struct td_loop *l);
+void td_http_kept_fini(struct td_http_kept *k); /* closes them */
+/* NULL: there is none. The caller sets its callbacks; it may prove to be closed already. */
+struct td_conn *td_http_kept_take(struct td_http_kept *k, const char *place);
+/* Takes c, which is open and owes nothing; one too many goes instead of it. */
+void td_http_kept_put(struct td_http_kept *k, const char *place, struct td_conn *c);
+
+#endif
