@@ -74,6 +74,8 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/.deps
 	$(say) "  CC  $<"
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+$(BUILD)/obj/tunneld/process/page.o: tunneld/process/page.html
+
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $(LIB_OBJ)

@@ -3,6 +3,7 @@
 #ifndef TD_AGENT_H
 #define TD_AGENT_H
 #include "lib/buf.h"
+#include "lib/metrics.h"
 #include "tunneld/base/loop.h"
 #include "tunneld/config/config.h"
 
@@ -21,6 +22,9 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
  * the agent may be freed. Called again while that is going on: done comes at once. */
 void td_agent_drain(struct td_agent *a, uint64_t timeout_ns, void (*done)(void *), void *ctx);
 /* Appends one JSON object. */
+void td_agent_metrics(struct td_agent *a, struct tnl_metrics *m);
+/* 1: its control channel is up; 0: it is not, *why; -1: a tunnel was named, and it has none. */
+int td_agent_ready(struct td_agent *a, const char *tunnel, char *why, size_t cap);
 void td_agent_status(struct td_agent *a, struct tnl_buf *json);
 /* At once, without a word to anybody: sessions that are open are reported as ended by the next start. NULL is fine. */
 void td_agent_free(struct td_agent *a);

@@ -48,6 +48,8 @@ struct td_credentials_request;
  * cancelled.  NULL: no memory. */
 struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force, td_credentials_fn *fn, void *ctx);
 void td_credentials_cancel(struct td_credentials_request *r);
+/* Unix seconds at which its keys end; 0: they do not. */
+uint64_t td_credentials_expire(const struct td_aws *a);
 /* What the last search gave, for status; PENDING before the first.  *why: one line, "" when OK.  While a person has to
  * log in (NEEDS_LOGIN) it looks again by itself, every 2 to 60 s. */
 enum td_credentials_state td_credentials_last(const struct td_aws *a, const char **why);

@@ -29,6 +29,11 @@ const char *td_credentials_origin(const struct td_aws *a)
 	return a->credentials.source[0] ? a->credentials.source : "the configuration";
 }
 
+uint64_t td_credentials_expire(const struct td_aws *a)
+{
+	return a->credentials.keys.expires_s;
+}
+
 enum td_credentials_state td_credentials_last(const struct td_aws *a, const char **why)
 {
 	const struct td_credentials *c = &a->credentials;

@@ -99,12 +99,25 @@ static void put_time(struct line *l)
 	put_bytes(l, text, n);
 }
 
+static struct {
+	td_log_tap_fn *fn;
+	void *ctx;
+} tap;
+
+void td_log_tap(td_log_tap_fn *fn, void *ctx)
+{
+	tap.fn = fn;
+	tap.ctx = ctx;
+}
+
 static void emit_line(enum tnl_log_level level, const char *module, const char *session, const char *text)
 {
 	static const char *const upper[] = {"ERROR", "WARN", "INFO", "DEBUG"};
 	static const char *const lower[] = {"error", "warn", "info", "debug"};
 	struct line l;
 	l.n = 0;
+	if (tap.fn)
+		tap.fn(tap.ctx, level, module, session, text);
 	if (format == TD_LOG_JSON) {
 		put_text(&l, "{\"time\":\"");
 		put_time(&l);

@@ -11,6 +11,10 @@ void td_log_setup(enum tnl_log_level max, enum td_log_format f); /* also install
 /* From now on lines that repeat are folded (tunneld/base/log_fold.h), and what was folded is said by a timer of this
  * loop; NULL, before the loop goes: now, and no more. */
 void td_log_fold(struct td_loop *l);
+/* Hears every line that is logged as well, raw: escape it.  NULL: nobody does.  It must not log. */
+typedef void td_log_tap_fn(void *ctx, enum tnl_log_level level, const char *module, const char *session,
+			   const char *text);
+void td_log_tap(td_log_tap_fn *fn, void *ctx);
 /* session may be NULL. fmt gives a sentence, then key=value pairs. */
 void td_log(enum tnl_log_level level, const char *module, const char *session, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

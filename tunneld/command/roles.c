@@ -29,6 +29,14 @@
 	{                                                                                                              \
 		td_##role##_status(r, json);                                                                           \
 	}                                                                                                              \
+	static void role##_metrics(void *r, struct tnl_metrics *m)                                                     \
+	{                                                                                                              \
+		td_##role##_metrics(r, m);                                                                             \
+	}                                                                                                              \
+	static int role##_ready(void *r, const char *tunnel, char *why, size_t cap)                                    \
+	{                                                                                                              \
+		return td_##role##_ready(r, tunnel, why, cap);                                                         \
+	}                                                                                                              \
 	static void role##_free(void *r)                                                                               \
 	{                                                                                                              \
 		td_##role##_free(r);                                                                                   \
@@ -36,6 +44,11 @@
 ADAPT(forwarder)
 ADAPT(agent)
 ADAPT(gateway)
+
+static void sample_tunnels(void *r, td_sample_fn *fn, void *ctx)
+{
+	td_forwarder_sample(r, fn, ctx);
+}
 
 static int open_tunnel(void *r, const char *name, char *why, size_t cap)
 {
@@ -86,9 +99,10 @@ static void describe_gateway(void *r, const struct td_config *cfg, char *out, si
 
 #define ROW(role)                                                                                                      \
 	.name = #role, .start = role##_start, .reload = role##_reload, .drain = role##_drain, .status = role##_status, \
-	.free = role##_free, .drain_timeout = role##_drain_timeout, .describe = describe_##role
-const struct td_role td_roles_forwarder = {ROW(forwarder), .open = open_tunnel, .close = close_tunnel,
-					   .runs_programs = true};
+	.metrics = role##_metrics, .ready = role##_ready, .free = role##_free, .drain_timeout = role##_drain_timeout,  \
+	.describe = describe_##role
+const struct td_role td_roles_forwarder = {ROW(forwarder), .open = open_tunnel, .sample = sample_tunnels,
+					   .close = close_tunnel, .runs_programs = true};
 const struct td_role td_roles_agent = {ROW(agent), .prepare = td_agent_prepare, .runs_programs = true,
 				       .describes_itself_anew = true};
 const struct td_role td_roles_gateway = {ROW(gateway)};

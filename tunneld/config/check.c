@@ -206,6 +206,10 @@ static int addrs_of(struct td_cfg_parse *p, const struct td_section_read *s, con
 		*out = p->c->fwd.tunnels[s->index].addrs;
 		return p->c->fwd.tunnels[s->index].naddrs;
 	}
+	if (s->kind == TD_SECTION_TUNNELD) {
+		*out = p->c->http;
+		return p->c->nhttp;
+	}
 	*out = p->c->gw.addrs;
 	return s->kind == TD_SECTION_GATEWAY ? p->c->gw.naddrs : 0;
 }
@@ -223,6 +227,11 @@ static const struct td_section_read *holder_of(struct td_cfg_parse *p, const str
 	return NULL;
 }
 
+static const char *listen_key(const struct td_section_read *s)
+{
+	return s->kind == TD_SECTION_TUNNELD ? "http" : "listen";
+}
+
 static void check_listen(struct td_cfg_parse *p, int k)
 {
 	const struct td_addr *mine;
@@ -231,8 +240,9 @@ static void check_listen(struct td_cfg_parse *p, int k)
 		const struct td_section_read *other = holder_of(p, &mine[i], k, i);
 		char text[TD_ADDR_STR];
 		if (other)
-			td_cfg_error(p, td_opt_line(&p->secs[k], "listen"), "listen: %s is taken already, on line %d",
-				     td_addr_str(&mine[i], text), td_opt_line(other, "listen"));
+			td_cfg_error(p, td_opt_line(&p->secs[k], listen_key(&p->secs[k])),
+				     "%s: %s is taken already, on line %d", listen_key(&p->secs[k]),
+				     td_addr_str(&mine[i], text), td_opt_line(other, listen_key(other)));
 	}
 }
 

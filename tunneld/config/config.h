@@ -142,6 +142,9 @@ struct td_config {
 	enum td_log_format log_format;
 	uint64_t process_memory; /* 96 MiB: memory_limit */
 	bool control_socket;
+	struct td_addr *http; /* where metrics, checks and the status page are; NULL: nowhere */
+	int nhttp;
+	struct td_strlist http_hosts;
 	char *user;   /* whom the process becomes when root starts it; NULL: nobody else */
 	bool seccomp; /* default yes */
 	bool has_forwarder, has_agent, has_gateway; /* a [tunnel], [agent], [gateway] section is there */

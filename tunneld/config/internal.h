@@ -75,7 +75,7 @@ enum td_opt_type {
 	TD_T_SESSION,  /* shared | per-connection | pool N, in a td_tunnel_config */
 	TD_T_LIST,     /* struct td_strlist */
 	TD_T_LISTEN,   /* listen, addrs and naddrs of a td_tunnel_config */
-	TD_T_ADDRS,    /* addrs and naddrs of a td_gateway_config */
+	TD_T_ADDRS,    /* struct td_addr *, and an int behind it: how many */
 	TD_T_RULES,    /* struct td_rules */
 	TD_T_COUNT
 };

@@ -42,6 +42,10 @@ const struct td_opt td_opts[] = {
 	 .help = "buffers of the whole process; at the limit reading and accepting stop"},
 	{.key = "control_socket", TUNNELD(control_socket), TYPE(BOOL), .dflt = "yes",
 	 .help = "answer `tunneld status`"},
+	{.key = "http", TUNNELD(http), TYPE(ADDRS),
+	 .help = "where metrics, health checks and the status page are served; default: nowhere"},
+	{.key = "http_hosts", TUNNELD(http_hosts), TYPE(LIST),
+	 .help = "further names by which http may be asked for"},
 	{.key = "user", TUNNELD(user), TYPE(ID),
 	 .help = "whom the process becomes when root starts it"},
 	{.key = "seccomp", TUNNELD(seccomp), TYPE(BOOL), .dflt = "yes",
@@ -183,7 +187,7 @@ const struct td_opt td_opts[] = {
 	 .help = "HOST:PORT, … that such clients are to try; default: where direct_listen listens"},
 
 	/* [gateway] */
-	{.key = "listen", .in = TD_IN(GATEWAY), TYPE(ADDRS), .flags = TD_F_REQUIRED,
+	{.key = "listen", GATEWAY(addrs), TYPE(ADDRS), .flags = TD_F_REQUIRED,
 	 .help = "addresses of the HTTPS port"},
 	{.key = "public_url", GATEWAY(public_url), TYPE(URL),
 	 .help = "what StreamUrl names; default: from listen"},

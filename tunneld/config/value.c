@@ -158,36 +158,50 @@ static bool same_listen(const struct td_opt *o, const void *a, const void *b)
 	return list_same(&s->listen, &t->listen);
 }
 
+/* Where the option points: the addresses and, behind them, how many. */
+struct td_addr_list {
+	struct td_addr *v;
+	int n;
+};
+
+static struct td_addr_list *addrs_at(const struct td_opt *o, void *base)
+{
+	return (void *)((char *)base + o->off);
+}
+
 static bool set_addrs(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
 {
-	struct td_gateway_config *g = base;
 	struct addrs a = {0};
 	bool ok = parse_addrs(p, line, o, value, &a);
 	list_free(&a.text);
-	g->addrs = a.v;
-	g->naddrs = a.n;
+	*addrs_at(o, base) = (struct td_addr_list){a.v, a.n};
 	return ok;
 }
 
 static void clear_addrs(const struct td_opt *o, void *base)
 {
-	struct td_gateway_config *g = base;
-	tnl_free(g->addrs);
-	g->addrs = NULL;
-	g->naddrs = 0;
+	struct td_addr_list *l = addrs_at(o, base);
+	tnl_free(l->v);
+	*l = (struct td_addr_list){0};
 }
 
 static bool same_addrs(const struct td_opt *o, const void *a, const void *b)
 {
-	const struct td_gateway_config *g = a, *h = b;
-	if (g->naddrs != h->naddrs)
+	const struct td_addr_list *g = (const void *)((const char *)a + o->off);
+	const struct td_addr_list *h = (const void *)((const char *)b + o->off);
+	if (g->n != h->n)
 		return false;
-	for (int i = 0; i < g->naddrs; i++)
-		if (g->addrs[i].len != h->addrs[i].len ||
-		    memcmp(&g->addrs[i].sa, &h->addrs[i].sa, g->addrs[i].len) != 0)
+	for (int i = 0; i < g->n; i++)
+		if (g->v[i].len != h->v[i].len || memcmp(&g->v[i].sa, &h->v[i].sa, g->v[i].len) != 0)
 			return false;
 	return true;
 }
+
+_Static_assert(offsetof(struct td_gateway_config, naddrs) ==
+		   offsetof(struct td_gateway_config, addrs) + offsetof(struct td_addr_list, n),
+	       "addresses and their number stand together");
+_Static_assert(offsetof(struct td_config, nhttp) == offsetof(struct td_config, http) + offsetof(struct td_addr_list, n),
+	       "addresses and their number stand together");
 
 /* --- words ----------------------------------------------------------------------------- */
 

@@ -16,6 +16,7 @@ struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr
 	td_fd_nodelay(fd);
 	c->tunnel = t;
 	c->fd = fd;
+	c->accepted_at = t->f->loop->now;
 	td_addr_str(peer, c->peer);
 	tnl_list_init(&c->node);
 	td_timer_init(&c->patience, t->f->loop, NULL, c);
@@ -35,6 +36,8 @@ static void conn_free(struct fwd_conn *c)
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p)
 {
 	td_timer_stop(&c->patience);
+	tnl_histogram_add(&c->tunnel->connect, c->tunnel->f->loop->now - c->accepted_at);
+	c->tunnel->success_ms = c->tunnel->f->loop->wall_ms;
 	c->fd = -1;
 	c->pipe = p;
 	c->session = s;
@@ -44,11 +47,12 @@ void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *
 		 c->tunnel->cfg->name, c->peer, tnl_stream_id(td_pipe_stream(p)));
 }
 
-void fwd_conn_fail(struct fwd_conn *c, const char *why)
+void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 {
 	td_warn(FWD_MOD, NULL, "connection reset tunnel=%s target=%s peer=%s: %s", c->tunnel->cfg->name,
 		c->tunnel->cfg->target, c->peer, why);
 	c->tunnel->failed++;
+	c->tunnel->failures[kind]++;
 	td_fd_rst_close(c->fd);
 	if (c->session) { /* started for it alone */
 		c->session->reserved = NULL;

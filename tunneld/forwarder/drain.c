@@ -77,7 +77,7 @@ static void cut_connections(void *arg)
 	tnl_list_foreach(it, &f->groups) {
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, node);
 		tnl_list_foreach_safe(jt, &g->waiting)
-			fwd_conn_fail(tnl_container_of(jt, struct fwd_conn, node), "shutting down");
+			fwd_conn_fail(tnl_container_of(jt, struct fwd_conn, node), FWD_F_SHUTDOWN, "shutting down");
 	}
 	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);

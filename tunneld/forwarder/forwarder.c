@@ -77,7 +77,7 @@ int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr 
 static void free_group_sessions(struct fwd_group *g)
 {
 	tnl_list_foreach_safe(it, &g->waiting)
-		fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), "shutting down");
+		fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), FWD_F_SHUTDOWN, "shutting down");
 	tnl_list_foreach_safe(it, &g->sessions)
 		fwd_session_free(tnl_container_of(it, struct fwd_session, node));
 	fwd_group_settle(g); /* no tunnel may be left to do that */

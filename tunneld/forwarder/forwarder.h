@@ -2,6 +2,7 @@
 #ifndef TD_FORWARDER_H
 #define TD_FORWARDER_H
 #include "lib/buf.h"
+#include "lib/metrics.h"
 #include "tunneld/base/loop.h"
 #include "tunneld/config/config.h"
 
@@ -25,6 +26,14 @@ int td_forwarder_open(struct td_forwarder *f, const char *tunnel, char *why, siz
 int td_forwarder_close(struct td_forwarder *f, const char *tunnel, char *why, size_t cap);
 /* Stop listening, let connections finish, terminate sessions, then done(ctx). A second call cuts everything. */
 void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done)(void *), void *ctx);
+/* fn for each tunnel: bytes from and to local programs so far, smoothed round trip (0: unknown). */
+void td_forwarder_sample(struct td_forwarder *f,
+			 void (*fn)(void *ctx, const char *tunnel, uint64_t up, uint64_t down, uint64_t rtt_us),
+			 void *ctx);
+void td_forwarder_metrics(struct td_forwarder *f, struct tnl_metrics *m);
+/* 1: the tunnel of that name, or each (NULL), is up or opens on demand; 0: it is not, *why; -1: there is no such one.
+ */
+int td_forwarder_ready(struct td_forwarder *f, const char *tunnel, char *why, size_t cap);
 void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json);		       /* one JSON object */
 int td_forwarder_addr(struct td_forwarder *f, int tunnel, int i, struct td_addr *out); /* bound addresses */
 void td_forwarder_free(struct td_forwarder *f);

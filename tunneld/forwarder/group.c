@@ -208,6 +208,20 @@ bool fwd_target_recovering(const struct fwd_group *g)
 	return false;
 }
 
+const struct fwd_session *fwd_group_speaker(const struct fwd_group *g)
+{
+	const struct fwd_session *any = NULL;
+
+	tnl_list_foreach(it, &g->sessions) {
+		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
+		if (fwd_session_up(s))
+			return s;
+		if (!s->ending)
+			any = s;
+	}
+	return any;
+}
+
 /* The session with the fewest streams that is up now. */
 static struct fwd_session *least_loaded(const struct fwd_group *g)
 {
@@ -256,7 +270,7 @@ static void serve_reserved(struct fwd_group *g)
 		if (place_on(s, c))
 			s->reserved = NULL;
 		else
-			fwd_conn_fail(c, "the session takes no stream");
+			fwd_conn_fail(c, FWD_F_SESSION, "the session takes no stream");
 	}
 }
 
@@ -325,7 +339,7 @@ static void give_up(void *arg)
 	char why[400];
 	snprintf(why, sizeof(why), "no session within connect_timeout%s%s", trouble[0] ? "; last error: " : "",
 		 trouble);
-	fwd_conn_fail(c, why);
+	fwd_conn_fail(c, FWD_F_TIMEOUT, why);
 }
 
 void fwd_group_place(struct fwd_group *g, struct fwd_conn *c)
@@ -345,7 +359,7 @@ void fwd_group_fail(struct fwd_group *g, const char *why)
 	bool resuming = any_resuming(g);
 	tnl_list_foreach_safe(it, &g->waiting) {
 		if (!resuming)
-			fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), why);
+			fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), FWD_F_SESSION, why);
 	}
 	if (fwd_group_opens_by_itself(g) && g->f->state == FWD_RUNNING && count_sessions(g) == 0)
 		td_timer_in(&g->restart, td_backoff_next(&g->backoff));

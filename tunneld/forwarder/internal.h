@@ -11,6 +11,7 @@
  *   forwarder    set up, the end without a word               asked for by
  *   reload       what a new configuration changes
  *   status       what it shows
+ *   metrics      the same, for machines; is it ready?
  *   switch       tunnels opened and closed by hand
  *   drain        the end in order                             td_forwarder.settle
  *   tunnel       listening, accepting, pausing                fwd_tunnel.settle
@@ -21,6 +22,7 @@
 #ifndef TD_FORWARDER_INTERNAL_H
 #define TD_FORWARDER_INTERNAL_H
 #include "lib/list.h"
+#include "lib/metrics.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/base/ledger.h"
 #include "tunneld/base/memory.h"
@@ -55,6 +57,9 @@ struct td_forwarder {
 void fwd_set_state(struct td_forwarder *f, enum fwd_state st);
 void fwd_drain_settle(void *forwarder);
 
+/* Why a connection was reset before it had carried anything. */
+enum fwd_failure { FWD_F_SESSION, FWD_F_TIMEOUT, FWD_F_REFUSED, FWD_F_DENIED, FWD_F_SHUTDOWN, FWD_F_COUNT };
+
 /* --- tunnels -------------------------------------------------------------------------------- */
 
 struct fwd_tunnel {
@@ -78,7 +83,16 @@ struct fwd_tunnel {
 	uint64_t closed_at;
 	bool closing; /* off the configuration, its connections finish */
 	uint64_t accepted, failed, bytes_in, bytes_out;
+	uint64_t failures[FWD_F_COUNT]; /* of failed */
+	uint64_t success_ms;		/* wall time at which a connection was given to a session last; 0: never */
+	struct tnl_histogram connect;	/* accepted → given to a session */
 };
+/* "up", "resuming", …: one of fwd_tunnel_states (ends in NULL). */
+extern const char *const fwd_tunnel_states[];
+const char *fwd_tunnel_state(const struct fwd_tunnel *t);
+void fwd_tunnel_bytes(const struct fwd_tunnel *t, uint64_t *in, uint64_t *out); /* also of open connections */
+/* The session that speaks for the group: one that is up, else any; NULL: there is none. */
+const struct fwd_session *fwd_group_speaker(const struct fwd_group *g);
 /* Listens.  must: NULL and *why when an address cannot be had; else it is tried again later. */
 struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config *cfg,
 				  const struct td_tunnel_config *tc, bool must, char *why, size_t cap);
@@ -117,6 +131,7 @@ void fwd_session_adjust(void *group);
 void fwd_session_end(struct fwd_session *s, const char *why);
 /* At once, without a word. */
 void fwd_session_free(struct fwd_session *s);
+uint64_t fwd_session_resent(const struct fwd_session *s); /* messages that it sent again */
 
 static inline bool fwd_session_up(const struct fwd_session *s) /* takes streams now */
 {
@@ -150,6 +165,10 @@ struct fwd_group {
 	struct td_backoff backoff;
 	uint64_t lost_at; /* a session's link was lost or had just come back, or it is over; 0: one has come up since */
 	char last_error[256];
+	struct { /* since the group is there, of all its sessions */
+		uint64_t resumes, resent, outage_ns, out_since;
+		struct tnl_histogram start; /* StartSession → ready */
+	} n;
 };
 /* The one that fits, or a new one whose sessions `adjust` starts and ends.  NULL: *why. */
 struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *owner, const struct td_tunnel_config *t,
@@ -190,6 +209,7 @@ struct fwd_conn {
 	struct fwd_session *session; /* that it is placed on or that was started for it alone */
 	int fd;
 	struct td_pipe *pipe;
+	uint64_t accepted_at;
 	struct td_timer patience; /* connect_timeout; whose connection it is gives fn */
 	char peer[TD_ADDR_STR];
 };
@@ -197,7 +217,7 @@ struct fwd_conn {
 struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer);
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p);
 /* These two free it.  One that waits is reset; the pipe of one that was placed has closed. */
-void fwd_conn_fail(struct fwd_conn *c, const char *why);
+void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why);
 void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out);
 
 /* --- ends of sessions ----------------------------------------------------------------------- */

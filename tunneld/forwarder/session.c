@@ -27,8 +27,18 @@ static struct fwd_conn *take_reserved(struct fwd_session *s)
 	return c;
 }
 
+uint64_t fwd_session_resent(const struct fwd_session *s)
+{
+	struct td_pump *p = td_client_pump(s->client);
+	struct tnl_channel_stats st = {0};
+	if (p)
+		tnl_channel_stats(tnl_session_channel(td_pump_session(p)), &st);
+	return st.resent;
+}
+
 void fwd_session_free(struct fwd_session *s)
 {
+	s->group->n.resent += fwd_session_resent(s);
 	take_reserved(s);
 	td_timer_stop(&s->idle);
 	td_soon_cancel(&s->unneeded);
@@ -134,6 +144,7 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	struct fwd_group *g = s->group;
 	if (s->ending)
 		return;
+	tnl_histogram_add(&g->n.start, g->f->loop->now - td_client_started_at(s->client));
 	g->lost_at = 0; /* the way there and the target are back: a refusal from now on is one */
 	g->needs_login = false;
 	g->last_error[0] = '\0';
@@ -142,6 +153,13 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	if (g->f->started)
 		g->f->started(g->f->started_ctx, 0, "", "");
 	fwd_group_serve(g);
+}
+
+static void count_outage(struct fwd_group *g)
+{
+	if (g->n.out_since)
+		g->n.outage_ns += g->f->loop->now - g->n.out_since;
+	g->n.out_since = 0;
 }
 
 static void on_changed(void *ctx, enum td_client_state st)
@@ -153,11 +171,17 @@ static void on_changed(void *ctx, enum td_client_state st)
 	/* Also from its return on: the target's control channel may come back later than this session. */
 	if (st == TD_CLIENT_RESUMING || st == TD_CLIENT_UP)
 		g->lost_at = g->f->loop->now;
+	if (st == TD_CLIENT_UP && s->away_since)
+		g->n.resumes++;
 	s->away_since = st == TD_CLIENT_RESUMING ? (s->away_since ? s->away_since : g->f->loop->now) : 0;
-	if (st == TD_CLIENT_RESUMING)
+	if (st == TD_CLIENT_RESUMING) {
+		g->n.out_since = g->n.out_since ? g->n.out_since : g->f->loop->now;
 		fwd_session_watch_forsaken(g);
-	if (st == TD_CLIENT_UP)
+	}
+	if (st == TD_CLIENT_UP) {
+		count_outage(g);
 		td_soon_do(&g->serve);
+	}
 }
 
 /* What was lost comes back piece by piece: the gateway, then the target's channel to it. */
@@ -203,7 +227,7 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 	struct fwd_conn *c = take_reserved(s);
 	fwd_session_free(s);
 	if (c)
-		fwd_conn_fail(c, why);
+		fwd_conn_fail(c, FWD_F_SESSION, why);
 	if (needed && !one_shot)
 		fwd_group_fail(g, why);
 	fwd_group_settle(g);
@@ -225,7 +249,7 @@ static void on_over(void *ctx, int err, const char *text)
 	td_backoff_up(&g->backoff, g->f->loop->now - td_client_started_at(s->client));
 	fwd_session_free(s);
 	if (c)
-		fwd_conn_fail(c, "the session ended");
+		fwd_conn_fail(c, FWD_F_SESSION, "the session ended");
 	if (!tnl_list_empty(&g->waiting))
 		fwd_group_serve(g);
 	else /* a session that ends as soon as it is there must not be asked for without a pause */
@@ -277,8 +301,14 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 	struct fwd_session *s = ctx;
 	struct fwd_group *g = s->group;
 
+	struct fwd_tunnel *t = ((struct fwd_conn *)user)->tunnel;
+
 	s->bytes_in += in;
 	s->bytes_out += out;
+	if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_TIMEOUT)
+		t->failures[FWD_F_REFUSED]++;
+	else if (reason == TNL_RESET_DENIED)
+		t->failures[FWD_F_DENIED]++;
 	log_connection_end(s, user, reason, in, out);
 	fwd_conn_closed(user, in, out);
 	if (s->ending)
@@ -358,12 +388,12 @@ static void start_for_each_connection(struct fwd_group *g)
 		if (c->session)
 			continue;
 		if (td_fd_short()) { /* its link would need one more */
-			fwd_conn_fail(c, "few descriptors are left");
+			fwd_conn_fail(c, FWD_F_SESSION, "few descriptors are left");
 			continue;
 		}
 		c->session = session_start(g);
 		if (!c->session) {
-			fwd_conn_fail(c, "out of memory");
+			fwd_conn_fail(c, FWD_F_SESSION, "out of memory");
 			continue;
 		}
 		c->session->one_shot = true;

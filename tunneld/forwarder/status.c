@@ -58,50 +58,11 @@ static void put_session(struct tnl_jw *w, const struct fwd_session *s)
 	tnl_jw_end_obj(w);
 }
 
-/* The session that speaks for the tunnel: one that is up, else any. */
-static const struct fwd_session *speaker(const struct fwd_group *g)
-{
-	const struct fwd_session *any = NULL;
-
-	tnl_list_foreach(it, &g->sessions) {
-		const struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
-		if (fwd_session_up(s))
-			return s;
-		if (!s->ending)
-			any = s;
-	}
-	return any;
-}
-
-static bool needs_login(const struct fwd_group *g)
-{
-	/* It looks again by itself: the group hears of it only with the next connection. */
-	return g->needs_login && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
-}
-
-static const char *tunnel_state(const struct fwd_tunnel *t)
-{
-	const struct fwd_group *g = t->group;
-	const struct fwd_session *s = speaker(g);
-	bool failed = fwd_group_opens_by_itself(g) && g->last_error[0];
-
-	if (t->closing)
-		return "closing";
-	if (t->closed)
-		return "closed";
-	if (t->listen_error[0])
-		return "failed";
-	/* While it fails, the next try has not succeeded yet. */
-	if (s && (!failed || td_client_was_ready(s->client)))
-		return td_client_state_name(s->client);
-	return needs_login(g) ? "needs-login" : failed ? "failed" : "idle";
-}
-
 /* Since when it has been in that state, or in one that is as good or bad. */
 static uint64_t state_since(const struct fwd_tunnel *t)
 {
 	const struct fwd_group *g = t->group;
-	const struct fwd_session *s = speaker(g);
+	const struct fwd_session *s = fwd_group_speaker(g);
 
 	if (t->closed)
 		return t->closed_at;
@@ -138,18 +99,13 @@ static void put_sessions(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_end_arr(w);
 }
 
-/* Of connections that have ended and of those that are open. */
 static void put_bytes(struct tnl_jw *w, const struct fwd_tunnel *t)
 {
-	uint64_t all_in = t->bytes_in, all_out = t->bytes_out, in, out;
+	uint64_t in, out;
 
-	tnl_list_foreach(it, &t->conns) {
-		td_pipe_bytes(tnl_container_of(it, struct fwd_conn, node)->pipe, &in, &out);
-		all_in += in;
-		all_out += out;
-	}
-	tnl_jw_kvi(w, "bytes_in", (int64_t)all_in);
-	tnl_jw_kvi(w, "bytes_out", (int64_t)all_out);
+	fwd_tunnel_bytes(t, &in, &out);
+	tnl_jw_kvi(w, "bytes_in", (int64_t)in);
+	tnl_jw_kvi(w, "bytes_out", (int64_t)out);
 }
 
 static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
@@ -158,7 +114,7 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 
 	tnl_jw_obj(w);
 	tnl_jw_kv(w, "name", cfg->name);
-	tnl_jw_kv(w, "state", tunnel_state(t));
+	tnl_jw_kv(w, "state", fwd_tunnel_state(t));
 	put_addresses(w, t);
 	tnl_jw_kv(w, "target", cfg->target);
 	tnl_jw_kv(w, "host", cfg->host);

@@ -209,3 +209,45 @@ void fwd_tunnel_close(struct fwd_tunnel *t)
 	if (t->connections == 0)
 		tunnel_free(t);
 }
+
+/* --- what it is like ------------------------------------------------------------------------- */
+
+const char *const fwd_tunnel_states[] = {"idle",   "starting",	  "connecting", "handshake", "up",	"resuming",
+					 "ending", "needs-login", "failed",	"closed",    "closing", NULL};
+
+static bool needs_login(const struct fwd_group *g)
+{
+	/* It looks again by itself: the group hears of it only with the next connection. */
+	return g->needs_login && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
+}
+
+const char *fwd_tunnel_state(const struct fwd_tunnel *t)
+{
+	const struct fwd_group *g = t->group;
+	const struct fwd_session *s = fwd_group_speaker(g);
+	bool failed = fwd_group_opens_by_itself(g) && g->last_error[0];
+
+	if (t->closing)
+		return "closing";
+	if (t->closed)
+		return "closed";
+	if (t->listen_error[0])
+		return "failed";
+	/* While it fails, the next try has not succeeded yet. */
+	if (s && (!failed || td_client_was_ready(s->client)))
+		return td_client_state_name(s->client);
+	return needs_login(g) ? "needs-login" : failed ? "failed" : "idle";
+}
+
+void fwd_tunnel_bytes(const struct fwd_tunnel *t, uint64_t *all_in, uint64_t *all_out)
+{
+	uint64_t in, out;
+
+	*all_in = t->bytes_in;
+	*all_out = t->bytes_out;
+	tnl_list_foreach(it, &t->conns) {
+		td_pipe_bytes(tnl_container_of(it, struct fwd_conn, node)->pipe, &in, &out);
+		*all_in += in;
+		*all_out += out;
+	}
+}

@@ -2,6 +2,7 @@
 #ifndef TD_GATEWAY_H
 #define TD_GATEWAY_H
 #include "lib/buf.h"
+#include "lib/metrics.h"
 #include "tunneld/base/loop.h"
 #include "tunneld/config/config.h"
 
@@ -16,6 +17,9 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
  * done(ctx), from the loop or in a second call, which does not wait any longer. Sessions go on with the next gateway.
  */
 void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(void *), void *ctx);
+void td_gateway_metrics(struct td_gateway *g, struct tnl_metrics *m);
+/* 1: it serves; 0: it does not, *why; -1: a tunnel was named, and it has none. */
+int td_gateway_ready(struct td_gateway *g, const char *tunnel, char *why, size_t cap);
 void td_gateway_status(struct td_gateway *g, struct tnl_buf *json); /* one object */
 void td_gateway_free(struct td_gateway *g);			    /* NULL is fine; writes what the store has queued */
 

@@ -151,6 +151,7 @@ struct td_gateway {
 	size_t nactive, nhistory;
 	uint64_t counters[GW_C_COUNT];
 	struct gw_refusals refused;
+	uint64_t relayed[2]; /* bytes to clients, to agents */
 	enum gw_drain drain;
 	uint64_t drain_until; /* monotonic; of the state */
 	struct td_timer drain_timer;
@@ -162,6 +163,8 @@ static inline void gw_count(struct td_gateway *g, enum gw_counter c)
 {
 	g->counters[c]++;
 }
+
+extern const char *const gw_counter_names[GW_C_COUNT];
 
 /* --- documents.c --------------------------------------------------------------- */
 struct gw_doc;

@@ -91,6 +91,7 @@ static void note_sent(struct gw_end *to, const uint8_t *p, size_t n)
 	to->s->g->counters[GW_C_FRAMES_RELAYED]++;
 	to->s->g->counters[GW_C_BYTES_RELAYED] += n;
 	gw_quota_charge(to->s, n);
+	to->s->g->relayed[to == &to->s->ends[GW_AGENT]] += n;
 	hold_stock_client(to, p, n);
 }
 

@@ -7,7 +7,7 @@
 
 #define STATUS_SESSIONS 1000 /* listed one by one; the rest is only counted */
 
-static const char *const counter_names[GW_C_COUNT] = {
+const char *const gw_counter_names[GW_C_COUNT] = {
     [GW_C_API_CALLS] = "api_calls",
     [GW_C_API_ERRORS] = "api_errors",
     [GW_C_HTTP_REFUSED] = "http_refused",
@@ -100,6 +100,8 @@ static void write_instances(struct td_gateway *g, struct tnl_jw *w)
 		kv_bool(w, "connected", i->link != NULL);
 		if (i->link)
 			tnl_jw_kv(w, "peer", td_wslink_peer(i->link->w));
+		if (i->link)
+			tnl_jw_kvi(w, "since_s", (int64_t)((g->l->now - i->up_since) / TD_SEC));
 		if (i->agent_version)
 			tnl_jw_kv(w, "agent_version", i->agent_version);
 		tnl_jw_end_obj(w);
@@ -213,7 +215,7 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	tnl_jw_key(&w, "counters");
 	tnl_jw_obj(&w);
 	for (int i = 0; i < GW_C_COUNT; i++)
-		tnl_jw_kvi(&w, counter_names[i], (int64_t)g->counters[i]);
+		tnl_jw_kvi(&w, gw_counter_names[i], (int64_t)g->counters[i]);
 	tnl_jw_end_obj(&w);
 	tnl_jw_end_obj(&w);
 }

@@ -10,7 +10,7 @@
  *
  * The roles are rows of functions (struct td_role): this file calls them in the
  * right order, reports to the log, systemd and the control socket, and knows none. */
-#include "tunneld/process/daemon.h"
+#include "tunneld/process/internal.h"
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "tunneld/base/memory.h"
@@ -60,33 +60,7 @@ void *td_daemon_role(const struct td_daemon *d, const struct td_role *row)
 	return NULL;
 }
 
-/* --- status ------------------------------------------------------------------- */
-
-static void write_status(struct td_daemon *d, struct tnl_buf *b)
-{
-	struct tnl_jw w;
-	tnl_jw_init(&w, b);
-	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "role", d->name);
-	tnl_jw_kv(&w, "version", TUNNELD_VERSION);
-	tnl_jw_kvi(&w, "pid", getpid());
-	tnl_jw_kv(&w, "state", d->draining ? "draining" : "running");
-	tnl_jw_kv(&w, "configuration", d->cfg->path);
-	tnl_jw_kv(&w, "state_dir", d->state.dir);
-	tnl_jw_kvi(&w, "uptime_s", (int64_t)((d->loop->now - d->started) / TD_SEC));
-	tnl_jw_key(&w, "memory");
-	tnl_jw_obj(&w);
-	tnl_jw_kvi(&w, "used", (int64_t)td_memory_used());
-	tnl_jw_kvi(&w, "limit", (int64_t)d->cfg->process_memory);
-	tnl_jw_end_obj(&w);
-	if (d->hooks.status)
-		d->hooks.status(d->hooks.ctx, b);
-	for (int i = d->nroles - 1; i >= 0; i--) {
-		tnl_buf_printf(b, ",\"%s\":", d->roles[i].row->name);
-		d->roles[i].row->status(d->roles[i].self, b);
-	}
-	tnl_jw_end_obj(&w);
-}
+/* --- in a few words --------------------------------------------------------------- */
 
 /* What systemctl status shows, in the words of the role that leans on the others; true: it has changed. */
 static bool describe(struct td_daemon *d)
@@ -184,12 +158,13 @@ static bool take_config(struct td_daemon *d, struct td_config *c)
 	struct td_config *old = d->cfg;
 	d->cfg = c;
 	apply(c);
+	td_daemon_serve_reload(d, old);
 	td_config_free(old); /* a role that still points into it holds a reference */
 	return all;
 }
 
 /* told: gets the mistakes of the file.  NULL: all of it is in force; else why not, in one line. */
-static const char *reload(struct td_daemon *d, struct tnl_buf *told)
+const char *td_daemon_reload(struct td_daemon *d, struct tnl_buf *told)
 {
 	const char *file = d->cfg->path ? d->cfg->path : "";
 	if (d->draining || !d->hooks.load)
@@ -211,7 +186,7 @@ static const char *reload(struct td_daemon *d, struct tnl_buf *told)
 
 static void on_hup(struct ev_loop *ev, ev_signal *w, int events)
 {
-	reload(w->data, NULL);
+	td_daemon_reload(w->data, NULL);
 }
 
 /* --- the end ------------------------------------------------------------------ */
@@ -257,7 +232,7 @@ static void after_drained(void *arg)
 	drain_last_role(d);
 }
 
-static void begin_drain(struct td_daemon *d)
+void td_daemon_begin_drain(struct td_daemon *d)
 {
 	d->draining = true;
 	td_info("main", NULL, "draining: no new connections, those that are there may finish");
@@ -273,95 +248,7 @@ static void on_term(struct ev_loop *ev, ev_signal *w, int events)
 		td_loop_stop(d->loop);
 		return;
 	}
-	begin_drain(d);
-}
-
-/* --- what is asked over the control socket ---------------------------------------- */
-
-static void write_answer(struct tnl_buf *b, const char *error, const char *details)
-{
-	struct tnl_jw w;
-	tnl_jw_init(&w, b);
-	tnl_jw_obj(&w);
-	if (error) {
-		tnl_jw_kv(&w, "error", error);
-		tnl_jw_kv(&w, "details", details);
-	} else {
-		tnl_jw_key(&w, "ok");
-		tnl_jw_bool(&w, true);
-	}
-	tnl_jw_end_obj(&w);
-}
-
-static void answer_reload(struct td_daemon *d, struct tnl_buf *b)
-{
-	struct tnl_buf told;
-	tnl_buf_init(&told, 1 << 20);
-	const char *error = reload(d, &told);
-	write_answer(b, error, tnl_buf_str(&told));
-	tnl_buf_fini(&told);
-}
-
-static void answer_log_level(const struct td_daemon *d, const char *word, struct tnl_buf *b)
-{
-	static const char *const levels[] = {"error", "warn", "info", "debug"};
-	for (int i = 0; i < 4; i++) {
-		if (strcmp(word, levels[i]) != 0)
-			continue;
-		td_log_setup((enum tnl_log_level)i, d->cfg->log_format);
-		write_answer(b, NULL, NULL);
-		return;
-	}
-	write_answer(b, "the level must be error, warn, info or debug", NULL);
-}
-
-static void answer_switch(struct td_daemon *d, bool open, const char *name, struct tnl_buf *b)
-{
-	char why[512] = "no tunnels here";
-	for (int i = 0; i < d->nroles; i++) {
-		const struct td_daemon_role *r = &d->roles[i];
-		int (*fn)(void *, const char *, char *, size_t) = open ? r->row->open : r->row->close;
-		if (fn && fn(r->self, name, why, sizeof(why)) == 0) {
-			write_answer(b, NULL, NULL);
-			return;
-		}
-	}
-	write_answer(b, why, NULL);
-}
-
-static void answer_drain(struct td_daemon *d, struct tnl_buf *b)
-{
-	if (!d->draining)
-		begin_drain(d);
-	write_answer(b, NULL, NULL);
-}
-
-/* WORD, or WORD and what is behind it. */
-static bool is_request(const char *request, const char *word, const char **rest)
-{
-	size_t n = strlen(word);
-	*rest = request[n] == ' ' ? request + n + 1 : "";
-	return strncmp(request, word, n) == 0 && (request[n] == ' ' || !request[n]);
-}
-
-static void on_request(void *ctx, const char *request, struct tnl_buf *b)
-{
-	struct td_daemon *d = ctx;
-	const char *rest;
-	if (is_request(request, "status", &rest))
-		write_status(d, b);
-	else if (is_request(request, "reload", &rest))
-		answer_reload(d, b);
-	else if (is_request(request, "drain", &rest))
-		answer_drain(d, b);
-	else if (is_request(request, "log-level", &rest))
-		answer_log_level(d, rest, b);
-	else if (is_request(request, "open", &rest))
-		answer_switch(d, true, rest, b);
-	else if (is_request(request, "close", &rest))
-		answer_switch(d, false, rest, b);
-	else
-		write_answer(b, "unknown request", NULL);
+	td_daemon_begin_drain(d);
 }
 
 /* --- from start to end ---------------------------------------------------------- */
@@ -447,12 +334,7 @@ int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg,
 	watch_signal(d, &d->term, on_term, SIGTERM);
 	watch_signal(d, &d->intr, on_term, SIGINT);
 	watch_signal(d, &d->hup, on_hup, SIGHUP);
-	if (!cfg->control_socket)
-		return 0;
-	d->control = td_control_new(d->loop, d->state.dir, on_request, d, why, sizeof(why));
-	if (!d->control)
-		td_warn("main", NULL, "no control socket: %s", why);
-	return 0;
+	return td_daemon_serve(d);
 }
 
 int td_daemon_add(struct td_daemon *d, const struct td_role *row, struct td_config *own, char *why, size_t cap)
@@ -510,6 +392,7 @@ void td_daemon_fini(struct td_daemon *d)
 	td_soon_cancel(&d->drained);
 	while (d->nroles)
 		free_last_role(d);
+	td_http_free(d->http);
 	td_control_free(d->control);
 	if (d->loop) {
 		ev_signal_stop(d->loop->ev, &d->term);

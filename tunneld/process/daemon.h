@@ -3,8 +3,10 @@
  * hand the roles in as rows: nothing in this room knows which ones there are. */
 #ifndef TD_PROCESS_DAEMON_H
 #define TD_PROCESS_DAEMON_H
+#include "lib/metrics.h"
 #include "tunneld/config/config.h"
 #include "tunneld/process/control.h"
+#include "tunneld/process/http.h"
 #include "tunneld/process/state.h"
 
 /* A role, as a process runs it.  `role` is what start() gave; all of it is called on the loop's thread, and none of it
@@ -27,8 +29,16 @@ struct td_role {
 	/* One of its tunnels, by hand: 0, or -1 and *why.  NULL: it has none. */
 	int (*open)(void *role, const char *name, char *why, size_t cap);
 	int (*close)(void *role, const char *name, char *why, size_t cap);
-	void (*status)(void *role, struct tnl_buf *json);	/* appends one JSON value; also while it drains */
-	void (*free)(void *role);				/* at once: no words to anybody, drained or not */
+	void (*status)(void *role, struct tnl_buf *json); /* appends one JSON value; also while it drains */
+	void (*free)(void *role);			  /* at once: no words to anybody, drained or not */
+	/* Its families, whole each; NULL: it has none. */
+	void (*metrics)(void *role, struct tnl_metrics *m);
+	/* Calls fn for each of its tunnels, with the bytes of connections so far and the round trip (0: unknown). NULL:
+	 * it has none. */
+	void (*sample)(void *role, td_sample_fn *fn, void *ctx);
+	/* Is what it is for there?  name: that tunnel, or NULL: all of it.  1: yes; 0: no, *why; -1: no such tunnel.
+	 * NULL: always, without tunnels. */
+	int (*ready)(void *role, const char *name, char *why, size_t cap);
 	uint64_t (*drain_timeout)(const struct td_config *cfg); /* for drain(), in ns */
 	/* A few words for `systemctl status`. */
 	void (*describe)(void *role, const struct td_config *cfg, char *out, size_t cap);
@@ -53,6 +63,7 @@ struct td_daemon {
 	/* private below */
 	struct td_daemon_hooks hooks;
 	struct td_control *control;
+	struct td_http *http;
 	struct td_daemon_role {
 		const struct td_role *row;
 		void *self;
