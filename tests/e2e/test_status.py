@@ -186,3 +186,43 @@ def manage():
 			ping(c)
 		assert p.wait(20 * SLOW) == 0
 		assert f.p.wait(10 * SLOW) == 0
+
+
+@test('init gateway: three files that fit together, from nothing to bytes through a tunnel; nothing is overwritten', 60)
+def init_gateway():
+	s = Server(echo)
+	with World() as w:
+		d, port = w.path('made'), free_port()
+		out, _ = tool(w, 'init', 'gateway', '127.0.0.1', 'localhost', '::1', '--dir', d, '--port', str(port), '--instance', 'mi-0123456789abcdef0')
+		assert 'tunneld agent -c agent.ini' in out
+		files = ['agent.ini', 'ca.key', 'ca.pem', 'forwarder.ini', 'gateway.ini', 'gateway.key', 'gateway.pem']
+		assert sorted(os.listdir(d)) == files
+		assert all(os.stat(os.path.join(d, f)).st_mode & 0o777 == 0o600 for f in files)
+		before = {f: open(os.path.join(d, f)).read() for f in files}
+		for f in files:
+			if f.endswith('.ini'):
+				secrets = re.findall(r'secret_access_key = (\S+)', before[f])
+				assert secrets and all(len(x) == 40 and x not in out for x in secrets)
+		names = subprocess.run(['openssl', 'x509', '-in', os.path.join(d, 'gateway.pem'), '-noout', '-ext', 'subjectAltName'], stdout=subprocess.PIPE).stdout
+		assert b'IP Address:127.0.0.1' in names and b'DNS:localhost' in names and b'IP Address:0:0:0:0:0:0:0:1' in names, names
+		_, err = tool(w, 'init', 'gateway', 'gw.example', '--dir', d, code=1)
+		assert 'is there already; nothing was written' in err
+		os.remove(os.path.join(d, 'ca.pem'))
+		tool(w, 'init', 'gateway', 'gw.example', '--dir', d, code=1)
+		assert not os.path.exists(os.path.join(d, 'ca.pem'))
+		assert all(open(os.path.join(d, f)).read() == before[f] for f in files if f != 'ca.pem')
+		open(os.path.join(d, 'ca.pem'), 'w').write(before['ca.pem'])
+		for argv in (('init',), ('init', 'gateway'), ('init', 'gateway', 'a b'), ('init', 'gateway', 'x', '--port', '0'), ('init', 'nothing')):
+			tool(w, *argv, code=2)
+		assert 'ProxyCommand tunneld connect %h %p' in tool(w, 'init', 'ssh')[0]
+		local = free_port()
+		conf = before['forwarder.ini'].replace('127.0.0.1:2222', '127.0.0.1:%d' % local).replace('port = 22\n', 'port = %d\n' % s.port)
+		open(os.path.join(d, 'forwarder.ini'), 'w').write('[tunneld]\nstate_dir = %s\n' % w.path('state-f') + conf)
+		g = w.proc('gateway', [BIN, 'gateway', '-c', os.path.join(d, 'gateway.ini')], env={'STATE_DIRECTORY': w.path('state-g')})
+		g.wait_note('READY=1')
+		a = w.proc('agent', [BIN, 'agent', '-c', os.path.join(d, 'agent.ini')], env={'STATE_DIRECTORY': w.path('state-a')})
+		a.wait_log('control channel up')
+		f = w.proc('forwarder', [BIN, '-c', os.path.join(d, 'forwarder.ini')])
+		f.wait_note('READY=1')
+		with connect(local) as c:
+			ping(c)

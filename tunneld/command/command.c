@@ -10,7 +10,8 @@
 static const struct td_command *const commands[] = {&td_command_agent,	 &td_command_gateway, &td_command_local,
 						    &td_command_connect, &td_command_forward, &td_command_shell,
 						    &td_command_status,	 &td_command_reload,  &td_command_drain,
-						    &td_command_open,	 &td_command_close,   &td_command_log_level};
+						    &td_command_open,	 &td_command_close,   &td_command_log_level,
+						    &td_command_init};
 
 static void print_help(void)
 {

@@ -1,5 +1,6 @@
 /* What tunneld local keeps from run to run. */
 #include "tunneld/command/local_keys.h"
+#include "tunneld/command/new_keys.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -13,19 +14,6 @@
 #include <time.h>
 
 enum { DAY = 86400, CERT_DAYS = 365, RENEW_DAYS = 30, FILE_MAX = 4096 };
-
-static void random_text(char *out, size_t n, const char *prefix, const char *alphabet)
-{
-	size_t k = strlen(prefix), m = strlen(alphabet);
-	memcpy(out, prefix, k);
-	while (k < n) {
-		uint8_t r;
-		tnl_random(&r, 1);
-		if (r < 256 / m * m)
-			out[k++] = alphabet[r % m];
-	}
-	out[n] = '\0';
-}
 
 int td_local_keys_write(const struct td_state *s, const char *name, const char *text)
 {
@@ -84,13 +72,11 @@ out:
 
 static int make_keys(const struct td_state *s, struct td_local_keys *k)
 {
-	static const char upper[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-	static const char mixed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 	char text[300];
-	random_text(k->user_id, 20, "AKID", upper);
-	random_text(k->user_secret, 40, "", mixed);
-	random_text(k->agent_id, 20, "AKID", upper);
-	random_text(k->agent_secret, 40, "", mixed);
+	td_new_key_id(k->user_id);
+	td_new_secret(k->user_secret);
+	td_new_key_id(k->agent_id);
+	td_new_secret(k->agent_secret);
 	snprintf(text, sizeof(text), "%s %s %s %s\n", k->user_id, k->user_secret, k->agent_id, k->agent_secret);
 	int r = td_local_keys_write(s, "keys", text);
 	tnl_wipe(text, sizeof(text));
