@@ -268,10 +268,13 @@ int tnl_session_link_add(struct tnl_session *s, unsigned link, unsigned rank, ui
 {
 	if (tnl_session_over(s))
 		return 0;
+	bool first = !s->linked;
 	int err = tnl_channel_link_add(s->ch, link, rank, now);
 	s->linked = tnl_channel_links(s->ch) != 0;
 	if (err)
 		return err;
+	if (first)
+		s->peer_seen = false;
 	if (!s->ever_linked) {
 		s->ever_linked = true;
 		tnl_session_send_state(s, "Connected", now);
@@ -294,6 +297,12 @@ void tnl_session_link_gone(struct tnl_session *s, unsigned link, uint64_t now)
 		return;
 	tnl_channel_link_gone(s->ch, link, now);
 	s->linked = tnl_channel_links(s->ch) != 0;
+	if (s->linked)
+		return;
+	tnl_list_foreach(it, &s->mux.streams) {
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
+		st->old_number = st->last_number;
+	}
 }
 
 void tnl_session_release(struct tnl_session *s)
@@ -362,8 +371,12 @@ static void plan_keepalive(struct tnl_session *s, uint64_t now)
 		s->keepalive_at = due;
 		return;
 	}
-	if ((s->mux.nstreams || s->peer_keepalive) && s->linked)
-		s->mux.nop_due = true;
+	if ((s->mux.nstreams || s->peer_keepalive) && s->linked) {
+		if (s->info.mode == TNL_MODE_MUX)
+			s->mux.nop_due = true;
+		else if (tnl_session_out_flag(s, TNL_FLAG_KEEPALIVE))
+			s->failed = TNL_ENOMEM;
+	}
 	s->keepalive_at = now + s->keepalive_ns;
 }
 

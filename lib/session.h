@@ -240,6 +240,8 @@ void tnl_stream_consume(struct tnl_stream *st, size_t n, uint64_t now); /* opens
 bool tnl_stream_eof(const struct tnl_stream *st);			/* peer's end reached and nothing kept */
 bool tnl_stream_done(const struct tnl_stream *st);			/* both directions over: free it */
 size_t tnl_stream_kept(const struct tnl_stream *st);
+/* Its local end is over, and the FIN waits until the other direction has been quiet (a stock peer). */
+bool tnl_stream_holding(const struct tnl_stream *st);
 void tnl_stream_free(struct tnl_stream *st); /* resets first if it is not done */
 
 #endif

@@ -470,7 +470,7 @@ void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 		s->peer_keepalive = false;
 	if (s->peer_keepalive && (s->keepalive_ns == 0 || s->keepalive_ns > OLD_SMUX_KEEPALIVE))
 		s->keepalive_ns = OLD_SMUX_KEEPALIVE; /* or it takes the session for dead after 30 s */
-	if (s->info.mode == TNL_MODE_MUX && s->keepalive_ns)
+	if ((s->info.mode == TNL_MODE_MUX || !s->cfg.agent) && s->keepalive_ns)
 		s->keepalive_at = now + s->keepalive_ns;
 	tnl_log(TNL_LOG_DEBUG, "session",
 		"session=%s ready type=%s mode=%s peer=%.40s own_peer=%d encrypted=%d smux=%d payload=%zu crc32c=%d",

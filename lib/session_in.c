@@ -30,6 +30,8 @@ static void in_size(struct tnl_session *s, const uint8_t *p, size_t n)
 static void in_flag(struct tnl_session *s, uint32_t flag)
 {
 	struct tnl_stream *st = s->mux.single;
+	if (flag == TNL_FLAG_KEEPALIVE)
+		return;
 	if (flag == TNL_FLAG_DISCONNECT) {
 		if (s->cfg.agent && s->info.mode == TNL_MODE_BASIC && st)
 			tnl_stream_end_single(st);
@@ -246,15 +248,21 @@ static void in_channel_closed(struct tnl_session *s, const struct tnl_msg *m)
 /* A stock agent that cannot write an ack, because its link has just broken, takes the resend for a new message and
  * writes the bytes a second time. Nothing tells which they are: what was under way to it is given up with a reset,
  * which the program at this end can see, instead of bytes that are wrong without a sign. */
+static bool in_doubt(const struct tnl_session *s, const struct tnl_stream *st)
+{
+	/* An agent that has not been there on this link was lost with an older one: what was written since then has not
+	 * been taken by anybody. */
+	bool older = s->cfg.link_queue && !s->peer_seen; /* AWS's gateway need not say when the agent is there */
+	return (!older ? st->last_number : st->old_number) >= tnl_channel_oldest(s->ch);
+}
+
 static void stock_agent_gone(struct tnl_session *s)
 {
-	int64_t oldest = tnl_channel_oldest(s->ch);
-
 	if (s->cfg.agent || s->caps.present || s->state != TNL_SS_READY)
 		return;
 	if (s->info.mode == TNL_MODE_BASIC || s->info.mode == TNL_MODE_SINGLE) {
 		/* Nothing marks where one connection ends and the next begins: the session goes with it. */
-		if (s->mux.single && s->mux.single->last_number >= oldest) {
+		if (s->mux.single && in_doubt(s, s->mux.single)) {
 			snprintf(s->why, sizeof(s->why), "%s", tnl_reset_text(TNL_RESET_DOUBT));
 			s->failed = TNL_ETRUNC;
 		}
@@ -264,7 +272,7 @@ static void stock_agent_gone(struct tnl_session *s)
 		return;
 	tnl_list_foreach_safe(it, &s->mux.streams) {
 		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
-		if (st->zombie || st->was_reset || st->last_number < oldest)
+		if (st->zombie || st->was_reset || !in_doubt(s, st))
 			continue;
 		tnl_stream_send_reset(st, TNL_RESET_DOUBT);
 		tnl_stream_report_reset(st, TNL_RESET_DOUBT);
@@ -275,6 +283,7 @@ static void in_publication(struct tnl_session *s, bool started)
 {
 	if (!started)
 		stock_agent_gone(s);
+	s->peer_seen = started;
 	if (!s->cb.on_publication)
 		return;
 	tnl_session_cb_enter(s);
@@ -368,6 +377,8 @@ int tnl_session_feed_on(struct tnl_session *s, unsigned link, const uint8_t *p, 
 	case TNL_MT_ACK:
 	case TNL_MT_START_PUBLICATION:
 	case TNL_MT_PAUSE_PUBLICATION:
+		if (m.type != TNL_MT_START_PUBLICATION && m.type != TNL_MT_PAUSE_PUBLICATION)
+			s->peer_seen = true;
 		rc = tnl_channel_feed_on(s->ch, link, &m, now);
 		if (rc == 0 && (m.type == TNL_MT_START_PUBLICATION || m.type == TNL_MT_PAUSE_PUBLICATION))
 			in_publication(s, m.type == TNL_MT_START_PUBLICATION);

@@ -31,6 +31,7 @@
 
 /* Flags of our own, sent only when half-close is agreed: the ends of the one stream of a SINGLE session. */
 #define TNL_FLAG_STREAM_FIN 0x746e0001u
+#define TNL_FLAG_KEEPALIVE 0x746e0002u	/* says nothing; every end ignores a flag that it does not know */
 #define TNL_FLAG_STREAM_RST 0x746e0100u /* + reason, 0–255 */
 
 struct tnl_stream {
@@ -51,6 +52,7 @@ struct tnl_stream {
 	uint32_t sent, peer_consumed, peer_window; /* smux 2 */
 	uint64_t tx_at, rx_at, shut_at, timer_at;
 	int64_t last_number; /* message that carries its latest bytes; -1: none yet */
+	int64_t old_number;  /* the same when the last link went */
 	/* receiving */
 	struct tnl_kept kept;
 	uint32_t kept_ptype;
@@ -113,6 +115,7 @@ struct tnl_session {
 	int depth; /* callbacks running */
 	bool linked, ever_linked;
 	bool held; /* until tnl_session_release */
+	bool peer_seen; /* on this link something came from the other end, or that it is there */
 	/* handshake */
 	enum tnl_hs_step step;
 	struct tnl_hs_request req; /* sent or received */

@@ -22,7 +22,7 @@ struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now)
 	st->connected = !s->cfg.agent || s->info.mode == TNL_MODE_SHELL || s->info.mode == TNL_MODE_COMMAND;
 	st->peer_window = TNL_MUX_FIRST_WINDOW;
 	st->tx_at = st->rx_at = now;
-	st->last_number = -1;
+	st->last_number = st->old_number = -1;
 	st->timer_at = TNL_NEVER;
 	return st;
 }
@@ -108,6 +108,11 @@ static bool fin_held(const struct tnl_stream *st)
 	enum tnl_session_mode m = st->s->info.mode;
 	return st->shut && !st->fin_due && !st->fin_sent &&
 	       (m == TNL_MODE_MUX || m == TNL_MODE_BASIC || m == TNL_MODE_SINGLE);
+}
+
+bool tnl_stream_holding(const struct tnl_stream *st)
+{
+	return fin_held(st) && !st->s->info.half_close && !st->zombie && !st->was_reset;
 }
 
 static uint64_t timer_of(const struct tnl_stream *st)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 
-from harness import BIN, SLOW, TARGET, USER_KEY, USER_SECRET, Skip, World, clean_env, until
+from harness import BIN, REGION, SLOW, TARGET, USER_KEY, USER_SECRET, Skip, World, clean_env, ini, need, until
 from peers import client_ini, me, run, sshd
 from run import test
 from services import Server, blob, connect, download, echo, free_port, ping, upload
@@ -246,3 +246,64 @@ def zombies():
 		with connect(f.ports['a']) as c:
 			ping(c)
 		assert not left & {s['SessionId'] for s in w.api().sessions()}
+
+
+def quiet_session(w, word, keepalive):
+	"""argv of connect or shell by an alias whose far end has an idle time-out of 1 s"""
+	url = {'region': REGION, 'ssm_endpoint': w.url, 'ca_file': 'ca.pem', 'access_key_id': USER_KEY, 'secret_access_key': USER_SECRET}
+	conf = ini(w.path('alias-%s.ini' % keepalive), [('tunneld', {'state_dir': w.path('state-alias')}), ('aws', url),
+		('alias a', {'target': TARGET, 'port': w.echo.port, 'idle_timeout': '1s', 'keepalive': keepalive})])
+	return [BIN, word, '-c', conf, 'a'] + ([] if word == 'connect' else ['--', 'sleep 4; echo still here'])
+
+
+@test('keepalive: an SSH session and a command that are quiet longer than idle_timeout go on; not without it', 60)
+def kept_alive():
+	with World() as w:
+		w.echo = Server(echo)
+		w.gateway(idle_timeout='1s')
+		w.agent(shell=True, shell_user=me())
+		for keepalive in (True, False):
+			ps = [subprocess.Popen(quiet_session(w, word, keepalive), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+				env=clean_env(), cwd=w.dir) for word in ('connect', 'shell')]
+			try:
+				ps[0].stdin.write(b'one')
+				ps[0].stdin.flush()
+				assert os.read(ps[0].stdout.fileno(), 3) == b'one'
+				out = ps[1].stdout.read()
+				assert (out == b'still here\n') == keepalive, (keepalive, out)
+				if keepalive:
+					ps[0].stdin.write(b'two')
+					ps[0].stdin.flush()
+					assert os.read(ps[0].stdout.fileno(), 3) == b'two'
+				else:
+					assert ps[0].wait(20 * SLOW) == 6
+			finally:
+				for p in ps:
+					p.kill()
+					p.communicate()
+
+
+def keepalive_timers(port):
+	"""How many established sockets with this port at one end have a keep-alive timer."""
+	out = subprocess.run(['ss', '-tnoH', 'state', 'established', '( sport = :%d or dport = :%d )' % (port, port)], stdout=subprocess.PIPE).stdout.decode()
+	return out.count('timer:(keepalive')
+
+
+@test('tcp_keepalive: on sockets of local programs and of dialed services, by default and not with 0', 30)
+def tcp_keepalive():
+	need('ss')
+	e = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'on': {'port': e.port}, 'off': {'port': e.port, 'tcp_keepalive': '0'}})
+		with connect(f.ports['on']) as c, connect(f.ports['off']) as d:
+			ping(c)
+			ping(d)
+			assert keepalive_timers(f.ports['on']) == 1 and keepalive_timers(f.ports['off']) == 0
+			assert keepalive_timers(e.port) == 2
+		w.procs[1].stop()
+		w.agent(name='agent-2', tcp_keepalive='0')
+		with connect(f.ports['on']) as c:
+			ping(c)
+			assert keepalive_timers(e.port) == 0

@@ -265,3 +265,18 @@ def close_1000():
 		w.f.wait_log('session resumed', since=mark)
 		assert not w.f.count(r'\berror\b(?!=)', since=mark), [x for x in w.f.lines[mark:] if 'error' in x]
 		c.close()
+
+
+@test('links that are cut as soon as they have moved bytes: the back-off does not grow', 90)
+def useful_links():
+	with FaultWorld() as w:
+		w.build(handler=echo, tunnel={'reconnect_min': '100ms', 'reconnect_max': '10s'}, agent={'reconnect_min': '100ms', 'reconnect_max': '10s'})
+		with connect(w.f.ports['t'], 60) as c:
+			began = time.monotonic()
+			for i in range(10):
+				ping(c)
+				for p in w.both:
+					p.do('cut')
+			ping(c)
+			took = time.monotonic() - began
+		assert took < 10 * SLOW, took  # 0.2 s at most for each; growing to 10 s it would be half a minute

@@ -39,6 +39,52 @@ static void stock_agent_loses_its_link(void **state)
 	raw_fini(&r);
 }
 
+static void raw_relink(struct raw *r)
+{
+	tnl_session_link_down(r->e.s, r->now);
+	r->deaf = true; /* nobody is there yet */
+	raw_advance(r, 100 * MS);
+}
+
+/* A gateway that restarts takes both links along and says so on the new one: in doubt is what was on its way on the old
+ * one, not what was written since, which no agent can have taken. */
+static void only_what_was_on_the_old_link_is_in_doubt(void **state)
+{
+	struct raw r;
+	struct tnl_session_config c = client();
+	(void)state;
+	c.link_queue = true;
+	raw_client(&r, &c, STOCK_REQUEST("3.3.0.0"));
+	struct rec *before = raw_open(&r), *since = raw_open(&r), *after = raw_open(&r);
+	rec_puts(since, "one");
+	rec_puts(after, "one");
+	raw_move(&r);
+	r.deaf = true;
+	rec_puts(before, "in flight");
+	raw_move(&r);
+	raw_relink(&r);
+	rec_puts(since, "while it was away");
+	raw_move(&r);
+	tnl_session_link_up(r.e.s, r.now);
+	raw_move(&r);
+	raw_pause(&r);
+	assert_true(before->reset);
+	assert_false(since->reset || after->reset);
+	r.deaf = false; /* the agent is back, and takes what waited */
+	tnl_channel_link_up(r.ch, r.now);
+	raw_advance(&r, 2 * SEC);
+	rec_puts(after, "two");
+	raw_move(&r);
+	assert_false(since->reset || after->reset);
+	r.deaf = true;
+	rec_puts(after, "three");
+	raw_move(&r);
+	raw_pause(&r); /* seen on this link, and lost with it */
+	assert_true(after->reset);
+	assert_false(since->reset);
+	raw_fini(&r);
+}
+
 /* Without streams it is the session that is given up: nothing marks where one connection ends. */
 static void stock_agent_of_a_single_stream_loses_its_link(void **state)
 {
@@ -95,6 +141,39 @@ static int count_frames(struct end *e, int cmd)
 		i += 4 + len;
 	}
 	return count;
+}
+
+/* Where there are no frames a flag that every end ignores keeps the session from idling out. */
+static void keepalive_without_frames(void **state)
+{
+	static const char *const types[] = {"Port", "Standard_Stream", "NonInteractiveCommands"};
+	(void)state;
+	for (size_t i = 0; i < TNL_COUNT(types); i++) {
+		struct pair p;
+		struct tnl_session_config cc = client(), ac = agent();
+		cc.keepalive_ns = 100 * SEC;
+		ac.session_type = types[i];
+		ac.properties_json = "{\"portNumber\":\"22\"}";
+		ready_pair(&p, &cc, &ac);
+		struct rec *c = pair_open(&p);
+		pair_run(&p);
+		struct tnl_channel_stats a, b;
+		tnl_channel_stats(tnl_session_channel(p.c.s), &a);
+		pair_advance(&p, 1000 * SEC);
+		tnl_channel_stats(tnl_session_channel(p.c.s), &b);
+		assert_in_range(b.sent - a.sent, 9, 10);
+		assert_int_equal(p.a.flag, 0); /* the agent's owner hears nothing of it */
+		assert_int_equal(tnl_session_stats(p.a.s)->bad_payloads, 0);
+		tnl_stream_free(c->st);
+		c->st = NULL;
+		pair_run(&p);
+		pair_advance(&p, SEC);
+		tnl_channel_stats(tnl_session_channel(p.c.s), &a);
+		pair_advance(&p, 1000 * SEC);
+		tnl_channel_stats(tnl_session_channel(p.c.s), &b);
+		assert_int_equal(b.sent, a.sent);
+		pair_fini(&p);
+	}
 }
 
 static void keepalive(void **state)
@@ -488,6 +567,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(stock_agent_loses_its_link),
+	    cmocka_unit_test(only_what_was_on_the_old_link_is_in_doubt),
+	    cmocka_unit_test(keepalive_without_frames),
 	    cmocka_unit_test(stock_agent_of_a_single_stream_loses_its_link),
 	    cmocka_unit_test(own_agent_loses_its_link),
 	    cmocka_unit_test(keepalive),

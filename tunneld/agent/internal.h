@@ -147,6 +147,7 @@ struct ag_session {
 	struct ag_channel channel;
 	struct td_timer retry, end_timer;
 	struct td_backoff backoff;
+	uint64_t progress; /* td_pump_progress when the link came */
 	uint64_t link_up_at, started_at, refused_since, warned_at, end_by;
 	enum tnl_session_mode mode;
 	const char *status; /* of the end */

@@ -95,6 +95,7 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 		return;
 	}
 	td_fd_nodelay(fd);
+	td_fd_keepalive(fd, ag_cfg(s->a)->tcp_keepalive_ns);
 	if (!td_pipe_agent(s->pump, x->st, fd, s)) {
 		close(fd);
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");

@@ -199,6 +199,7 @@ static void on_opened(void *ctx, const struct ag_channel_result *r)
 		td_info(AG_MOD, s->start.session_id, "data channel is back resumes=%u", s->resumes);
 	}
 	s->link_up_at = s->a->loop->now;
+	s->progress = td_pump_progress(s->pump);
 	s->refused_since = s->warned_at = 0;
 	set_state(s, AG_S_UP);
 	td_pump_attach(s->pump, r->w);
@@ -216,6 +217,8 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	       "data channel lost, opening it again code=%u error=\"%s\" reason=\"%s\" streams=%zu", code,
 	       tnl_err_text(err), why ? why : "", td_pump_pipes(s->pump));
 	td_backoff_up(&s->backoff, s->a->loop->now - s->link_up_at);
+	if (td_pump_progress(s->pump) != s->progress)
+		td_backoff_forget(&s->backoff);
 	connect_later(s);
 }
 

@@ -1,6 +1,7 @@
 #include "tunneld/base/fd.h"
 
 #include "lib/num.h"
+#include "tunneld/base/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +25,19 @@ void td_fd_nodelay(int fd)
 {
 	int on = 1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* fails on a unix socket: fine */
+}
+
+void td_fd_keepalive(int fd, uint64_t ns)
+{
+	enum { PROBES = 4 };
+	int on = ns != 0, idle = (int)TNL_MAX(ns / TD_SEC, (uint64_t)1), gap = TNL_MAX(idle / 8, 1), probes = PROBES;
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	if (!on)
+		return;
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &gap, sizeof(gap));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
 }
 
 void td_fd_rst_close(int fd)

@@ -2,8 +2,11 @@
 #ifndef TD_BASE_FD_H
 #define TD_BASE_FD_H
 #include <stdbool.h>
+#include <stdint.h>
 
-void td_fd_nonblock(int fd);  /* and close-on-exec */
+void td_fd_nonblock(int fd); /* and close-on-exec */
+/* TCP asks a peer that has been silent so long whether it is there, four times, and gives it up; 0: it does not. */
+void td_fd_keepalive(int fd, uint64_t ns);
 void td_fd_nodelay(int fd);   /* no effect on a unix socket */
 void td_fd_rst_close(int fd); /* SO_LINGER 0 + close: RST */
 

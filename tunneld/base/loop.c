@@ -394,6 +394,11 @@ uint64_t td_backoff_next(struct td_backoff *b)
 	return b->first + r % (hi - b->first + 1);
 }
 
+void td_backoff_forget(struct td_backoff *b)
+{
+	b->cur = b->first;
+}
+
 void td_backoff_up(struct td_backoff *b, uint64_t up_for_ns)
 {
 	if (up_for_ns >= 10 * TD_SEC)

@@ -81,6 +81,7 @@ struct td_backoff {
 };
 void td_backoff_init(struct td_backoff *b, uint64_t first_ns, uint64_t max_ns);
 uint64_t td_backoff_next(struct td_backoff *b);
+void td_backoff_forget(struct td_backoff *b); /* what was tried has been of use */
 void td_backoff_up(struct td_backoff *b, uint64_t up_for_ns);
 
 #endif

@@ -190,6 +190,7 @@ static void link_failed(struct td_client *c, const char *why, bool network)
 static void link_up(struct td_client *c, struct td_wslink *w)
 {
 	c->link_up_at = c->loop->now;
+	c->progress = td_pump_progress(c->pump);
 	c->last_error[0] = '\0';
 	if (c->was_linked)
 		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, ++c->resumes);

@@ -55,6 +55,8 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	       tnl_err_text(err), why, td_pump_pipes(c->pump));
 	td_client_note(c, "data channel lost", why ? why : "");
 	td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
+	if (td_pump_progress(c->pump) != c->progress)
+		td_backoff_forget(&c->backoff);
 	if (!td_client_direct_carries(c))
 		td_client_set_state(c, TD_CLIENT_RESUMING);
 	td_client_resume_later(c);
@@ -87,6 +89,13 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 	struct td_client *c = ctx;
 	if (c->cb->pipe_closed)
 		c->cb->pipe_closed(c->ctx, p, user, reason, in, out);
+}
+
+static void pump_drained(void *ctx, struct td_pipe *p, void *user)
+{
+	struct td_client *c = ctx;
+	if (c->cb->drained)
+		c->cb->drained(c->ctx, p, user);
 }
 
 static void pump_flag(void *ctx, uint32_t flag)
@@ -177,6 +186,7 @@ static const struct td_pump_cb pump_cb = {
     .lost = pump_lost,
     .closed = pump_closed,
     .pipe_closed = pump_pipe_closed,
+    .drained = pump_drained,
     .flag = pump_flag,
     .exit_code = pump_exit_code,
     .kms = pump_kms,

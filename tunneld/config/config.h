@@ -44,6 +44,7 @@ struct td_tunnel_config {
 	bool keepalive;	    /* default yes */
 	bool require_encryption;
 	uint64_t connect_timeout_ns, idle_timeout_ns, half_close_timeout_ns, ping_interval_ns, pong_timeout_ns;
+	uint64_t tcp_keepalive_ns; /* of the local sockets; 0: off */
 	uint64_t reconnect_min_ns, reconnect_max_ns;
 	unsigned message_rate;
 	bool message_rate_set;
@@ -83,6 +84,7 @@ struct td_agent_config {
 	struct td_rules allow, deny; /* deny.set with n 0: explicitly nothing */
 	uint64_t dial_timeout_ns, drain_timeout_ns, ping_interval_ns, pong_timeout_ns;
 	uint64_t reconnect_min_ns, reconnect_max_ns, half_close_timeout_ns;
+	uint64_t tcp_keepalive_ns; /* of dialed sockets; 0: off */
 	uint64_t session_memory, stream_window;
 	unsigned max_payload, max_sessions, max_streams;
 	bool require_challenge_ack, require_encryption;

@@ -14,6 +14,7 @@ struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr
 		return NULL;
 	}
 	td_fd_nodelay(fd);
+	td_fd_keepalive(fd, t->cfg->tcp_keepalive_ns);
 	c->tunnel = t;
 	c->fd = fd;
 	c->accepted_at = t->f->loop->now;
@@ -61,9 +62,23 @@ void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 	conn_free(c);
 }
 
+void fwd_conn_hold(struct fwd_conn *c)
+{
+	if (c->holding)
+		return;
+	c->holding = true;
+	c->session->holding++;
+	c->tunnel->holding++;
+	td_soon_do(&c->tunnel->settle);
+}
+
 void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out)
 {
 	c->tunnel->bytes_in += in;
 	c->tunnel->bytes_out += out;
+	if (c->holding) {
+		c->session->holding--;
+		c->tunnel->holding--;
+	}
 	conn_free(c);
 }

@@ -229,7 +229,7 @@ static struct fwd_session *least_loaded(const struct fwd_group *g)
 	tnl_list_foreach(it, &g->sessions) {
 		struct fwd_session *s = tnl_container_of(it, struct fwd_session, node);
 		if (fwd_session_up(s) && !s->ending && !s->one_shot &&
-		    (!best || fwd_session_load(s) < fwd_session_load(best)))
+		    (!best || fwd_session_busy(s) < fwd_session_busy(best)))
 			best = s;
 	}
 	return best;
@@ -254,7 +254,7 @@ static bool try_place(struct fwd_group *g, struct fwd_conn *c, bool may_grow)
 	if (!s)
 		return false;
 	/* A pool grows while all of it is busy: the connection waits for the new session, which no other can stall. */
-	if (may_grow && fwd_session_load(s) > 0 && count_sessions(g) < session_limit(g))
+	if (may_grow && fwd_session_busy(s) > 0 && count_sessions(g) < session_limit(g))
 		return false;
 	return place_on(s, c);
 }

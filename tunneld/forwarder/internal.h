@@ -33,6 +33,7 @@
 
 #define FWD_MOD "forwarder"
 #define FWD_MAX_LISTEN 16
+#define FWD_HOLDING_MAX 4096u
 
 struct fwd_group;
 
@@ -72,6 +73,7 @@ struct fwd_tunnel {
 	struct td_addr bound[FWD_MAX_LISTEN];
 	int nlisteners;
 	unsigned connections;  /* accepted and not closed */
+	unsigned holding;      /* of these: only their FIN waits */
 	struct tnl_list conns; /* placed fwd_conn.node */
 	struct td_soon settle; /* a connection has gone */
 	struct td_memory_waiter room;
@@ -120,6 +122,7 @@ struct fwd_session {
 	bool one_shot;		   /* per-connection: ends with its pipe */
 	struct fwd_conn *reserved; /* per-connection: for whom it was started, until it is placed */
 	struct td_soon unneeded;   /* that one has given up */
+	size_t holding;		   /* of its pipes: only their FIN waits */
 	uint64_t bytes_in, bytes_out;
 };
 /* Looks from time to time whether a group that is off the configuration still has a local program; one whose link has
@@ -141,6 +144,12 @@ static inline size_t fwd_session_load(const struct fwd_session *s)
 {
 	struct td_pump *p = td_client_pump(s->client);
 	return p ? td_pump_pipes(p) : 0;
+}
+
+/* What makes it busy: a connection that only waits for its FIN to go does not. */
+static inline size_t fwd_session_busy(const struct fwd_session *s)
+{
+	return fwd_session_load(s) - s->holding;
 }
 
 /* --- groups --------------------------------------------------------------------------------- */
@@ -210,12 +219,14 @@ struct fwd_conn {
 	int fd;
 	struct td_pipe *pipe;
 	uint64_t accepted_at;
+	bool holding; /* its program has gone, and a FIN to a stock agent waits for an answer that may still come */
 	struct td_timer patience; /* connect_timeout; whose connection it is gives fn */
 	char peer[TD_ADDR_STR];
 };
 /* Takes fd.  NULL: no memory, it has been reset. */
 struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer);
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p);
+void fwd_conn_hold(struct fwd_conn *c);
 /* These two free it.  One that waits is reset; the pipe of one that was placed has closed. */
 void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why);
 void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out);

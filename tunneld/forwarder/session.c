@@ -319,6 +319,12 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 		td_soon_do(&g->serve); /* one that takes a single connection may be free now */
 }
 
+static void on_drained(void *ctx, struct td_pipe *p, void *user)
+{
+	if (td_pipe_stream(p) && tnl_stream_holding(td_pipe_stream(p)))
+		fwd_conn_hold(user);
+}
+
 static const struct td_client_cb client_cb = {
     .granted = on_granted,
     .unreachable = on_unreachable,
@@ -328,6 +334,7 @@ static const struct td_client_cb client_cb = {
     .over = on_over,
     .ended = on_ended,
     .pipe_closed = on_pipe_closed,
+    .drained = on_drained,
 };
 
 /* --- its start ------------------------------------------------------------------------------ */

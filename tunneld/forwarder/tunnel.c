@@ -3,6 +3,7 @@
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
+#include "lib/num.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/listen.h"
 
@@ -13,9 +14,15 @@
 
 static void on_memory_room(void *arg);
 
+/* Those whose FIN waits cost a descriptor each, so they count again when there are very many. */
+static unsigned busy_connections(const struct fwd_tunnel *t)
+{
+	return t->connections - TNL_MIN(t->holding, FWD_HOLDING_MAX);
+}
+
 static void update_pause(struct fwd_tunnel *t)
 {
-	bool pause = t->connections >= t->cfg->max_connections || td_memory_full();
+	bool pause = busy_connections(t) >= t->cfg->max_connections || td_memory_full();
 	if (td_memory_full()) /* whatever else it is paused for */
 		td_memory_on_room(&t->room, t->f->loop, on_memory_room, t);
 	if (pause == t->paused)

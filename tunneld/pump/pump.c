@@ -295,6 +295,14 @@ bool td_pump_has_local_end(const struct td_pump *p)
 	return false;
 }
 
+uint64_t td_pump_progress(const struct td_pump *p)
+{
+	struct tnl_channel *ch = tnl_session_channel(p->session);
+	struct tnl_channel_stats st;
+	tnl_channel_stats(ch, &st);
+	return (uint64_t)tnl_channel_oldest(ch) + st.payload_received;
+}
+
 size_t td_pump_pipes(const struct td_pump *p)
 {
 	return p->npipes;

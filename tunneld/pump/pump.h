@@ -74,6 +74,9 @@ void td_pump_kick(struct td_pump *p); /* run it soon; after any direct use of th
 size_t td_pump_pipes(const struct td_pump *p);
 /* Has the local program of any pipe not hung up yet?  Asked of the sockets: nothing is read while the link is away. */
 bool td_pump_has_local_end(const struct td_pump *p);
+/* Grows with each message that the other end has acknowledged or that came from it in order: two values tell whether a
+ * link was of use. */
+uint64_t td_pump_progress(const struct td_pump *p);
 /* Agent: no connection for a stream from open(): resets and frees it. */
 void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason, const char *words);
 
