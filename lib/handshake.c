@@ -1,6 +1,7 @@
 /* The JSON of the handshake, written as the stock ends write it and read as they read it:
  * unknown members are ignored, unknown actions are remembered so that they can be answered. */
 #include "lib/handshake.h"
+#include "lib/stock.h"
 #include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
@@ -460,22 +461,22 @@ static bool version_over(const char *v, const char *floor, bool or_equal)
 
 bool tnl_agent_version_terminate(const char *v)
 {
-	return version_over(v, "2.3.722.0", false);
+	return version_over(v, TNL_AGENT_TERMINATE, false);
 }
 
 bool tnl_agent_version_mux(const char *v)
 {
-	return version_over(v, "3.0.196.0", false);
+	return version_over(v, TNL_AGENT_MUX, false);
 }
 bool tnl_client_version_mux(const char *v)
 {
-	return version_over(v, "1.1.70.0", true);
+	return version_over(v, TNL_CLIENT_MUX, true);
 }
 bool tnl_agent_version_smux_keepalive(const char *v)
 {
-	return !version_over(v, "3.1.1511.0", false);
+	return !version_over(v, TNL_AGENT_QUIET_MUX, false);
 }
 bool tnl_client_version_smux_keepalive(const char *v)
 {
-	return !version_over(v, "1.2.331.0", false);
+	return !version_over(v, TNL_CLIENT_QUIET_MUX, false);
 }

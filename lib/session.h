@@ -19,13 +19,12 @@
 #ifndef TNL_SESSION_H
 #define TNL_SESSION_H
 #include "lib/channel.h"
+#include "lib/stock.h"
 #include "lib/handshake.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define TNL_CLIENT_VERSION "1.2.764.0"
-#define TNL_AGENT_VERSION "3.3.987.0"
 
 enum tnl_session_mode {
 	TNL_MODE_UNKNOWN,

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from harness import BIN, REGION, SANITIZED, SLOW, TARGET, USER_KEY, Skip, World, clean_env, until
+from harness import BIN, REGION, SANITIZED, SLOW, TARGET, TOP, USER_KEY, Skip, World, clean_env, until
 from peers import Terminal, aws_env, aws_start, child_of, me, run, sshd
 from run import test
 from services import Server, blob, connect, download, echo, free_port, ping, upload
@@ -153,7 +153,11 @@ def by_hand():
 		w.agent()
 		env = aws_env(w)
 		plugin = w.path('bin/session-manager-plugin')
-		assert re.fullmatch(rb'\d+\.\d+\.\d+\.\d+\n', run([plugin, '--version'], w))
+		version = run([plugin, '--version'], w)
+		assert re.fullmatch(rb'\d+\.\d+\.\d+\.\d+\n', version)
+		for page in ('protocol.md', 'interop.md'):
+			said = open(os.path.join(TOP, 'docs', page)).read()
+			assert 'says %s as client' % version.decode().strip() in said, page
 		assert b'installed successfully' in run([plugin], w)
 		assert b'Invalid Operation' in run([plugin, '{}', REGION, 'NoSuch'], w, ok=(2,))
 		assert b'Cannot perform start session' in run([plugin, '{}', REGION, 'StartSession'], w, ok=(2,))
@@ -292,3 +296,12 @@ def ecs():
 			with connect(p.port()) as c:
 				ping(c)
 			assert b'a call that must be signed will fail' in p.interrupt()
+		# Told not to look for keys it does not: this process would have been run for them.
+		with open(w.path('config'), 'w') as f:
+			f.write('[default]\ncredential_process = touch %s; exit 1\n' % w.path('was-run'))
+		for skip in ('true', 'no'):
+			status, answer = w.api().start(TARGET, e.port)
+			with Plugin(w, answer, 'nobody' if skip == 'true' else '', w.url, dict(env, AWS_CONFIG_FILE=w.path('config'), SSM_PLUGIN_SKIP_CLIENT_CONFIGURE=skip)) as p:
+				with connect(p.port()) as c:
+					ping(c)
+				assert os.path.exists(w.path('was-run')) == (skip != 'true'), skip

@@ -120,6 +120,11 @@ static void malformed_payloads(void **state)
 static void versions(void **state)
 {
 	(void)state;
+	/* What we say that we are has all that later versions have. */
+	assert_true(tnl_client_version_mux(TNL_CLIENT_VERSION) &&
+		    !tnl_client_version_smux_keepalive(TNL_CLIENT_VERSION));
+	assert_true(tnl_agent_version_mux(TNL_AGENT_VERSION) && tnl_agent_version_terminate(TNL_AGENT_VERSION) &&
+		    !tnl_agent_version_smux_keepalive(TNL_AGENT_VERSION));
 	assert_true(tnl_agent_version_mux("3.0.197.0") && tnl_agent_version_mux("3.3.987.0"));
 	assert_false(tnl_agent_version_mux("3.0.196.0") || tnl_agent_version_mux("2.3.800.0"));
 	assert_false(tnl_agent_version_mux("3.3.987") || tnl_agent_version_mux("3.3.987.0.1") ||

@@ -138,7 +138,7 @@ struct td_channel_link *td_channel_link_open(struct td_aws *a, const struct td_c
 	tnl_buf_init(&c->frame, FRAME_MAX);
 	td_soon_init(&c->dial, a->loop, dial_unsigned, c);
 	bool ok = c->url && write_frame(c, *o->open) == 0;
-	if (ok && td_aws_url_presigned(c->url))
+	if (ok && (o->never_sign || td_aws_url_presigned(c->url)))
 		td_soon_do(&c->dial);
 	else if (ok)
 		ok = (c->creds = td_credentials_ask(a, false, on_keys, c)) != NULL;

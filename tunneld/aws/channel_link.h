@@ -10,6 +10,7 @@ struct td_channel_link_opts {
 	/* Without keys it fails; else it goes unsigned then, where the token is the authority. A URL that is signed
 	 * already is never signed again. */
 	bool must_sign;
+	bool never_sign;	     /* keys are not even looked for */
 	const struct tnl_open *open; /* the token frame; request_id is filled in */
 	uint64_t ping_ns, pong_ns;
 };

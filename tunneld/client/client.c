@@ -226,6 +226,7 @@ static void open_link(void *client)
 	struct tnl_open open = {.token = c->grant.token, .client_id = c->client_id, .client_version = version};
 	char *url = td_aws_stream_route(c->cfg.aws, c->grant.stream_url);
 	struct td_channel_link_opts o = {.url = url,
+					 .never_sign = c->cfg.never_sign,
 					 .open = &open,
 					 .ping_ns = c->cfg.ping_ns,
 					 .pong_ns = c->cfg.pong_ns};

@@ -338,6 +338,13 @@ static char *escaped(const char *text)
 	return s;
 }
 
+/* For callers that have keys of their own and no configuration for others: the stock program then looks for none. */
+static bool without_client(void)
+{
+	const char *v = getenv("SSM_PLUGIN_SKIP_CLIENT_CONFIGURE");
+	return v && strcmp(v, "true") == 0;
+}
+
 /* A profile that no file has is one of the caller's own making: what the environment has serves then, and where that is
  * nothing the first call that has to be signed says so. */
 static void take_profile(struct plugin *k, struct td_aws_config *a, char *name)
@@ -382,7 +389,7 @@ static int open_aws(struct plugin *k, int argc, char **argv)
 
 	if (argv[2][0])
 		a.region = argv[2];
-	if (argc > 4 && argv[4][0])
+	if (argc > 4 && argv[4][0] && !without_client())
 		take_profile(k, &a, argv[4]);
 	bool endpoint = argc > 6 && argv[6][0];
 	if (endpoint && !k->ecs)
@@ -437,6 +444,7 @@ static int run_session(struct plugin *k, const struct td_session_grant *grant, i
 		struct td_client_config cc = {.label = "command=session-manager-plugin", .grant = grant};
 		td_foreground_settings(&k->fg, &cc);
 		cc.target = k->wish.target;
+		cc.never_sign = without_client();
 		k->fg.client = td_client_new(k->fg.loop, &cc, &client_cb, k);
 	}
 	k->fg.user = k;
