@@ -194,3 +194,54 @@ def paramiko():
 		out = run([python, '-W', 'ignore', '-c', PARAMIKO, proxy, w.path('ssh_user'), me(), w.dir], w, env=clean_env(HOME=w.dir))
 		assert out.strip() == b'all right', out
 		until(lambda: not w.api().sessions(), 10, 'the session has ended')
+
+
+# As its own example does it.
+JAVASCRIPT = r"""
+const WebSocket = require('ws'), { ssm } = require('ssm-session'), fs = require('fs');
+const answer = JSON.parse(process.argv[2]), size = { rows: 34, cols: 120 };
+const ws = new WebSocket(answer.StreamUrl, { ca: fs.readFileSync(process.argv[3]) });
+const text = s => ssm.sendText(ws, new TextEncoder().encode(s));
+let out = '', step = 0;
+const steps = [[/[#$%>] $/, "stty size; echo A$((40+2))B\r"], [/34 120\r\n[^]*A42B\r\n/, 'read x; echo "got $x"\r'], [/got \$x[^]*\n/, 'a b\r'],
+	[/got a b\r\n/, 'exit\r']];
+ws.onopen = () => ssm.init(ws, { token: answer.TokenValue, termOptions: size });
+ws.onerror = e => { console.log(e.message); process.exit(1); };
+ws.onclose = () => process.exit(step == steps.length ? 0 : 1);
+ws.onmessage = e => {
+	const m = ssm.decode(e.data);
+	ssm.sendACK(ws, m);
+	if (m.payloadType === 17)
+		ssm.sendInitMessage(ws, size);
+	if (m.payloadType !== 1)
+		return;
+	const got = new TextDecoder().decode(m.payload);
+	process.stdout.write(got);
+	out += got;
+	if (step < steps.length && steps[step][0].test(out)) {
+		out = '';
+		text(steps[step++][1]);
+	}
+};
+"""
+
+
+@test('ssm-session, a JavaScript client from the npm registry: a shell from prompt to exit', 120, long=True)
+def javascript():
+	need('node', 'npm')
+	with World() as w:
+		env = clean_env(HOME=w.dir, npm_config_cache=w.path('npm'))
+		r = subprocess.run(['npm', 'install', '--no-audit', '--no-fund', '--ignore-scripts', 'ssm-session@1.0.6', 'ws@8'], cwd=w.dir, env=env,
+			stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=90)
+		if r.returncode:
+			raise Skip('npm cannot install the client: %s' % r.stdout.decode()[-200:])
+		w.gateway()
+		a = w.agent(shell=True, shell_user=me())
+		status, answer = w.api().call('StartSession', {'Target': TARGET})
+		assert status == 200
+		with open(w.path('client.js'), 'w') as f:
+			f.write(JAVASCRIPT)
+		out = run(['node', 'client.js', json.dumps(answer), w.path('ca.pem')], w, env=env, timeout=60)
+		assert b'got a b' in out
+		assert a.count('field=PayloadDigest') == 1, a.lines
+		until(lambda: not w.api().sessions(), 10, 'the session has ended')

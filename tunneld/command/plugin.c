@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #define MAX_WAITING 128
+#define LOCAL_KEEPALIVE (120 * TD_SEC) /* as tcp_keepalive is by default */
 
 struct plugin {
 	struct td_foreground fg;
@@ -102,6 +103,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	if (!k->accepted)
 		line("\nConnection accepted for session [%s]\n", k->id);
 	k->accepted = true;
+	td_fd_keepalive(fd, LOCAL_KEEPALIVE);
 	k->waiting[k->nwaiting++] = fd;
 	if (k->nwaiting == MAX_WAITING)
 		for (int i = 0; i < k->nlisteners; i++)
