@@ -25,7 +25,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-
 enum tnl_session_mode {
 	TNL_MODE_UNKNOWN,
 	TNL_MODE_MUX,	 /* Port, LocalPortForwarding, multiplexed */

@@ -114,7 +114,7 @@ struct tnl_session {
 	size_t scratch_cap;
 	int depth; /* callbacks running */
 	bool linked, ever_linked;
-	bool held; /* until tnl_session_release */
+	bool held;	/* until tnl_session_release */
 	bool peer_seen; /* on this link something came from the other end, or that it is there */
 	/* handshake */
 	enum tnl_hs_step step;

@@ -40,7 +40,7 @@ struct td_client {
 	struct td_timer retry;
 	uint64_t link_up_at, started_at, state_at;
 	uint64_t progress; /* td_pump_progress when the link came */
-	unsigned resumes; /* that succeeded */
+	unsigned resumes;  /* that succeeded */
 	struct td_client_direct direct;
 	char last_error[300]; /* why it is not up, "" when it is */
 	bool was_ready, was_linked, needs_login, tried_once_more;
