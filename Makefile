@@ -95,16 +95,30 @@ run: deps-run
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/tunneld
 	@BUILD=$(BUILD) TARGET="$(TARGET)" ONCE="$(ONCE)" sh contrib/demo.sh
 
+share := $(DESTDIR)$(PREFIX)/share
 install: $(BUILD)/tunneld
 	install -D -m 0755 $(BUILD)/tunneld "$(DESTDIR)$(PREFIX)/bin/tunneld"
-	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" docs/man/tunneld.8
-	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/man/man5" docs/man/tunneld.ini.5
-	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/doc/tunneld/examples" conf/*.ini contrib/ssh_config
-	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	install -D -m 0644 -t "$(share)/man/man8" docs/man/tunneld.8
+	install -D -m 0644 -t "$(share)/man/man5" docs/man/tunneld.ini.5
+	install -D -m 0644 -t "$(share)/doc/tunneld" README.md LICENSE docs/*.md
+	install -D -m 0644 -t "$(share)/doc/tunneld/examples" conf/*.ini contrib/ssh_config contrib/systemd/*.conf \
+	  contrib/prometheus/rules.yml contrib/grafana/tunneld.json
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(share)/bash-completion/completions" \
+	  "$(share)/zsh/site-functions" "$(share)/fish/vendor_completions.d"
+	$(BUILD)/tunneld completion bash > "$(share)/bash-completion/completions/tunneld"
+	$(BUILD)/tunneld completion zsh > "$(share)/zsh/site-functions/_tunneld"
+	$(BUILD)/tunneld completion fish > "$(share)/fish/vendor_completions.d/tunneld.fish"
 	install -D -m 0644 contrib/systemd/tunneld.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/tunneld.conf"
 	install -D -m 0644 contrib/systemd/tunneld.tmpfiles "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/tunneld.conf"
-	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/doc/tunneld/examples" contrib/systemd/*.conf
 	for u in contrib/systemd/*.service; do sed 's|/usr/local|$(PREFIX)|g' $$u > "$(DESTDIR)$(PREFIX)/lib/systemd/system/$${u##*/}"; done
+	cd "$(DESTDIR)$(PREFIX)" && chmod 0644 lib/systemd/system/tunneld*.service share/bash-completion/completions/tunneld \
+	  share/zsh/site-functions/_tunneld share/fish/vendor_completions.d/tunneld.fish
+
+# What install puts there, and nothing else: configurations and state stay.
+uninstall:
+	cd "$(DESTDIR)$(PREFIX)" && rm -rf share/doc/tunneld && rm -f bin/tunneld share/man/man8/tunneld.8 share/man/man5/tunneld.ini.5 \
+	  share/bash-completion/completions/tunneld share/zsh/site-functions/_tunneld share/fish/vendor_completions.d/tunneld.fish \
+	  lib/sysusers.d/tunneld.conf lib/tmpfiles.d/tunneld.conf $(patsubst contrib/systemd/%,lib/systemd/system/%,$(wildcard contrib/systemd/*.service))
 
 clean:
 	rm -rf build
@@ -116,9 +130,9 @@ help:
 	@echo "make bench      measure beside TCP and ssh -L, build/bench.json      make fuzz        run the fuzzers (FUZZ_SECONDS=60)"
 	@echo "make check-instructions  what a message costs, against the record (ARGS=--record writes it)"
 	@echo "make check-fresh  make run and make check in a new Debian 12, as root   (FRESH=run: only the first)"
-	@echo "make lint       rooms, clang-format, clang-tidy, cppcheck (FILE=)    make install     PREFIX= DESTDIR="
+	@echo "make lint       rooms, clang-format, clang-tidy, cppcheck (FILE=)    make install     PREFIX= DESTDIR= (uninstall)"
 	@echo "SANITIZE=1      ASan + UBSan build in build/san                      BORINGSSL_PREFIX=  an upstream BoringSSL tree"
 
 -include $(LIB_OBJ:.o=.d) $(TD_OBJ:.o=.d)
-.PHONY: all run install clean help
+.PHONY: all run install uninstall clean help
 .DELETE_ON_ERROR:

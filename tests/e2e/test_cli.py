@@ -206,6 +206,56 @@ def state_directory():
 		assert json.loads(run('status', '--json', env={'STATE_DIRECTORY': d.dir + '/none'}, code=7)[0]) == []
 
 
+@test('completion in a bash: commands, options, names of the configuration, files', 30)
+def completion():
+	with Dir() as d:
+		conf = d.write('c.ini', '[tunnel postgres]\nlisten = 127.0.0.1:1\ntarget = i-0aaa\nport = 2\n[alias web1]\ntarget = i-0bbb\n')
+		d.write('file one', '')
+		script = run('completion', 'bash', code=0)[0]
+		for shell in ('zsh', 'fish'):
+			assert '__complete' in run('completion', shell, code=0)[0]
+		run('completion', code=2)
+		run('completion', 'ksh', code=2)
+
+		def complete(*words):
+			"""As bash does it: the candidates of the last word."""
+			line = ' '.join("'%s'" % w for w in words)
+			r = subprocess.run(['bash', '--norc', '-c', script + '\nCOMP_WORDS=(%s %s); COMP_CWORD=%d; _tunneld; printf "%%s\\n" "${COMPREPLY[@]}"' % (BIN, line, len(words))],
+				stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(TUNNELD_CONFIG=conf, PATH=os.environ['PATH']), cwd=d.dir, timeout=20 * SLOW)
+			assert r.returncode == 0 and not r.stderr, r.stderr
+			return set(r.stdout.decode().split('\n')) - {''}
+
+		assert {'agent', 'gateway', 'connect', 'status', 'init'} <= complete('')
+		assert complete('sta') == {'status'} and complete('--opt') == {'--options'}
+		assert complete('connect', '') == {'postgres', 'web1', 'i-0aaa'} and complete('connect', 'po') == {'postgres'}
+		assert complete('open', '') == {'postgres'} and complete('status', 'g') == {'gateway'}
+		assert {'--json', '--watch', '--wait', '--config'} <= complete('status', '--')
+		assert complete('status', '--wa') == {'--watch', '--wait'}
+		assert complete('log-level', '') == {'error', 'warn', 'info', 'debug'}
+		assert complete('status', '-c', 'fi') == {'file one'}
+		assert complete('nothing', '') == set()
+		d.write('c.ini', '[tunnel\n')
+		assert complete('connect', '') == set()  # a configuration with mistakes is no reason for noise
+
+
+@test('make install and make uninstall: what the one puts there the other takes away', 60)
+def install():
+	with Dir() as d:
+		argv = ['make', '-s', 'BUILD=' + os.path.dirname(BIN), 'DESTDIR=' + d.dir, 'PREFIX=/usr']
+		there = lambda: sorted(os.path.relpath(os.path.join(at, f), d.dir) for at, _, files in os.walk(d.dir) for f in files)
+		subprocess.run(argv + ['install'], check=True, cwd=ROOT, stdout=subprocess.DEVNULL, umask=0o077, timeout=60 * SLOW)
+		files = there()
+		for f in ('usr/bin/tunneld', 'usr/share/man/man8/tunneld.8', 'usr/share/doc/tunneld/LICENSE', 'usr/lib/systemd/system/tunneld.service',
+				'usr/share/bash-completion/completions/tunneld', 'usr/share/doc/tunneld/examples/rules.yml'):
+			assert f in files, (f, files)
+		for f in files:
+			mode = os.stat(os.path.join(d.dir, f)).st_mode & 0o777
+			assert mode == (0o755 if f.endswith('bin/tunneld') else 0o644), (f, oct(mode))
+		d.write('usr/bin/other', '')
+		subprocess.run(argv + ['uninstall'], check=True, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=60 * SLOW)
+		assert there() == ['usr/bin/other'], there()
+
+
 @test('samples: each file in conf/ passes once its secrets are filled in, alone and for its role', 30)
 def samples():
 	with Dir() as d:

@@ -3,15 +3,16 @@
 #include "lib/crypto.h"
 #include "lib/map.h"
 #include "lib/num.h"
+#include "tunneld/command/complete.h"
 #include "tunneld/command/roles.h"
 #include <stdio.h>
 #include <string.h>
 
-static const struct td_command *const commands[] = {&td_command_agent,	 &td_command_gateway, &td_command_local,
-						    &td_command_connect, &td_command_forward, &td_command_shell,
-						    &td_command_status,	 &td_command_reload,  &td_command_drain,
-						    &td_command_open,	 &td_command_close,   &td_command_log_level,
-						    &td_command_init};
+static const struct td_command *const commands[] = {&td_command_agent,	 &td_command_gateway,	&td_command_local,
+						    &td_command_connect, &td_command_forward,	&td_command_shell,
+						    &td_command_status,	 &td_command_reload,	&td_command_drain,
+						    &td_command_open,	 &td_command_close,	&td_command_log_level,
+						    &td_command_init,	 &td_command_completion};
 
 static void print_help(void)
 {
@@ -66,6 +67,11 @@ int td_command_main(int argc, char **argv)
 			return TD_EXIT_OK;
 		}
 		return td_command_forwarder.run(&td_command_forwarder, argc, argv);
+	}
+	if (strcmp(argv[1], "__complete") == 0) {
+		int skip = argc > 2 && strcmp(argv[2], "--") == 0 ? 3 : 2;
+		td_complete(commands, TNL_COUNT(commands), argv + skip, argc - skip);
+		return TD_EXIT_OK;
 	}
 	for (size_t i = 0; i < TNL_COUNT(commands); i++)
 		if (strcmp(commands[i]->name, argv[1]) == 0)

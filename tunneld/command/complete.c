@@ -1,0 +1,185 @@
+/* Completion: a small script for each shell asks `tunneld __complete -- WORDS…` what the last word could become.  One
+ * candidate a line; ":files" alone means file names. */
+#include "tunneld/command/complete.h"
+#include "lib/alloc.h"
+#include "lib/num.h"
+#include "tunneld/config/config.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const roles[] = {"forwarder", "agent", "gateway", "local", NULL};
+static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+static const char *const makes[] = {"gateway", "ssh", NULL};
+static const char *const shells[] = {"bash", "zsh", "fish", NULL};
+
+static void offer(const char *candidate, const char *word)
+{
+	if (candidate && strncmp(candidate, word, strlen(word)) == 0)
+		puts(candidate);
+}
+
+static void offer_all(const char *const *list, const char *word)
+{
+	for (; *list; list++)
+		offer(*list, word);
+}
+
+/* Every --option of a help text. */
+static void offer_options(const char *help, const char *word)
+{
+	char option[64];
+	for (const char *p = help; (p = strstr(p, "--")) != NULL;) {
+		size_t n = 2;
+		while (isalnum((unsigned char)p[n]) || p[n] == '-')
+			n++;
+		bool begins = p == help || p[-1] == ' ' || p[-1] == '[';
+		if (begins && n > 2 && n < sizeof(option)) {
+			snprintf(option, sizeof(option), "%.*s", (int)n, p);
+			offer(option, word);
+		}
+		p += n;
+	}
+}
+
+/* What the configuration names; one that does not parse offers nothing. */
+static void offer_names(const char *file, bool tunnels_only, const char *word)
+{
+	char *path = td_config_find(file);
+	FILE *nowhere = path ? fopen("/dev/null", "w") : NULL;
+	struct td_config *c = nowhere ? td_config_load(path, 0, nowhere) : NULL;
+	if (nowhere)
+		fclose(nowhere);
+	for (int i = 0; c && i < c->fwd.ntunnels; i++)
+		offer(c->fwd.tunnels[i].name, word);
+	for (int i = 0; c && !tunnels_only && i < c->fwd.naliases; i++)
+		offer(c->fwd.aliases[i].name, word);
+	for (int i = 0; c && !tunnels_only && i < c->fwd.ntunnels; i++)
+		offer(c->fwd.tunnels[i].target, word);
+	for (int i = 0; c && !tunnels_only && i < c->gw.ninstances; i++)
+		offer(c->gw.instances[i].id, word);
+	td_config_free(c);
+	tnl_free(path);
+}
+
+static const char *config_of(char **words, int n)
+{
+	for (int i = 0; i + 1 < n; i++)
+		if (strcmp(words[i], "-c") == 0 || strcmp(words[i], "--config") == 0)
+			return words[i + 1];
+	return NULL;
+}
+
+static bool is_one_of(const char *name, const char *const *list)
+{
+	for (; *list; list++)
+		if (strcmp(name, *list) == 0)
+			return true;
+	return false;
+}
+
+static void offer_operands(const struct td_command *cmd, char **words, int n, const char *word)
+{
+	static const char *const by_target[] = {"connect", "forward", "shell", NULL};
+	static const char *const by_tunnel[] = {"open", "close", "status", NULL};
+	static const char *const by_role[] = {"status", "reload", "drain", NULL};
+	const char *file = config_of(words, n);
+	if (is_one_of(cmd->name, by_target))
+		offer_names(file, false, word);
+	if (is_one_of(cmd->name, by_tunnel))
+		offer_names(file, true, word);
+	if (is_one_of(cmd->name, by_role))
+		offer_all(roles, word);
+	if (strcmp(cmd->name, "log-level") == 0)
+		offer_all(levels, word);
+	if (strcmp(cmd->name, "init") == 0)
+		offer_all(makes, word);
+	if (strcmp(cmd->name, "completion") == 0)
+		offer_all(shells, word);
+}
+
+void td_complete(const struct td_command *const *commands, size_t ncommands, char **words, int n)
+{
+	const char *word = n ? words[n - 1] : "", *before = n > 1 ? words[n - 2] : "";
+	const struct td_command *cmd = NULL;
+	if (strcmp(before, "-c") == 0 || strcmp(before, "--config") == 0 || strcmp(before, "--dir") == 0) {
+		puts(":files");
+		return;
+	}
+	for (size_t i = 0; i < ncommands; i++) {
+		if (n <= 1)
+			offer(commands[i]->name, word);
+		else if (strcmp(commands[i]->name, words[0]) == 0)
+			cmd = commands[i];
+	}
+	if (n <= 1)
+		offer_options("--config --check --help --version --options", word);
+	else if (cmd && word[0] == '-')
+		offer_options(cmd->help, word);
+	else if (cmd)
+		offer_operands(cmd, words, n, word);
+}
+
+/* --- the scripts ----------------------------------------------------------------------------- */
+
+static const char bash_script[] =
+    "# bash completion for tunneld: eval \"$(tunneld completion bash)\", or into bash-completion's folder.\n"
+    "_tunneld() {\n"
+    "\tlocal IFS=$'\\n' out\n"
+    "\tout=$(\"${COMP_WORDS[0]}\" __complete -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+    "\tif [ \"$out\" = :files ]; then\n"
+    "\t\tCOMPREPLY=($(compgen -f -- \"${COMP_WORDS[COMP_CWORD]}\"))\n"
+    "\t\tcompopt -o filenames 2>/dev/null\n"
+    "\telse\n"
+    "\t\tCOMPREPLY=($out)\n"
+    "\tfi\n"
+    "}\n"
+    "complete -F _tunneld tunneld\n";
+static const char zsh_script[] =
+    "#compdef tunneld\n"
+    "# zsh completion for tunneld: as _tunneld in a folder of $fpath.\n"
+    "_tunneld() {\n"
+    "\tlocal -a out\n"
+    "\tout=(${(f)\"$(\"${words[1]}\" __complete -- \"${(@)words[2,CURRENT]}\" 2>/dev/null)\"})\n"
+    "\tif [[ \"$out\" == :files ]]; then _files; else compadd -a out; fi\n"
+    "}\n"
+    "if [ \"$funcstack[1]\" = _tunneld ]; then _tunneld \"$@\"; else compdef _tunneld tunneld; fi\n";
+static const char fish_script[] = "# fish completion for tunneld: as tunneld.fish in ~/.config/fish/completions.\n"
+				  "function __tunneld_complete\n"
+				  "\tset -l words (commandline -opc) (commandline -ct)\n"
+				  "\tset -l out ($words[1] __complete -- $words[2..-1] 2>/dev/null)\n"
+				  "\tif test \"$out\" = :files\n"
+				  "\t\t__fish_complete_path (commandline -ct)\n"
+				  "\telse\n"
+				  "\t\tprintf '%s\\n' $out\n"
+				  "\tend\n"
+				  "end\n"
+				  "complete -c tunneld -f -a '(__tunneld_complete)'\n";
+
+static int run_completion(const struct td_command *cmd, int argc, char **argv)
+{
+	static const char *const scripts[] = {bash_script, zsh_script, fish_script};
+	int n = td_args(cmd, argc, argv, NULL, 0, 1);
+	if (n < 0)
+		return -1 - n;
+	for (size_t i = 0; n && shells[i]; i++) {
+		if (strcmp(argv[1], shells[i]) != 0)
+			continue;
+		fputs(scripts[i], stdout);
+		return TD_EXIT_OK;
+	}
+	return td_args_usage(cmd, "say which shell: bash, zsh or fish");
+}
+
+const struct td_command td_command_completion = {
+    "completion", "print the script that completes commands, options and names in a shell",
+    "usage: tunneld completion bash|zsh|fish\n"
+    "\n"
+    "bash: eval \"$(tunneld completion bash)\" in ~/.bashrc; zsh: as _tunneld in a folder of\n"
+    "$fpath; fish: as ~/.config/fish/completions/tunneld.fish.\n"
+    "\n"
+    "  -h, --help          this text\n"
+    "  -V, --version       the version\n"
+    "\n" TD_EXIT_HELP,
+    run_completion};
