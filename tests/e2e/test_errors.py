@@ -119,7 +119,7 @@ def wrong_agent_secret():
 		g.wait_log(r'gateway listening address=127\.0\.0\.1:%d' % w.gw_port)
 		a = w.agent(wait=False, secret_access_key='plantedWrongSecret66666')
 		a.wait_log(r'control channel could not be opened.*check the secret access key')
-		a.wait_log(r'UpdateInstanceInformation failed error=InvalidSignature')
+		a.wait_log(r'UpdateInstanceInformation failed error="?InvalidSignature')
 		assert not a.count('<Message>') and not a.count('plantedWrongSecret')
 
 

@@ -52,7 +52,7 @@ def one_option():
 		assert st['role'] == 'local' and st['local']['ready'] is True and st['local']['endpoint'] == p.gateway
 		assert st['local']['tunnels'] == [{'name': 'local', 'listen': ['127.0.0.1:%d' % p.ports['local']], 'to': '127.0.0.1:%d' % s.port}]
 		assert st['memory']['limit'] == 96 << 20 and {'forwarder', 'agent', 'gateway'} <= set(st)
-		assert [x['role'] for x in ask(w, 'local')] == ['local'] and ask(w, 'agent', code=1) == []
+		assert [x['role'] for x in ask(w, 'local')] == ['local'] and ask(w, 'agent', code=7) == []
 		for top, _, files in os.walk(w.path('state')):
 			assert stat.S_IMODE(os.stat(top).st_mode) == 0o700, top
 			for f in files:
@@ -61,7 +61,7 @@ def one_option():
 		assert p.stop() == 0
 		assert time.monotonic() - t0 < 2.5 * SLOW
 		assert not os.path.exists(w.path('state/local/control.sock'))
-		assert ask(w, code=1) == []
+		assert ask(w, code=7) == []
 
 
 @test('local: certificates, keys and port are used again; made anew when they are gone or old', 60)
