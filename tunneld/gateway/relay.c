@@ -289,6 +289,7 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 		log_session_state(l, &m);
 	} else if (rc == 0 && m.type == TNL_MT_DIRECT && !l->stock) {
 		struct gw_end *to = other_end(from);
+		td_wslink_unmask(l->w);
 		if (gw_direct_message(from, &m) && to->link && !to->link->stock)
 			forward_frame(to, p, n);
 	} else { /* nothing else has any business on a data channel */
