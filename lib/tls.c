@@ -374,6 +374,26 @@ bool tnl_tls_resumed(const struct tnl_tls *t)
 	return SSL_session_reused(t->ssl);
 }
 
+static bool common_name_is(X509 *x, const char *name)
+{
+	char cn[256];
+	int n = X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, cn, sizeof(cn));
+	return n > 0 && (size_t)n == strlen(name) && memcmp(cn, name, (size_t)n) == 0;
+}
+
+bool tnl_tls_peer_named(const struct tnl_tls *t, const char *name)
+{
+	X509 *x = SSL_in_init(t->ssl) ? NULL : SSL_get_peer_certificate(t->ssl);
+	const unsigned flags = X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_WILDCARDS;
+	bool named = x && SSL_get_verify_result(t->ssl) == X509_V_OK && *name &&
+		     (common_name_is(x, name) || X509_check_host(x, name, strlen(name), flags, NULL) == 1 ||
+		      X509_check_email(x, name, strlen(name), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT) == 1);
+
+	X509_free(x);
+	ERR_clear_error();
+	return named;
+}
+
 const char *tnl_tls_version(const struct tnl_tls *t)
 {
 	return SSL_get_version(t->ssl);

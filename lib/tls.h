@@ -64,6 +64,9 @@ int tnl_tls_write(struct tnl_tls *t, const void *p, size_t n);
 void tnl_tls_shutdown(struct tnl_tls *t);      /* queues close_notify */
 bool tnl_tls_pending(const struct tnl_tls *t); /* ciphertext or plaintext held that read could return */
 bool tnl_tls_resumed(const struct tnl_tls *t);
+/* Is the name in the certificate that the peer has shown and that was verified: a DNS name or a mail address of its
+ * subjectAltName, or its common name? */
+bool tnl_tls_peer_named(const struct tnl_tls *t, const char *name);
 const char *tnl_tls_version(const struct tnl_tls *t);
 const char *tnl_tls_cipher(const struct tnl_tls *t);
 const char *tnl_tls_why(const struct tnl_tls *t); /* text of the last failure: "certificate has expired", … */

@@ -149,6 +149,22 @@ static void check_needs_gateway(struct td_cfg_parse *p, const struct td_section_
 			     s->name);
 }
 
+static void check_certificate_name(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	int line = td_opt_line(s, "certificate_name");
+	if (line && p->c->has_gateway && !p->c->gw.client_ca)
+		td_cfg_error(p, line, "certificate_name requires client_ca in [gateway]");
+}
+
+static void check_second_key(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	int id = td_opt_line(s, "access_key_id_2"), secret = td_opt_line(s, "secret_access_key_2");
+	if (id && !secret)
+		td_cfg_error(p, id, "access_key_id_2 is set without secret_access_key_2");
+	if (secret && !id)
+		td_cfg_error(p, secret, "secret_access_key_2 is set without access_key_id_2");
+}
+
 static void check_own(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	switch (s->kind) {
@@ -168,11 +184,15 @@ static void check_own(struct td_cfg_parse *p, const struct td_section_read *s)
 	case TD_SECTION_USER:
 		check_needs_gateway(p, s);
 		check_own_secrets(p, s);
+		check_second_key(p, s);
+		check_certificate_name(p, s);
 		check_user(p, s);
 		break;
 	case TD_SECTION_INSTANCE:
 		check_needs_gateway(p, s);
 		check_own_secrets(p, s);
+		check_second_key(p, s);
+		check_certificate_name(p, s);
 		break;
 	default:
 		break;
@@ -251,10 +271,25 @@ static bool is_one_of(const struct td_section_read *s, enum td_section a, enum t
 	return s->kind == a || s->kind == b;
 }
 
-static const char *key_id_of(const struct td_config *c, const struct td_section_read *s)
+static const struct td_access_key *keys_of(const struct td_config *c, const struct td_section_read *s)
 {
-	return s->kind == TD_SECTION_USER ? c->gw.users[s->index].access_key_id
-					  : c->gw.instances[s->index].access_key_id;
+	return s->kind == TD_SECTION_USER ? c->gw.users[s->index].keys : c->gw.instances[s->index].keys;
+}
+
+static int line_of_key(const struct td_section_read *s, int i)
+{
+	return td_opt_line(s, i ? "access_key_id_2" : "access_key_id");
+}
+
+/* One key id stands for one signer: it must not be there twice, in this section or another. */
+static void check_key_ids(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_section_read *o)
+{
+	const struct td_access_key *mine = keys_of(p->c, s), *theirs = keys_of(p->c, o);
+	for (int i = 0; i < TD_KEYS_MAX; i++)
+		for (int j = 0; j < (s == o ? i : TD_KEYS_MAX); j++)
+			if (mine[i].id && theirs[j].id && strcmp(mine[i].id, theirs[j].id) == 0)
+				td_cfg_error(p, line_of_key(s, i), "access_key_id %s is taken already, on line %d",
+					     mine[i].id, line_of_key(o, j));
 }
 
 /* Two names for one thing: tunnels and aliases share a name space (two of a kind were seen when they were read), users
@@ -269,14 +304,11 @@ static void check_twins(struct td_cfg_parse *p, int k)
 		if (session && is_one_of(o, TD_SECTION_TUNNEL, TD_SECTION_ALIAS) && s->kind != o->kind &&
 		    strcmp(s->name, o->name) == 0)
 			td_cfg_error(p, s->line, "the name %s is taken already, on line %d", s->name, o->line);
-		if (!signer || !is_one_of(o, TD_SECTION_USER, TD_SECTION_INSTANCE))
-			continue;
-		const char *a = key_id_of(p->c, s), *b = key_id_of(p->c, o);
-		if (a && b && strcmp(a, b) == 0)
-			td_cfg_error(p, td_opt_line(s, "access_key_id"),
-				     "access_key_id %s is taken already, on line %d", a,
-				     td_opt_line(o, "access_key_id"));
+		if (signer && is_one_of(o, TD_SECTION_USER, TD_SECTION_INSTANCE))
+			check_key_ids(p, s, o);
 	}
+	if (signer)
+		check_key_ids(p, s, s);
 }
 
 /* --- all ------------------------------------------------------------------------------------ */
@@ -299,6 +331,7 @@ static void check_missing(struct td_cfg_parse *p, unsigned roles)
 void td_cfg_check(struct td_cfg_parse *p, unsigned roles)
 {
 	for (int k = 0; k < p->nsecs; k++) {
+		td_cfg_load_secrets(p, &p->secs[k]);
 		check_required(p, &p->secs[k]);
 		td_cfg_check_files(p, &p->secs[k]);
 		check_listen(p, k);

@@ -19,7 +19,8 @@ struct td_aws_config {
 	char *ssm_endpoint, *ssmmessages_endpoint, *kms_endpoint, *sts_endpoint;
 	char *ca_file, *client_certificate, *client_key;
 	char *access_key_id, *secret_access_key, *session_token;
-	char *proxy; /* http://[user:password@]host:port; "none" */
+	char *secret_access_key_file; /* its content is in secret_access_key */
+	char *proxy;		      /* http://[user:password@]host:port; "none" */
 	struct td_strlist stream_hosts;
 	int use_fips, use_dualstack; /* -1 not set */
 };
@@ -100,15 +101,25 @@ struct td_quota {
 	unsigned max_sessions, sessions_per_minute;
 	uint64_t bandwidth; /* bytes a second, both ways together */
 };
+/* The keys of a user or an instance; the second one may be there while they change.  What a file holds is in `secret`.
+ */
+enum { TD_KEYS_MAX = 2 };
+struct td_access_key {
+	char *id, *secret, *file;
+};
 struct td_user_config {
-	char *name, *access_key_id, *secret_access_key;
-	struct td_strlist targets;
+	char *name;
+	struct td_access_key keys[TD_KEYS_MAX];
+	char *certificate_name;				    /* of the client certificate that it must show; NULL: any */
+	struct td_strlist targets, documents, ports, hosts; /* patterns; the last three empty: all */
 	struct td_quota quota;
 	bool direct;
 	int line;
 };
 struct td_instance_config {
-	char *id, *access_key_id, *secret_access_key;
+	char *id;
+	struct td_access_key keys[TD_KEYS_MAX];
+	char *certificate_name; /* as of a user */
 	struct td_quota quota;
 	bool direct;
 	int line;
@@ -192,6 +203,9 @@ void td_aws_config_clear(struct td_aws_config *a); /* frees and wipes; as if not
 bool td_aws_config_same(const struct td_aws_config *a, const struct td_aws_config *b);
 /* The i-th of the files that the block names; NULL: no more. */
 const char *td_aws_config_file(const struct td_aws_config *a, int i);
+
+/* Is the port one of the entry (PORT, LOW-HIGH, or a pattern of digits, * and ?)?  *valid: is it such an entry? */
+bool td_config_port_in(const char *entry, uint16_t port, bool *valid);
 
 /* The option table, for listings and tests: i from 0 until false. */
 struct td_option {

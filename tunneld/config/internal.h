@@ -58,6 +58,7 @@ enum td_opt_type {
 	TD_T_PATH,     /* char *: made absolute */
 	TD_T_FILE,     /* the same; must be readable */
 	TD_T_KEYFILE,  /* the same; and nobody else may read it */
+	TD_T_SECRETF,  /* the same; a name is looked up in $CREDENTIALS_DIRECTORY first */
 	TD_T_STORE,    /* char *: sqlite:PATH */
 	TD_T_URL,      /* char *: https://HOST[:PORT] */
 	TD_T_PROXY,    /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */
@@ -74,6 +75,7 @@ enum td_opt_type {
 	TD_T_WORDBOOL, /* bool, index in `words` */
 	TD_T_SESSION,  /* shared | per-connection | pool N, in a td_tunnel_config */
 	TD_T_LIST,     /* struct td_strlist */
+	TD_T_PORTS,    /* the same: PORT, LOW-HIGH, or a pattern of digits */
 	TD_T_LISTEN,   /* listen, addrs and naddrs of a td_tunnel_config */
 	TD_T_ADDRS,    /* struct td_addr *, and an int behind it: how many */
 	TD_T_RULES,    /* struct td_rules */
@@ -171,6 +173,7 @@ const char *td_text_proxy_fault(const char *value, size_t *len);
 const char *td_text_direct_fault(const char *value, size_t *len);
 const char *td_text_host_fault(const char *value, size_t *len);
 char *td_text_keep_path(const struct td_cfg_parse *p, const char *value);
+char *td_text_keep_credential(const struct td_cfg_parse *p, const char *value);
 char *td_text_keep_store(const struct td_cfg_parse *p, const char *value);
 char *td_text_path(const char *dir, const char *path); /* absolute, heap */
 /* rules.c */
@@ -223,6 +226,8 @@ bool td_cfg_others_can_write(const struct stat *st);
 /* At most 1 MiB, NUL-terminated, heap; NULL and *why. */
 char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why);
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s); /* there, private, PEM, matching */
+/* secrets.c: secrets that stand in files of their own become values, as if they were written in the configuration. */
+void td_cfg_load_secrets(struct td_cfg_parse *p, const struct td_section_read *s);
 /* check.c: what is missing, what sections owe each other. */
 void td_cfg_check(struct td_cfg_parse *p, unsigned roles);
 /* notes.c: memory for configuration; ends the process when there is none (libev does the same). */

@@ -3,6 +3,8 @@
 #include "tunneld/config/internal.h"
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +39,18 @@ static const char *parse_ports(const char *s, struct td_rule *r)
 	r->port_lo = (uint16_t)lo;
 	r->port_hi = (uint16_t)hi;
 	return NULL;
+}
+
+bool td_config_port_in(const char *entry, uint16_t port, bool *valid)
+{
+	struct td_rule r = {.port_lo = 0};
+	char text[8];
+	*valid = parse_ports(entry, &r) == NULL;
+	if (*valid)
+		return port >= r.port_lo && port <= r.port_hi;
+	*valid = *entry && strspn(entry, "0123456789*?") == strlen(entry) && strpbrk(entry, "*?");
+	snprintf(text, sizeof(text), "%u", port);
+	return *valid && fnmatch(entry, text, 0) == 0;
 }
 
 /* An address with or without /BITS. NULL: done or no address at all (r->is_cidr tells). */

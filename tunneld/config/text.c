@@ -6,7 +6,9 @@
 #include "tunneld/net/addr.h"
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* --- what is wrong with one ----------------------------------------------------- */
 
@@ -161,6 +163,19 @@ char *td_text_path(const char *dir, const char *path)
 
 char *td_text_keep_path(const struct td_cfg_parse *p, const char *value)
 {
+	return td_text_path(p->dir, value);
+}
+
+/* A plain name is one of systemd's credentials (LoadCredential=) where the unit has one. */
+char *td_text_keep_credential(const struct td_cfg_parse *p, const char *value)
+{
+	const char *dir = getenv("CREDENTIALS_DIRECTORY");
+	if (value[0] != '/' && dir && dir[0] == '/') {
+		char *path = td_text_path(dir, value);
+		if (access(path, F_OK) == 0)
+			return path;
+		tnl_free(path);
+	}
 	return td_text_path(p->dir, value);
 }
 

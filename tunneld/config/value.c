@@ -65,6 +65,20 @@ static bool set_list(struct td_cfg_parse *p, int line, const struct td_opt *o, v
 	return list_parse(p, line, o->key, value, field(o, base));
 }
 
+static bool set_ports(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	struct td_strlist *l = field(o, base);
+	bool ok = list_parse(p, line, o->key, value, l), valid;
+	for (int i = 0; i < l->n; i++) {
+		(void)td_config_port_in(l->v[i], 0, &valid);
+		if (!valid)
+			td_cfg_error(p, line, "%s = %s: must be a port from 1 to 65535, LOW-HIGH, or *", o->key,
+				     l->v[i]);
+		ok = ok && valid;
+	}
+	return ok;
+}
+
 static void clear_list(const struct td_opt *o, void *base)
 {
 	list_free(field(o, base));
@@ -344,6 +358,7 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_PATH]     = {.name = "path", TEXT, .keep = td_text_keep_path},
 	[TD_T_FILE]     = {.name = "file", TEXT, .is_file = true, .keep = td_text_keep_path},
 	[TD_T_KEYFILE]  = {.name = "private file", TEXT, .is_file = true, .is_private = true, .keep = td_text_keep_path},
+	[TD_T_SECRETF] = {.name = "private file", TEXT, .is_file = true, .is_private = true, .keep = td_text_keep_credential},
 	[TD_T_STORE]    = {.name = "sqlite:PATH", TEXT, .fault = td_text_store_fault, .keep = td_text_keep_store},
 	[TD_T_URL]      = {.name = "URL", TEXT, .fault = td_text_url_fault},
 	[TD_T_PROXY]    = {.name = "URL or none", TEXT, .fault = td_text_proxy_fault},
@@ -360,6 +375,7 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_WORDBOOL] = {SCALAR(bool), .set = set_wordbool},
 	[TD_T_SESSION]  = {.name = "shared|per-connection|pool N", .set = set_session, .same = same_session},
 	[TD_T_LIST]     = {.name = "list", .set = set_list, .clear = clear_list, .same = same_list, .inherit = inherit_list},
+	[TD_T_PORTS]    = {.name = "list of ports", .set = set_ports, .clear = clear_list, .same = same_list, .inherit = inherit_list},
 	[TD_T_LISTEN]   = {.name = "addresses", .set = set_listen, .clear = clear_listen, .same = same_listen},
 	[TD_T_ADDRS]    = {.name = "addresses", .set = set_addrs, .clear = clear_addrs, .same = same_addrs},
 	[TD_T_RULES]    = {.name = "rules", .may_be_empty = true, .set = td_rules_set, .clear = td_rules_clear, .same = td_rules_same},

@@ -341,7 +341,7 @@ static struct gw_instance **list_instances(struct gw_call *c, size_t *n)
 	const void *key;
 	*n = 0;
 	while (v && (i = tnl_map_next(m, &it, &key, &klen)) != NULL)
-		if (i->cfg && i->registered_ms && gw_auth_may_reach(c->who->user, i->id) && instance_matches(c, i))
+		if (i->cfg && i->registered_ms && gw_rights_target(c->who->user, i->id) && instance_matches(c, i))
 			v[(*n)++] = i;
 	if (v)
 		qsort(v, *n, sizeof(*v), compare_ids);
@@ -430,7 +430,7 @@ void gw_op_connection_status(struct gw_call *c)
 	const char *target = gw_call_str(c, "Target", GW_ID_MAX, true, &ok);
 	if (!ok)
 		return;
-	if (!gw_auth_may_reach(u, target)) {
+	if (!gw_rights_target(u, target)) {
 		gw_count(c->g, GW_C_AUTH_DENIED);
 		gw_call_fail(c, 400, "AccessDeniedException",
 			     "User: arn:aws:iam::000000000000:user/%s is not authorized to perform: "

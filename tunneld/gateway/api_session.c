@@ -58,7 +58,7 @@ static void grant_token(struct gw_call *c, struct gw_session *s, td_store_done *
 {
 	struct gw_end *e = &s->ends[GW_CLIENT];
 	char token[GW_TOKEN_STR + 1];
-	gw_token_new(c->g, &e->tokens, e->client_id_set ? e->client_id : NULL, token);
+	gw_token_new(c->g, &e->tokens, c->mark, e->client_id_set ? e->client_id : NULL, token);
 	c->s = s;
 	c->token = tnl_strdup(token);
 	tnl_wipe(token, sizeof(token));
@@ -122,6 +122,20 @@ static void deny_start(struct gw_call *c, const char *user, const char *target)
 		     user, target);
 }
 
+static bool check_rights(struct gw_call *c, const struct td_user_config *u, const char *target, const struct gw_doc *d,
+			 const char *parameters)
+{
+	const char *what = gw_rights_session(u, gw_doc_name(d), parameters);
+	if (!what)
+		return true;
+	gw_count(c->g, GW_C_AUTH_DENIED);
+	gw_call_fail(c, 400, "AccessDeniedException",
+		     "User: arn:aws:iam::000000000000:user/%s is not authorized to perform: ssm:StartSession on "
+		     "resource: %.100s with document %s: its %s is not among those allowed",
+		     u->name, target, gw_doc_name(d), what);
+	return false;
+}
+
 static void start_again(struct gw_call *c);
 
 /* Is there a place for one session more? false: answered. */
@@ -138,7 +152,7 @@ static bool admit_session(struct gw_call *c, const struct td_user_config *u, con
 static struct gw_instance *find_target(struct gw_call *c, const struct td_user_config *u, const char *target)
 {
 	struct td_gateway *g = c->g;
-	if (!gw_auth_may_reach(u, target)) {
+	if (!gw_rights_target(u, target)) {
 		deny_start(c, u->name, target);
 		return NULL;
 	}
@@ -176,6 +190,8 @@ static void start_session(struct gw_call *c, const struct td_user_config *u)
 	if (!i || !read_document(c, &d, &params))
 		goto out;
 	const char *text = tnl_buf_str(&params);
+	if (text && !check_rights(c, u, target, d, text))
+		goto out;
 	struct gw_session *s = text ? gw_session_new(c->g, u, i, gw_doc_name(d), text, reason) : NULL;
 	if (!s) {
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
@@ -193,7 +209,10 @@ out:
 static void start_again(struct gw_call *c)
 {
 	const struct td_user_config *u = gw_auth_user(c->g, c->user);
-	if (u)
+	if (u && !gw_auth_by_mark(c->g, c->mark))
+		gw_call_fail(c, 400, "UnrecognizedClientException",
+			     "The security token included in the request is invalid.");
+	else if (u)
 		start_session(c, u);
 	else
 		deny_start(c, c->user, tnl_json_get_str(c->in, "Target"));

@@ -2,58 +2,94 @@
  * configuration.  An unknown key costs the same work as a wrong signature. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
+#include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/sigv4.h"
-#include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
 
-static int add_key(struct tnl_map *keys, const char *id, const struct gw_principal *p)
+static void make_mark(const struct td_access_key *k, uint8_t mark[GW_MARK])
 {
-	if (!id || !p->secret)
-		return 0;
-	struct gw_principal *copy = tnl_malloc(sizeof(*copy));
-	if (!copy)
-		return TNL_ENOMEM;
-	*copy = *p;
-	tnl_free(tnl_map_del_str(keys, id));
-	int rc = tnl_map_set_str(keys, id, copy);
-	if (rc != 0)
-		tnl_free(copy);
-	return rc;
+	uint8_t full[32];
+	tnl_hmac_sha256(k->secret, strlen(k->secret), k->id, strlen(k->id), full);
+	memcpy(mark, full, GW_MARK);
+	tnl_wipe(full, sizeof(full));
 }
 
-int gw_auth_load(struct td_gateway *g, const struct td_gateway_config *c, struct tnl_map **out)
+static int add_key(struct tnl_map *keys, struct tnl_map *marks, const struct td_access_key *k,
+		   const struct td_user_config *u, const struct td_instance_config *i)
 {
-	struct tnl_map *keys = tnl_map_new();
-	int rc = keys ? 0 : TNL_ENOMEM;
-	for (int i = 0; i < c->nusers && rc == 0; i++) {
-		const struct gw_principal p = {.user = &c->users[i], .secret = c->users[i].secret_access_key};
-		rc = add_key(keys, c->users[i].access_key_id, &p);
+	if (!k->id || !k->secret)
+		return 0;
+	struct gw_principal *p = tnl_calloc(1, sizeof(*p));
+	if (!p)
+		return TNL_ENOMEM;
+	*p = (struct gw_principal){.user = u, .instance = i, .key_id = k->id, .secret = k->secret};
+	make_mark(k, p->mark);
+	tnl_free(tnl_map_del_str(keys, k->id));
+	int rc = tnl_map_set_str(keys, k->id, p);
+	if (rc != 0)
+		tnl_free(p);
+	return rc == 0 ? tnl_map_set(marks, p->mark, GW_MARK, p) : rc;
+}
+
+int gw_auth_load(const struct td_gateway_config *c, struct tnl_map **keys, struct tnl_map **marks)
+{
+	struct tnl_map *k = tnl_map_new(), *m = tnl_map_new();
+	int rc = k && m ? 0 : TNL_ENOMEM;
+	for (int i = 0; i < c->nusers * TD_KEYS_MAX && rc == 0; i++) {
+		const struct td_user_config *u = &c->users[i / TD_KEYS_MAX];
+		rc = add_key(k, m, &u->keys[i % TD_KEYS_MAX], u, NULL);
 	}
-	for (int i = 0; i < c->ninstances && rc == 0; i++) {
-		const struct gw_principal p = {.instance = &c->instances[i],
-					       .secret = c->instances[i].secret_access_key};
-		rc = add_key(keys, c->instances[i].access_key_id, &p);
+	for (int i = 0; i < c->ninstances * TD_KEYS_MAX && rc == 0; i++) {
+		const struct td_instance_config *n = &c->instances[i / TD_KEYS_MAX];
+		rc = add_key(k, m, &n->keys[i % TD_KEYS_MAX], NULL, n);
 	}
 	if (rc != 0) {
-		gw_auth_free(keys);
+		gw_auth_free(k, m);
 		return rc;
 	}
-	*out = keys;
+	*keys = k;
+	*marks = m;
 	return 0;
 }
 
-void gw_auth_free(struct tnl_map *keys)
+void gw_auth_free(struct tnl_map *keys, struct tnl_map *marks)
 {
-	if (!keys)
-		return;
 	size_t it = 0;
 	const void *key;
 	size_t klen;
+	tnl_map_free(marks);
+	if (!keys)
+		return;
 	for (void *p; (p = tnl_map_next(keys, &it, &key, &klen)) != NULL;)
 		tnl_free(p);
 	tnl_map_free(keys);
+}
+
+const struct gw_principal *gw_auth_by_mark(const struct td_gateway *g, const uint8_t mark[GW_MARK])
+{
+	return tnl_map_get(g->marks, mark, GW_MARK);
+}
+
+void gw_auth_marks(const struct td_gateway *g, const struct td_access_key keys[TD_KEYS_MAX], struct gw_marks *out)
+{
+	out->n = 0;
+	for (int i = 0; i < TD_KEYS_MAX; i++) {
+		const struct gw_principal *p = keys[i].id ? tnl_map_get_str(g->keys, keys[i].id) : NULL;
+		if (p)
+			memcpy(out->v[out->n++], p->mark, GW_MARK);
+	}
+}
+
+const char *gw_auth_name(const struct gw_principal *p)
+{
+	return p->user ? p->user->name : p->instance->id;
+}
+
+const char *gw_auth_certificate(const struct gw_principal *p)
+{
+	return p->user ? p->user->certificate_name : p->instance->certificate_name;
 }
 
 static int refuse_request(struct td_gateway *g, struct td_request *r, struct gw_refusal *why, enum gw_counter c,
@@ -90,6 +126,13 @@ static int refuse_clock(struct td_gateway *g, struct td_request *r, const struct
 	return refuse_request(g, r, why, GW_C_AUTH_CLOCK, "clock");
 }
 
+static int refuse_certificate(struct td_gateway *g, struct td_request *r, struct gw_refusal *why)
+{
+	set_refusal(why, 403, "AccessDeniedException",
+		    "This key needs a client certificate with the name that it is bound to (client_certificate)");
+	return refuse_request(g, r, why, GW_C_AUTH_DENIED, "client certificate");
+}
+
 int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
 		  const struct gw_principal **who, struct gw_refusal *why)
 {
@@ -116,8 +159,9 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 	rc = tnl_sigv4_verify(h, body, n, &c, p ? p->secret : NULL, g->cfg->gw.region, service, g->l->wall_ms / 1000,
 			      &fault);
 	if (rc == 0 && p) {
+		const char *name = gw_auth_certificate(p);
 		*who = p;
-		return 0;
+		return !name || td_request_cert_named(r, name) ? 0 : refuse_certificate(g, r, why);
 	}
 	if (rc == TNL_EEXPIRED)
 		return refuse_clock(g, r, &c, why);
@@ -133,15 +177,7 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 	return refuse_request(g, r, why, GW_C_AUTH_SIGNATURE, fault ? fault : "signature");
 }
 
-bool gw_auth_may_reach(const struct td_user_config *u, const char *target)
-{
-	for (int i = 0; i < u->targets.n; i++)
-		if (fnmatch(u->targets.v[i], target, 0) == 0)
-			return true;
-	return false;
-}
-
-const struct td_user_config *gw_auth_user(struct td_gateway *g, const char *name)
+const struct td_user_config *gw_auth_user(const struct td_gateway *g, const char *name)
 {
 	for (int i = 0; i < g->cfg->gw.nusers; i++)
 		if (strcmp(g->cfg->gw.users[i].name, name) == 0)

@@ -34,21 +34,22 @@ static void answer_token(struct td_gateway *g, struct td_request *r, const char 
 	tnl_buf_fini_wiped(&b);
 }
 
-static void create_control(struct td_gateway *g, struct td_request *r, struct gw_instance *i)
+static void create_control(struct td_gateway *g, struct td_request *r, struct gw_instance *i,
+			   const struct gw_principal *who)
 {
 	char token[GW_TOKEN_STR + 1];
-	gw_token_new(g, &i->tokens, NULL, token);
+	gw_token_new(g, &i->tokens, who->mark, NULL, token);
 	answer_token(g, r, "CreateControlChannelOutput", token);
 	tnl_wipe(token, sizeof(token));
 }
 
 /* Sessions that are over, unknown or another's: the same words, which end a stock agent's attempts. */
-static void create_data(struct td_gateway *g, struct td_request *r, const char *instance, const char *id)
+static void create_data(struct td_gateway *g, struct td_request *r, const struct gw_principal *who, const char *id)
 {
 	size_t n;
 	const uint8_t *body = td_request_body(r, &n);
 	struct gw_session *s = gw_session_get(g, id);
-	if (!s || s->state == GW_S_ENDED || strcmp(s->target, instance) != 0) {
+	if (!s || s->state == GW_S_ENDED || strcmp(s->target, who->instance->id) != 0) {
 		refuse_channel(g, r, 400, "ValidationException", "Session is already terminated", "session");
 		return;
 	}
@@ -58,7 +59,7 @@ static void create_data(struct td_gateway *g, struct td_request *r, const char *
 		refuse_channel(g, r, 400, "ValidationException", "The body is not a channel request", "body");
 	} else {
 		char token[GW_TOKEN_STR + 1];
-		gw_token_new(g, &s->ends[GW_AGENT].tokens, client_id ? client_id : "", token);
+		gw_token_new(g, &s->ends[GW_AGENT].tokens, who->mark, client_id ? client_id : "", token);
 		gw_record_save(s, NULL, NULL);
 		answer_token(g, r, "CreateDataChannelOutput", token);
 		tnl_wipe(token, sizeof(token));
@@ -81,9 +82,9 @@ void gw_channel_create(struct td_gateway *g, struct td_request *r, enum gw_role 
 		return;
 	}
 	if (kind == GW_CONTROL)
-		create_control(g, r, i);
+		create_control(g, r, i, who);
 	else
-		create_data(g, r, i->id, id);
+		create_data(g, r, who, id);
 }
 
 /* --- a data channel whose token was verified ------------------------------------- */
@@ -130,6 +131,19 @@ static int check_data_claim(const struct gw_link *l, const struct gw_session *s,
 	return 0;
 }
 
+/* The keys that its end's tokens can have been granted to. */
+static void marks_of_end(const struct gw_end *e, struct gw_marks *out)
+{
+	const struct td_gateway *g = e->s->g;
+	const struct td_user_config *u = e->role == GW_CLIENT ? gw_auth_user(g, e->s->owner) : NULL;
+	const struct gw_instance *i = e->s->inst;
+	out->n = 0;
+	if (u)
+		gw_auth_marks(g, u->keys, out);
+	else if (e->role == GW_AGENT && i && i->cfg)
+		gw_auth_marks(g, i->cfg->keys, out);
+}
+
 /* The end of the session whose token this is, which is used up by it; NULL: refused. */
 static struct gw_end *claim_end(struct gw_link *l, const struct tnl_open *o)
 {
@@ -142,8 +156,13 @@ static struct gw_end *claim_end(struct gw_link *l, const struct tnl_open *o)
 	}
 	struct gw_end *e = &s->ends[l->role];
 	unsigned tokens = e->tokens.n;
-	if (gw_token_use(l->g, &e->tokens, o->token, o->client_id ? o->client_id : "", &field) == 0)
-		return e;
+	struct gw_marks owner;
+	uint8_t mark[GW_MARK];
+	marks_of_end(e, &owner);
+	if (gw_token_use(l->g, &e->tokens, &owner, o->token, o->client_id ? o->client_id : "", mark, &field) == 0) {
+		if (gw_link_add_key(l, mark, &field))
+			return e;
+	}
 	if (e->tokens.n != tokens) /* spent by this attempt */
 		gw_record_save(s, NULL, NULL);
 	gw_link_refuse_token(l, field);

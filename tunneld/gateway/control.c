@@ -110,7 +110,15 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 	struct td_gateway *g = l->g;
 	struct gw_instance *i = gw_instance_get(g, l->id);
 	const char *field = "instance";
-	if (!i || gw_token_use(g, &i->tokens, o->token, "", &field) != 0) {
+	struct gw_marks owner = {.n = 0};
+	uint8_t mark[GW_MARK];
+	if (i && i->cfg)
+		gw_auth_marks(g, i->cfg->keys, &owner);
+	if (!i || gw_token_use(g, &i->tokens, &owner, o->token, "", mark, &field) != 0) {
+		gw_link_refuse_token(l, field);
+		return;
+	}
+	if (!gw_link_add_key(l, mark, &field)) {
 		gw_link_refuse_token(l, field);
 		return;
 	}

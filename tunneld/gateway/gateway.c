@@ -264,7 +264,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	g->pending = td_peers_new();
 	snprintf(why, cap, "out of memory");
 	if (!g->sessions || !g->instances || !g->pending || !gw_shares_init(g) ||
-	    gw_auth_load(g, &cfg->gw, &g->keys) != 0 || gw_instances_load(g) != 0)
+	    gw_auth_load(&cfg->gw, &g->keys, &g->marks) != 0 || gw_instances_load(g) != 0)
 		goto fail;
 	if (cfg->gw.certificate && !(g->tls = make_tls(l, &cfg->gw, why, cap)))
 		goto fail;
@@ -307,7 +307,7 @@ static bool same_listen(struct td_gateway *g, const struct td_gateway_config *c)
 
 int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *why, size_t cap)
 {
-	struct tnl_map *keys = NULL;
+	struct tnl_map *keys = NULL, *marks = NULL;
 	struct tnl_tls_ctx *tls = NULL;
 	struct gw_kms *kms = NULL;
 	if (!same_listen(g, &cfg->gw)) {
@@ -318,15 +318,16 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	}
 	if (cfg->gw.certificate && !(tls = make_tls(g->l, &cfg->gw, why, cap)))
 		return -1;
-	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0 || gw_auth_load(g, &cfg->gw, &keys) != 0) {
+	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0 || gw_auth_load(&cfg->gw, &keys, &marks) != 0) {
 		tnl_tls_ctx_free(tls);
 		gw_kms_free(kms);
 		return -1;
 	}
 	const struct td_config *old = g->cfg;
 	g->cfg = td_config_ref(cfg);
-	gw_auth_free(g->keys);
+	gw_auth_free(g->keys, g->marks);
 	g->keys = keys;
+	g->marks = marks;
 	set_kms(g, kms);
 	if (tls) {
 		td_http_server_set_tls(g->httpd, tls);
@@ -338,6 +339,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 		td_error("gateway", NULL, "out of memory while loading instances");
 	gw_shares_load(g);
 	gw_sessions_recheck(g);
+	gw_links_recheck(g);
 	tnl_list_foreach_safe(it, &g->active)
 		gw_session_rearm(tnl_container_of(it, struct gw_session, by_age));
 	gw_arrival_recheck(g);
@@ -450,7 +452,7 @@ void td_gateway_free(struct td_gateway *g)
 	tnl_map_free(g->sessions);
 	gw_shares_fini(g);
 	td_peers_free(g->pending);
-	gw_auth_free(g->keys);
+	gw_auth_free(g->keys, g->marks);
 	gw_kms_free(g->kms);
 	tnl_tls_ctx_free(g->tls);
 	td_config_free((struct td_config *)(uintptr_t)g->cfg);

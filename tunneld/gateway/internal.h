@@ -6,7 +6,8 @@
  *   store_sqlite, store   session records on the disk, off the loop
  *   documents             what a session can be started with
  *   token                 tokens of new links                    queue      frames that wait for a link
- *   auth                  who signed a request                   call       one JSON call: arguments, answer, errors
+ *   auth                  who signed a request                   rights     what a user may do
+ *   call                  one JSON call: arguments, answer, errors
  *   link                  a WebSocket: token frame, owner, end
  *   instance              who is configured, their control channels
  *   share, quota          what users and instances may take
@@ -144,6 +145,7 @@ struct td_gateway {
 	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
 	char public_url[320];		      /* wss://host[:port]; "": from the Host header */
 	struct tnl_map *keys;		      /* access key id → struct gw_principal */
+	struct tnl_map *marks;		      /* gw_principal.mark → the same */
 	struct tnl_map *instances, *sessions; /* by id */
 	struct td_peers *pending;	      /* upgrades without a verified token */
 	struct tnl_list active, history, links, calls;
@@ -180,6 +182,13 @@ int gw_doc_parameters(const struct gw_doc *d, const struct tnl_json *in, struct 
 int gw_doc_content(const struct gw_doc *d, const struct gw_doc_prefs *p, struct tnl_buf *out);
 
 /* --- token.c -------------------------------------------------------------------- */
+#define GW_MARK 16u
+/* The keys that a user or an instance has now, each as its mark. */
+struct gw_marks {
+	uint8_t v[TD_KEYS_MAX][GW_MARK];
+	unsigned n;
+};
+/* Granted to a key: the hash is of its mark and the token, so that it is void when the key has gone. */
 struct gw_token {
 	uint8_t hash[32];
 	uint64_t expires_ms; /* wall */
@@ -190,10 +199,11 @@ struct gw_tokens {
 	struct gw_token v[GW_TOKENS];
 	unsigned n;
 };
-void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id /* NULL: not bound */,
-		  char out[GW_TOKEN_STR + 1]);
+void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK],
+		  const char *client_id /* NULL: not bound */, char out[GW_TOKEN_STR + 1]);
 /* Uses it up: 0, or *field says why not ("token", "token expiry", "ClientId"). */
-int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id,
+int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const struct gw_marks *owner, const char *token,
+		 const char *client_id, uint8_t mark[GW_MARK] /* of the key that it was granted to */,
 		 const char **field);
 void gw_tokens_bind(struct gw_tokens *t, const char *client_id);		 /* all of them, from now on */
 bool gw_tokens_drop_expired(struct gw_tokens *t, uint64_t wall_ms);		 /* was there one? */
@@ -215,20 +225,29 @@ void gw_queue_clear(struct gw_queue *q);
 struct gw_principal {			   /* one access key of the configuration */
 	const struct td_user_config *user; /* one of the two */
 	const struct td_instance_config *instance;
-	const char *secret;
+	const char *key_id, *secret;
+	uint8_t mark[GW_MARK]; /* stands for key id and secret: another one after a change of either */
 };
 struct gw_refusal {
 	int status;
 	const char *type;
 	char text[300];
 };
-int gw_auth_load(struct td_gateway *g, const struct td_gateway_config *c, struct tnl_map **out);
-void gw_auth_free(struct tnl_map *keys);
+int gw_auth_load(const struct td_gateway_config *c, struct tnl_map **keys, struct tnl_map **marks);
+void gw_auth_free(struct tnl_map *keys, struct tnl_map *marks);
+const struct gw_principal *gw_auth_by_mark(const struct td_gateway *g, const uint8_t mark[GW_MARK]); /* NULL: gone */
+void gw_auth_marks(const struct td_gateway *g, const struct td_access_key keys[TD_KEYS_MAX], struct gw_marks *out);
+const char *gw_auth_name(const struct gw_principal *p);	       /* of the user or instance */
+const char *gw_auth_certificate(const struct gw_principal *p); /* name that its client certificate must have, or NULL */
 /* 0: *who is set (also NULL with `unsigned_ok` when there is no signature); -1: *why filled, counted and logged. */
 int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
 		  const struct gw_principal **who, struct gw_refusal *why);
-bool gw_auth_may_reach(const struct td_user_config *u, const char *target);
-const struct td_user_config *gw_auth_user(struct td_gateway *g, const char *name);
+const struct td_user_config *gw_auth_user(const struct td_gateway *g, const char *name);
+
+/* --- rights.c ------------------------------------------------------------------- */
+bool gw_rights_target(const struct td_user_config *u, const char *target);
+/* What forbids a session of that document and those parameters ("document", "port", "host"); NULL: nothing. */
+const char *gw_rights_session(const struct td_user_config *u, const char *document, const char *parameters);
 
 /* --- call.c --------------------------------------------------------------------- */
 struct gw_call {	      /* one JSON call; lives until it is answered */
@@ -237,6 +256,7 @@ struct gw_call {	      /* one JSON call; lives until it is answered */
 	struct td_request *r;		/* NULL: the caller has gone */
 	const char *op;			/* "StartSession" */
 	const struct gw_principal *who; /* not kept over a wait */
+	uint8_t mark[GW_MARK];		/* of the key that it was signed with */
 	struct tnl_json *in;		/* an object */
 	struct gw_session *s;		/* for those that wait for the store */
 	char *token;
@@ -283,6 +303,8 @@ struct gw_link {
 	struct gw_instance *inst; /* control channel that is open */
 	char *id;		  /* session or instance named by the path */
 	char *user, *instance;	  /* who signed the upgrade; both NULL: nobody */
+	struct gw_marks keys;	  /* that it lives by: of the upgrade's signature, and of the token */
+	char *key_id;		  /* of the last of them */
 	bool stock;		  /* User-Agent is not ours */
 	bool paused;
 	unsigned complaints;
@@ -293,8 +315,11 @@ struct gw_link {
 int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role role, const char *id,
 		const struct gw_principal *who, struct gw_link **out);
 void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_link_cb *cb); /* may free l */
-void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb);			    /* its token was verified */
-void gw_link_close(struct gw_link *l, uint16_t code, const char *reason);		    /* politely */
+/* It lives by that one, too.  *field: why not. */
+bool gw_link_add_key(struct gw_link *l, const uint8_t mark[GW_MARK], const char **field);
+void gw_links_recheck(struct td_gateway *g); /* after a reload: those whose key has gone are closed */
+void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb);	  /* its token was verified */
+void gw_link_close(struct gw_link *l, uint16_t code, const char *reason); /* politely */
 void gw_link_free(struct gw_link *l);
 void gw_link_drop(struct gw_link *l); /* the same, and gone() is not called */
 /* Said once for a link; one with too many is closed. */

@@ -6,6 +6,7 @@
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
+#include "lib/num.h"
 #include <string.h>
 
 static const char *const phase_names[] = {[GW_L_TOKEN] = "TOKEN", [GW_L_OPEN] = "OPEN", [GW_L_CLOSING] = "CLOSING"};
@@ -56,6 +57,7 @@ void gw_link_free(struct gw_link *l)
 	tnl_free(l->id);
 	tnl_free(l->user);
 	tnl_free(l->instance);
+	tnl_free(l->key_id);
 	tnl_free(l);
 }
 
@@ -149,6 +151,7 @@ static bool is_stock(const struct tnl_http_head *h)
 int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role role, const char *id,
 		const struct gw_principal *who, struct gw_link **out)
 {
+	const char *field;
 	struct gw_link *l = tnl_calloc(1, sizeof(*l));
 	if (!l)
 		return TNL_ENOMEM;
@@ -163,7 +166,7 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 		l->user = tnl_strdup(who->user->name);
 	if (who && who->instance)
 		l->instance = tnl_strdup(who->instance->id);
-	bool whole = l->id && (!who || l->user || l->instance);
+	bool whole = l->id && (!who || ((l->user || l->instance) && gw_link_add_key(l, who->mark, &field)));
 	if (!whole ||
 	    !td_peers_enter(g->pending, td_request_peer_addr(r), g->cfg->gw.per_peer_connections, &l->pending)) {
 		gw_link_free(l);
@@ -192,6 +195,57 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 	}
 	gw_count(g, GW_C_LINKS_OPENED);
 	td_timer_in(&l->timer, GW_TOKEN_FRAME_NS);
+}
+
+/* Of a link that is not upgraded yet the request was looked at (auth.c). */
+static bool has_certificate(const struct gw_link *l, const struct gw_principal *p)
+{
+	const char *name = gw_auth_certificate(p);
+	return !name || !l->w || td_wslink_cert_named(l->w, name);
+}
+
+bool gw_link_add_key(struct gw_link *l, const uint8_t mark[GW_MARK], const char **field)
+{
+	const struct gw_principal *p = gw_auth_by_mark(l->g, mark);
+	*field = "client certificate";
+	if (p && !has_certificate(l, p))
+		return false;
+	*field = "memory";
+	char *id = p ? tnl_strdup(p->key_id) : NULL;
+	if (!id || l->keys.n == TNL_COUNT(l->keys.v)) {
+		tnl_free(id);
+		return false;
+	}
+	memcpy(l->keys.v[l->keys.n++], mark, GW_MARK);
+	tnl_free(l->key_id);
+	l->key_id = id;
+	return true;
+}
+
+/* What the link lives by and has no more; NULL: nothing. */
+static const char *find_lost(const struct gw_link *l)
+{
+	for (unsigned i = 0; i < l->keys.n; i++) {
+		const struct gw_principal *p = gw_auth_by_mark(l->g, l->keys.v[i]);
+		if (!p)
+			return "access key was taken away";
+		if (!has_certificate(l, p))
+			return "client certificate has not the name that its key is bound to";
+	}
+	return NULL;
+}
+
+void gw_links_recheck(struct td_gateway *g)
+{
+	tnl_list_foreach_safe(it, &g->links) {
+		struct gw_link *l = tnl_container_of(it, struct gw_link, node);
+		const char *lost = l->phase == GW_L_CLOSING ? NULL : find_lost(l);
+		if (!lost)
+			continue;
+		td_warn("gateway", session_id(l), "link closed: its %s peer=%s channel=%s key=%s", lost,
+			td_wslink_peer(l->w), l->id, l->key_id);
+		gw_link_close(l, 1008, lost);
+	}
 }
 
 void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb)

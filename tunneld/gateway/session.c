@@ -315,7 +315,8 @@ void gw_sessions_recheck(struct td_gateway *g)
 	tnl_list_foreach_safe(it, &g->active) {
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		const struct td_user_config *u = gw_auth_user(g, s->owner);
-		if (!u || !gw_auth_may_reach(u, s->target) || !s->inst->cfg) {
+		if (!u || !gw_rights_target(u, s->target) || gw_rights_session(u, s->document, s->parameters) ||
+		    !s->inst->cfg) {
 			gw_session_end(s, "Terminated", "Access to this session was removed by the administrator.");
 			continue;
 		}

@@ -1,4 +1,5 @@
-/* Tokens: what a new link shows to prove that it was granted.  Of each only the SHA-256 is kept. */
+/* Tokens: what a new link shows to prove that it was granted.  Of each only a hash is kept, of it
+ * and the key that it was granted to: without that key it is void. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
@@ -7,7 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
-void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_id, char out[GW_TOKEN_STR + 1])
+static void hash_token(const uint8_t mark[GW_MARK], const char *token, uint8_t hash[32])
+{
+	tnl_hmac_sha256(mark, GW_MARK, token, strlen(token), hash);
+}
+
+void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK], const char *client_id,
+		  char out[GW_TOKEN_STR + 1])
 {
 	uint8_t raw[32];
 	tnl_random(raw, sizeof(raw));
@@ -19,7 +26,7 @@ void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const char *client_
 	}
 	struct gw_token *k = &t->v[t->n++];
 	memset(k, 0, sizeof(*k));
-	tnl_sha256(out, strlen(out), k->hash);
+	hash_token(mark, out, k->hash);
 	k->expires_ms = g->l->wall_ms + g->cfg->gw.token_ttl_ns / TD_MS;
 	if (client_id) {
 		k->bound = true;
@@ -36,19 +43,31 @@ void gw_tokens_bind(struct gw_tokens *t, const char *client_id)
 	}
 }
 
-int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const char *token, const char *client_id,
-		 const char **field)
+/* Which of them it is, GW_TOKENS: none; *key: which of the owner's keys it was granted to. */
+static unsigned find_token(const struct gw_tokens *t, const struct gw_marks *owner, const char *token, unsigned *key)
 {
 	uint8_t hash[32];
 	unsigned found = GW_TOKENS;
-	tnl_sha256(token, strlen(token), hash);
-	for (unsigned i = 0; i < t->n; i++)
-		if (tnl_ct_eq(hash, t->v[i].hash, sizeof(hash)))
-			found = i;
+	for (unsigned j = 0; j < owner->n; j++) {
+		hash_token(owner->v[j], token, hash);
+		for (unsigned i = 0; i < t->n; i++)
+			if (tnl_ct_eq(hash, t->v[i].hash, sizeof(hash))) {
+				found = i;
+				*key = j;
+			}
+	}
+	return found;
+}
+
+int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const struct gw_marks *owner, const char *token,
+		 const char *client_id, uint8_t mark[GW_MARK], const char **field)
+{
+	unsigned key = 0, found = find_token(t, owner, token, &key);
 	if (found == GW_TOKENS) {
 		*field = "token";
 		return TNL_EAUTH;
 	}
+	memcpy(mark, owner->v[key], GW_MARK);
 	struct gw_token k = t->v[found];
 	memmove(&t->v[found], &t->v[found + 1], (t->n - found - 1) * sizeof(t->v[0]));
 	t->n--; /* whatever follows: it can never be used again */

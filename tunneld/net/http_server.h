@@ -40,6 +40,7 @@ size_t td_http_server_connections(const struct td_http_server *h);
 const struct tnl_http_head *td_request_head(const struct td_request *r);
 const uint8_t *td_request_body(const struct td_request *r, size_t *n);
 const char *td_request_peer(const struct td_request *r);
+bool td_request_cert_named(const struct td_request *r, const char *name); /* tnl_tls_peer_named of its connection */
 const struct td_addr *td_request_peer_addr(const struct td_request *r);
 void td_request_set_user(struct td_request *r, void *u);
 void *td_request_user(const struct td_request *r);

@@ -138,6 +138,12 @@ const uint8_t *td_request_body(const struct td_request *r, size_t *n)
 	return tnl_buf_data(&r->hc->in) + r->head_len;
 }
 
+bool td_request_cert_named(const struct td_request *r, const char *name)
+{
+	const struct tnl_tls *t = td_conn_tls(r->hc->conn);
+	return t && tnl_tls_peer_named(t, name);
+}
+
 const char *td_request_peer(const struct td_request *r)
 {
 	return td_conn_peer(r->hc->conn);

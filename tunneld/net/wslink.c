@@ -462,6 +462,12 @@ void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *
 	w->ctx = ctx;
 }
 
+bool td_wslink_cert_named(const struct td_wslink *w, const char *name)
+{
+	const struct tnl_tls *t = w->conn ? td_conn_tls(w->conn) : NULL;
+	return t && tnl_tls_peer_named(t, name);
+}
+
 const char *td_wslink_peer(const struct td_wslink *w)
 {
 	return w->conn ? td_conn_peer(w->conn) : "-";

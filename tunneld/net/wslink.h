@@ -59,6 +59,7 @@ void td_wslink_pause(struct td_wslink *w, bool paused);
 void td_wslink_ping(struct td_wslink *w);				      /* now (after a sleep) */
 void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason); /* polite; closed() comes within 2 s */
 void td_wslink_free(struct td_wslink *w);				      /* at once; safe inside callbacks */
+bool td_wslink_cert_named(const struct td_wslink *w, const char *name);	      /* tnl_tls_peer_named of its connection */
 const char *td_wslink_peer(const struct td_wslink *w);
 
 #endif

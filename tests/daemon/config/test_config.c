@@ -166,6 +166,11 @@ static const struct {
 		   "t.ini:39: [user u] requires a [gateway] in the same file\n"},
     {"targets = i-1,,i-2\n", "t.ini:40: targets: an entry of the list is empty\n"},
     {"direct = only\n", "t.ini:41: direct = only: must be yes or no\n"},
+    {"access_key_id_2 = B\n", "t.ini:42: access_key_id_2 is set without secret_access_key_2\n"},
+    {"ports = 22, 1-1023, 80*, 0, 9-2, ssh\n",
+     "t.ini:43: ports = 0: must be a port from 1 to 65535, LOW-HIGH, or *\n"
+     "t.ini:43: ports = 9-2: must be a port from 1 to 65535, LOW-HIGH, or *\n"
+     "t.ini:43: ports = ssh: must be a port from 1 to 65535, LOW-HIGH, or *\n"},
 };
 
 static void test_every_mistake(void **s)
@@ -337,13 +342,27 @@ static void test_conflicts(void **s)
 	    TUNNEL
 	    "[gateway]\nlisten = 0.0.0.0:1\ncertificate = c\nprivate_key = k\n[alias a]\ntarget = i-2\n"
 	    "[user u]\naccess_key_id = K\nsecret_access_key = s-of-tests\ntargets = *\n[instance i-1]\naccess_key_id "
-	    "= K\nsecret_access_key = s-of-tests\n",
+	    "= K\nsecret_access_key = s-of-tests\naccess_key_id_2 = K\nsecret_access_key_2 = s-of-tests\n",
 	    0,
 	    "t.ini:6: listen: 0.0.0.0:1 is taken already, on line 2\n"
 	    "warning: t.ini:7: certificate: cannot read /base/c: No such file or directory\n"
 	    "warning: t.ini:8: private_key: cannot read /base/k: No such file or directory\n"
 	    "t.ini:9: the name a is taken already, on line 1\n"
-	    "t.ini:16: access_key_id K is taken already, on line 12\n");
+	    "t.ini:16: access_key_id K is taken already, on line 12\n"
+	    "t.ini:18: access_key_id K is taken already, on line 12\n"
+	    "t.ini:18: access_key_id K is taken already, on line 16\n");
+}
+
+static void test_certificate_name(void **s)
+{
+	expect("[gateway]\n" GW "[user u]\naccess_key_id = K\nsecret_access_key = s-of-tests\ntargets = *\n"
+	       "certificate_name = u.example\n[instance i-1]\naccess_key_id = L\nsecret_access_key = s-of-tests\n"
+	       "certificate_name = i.example\n",
+	       0,
+	       "warning: t.ini:3: certificate: cannot read /base/c: No such file or directory\n"
+	       "warning: t.ini:4: private_key: cannot read /base/k: No such file or directory\n"
+	       "t.ini:9: certificate_name requires client_ca in [gateway]\n"
+	       "t.ini:13: certificate_name requires client_ca in [gateway]\n");
 }
 
 static void test_direct(void **s)
@@ -513,6 +532,7 @@ int main(void)
 	    cmocka_unit_test(test_quotes),
 	    cmocka_unit_test(test_shell_user),
 	    cmocka_unit_test(test_direct),
+	    cmocka_unit_test(test_certificate_name),
 	    cmocka_unit_test(test_equality),
 	    cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_no_leak),

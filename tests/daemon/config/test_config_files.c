@@ -68,6 +68,79 @@ static struct td_config *load_said(const char *path, unsigned roles, char **said
 	return c;
 }
 
+/* --- secrets in files of their own --------------------------------------------------- */
+
+static char *in_dir(const char *name)
+{
+	static char path[2][80];
+	static int i;
+	i = !i;
+	snprintf(path[i], sizeof(path[i]), "%s/%s", F.dir, name);
+	return path[i];
+}
+
+/* A user with the lines of `keys`, and what the configuration says of them; NULL: it was refused. */
+static struct td_config *load_keys(const char *keys, char **said)
+{
+	char text[600];
+	snprintf(text, sizeof(text),
+		 "[gateway]\nlisten = 127.0.0.1:0\ncertificate = c.pem\nprivate_key = k.pem\n"
+		 "[user u]\ntargets = *\naccess_key_id = K\n%s[instance i-1]\naccess_key_id = L\n"
+		 "secret_access_key = s-of-tests\n",
+		 keys);
+	write_file(F.path, text, 0600);
+	return load_said(F.path, TD_ROLE_GATEWAY | TD_ROLE_FILES, said);
+}
+
+static void refuses_keys(const char *keys, const char *words)
+{
+	char *said = NULL;
+	assert_null(load_keys(keys, &said));
+	if (!strstr(said, words))
+		fail_msg("no \"%s\" in: %s", words, said);
+	free(said);
+}
+
+static void test_secret_files(void **s)
+{
+	char *said = NULL;
+	write_file(F.cert, F.pem, 0644);
+	write_file(F.key, F.pem_key, 0600);
+	write_file(in_dir("one"), "first-secret\n", 0600);
+	write_file(in_dir("two"), "second-secret", 0600);
+	struct td_config *c = load_keys("secret_access_key_file = one\naccess_key_id_2 = K2\n"
+					"secret_access_key_file_2 = two\n",
+					&said);
+	assert_non_null(c);
+	assert_string_equal(c->gw.users[0].keys[0].secret, "first-secret");
+	assert_string_equal(c->gw.users[0].keys[1].secret, "second-secret");
+	td_config_free(c);
+	free(said);
+	/* a credential of the unit goes before a file beside the configuration */
+	assert_int_equal(mkdir(in_dir("cred"), 0700), 0);
+	write_file(in_dir("cred/one"), "unit-secret\n", 0400);
+	setenv("CREDENTIALS_DIRECTORY", in_dir("cred"), 1);
+	c = load_keys("secret_access_key_file = one\naccess_key_id_2 = K2\nsecret_access_key_file_2 = two\n", &said);
+	assert_non_null(c);
+	assert_string_equal(c->gw.users[0].keys[0].secret, "unit-secret");
+	assert_string_equal(c->gw.users[0].keys[1].secret, "second-secret");
+	td_config_free(c);
+	free(said);
+	unsetenv("CREDENTIALS_DIRECTORY");
+	refuses_keys("secret_access_key_file = none\n", ":8: secret_access_key_file: cannot read ");
+	refuses_keys("secret_access_key_file = one\nsecret_access_key = s-of-tests\n", "only one of them");
+	write_file(in_dir("one"), "short\n", 0600);
+	refuses_keys("secret_access_key_file = one\n", ":8: secret_access_key: less than 8 characters");
+	write_file(in_dir("one"), "two-lines-of\nthe-secret\n", 0600);
+	refuses_keys("secret_access_key_file = one\n", "must hold the secret in one line");
+	write_file(in_dir("one"), "first-secret\n", 0644);
+	refuses_keys("secret_access_key_file = one\n", "others can read ");
+	unlink(in_dir("one"));
+	unlink(in_dir("two"));
+	unlink(in_dir("cred/one"));
+	rmdir(in_dir("cred"));
+}
+
 /* Missing files: mistakes when a role is to start, warnings else. */
 static void test_missing(void **s)
 {
@@ -240,6 +313,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_missing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_secret_files, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_readable_by_others, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_of_the_wrong_kind, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_as_they_should_be, setup, teardown),

@@ -236,6 +236,10 @@ static void test_reload(void **state)
 	waiting_call(0)->until = T.l->now;
 	gw_arrival_recheck(T.g);
 	refused(&second, 400, "TargetNotConnected");
+	start_begin(&second, &OPS, "i-2");
+	wait_for(waiting() == 1);
+	reload(USER("ops", "AKIDNEW", "i-2") I1_SECTION); /* the key that it was signed with has gone */
+	refused(&second, 400, "UnrecognizedClientException");
 	assert_true(tnl_list_empty(&T.g->calls));
 }
 

@@ -447,7 +447,10 @@ static void test_reload(void **state)
 	assert_int_equal(td_gateway_reload(T.g, less, why, sizeof(why)), 0);
 	td_config_free(T.cfg);
 	T.cfg = less;
-	wait_for(c2.closed); /* that instance is no longer known */
+	wait_for(c2.closed);		       /* that instance is no longer known */
+	wait_for(c1.closed && s.agent.closed); /* and this one's key is another */
+	assert_int_equal(c1.code, 1008);
+	assert_false(s.client.closed);
 	refused_as(&DEV, "DescribeSessions", "{\"State\":\"Active\"}", "UnrecognizedClientException");
 	refused_as(&I1, "ListInstanceAssociations", "{}", "InvalidSignatureException");
 	assert_int_equal(status_of("sessions_active"), 1);
@@ -457,8 +460,9 @@ static void test_reload(void **state)
 	assert_int_equal(td_gateway_reload(T.g, none, why, sizeof(why)), 0);
 	td_config_free(T.cfg);
 	T.cfg = none;
-	wait_for(s.client.n == 1);
-	assert_int_equal(s.client.f[0].type, TNL_MT_CHANNEL_CLOSED); /* its owner is gone */
+	wait_for(s.client.closed);
+	assert_int_equal(s.client.n, 2);			     /* pause_publication was the first */
+	assert_int_equal(s.client.f[1].type, TNL_MT_CHANNEL_CLOSED); /* its owner is gone */
 	T.port++;
 	struct td_config *moved = config(NULL);
 	assert_int_equal(td_gateway_reload(T.g, moved, why, sizeof(why)), -1);
