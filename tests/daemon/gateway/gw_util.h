@@ -325,7 +325,9 @@ static void end_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 	struct tnl_msg m;
 	int rc = tnl_msg_decode(p, n, &m, NULL);
 	assert_int_equal(op, TNL_WS_BINARY);
-	assert_int_equal(rc, 0); /* digest and all: the relay changes nothing */
+	assert_int_equal(rc, 0);     /* digest and all: the relay changes nothing */
+	if (m.type == TNL_MT_DIRECT) /* what each end of ours is told ahead of all others, and no matter here */
+		return;
 	if (e->n < 64) {
 		struct frame *f = &e->f[e->n];
 		*f = (struct frame){.type = m.type, .ptype = m.ptype, .seq = m.seq, .n = m.plen, .at = T.l->now};
