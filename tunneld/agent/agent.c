@@ -3,6 +3,7 @@
 #include "tunneld/agent/spawn.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/audit.h"
 #include "tunneld/base/log.h"
 
 #include <stdio.h>
@@ -96,11 +97,14 @@ struct td_agent *td_agent_new(struct td_loop *l, const struct td_config *cfg, ch
 	struct td_aws_config aws = aws_config(ag_cfg(a));
 	a->aws = td_aws_new(l, &aws, why, cap);
 	a->instance_id = tnl_strdup(ag_cfg(a)->instance_id);
-	a->info = a->aws && a->instance_id ? ag_info_new(a) : NULL;
-	if (a->aws && !a->info)
+	const char *audit = ag_cfg(a)->audit_log;
+	bool audited = a->aws && (!audit || (a->audit = td_audit_open(l, "agent", audit, why, cap)) != NULL);
+	a->info = audited && a->instance_id ? ag_info_new(a) : NULL;
+	if (audited && !a->info)
 		snprintf(why, cap, "out of memory");
 	if (!a->info || ag_direct_setup(a, ag_cfg(a), why, cap) != 0) {
 		ag_info_free(a->info);
+		td_audit_close(a->audit);
 		td_aws_free(a->aws);
 		tnl_free(a->instance_id);
 		td_config_free((struct td_config *)(uintptr_t)a->cfg);
@@ -129,6 +133,7 @@ void td_agent_free(struct td_agent *a)
 	ag_control_stop(a);
 	ag_tasks_fini(&a->tasks);
 	td_soon_cancel(&a->settle);
+	td_audit_close(a->audit);
 	td_aws_free(a->aws);
 	tnl_free(a->instance_id);
 	td_config_free((struct td_config *)(uintptr_t)a->cfg);
@@ -151,6 +156,11 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 	if (memory)
 		snprintf(why, cap, "out of memory");
 	if (!aws || !id || ag_direct_setup(a, &cfg->agent, why, cap) != 0) {
+		td_aws_free(aws);
+		tnl_free(id);
+		return -1;
+	}
+	if (td_audit_reload(&a->audit, a->loop, "agent", cfg->agent.audit_log, why, cap) != 0) {
 		td_aws_free(aws);
 		tnl_free(id);
 		return -1;

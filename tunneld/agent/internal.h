@@ -17,7 +17,7 @@
  *   port       what serves Port sessions                         access   allow and deny
  *   shell      what serves shells and commands                   spawn    their processes
  *   session    one session from its start to its end
- *   direct     the port of direct links, and tickets for it
+ *   direct     the port of direct links, and tickets for it      audit    what the audit log has
  *   kms        its half of the key exchange
  *   task       the ends that the gateway has not confirmed
  *   channel    how both kinds of channel come up */
@@ -180,6 +180,12 @@ const char *ag_session_state_name(const struct ag_session *s);
 /* Ends those without connections, all: those with some, too. */
 void ag_sessions_drain(struct td_agent *a, bool all);
 
+/* audit.c.  refused: why, NULL: it was not. */
+void ag_audit_start(struct td_agent *a, const struct tnl_start *start, const char *refused);
+void ag_audit_end(const struct ag_session *s, uint64_t received, uint64_t sent);
+void ag_audit_connection(const struct ag_session *s, uint32_t stream, const char *address, const char *refused);
+void ag_audit_connection_end(const struct ag_session *s, const char *how, uint64_t in, uint64_t out);
+
 void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
 
 /* --- control channel ----------------------------------------------------------------------- */
@@ -216,7 +222,9 @@ void ag_info_free(struct ag_info *i);
 /* cut: a second drain, it is over whatever is left. */
 enum ag_state { AG_RUNNING, AG_DRAINING, AG_CUT, AG_DRAINED };
 
+struct td_audit;
 struct td_agent {
+	struct td_audit *audit; /* NULL: none */
 	struct td_loop *loop;
 	const struct td_config *cfg;
 	const struct ag_type *types; /* the last one has no name */

@@ -68,6 +68,7 @@ static void refuse_stream(struct ag_session *s, struct tnl_stream *st, uint32_t 
 {
 	td_warn(AG_MOD, s->start.session_id, "connection refused host=%s port=%u stream=%u reason=\"%s\"", s->host,
 		s->port, tnl_stream_id(st), why);
+	ag_audit_connection(s, tnl_stream_id(st), NULL, why);
 	td_pump_refuse(s->pump, st, reason, why);
 	if (one_at_a_time(s))
 		ag_session_end(s, AG_FAILED, "cannot connect to %s port %u: %s", s->host, s->port, why);
@@ -105,6 +106,7 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 	s->a->n.connections++;
 	td_info(AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu", td_addr_str(peer, name),
 		s->host, tnl_stream_id(x->st), (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
+	ag_audit_connection(s, tnl_stream_id(x->st), name, NULL);
 	stream_free(x);
 }
 
@@ -175,6 +177,7 @@ static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t r
 	td_info(AG_MOD, s->start.session_id, "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu",
 		orderly ? "closed" : "reset", s->host, s->port, td_pipe_end_text(p, reason, text, sizeof(text)),
 		(unsigned long long)in, (unsigned long long)out);
+	ag_audit_connection_end(s, orderly ? "closed" : text, in, out);
 	/* The one connection was the session. */
 	if (s->mode == TNL_MODE_SINGLE)
 		ag_session_end(s, orderly ? AG_SUCCESS : AG_FAILED, "%s", orderly ? "" : tnl_reset_text(reason));

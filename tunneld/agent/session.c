@@ -82,6 +82,7 @@ static void finish_session(struct ag_session *s)
 	       (unsigned long long)((a->loop->now - s->started_at) / TD_SEC));
 	if (strcmp(s->status, AG_SUCCESS) != 0)
 		a->n.sessions_failed++;
+	ag_audit_end(s, st.payload_received, st.payload_sent);
 	ag_tasks_add(&a->tasks, s->start.session_id, s->status, s->output);
 	ag_session_free(s);
 	td_soon_do(&a->settle);
@@ -382,6 +383,7 @@ static void refuse_session(struct td_agent *a, const struct tnl_start *start, co
 	td_warn(AG_MOD, start->session_id, "session refused type=%s document=%s owner=%s reason=\"%s\"",
 		start->session_type, start->document_name ? start->document_name : "",
 		start->session_owner ? start->session_owner : "", why);
+	ag_audit_start(a, start, why);
 	td_ledger_add(a->ledger, start->session_id, "");
 	ag_tasks_add(&a->tasks, start->session_id, AG_FAILED, why);
 }
@@ -453,6 +455,7 @@ static void begin_session(struct ag_session *s)
 	td_info(AG_MOD, s->start.session_id, "session starts type=%s document=%s owner=%s", s->start.session_type,
 		s->start.document_name ? s->start.document_name : "",
 		s->start.session_owner ? s->start.session_owner : "");
+	ag_audit_start(s->a, &s->start, NULL);
 	if (s->type->plugin->init && !s->type->plugin->init(s, why, sizeof(why)))
 		ag_session_end(s, AG_FAILED, "%s", why);
 	else if (!make_pump(s))

@@ -81,6 +81,7 @@ struct td_rules {
 };
 
 struct td_agent_config {
+	char *audit_log; /* a path, or "syslog"; NULL: none */
 	char *instance_id, *kms_key_id;
 	struct td_rules allow, deny; /* deny.set with n 0: explicitly nothing */
 	uint64_t dial_timeout_ns, drain_timeout_ns, ping_interval_ns, pong_timeout_ns;
@@ -129,6 +130,7 @@ struct td_gateway_config {
 	int naddrs;
 	char *public_url, *region;
 	char *certificate, *private_key, *client_ca;
+	char *audit_log;    /* a path, or "syslog"; NULL: none */
 	char *store;	    /* sqlite:PATH; NULL: in state_dir */
 	char *kms_key_file; /* serves the two KMS calls */
 	char *kms_key_id;   /* key that sessions are encrypted with; NULL: none */

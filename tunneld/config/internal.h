@@ -59,6 +59,7 @@ enum td_opt_type {
 	TD_T_FILE,     /* the same; must be readable */
 	TD_T_KEYFILE,  /* the same; and nobody else may read it */
 	TD_T_SECRETF,  /* the same; a name is looked up in $CREDENTIALS_DIRECTORY first */
+	TD_T_AUDIT,    /* char *: a path, or syslog */
 	TD_T_STORE,    /* char *: sqlite:PATH */
 	TD_T_URL,      /* char *: https://HOST[:PORT] */
 	TD_T_PROXY,    /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */
@@ -174,6 +175,7 @@ const char *td_text_direct_fault(const char *value, size_t *len);
 const char *td_text_host_fault(const char *value, size_t *len);
 char *td_text_keep_path(const struct td_cfg_parse *p, const char *value);
 char *td_text_keep_credential(const struct td_cfg_parse *p, const char *value);
+char *td_text_keep_audit(const struct td_cfg_parse *p, const char *value);
 char *td_text_keep_store(const struct td_cfg_parse *p, const char *value);
 char *td_text_path(const char *dir, const char *path); /* absolute, heap */
 /* rules.c */

@@ -179,6 +179,11 @@ char *td_text_keep_credential(const struct td_cfg_parse *p, const char *value)
 	return td_text_path(p->dir, value);
 }
 
+char *td_text_keep_audit(const struct td_cfg_parse *p, const char *value)
+{
+	return strcmp(value, "syslog") == 0 ? td_cfg_dup(value, strlen(value)) : td_text_path(p->dir, value);
+}
+
 char *td_text_keep_store(const struct td_cfg_parse *p, const char *value)
 {
 	if (strcmp(value, "sqlite::memory:") == 0)

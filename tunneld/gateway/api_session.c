@@ -174,6 +174,18 @@ static struct gw_instance *find_target(struct gw_call *c, const struct td_user_c
 	return admit_session(c, u, i) ? i : NULL;
 }
 
+static void log_start(struct gw_call *c, const struct gw_session *s)
+{
+	struct tnl_json *j = tnl_json_parse(s->parameters, strlen(s->parameters));
+	const char *host = tnl_json_get_str(j, "host"), *port = tnl_json_get_str(j, "portNumber");
+	const struct gw_principal *p = gw_keys_by_mark(c->g, c->mark);
+	td_info("gateway", s->id,
+		"session started owner=%s key=%s target=%s document=%s host=%s port=%s reason=\"%s\" peer=%s", s->owner,
+		p ? p->key_id : "-", s->target, s->document, host ? host : "-", port ? port : "-", s->reason,
+		td_request_peer(c->r));
+	tnl_json_free(j);
+}
+
 static void start_session(struct gw_call *c, const struct td_user_config *u)
 {
 	bool ok;
@@ -197,8 +209,8 @@ static void start_session(struct gw_call *c, const struct td_user_config *u)
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
 		goto out;
 	}
-	td_info("gateway", s->id, "session started owner=%s target=%s document=%s peer=%s", s->owner, s->target,
-		s->document, td_request_peer(c->r));
+	log_start(c, s);
+	gw_audit_session(c->g, "session-start", s, c);
 	gw_arrival_done(c);
 	grant_token(c, s, on_start_stored);
 out:
@@ -208,8 +220,8 @@ out:
 /* The configuration may have changed meanwhile. */
 static void start_again(struct gw_call *c)
 {
-	const struct td_user_config *u = gw_auth_user(c->g, c->user);
-	if (u && !gw_auth_by_mark(c->g, c->mark))
+	const struct td_user_config *u = gw_keys_user(c->g, c->user);
+	if (u && !gw_keys_by_mark(c->g, c->mark))
 		gw_call_fail(c, 400, "UnrecognizedClientException",
 			     "The security token included in the request is invalid.");
 	else if (u)
@@ -263,6 +275,7 @@ void gw_op_resume_session(struct gw_call *c)
 	gw_count(c->g, GW_C_SESSIONS_RESUMED);
 	s->last_stream = c->g->l->now;
 	td_debug("gateway", s->id, "resume granted peer=%s", td_request_peer(c->r));
+	gw_audit_session(c->g, "session-resume", s, c);
 	grant_token(c, s, on_resume_stored);
 }
 
@@ -271,6 +284,8 @@ void gw_op_terminate_session(struct gw_call *c)
 	struct gw_session *s = find_own_session(c);
 	if (!s)
 		return;
+	if (s->state != GW_S_ENDED)
+		gw_audit_session(c->g, "session-terminate", s, c);
 	gw_session_end(s, "Terminated", "");
 	answer_id(c, s->id);
 }

@@ -8,96 +8,21 @@
 #include <stdio.h>
 #include <string.h>
 
-static void make_mark(const struct td_access_key *k, uint8_t mark[GW_MARK])
-{
-	uint8_t full[32];
-	tnl_hmac_sha256(k->secret, strlen(k->secret), k->id, strlen(k->id), full);
-	memcpy(mark, full, GW_MARK);
-	tnl_wipe(full, sizeof(full));
-}
-
-static int add_key(struct tnl_map *keys, struct tnl_map *marks, const struct td_access_key *k,
-		   const struct td_user_config *u, const struct td_instance_config *i)
-{
-	if (!k->id || !k->secret)
-		return 0;
-	struct gw_principal *p = tnl_calloc(1, sizeof(*p));
-	if (!p)
-		return TNL_ENOMEM;
-	*p = (struct gw_principal){.user = u, .instance = i, .key_id = k->id, .secret = k->secret};
-	make_mark(k, p->mark);
-	tnl_free(tnl_map_del_str(keys, k->id));
-	int rc = tnl_map_set_str(keys, k->id, p);
-	if (rc != 0)
-		tnl_free(p);
-	return rc == 0 ? tnl_map_set(marks, p->mark, GW_MARK, p) : rc;
-}
-
-int gw_auth_load(const struct td_gateway_config *c, struct tnl_map **keys, struct tnl_map **marks)
-{
-	struct tnl_map *k = tnl_map_new(), *m = tnl_map_new();
-	int rc = k && m ? 0 : TNL_ENOMEM;
-	for (int i = 0; i < c->nusers * TD_KEYS_MAX && rc == 0; i++) {
-		const struct td_user_config *u = &c->users[i / TD_KEYS_MAX];
-		rc = add_key(k, m, &u->keys[i % TD_KEYS_MAX], u, NULL);
-	}
-	for (int i = 0; i < c->ninstances * TD_KEYS_MAX && rc == 0; i++) {
-		const struct td_instance_config *n = &c->instances[i / TD_KEYS_MAX];
-		rc = add_key(k, m, &n->keys[i % TD_KEYS_MAX], NULL, n);
-	}
-	if (rc != 0) {
-		gw_auth_free(k, m);
-		return rc;
-	}
-	*keys = k;
-	*marks = m;
-	return 0;
-}
-
-void gw_auth_free(struct tnl_map *keys, struct tnl_map *marks)
-{
-	size_t it = 0;
-	const void *key;
-	size_t klen;
-	tnl_map_free(marks);
-	if (!keys)
-		return;
-	for (void *p; (p = tnl_map_next(keys, &it, &key, &klen)) != NULL;)
-		tnl_free(p);
-	tnl_map_free(keys);
-}
-
-const struct gw_principal *gw_auth_by_mark(const struct td_gateway *g, const uint8_t mark[GW_MARK])
-{
-	return tnl_map_get(g->marks, mark, GW_MARK);
-}
-
-void gw_auth_marks(const struct td_gateway *g, const struct td_access_key keys[TD_KEYS_MAX], struct gw_marks *out)
-{
-	out->n = 0;
-	for (int i = 0; i < TD_KEYS_MAX; i++) {
-		const struct gw_principal *p = keys[i].id ? tnl_map_get_str(g->keys, keys[i].id) : NULL;
-		if (p)
-			memcpy(out->v[out->n++], p->mark, GW_MARK);
-	}
-}
-
-const char *gw_auth_name(const struct gw_principal *p)
-{
-	return p->user ? p->user->name : p->instance->id;
-}
-
-const char *gw_auth_certificate(const struct gw_principal *p)
-{
-	return p->user ? p->user->certificate_name : p->instance->certificate_name;
-}
-
-static int refuse_request(struct td_gateway *g, struct td_request *r, struct gw_refusal *why, enum gw_counter c,
-			  const char *field)
+/* p: whose key it claims to be, NULL: nobody's that is known here. */
+static int refuse_request(struct td_gateway *g, struct td_request *r, const char *key, const struct gw_principal *p,
+			  struct gw_refusal *why, enum gw_counter c, const char *field)
 {
 	gw_count(g, c);
-	td_warn("gateway", NULL, "request refused peer=%s reason=%s field=\"%s\"", td_request_peer(r), why->type,
-		field);
+	td_warn("gateway", NULL, "request refused peer=%s key=\"%s\" %s=\"%s\" reason=%s field=\"%s\"",
+		td_request_peer(r), key ? key : "", p && p->instance ? "instance" : "user", p ? gw_keys_name(p) : "",
+		why->type, field);
+	const struct gw_denial d = {.peer = td_request_peer(r),
+				    .key = key,
+				    .who = p,
+				    .reason = why->type,
+				    .text = field,
+				    .proven = c == GW_C_AUTH_DENIED};
+	gw_audit_refused(g, &d);
 	return -1;
 }
 
@@ -110,7 +35,7 @@ static int set_refusal(struct gw_refusal *why, int status, const char *type, con
 }
 
 static int refuse_clock(struct td_gateway *g, struct td_request *r, const struct tnl_sigv4_claim *c,
-			struct gw_refusal *why)
+			const struct gw_principal *p, struct gw_refusal *why)
 {
 	char theirs[TNL_AMZDATE_STR], ours[TNL_AMZDATE_STR];
 	uint64_t now = g->l->wall_ms / 1000;
@@ -123,14 +48,15 @@ static int refuse_clock(struct td_gateway *g, struct td_request *r, const struct
 	else
 		snprintf(text, sizeof(text), "Signature expired: %s is now earlier than %s (- 15 min.)", theirs, ours);
 	set_refusal(why, 400, "InvalidSignatureException", text);
-	return refuse_request(g, r, why, GW_C_AUTH_CLOCK, "clock");
+	return refuse_request(g, r, c->access_key_id, p, why, GW_C_AUTH_CLOCK, "clock");
 }
 
-static int refuse_certificate(struct td_gateway *g, struct td_request *r, struct gw_refusal *why)
+static int refuse_certificate(struct td_gateway *g, struct td_request *r, const struct gw_principal *p,
+			      struct gw_refusal *why)
 {
 	set_refusal(why, 403, "AccessDeniedException",
 		    "This key needs a client certificate with the name that it is bound to (client_certificate)");
-	return refuse_request(g, r, why, GW_C_AUTH_DENIED, "client certificate");
+	return refuse_request(g, r, p->key_id, p, why, GW_C_AUTH_DENIED, "client certificate");
 }
 
 int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
@@ -145,12 +71,12 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 		if (unsigned_ok)
 			return 0;
 		set_refusal(why, 400, "MissingAuthenticationTokenException", "Missing Authentication Token");
-		return refuse_request(g, r, why, GW_C_AUTH_MISSING, "Authorization");
+		return refuse_request(g, r, NULL, NULL, why, GW_C_AUTH_MISSING, "Authorization");
 	}
 	if (rc != 0) {
 		set_refusal(why, 400, "IncompleteSignatureException",
 			    "The request signature does not conform to AWS standards.");
-		return refuse_request(g, r, why, GW_C_AUTH_MALFORMED, fault ? fault : "Authorization");
+		return refuse_request(g, r, NULL, NULL, why, GW_C_AUTH_MALFORMED, fault ? fault : "Authorization");
 	}
 	const struct gw_principal *p = tnl_map_get_str(g->keys, c.access_key_id);
 	size_t n;
@@ -159,28 +85,20 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 	rc = tnl_sigv4_verify(h, body, n, &c, p ? p->secret : NULL, g->cfg->gw.region, service, g->l->wall_ms / 1000,
 			      &fault);
 	if (rc == 0 && p) {
-		const char *name = gw_auth_certificate(p);
+		const char *name = gw_keys_certificate(p);
 		*who = p;
-		return !name || td_request_cert_named(r, name) ? 0 : refuse_certificate(g, r, why);
+		return !name || td_request_cert_named(r, name) ? 0 : refuse_certificate(g, r, p, why);
 	}
 	if (rc == TNL_EEXPIRED)
-		return refuse_clock(g, r, &c, why);
+		return refuse_clock(g, r, &c, p, why);
 	if (!p) {
 		set_refusal(why, 400, "UnrecognizedClientException",
 			    "The security token included in the request is invalid.");
-		return refuse_request(g, r, why, GW_C_AUTH_UNKNOWN_KEY, "access key");
+		return refuse_request(g, r, c.access_key_id, NULL, why, GW_C_AUTH_UNKNOWN_KEY, "access key");
 	}
 	set_refusal(
 	    why, 400, "InvalidSignatureException",
 	    "The request signature we calculated does not match the signature you "
 	    "provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.");
-	return refuse_request(g, r, why, GW_C_AUTH_SIGNATURE, fault ? fault : "signature");
-}
-
-const struct td_user_config *gw_auth_user(const struct td_gateway *g, const char *name)
-{
-	for (int i = 0; i < g->cfg->gw.nusers; i++)
-		if (strcmp(g->cfg->gw.users[i].name, name) == 0)
-			return &g->cfg->gw.users[i];
-	return NULL;
+	return refuse_request(g, r, c.access_key_id, p, why, GW_C_AUTH_SIGNATURE, fault ? fault : "signature");
 }

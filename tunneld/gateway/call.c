@@ -124,8 +124,19 @@ void gw_call_fail(struct gw_call *c, int status, const char *type, const char *f
 	vsnprintf(why.text, sizeof(why.text), fmt, ap);
 	va_end(ap);
 	if (c->r) {
-		td_info("gateway", NULL, "call refused op=%s peer=%s reason=%s text=\"%s\"", c->op,
-			td_request_peer(c->r), type, why.text);
+		const struct gw_principal *p = gw_keys_by_mark(c->g, c->mark);
+		td_info("gateway", NULL, "call refused op=%s peer=%s key=%s %s=%s reason=%s text=\"%s\"", c->op,
+			td_request_peer(c->r), p ? p->key_id : "-", p && p->instance ? "instance" : "user",
+			p ? gw_keys_name(p) : "-", type, why.text);
+		const struct gw_denial d = {.op = c->op,
+					    .peer = td_request_peer(c->r),
+					    .who = p,
+					    .proven = true,
+					    .target = tnl_json_get_str(c->in, "Target"),
+					    .document = tnl_json_get_str(c->in, "DocumentName"),
+					    .reason = type,
+					    .text = why.text};
+		gw_audit_refused(c->g, &d);
 		gw_refusal_reply(c->g, c->r, &why, false);
 	}
 	c->r = NULL;
@@ -193,6 +204,12 @@ bool gw_call_own_instance(struct gw_call *c, const char *id)
 	if (c->who->instance && strcmp(c->who->instance->id, id) == 0)
 		return true;
 	gw_count(c->g, GW_C_AUTH_DENIED);
-	gw_call_fail(c, 400, "AccessDeniedException", "Not authorized to perform: %s on this resource", c->op);
+	if (c->who->instance)
+		gw_call_fail(
+		    c, 400, "AccessDeniedException",
+		    "Not authorized to perform: %s on this resource: the key is that of instance %s, not of %.100s",
+		    c->op, c->who->instance->id, id);
+	else
+		gw_call_fail(c, 400, "AccessDeniedException", "Not authorized to perform: %s on this resource", c->op);
 	return false;
 }

@@ -8,19 +8,34 @@
 #include <string.h>
 
 /* --- POST: a token for an agent's channel ----------------------------------- */
-static void refuse_channel(struct td_gateway *g, struct td_request *r, int status, const char *type, const char *text,
-			   const char *field)
+static void refuse_channel(struct td_gateway *g, struct td_request *r, const struct gw_principal *who, int status,
+			   const char *type, const char *text, const char *field)
 {
 	struct gw_refusal why = {.status = status, .type = type};
 	snprintf(why.text, sizeof(why.text), "%s", text);
-	td_warn("gateway", NULL, "channel refused peer=%s reason=%s field=\"%s\"", td_request_peer(r), type, field);
+	td_warn("gateway", NULL, "channel refused peer=%s key=%s %s=%s reason=%s field=\"%s\"", td_request_peer(r),
+		who ? who->key_id : "-", who && who->user ? "user" : "instance", who ? gw_keys_name(who) : "-", type,
+		field);
+	const struct gw_denial d = {.op = "channel",
+				    .peer = td_request_peer(r),
+				    .who = who,
+				    .proven = who != NULL,
+				    .reason = type,
+				    .text = text};
+	gw_audit_refused(g, &d);
 	gw_refusal_reply(g, r, &why, true);
 }
 
-static void refuse_as_foreign(struct td_gateway *g, struct td_request *r)
+/* Whose key it is, is no secret to who has it: both ends say it. */
+static void refuse_as_foreign(struct td_gateway *g, struct td_request *r, const struct gw_principal *who,
+			      const char *id)
 {
+	char text[300];
 	gw_count(g, GW_C_AUTH_DENIED);
-	refuse_channel(g, r, 403, "AccessDeniedException", "Not authorized to open this channel", "path");
+	snprintf(text, sizeof(text),
+		 "Not authorized to open this channel: the key is that of %s %.100s, not of instance %.100s",
+		 who->user ? "user" : "instance", gw_keys_name(who), id);
+	refuse_channel(g, r, who, 403, "AccessDeniedException", text, "path");
 }
 
 static void answer_token(struct td_gateway *g, struct td_request *r, const char *root, const char *token)
@@ -50,13 +65,13 @@ static void create_data(struct td_gateway *g, struct td_request *r, const struct
 	const uint8_t *body = td_request_body(r, &n);
 	struct gw_session *s = gw_session_get(g, id);
 	if (!s || s->state == GW_S_ENDED || strcmp(s->target, who->instance->id) != 0) {
-		refuse_channel(g, r, 400, "ValidationException", "Session is already terminated", "session");
+		refuse_channel(g, r, who, 400, "ValidationException", "Session is already terminated", "session");
 		return;
 	}
 	struct tnl_json *j = tnl_json_parse(body, n);
 	const char *client_id = tnl_json_get_str(j, "ClientId"); /* a stock agent's is empty */
 	if (!tnl_json_is_obj(j) || (client_id && strlen(client_id) >= TD_STORE_CLIENT_ID)) {
-		refuse_channel(g, r, 400, "ValidationException", "The body is not a channel request", "body");
+		refuse_channel(g, r, who, 400, "ValidationException", "The body is not a channel request", "body");
 	} else {
 		char token[GW_TOKEN_STR + 1];
 		gw_token_new(g, &s->ends[GW_AGENT].tokens, who->mark, client_id ? client_id : "", token);
@@ -78,7 +93,7 @@ void gw_channel_create(struct td_gateway *g, struct td_request *r, enum gw_role 
 	}
 	struct gw_instance *i = who->instance ? gw_instance_get(g, who->instance->id) : NULL;
 	if (!i || (kind == GW_CONTROL && strcmp(i->id, id) != 0)) {
-		refuse_as_foreign(g, r);
+		refuse_as_foreign(g, r, who, id);
 		return;
 	}
 	if (kind == GW_CONTROL)
@@ -135,13 +150,13 @@ static int check_data_claim(const struct gw_link *l, const struct gw_session *s,
 static void marks_of_end(const struct gw_end *e, struct gw_marks *out)
 {
 	const struct td_gateway *g = e->s->g;
-	const struct td_user_config *u = e->role == GW_CLIENT ? gw_auth_user(g, e->s->owner) : NULL;
+	const struct td_user_config *u = e->role == GW_CLIENT ? gw_keys_user(g, e->s->owner) : NULL;
 	const struct gw_instance *i = e->s->inst;
 	out->n = 0;
 	if (u)
-		gw_auth_marks(g, u->keys, out);
+		gw_keys_marks(g, u->keys, out);
 	else if (e->role == GW_AGENT && i && i->cfg)
-		gw_auth_marks(g, i->cfg->keys, out);
+		gw_keys_marks(g, i->cfg->keys, out);
 }
 
 /* The end of the session whose token this is, which is used up by it; NULL: refused. */
@@ -178,6 +193,7 @@ static void replace_data_link(struct gw_end *e)
 	if (e->role == GW_AGENT) /* lost before we noticed */
 		e->s->agent_lost = e->s->tell_lost = true;
 	e->link = NULL;
+	old->how = "another link took its place";
 	gw_link_drop(old);
 }
 
@@ -196,6 +212,8 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 		 td_wslink_peer(l->w));
 	gw_link_open(l, &data_link);
 	gw_relay_attach(e, l);
+	l->bytes_before = e->bytes;
+	gw_audit_link(l, "link-open");
 	if (s->state == GW_S_ENDED)
 		gw_session_send_farewell(s);
 	gw_session_update_state(s);
@@ -232,12 +250,12 @@ void gw_channel_upgrade(struct td_gateway *g, struct td_request *r, enum gw_role
 		return;
 	}
 	if (kind == GW_CONTROL && (!who->instance || strcmp(who->instance->id, id) != 0)) {
-		refuse_as_foreign(g, r);
+		refuse_as_foreign(g, r, who, id);
 		return;
 	}
 	if (kind != GW_CONTROL && td_fd_short()) {
 		gw_count(g, GW_C_LIMIT_DESCRIPTORS);
-		refuse_channel(g, r, 503, "ServiceUnavailableException", "The gateway has few descriptors left",
+		refuse_channel(g, r, who, 503, "ServiceUnavailableException", "The gateway has few descriptors left",
 			       "descriptors");
 		return;
 	}
@@ -246,7 +264,7 @@ void gw_channel_upgrade(struct td_gateway *g, struct td_request *r, enum gw_role
 	if (rc == 0)
 		gw_link_upgrade(l, r, &token_link);
 	else if (rc == TNL_ELIMIT)
-		refuse_channel(g, r, 429, "ThrottlingException", "Rate exceeded", "connections of this peer");
+		refuse_channel(g, r, who, 429, "ThrottlingException", "Rate exceeded", "connections of this peer");
 	else
 		td_request_reply(r, 503, "text/plain", NULL, 0, "", 0);
 }

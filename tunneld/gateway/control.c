@@ -102,7 +102,7 @@ static void replace_control_link(struct gw_instance *i, const struct gw_link *l)
 			i->id, td_wslink_peer(l->w), td_wslink_peer(old->w));
 	i->link = NULL;
 	gw_count(i->g, GW_C_LINKS_REPLACED);
-	gw_link_drop(old);
+	gw_link_replace(old, "another agent connected with this instance_id");
 }
 
 void gw_control_open(struct gw_link *l, const struct tnl_open *o)
@@ -113,7 +113,7 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 	struct gw_marks owner = {.n = 0};
 	uint8_t mark[GW_MARK];
 	if (i && i->cfg)
-		gw_auth_marks(g, i->cfg->keys, &owner);
+		gw_keys_marks(g, i->cfg->keys, &owner);
 	if (!i || gw_token_use(g, &i->tokens, &owner, o->token, "", mark, &field) != 0) {
 		gw_link_refuse_token(l, field);
 		return;
@@ -125,6 +125,7 @@ void gw_control_open(struct gw_link *l, const struct tnl_open *o)
 	replace_control_link(i, l);
 	gw_link_open(l, &control_link);
 	gw_instance_attach(i, l);
+	gw_audit_link(l, "link-open");
 	if (o->agent_version && !i->agent_version)
 		i->agent_version = tnl_strdup(o->agent_version);
 	if (o->platform_type && !i->platform_type)

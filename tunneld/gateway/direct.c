@@ -17,7 +17,7 @@ static bool is_metered(const struct td_user_config *u, const struct td_instance_
 
 bool gw_direct_allowed(const struct gw_session *s)
 {
-	const struct td_user_config *u = gw_auth_user(s->g, s->owner);
+	const struct td_user_config *u = gw_keys_user(s->g, s->owner);
 	const struct td_instance_config *i = s->inst ? s->inst->cfg : NULL;
 	return s->state != GW_S_ENDED && s->g->cfg->gw.direct && u && u->direct && i && i->direct && !is_metered(u, i);
 }

@@ -264,13 +264,15 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	g->pending = td_peers_new();
 	snprintf(why, cap, "out of memory");
 	if (!g->sessions || !g->instances || !g->pending || !gw_shares_init(g) ||
-	    gw_auth_load(&cfg->gw, &g->keys, &g->marks) != 0 || gw_instances_load(g) != 0)
+	    gw_keys_load(&cfg->gw, &g->keys, &g->marks) != 0 || gw_instances_load(g) != 0)
 		goto fail;
 	if (cfg->gw.certificate && !(g->tls = make_tls(l, &cfg->gw, why, cap)))
 		goto fail;
 	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0)
 		goto fail;
 	set_kms(g, kms);
+	if (cfg->gw.audit_log && !(g->audit = td_audit_open(l, "gateway", cfg->gw.audit_log, why, cap)))
+		goto fail;
 	if (open_store(g, why, cap) != 0 || start_server(g, why, cap) != 0)
 		goto fail;
 	log_addresses(g);
@@ -318,14 +320,16 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	}
 	if (cfg->gw.certificate && !(tls = make_tls(g->l, &cfg->gw, why, cap)))
 		return -1;
-	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0 || gw_auth_load(&cfg->gw, &keys, &marks) != 0) {
+	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0 || gw_keys_load(&cfg->gw, &keys, &marks) != 0 ||
+	    td_audit_reload(&g->audit, g->l, "gateway", cfg->gw.audit_log, why, cap) != 0) {
 		tnl_tls_ctx_free(tls);
 		gw_kms_free(kms);
+		gw_keys_free(keys, marks);
 		return -1;
 	}
 	const struct td_config *old = g->cfg;
 	g->cfg = td_config_ref(cfg);
-	gw_auth_free(g->keys, g->marks);
+	gw_keys_free(g->keys, g->marks);
 	g->keys = keys;
 	g->marks = marks;
 	set_kms(g, kms);
@@ -452,9 +456,10 @@ void td_gateway_free(struct td_gateway *g)
 	tnl_map_free(g->sessions);
 	gw_shares_fini(g);
 	td_peers_free(g->pending);
-	gw_auth_free(g->keys, g->marks);
+	gw_keys_free(g->keys, g->marks);
 	gw_kms_free(g->kms);
 	tnl_tls_ctx_free(g->tls);
+	td_audit_close(g->audit);
 	td_config_free((struct td_config *)(uintptr_t)g->cfg);
 	tnl_free(g);
 }

@@ -6,7 +6,8 @@
  *   store_sqlite, store   session records on the disk, off the loop
  *   documents             what a session can be started with
  *   token                 tokens of new links                    queue      frames that wait for a link
- *   auth                  who signed a request                   rights     what a user may do
+ *   keys                  access keys and their marks            rights     what a user may do
+ *   audit                 what the audit log has                 auth       who signed a request
  *   call                  one JSON call: arguments, answer, errors
  *   link                  a WebSocket: token frame, owner, end
  *   instance              who is configured, their control channels
@@ -31,6 +32,7 @@
 #include "lib/list.h"
 #include "lib/map.h"
 #include "lib/message.h"
+#include "tunneld/base/audit.h"
 #include "tunneld/base/log.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/gateway/gateway.h"
@@ -139,12 +141,17 @@ struct td_gateway {
 	struct td_memory_waiter room;
 	struct tnl_map *shares[GW_SHARES]; /* by name */
 	struct td_soon make_room;
-	struct td_soon go_on;		      /* links that were not read for a while may be read again */
-	uint64_t room_at;		      /* monotonic; not before */
-	struct gw_kms *kms;		      /* NULL: no key file */
-	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
-	char public_url[320];		      /* wss://host[:port]; "": from the Host header */
-	struct tnl_map *keys;		      /* access key id → struct gw_principal */
+	struct td_soon go_on;	/* links that were not read for a while may be read again */
+	uint64_t room_at;	/* monotonic; not before */
+	struct gw_kms *kms;	/* NULL: no key file */
+	char kms_arn[256];	/* key id that sessions are encrypted with; "": none */
+	char public_url[320];	/* wss://host[:port]; "": from the Host header */
+	struct tnl_map *keys;	/* access key id → struct gw_principal */
+	struct td_audit *audit; /* NULL: none */
+	struct {
+		uint64_t second, more;
+		unsigned n;
+	} strangers;			      /* refusals of who has no key, as the audit log has them */
 	struct tnl_map *marks;		      /* gw_principal.mark → the same */
 	struct tnl_map *instances, *sessions; /* by id */
 	struct td_peers *pending;	      /* upgrades without a verified token */
@@ -221,28 +228,30 @@ const uint8_t *gw_queue_peek(struct gw_queue *q, size_t *n);   /* NULL: empty */
 void gw_queue_pop(struct gw_queue *q);
 void gw_queue_clear(struct gw_queue *q);
 
-/* --- auth.c --------------------------------------------------------------------- */
+/* --- keys.c --------------------------------------------------------------------- */
 struct gw_principal {			   /* one access key of the configuration */
 	const struct td_user_config *user; /* one of the two */
 	const struct td_instance_config *instance;
 	const char *key_id, *secret;
 	uint8_t mark[GW_MARK]; /* stands for key id and secret: another one after a change of either */
 };
+int gw_keys_load(const struct td_gateway_config *c, struct tnl_map **keys, struct tnl_map **marks);
+void gw_keys_free(struct tnl_map *keys, struct tnl_map *marks);
+const struct gw_principal *gw_keys_by_mark(const struct td_gateway *g, const uint8_t mark[GW_MARK]); /* NULL: gone */
+void gw_keys_marks(const struct td_gateway *g, const struct td_access_key keys[TD_KEYS_MAX], struct gw_marks *out);
+const char *gw_keys_name(const struct gw_principal *p);	       /* of the user or instance */
+const char *gw_keys_certificate(const struct gw_principal *p); /* name that its client certificate must have, or NULL */
+const struct td_user_config *gw_keys_user(const struct td_gateway *g, const char *name);
+
+/* --- auth.c --------------------------------------------------------------------- */
 struct gw_refusal {
 	int status;
 	const char *type;
 	char text[300];
 };
-int gw_auth_load(const struct td_gateway_config *c, struct tnl_map **keys, struct tnl_map **marks);
-void gw_auth_free(struct tnl_map *keys, struct tnl_map *marks);
-const struct gw_principal *gw_auth_by_mark(const struct td_gateway *g, const uint8_t mark[GW_MARK]); /* NULL: gone */
-void gw_auth_marks(const struct td_gateway *g, const struct td_access_key keys[TD_KEYS_MAX], struct gw_marks *out);
-const char *gw_auth_name(const struct gw_principal *p);	       /* of the user or instance */
-const char *gw_auth_certificate(const struct gw_principal *p); /* name that its client certificate must have, or NULL */
 /* 0: *who is set (also NULL with `unsigned_ok` when there is no signature); -1: *why filled, counted and logged. */
 int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
 		  const struct gw_principal **who, struct gw_refusal *why);
-const struct td_user_config *gw_auth_user(const struct td_gateway *g, const char *name);
 
 /* --- rights.c ------------------------------------------------------------------- */
 bool gw_rights_target(const struct td_user_config *u, const char *target);
@@ -283,6 +292,17 @@ const char *gw_call_str(struct gw_call *c, const char *key, size_t max, bool req
 bool gw_call_int(struct gw_call *c, const char *key, int64_t lo, int64_t hi, int64_t dflt, int64_t *out);
 bool gw_call_own_instance(struct gw_call *c, const char *id); /* the signer is that instance, else answered */
 
+/* --- audit.c --------------------------------------------------------------------- */
+struct gw_denial { /* what was refused to whom; what is not known is NULL */
+	const char *op, *peer, *key, *target, *document, *reason, *text;
+	const struct gw_principal *who; /* that it is, or claims to be */
+	bool proven;			/* by a signature */
+};
+void gw_audit_refused(struct td_gateway *g, const struct gw_denial *d);
+void gw_audit_session(struct td_gateway *g, const char *event, const struct gw_session *s, const struct gw_call *c);
+void gw_audit_session_end(const struct gw_session *s);
+void gw_audit_link(struct gw_link *l, const char *event); /* "link-open", "link-end" */
+
 /* --- link.c --------------------------------------------------------------------- */
 enum gw_role { GW_CLIENT, GW_AGENT, GW_CONTROL };
 enum gw_phase { GW_L_TOKEN, GW_L_OPEN, GW_L_CLOSING };
@@ -305,6 +325,9 @@ struct gw_link {
 	char *user, *instance;	  /* who signed the upgrade; both NULL: nobody */
 	struct gw_marks keys;	  /* that it lives by: of the upgrade's signature, and of the token */
 	char *key_id;		  /* of the last of them */
+	const char *how;	  /* it ended */
+	uint64_t opened;	  /* monotonic; its token was verified */
+	uint64_t bytes_before;	  /* relayed to its end before it */
 	bool stock;		  /* User-Agent is not ours */
 	bool paused;
 	unsigned complaints;
@@ -321,7 +344,8 @@ void gw_links_recheck(struct td_gateway *g); /* after a reload: those whose key 
 void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb);	  /* its token was verified */
 void gw_link_close(struct gw_link *l, uint16_t code, const char *reason); /* politely */
 void gw_link_free(struct gw_link *l);
-void gw_link_drop(struct gw_link *l); /* the same, and gone() is not called */
+void gw_link_replace(struct gw_link *l, const char *reason); /* politely, and gone() is not called */
+void gw_link_drop(struct gw_link *l);			     /* the same, and gone() is not called */
 /* Said once for a link; one with too many is closed. */
 void gw_link_complain(struct gw_link *l, const char *what, const char *field);
 void gw_link_refuse_token(struct gw_link *l, const char *field);

@@ -27,6 +27,10 @@ static void set_phase(struct gw_link *l, enum gw_phase phase)
 /* --- the end of one --------------------------------------------------------------- */
 static void tell_owner(struct gw_link *l)
 {
+	if (l->end || l->inst) { /* it was open */
+		l->how = l->how ? l->how : "closed";
+		gw_audit_link(l, "link-end");
+	}
 	const struct gw_link_cb *cb = l->cb;
 	l->cb = &nobody;
 	if (cb->gone)
@@ -39,6 +43,7 @@ void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 {
 	if (l->phase == GW_L_CLOSING)
 		return;
+	l->how = reason;
 	set_phase(l, GW_L_CLOSING);
 	td_timer_stop(&l->timer);
 	tell_owner(l);
@@ -59,6 +64,12 @@ void gw_link_free(struct gw_link *l)
 	tnl_free(l->instance);
 	tnl_free(l->key_id);
 	tnl_free(l);
+}
+
+void gw_link_replace(struct gw_link *l, const char *reason)
+{
+	l->cb = &nobody;
+	gw_link_close(l, 1008, reason);
 }
 
 void gw_link_drop(struct gw_link *l)
@@ -83,7 +94,17 @@ void gw_link_complain(struct gw_link *l, const char *what, const char *field)
 void gw_link_refuse_token(struct gw_link *l, const char *field)
 {
 	gw_count(l->g, GW_C_TOKENS_REFUSED);
-	td_warn("gateway", NULL, "channel refused peer=%s channel=%s field=\"%s\"", td_wslink_peer(l->w), l->id, field);
+	const char *name = l->user ? l->user : l->instance;
+	td_warn("gateway", NULL, "channel refused peer=%s channel=%s key=%s %s=%s field=\"%s\"", td_wslink_peer(l->w),
+		l->id, l->key_id ? l->key_id : "-", l->instance ? "instance" : "user", name ? name : "-", field);
+	const struct gw_denial d = {.op = "token",
+				    .peer = td_wslink_peer(l->w),
+				    .who = l->keys.n ? gw_keys_by_mark(l->g, l->keys.v[0]) : NULL,
+				    .proven = l->keys.n > 0,
+				    .target = l->id,
+				    .reason = "token refused",
+				    .text = field};
+	gw_audit_refused(l->g, &d);
 	l->complaints++;
 	gw_link_close(l, 1008, "token refused");
 }
@@ -102,8 +123,10 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 		td_debug("gateway", session_id(l), "link closed peer=%s channel=%s code=%u error=\"%s\"",
 			 td_wslink_peer(l->w), l->id, code, tnl_err_text(err));
 	}
-	if (l->phase == GW_L_OPEN)
+	if (l->phase == GW_L_OPEN) {
 		gw_count(g, GW_C_LINKS_BROKEN);
+		l->how = code && code != 1006 ? "closed by the peer" : "broken";
+	}
 	gw_link_free(l);
 }
 
@@ -200,13 +223,13 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 /* Of a link that is not upgraded yet the request was looked at (auth.c). */
 static bool has_certificate(const struct gw_link *l, const struct gw_principal *p)
 {
-	const char *name = gw_auth_certificate(p);
+	const char *name = gw_keys_certificate(p);
 	return !name || !l->w || td_wslink_cert_named(l->w, name);
 }
 
 bool gw_link_add_key(struct gw_link *l, const uint8_t mark[GW_MARK], const char **field)
 {
-	const struct gw_principal *p = gw_auth_by_mark(l->g, mark);
+	const struct gw_principal *p = gw_keys_by_mark(l->g, mark);
 	*field = "client certificate";
 	if (p && !has_certificate(l, p))
 		return false;
@@ -226,7 +249,7 @@ bool gw_link_add_key(struct gw_link *l, const uint8_t mark[GW_MARK], const char 
 static const char *find_lost(const struct gw_link *l)
 {
 	for (unsigned i = 0; i < l->keys.n; i++) {
-		const struct gw_principal *p = gw_auth_by_mark(l->g, l->keys.v[i]);
+		const struct gw_principal *p = gw_keys_by_mark(l->g, l->keys.v[i]);
 		if (!p)
 			return "access key was taken away";
 		if (!has_certificate(l, p))
@@ -255,6 +278,7 @@ void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb)
 	l->cb = cb;
 	td_wslink_trust(l->w, TNL_WS_MAX_MESSAGE);
 	set_phase(l, GW_L_OPEN);
+	l->opened = l->g->l->now;
 }
 
 size_t gw_message_encode(struct td_gateway *g, uint8_t *out, enum tnl_mtype t, const void *p, size_t n)

@@ -236,6 +236,7 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	g->nactive--;
 	make_history(s);
 	gw_count(g, GW_C_SESSIONS_ENDED);
+	gw_audit_session_end(s);
 	gw_relay_drop(&s->ends[GW_AGENT]); /* nobody reads that any more; the client still gets what waits for it */
 	if (!s->ends[GW_CLIENT].link)
 		gw_relay_drop(&s->ends[GW_CLIENT]);
@@ -314,7 +315,7 @@ void gw_sessions_recheck(struct td_gateway *g)
 {
 	tnl_list_foreach_safe(it, &g->active) {
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
-		const struct td_user_config *u = gw_auth_user(g, s->owner);
+		const struct td_user_config *u = gw_keys_user(g, s->owner);
 		if (!u || !gw_rights_target(u, s->target) || gw_rights_session(u, s->document, s->parameters) ||
 		    !s->inst->cfg) {
 			gw_session_end(s, "Terminated", "Access to this session was removed by the administrator.");

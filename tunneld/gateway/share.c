@@ -22,7 +22,7 @@ const char *gw_share_kind(const struct gw_share *h)
 static void load_quota(struct gw_share *h)
 {
 	static const struct td_quota none;
-	const struct td_user_config *u = h->kind == GW_SHARE_USER ? gw_auth_user(h->g, h->name) : NULL;
+	const struct td_user_config *u = h->kind == GW_SHARE_USER ? gw_keys_user(h->g, h->name) : NULL;
 	const struct gw_instance *i = h->kind == GW_SHARE_INSTANCE ? gw_instance_get(h->g, h->name) : NULL;
 	h->quota = u ? u->quota : i ? i->cfg->quota : none;
 	h->filled_at = h->g->l->now;

@@ -1,0 +1,164 @@
+/* The audit log: whole lines whatever the disk does, nothing forged, the loop never waits. */
+#include "tests/daemon/base/td_test.h"
+#include "lib/json.h"
+#include "lib/num.h"
+#include "tunneld/base/audit.h"
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+static char path[64], dir[64];
+
+static int begin(void **state)
+{
+	t_open();
+	strcpy(dir, "/tmp/tunneld-audit-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/audit", dir);
+	return 0;
+}
+
+static int end(void **state)
+{
+	char cmd[100];
+	t_close();
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	return system(cmd);
+}
+
+static struct td_audit *open_log(void)
+{
+	char why[200];
+	struct td_audit *a = td_audit_open(T, "test", path, why, sizeof(why));
+	if (!a)
+		fail_msg("%s", why);
+	return a;
+}
+
+static void say(struct td_audit *a, const char *event, const char *text)
+{
+	struct td_audit_line l;
+	assert_true(td_audit_begin(a, &l, event));
+	td_audit_str(&l, "text", text);
+	td_audit_str(&l, "nothing", NULL);
+	td_audit_num(&l, "n", 7);
+	td_audit_end(&l);
+}
+
+/* Every line is an object with the members that all have; how many there are, and in `lost` what "dropped" tells. */
+static unsigned count_lines(const char *file, unsigned *lost)
+{
+	static char line[20000];
+	FILE *f = fopen(file, "r");
+	unsigned n = 0;
+	*lost = 0;
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		assert_int_equal(line[strlen(line) - 1], '\n');
+		struct tnl_json *j = tnl_json_parse(line, strlen(line) - 1);
+		int64_t v = 0;
+		if (!j || !tnl_json_get_str(j, "time") || !tnl_json_get_str(j, "event"))
+			fail_msg("no line of an audit log: %s", line);
+		assert_string_equal(tnl_json_get_str(j, "role"), "test");
+		if (tnl_json_int(tnl_json_get(j, "lines"), &v))
+			*lost += (unsigned)v;
+		else
+			n++;
+		tnl_json_free(j);
+	}
+	fclose(f);
+	return n;
+}
+
+static void test_lines(void **state)
+{
+	char big[5000];
+	unsigned lost;
+	struct stat st;
+	struct td_audit *a = open_log();
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = 0;
+	say(a, "one", "\"}\n{\"event\":\"forged\"}\n\x1b[2J\xff");
+	say(a, "two", big);
+	td_audit_close(a);
+	assert_int_equal(count_lines(path, &lost), 2);
+	assert_int_equal(lost, 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_in_range(st.st_size, 1000, 1500); /* a value is cut at 1 KiB */
+	td_audit_close(open_log());
+	assert_int_equal(count_lines(path, &lost), 2); /* what was there stays */
+	struct td_audit_line l;
+	assert_false(td_audit_begin(NULL, &l, "none"));
+	td_audit_close(NULL);
+}
+
+static void test_rotation(void **state)
+{
+	char moved[80], why[200];
+	unsigned lost;
+	struct td_audit *a = open_log(), *same = a;
+	say(a, "one", "");
+	snprintf(moved, sizeof(moved), "%s.1", path);
+	td_audit_close(a);
+	a = same = open_log();
+	assert_int_equal(rename(path, moved), 0);
+	assert_int_equal(td_audit_reload(&a, T, "test", path, why, sizeof(why)), 0);
+	assert_ptr_equal(a, same);
+	for (int i = 0; i < 500 && access(path, F_OK) != 0; i++)
+		usleep(10000);
+	say(a, "two", "");
+	say(a, "three", "");
+	td_audit_close(a);
+	assert_int_equal(count_lines(moved, &lost), 1);
+	assert_int_equal(count_lines(path, &lost), 2);
+	/* another file, none, and one that cannot be */
+	a = NULL;
+	assert_int_equal(td_audit_reload(&a, T, "test", moved, why, sizeof(why)), 0);
+	assert_non_null(a);
+	same = a;
+	assert_int_equal(td_audit_reload(&a, T, "test", "/nowhere/audit", why, sizeof(why)), -1);
+	assert_non_null(strstr(why, "/nowhere/audit: No such file"));
+	assert_ptr_equal(a, same);
+	assert_int_equal(td_audit_reload(&a, T, "test", "/dev/null", why, sizeof(why)), -1);
+	assert_non_null(strstr(why, "is not a file"));
+	assert_int_equal(td_audit_reload(&a, T, "test", NULL, why, sizeof(why)), 0);
+	assert_null(a);
+}
+
+/* The disk takes no more: the loop goes on, lines wait, then are counted; all of that is there when it takes some
+ * again. */
+static void test_full_disk(void **state)
+{
+	struct rlimit was, small;
+	unsigned said = 3000, lost, n;
+	char text[1000];
+	memset(text, 'y', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	struct td_audit *a = open_log();
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	small = was;
+	small.rlim_cur = 100000;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0); /* EFBIG, as SIGXFSZ is blocked in the worker */
+	for (unsigned i = 0; i < said; i++)
+		say(a, "line", text);
+	uint64_t dropped = td_audit_dropped(a);
+	assert_in_range(dropped, 1000, said - 900); /* the ring has room for a thousand of them */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	struct stat st = {0};
+	for (int i = 0; i < 1000 && (stat(path, &st) != 0 || st.st_size < 1000000); i++)
+		usleep(10000);
+	for (int i = 0; i < 5; i++)
+		say(a, "after", "it");
+	td_audit_close(a);
+	n = count_lines(path, &lost);
+	assert_true(lost >= dropped);
+	assert_int_equal(n + lost, said + 5);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {TEST(test_lines), TEST(test_rotation), TEST(test_full_disk)};
+	return cmocka_run_group_tests_name("audit log", tests, NULL, NULL);
+}

@@ -1,0 +1,86 @@
+/* What the agent writes into its audit log: sessions that start, are refused and end, connections that are dialed,
+ * refused and end, with who asked, what for, and how it ended.  Who: the owner that the gateway names. */
+#include "tunneld/agent/internal.h"
+#include "tunneld/base/audit.h"
+
+#include <string.h>
+
+/* Documents name it in the properties, by system or not. */
+static const char *command_of(const struct tnl_json *j)
+{
+	const struct tnl_json *linux_part = tnl_json_get(j, "linux");
+	return tnl_json_get_str(linux_part ? linux_part : j, "commands");
+}
+
+static void put_start(struct td_audit_line *l, const struct tnl_start *start)
+{
+	const char *props = start->properties_json ? start->properties_json : "{}";
+	struct tnl_json *j = tnl_json_parse(props, strlen(props));
+	td_audit_str(l, "session", start->session_id);
+	td_audit_str(l, "user", start->session_owner);
+	td_audit_str(l, "document", start->document_name);
+	td_audit_str(l, "type", start->session_type);
+	td_audit_str(l, "host", tnl_json_get_str(j, "host"));
+	td_audit_str(l, "port", tnl_json_get_str(j, "portNumber"));
+	td_audit_str(l, "command", command_of(j));
+	tnl_json_free(j);
+}
+
+void ag_audit_start(struct td_agent *a, const struct tnl_start *start, const char *refused)
+{
+	struct td_audit_line l;
+	if (!td_audit_begin(a->audit, &l, refused ? "session-refused" : "session-start"))
+		return;
+	put_start(&l, start);
+	td_audit_str(&l, "instance", a->instance_id);
+	td_audit_str(&l, "text", refused);
+	td_audit_end(&l);
+}
+
+void ag_audit_end(const struct ag_session *s, uint64_t received, uint64_t sent)
+{
+	struct td_audit_line l;
+	if (!td_audit_begin(s->a->audit, &l, "session-end"))
+		return;
+	put_start(&l, &s->start);
+	td_audit_str(&l, "status", s->status);
+	td_audit_str(&l, "text", s->output);
+	td_audit_num(&l, "seconds", (s->a->loop->now - s->started_at) / TD_SEC);
+	td_audit_num(&l, "bytes_in", received);
+	td_audit_num(&l, "bytes_out", sent);
+	td_audit_num(&l, "connections_cut", s->pump ? td_pump_pipes(s->pump) : 0);
+	td_audit_end(&l);
+}
+
+static bool begin_connection(struct td_audit_line *l, const struct ag_session *s, const char *event)
+{
+	if (!td_audit_begin(s->a->audit, l, event))
+		return false;
+	td_audit_str(l, "session", s->start.session_id);
+	td_audit_str(l, "user", s->start.session_owner);
+	td_audit_str(l, "host", s->host);
+	td_audit_num(l, "port", s->port);
+	return true;
+}
+
+void ag_audit_connection(const struct ag_session *s, uint32_t stream, const char *address, const char *refused)
+{
+	struct td_audit_line l;
+	if (!begin_connection(&l, s, refused ? "connection-refused" : "connection"))
+		return;
+	td_audit_num(&l, "stream", stream);
+	td_audit_str(&l, "address", address);
+	td_audit_str(&l, "text", refused);
+	td_audit_end(&l);
+}
+
+void ag_audit_connection_end(const struct ag_session *s, const char *how, uint64_t in, uint64_t out)
+{
+	struct td_audit_line l;
+	if (!begin_connection(&l, s, "connection-end"))
+		return;
+	td_audit_str(&l, "text", how);
+	td_audit_num(&l, "bytes_in", out); /* from the client to the service */
+	td_audit_num(&l, "bytes_out", in);
+	td_audit_end(&l);
+}

@@ -1,0 +1,350 @@
+/* The audit log: lines are made on the loop, put into a ring, and written by a worker.  What is said of it in the
+ * ordinary log is said on the loop. */
+#include "tunneld/base/audit.h"
+#include "lib/alloc.h"
+#include "lib/enc.h"
+#include "lib/num.h"
+#include "tunneld/base/log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RING (1024u * 1024)
+#define PIECE (64u * 1024) /* written at once; every line is much shorter */
+#define LINE_MAX_BYTES (16u * 1024)
+#define VALUE_MAX 1024u
+#define AGAIN_S 1
+
+struct td_audit {
+	struct td_loop *l;
+	char *spec, role[16];
+	bool syslog;
+	pthread_t thread;
+	ev_async told;
+	bool said;	       /* on the loop: that it cannot be written */
+	uint64_t lost, untold; /* lines: dropped so far, of those not yet said in the audit log */
+	/* the worker's */
+	int fd;
+	char piece[PIECE];
+	pthread_mutex_t mu;
+	pthread_cond_t cond;
+	/* under mu */
+	char *ring;
+	size_t start, used;
+	bool stop, reopen;
+	int err;	/* of the last write; 0: it went well */
+	int reopen_err; /* the new file cannot be opened, the old one is gone on with */
+};
+
+/* --- the worker --------------------------------------------------------------------------- */
+
+static int open_file(const char *path)
+{
+	struct stat st;
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		return fd;
+	if (fd >= 0) {
+		close(fd);
+		errno = ENOTSUP;
+	}
+	return -1;
+}
+
+static void tell(struct td_audit *a)
+{
+	ev_async_send(a->l->ev, &a->told);
+}
+
+/* Whole lines from the ring, as many as fit. */
+static size_t take_piece(struct td_audit *a)
+{
+	size_t n = TNL_MIN(a->used, (size_t)PIECE), first = TNL_MIN(n, RING - a->start);
+	memcpy(a->piece, a->ring + a->start, first);
+	memcpy(a->piece + first, a->ring, n - first);
+	while (n && a->piece[n - 1] != '\n')
+		n--;
+	a->start = (a->start + n) % RING;
+	a->used -= n;
+	return n;
+}
+
+static void to_syslog(struct td_audit *a, size_t n)
+{
+	for (char *at = a->piece, *end; at < a->piece + n; at = end + 1) {
+		end = memchr(at, '\n', (size_t)(a->piece + n - at));
+		syslog(LOG_AUTHPRIV | LOG_INFO, "%.*s", (int)(end - at), at);
+	}
+}
+
+static void set_err(struct td_audit *a, int err)
+{
+	pthread_mutex_lock(&a->mu);
+	bool news = !a->err != !err;
+	a->err = err;
+	pthread_mutex_unlock(&a->mu);
+	if (news)
+		tell(a);
+}
+
+/* false: it is to stop, and the disk takes no more. */
+static bool wait_for_disk(struct td_audit *a, int err)
+{
+	struct timespec at;
+	set_err(a, err);
+	clock_gettime(CLOCK_REALTIME, &at);
+	at.tv_sec += AGAIN_S;
+	pthread_mutex_lock(&a->mu);
+	if (!a->stop)
+		pthread_cond_timedwait(&a->cond, &a->mu, &at);
+	bool stop = a->stop;
+	pthread_mutex_unlock(&a->mu);
+	return !stop;
+}
+
+static bool to_file(struct td_audit *a, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t k = write(a->fd, a->piece + done, n - done);
+		if (k > 0)
+			done += (size_t)k;
+		else if (k < 0 && errno == EINTR)
+			continue;
+		else if (!wait_for_disk(a, k < 0 ? errno : ENOSPC))
+			return false;
+	}
+	set_err(a, 0);
+	return true;
+}
+
+static void open_again(struct td_audit *a)
+{
+	int fd = open_file(a->spec), err = fd < 0 ? errno : 0;
+	if (fd >= 0) {
+		close(a->fd);
+		a->fd = fd;
+		return;
+	}
+	pthread_mutex_lock(&a->mu);
+	a->reopen_err = err;
+	pthread_mutex_unlock(&a->mu);
+	tell(a);
+}
+
+static void *run_worker(void *arg)
+{
+	struct td_audit *a = arg;
+	bool going = true;
+	while (going) {
+		pthread_mutex_lock(&a->mu);
+		while (!a->used && !a->stop && !a->reopen)
+			pthread_cond_wait(&a->cond, &a->mu);
+		bool reopen = a->reopen;
+		size_t n = take_piece(a);
+		going = n > 0 || !a->stop;
+		a->reopen = false;
+		pthread_mutex_unlock(&a->mu);
+		if (reopen && !a->syslog)
+			open_again(a);
+		if (a->syslog)
+			to_syslog(a, n);
+		else if (!to_file(a, n))
+			break;
+	}
+	return NULL;
+}
+
+/* --- lines -------------------------------------------------------------------------------- */
+
+static void begin_line(struct td_audit *a, struct td_audit_line *l, const char *event)
+{
+	char time[TNL_ISO_STR];
+	tnl_iso_date(a->l->wall_ms, time);
+	l->a = a;
+	tnl_buf_init(&l->b, LINE_MAX_BYTES);
+	tnl_jw_init(&l->w, &l->b);
+	tnl_jw_obj(&l->w);
+	tnl_jw_kv(&l->w, "time", time);
+	tnl_jw_kv(&l->w, "role", a->role);
+	tnl_jw_kv(&l->w, "event", event);
+}
+
+void td_audit_str(struct td_audit_line *l, const char *key, const char *value)
+{
+	if (!value || !*value)
+		return;
+	tnl_jw_key(&l->w, key);
+	tnl_jw_strn(&l->w, value, tnl_utf8_cut(value, strlen(value), VALUE_MAX));
+}
+
+void td_audit_num(struct td_audit_line *l, const char *key, uint64_t value)
+{
+	tnl_jw_kvi(&l->w, key, (int64_t)TNL_MIN(value, (uint64_t)INT64_MAX));
+}
+
+static bool put_ring(struct td_audit *a, const uint8_t *p, size_t n)
+{
+	if (RING - a->used < n)
+		return false;
+	size_t at = (a->start + a->used) % RING, first = TNL_MIN(n, RING - at);
+	memcpy(a->ring + at, p, first);
+	memcpy(a->ring, p + first, n - first);
+	a->used += n;
+	return true;
+}
+
+/* How many lines were dropped before this one; false: there is no room even for that. */
+static bool tell_dropped(struct td_audit *a)
+{
+	struct td_audit_line l;
+	begin_line(a, &l, "dropped");
+	td_audit_num(&l, "lines", a->untold);
+	tnl_jw_end_obj(&l.w);
+	tnl_buf_putc(&l.b, '\n');
+	bool ok = !l.b.failed && put_ring(a, tnl_buf_data(&l.b), tnl_buf_len(&l.b));
+	tnl_buf_fini(&l.b);
+	return ok;
+}
+
+/* --- on the loop -------------------------------------------------------------------------- */
+
+static void on_told(struct ev_loop *ev, ev_async *w, int events)
+{
+	struct td_audit *a = w->data;
+	pthread_mutex_lock(&a->mu);
+	int err = a->err, reopen_err = a->reopen_err;
+	a->reopen_err = 0;
+	pthread_mutex_unlock(&a->mu);
+	if (reopen_err)
+		td_error("audit", NULL, "%s cannot be opened again, the old file is written on: %s", a->spec,
+			 reopen_err == ENOTSUP ? "it is not a file" : strerror(reopen_err));
+	if (err && !a->said)
+		td_error("audit", NULL, "%s cannot be written, lines wait: %s", a->spec, strerror(err));
+	else if (!err && a->said)
+		td_info("audit", NULL, "%s is written again dropped=%llu", a->spec, (unsigned long long)a->lost);
+	a->said = err != 0;
+}
+
+static int start_worker(struct td_audit *a)
+{
+	sigset_t all, old;
+	sigfillset(&all);
+	sigdelset(&all, SIGSYS);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the loop's thread */
+	int rc = pthread_create(&a->thread, NULL, run_worker, a);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return rc;
+}
+
+static void audit_free(struct td_audit *a)
+{
+	if (a->fd >= 0)
+		close(a->fd);
+	tnl_free(a->ring);
+	tnl_free(a->spec);
+	tnl_free(a);
+}
+
+struct td_audit *td_audit_open(struct td_loop *l, const char *role, const char *spec, char *why, size_t cap)
+{
+	struct td_audit *a = tnl_calloc(1, sizeof(*a));
+	snprintf(why, cap, "out of memory");
+	if (!a)
+		return NULL;
+	a->l = l;
+	a->syslog = strcmp(spec, "syslog") == 0;
+	a->fd = -1;
+	a->spec = tnl_strdup(spec);
+	a->ring = tnl_malloc(RING);
+	snprintf(a->role, sizeof(a->role), "%s", role);
+	int rc = a->spec && a->ring ? 0 : ENOMEM;
+	if (rc == 0 && a->syslog)
+		openlog("tunneld", LOG_PID | LOG_NDELAY, LOG_AUTHPRIV);
+	else if (rc == 0 && (a->fd = open_file(spec)) < 0)
+		rc = errno;
+	pthread_mutex_init(&a->mu, NULL);
+	pthread_cond_init(&a->cond, NULL);
+	ev_async_init(&a->told, on_told);
+	a->told.data = a;
+	if (rc == 0)
+		rc = start_worker(a);
+	if (rc != 0) {
+		snprintf(why, cap, "audit_log %s: %s", spec, rc == ENOTSUP ? "is not a file" : strerror(rc));
+		audit_free(a);
+		return NULL;
+	}
+	ev_async_start(l->ev, &a->told);
+	return a;
+}
+
+void td_audit_close(struct td_audit *a)
+{
+	if (!a)
+		return;
+	pthread_mutex_lock(&a->mu);
+	if (a->untold && RING - a->used > LINE_MAX_BYTES)
+		(void)tell_dropped(a);
+	a->stop = true;
+	pthread_cond_signal(&a->cond);
+	pthread_mutex_unlock(&a->mu);
+	pthread_join(a->thread, NULL);
+	ev_async_stop(a->l->ev, &a->told);
+	if (a->used || a->err)
+		td_error("audit", NULL, "%s could not be written to its end: %s", a->spec, strerror(a->err));
+	pthread_mutex_destroy(&a->mu);
+	pthread_cond_destroy(&a->cond);
+	audit_free(a);
+}
+
+int td_audit_reload(struct td_audit **a, struct td_loop *l, const char *role, const char *spec, char *why, size_t cap)
+{
+	if (*a && spec && strcmp((*a)->spec, spec) == 0) {
+		pthread_mutex_lock(&(*a)->mu);
+		(*a)->reopen = true;
+		pthread_cond_signal(&(*a)->cond);
+		pthread_mutex_unlock(&(*a)->mu);
+		return 0;
+	}
+	struct td_audit *next = spec ? td_audit_open(l, role, spec, why, cap) : NULL;
+	if (spec && !next)
+		return -1;
+	td_audit_close(*a);
+	*a = next;
+	return 0;
+}
+
+uint64_t td_audit_dropped(const struct td_audit *a)
+{
+	return a ? a->lost : 0;
+}
+
+bool td_audit_begin(struct td_audit *a, struct td_audit_line *l, const char *event)
+{
+	if (a)
+		begin_line(a, l, event);
+	return a != NULL;
+}
+
+void td_audit_end(struct td_audit_line *l)
+{
+	struct td_audit *a = l->a;
+	tnl_jw_end_obj(&l->w);
+	tnl_buf_putc(&l->b, '\n');
+	pthread_mutex_lock(&a->mu);
+	if (a->untold && RING - a->used > 2 * LINE_MAX_BYTES && tell_dropped(a))
+		a->untold = 0;
+	if (l->b.failed || a->untold || !put_ring(a, tnl_buf_data(&l->b), tnl_buf_len(&l->b))) {
+		a->lost++;
+		a->untold++;
+	}
+	pthread_cond_signal(&a->cond);
+	pthread_mutex_unlock(&a->mu);
+	tnl_buf_fini(&l->b);
+}
