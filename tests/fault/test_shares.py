@@ -1,11 +1,133 @@
-"""What one peer can use up: descriptors.  Others are served, and what keeps a process reachable comes back."""
+"""What one peer can use up: memory, descriptors.  Others are served, and what keeps a process reachable comes back."""
+import signal
 import socket
+import threading
 import time
 
 from faults import FaultWorld
-from harness import until
+from harness import SANITIZED, World, until
 from run import test
-from services import connect, echo, ping
+from services import MIB, Server, blob, connect, download, echo, ping, request, rss_peak, upload
+from wire import WebSocket, encode
+
+
+def pour(sock, stop):
+	"""Sends until nobody takes it any more, and then a little when somebody does."""
+	sock.settimeout(0.2)
+	block = bytes(65536)
+	while not stop.is_set():
+		try:
+			sock.send(block)
+		except TimeoutError:
+			pass
+		except OSError:
+			return
+
+
+def pouring(w, port, n):
+	"""n connections that send to somebody who does not read; ends with the world."""
+	stop = threading.Event()
+	socks = [connect(port, 30) for _ in range(n)]
+	threads = [threading.Thread(target=pour, args=(s, stop), daemon=True) for s in socks]
+	for t in threads:
+		t.start()
+	w.closers.append(lambda: (stop.set(), [t.join(5) for t in threads], [s.close() for s in socks]))
+	return socks
+
+
+def flood(ws):
+	"""Frames for an end that is not there, until nothing more is taken."""
+	ws.sock.settimeout(1)
+	m = encode('input_stream_data', bytes(32768), ptype=1)
+	try:
+		for _ in range(5 * MIB // len(m)):
+			ws.frame(2, m)
+	except OSError:
+		pass
+
+
+@test('22 sessions that an instance does not read: gateway serves others, accepts, says which user it is', 120)
+def unread_at_the_gateway():
+	with World() as w:
+		w.keys['instances']['i-deaf'] = ('AKIDDEAFDEAFDEAFDEAF', 'a-secret-of-the-deaf-one')
+		w.keys['users']['other'] = ('AKIDOTHEROTHEROTHER1', 'a-secret-of-the-other-user', '*')
+		s = Server(blob)
+		g = w.gateway(td_memory_limit='40M')
+		w.agent()
+		deaf = w.agent(name='deaf', instance='i-deaf', drain_timeout='200ms')
+		other = w.forwarder({'t': {'port': s.port}}, name='other',
+			aws={'access_key_id': 'AKIDOTHEROTHEROTHER1', 'secret_access_key': 'a-secret-of-the-other-user'})
+		c = connect(other.ports['t'], 30)
+		upload(c, 1000)
+		deaf.signal(signal.SIGSTOP)
+		try:
+			links = []
+			for _ in range(22):
+				status, out = w.api().start('i-deaf', 5432)
+				assert status == 200, out
+				links.append(WebSocket(out['StreamUrl'], w.path('ca.pem')))
+				links[-1].token(out['TokenValue'])
+			threads = [threading.Thread(target=flood, args=(x,), daemon=True) for x in links]
+			for t in threads:
+				t.start()
+			for t in threads:
+				t.join(60)
+			assert sum('memory limit reached by user ops' in x for x in g.lines) == 1
+			st = w.status(g)[0]['gateway']
+			share = {x['name']: x for x in st['user_shares']}['ops']
+			assert share['memory_limit_reached_times'] > 0 and 8 * MIB < share['kept'] < 20 * MIB, share
+			t0 = time.monotonic()
+			for _ in range(5):
+				upload(c, MIB), download(c, MIB)
+				assert w.api('AKIDOTHEROTHEROTHER1', 'a-secret-of-the-other-user').instances(), 'no answer'
+			d = connect(other.ports['t'], 20)
+			upload(d, MIB)
+			d.close()
+			assert not any('accepting stops' in x for x in g.lines), 'the gateway accepted nobody'
+			if not SANITIZED:
+				print('note: gateway %.0f MiB at most; 11 MiB beside them in %.1f s' % (rss_peak(g.pid) / MIB, time.monotonic() - t0))
+			for x in links:
+				x.close()
+		finally:
+			deaf.signal(signal.SIGCONT)
+		c.close()
+
+
+@test('16 sessions whose services or readers do not read: agent and forwarder serve others beside them', 120)
+def unread_at_the_ends():
+	with World() as w:
+		gate = threading.Event()
+		w.closers.append(gate.set)
+
+		def handler(sock):
+			gate.wait(100)
+			blob(sock)
+		wall, s = Server(handler, rcvbuf=65536), Server(blob)
+		w.gateway()
+		a = w.agent(td_memory_limit='24M', session_memory='16M', drain_timeout='200ms')
+		f = w.forwarder({'wall': {'port': wall.port, 'session': 'per-connection', 'session_memory': '16M'},
+			'slow': {'port': s.port, 'session': 'per-connection', 'session_memory': '16M'}, 't': {'port': s.port}}, memory_limit='24M', drain_timeout='200ms')
+		pouring(w, f.ports['wall'], 8)
+		idle = [connect(f.ports['slow'], 30) for _ in range(8)]
+		for x in idle:
+			x.sendall(request(b'D', 64 * MIB, 5))
+		time.sleep(2)
+		t0 = time.monotonic()
+		for _ in range(5):
+			c = connect(f.ports['t'], 30)
+			upload(c, 2 * MIB)
+			download(c, 2 * MIB)
+			c.close()
+		print('note: 20 MiB beside them in %.1f s' % (time.monotonic() - t0))
+		for p in (a, f):
+			st = w.status(p)[0]['memory']
+			assert st['used'] <= st['limit'], (p.name, st)
+		c = connect(f.ports['wall'], 20)  # a new session: the control channel goes on
+		until(lambda: sum('session starts' in x for x in a.lines) >= 18, 20, 'the new session')
+		c.close()
+		gate.set()
+		for x in idle:
+			x.close()
 
 
 def limited(n):
