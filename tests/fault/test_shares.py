@@ -104,9 +104,9 @@ def unread_at_the_ends():
 			blob(sock)
 		wall, s = Server(handler, rcvbuf=65536), Server(blob)
 		w.gateway()
-		a = w.agent(td_memory_limit='24M', session_memory='16M', drain_timeout='200ms')
+		a = w.agent(td_memory_limit='48M', session_memory='16M', drain_timeout='200ms')
 		f = w.forwarder({'wall': {'port': wall.port, 'session': 'per-connection', 'session_memory': '16M'},
-			'slow': {'port': s.port, 'session': 'per-connection', 'session_memory': '16M'}, 't': {'port': s.port}}, memory_limit='24M', drain_timeout='200ms')
+			'slow': {'port': s.port, 'session': 'per-connection', 'session_memory': '16M'}, 't': {'port': s.port}}, memory_limit='48M', drain_timeout='200ms')
 		pouring(w, f.ports['wall'], 8)
 		idle = [connect(f.ports['slow'], 30) for _ in range(8)]
 		for x in idle:

@@ -17,6 +17,7 @@
 #define RUN_BUDGET (1024u * 1024)
 #define LONE_MAX 1024u /* of a message whose ack may wait: bulk is acknowledged at once */
 #define ACK_LINGER (1 * TD_MS)
+#define A_LOT 16		       /* a part of the limit */
 #define SESSION_LEAST (256u * 1024)    /* kept by a session however full the process is */
 #define LINK_ROOM_LEAST ((size_t)4096) /* for what the session sends beside data */
 
@@ -39,13 +40,16 @@ static void on_room(void *arg)
 	td_pump_kick(p);
 }
 
-/* A session that has its share of the process's memory takes no more bytes in either direction; a least share each has
- * in any case, so that some that stall do not stop those that flow. Asks to be told of room. */
+/* When the process is full, sessions take no more bytes in either direction, but each its least share, so that some
+ * that stall do not stop those that flow; one that keeps a lot stops before, when it has its share of what is free.
+ * Asks to be told of room. */
 static bool may_keep(void *ctx)
 {
 	struct td_pump *p = ctx;
 	account_memory(p); /* one run may read a lot: the limit holds within it */
-	if (p->memory_told < SESSION_LEAST || td_memory_may_keep(p->memory_told, 1))
+	if (p->memory_told < SESSION_LEAST)
+		return true;
+	if (p->memory_told < td_memory_max() / A_LOT ? !td_memory_full() : td_memory_may_keep(p->memory_told, 1))
 		return true;
 	td_memory_on_room(&p->room, p->loop, on_room, p);
 	return false;
