@@ -207,6 +207,27 @@ def forbidden():
 		c.close()
 
 
+@test('direct: a key that is taken away ends it, a good one brings it back', 60)
+def key_taken_away():
+	with DirectWorld() as w:
+		w.build()
+		c = connect(w.f.ports['t'], 60)
+		upload(c, MIB)
+		w.up()
+		key, _, targets = w.keys['users']['ops']
+		w.keys['users']['ops'] = (key, 'plantedRotatedUserN4c7', targets)
+		w.write_gateway(public_port=w.c.port)
+		w.g.signal(signal.SIGHUP)
+		w.g.wait_log('link closed: its access key was taken away')
+		for p in (w.f, w.ag):
+			p.wait_log(r'direct link is gone', 5)
+		w.write_forwarder({'t': {'port': w.server.port, **QUICK}}, port=w.c.port, aws={'secret_access_key': 'plantedRotatedUserN4c7'})
+		w.f.signal(signal.SIGHUP)
+		upload(c, MIB)
+		w.up()
+		c.close()
+
+
 @test('direct = no at the tunnel: none is asked for', 40)
 def refused_by_tunnel():
 	with DirectWorld() as w:

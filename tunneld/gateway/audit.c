@@ -100,6 +100,10 @@ void gw_audit_session_end(const struct gw_session *s)
 	td_audit_num(&l, "seconds", (s->ended_ms - TNL_MIN(s->started_ms, s->ended_ms)) / 1000);
 	td_audit_num(&l, "bytes_to_target", s->ends[GW_AGENT].bytes);
 	td_audit_num(&l, "bytes_to_client", s->ends[GW_CLIENT].bytes);
+	if (s->ends[GW_CLIENT].direct.received || s->ends[GW_AGENT].direct.received) { /* as the ends say */
+		td_audit_num(&l, "direct_to_target", s->ends[GW_AGENT].direct.received);
+		td_audit_num(&l, "direct_to_client", s->ends[GW_CLIENT].direct.received);
+	}
 	td_audit_end(&l);
 }
 

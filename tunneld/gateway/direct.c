@@ -15,11 +15,21 @@ static bool is_metered(const struct td_user_config *u, const struct td_instance_
 	return u->quota.bandwidth || i->quota.bandwidth;
 }
 
+/* An end whose key has gone is about to lose its link here; it shall not go on without. */
+static bool has_keys(const struct gw_session *s)
+{
+	for (int i = 0; i < 2; i++)
+		if (s->ends[i].link && !gw_link_has_keys(s->ends[i].link))
+			return false;
+	return true;
+}
+
 bool gw_direct_allowed(const struct gw_session *s)
 {
 	const struct td_user_config *u = gw_keys_user(s->g, s->owner);
 	const struct td_instance_config *i = s->inst ? s->inst->cfg : NULL;
-	return s->state != GW_S_ENDED && s->g->cfg->gw.direct && u && u->direct && i && i->direct && !is_metered(u, i);
+	return s->state != GW_S_ENDED && s->g->cfg->gw.direct && u && u->direct && i && i->direct &&
+	       !is_metered(u, i) && has_keys(s);
 }
 
 void gw_direct_tell(struct gw_end *e)

@@ -340,7 +340,8 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_link_cb *cb); /* may free l */
 /* It lives by that one, too.  *field: why not. */
 bool gw_link_add_key(struct gw_link *l, const uint8_t mark[GW_MARK], const char **field);
-void gw_links_recheck(struct td_gateway *g); /* after a reload: those whose key has gone are closed */
+bool gw_link_has_keys(const struct gw_link *l); /* all that it lives by */
+void gw_links_recheck(struct td_gateway *g);	/* after a reload: those whose key has gone are closed */
 void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb);	  /* its token was verified */
 void gw_link_close(struct gw_link *l, uint16_t code, const char *reason); /* politely */
 void gw_link_free(struct gw_link *l);

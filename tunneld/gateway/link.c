@@ -258,6 +258,11 @@ static const char *find_lost(const struct gw_link *l)
 	return NULL;
 }
 
+bool gw_link_has_keys(const struct gw_link *l)
+{
+	return !find_lost(l);
+}
+
 void gw_links_recheck(struct td_gateway *g)
 {
 	tnl_list_foreach_safe(it, &g->links) {

@@ -218,6 +218,7 @@ void gw_relay_attach(struct gw_end *e, struct gw_link *l)
 	}
 	bool both = o->link && s->state != GW_S_ENDED;
 	gw_direct_tell(e); /* before the handshake */
+	gw_direct_tell(o); /* which heard no for as long as this one had no key */
 	if (both)
 		tell_agent_was_lost(s, e->role == GW_CLIENT);
 	gw_relay_flush(e); /* what waited for it */
