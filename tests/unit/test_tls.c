@@ -178,11 +178,17 @@ static void test_client_certificate(void **state)
 	assert_int_equal(p.crc, 0);
 	assert_int_equal(p.src, 0);
 	echo(p.c, p.s, 100, 0);
+	assert_true(tnl_tls_peer_named(p.s, "gw.example.com"));
+	assert_true(tnl_tls_peer_named(p.c, "gw.example.com")); /* the server's, which is the same */
+	assert_false(tnl_tls_peer_named(p.s, "other.example.com"));
+	assert_false(tnl_tls_peer_named(p.s, "example.com"));
+	assert_false(tnl_tls_peer_named(p.s, ""));
 	pair_close(&p);
 	pair_open(&p, without, s, "gw.example.com", 0);
 	assert_int_equal(p.src, TNL_ETLS);
 	assert_int_equal(tnl_tls_read(p.c, b, 1), TNL_ETLS);
 	assert_non_null(strstr(tnl_tls_why(p.c), "certificate required"));
+	assert_false(tnl_tls_peer_named(p.s, "gw.example.com"));
 	pair_close(&p);
 	pair_open(&p, wrong, s, "gw.example.com", 0);
 	assert_int_equal(p.src, TNL_ECERT);
