@@ -95,8 +95,18 @@ static int decode_publication(const uint8_t *p, size_t n, struct tnl_msg *out)
 /* Stock ends cut NULs and white space off both sides: some clients fill the field up from the front. */
 enum tnl_mtype tnl_msg_type(const uint8_t *p)
 {
+	/* As almost all write the three of the data path. */
+	static const struct {
+		char name[TYPE_LEN + 1];
+		enum tnl_mtype type;
+	} usual[] = {{"output_stream_data              ", TNL_MT_OUTPUT},
+		     {"acknowledge                     ", TNL_MT_ACK},
+		     {"input_stream_data               ", TNL_MT_INPUT}};
 	const char *s = (const char *)p + OFF_TYPE, *end = s + TYPE_LEN;
 
+	for (size_t i = 0; i < TNL_COUNT(usual); i++)
+		if (memcmp(s, usual[i].name, TYPE_LEN) == 0)
+			return usual[i].type;
 	while (s < end && is_padding(*s))
 		s++;
 	while (s < end && is_padding(end[-1]))
