@@ -42,7 +42,7 @@ struct tnl_channel_stats {
 	size_t cwnd, inflight_bytes, inflight_msgs, reorder_msgs, memory;
 };
 
-/* Links. A channel is one, with one row of numbers and one reorder buffer, over up to eight links: each with a window,
+/* Links. A channel is one, with one row of numbers and one reorder buffer, over up to nine links: each with a window,
  * a timer and evidence of its own, numbered from 0. A new message goes on whichever link its owner pulls for; an ack on
  * the link on which its message came, or after 10 ms on any.
  *
@@ -53,7 +53,7 @@ struct tnl_channel_stats {
  * - Ranks: while a link of a lower rank is up and answers, those of higher ones carry acks only.
  *
  * The calls without a link mean link 0. */
-#define TNL_LINKS_MAX 8u
+#define TNL_LINKS_MAX 9u /* eight through a gateway and a direct one */
 struct tnl_link_stats {
 	bool up, stalled;
 	uint64_t srtt_ns, delivery_rate;

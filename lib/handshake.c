@@ -27,6 +27,7 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.encrypt = a->encrypt && b->encrypt;
 	c.seal = TNL_MIN(a->seal, b->seal);
 	c.link_queue = a->link_queue && b->link_queue;
+	c.links = TNL_MIN(a->links, b->links);
 	c.direct = TNL_MIN(a->direct, b->direct);
 	c.reset_words = a->reset_words && b->reset_words;
 	memcpy(c.program, b->program, sizeof(c.program));
@@ -60,6 +61,8 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 		tnl_jw_key(w, "LinkQueue");
 		tnl_jw_bool(w, true);
 	}
+	if (c->links > 1)
+		tnl_jw_kvi(w, "Links", c->links);
 	if (c->direct)
 		tnl_jw_kvi(w, "Direct", c->direct);
 	tnl_jw_end_obj(w);
@@ -68,7 +71,7 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 /* Anything odd means "not agreed", never an error: the action is optional. */
 static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 {
-	int64_t version, payload, smux, seal, direct;
+	int64_t version, payload, smux, seal, links, direct;
 	if (!tnl_json_is_obj(o) || !tnl_json_int(tnl_json_get(o, "Version"), &version) || version < 1 ||
 	    !tnl_json_int(tnl_json_get(o, "MaxPayload"), &payload) || payload < (int64_t)TNL_MIN_PAYLOAD ||
 	    !tnl_json_int(tnl_json_get(o, "Smux"), &smux) || smux < 1)
@@ -87,6 +90,8 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 	const char *program = tnl_json_get_str(o, "Program");
 	snprintf(c->program, sizeof(c->program), "%s", program ? program : "");
 	c->link_queue = tnl_json_bool(tnl_json_get(o, "LinkQueue"), false);
+	if (tnl_json_int(tnl_json_get(o, "Links"), &links) && links > 1)
+		c->links = (unsigned)TNL_MIN(links, TNL_CAPS_LINKS);
 	if (tnl_json_int(tnl_json_get(o, "Direct"), &direct) && direct > 0)
 		c->direct = direct == 1 ? TNL_DIRECT_AUTO : TNL_DIRECT_ONLY;
 }

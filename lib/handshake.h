@@ -13,6 +13,7 @@
 #define TNL_HS_CIPHERTEXT_MAX 8192u /* of the wrapped key; AWS: 6,144 */
 #define TNL_CAPS_VERSION 1
 #define TNL_CAPS_SEAL 2
+#define TNL_CAPS_LINKS 8 /* as many as a channel can have (lib/channel.h) */
 #define TNL_MIN_PAYLOAD 1024u
 
 enum tnl_action_status { TNL_ACTION_OK = 1, TNL_ACTION_FAILED = 2, TNL_ACTION_UNSUPPORTED = 3 };
@@ -30,6 +31,7 @@ struct tnl_caps {
 	bool half_close, encrypt;
 	bool crc32c;		    /* Digest: messages carry a CRC32C instead of a SHA-256 */
 	int seal;		    /* 2: encrypted payloads are bound to their place (lib/seal.h); 0: they are not */
+	unsigned links;		    /* at most so many for the session; 0, 1: one */
 	bool link_queue;	    /* acks ask what stands before the next hop (lib/message.h) */
 	enum tnl_direct_use direct; /* agent: it may be asked for tickets; client: what it makes of that */
 	bool reset_words;	    /* RST frames may say in words why */

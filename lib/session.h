@@ -55,6 +55,9 @@ const char *tnl_reset_text(uint32_t reason);
 struct tnl_session;
 struct tnl_stream;
 
+/* Flag of our own, client to agent, where several links are agreed: + how many of them the agent is to keep open. */
+#define TNL_FLAG_LINKS 0x746e0200u
+
 struct tnl_kms_request { /* valid during the callback: copy what is needed */
 	bool generate;	 /* client: GenerateDataKey(64 bytes); agent: Decrypt */
 	const char *key_id;
@@ -70,6 +73,7 @@ struct tnl_session_info { /* after the handshake */
 	const char *customer_message;
 	const char *peer_program; /* version of the tunneld at the other end; "" when it is none */
 	bool own_peer;		  /* TunneldCapabilities agreed */
+	unsigned links;		  /* through the gateway that the session may have, 1 unless agreed */
 	bool half_close, encrypted;
 	int smux_version; /* 1 or 2 in MUX mode */
 	size_t max_payload;
@@ -117,6 +121,7 @@ struct tnl_session_config {
 	uint64_t keepalive_ns;		 /* NOP interval while streams are open, 0: none */
 	uint64_t handshake_timeout_ns;	 /* agent: 15 s per step; client: 60 s from link up to READY; 0: default */
 	uint64_t hold_after_complete_ns; /* client towards a stock agent: 5 ms; 0: default */
+	unsigned links;			 /* offered with them: up to so many links; 0, 1: one */
 	bool link_queue;		 /* offered with them: acks ask our gateway what stands before a hop */
 	enum tnl_direct_use direct;	 /* offered with them: a direct link; an agent that has a port for it: ONLY */
 	bool offer_capabilities;	 /* own extensions on (default wish: true) */

@@ -30,6 +30,7 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .reset_words = true,
 			     .program = TUNNELD_VERSION,
 			     .link_queue = s->cfg.link_queue,
+			     .links = TNL_MIN(s->cfg.links, TNL_CAPS_LINKS),
 			     .direct = s->cfg.direct};
 	return c;
 }
@@ -412,6 +413,7 @@ static void fill_info(struct tnl_session *s)
 	i->own_peer = s->caps.present;
 	i->direct = s->caps.direct;
 	i->peer_program = s->caps.present ? s->caps.program : "";
+	i->links = TNL_MAX(s->caps.links, 1u);
 	i->half_close = s->caps.half_close && (i->mode == TNL_MODE_MUX || i->mode == TNL_MODE_SINGLE);
 	i->encrypted = s->seal_data;
 	i->smux_version = i->mode == TNL_MODE_MUX ? s->mux.version : 0;

@@ -3,6 +3,7 @@
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "lib/num.h"
 #include "lib/session_internal.h"
 #include "lib/wire.h"
 #include <stdio.h>
@@ -50,6 +51,12 @@ static void in_flag(struct tnl_session *s, uint32_t flag)
 	if (flag == TNL_FLAG_CONNECT_ERROR && !s->cfg.agent && s->info.mode == TNL_MODE_MUX &&
 	    s->mux.connect_errors < s->mux.nstreams)
 		s->mux.connect_errors++;
+	if ((flag & ~0xffu) == TNL_FLAG_LINKS) {
+		unsigned n = flag & 0xff;
+		if (!s->cfg.agent || s->info.links < 2)
+			return;
+		flag = TNL_FLAG_LINKS | TNL_MIN(TNL_MAX(n, 1u), s->info.links);
+	}
 	if (s->cb.on_flag) {
 		tnl_session_cb_enter(s);
 		s->cb.on_flag(s->cfg.ctx, flag);

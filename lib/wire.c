@@ -108,7 +108,7 @@ void tnl_open_fini(struct tnl_open *o)
 
 /* --- channel creation --------------------------------------------------------- */
 
-int tnl_create_write(struct tnl_buf *b, const char *request_id, const char *client_id)
+int tnl_create_write(struct tnl_buf *b, const char *request_id, const char *client_id, unsigned link)
 {
 	struct tnl_jw w;
 
@@ -118,6 +118,8 @@ int tnl_create_write(struct tnl_buf *b, const char *request_id, const char *clie
 	tnl_jw_kv(&w, "RequestId", request_id);
 	if (client_id)
 		tnl_jw_kv(&w, "ClientId", client_id);
+	if (link) /* to a gateway of ours only */
+		tnl_jw_kvi(&w, "Link", link);
 	tnl_jw_end_obj(&w);
 	return write_result(b);
 }

@@ -26,7 +26,8 @@ int tnl_open_parse(const void *p, size_t n, struct tnl_open *o, const char **fau
 void tnl_open_fini(struct tnl_open *o); /* frees what parse gave; wipes the token */
 
 /* POST body of channel creation: {"MessageSchemaVersion","RequestId","ClientId"}; the answer's XML. */
-int tnl_create_write(struct tnl_buf *b, const char *request_id, const char *client_id /* NULL: control channel */);
+int tnl_create_write(struct tnl_buf *b, const char *request_id, const char *client_id /* NULL: control channel */,
+		     unsigned link /* 0: the main one */);
 int tnl_create_reply_write(struct tnl_buf *b, const char *root, const char *token);
 /* Small strict XML reader; TNL_ESYNTAX. */
 int tnl_create_reply_parse(const void *p, size_t n, char **token) TNL_MUST_USE;

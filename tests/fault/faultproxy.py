@@ -4,6 +4,9 @@ share the test's interpreter) and takes one-line commands on stdin:
     cut                 close every connection with RST, now
     cutevery N          and from now on each connection after N bytes (0: never); N counts both ways
     close               the same as cut, but with FIN
+    cutone              cut the connection that has carried most since the last cutone or count
+    stallone / go       forward nothing on that one
+    count               start counting what connections carry anew
     stall / go          forward nothing (TCP stays up) / forward again
     hole / go           a black hole: read and throw away, new connections are swallowed as well
     chunk N             write at most N bytes at a time (0: no limit)
@@ -138,7 +141,7 @@ class Proxy:
 			self.drop(flow.pair)
 
 	def write(self, flow):
-		if flow.pair['dead'] or self.mode in ('stall', 'hole'):
+		if flow.pair['dead'] or self.mode in ('stall', 'hole') or flow.pair.get('stalled'):
 			return
 		now = time.monotonic()
 		while flow.queue and flow.queue[0][0] <= now:
@@ -170,9 +173,9 @@ class Proxy:
 		for s, flow in list(self.flows.items()):
 			back = self.flows.get(flow.dst)
 			want = 0
-			if not flow.eof and self.mode != 'stall' and flow.size < LIMIT:
+			if not flow.eof and self.mode != 'stall' and not flow.pair.get('stalled') and flow.size < LIMIT:
 				want |= selectors.EVENT_READ
-			if back and back.queue and self.mode not in ('stall', 'hole'):
+			if back and back.queue and self.mode not in ('stall', 'hole') and not flow.pair.get('stalled'):
 				if back.queue[0][0] <= now:
 					want |= selectors.EVENT_WRITE
 				else:
@@ -200,6 +203,15 @@ class Proxy:
 		if verb == 'cut':
 			for p in pairs:
 				self.drop(p)
+		elif verb in ('cutone', 'stallone', 'count'):
+			most = max(pairs, key=lambda p: p['bytes'], default=None)
+			if most and verb == 'cutone':
+				self.cuts += 1
+				self.drop(most)
+			elif most and verb == 'stallone':
+				most['stalled'] = True
+			for p in pairs:
+				p['bytes'] = 0
 		elif verb == 'close':
 			for p in pairs:
 				self.drop(p, reset=False)
@@ -215,6 +227,8 @@ class Proxy:
 			self.rate, self.delay = float(words[1]), float(words[2])
 		elif verb in ('stall', 'go', 'hole', 'refuse'):
 			self.mode = verb
+			for p in pairs:
+				p['stalled'] = False
 		elif verb == 'target':
 			self.target = (words[1], int(words[2]))
 		elif verb == 'stats':

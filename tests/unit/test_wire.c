@@ -115,7 +115,7 @@ static void check_line(const char *text, int *checked)
 		tnl_open_fini(&o);
 	} else if (text[0] == 'P') {
 		struct tnl_json *j = tnl_json_parse(text + 2, n - 2);
-		tnl_create_write(&out, tnl_json_get_str(j, "RequestId"), tnl_json_get_str(j, "ClientId"));
+		tnl_create_write(&out, tnl_json_get_str(j, "RequestId"), tnl_json_get_str(j, "ClientId"), 0);
 		same(text + 2, n - 2);
 		tnl_json_free(j);
 	} else if (text[0] == 'X') {

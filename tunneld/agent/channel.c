@@ -176,7 +176,7 @@ void ag_channel_open(struct ag_channel *c)
 	tnl_buf_init(&path, 2048);
 	tnl_buf_init(&body, 2048);
 	put_path(c, &path);
-	tnl_create_write(&body, request_id, c->session_id ? "" : NULL);
+	tnl_create_write(&body, request_id, c->session_id ? "" : NULL, c->link_number);
 	const char *text = tnl_buf_str(&path);
 	if (text && !path.failed && !body.failed)
 		c->call = td_aws_post(c->aws, "ssmmessages", text, (const char *)tnl_buf_data(&body),

@@ -54,6 +54,7 @@ struct ag_channel {
 	struct td_agent *a;
 	struct td_aws *aws;	/* a reference while it is going on */
 	const char *session_id; /* NULL: control channel */
+	unsigned link_number;	/* of the session's links; 0: the main one */
 	struct td_aws_call *call;
 	struct td_channel_link *link;
 	struct td_soon no_memory; /* the call could not even be made */
@@ -136,6 +137,13 @@ void ag_direct_word(struct ag_session *s, const struct tnl_direct *d); /* of its
 
 enum ag_session_state { AG_S_WAITING, AG_S_OPENING, AG_S_UP, AG_S_ENDING };
 
+/* Further links of a session (links.c). */
+struct ag_links {
+	unsigned want;		   /* in all, the main one included */
+	struct ag_channel channel; /* link_number 0: none is being opened */
+	struct td_timer timer;
+};
+
 struct ag_session {
 	struct tnl_list node; /* agent->sessions */
 	struct td_agent *a;
@@ -145,6 +153,7 @@ struct ag_session {
 	const struct ag_type *type;
 	struct td_pump *pump;
 	struct ag_channel channel;
+	struct ag_links more;
 	struct td_timer retry, end_timer;
 	struct td_backoff backoff;
 	uint64_t progress; /* td_pump_progress when the link came */
@@ -166,6 +175,10 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start);
 struct ag_session *ag_session_find(const struct td_agent *a, const char *id);
 /* Ends it in order: acks are awaited for up to 2 s, the link is closed, the gateway hears of it. Nothing of that inside
  * the call: always from the loop. */
+void ag_links_init(struct ag_session *s);
+void ag_links_want(struct ag_session *s, unsigned want);
+void ag_links_lost(struct ag_session *s, unsigned index);
+void ag_links_cancel(struct ag_session *s); /* those that are open stay */
 void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void ag_session_closed_by_gateway(struct ag_session *s, const char *output);

@@ -52,13 +52,13 @@ void ag_session_free(struct ag_session *s)
 	td_timer_stop(&s->retry);
 	td_timer_stop(&s->end_timer);
 	ag_channel_cancel(&s->channel);
+	ag_links_cancel(s);
 	if (s->kms)
 		td_aws_call_cancel(s->kms);
 	if (s->type->plugin->fini)
 		s->type->plugin->fini(s);
 	if (s->pump) {
-		if (td_pump_link(s->pump))
-			td_pump_detach(s->pump);
+		td_pump_detach(s->pump);
 		td_pump_free(s->pump);
 	}
 	tnl_list_remove(&s->node);
@@ -92,11 +92,15 @@ static void finish_session(struct ag_session *s)
 static bool words_on_their_way(const struct ag_session *s)
 {
 	struct tnl_session *ses = s->pump ? td_pump_session(s->pump) : NULL;
-	struct td_wslink *w = s->pump ? td_pump_link(s->pump) : NULL;
+	bool queued = false;
 
-	if (!w || tnl_session_state(ses) == TNL_SS_CLOSED)
+	if (!s->pump || !td_pump_links(s->pump) || tnl_session_state(ses) == TNL_SS_CLOSED)
 		return false;
-	return !tnl_session_drained(ses) || td_wslink_queued(w) > 0;
+	for (unsigned i = 0; i < TD_PUMP_LINKS; i++) {
+		struct td_wslink *w = td_pump_link_at(s->pump, i);
+		queued = queued || (w && td_wslink_queued(w) > 0);
+	}
+	return queued || !tnl_session_drained(ses);
 }
 
 /* Wait for the acks of what was sent, while there is a link to bring them. */
@@ -121,6 +125,7 @@ static void begin_end(struct ag_session *s, const char *status, const char *outp
 	s->end_by = s->a->loop->now + wait;
 	td_timer_stop(&s->retry);
 	ag_channel_cancel(&s->channel);
+	ag_links_cancel(s);
 	td_timer_in(&s->end_timer, 0);
 }
 
@@ -194,7 +199,9 @@ static void on_opened(void *ctx, const struct ag_channel_result *r)
 		handle_failed_open(s, r);
 		return;
 	}
-	if (s->link_up_at) {
+	if (s->link_up_at && td_pump_links(s->pump)) {
+		td_info(AG_MOD, s->start.session_id, "main link is back links=%u", td_pump_links(s->pump) + 1);
+	} else if (s->link_up_at) {
 		s->resumes++;
 		s->a->n.resumes++;
 		td_info(AG_MOD, s->start.session_id, "data channel is back resumes=%u", s->resumes);
@@ -259,9 +266,16 @@ static void pump_flag(void *ctx, uint32_t flag)
 {
 	struct ag_session *s = ctx;
 
+	if ((flag & ~0xffu) == TNL_FLAG_LINKS)
+		ag_links_want(s, flag & 0xff);
 	/* Shells ignore it, as stock agents do: their end is the shell's exit or channel_closed. */
 	if (flag == TNL_FLAG_TERMINATE && s->mode != TNL_MODE_SHELL && s->mode != TNL_MODE_COMMAND)
 		ag_session_end(s, AG_SUCCESS, "%s", "");
+}
+
+static void pump_link_lost(void *ctx, unsigned index)
+{
+	ag_links_lost(ctx, index);
 }
 
 static void pump_size(void *ctx, unsigned cols, unsigned rows)
@@ -322,6 +336,7 @@ static const struct td_pump_cb pump_cb = {
     .open = pump_open,
     .cancelled = pump_cancelled,
     .flag = pump_flag,
+    .link_lost = pump_link_lost,
     .size = pump_size,
     .kms = pump_kms,
     .closed = pump_closed,
@@ -371,6 +386,7 @@ static struct ag_session *session_new(struct td_agent *a, const struct ag_type *
 	tnl_list_push_back(&a->sessions, &s->node);
 	a->nsessions++;
 	ag_channel_init(&s->channel, a, s->start.session_id, on_opened, s);
+	ag_links_init(s);
 	td_timer_init(&s->retry, a->loop, connect_now, s);
 	td_timer_init(&s->end_timer, a->loop, poll_end, s);
 	td_backoff_init(&s->backoff, c->reconnect_min_ns, c->reconnect_max_ns);
@@ -491,8 +507,8 @@ void ag_session_wake(struct ag_session *s)
 {
 	if (s->state == AG_S_WAITING)
 		td_timer_in(&s->retry, 0);
-	else if (s->state == AG_S_UP && td_pump_link(s->pump))
-		td_wslink_ping(td_pump_link(s->pump));
+	else if (s->state == AG_S_UP)
+		td_pump_ping(s->pump);
 }
 
 void ag_session_retry(struct ag_session *s)

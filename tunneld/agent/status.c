@@ -38,6 +38,7 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 	tnl_jw_kv(w, "host", s->host);
 	tnl_jw_kvi(w, "port", s->port);
 	tnl_jw_kvi(w, "streams", ses ? (int64_t)tnl_session_streams(ses) : 0);
+	tnl_jw_kvi(w, "links", s->pump ? td_pump_links(s->pump) : 0);
 	tnl_jw_kvi(w, "memory", ses ? (int64_t)tnl_session_memory(ses) : 0);
 	tnl_jw_kvi(w, "memory_max", (int64_t)ag_cfg(s->a)->session_memory);
 	tnl_jw_kvi(w, "resumes", s->resumes);

@@ -91,6 +91,9 @@ int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g)
 /* ResumeSession or TerminateSession: target "AmazonSSM.ResumeSession", as td_aws_json. */
 struct td_aws_call *td_session_call(struct td_aws *a, const char *target, const char *session_id, int attempts,
 				    td_aws_fn *fn, void *ctx);
+/* OpenSessionLink of our own gateway: a token for a further link of the session; tried once. */
+struct td_aws_call *td_session_link_call(struct td_aws *a, const char *session_id, unsigned link, td_aws_fn *fn,
+					 void *ctx);
 /* host, reason, command (ending in NULL) may be NULL, document too: the one that fits; port 0: none. */
 int td_start_session_body(struct tnl_buf *b, const char *target, const char *document, const char *host, uint16_t port,
 			  uint16_t local_port, const char *reason, const char *const *command);

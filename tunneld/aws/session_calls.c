@@ -99,3 +99,23 @@ struct td_aws_call *td_session_call(struct td_aws *a, const char *target, const 
 	tnl_buf_fini(&b);
 	return c;
 }
+
+struct td_aws_call *td_session_link_call(struct td_aws *a, const char *session_id, unsigned link, td_aws_fn *fn,
+					 void *ctx)
+{
+	struct td_aws_call *c = NULL;
+	struct tnl_buf b;
+	struct tnl_jw w;
+
+	tnl_buf_init(&b, 4096);
+	tnl_jw_init(&w, &b);
+	tnl_jw_obj(&w);
+	tnl_jw_kv(&w, "SessionId", session_id);
+	tnl_jw_kvi(&w, "Link", link);
+	tnl_jw_end_obj(&w);
+	if (!b.failed)
+		c = td_aws_json(a, "ssm", "AmazonSSM.OpenSessionLink", (const char *)tnl_buf_data(&b), tnl_buf_len(&b),
+				1, fn, ctx);
+	tnl_buf_fini(&b);
+	return c;
+}

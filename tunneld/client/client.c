@@ -179,7 +179,7 @@ static void link_failed(struct td_client *c, const char *why, bool network)
 		td_client_fail(c, TNL_EUNREACH, "", text);
 		return;
 	}
-	if (!td_client_direct_carries(c))
+	if (!td_client_direct_carries(c) && !(c->was_linked && td_pump_links(c->pump)))
 		td_client_set_state(c, TD_CLIENT_RESUMING);
 	td_client_note(c, "data channel", why);
 	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"",
@@ -192,7 +192,10 @@ static void link_up(struct td_client *c, struct td_wslink *w)
 	c->link_up_at = c->loop->now;
 	c->progress = td_pump_progress(c->pump);
 	c->last_error[0] = '\0';
-	if (c->was_linked)
+	if (c->was_linked && td_pump_links(c->pump))
+		td_info(MOD, c->grant.session_id, "main link is back %s links=%u", c->cfg.label,
+			td_pump_links(c->pump) + 1);
+	else if (c->was_linked)
 		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, ++c->resumes);
 	c->was_linked = true;
 	td_pump_attach(c->pump, w);
@@ -366,6 +369,7 @@ struct td_client *td_client_new(struct td_loop *l, const struct td_client_config
 	c->cfg.grant = NULL;
 	td_timer_init(&c->retry, l, NULL, c);
 	td_client_direct_init(c);
+	td_client_links_init(c);
 	td_backoff_init(&c->backoff, cfg->reconnect_min_ns, cfg->reconnect_max_ns);
 	c->started_at = c->state_at = l->now;
 	tnl_uuid_new(u);
@@ -396,6 +400,7 @@ static void drop_work(struct td_client *c, bool keep_call)
 	if (c->kms)
 		td_aws_call_cancel(c->kms);
 	td_channel_link_cancel(c->link);
+	td_client_links_cancel(c);
 	c->kms = NULL;
 	c->link = NULL;
 }
@@ -413,7 +418,7 @@ void td_client_end(struct td_client *c)
 {
 	if (c->state == TD_CLIENT_ENDING)
 		return;
-	bool linked = c->pump && td_pump_link(c->pump);
+	bool linked = c->pump && td_pump_links(c->pump);
 	/* A StartSession that is under way may be granted all the same: its answer is waited for. */
 	bool starting = c->state == TD_CLIENT_STARTING && c->call;
 	td_client_set_state(c, TD_CLIENT_ENDING);
@@ -485,6 +490,6 @@ void td_client_renew(struct td_client *c, struct td_aws *aws)
 
 void td_client_ping(struct td_client *c)
 {
-	if (c->pump && td_pump_link(c->pump))
-		td_wslink_ping(td_pump_link(c->pump));
+	if (c->pump)
+		td_pump_ping(c->pump);
 }

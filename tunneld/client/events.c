@@ -39,6 +39,7 @@ static void pump_ready(void *ctx, const struct tnl_session_info *info)
 		td_info(MOD, c->grant.session_id, "message from the far end text=\"%s\"", info->customer_message);
 	if (td_client_direct_ready(c))
 		td_client_tell_ready(c);
+	td_client_links_ready(c);
 }
 
 static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
@@ -47,6 +48,14 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 
 	if (c->state == TD_CLIENT_ENDING) {
 		td_client_tell_ended(c);
+		return;
+	}
+	if (td_pump_links(c->pump)) {
+		td_info(MOD, c->grant.session_id,
+			"main link lost, the session goes on with others %s code=%u reason=\"%s\" links=%u",
+			c->cfg.label, code, why ? why : "", td_pump_links(c->pump));
+		td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
+		td_client_resume_later(c);
 		return;
 	}
 	/* About every hour AWS closes with 1000: nothing to worry about. */
@@ -169,6 +178,16 @@ static void pump_kms(void *ctx, const struct tnl_kms_request *r)
 	}
 }
 
+static void pump_bulk(void *ctx)
+{
+	td_client_links_bulk(ctx);
+}
+
+static void pump_link_lost(void *ctx, unsigned index)
+{
+	td_client_links_lost(ctx, index);
+}
+
 static void pump_direct_word(void *ctx, const struct tnl_direct *d)
 {
 	td_client_direct_word(ctx, d);
@@ -182,6 +201,8 @@ static void pump_direct_lost(void *ctx, int err, const char *why)
 static const struct td_pump_cb pump_cb = {
     .direct_word = pump_direct_word,
     .direct_lost = pump_direct_lost,
+    .bulk = pump_bulk,
+    .link_lost = pump_link_lost,
     .ready = pump_ready,
     .lost = pump_lost,
     .closed = pump_closed,

@@ -1,5 +1,5 @@
-/* Inside of a client: client.c (calls, channel, end), events.c (what happens on the session) and direct.c (its direct
- * link). */
+/* Inside of a client: client.c (calls, channel, end), events.c (what happens on the session), links.c (further links
+ * through the gateway) and direct.c (its direct link). */
 #ifndef TD_CLIENT_INTERNAL_H
 #define TD_CLIENT_INTERNAL_H
 #include "lib/enc.h"
@@ -8,6 +8,17 @@
 #include "tunneld/net/direct_dial.h"
 
 #define MOD "client"
+
+/* Further links (links.c). */
+struct td_client_links {
+	unsigned want;	  /* links in all, the main one included */
+	unsigned opening; /* number of the one that is being opened; 0: none */
+	struct td_aws_call *call;
+	struct td_channel_link *link;
+	struct td_timer timer;
+	uint64_t bulk_at;
+	bool refused; /* the gateway does not know of them */
+};
 
 enum td_client_direct_state {
 	TD_CLIENT_DIRECT_OFF, /* not agreed on, or not permitted */
@@ -36,6 +47,7 @@ struct td_client {
 	struct td_pump *pump; /* from the grant on */
 	struct td_aws_call *call, *kms;
 	struct td_channel_link *link; /* while it opens; then it is the pump's */
+	struct td_client_links more;
 	struct td_backoff backoff;
 	struct td_timer retry;
 	uint64_t link_up_at, started_at, state_at;
@@ -53,6 +65,11 @@ void td_client_resume_later(struct td_client *c);
 void td_client_tell_ready(struct td_client *c);
 void td_client_tell_ended(void *c);	       /* a timer's callback */
 bool td_client_make_pump(struct td_client *c); /* once there is a grant */
+void td_client_links_init(struct td_client *c);
+void td_client_links_ready(struct td_client *c);
+void td_client_links_bulk(struct td_client *c);
+void td_client_links_lost(struct td_client *c, unsigned index);
+void td_client_links_cancel(struct td_client *c); /* those that are open stay */
 
 /* direct.c */
 void td_client_direct_init(struct td_client *c);

@@ -180,6 +180,7 @@ void td_foreground_settings(struct td_foreground *fg, struct td_client_config *c
 	cc->reconnect_max_ns = t->reconnect_max_ns;
 	cc->ping_ns = t->ping_interval_ns;
 	cc->pong_ns = t->pong_timeout_ns;
+	cc->links_auto = t->links == 0;
 	td_tunnel_session(t, td_aws_is_amazon(fg->aws), &cc->session);
 }
 

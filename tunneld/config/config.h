@@ -49,6 +49,7 @@ struct td_tunnel_config {
 	uint64_t reconnect_min_ns, reconnect_max_ns;
 	unsigned message_rate;
 	bool message_rate_set;
+	unsigned links; /* 0: auto */
 	uint64_t session_memory, stream_window;
 	unsigned max_payload;
 	enum td_direct_policy direct;

@@ -139,6 +139,8 @@ const struct td_opt td_opts[] = {
 	 .help = "buffers of one session"},
 	{.key = "stream_window", BOTH(stream_window), TYPE(SIZE), .dflt = "8M", .lo = 64 * K, .hi = 1 * G,
 	 .help = "unread bytes of one connection"},
+	{.key = "links", BOTH(links), TYPE(WORD), .words = "auto|1|2|3|4|5|6|7|8", .dflt = "auto",
+	 .help = "TCP connections of one session, where gateway and agent are tunneld: auto has one, and four while there is bulk"},
 	{.key = "max_payload", BOTH(max_payload), TYPE(SIZE32), .dflt = "32K", .lo = 1024, .hi = 64 * K,
 	 .help = "largest message between two tunneld ends"},
 	{.key = "direct", BOTH(direct), TYPE(WORD), .words = "auto|no|only", .dflt = "auto",

@@ -8,6 +8,9 @@
 #define AMAZON_RATE 900
 /* A stock end takes a FIN for the end of both directions: it is held back until the other one was quiet so long. */
 #define FIN_QUIET (2 * TD_SEC)
+/* So many links while there is bulk. */
+#define AUTO_LINKS 4
+#define LINKS_MAX 8
 /* So many resends of a message with a link that is up, and the session is given up. */
 #define RESEND_MAX 3000
 
@@ -30,6 +33,9 @@ void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl
 	    .offer_capabilities = true,
 	    .link_queue = !amazon,
 	    .direct = amazon ? TNL_DIRECT_NO : direct_use[t->direct],
+	    .links = amazon	? 1
+		     : t->links ? t->links
+				: AUTO_LINKS,
 	    .require_encryption = t->require_encryption,
 	    .kms_key_pin = t->kms_key_id,
 	};
@@ -48,6 +54,7 @@ void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_s
 	    .offer_capabilities = true,
 	    .link_queue = !amazon,
 	    .direct = amazon || !a->direct_listen ? TNL_DIRECT_NO : TNL_DIRECT_ONLY,
+	    .links = amazon ? 1 : LINKS_MAX,
 	    .require_encryption = a->require_encryption,
 	    .require_challenge_ack = a->require_challenge_ack,
 	};

@@ -376,6 +376,7 @@ static struct fwd_session *session_start(struct fwd_group *g)
 	    .reconnect_max_ns = t->reconnect_max_ns,
 	    .ping_ns = t->ping_interval_ns,
 	    .pong_ns = t->pong_timeout_ns,
+	    .links_auto = t->links == 0,
 	};
 	td_tunnel_session(t, td_aws_is_amazon(g->aws), &cc.session);
 	cc.session.expected_type = "Port";

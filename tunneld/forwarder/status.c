@@ -45,6 +45,7 @@ static void put_session(struct tnl_jw *w, const struct fwd_session *s)
 	tnl_jw_kvi(w, "resumes", td_client_resumes(s->client));
 	if (pump) {
 		struct tnl_session *ses = td_pump_session(pump);
+		tnl_jw_kvi(w, "links", td_pump_links(pump));
 		tnl_jw_kvi(w, "memory", (int64_t)tnl_session_memory(ses));
 		tnl_jw_kvi(w, "memory_max", (int64_t)s->group->cfg->session_memory);
 		if (td_client_was_ready(s->client)) {

@@ -16,6 +16,7 @@ struct op {
 static const struct op ssm_ops[] = {
     {"StartSession", USERS, gw_op_start_session},
     {"ResumeSession", USERS, gw_op_resume_session},
+    {"OpenSessionLink", USERS, gw_op_open_session_link},
     {"TerminateSession", USERS, gw_op_terminate_session},
     {"DescribeSessions", USERS, gw_op_describe_sessions},
     {"DescribeInstanceInformation", USERS, gw_op_describe_instances},

@@ -279,6 +279,30 @@ void gw_op_resume_session(struct gw_call *c)
 	grant_token(c, s, on_resume_stored);
 }
 
+/* A token for one more link of the client's end: only between ends of our own, which know of this call. Of those tokens
+ * none outlives the process: a client asks again. */
+void gw_op_open_session_link(struct gw_call *c)
+{
+	int64_t link;
+	char token[GW_TOKEN_STR + 1];
+	struct gw_session *s = find_own_session(c);
+	if (!s || !gw_call_int(c, "Link", 1, GW_LINKS - 1, 1, &link))
+		return;
+	struct gw_end *e = &s->ends[GW_CLIENT];
+	if (s->state != GW_S_CONNECTED || !e->client_id_set) {
+		gw_call_fail(c, 400, "DoesNotExistException", "Session %.150s is not connected", s->id);
+		return;
+	}
+	gw_token_new_link(c->g, &e->link_tokens, c->mark, e->client_id, (unsigned)link, token);
+	c->s = s;
+	c->token = tnl_strdup(token);
+	tnl_wipe(token, sizeof(token));
+	if (c->token)
+		answer_grant(c);
+	else
+		gw_call_fail(c, 500, "InternalServerError", "out of memory");
+}
+
 void gw_op_terminate_session(struct gw_call *c)
 {
 	struct gw_session *s = find_own_session(c);

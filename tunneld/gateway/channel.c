@@ -70,12 +70,18 @@ static void create_data(struct td_gateway *g, struct td_request *r, const struct
 	}
 	struct tnl_json *j = tnl_json_parse(body, n);
 	const char *client_id = tnl_json_get_str(j, "ClientId"); /* a stock agent's is empty */
-	if (!tnl_json_is_obj(j) || (client_id && strlen(client_id) >= TD_STORE_CLIENT_ID)) {
+	const struct tnl_json *number = tnl_json_get(j, "Link");
+	int64_t link = 0;
+	bool bad_link = number && (!tnl_json_int(number, &link) || link < 1 || link >= GW_LINKS);
+	if (!tnl_json_is_obj(j) || bad_link || (client_id && strlen(client_id) >= TD_STORE_CLIENT_ID)) {
 		refuse_channel(g, r, who, 400, "ValidationException", "The body is not a channel request", "body");
 	} else {
 		char token[GW_TOKEN_STR + 1];
-		gw_token_new(g, &s->ends[GW_AGENT].tokens, who->mark, client_id ? client_id : "", token);
-		gw_record_save(s, NULL, NULL);
+		struct gw_end *e = &s->ends[GW_AGENT];
+		gw_token_new_link(g, link ? &e->link_tokens : &e->tokens, who->mark, client_id ? client_id : "",
+				  (unsigned)link, token);
+		if (!link)
+			gw_record_save(s, NULL, NULL);
 		answer_token(g, r, "CreateDataChannelOutput", token);
 		tnl_wipe(token, sizeof(token));
 	}
@@ -110,12 +116,16 @@ static void on_data_message(struct gw_link *l, uint8_t *p, size_t n)
 
 static void on_data_writable(struct gw_link *l)
 {
-	gw_relay_flush(l->end);
+	gw_relay_writable(l);
 }
 
 static void on_data_gone(struct gw_link *l)
 {
 	struct gw_end *e = l->end;
+	if (l->index) {
+		gw_relay_detach_lane(e, l->index);
+		return;
+	}
 	gw_relay_detach(e);
 	gw_session_rearm(e->s);
 }
@@ -173,10 +183,17 @@ static struct gw_end *claim_end(struct gw_link *l, const struct tnl_open *o)
 	unsigned tokens = e->tokens.n;
 	struct gw_marks owner;
 	uint8_t mark[GW_MARK];
+	const char *client_id = o->client_id ? o->client_id : "";
+	struct gw_tokens *all = &e->tokens;
 	marks_of_end(e, &owner);
-	if (gw_token_use(l->g, &e->tokens, &owner, o->token, o->client_id ? o->client_id : "", mark, &field) == 0) {
-		if (gw_link_add_key(l, mark, &field))
-			return e;
+	int rc = gw_token_use(l->g, all, &owner, o->token, client_id, mark, &field);
+	if (rc == TNL_EAUTH && e->tokens.n == tokens) { /* it is none of those */
+		all = &e->link_tokens;
+		rc = gw_token_use(l->g, all, &owner, o->token, client_id, mark, &field);
+	}
+	if (rc == 0 && gw_link_add_key(l, mark, &field)) {
+		l->index = all->used;
+		return e;
 	}
 	if (e->tokens.n != tokens) /* spent by this attempt */
 		gw_record_save(s, NULL, NULL);
@@ -197,11 +214,23 @@ static void replace_data_link(struct gw_end *e)
 	gw_link_drop(old);
 }
 
+static void open_lane(struct gw_link *l, struct gw_end *e)
+{
+	td_debug("gateway", e->s->id, "further link attached index=%u peer=%s", l->index, td_wslink_peer(l->w));
+	gw_link_open(l, &data_link);
+	if (gw_relay_attach_lane(e, l) != 0)
+		gw_link_close(l, 1011, "out of memory");
+}
+
 static void open_data(struct gw_link *l, const struct tnl_open *o)
 {
 	struct gw_end *e = claim_end(l, o);
 	if (!e)
 		return;
+	if (l->index) {
+		open_lane(l, e);
+		return;
+	}
 	struct gw_session *s = e->s;
 	if (l->role == GW_CLIENT)
 		gw_session_bind_client(s, o->client_id ? o->client_id : "");

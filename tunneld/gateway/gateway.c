@@ -362,7 +362,7 @@ static void set_drain(struct td_gateway *g, enum gw_drain state)
 
 static bool end_has_work(const struct gw_end *e)
 {
-	return e->link && (e->q.frames || td_wslink_queued(e->link->w));
+	return (e->link && td_wslink_queued(e->link->w)) || (gw_relay_links(e) && gw_relay_waiting(e));
 }
 
 static bool has_work(const struct td_gateway *g)
@@ -439,7 +439,7 @@ void td_gateway_free(struct td_gateway *g)
 	tnl_list_foreach_safe(it, &g->links) {
 		struct gw_link *l = tnl_container_of(it, struct gw_link, node);
 		if (l->end) {
-			l->end->link = NULL;
+			gw_relay_forget(l);
 			gw_link_drop(l); /* no pause_publication to an end that is freed next */
 		} else {
 			gw_link_free(l);

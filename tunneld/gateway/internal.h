@@ -43,6 +43,7 @@
 #define GW_TOKEN_STR 44u		 /* base64 of 32 bytes */
 #define GW_TOKENS 4u			 /* unused ones kept for each end; the oldest goes first */
 #define GW_HOLD_NS (50 * TD_MS)		 /* a stock client after HandshakeComplete */
+#define GW_LINKS 8u			 /* of one end of a session */
 #define GW_TOKEN_FRAME_MAX (4u * 1024)	 /* nothing longer is read before the token */
 #define GW_COMPLAINTS_MAX 100u		 /* messages of a link that are refused before it is closed */
 #define GW_REFUSALS 48u			 /* kinds of refusals that are counted apart */
@@ -200,15 +201,20 @@ struct gw_token {
 	uint8_t hash[32];
 	uint64_t expires_ms; /* wall */
 	bool bound;
+	unsigned link; /* of the end's links; kept in the store for link 0 only */
 	char client_id[TD_STORE_CLIENT_ID];
 };
 struct gw_tokens {
 	struct gw_token v[GW_TOKENS];
 	unsigned n;
+	unsigned used; /* link of the one that was used last */
 };
 void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK],
 		  const char *client_id /* NULL: not bound */, char out[GW_TOKEN_STR + 1]);
-/* Uses it up: 0, or *field says why not ("token", "token expiry", "ClientId"). */
+/* The same for a further link. */
+void gw_token_new_link(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK], const char *client_id,
+		       unsigned link, char out[GW_TOKEN_STR + 1]);
+/* Uses it up: 0, and t->used is its link, or *field says why not ("token", "token expiry", "ClientId"). */
 int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const struct gw_marks *owner, const char *token,
 		 const char *client_id, uint8_t mark[GW_MARK] /* of the key that it was granted to */,
 		 const char **field);
@@ -320,6 +326,7 @@ struct gw_link {
 	enum gw_phase phase;
 	enum gw_role role;	  /* GW_CONTROL: control channel */
 	struct gw_end *end;	  /* data channel that is open */
+	unsigned index;		  /* which of its links; 0: the main one */
 	struct gw_instance *inst; /* control channel that is open */
 	char *id;		  /* session or instance named by the path */
 	char *user, *instance;	  /* who signed the upgrade; both NULL: nobody */
@@ -416,17 +423,24 @@ void gw_quota_charge(struct gw_session *s, size_t n); /* n bytes were relayed */
 bool gw_quota_throttles(const struct gw_session *s);  /* nothing is to be read for it now */
 
 /* --- relay.c ---------------------------------------------------------------------- */
+/* A further link of an end, between ends of our own.  What comes on link i of one end goes on by link i of the other,
+ * or by any that is there; each has a queue of its own, so that one that stands still holds up no other. */
+struct gw_lane {
+	struct gw_link *link; /* NULL: absent */
+	struct gw_queue q;
+};
 struct gw_end {
 	struct gw_session *s;
-	enum gw_role role;		    /* GW_CLIENT or GW_AGENT */
-	struct gw_link *link;		    /* NULL: absent */
-	bool seen;			    /* came at least once */
-	uint64_t attached_at, absent_since; /* monotonic; of the link, and since there is none */
-	uint64_t hold_until;		    /* monotonic; nothing is sent to it before */
-	struct gw_queue q;		    /* frames that wait for it */
-	size_t kept;			    /* in its shares: of the queue and of its link */
-	uint64_t waits_since;		    /* monotonic; with frames in the queue: since it took none */
-	struct gw_tokens tokens;
+	enum gw_role role;		      /* GW_CLIENT or GW_AGENT */
+	struct gw_link *link;		      /* NULL: absent */
+	bool seen;			      /* came at least once */
+	uint64_t attached_at, absent_since;   /* monotonic; of the link, and since there is none */
+	uint64_t hold_until;		      /* monotonic; nothing is sent to it before */
+	struct gw_queue q;		      /* frames that wait for it */
+	size_t kept;			      /* in its shares: of the queue and of its link */
+	uint64_t waits_since;		      /* monotonic; with frames in the queue: since it took none */
+	struct gw_lane *lane;		      /* GW_LINKS of them, the first is not used; NULL: it never had any */
+	struct gw_tokens tokens, link_tokens; /* of the main link, of further ones */
 	char client_id[TD_STORE_CLIENT_ID];
 	bool client_id_set;
 	uint64_t frames, bytes; /* relayed to it */
@@ -443,8 +457,16 @@ void gw_direct_tell(struct gw_end *e);				      /* what its policy is; nothing t
 bool gw_direct_message(struct gw_end *from, const struct tnl_msg *m); /* true: it is for the other end */
 
 /* --- relay.c, what it does ------------------------------------------------------------ */
-void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n); /* of an open data channel */
-void gw_relay_flush(struct gw_end *e);				/* as much as its link takes */
+void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n);		    /* of an open data channel */
+void gw_relay_flush(struct gw_end *e);					    /* as much as its main link takes */
+void gw_relay_writable(struct gw_link *l);				    /* the same for any link */
+int gw_relay_attach_lane(struct gw_end *e, struct gw_link *l) TNL_MUST_USE; /* a further link, of l->index */
+void gw_relay_detach_lane(struct gw_end *e, unsigned index);		    /* it has gone */
+void gw_relay_close_lanes(struct gw_end *e);				    /* the session is over */
+void gw_relay_drop_lanes(struct gw_end *e);				    /* at once, nobody hears of it */
+void gw_relay_forget(struct gw_link *l);				    /* its end forgets it, at once */
+unsigned gw_relay_links(const struct gw_end *e);			    /* how many are there */
+size_t gw_relay_waiting(const struct gw_end *e);			    /* frames, for all of its links */
 void gw_relay_attach(struct gw_end *e, struct gw_link *l);
 void gw_relay_detach(struct gw_end *e); /* its link has gone */
 /* A message of our own, behind what waits. */
@@ -518,6 +540,7 @@ const char *gw_kms_arn(const struct gw_kms *k);
 
 void gw_op_start_session(struct gw_call *c);
 void gw_op_resume_session(struct gw_call *c);
+void gw_op_open_session_link(struct gw_call *c);
 void gw_op_terminate_session(struct gw_call *c);
 void gw_op_describe_sessions(struct gw_call *c);
 void gw_op_describe_instances(struct gw_call *c);

@@ -4,6 +4,7 @@
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
 #include "lib/wire.h"
 #include <string.h>
 
@@ -13,11 +14,67 @@ static struct gw_end *other_end(struct gw_end *e)
 	return &e->s->ends[e->role == GW_CLIENT ? GW_AGENT : GW_CLIENT];
 }
 
+/* Link 0 is the end's own, the others are lanes. */
+static unsigned lanes_of(const struct gw_end *e)
+{
+	return e->lane ? GW_LINKS : 1;
+}
+
+static struct gw_link *link_of(const struct gw_end *e, unsigned i)
+{
+	return i ? e->lane ? e->lane[i].link : NULL : e->link;
+}
+
+static struct gw_queue *queue_of(struct gw_end *e, unsigned i)
+{
+	return i ? &e->lane[i].q : &e->q;
+}
+
+static void set_link(struct gw_end *e, unsigned i, struct gw_link *l)
+{
+	if (i)
+		e->lane[i].link = l;
+	else
+		e->link = l;
+}
+
+/* By which link of `to` goes what came on link i of the other end: that of the same number, else its main one, else
+ * any. */
+static unsigned lane_to(const struct gw_end *to, unsigned i)
+{
+	if (!to->lane || link_of(to, i))
+		return to->lane ? i : 0;
+	for (i = 0; i < GW_LINKS; i++)
+		if (link_of(to, i))
+			return i;
+	return 0;
+}
+
+unsigned gw_relay_links(const struct gw_end *e)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < lanes_of(e); i++)
+		n += link_of(e, i) != NULL;
+	return n;
+}
+
+size_t gw_relay_waiting(const struct gw_end *e)
+{
+	size_t n = e->q.frames;
+	for (unsigned i = 1; i < lanes_of(e); i++)
+		n += e->lane[i].q.frames;
+	return n;
+}
+
 /* What is kept for an end, in its queue and in its link, goes into the account of its owners: as much as it costs, and
  * the buffers of a link grow by doubling. */
 static void account_end(struct gw_end *e)
 {
-	size_t now = e->q.held + (e->link ? 2 * td_wslink_queued(e->link->w) : 0);
+	size_t now = 0;
+	for (unsigned i = 0; i < lanes_of(e); i++) {
+		const struct gw_link *l = link_of(e, i);
+		now += queue_of(e, i)->held + (l ? 2 * td_wslink_queued(l->w) : 0);
+	}
 	gw_shares_keep(e->s, (int64_t)now - (int64_t)e->kept);
 	e->kept = now;
 }
@@ -28,14 +85,17 @@ static bool is_short_of_memory(struct gw_session *s, struct gw_share **who)
 	return *who || td_memory_full();
 }
 
-/* The link of `from` is read while what it sent and what still waits stays under the limit. */
-static void update_pause(struct gw_end *from)
+/* A link of `from` is read while what it sent and what still waits stays under its part of the limit. */
+static void update_link_pause(struct gw_end *from, unsigned i)
 {
-	struct gw_link *l = from->link;
+	struct gw_end *to = other_end(from);
+	struct gw_link *l = link_of(from, i);
 	if (!l)
 		return;
-	const struct gw_queue *q = &other_end(from)->q;
+	const struct gw_queue *q = queue_of(to, lane_to(to, i));
 	uint64_t limit = from->s->g->cfg->gw.relay_memory;
+	if (to->lane)
+		limit /= TNL_MAX(gw_relay_links(to), 1u);
 	struct gw_share *who = NULL;
 	bool pause = l->paused ? q->bytes > limit / 2 : q->bytes >= limit;
 	if (q->frames && is_short_of_memory(from->s, &who))
@@ -49,6 +109,12 @@ static void update_pause(struct gw_end *from)
 	if (pause && who)
 		gw_share_reached(who);
 	td_wslink_pause(l->w, pause);
+}
+
+static void update_pause(struct gw_end *from)
+{
+	for (unsigned i = 0; i < lanes_of(from); i++)
+		update_link_pause(from, i);
 }
 
 static void update_pauses(struct gw_session *s)
@@ -84,7 +150,7 @@ static bool is_held_back(const struct gw_end *e)
 	return e->hold_until > e->s->g->l->now;
 }
 
-static void note_sent(struct gw_end *to, const uint8_t *p, size_t n)
+static void note_sent(struct gw_end *to, unsigned i, const uint8_t *p, size_t n)
 {
 	to->frames++;
 	to->bytes += n;
@@ -92,29 +158,41 @@ static void note_sent(struct gw_end *to, const uint8_t *p, size_t n)
 	to->s->g->counters[GW_C_BYTES_RELAYED] += n;
 	gw_quota_charge(to->s, n);
 	to->s->g->relayed[to == &to->s->ends[GW_AGENT]] += n;
-	hold_stock_client(to, p, n);
+	if (!i)
+		hold_stock_client(to, p, n);
 }
 
-static int send_frame(struct gw_end *to, const uint8_t *p, size_t n)
+static int send_frame(struct gw_end *to, unsigned i, const uint8_t *p, size_t n)
 {
-	if (td_wslink_send(to->link->w, TNL_WS_BINARY, p, n) != 0)
+	if (td_wslink_send(link_of(to, i)->w, TNL_WS_BINARY, p, n) != 0)
 		return TNL_EAGAIN;
-	note_sent(to, p, n);
+	note_sent(to, i, p, n);
 	return 0;
 }
 
-void gw_relay_flush(struct gw_end *e)
+static void flush_link(struct gw_end *e, unsigned i)
 {
 	size_t n;
 	const uint8_t *p;
-	while (e->link && !is_held_back(e) && (p = gw_queue_peek(&e->q, &n)) != NULL) {
-		if (send_frame(e, p, n) != 0)
+	struct gw_queue *q = queue_of(e, i);
+	while (link_of(e, i) && !(i == 0 && is_held_back(e)) && (p = gw_queue_peek(q, &n)) != NULL) {
+		if (send_frame(e, i, p, n) != 0)
 			break;
-		gw_queue_pop(&e->q);
+		gw_queue_pop(q);
 		e->waits_since = e->s->g->l->now;
 	}
 	account_end(e);
 	update_pause(other_end(e));
+}
+
+void gw_relay_flush(struct gw_end *e)
+{
+	flush_link(e, 0);
+}
+
+void gw_relay_writable(struct gw_link *l)
+{
+	flush_link(l->end, l->index);
 }
 
 static void mind_quota(struct gw_session *s)
@@ -123,16 +201,16 @@ static void mind_quota(struct gw_session *s)
 		update_pauses(s);
 }
 
-static bool is_next(const struct gw_end *to)
+static bool is_next(struct gw_end *to, unsigned i)
 {
-	return to->link && !to->q.frames && !is_held_back(to);
+	return link_of(to, i) && !queue_of(to, i)->frames && !(i == 0 && is_held_back(to));
 }
 
-static void queue_frame(struct gw_end *to, const uint8_t *p, size_t n)
+static void queue_frame(struct gw_end *to, unsigned i, const uint8_t *p, size_t n)
 {
-	if (!to->q.frames)
+	if (!gw_relay_waiting(to))
 		to->waits_since = to->s->g->l->now;
-	if (gw_queue_put(&to->q, p, n) != 0) { /* as if the network had lost it: the ends send it again */
+	if (gw_queue_put(queue_of(to, i), p, n) != 0) { /* as if the network had lost it: the ends send it again */
 		gw_count(to->s->g, GW_C_FRAMES_IGNORED);
 		return;
 	}
@@ -142,12 +220,14 @@ static void queue_frame(struct gw_end *to, const uint8_t *p, size_t n)
 	update_pause(other_end(to));
 }
 
-static void forward_frame(struct gw_end *to, const uint8_t *p, size_t n)
+/* On link i of `to`, or as lane_to says. */
+static void forward_frame(struct gw_end *to, unsigned i, const uint8_t *p, size_t n)
 {
-	if (is_next(to) && send_frame(to, p, n) == 0)
+	i = lane_to(to, i);
+	if (is_next(to, i) && send_frame(to, i, p, n) == 0)
 		mind_quota(to->s);
 	else
-		queue_frame(to, p, n);
+		queue_frame(to, i, p, n);
 }
 
 /* The same with what the link is handing over: it goes from the one link's buffer into the other's, unmasked on the
@@ -155,13 +235,14 @@ static void forward_frame(struct gw_end *to, const uint8_t *p, size_t n)
 static void pass_on(struct gw_link *l, const uint8_t *p, size_t n)
 {
 	struct gw_end *to = other_end(l->end);
-	if (is_next(to) && td_wslink_send_on(to->link->w, l->w) == 0) {
-		note_sent(to, p, n);
+	unsigned i = lane_to(to, l->index);
+	if (is_next(to, i) && td_wslink_send_on(link_of(to, i)->w, l->w) == 0) {
+		note_sent(to, i, p, n);
 		mind_quota(to->s);
 		return;
 	}
 	td_wslink_unmask(l->w);
-	queue_frame(to, p, n);
+	queue_frame(to, i, p, n);
 }
 
 void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
@@ -169,7 +250,7 @@ void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
 	uint8_t *out = tnl_malloc(TNL_MSG_HDR + n);
 	if (!out)
 		return;
-	forward_frame(e, out, gw_message_encode(e->s->g, out, t, p, n));
+	forward_frame(e, 0, out, gw_message_encode(e->s->g, out, t, p, n));
 	tnl_free(out);
 }
 
@@ -182,10 +263,10 @@ static void send_publication(struct gw_end *e, enum tnl_mtype t, bool first)
 	uint8_t out[TNL_MSG_HDR + PUBLICATION_MAX];
 	struct tnl_buf b;
 	tnl_buf_init(&b, PUBLICATION_MAX);
-	if (e->link && tnl_publication_write(&b, e->s->id) == 0) {
+	if (gw_relay_links(e) && tnl_publication_write(&b, e->s->id) == 0) {
 		size_t n = gw_message_encode(e->s->g, out, t, tnl_buf_data(&b), tnl_buf_len(&b));
-		if (!first || send_frame(e, out, n) != 0)
-			forward_frame(e, out, n);
+		if (!first || !e->link || send_frame(e, 0, out, n) != 0)
+			forward_frame(e, 0, out, n);
 	}
 	tnl_buf_fini(&b);
 }
@@ -229,6 +310,22 @@ void gw_relay_attach(struct gw_end *e, struct gw_link *l)
 	update_pause(e);
 }
 
+/* What waits for a link that has gone takes another. */
+static void leave_link(struct gw_end *e, unsigned i)
+{
+	size_t n;
+	const uint8_t *p;
+	struct gw_queue *q = queue_of(e, i);
+	unsigned to = lane_to(e, i);
+	while (to != i && (p = gw_queue_peek(q, &n)) != NULL) {
+		queue_frame(e, to, p, n);
+		gw_queue_pop(q);
+	}
+	if (to != i)
+		flush_link(e, to);
+	update_pause(other_end(e));
+}
+
 void gw_relay_detach(struct gw_end *e)
 {
 	struct gw_end *o = other_end(e);
@@ -239,7 +336,66 @@ void gw_relay_detach(struct gw_end *e)
 		return;
 	}
 	e->s->agent_lost |= e->role == GW_AGENT;
-	send_publication(o, TNL_MT_PAUSE_PUBLICATION, false);
+	leave_link(e, 0);
+	if (!gw_relay_links(e))
+		send_publication(o, TNL_MT_PAUSE_PUBLICATION, false);
+}
+
+/* --- further links ------------------------------------------------------------------- */
+int gw_relay_attach_lane(struct gw_end *e, struct gw_link *l)
+{
+	if (!e->lane && !(e->lane = tnl_calloc(GW_LINKS, sizeof(*e->lane))))
+		return TNL_ENOMEM;
+	struct gw_link *old = e->lane[l->index].link;
+	if (old) {
+		gw_count(e->s->g, GW_C_LINKS_REPLACED);
+		e->lane[l->index].link = NULL;
+		gw_link_drop(old);
+	}
+	e->lane[l->index].link = l;
+	l->end = e;
+	td_wslink_set_clear(l->w, TNL_MSG_HDR);
+	flush_link(e, l->index);
+	return 0;
+}
+
+void gw_relay_detach_lane(struct gw_end *e, unsigned index)
+{
+	e->lane[index].link = NULL;
+	if (e->s->state == GW_S_ENDED) {
+		gw_queue_clear(&e->lane[index].q);
+		account_end(e);
+		return;
+	}
+	leave_link(e, index);
+	if (!gw_relay_links(e))
+		send_publication(other_end(e), TNL_MT_PAUSE_PUBLICATION, false);
+}
+
+void gw_relay_close_lanes(struct gw_end *e)
+{
+	for (unsigned i = 1; i < lanes_of(e); i++)
+		if (e->lane[i].link)
+			gw_link_close(e->lane[i].link, 1000, "session over");
+}
+
+void gw_relay_drop_lanes(struct gw_end *e)
+{
+	for (unsigned i = 1; i < lanes_of(e); i++) {
+		struct gw_link *l = e->lane[i].link;
+		e->lane[i].link = NULL;
+		if (l)
+			gw_link_drop(l);
+		gw_queue_clear(&e->lane[i].q);
+	}
+	tnl_free(e->lane);
+	e->lane = NULL;
+	account_end(e);
+}
+
+void gw_relay_forget(struct gw_link *l)
+{
+	set_link(l->end, l->index, NULL);
 }
 
 void gw_relay_drop(struct gw_end *e)
@@ -259,9 +415,9 @@ static void log_session_state(struct gw_link *l, const struct tnl_msg *m)
 }
 
 /* The acknowledged data went to `from`: what waits for its link, or in it, is the queue that the sender makes. */
-static void tell_hop(struct gw_end *from, uint8_t *ack)
+static void tell_hop(struct gw_link *l, uint8_t *ack)
 {
-	tnl_ack_tell_hop(ack, td_wslink_hop(from->link->w, from->q.bytes));
+	tnl_ack_tell_hop(ack, td_wslink_hop(l->w, queue_of(l->end, l->index)->bytes));
 }
 
 void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
@@ -283,7 +439,7 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 		pass_on(l, p, n);
 	} else if (rc == 0 && m.type == TNL_MT_ACK) {
 		if (m.seq == TNL_HOP_ASKED)
-			tell_hop(from, p);
+			tell_hop(l, p);
 		pass_on(l, p, n);
 	} else if (rc == 0 && m.type == TNL_MT_SESSION_STATE && !client) {
 		td_wslink_unmask(l->w);
@@ -292,7 +448,7 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 		struct gw_end *to = other_end(from);
 		td_wslink_unmask(l->w);
 		if (gw_direct_message(from, &m) && to->link && !to->link->stock)
-			forward_frame(to, p, n);
+			forward_frame(to, 0, p, n);
 	} else { /* nothing else has any business on a data channel */
 		gw_link_complain(l, "message of a type that this end does not send", "MessageType");
 	}

@@ -9,7 +9,7 @@
 
 static bool is_unread(const struct gw_end *e)
 {
-	return e->q.frames && e->s->g->l->now - e->waits_since >= UNREAD_FOR;
+	return gw_relay_waiting(e) && e->s->g->l->now - e->waits_since >= UNREAD_FOR;
 }
 
 static size_t unread_bytes(const struct gw_session *s)
@@ -50,6 +50,7 @@ static void cut_end(struct gw_end *e)
 	if (l)
 		gw_link_drop(l);
 	gw_relay_drop(e);
+	gw_relay_drop_lanes(e);
 }
 
 static void end_unread(struct gw_session *s)

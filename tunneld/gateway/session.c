@@ -240,6 +240,10 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 	gw_relay_drop(&s->ends[GW_AGENT]); /* nobody reads that any more; the client still gets what waits for it */
 	if (!s->ends[GW_CLIENT].link)
 		gw_relay_drop(&s->ends[GW_CLIENT]);
+	for (int i = 0; i < 2; i++) {
+		gw_relay_close_lanes(&s->ends[i]);
+		s->ends[i].link_tokens.n = 0;
+	}
 	send_closed(s, inst);
 	gw_shares_end(s);
 	s->linger_until = g->l->now + GW_LINGER_NS;
@@ -262,6 +266,7 @@ void gw_session_free(struct gw_session *s)
 	struct td_gateway *g = s->g;
 	for (int i = 0; i < 2; i++) {
 		struct gw_link *l = s->ends[i].link;
+		gw_relay_drop_lanes(&s->ends[i]);
 		s->ends[i].link = NULL;
 		if (l)
 			gw_link_drop(l);

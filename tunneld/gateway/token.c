@@ -13,8 +13,8 @@ static void hash_token(const uint8_t mark[GW_MARK], const char *token, uint8_t h
 	tnl_hmac_sha256(mark, GW_MARK, token, strlen(token), hash);
 }
 
-void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK], const char *client_id,
-		  char out[GW_TOKEN_STR + 1])
+void gw_token_new_link(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK], const char *client_id,
+		       unsigned link, char out[GW_TOKEN_STR + 1])
 {
 	uint8_t raw[32];
 	tnl_random(raw, sizeof(raw));
@@ -27,12 +27,19 @@ void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[
 	struct gw_token *k = &t->v[t->n++];
 	memset(k, 0, sizeof(*k));
 	hash_token(mark, out, k->hash);
+	k->link = link;
 	k->expires_ms = g->l->wall_ms + g->cfg->gw.token_ttl_ns / TD_MS;
 	if (client_id) {
 		k->bound = true;
 		snprintf(k->client_id, sizeof(k->client_id), "%s", client_id);
 	}
 	gw_count(g, GW_C_TOKENS_ISSUED);
+}
+
+void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK], const char *client_id,
+		  char out[GW_TOKEN_STR + 1])
+{
+	gw_token_new_link(g, t, mark, client_id, 0, out);
 }
 
 void gw_tokens_bind(struct gw_tokens *t, const char *client_id)
@@ -79,6 +86,7 @@ int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const struct gw_mark
 		*field = "ClientId";
 		return TNL_EAUTH;
 	}
+	t->used = k.link;
 	gw_count(g, GW_C_TOKENS_USED);
 	return 0;
 }

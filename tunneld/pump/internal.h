@@ -6,12 +6,13 @@
 #include "tunneld/base/memory.h"
 #include "tunneld/pump/pump.h"
 
-#define TD_PUMP_RELAY 0u		   /* the gateway's link */
+#define TD_PUMP_RELAY 0u		   /* the gateway's main link; its further ones follow */
 #define TD_PUMP_DIRECT (TNL_LINKS_MAX - 1) /* the direct one; it goes before the gateway's */
 
 struct td_pump_link {
 	struct td_pump *p;
 	struct td_wslink *w; /* NULL: not there */
+	bool lost;	     /* a further one through the gateway: the owner is to hear of it */
 };
 
 struct td_pump_direct {
@@ -45,7 +46,12 @@ struct td_pump {
 	size_t fed_bytes;
 	bool sent_ack;	  /* the last one was an ack */
 	unsigned sent_on; /* and went there */
-	int depth;	  /* > 0: inside the session or a callback */
+	struct {
+		uint64_t since, bytes;
+		unsigned spans; /* in a row with enough bytes */
+		bool told_soon;
+	} bulk;
+	int depth; /* > 0: inside the session or a callback */
 	struct td_memory_waiter room;
 	struct td_soon kick;
 	bool dead;

@@ -1,5 +1,5 @@
-/* The links of a session: that through the gateway, and the direct one.  Their messages go to the session whichever
- * they come on; what is said about the direct link is taken out before. */
+/* The links of a session: those through the gateway, the first of which is the main one, and the direct one.  Their
+ * messages go to the session whichever they come on; what is said about the direct link is taken out before. */
 #include "tunneld/pump/internal.h"
 
 #include "lib/num.h"
@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const unsigned ranks[TNL_LINKS_MAX] = {
-    [0] = 1, [1] = 1, [2] = 1, [3] = 1, [4] = 1, [5] = 1, [6] = 1, [TD_PUMP_DIRECT] = 0};
+    [0] = 1, [1] = 1, [2] = 1, [3] = 1, [4] = 1, [5] = 1, [6] = 1, [7] = 1, [TD_PUMP_DIRECT] = 0};
 
 static bool has_type(const uint8_t *b, size_t n, const char *type, size_t len)
 {
@@ -54,6 +54,7 @@ static void link_message(void *ctx, enum tnl_ws_op op, uint8_t *b, size_t n)
 	if (!td_pump_is_ack(b, n)) {
 		p->fed++;
 		p->fed_bytes += n;
+		p->bulk.bytes += n;
 	}
 	p->depth++;
 	int r = tnl_session_feed_on(p->session, link, b, n, p->loop->now);
@@ -74,6 +75,11 @@ static void link_closed(void *ctx, int err, uint16_t code, int http_status, cons
 	unsigned link = (unsigned)(l - p->links);
 	if (link == TD_PUMP_DIRECT) {
 		td_pump_lose_direct(p, err, why ? why : "");
+		return;
+	}
+	if (link != TD_PUMP_RELAY) {
+		l->lost = true;
+		td_pump_link_drop(p, link);
 		return;
 	}
 	p->lost.told_soon = true;
@@ -120,6 +126,7 @@ void td_pump_link_set(struct td_pump *p, unsigned link, struct td_wslink *w)
 	if (p->links[link].w)
 		td_pump_link_drop(p, link);
 	p->links[link].w = w;
+	p->links[link].lost = false;
 	td_wslink_set_cb(w, &link_cb, &p->links[link]);
 	if (link == TD_PUMP_RELAY && p->direct.held_over)
 		return; /* for words alone, and for the gateway's own */
@@ -135,8 +142,42 @@ void td_pump_attach(struct td_pump *p, struct td_wslink *w)
 	td_pump_relay_came(p);
 }
 
+void td_pump_attach_link(struct td_pump *p, unsigned index, struct td_wslink *w)
+{
+	td_pump_link_set(p, index, w);
+}
+
+void td_pump_detach_link(struct td_pump *p, unsigned index)
+{
+	p->links[index].lost = false;
+	if (p->links[index].w)
+		td_pump_link_drop(p, index);
+}
+
+struct td_wslink *td_pump_link_at(struct td_pump *p, unsigned index)
+{
+	return p->links[index].w;
+}
+
+unsigned td_pump_links(const struct td_pump *p)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < TD_PUMP_LINKS; i++)
+		n += p->links[i].w != NULL;
+	return n;
+}
+
+void td_pump_ping(struct td_pump *p)
+{
+	for (unsigned i = 0; i < TD_PUMP_LINKS; i++)
+		if (p->links[i].w)
+			td_wslink_ping(p->links[i].w);
+}
+
 void td_pump_detach(struct td_pump *p)
 {
+	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
+		td_pump_detach_link(p, i);
 	if (!p->links[TD_PUMP_RELAY].w)
 		return;
 	td_pump_link_drop(p, TD_PUMP_RELAY);

@@ -17,8 +17,10 @@
 #define RUN_BUDGET (1024u * 1024)
 #define LONE_MAX 1024u /* of a message whose ack may wait: bulk is acknowledged at once */
 #define ACK_LINGER (1 * TD_MS)
-#define A_LOT 16		       /* a part of the limit */
-#define SESSION_LEAST (256u * 1024)    /* kept by a session however full the process is */
+#define A_LOT 16		    /* a part of the limit */
+#define SESSION_LEAST (256u * 1024) /* kept by a session however full the process is */
+#define BULK_SPAN (250 * TD_MS)
+#define BULK_BYTES (64u * 1024)	       /* in each of two spans in a row, acks not counted */
 #define LINK_ROOM_LEAST ((size_t)4096) /* for what the session sends beside data */
 
 /* ---- the run -------------------------------------------------------------------- */
@@ -71,6 +73,7 @@ static bool send_message(struct td_pump *p, unsigned link, const uint8_t *b, siz
 	p->sent++;
 	p->sent_ack = td_pump_is_ack(b, n);
 	p->sent_on = link;
+	p->bulk.bytes += p->sent_ack ? 0 : n;
 	if (link == TD_PUMP_DIRECT)
 		p->direct.st.sent += n;
 	int r = td_wslink_send(p->links[link].w, TNL_WS_BINARY, b, n);
@@ -154,6 +157,39 @@ static void ask_hops(struct td_pump *p)
 					    p->loop->now);
 }
 
+/* Is it bulk? */
+static void note_bulk(struct td_pump *p)
+{
+	uint64_t el = p->loop->now - p->bulk.since;
+	if (el < BULK_SPAN)
+		return;
+	bool enough = p->bulk.bytes >= BULK_BYTES && el < 2 * BULK_SPAN;
+	p->bulk.spans = enough ? p->bulk.spans + 1 : 0;
+	p->bulk.since = p->loop->now;
+	p->bulk.bytes = 0;
+	if (p->bulk.spans >= 2) {
+		p->bulk.spans = 0;
+		p->bulk.told_soon = true;
+	}
+}
+
+/* Of its links through the gateway that are not the main one, and of bulk. */
+static void tell_of_links(struct td_pump *p)
+{
+	for (unsigned i = 1; i < TD_PUMP_LINKS && !p->dead; i++) {
+		if (!p->links[i].lost)
+			continue;
+		p->links[i].lost = false;
+		if (p->cb->link_lost)
+			p->cb->link_lost(p->ctx, i);
+	}
+	if (p->dead || !p->bulk.told_soon)
+		return;
+	p->bulk.told_soon = false;
+	if (p->cb->bulk)
+		p->cb->bulk(p->ctx);
+}
+
 static void settle_pipes(struct td_pump *p)
 {
 	while (!p->dead && !tnl_list_empty(&p->unsettled)) {
@@ -166,6 +202,7 @@ static void settle_pipes(struct td_pump *p)
 static void tell_all(struct td_pump *p)
 {
 	td_pump_tell_events(p);
+	tell_of_links(p);
 	if (!p->dead && p->lost.told_soon) {
 		p->lost.told_soon = false;
 		if (p->cb->lost)
@@ -201,6 +238,7 @@ void td_pump_run(struct td_pump *p)
 	if (d <= p->loop->now)
 		tnl_session_expire(p->session, p->loop->now);
 	ask_hops(p);
+	note_bulk(p);
 	bool more = move_out(p);
 	settle_pipes(p);
 	tell_all(p);

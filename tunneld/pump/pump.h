@@ -36,7 +36,12 @@ struct td_pump_cb {
 	void (*drained)(void *ctx, struct td_pipe *p, void *user);
 	/* reason UINT32_MAX: orderly end. The pipe is gone after the call. */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
-	/* The attached link broke and was freed: make a new one, attach it. */
+	/* Bulk has gone on for half a second, either way; again every half second while it goes on. */
+	void (*bulk)(void *ctx);
+	/* A further link broke and was freed; the session goes on with the others. */
+	void (*link_lost)(void *ctx, unsigned index);
+	/* The attached link broke and was freed: make a new one, attach it. Nothing stops while td_pump_links is not 0.
+	 */
 	void (*lost)(void *ctx, int err, uint16_t code, const char *why);
 	/* A word about the direct link has come over the gateway's; what a policy says the pump does itself. */
 	void (*direct_word)(void *ctx, const struct tnl_direct *d);
@@ -53,6 +58,14 @@ struct tnl_session *td_pump_session(struct td_pump *p);
 void td_pump_attach(struct td_pump *p, struct td_wslink *w);
 void td_pump_detach(struct td_pump *p); /* frees the link politely; no lost() */
 struct td_wslink *td_pump_link(struct td_pump *p);
+/* Further links through the gateway, 1 … info.links - 1, in the same way: taken over; an older one of that number is
+ * freed. */
+#define TD_PUMP_LINKS (TNL_LINKS_MAX - 1)
+void td_pump_attach_link(struct td_pump *p, unsigned index, struct td_wslink *w);
+void td_pump_detach_link(struct td_pump *p, unsigned index); /* no link_lost() */
+struct td_wslink *td_pump_link_at(struct td_pump *p, unsigned index);
+unsigned td_pump_links(const struct td_pump *p); /* how many are there, the main one included, the direct one not */
+void td_pump_ping(struct td_pump *p);		 /* on each of them, after a sleep */
 /* --- the direct link (lib/direct.h), beside the one above, which goes through the gateway ---
  * While it stands everything goes over it, and the gateway's link is quiet: the channel moves, with its numbers and
  * windows, and moves back when it breaks.  The pump keeps to the gateway's policy, tells it what goes over the direct

@@ -1,0 +1,96 @@
+"""Several links of one session between real processes: one of them is cut or stands still, and the streams do not notice."""
+import time
+
+from faults import FaultWorld, background
+from harness import SLOW, until
+from run import test
+from services import MIB, both_ways, connect, download, upload
+
+CALM = {'ping_interval': '30s', 'pong_timeout': '20s'}
+
+
+def links(w):
+	"""How many each end has, as the gateway counts them."""
+	s = w.status(w.g)[0]['gateway']['sessions']
+	return (s[0]['client']['links'], s[0]['agent']['links']) if s else (0, 0)
+
+
+def build(w, number, **tunnel):
+	w.build(tunnel={'links': number, **CALM, **tunnel}, agent=CALM, gateway=CALM)
+	for side in w.both:
+		side.do('rate', 4000000, 0.005)
+	c = connect(w.f.ports['t'], 90)
+	upload(c, 1000)
+	return c
+
+
+def no_event(w):
+	f, a = w.status(w.f)[0]['forwarder'], w.status(w.ag)[0]['agent']
+	resumes = [s['resumes'] for s in f['tunnels'][0]['sessions']]
+	assert resumes == [0], 'the forwarder resumed: %s' % resumes
+	assert a['sessions'][0]['resumes'] == 0, 'the agent resumed'
+	assert len(w.api().sessions()) == 1
+
+
+def cut_some(w, job, times):
+	cuts = 0
+	while cuts < times and job.running():
+		for side in w.both:
+			if links(w) == (4, 4):
+				side.do('count')
+				time.sleep(0.15)
+				side.do('cutone')
+				cuts += 1
+				time.sleep(0.3)
+	return cuts
+
+
+@test('one of four links is cut, again and again, on either side: no byte lost, nothing resumes', 120, short=True)
+def cut_one_of_four():
+	with FaultWorld() as w:
+		c = build(w, 4)
+		until(lambda: links(w) == (4, 4), 10, 'four links at both ends')
+		for work in (upload, download, both_ways):
+			j = background(work, c, 40 * MIB)
+			cuts = cut_some(w, j, 4)
+			j(60)
+			assert cuts >= 2, 'only %d cuts' % cuts
+		no_event(w)
+		c.close()
+
+
+@test('a link stands still with bytes on it: the others go on', 90)
+def stall_one_of_four():
+	with FaultWorld() as w:
+		c = build(w, 4)
+		until(lambda: links(w) == (4, 4), 10, 'four links at both ends')
+		for side, work in ((w.c, upload), (w.a, download)):
+			j = background(work, c, 40 * MIB)
+			side.do('count')
+			time.sleep(0.5)
+			side.do('stallone')
+			j(20)  # with the link still dead: its ping is not due for half a minute
+			side.do('go')
+			upload(c, 1000)
+		no_event(w)
+		c.close()
+
+
+@test('links = auto: one link, more while there is bulk, one again; links = 1: never', 90)
+def automatic():
+	with FaultWorld() as w:
+		c = build(w, 'auto')
+		assert links(w) == (1, 1)
+		j = background(upload, c, 40 * MIB)
+		until(lambda: links(w) == (4, 4), 10, 'four links while there is bulk')
+		j(60)
+		until(lambda: links(w) == (1, 1), 20, 'one link when it is quiet')
+		upload(c, 100000)
+		no_event(w)
+		c.close()
+	with FaultWorld() as w:
+		c = build(w, 1)
+		upload(c, 24 * MIB)
+		assert links(w) == (1, 1)
+		no_event(w)
+		c.close()
