@@ -13,7 +13,7 @@
 #define TNL_HS_CIPHERTEXT_MAX 8192u /* of the wrapped key; AWS: 6,144 */
 #define TNL_CAPS_VERSION 1
 #define TNL_CAPS_SEAL 2
-#define TNL_CAPS_LINKS 8 /* as many as a channel can have (lib/channel.h) */
+#define TNL_CAPS_LINKS 8 /* through a gateway */
 #define TNL_MIN_PAYLOAD 1024u
 
 enum tnl_action_status { TNL_ACTION_OK = 1, TNL_ACTION_FAILED = 2, TNL_ACTION_UNSUPPORTED = 3 };

@@ -30,7 +30,7 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .reset_words = true,
 			     .program = TUNNELD_VERSION,
 			     .link_queue = s->cfg.link_queue,
-			     .links = TNL_MIN(s->cfg.links, TNL_CAPS_LINKS),
+			     .links = TNL_MIN(s->cfg.links, (unsigned)TNL_CAPS_LINKS),
 			     .direct = s->cfg.direct};
 	return c;
 }

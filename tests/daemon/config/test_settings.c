@@ -23,7 +23,7 @@ static void a_tunnel(void **state)
 	struct tnl_session_config s;
 	struct td_config *c =
 	    parse("[aws]\nregion = eu-west-1\n[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\nport = 2\n"
-		  "session_memory = 4M\nstream_window = 64K\nmax_payload = 2K\nidle_timeout = 9m\n"
+		  "session_memory = 4M\nstream_window = 64K\nmax_payload = 2K\nidle_timeout = 9m\nlinks = 3\n"
 		  "half_close_timeout = 3m\nrequire_encryption = yes\nkms_key_id = arn:key\n"
 		  "[tunnel b]\nlisten = 127.0.0.1:3\ntarget = i-1\nport = 2\nmessage_rate = 0\nkeepalive = no\n",
 		  TD_ROLE_FORWARDER);
@@ -43,10 +43,14 @@ static void a_tunnel(void **state)
 	assert_string_equal(s.kms_key_pin, "arn:key");
 	assert_null(s.session_id);
 	assert_int_equal(s.direct, TNL_DIRECT_AUTO);
+	assert_int_equal(s.links, 3);
 	td_tunnel_session(&c->fwd.tunnels[0], true, &s);
 	assert_int_equal(s.message_rate, 900);
+	assert_int_equal(s.links, 1);		   /* nothing of ours is asked of AWS */
 	assert_int_equal(s.direct, TNL_DIRECT_NO); /* nobody there to permit it, or to end it */
 
+	td_tunnel_session(&c->fwd.tunnels[1], false, &s);
+	assert_int_equal(s.links, 4); /* auto */
 	td_tunnel_session(&c->fwd.tunnels[1], true, &s);
 	assert_int_equal(s.message_rate, 0); /* said so */
 	assert_int_equal(s.keepalive_ns, 0);
@@ -73,6 +77,7 @@ static void an_agent(void **state)
 	assert_true(s.offer_capabilities);
 	assert_false(s.require_encryption);
 	assert_true(s.require_challenge_ack);
+	assert_int_equal(s.links, 8);
 	td_agent_session(&c->agent, true, &s);
 	assert_int_equal(s.message_rate, 900);
 	td_config_free(c);
