@@ -1,6 +1,7 @@
 /* HTTP/1.1 heads, bodies and URLs. One strict parser for both directions: whatever two
  * implementations could understand in two ways is refused. */
 #include "lib/http.h"
+#include "lib/steps.h"
 #include "lib/num.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -201,6 +202,7 @@ int tnl_http_parse(bool request, const uint8_t *bytes, size_t n, struct tnl_http
 		if (rc)
 			return rc;
 		bool empty = !len;
+		tnl_steps_made += len + 2;
 		p = eol + 2;
 		if (empty)
 			return (int)(p - start);
@@ -210,6 +212,28 @@ int tnl_http_parse(bool request, const uint8_t *bytes, size_t n, struct tnl_http
 		return TNL_ETOOBIG;
 	}
 	return rc ? rc : TNL_EAGAIN;
+}
+
+/* Is the line that ends at p[i] empty? */
+static bool ends_empty_line(const uint8_t *p, size_t i)
+{
+	if (i && p[i - 1] == '\r')
+		i--;
+	return i && p[i - 1] == '\n';
+}
+
+bool tnl_http_worth_parsing(struct tnl_http_wait *w, const uint8_t *p, size_t n)
+{
+	bool worth = n >= TNL_HTTP_HEAD_MAX;
+	for (; w->seen < n; w->seen++) {
+		tnl_step();
+		uint8_t c = p[w->seen];
+		if (c >= ' ' || c == '\r' || c == '\t')
+			continue;
+		worth |= c != '\n' || !w->line || ends_empty_line(p, w->seen);
+		w->line |= c == '\n';
+	}
+	return worth;
 }
 
 const char *tnl_http_get(const struct tnl_http_head *h, const char *name, size_t *len)

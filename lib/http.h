@@ -37,6 +37,13 @@ struct tnl_http_head {
  * line); TNL_EAGAIN: not whole yet; TNL_ESYNTAX, TNL_ETOOBIG, TNL_EVERSION.
  * Slices borrow from p. */
 int tnl_http_parse(bool request, const uint8_t *p, size_t n, struct tnl_http_head *h) TNL_MUST_USE;
+/* A head that comes in pieces is worth parsing when its first line is whole, when its end is there, when it is too long
+ * and when something is in it that no head has: not with each piece.  All zero at its beginning; p is all of it that has come. */
+struct tnl_http_wait {
+	size_t seen;
+	bool line;
+};
+bool tnl_http_worth_parsing(struct tnl_http_wait *w, const uint8_t *p, size_t n);
 /* Value of a header (name without regard to case) or NULL; *len may be NULL.
  * Values are slices, not NUL-terminated. */
 const char *tnl_http_get(const struct tnl_http_head *h, const char *name, size_t *len);

@@ -266,6 +266,8 @@ static int set_trust(struct tnl_tls_ctx *c, const struct tnl_tls_config *conf, c
 				   SSL_VERIFY_PEER | (conf->require_client_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
 				   NULL);
 	SSL_CTX_set_session_id_context(c->ssl, sid, sizeof(sid) - 1);
+	/* Resumed by tickets, which the client keeps: a cache of ours would grow with each TLS 1.2 handshake. */
+	SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_OFF);
 	return 0;
 }
 

@@ -187,6 +187,8 @@ def per_peer():
 		held = []
 		for _ in range(8):
 			held.append(tls_socket('127.0.0.1', w.gw_port, w.path('ca.pem')))
+			held[-1].sendall(b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}')  # refused, but it has said something
+			assert status_of(read_head(held[-1])[0]) == 400
 		mark = g.mark()
 		try:
 			s = socket.create_connection(('127.0.0.1', w.gw_port), 5)
@@ -200,6 +202,19 @@ def per_peer():
 		for s in held:
 			s.close()
 		until(lambda: works(w), 5, 'served again')
+
+
+@test('connections that say nothing do not keep others of the same address out', 60)
+def silent_peers():
+	with World() as w:
+		w.gateway(per_peer_connections=8)
+		held = [tls_socket('127.0.0.1', w.gw_port, w.path('ca.pem')) for _ in range(8)]
+		for _ in range(3):
+			held.append(socket.create_connection(('127.0.0.1', w.gw_port), 5))
+		assert w.api().instances() is not None
+		assert w.api().instances() is not None
+		for s in held:
+			s.close()
 
 
 def works(w):

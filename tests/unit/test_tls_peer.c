@@ -1,5 +1,6 @@
 /* TLS against a plain BoringSSL end: versions, key updates; files that are no good; memory that runs out. */
 #include "tests/unit/tls_util.h"
+#include "lib/tls_internal.h"
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
@@ -88,6 +89,23 @@ static int raw_handshake(struct raw *r, struct tnl_tls *t)
 	}
 	ERR_clear_error();
 	return ours;
+}
+
+/* What a TLS 1.2 client without tickets would like to resume is not kept for it. */
+static void test_no_session_is_kept(void **state)
+{
+	struct tnl_tls_ctx *s = make_ctx(true, cert, key, NULL, false);
+	for (int i = 0; i < 5; i++) {
+		struct raw r;
+		raw_new(&r, false, TLS1_2_VERSION, TLS1_2_VERSION);
+		SSL_set_options(r.ssl, SSL_OP_NO_TICKET);
+		struct tnl_tls *t = tnl_tls_new(s, NULL);
+		assert_int_equal(raw_handshake(&r, t), 0);
+		tnl_tls_free(t);
+		raw_free(&r);
+	}
+	assert_int_equal(SSL_CTX_sess_number(s->ssl), 0);
+	tnl_tls_ctx_free(s);
 }
 
 static void test_versions(void **state)
@@ -291,10 +309,10 @@ static void test_what_a_certificate_says(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_without_memory), cmocka_unit_test(test_versions),
-	    cmocka_unit_test(test_key_update),	   cmocka_unit_test(test_error_queue_is_cleared),
-	    cmocka_unit_test(test_bad_files),	   cmocka_unit_test(test_what_a_certificate_says),
-	    cmocka_unit_test(test_ed25519),
+	    cmocka_unit_test(test_without_memory),	    cmocka_unit_test(test_versions),
+	    cmocka_unit_test(test_no_session_is_kept),	    cmocka_unit_test(test_key_update),
+	    cmocka_unit_test(test_error_queue_is_cleared),  cmocka_unit_test(test_bad_files),
+	    cmocka_unit_test(test_what_a_certificate_says), cmocka_unit_test(test_ed25519),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -159,14 +159,14 @@ static void shell_open(struct ag_session *s, struct tnl_stream *st)
 		(int)td_child_pid(h->child), sp.user ? sp.user : "(own)",
 		s->start.session_owner ? s->start.session_owner : "", h->terminal);
 	int sink = h->terminal ? fds.out : open("/dev/null", O_WRONLY | O_CLOEXEC);
-	h->pipe = td_pipe_agent_pair(s->pump, st, fds.out, sink, s);
+	h->pipe = sink >= 0 ? td_pipe_agent_pair(s->pump, st, fds.out, sink, s) : NULL;
 	if (!h->pipe) {
 		close(fds.out);
 		if (sink >= 0 && sink != fds.out)
 			close(sink);
 		if (fds.err >= 0)
 			close(fds.err);
-		refuse_stream(s, st, "the agent is out of memory");
+		refuse_stream(s, st, sink < 0 ? "the agent cannot open /dev/null" : "the agent is out of memory");
 		return;
 	}
 	h->pty = h->terminal ? fds.out : -1;

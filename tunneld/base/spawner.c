@@ -77,7 +77,8 @@ static _Noreturn void spawner_main(int fd, td_spawner_fn *fn, const void *arg, b
 	setpgid(0, 0);
 	prctl(PR_SET_NAME, "tunneld-spawner");
 	for (int i = 0; i < 3; i++)
-		dup2(null, i);
+		if (null < 0 || dup2(null, i) < 0)
+			_exit(1);
 	fd = dup2(fd, 3);
 	closefrom(4);
 	if (fd < 0 || (enter && !enter()))

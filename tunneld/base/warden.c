@@ -232,10 +232,11 @@ static void keep_channel(struct warden *w)
 {
 	int null = open("/dev/null", O_RDWR);
 	for (int i = 0; i < 3; i++)
-		dup2(null, i);
+		if (null < 0 || dup2(null, i) < 0)
+			_exit(126);
 	w->channel = dup2(w->channel, 3);
 	closefrom(4);
-	if (chdir("/") != 0)
+	if (w->channel < 0 || chdir("/") != 0)
 		_exit(126);
 }
 

@@ -253,6 +253,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	tnl_list_init(&g->active);
 	tnl_list_init(&g->history);
 	tnl_list_init(&g->links);
+	tnl_list_init(&g->unverified);
 	tnl_list_init(&g->calls);
 	td_timer_init(&g->drain_timer, l, NULL, g);
 	td_memory_on_room(&g->room, g->l, gw_relay_room, g);

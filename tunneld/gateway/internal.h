@@ -157,6 +157,7 @@ struct td_gateway {
 	struct tnl_map *instances, *sessions; /* by id */
 	struct td_peers *pending;	      /* upgrades without a verified token */
 	struct tnl_list active, history, links, calls;
+	struct tnl_list unverified; /* links that wait for their token, the oldest first */
 	struct gw_arrival arrival;
 	size_t nactive, nhistory;
 	uint64_t counters[GW_C_COUNT];
@@ -319,7 +320,8 @@ struct gw_link_cb {
 	void (*gone)(struct gw_link *l);			  /* may be NULL */
 };
 struct gw_link {
-	struct tnl_list node; /* in g->links */
+	struct tnl_list node;	    /* in g->links */
+	struct tnl_list unverified; /* in g->unverified, until its token is */
 	struct td_gateway *g;
 	struct td_wslink *w;
 	const struct gw_link_cb *cb;

@@ -2,7 +2,8 @@
  * end of a session or to an instance, which hear of it through the callbacks that they set.  A link knows of its owner
  * only the name, for the log.
  *
- * Until a token is verified anybody can have one, so those that wait are counted for each peer address. */
+ * Until a token is verified anybody can have one, so those that wait are counted for each peer address, and the oldest
+ * makes way for the next. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
@@ -46,6 +47,7 @@ void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 	l->how = reason;
 	set_phase(l, GW_L_CLOSING);
 	td_timer_stop(&l->timer);
+	tnl_list_remove(&l->unverified);
 	tell_owner(l);
 	td_wslink_pause(l->w, false); /* its answer to the close frame must be read */
 	td_wslink_close(l->w, code, reason);
@@ -57,6 +59,7 @@ void gw_link_free(struct gw_link *l)
 	td_peers_leave(l->g->pending, &l->pending);
 	tell_owner(l);
 	tnl_list_remove(&l->node);
+	tnl_list_remove(&l->unverified);
 	if (l->w)
 		td_wslink_free(l->w);
 	tnl_free(l->id);
@@ -171,6 +174,25 @@ static bool is_stock(const struct tnl_http_head *h)
 	return !ua || n < 8 || memcmp(ua, "tunneld/", 8) != 0;
 }
 
+/* One more that waits for its token: the oldest of the same peer makes way, if there are too many. */
+static bool count_unverified(struct td_gateway *g, const struct td_addr *peer, struct td_peer *counted)
+{
+	unsigned max = g->cfg->gw.per_peer_connections;
+	if (td_peers_enter(g->pending, peer, max, counted))
+		return true;
+	struct td_peer who = td_peer_of(peer);
+	tnl_list_foreach(it, &g->unverified) {
+		struct gw_link *l = tnl_container_of(it, struct gw_link, unverified);
+		if (l->pending.len != who.len || memcmp(l->pending.key, who.key, who.len) != 0)
+			continue;
+		gw_link_complain(l, "no token frame before too many others came", "token frame");
+		td_peers_leave(g->pending, &l->pending);
+		gw_link_close(l, 1008, "token frame expected");
+		return td_peers_enter(g->pending, peer, max, counted);
+	}
+	return false;
+}
+
 int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role role, const char *id,
 		const struct gw_principal *who, struct gw_link **out)
 {
@@ -183,6 +205,7 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 	l->role = role;
 	l->stock = is_stock(td_request_head(r));
 	tnl_list_init(&l->node);
+	tnl_list_init(&l->unverified);
 	td_timer_init(&l->timer, g->l, on_token_late, l);
 	l->id = tnl_strdup(id);
 	if (who && who->user)
@@ -190,8 +213,7 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 	if (who && who->instance)
 		l->instance = tnl_strdup(who->instance->id);
 	bool whole = l->id && (!who || ((l->user || l->instance) && gw_link_add_key(l, who->mark, &field)));
-	if (!whole ||
-	    !td_peers_enter(g->pending, td_request_peer_addr(r), g->cfg->gw.per_peer_connections, &l->pending)) {
+	if (!whole || !count_unverified(g, td_request_peer_addr(r), &l->pending)) {
 		gw_link_free(l);
 		return whole ? TNL_ELIMIT : TNL_ENOMEM;
 	}
@@ -210,6 +232,7 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 					 .max_message = GW_TOKEN_FRAME_MAX,
 					 .whole_only = true};
 	tnl_list_push_back(&g->links, &l->node);
+	tnl_list_push_back(&g->unverified, &l->unverified);
 	l->cb = cb;
 	l->w = td_request_upgrade(r, &o, &link_cb, l);
 	if (!l->w) {
@@ -280,6 +303,7 @@ void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb)
 {
 	td_timer_stop(&l->timer);
 	td_peers_leave(l->g->pending, &l->pending);
+	tnl_list_remove(&l->unverified);
 	l->cb = cb;
 	td_wslink_trust(l->w, TNL_WS_MAX_MESSAGE);
 	set_phase(l, GW_L_OPEN);

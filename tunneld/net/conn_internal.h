@@ -2,6 +2,7 @@
 #ifndef TD_NET_CONN_INTERNAL_H
 #define TD_NET_CONN_INTERNAL_H
 #include "lib/buf.h"
+#include "lib/http.h"
 #include "tunneld/net/conn.h"
 #include "tunneld/net/tcp_hop.h"
 
@@ -22,6 +23,7 @@ struct conn_opening {
 	struct td_dial *dial;
 	uint64_t deadline;
 	struct tnl_buf head; /* the proxy's answer */
+	struct tnl_http_wait head_wait;
 };
 
 struct td_conn {

@@ -167,6 +167,8 @@ static bool proxy_answer(struct td_conn *c)
 			return false;
 		}
 		tnl_buf_commit(&op->head, (size_t)k);
+		if (!tnl_http_worth_parsing(&op->head_wait, tnl_buf_data(&op->head), tnl_buf_len(&op->head)))
+			continue;
 		int n = tnl_http_parse(false, tnl_buf_data(&op->head), tnl_buf_len(&op->head), &h);
 		if (n == TNL_EAGAIN)
 			continue;

@@ -25,6 +25,7 @@ struct td_http_client {
 	struct tnl_buf raw; /* the answer's head, kept for the slices in `head` */
 	struct tnl_buf body;
 	struct tnl_http_head head;
+	struct tnl_http_wait wait;
 	struct tnl_http_body dec;
 	bool have_head, head_request;
 	bool over;   /* answered or cancelled */
@@ -128,9 +129,12 @@ static void feed_body(struct td_http_client *h, const uint8_t *p, size_t n)
 static bool take_head(struct td_http_client *h)
 {
 	for (;;) {
+		if (!tnl_http_worth_parsing(&h->wait, tnl_buf_data(&h->raw), tnl_buf_len(&h->raw)))
+			return false;
 		int n = tnl_http_parse(false, tnl_buf_data(&h->raw), tnl_buf_len(&h->raw), &h->head);
 		if (n == TNL_EAGAIN)
 			return false;
+		h->wait = (struct tnl_http_wait){0};
 		if (n < 0) {
 			char why[384];
 			snprintf(why, sizeof(why), "answer of %s is not proper HTTP: %s", h->name,

@@ -16,6 +16,7 @@
 #define IDLE_TIMEOUT (75 * TD_SEC)
 #define BODY_DEFAULT (64u * 1024)
 #define PER_PEER 256u
+#define SILENT_MAX 4096u /* of all peers together */
 #define READ_STEP ((size_t)4096)
 #define AHEAD_MAX (16u * 1024) /* of the next requests, while one is worked on */
 
@@ -36,6 +37,14 @@ void td_hconn_drop_request(struct hconn *c)
 	c->req = NULL;
 }
 
+static void no_longer_silent(struct hconn *c)
+{
+	if (tnl_list_empty(&c->silent))
+		return;
+	tnl_list_remove(&c->silent);
+	c->h->nsilent--;
+}
+
 void td_hconn_free(struct hconn *c)
 {
 	if (c->state == HC_GONE)
@@ -43,6 +52,7 @@ void td_hconn_free(struct hconn *c)
 	c->state = HC_GONE;
 	td_peers_leave(c->h->peers, &c->counted);
 	c->h->count--;
+	no_longer_silent(c);
 	tnl_list_remove(&c->node);
 	td_timer_stop(&c->timer);
 	td_soon_cancel(&c->process);
@@ -103,6 +113,7 @@ void td_hconn_next(struct hconn *c)
 		return;
 	}
 	c->state = HC_HEAD;
+	c->head = (struct tnl_http_wait){0};
 	c->served = true;
 	c->continued = false;
 	if (tnl_buf_len(&c->ahead))
@@ -175,6 +186,8 @@ static void parse_head(struct hconn *c)
 		}
 		c->req->hc = c;
 	}
+	if (!tnl_http_worth_parsing(&c->head, tnl_buf_data(in), tnl_buf_len(in)))
+		return;
 	int n = tnl_http_parse(true, tnl_buf_data(in), tnl_buf_len(in), &c->req->head);
 	if (n == TNL_EAGAIN)
 		return;
@@ -184,6 +197,7 @@ static void parse_head(struct hconn *c)
 		refuse_request(c, head_status(n, c->req, in), text);
 		return;
 	}
+	no_longer_silent(c);
 	c->req->head_len = (size_t)n;
 	int status = check_head(c, &field);
 	if (status) {
@@ -299,6 +313,32 @@ static void drop_oldest_quiet(struct td_http_server *h)
 	}
 }
 
+/* Whoever says nothing makes way for whoever comes: the oldest of this peer's that has not sent a whole head yet, or of
+ * anybody's when there are very many, from however many addresses.  Behind one address there may be a whole office. */
+static bool drop_silent(struct td_http_server *h, const struct td_peer *of)
+{
+	tnl_list_foreach(it, &h->silent) {
+		struct hconn *c = tnl_container_of(it, struct hconn, silent);
+		if (of && (c->counted.len != of->len || memcmp(c->counted.key, of->key, of->len) != 0))
+			continue;
+		td_debug("httpd", NULL, "connection made way for another peer=%s", td_conn_peer(c->conn));
+		td_hconn_free(c);
+		return true;
+	}
+	return false;
+}
+
+static bool count_peer(struct td_http_server *h, const struct td_addr *peer, struct td_peer *counted)
+{
+	unsigned max = h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER;
+	if (h->nsilent >= SILENT_MAX)
+		drop_silent(h, NULL);
+	if (td_peers_enter(h->peers, peer, max, counted))
+		return true;
+	struct td_peer who = td_peer_of(peer);
+	return drop_silent(h, &who) && td_peers_enter(h->peers, peer, max, counted);
+}
+
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct td_http_server *h = ctx;
@@ -311,7 +351,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	if (td_fd_is_spare(fd))
 		drop_oldest_quiet(h);
 	struct td_peer counted;
-	if (!td_peers_enter(h->peers, peer, h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER, &counted)) {
+	if (!count_peer(h, peer, &counted)) {
 		if (h->cfg.refused)
 			h->cfg.refused(h->cfg.ctx, td_addr_str(peer, name), 503,
 				       "connections: too many from this peer");
@@ -340,6 +380,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	td_soon_init(&c->process, h->l, process_input, c);
 	td_timer_in(&c->timer, limit);
 	tnl_list_push_back(&h->conns, &c->node);
+	tnl_list_push_back(&h->silent, &c->silent);
+	h->nsilent++;
 }
 
 struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *cfg, char *why,
@@ -353,6 +395,7 @@ struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_htt
 		if (cfg->tls)
 			tnl_tls_ctx_ref(cfg->tls);
 		tnl_list_init(&h->conns);
+		tnl_list_init(&h->silent);
 		h->peers = td_peers_new();
 		h->listeners = tnl_calloc((size_t)cfg->naddrs + 1, sizeof(*h->listeners));
 	}

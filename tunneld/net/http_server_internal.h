@@ -22,12 +22,14 @@ struct td_request {
 
 struct hconn {
 	struct tnl_list node;
+	struct tnl_list silent; /* in the server's, until its first head is whole */
 	struct td_http_server *h;
 	struct td_conn *conn;
 	struct td_request *req;
 	enum hconn_state state;
 	struct td_timer timer;
 	struct tnl_buf in, ahead, out;
+	struct tnl_http_wait head; /* of what is in `in` */
 	struct td_addr peer;
 	struct td_peer counted;
 	struct td_soon process; /* what came ahead of an answer */
@@ -41,7 +43,8 @@ struct td_http_server {
 	struct td_http_server_config cfg;
 	struct td_listener **listeners;
 	int nlisteners;
-	struct tnl_list conns;
+	struct tnl_list conns, silent; /* the oldest first */
+	size_t nsilent;
 	struct td_memory_waiter room;
 	struct td_peers *peers;
 	size_t count;

@@ -20,6 +20,7 @@
 struct wslink_upgrade {
 	struct tnl_buf req, raw, body;
 	struct tnl_http_head head;
+	struct tnl_http_wait wait;
 	struct tnl_http_body dec;
 	struct wslink_limits lim;
 	char key[25], name[300];
@@ -141,6 +142,8 @@ static void on_readable(void *ctx)
 		if (k <= 0)
 			return;
 		tnl_buf_commit(&u->raw, (size_t)k);
+		if (!tnl_http_worth_parsing(&u->wait, tnl_buf_data(&u->raw), tnl_buf_len(&u->raw)))
+			continue;
 		int n = tnl_http_parse(false, tnl_buf_data(&u->raw), tnl_buf_len(&u->raw), &u->head);
 		if (n > 0)
 			handle_answer(w, (size_t)n);

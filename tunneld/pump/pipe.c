@@ -11,6 +11,7 @@
 #include "lib/alloc.h"
 #include "lib/num.h"
 #include "tunneld/base/fd.h"
+#include "tunneld/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -260,12 +261,13 @@ static void end_sink(struct td_pipe *p)
 	if (!p->end_sink || shutdown(p->out_fd, SHUT_WR) == 0)
 		return;
 	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (null < 0)
-		return;
-	if (p->sink_flags >= 0)
+	if (null >= 0 && p->sink_flags >= 0)
 		fcntl(p->out_fd, F_SETFL, p->sink_flags);
-	dup2(null, p->out_fd);
-	close(null);
+	if (null < 0 || dup2(null, p->out_fd) < 0)
+		td_warn("pump", tnl_session_id(p->pump->session), "the end of the stream does not show locally: %s",
+			strerror(errno));
+	if (null >= 0)
+		close(null);
 }
 
 void td_pipe_end_sink(struct td_pipe *p, int flags)

@@ -1,4 +1,5 @@
 /* HTTP client against HTTP server: exchanges, keep-alive, every refusal with its status, limits, time-outs. */
+#include "lib/steps.h"
 #include "tests/daemon/base/td_test.h"
 #include "lib/num.h"
 #include "tunneld/net/http_client.h"
@@ -453,9 +454,14 @@ static void per_peer_limit(void **state)
 	struct server s;
 	struct raw r[4];
 	t_open();
+	static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 	serve(&s, false, 3, 0);
 	for (int i = 0; i < 4; i++) {
 		raw_open(&r[i], &s.addr);
+		if (i < 3) { /* not for those that have asked something */
+			raw_send(&r[i], get, sizeof(get) - 1);
+			assert_int_equal(raw_wait(&r[i], "200 OK", 1), 1);
+		}
 		t_turns(5);
 	}
 	assert_int_equal(s.last_refused, 503);
@@ -465,11 +471,61 @@ static void per_peer_limit(void **state)
 	t_turns(5);
 	raw_close(&r[3]);
 	raw_open(&r[3], &s.addr);
-	static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 	raw_send(&r[3], get, sizeof(get) - 1);
 	assert_int_equal(raw_wait(&r[3], "200 OK", 1), 1);
 	for (int i = 1; i < 4; i++)
 		raw_close(&r[i]);
+	td_http_server_free(s.h);
+	t_close();
+}
+
+/* Many that say nothing do not keep one out that does. */
+static void silent_ones_make_way(void **state)
+{
+	struct server s;
+	struct raw silent[5], half, good;
+	static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+	t_open();
+	serve(&s, false, 4, 0);
+	raw_open(&half, &s.addr);
+	raw_send(&half, get, 20);
+	for (int i = 0; i < 5; i++) {
+		raw_open(&silent[i], &s.addr);
+		t_turns(5);
+	}
+	raw_open(&good, &s.addr);
+	raw_send(&good, get, sizeof(get) - 1);
+	assert_int_equal(raw_wait(&good, "200 OK", 1), 1);
+	assert_true(t_until(&half.eof, 5000) && t_until(&silent[0].eof, 5000)); /* the oldest first */
+	assert_int_equal(td_http_server_connections(s.h), 4);
+	assert_true(!silent[4].eof && !s.last_refused);
+	raw_close(&half);
+	raw_close(&good);
+	for (int i = 0; i < 5; i++)
+		raw_close(&silent[i]);
+	td_http_server_free(s.h);
+	t_close();
+}
+
+/* A head of 16 KiB byte by byte is looked at a few times, not once for each byte. */
+static void head_in_pieces(void **state)
+{
+	struct server s;
+	struct raw r;
+	char head[16000];
+	t_open();
+	serve(&s, false, 0, 0);
+	raw_open(&r, &s.addr);
+	size_t n = (size_t)sprintf(head, "GET / HTTP/1.1\r\nHost: x\r\n");
+	for (int i = 0; n < 15000; i++)
+		n += (size_t)sprintf(head + n, "X-%d: %0170d\r\n", i, i);
+	n += (size_t)sprintf(head + n, "\r\n");
+	uint64_t steps = tnl_steps_made;
+	for (size_t i = 0; i < n; i++, t_turns(2))
+		raw_send(&r, head + i, 1);
+	assert_int_equal(raw_wait(&r, "200 OK", 1), 1);
+	assert_in_range(tnl_steps_made - steps, n, 5 * n);
+	raw_close(&r);
 	td_http_server_free(s.h);
 	t_close();
 }
@@ -534,10 +590,10 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(exchanges),   cmocka_unit_test(unix_socket),    cmocka_unit_test(client_failures),
-	    cmocka_unit_test(wrong_name),  cmocka_unit_test(keep_alive),     cmocka_unit_test(refusals),
-	    cmocka_unit_test(slow_heads),  cmocka_unit_test(per_peer_limit), cmocka_unit_test(full_memory),
-	    cmocka_unit_test(signed_call),
+	    cmocka_unit_test(exchanges),      cmocka_unit_test(unix_socket),	cmocka_unit_test(client_failures),
+	    cmocka_unit_test(wrong_name),     cmocka_unit_test(keep_alive),	cmocka_unit_test(refusals),
+	    cmocka_unit_test(slow_heads),     cmocka_unit_test(per_peer_limit), cmocka_unit_test(silent_ones_make_way),
+	    cmocka_unit_test(head_in_pieces), cmocka_unit_test(full_memory),	cmocka_unit_test(signed_call),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
