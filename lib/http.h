@@ -38,7 +38,8 @@ struct tnl_http_head {
  * Slices borrow from p. */
 int tnl_http_parse(bool request, const uint8_t *p, size_t n, struct tnl_http_head *h) TNL_MUST_USE;
 /* A head that comes in pieces is worth parsing when its first line is whole, when its end is there, when it is too long
- * and when something is in it that no head has: not with each piece.  All zero at its beginning; p is all of it that has come. */
+ * and when something is in it that no head has: not with each piece.  All zero at its beginning; p is all of it that
+ * has come. */
 struct tnl_http_wait {
 	size_t seen;
 	bool line;

@@ -2,12 +2,17 @@
  * already key=value formatted; never a secret, token or payload. */
 #ifndef TNL_LOG_H
 #define TNL_LOG_H
+#include <stdarg.h>
+#include <stddef.h>
 
 enum tnl_log_level { TNL_LOG_ERROR, TNL_LOG_WARN, TNL_LOG_INFO, TNL_LOG_DEBUG };
 
 typedef void tnl_log_fn(void *ctx, enum tnl_log_level level, const char *module, const char *text);
 void tnl_log_set(tnl_log_fn *fn, void *ctx, enum tnl_log_level max);
 int tnl_log_on(enum tnl_log_level level);
+/* As vsnprintf, but that no value of %s can look like another key=value (log_format.c): what stands between quotation
+ * marks in fmt is escaped, what stands behind a bare = is quoted when it is not plain. */
+int tnl_log_format(char *out, size_t cap, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 void tnl_log(enum tnl_log_level level, const char *module, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

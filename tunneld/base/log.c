@@ -207,7 +207,7 @@ void td_log(enum tnl_log_level level, const char *module, const char *session, c
 	char text[TEXT_CAP];
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	tnl_log_format(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (passes(level, fmt, module, session, text))
 		emit_line(level, module, session, text);
