@@ -130,6 +130,7 @@ struct td_gateway_config {
 	struct td_addr *addrs;
 	int naddrs;
 	char *public_url, *region;
+	struct td_strlist signed_hosts; /* n 0: any */
 	char *certificate, *private_key, *client_ca;
 	char *audit_log;    /* a path, or "syslog"; NULL: none */
 	char *store;	    /* sqlite:PATH; NULL: in state_dir */

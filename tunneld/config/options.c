@@ -201,6 +201,8 @@ const struct td_opt td_opts[] = {
 	 .help = "addresses of the HTTPS port"},
 	{.key = "public_url", GATEWAY(public_url), TYPE(URL),
 	 .help = "what StreamUrl names; default: from listen"},
+	{.key = "signed_hosts", GATEWAY(signed_hosts), TYPE(LIST),
+	 .help = "host names that signatures may be for, beside that of public_url; default: any"},
 	{.key = "region", GATEWAY(region), TYPE(REGION),
 	 .help = "region that signatures must name; default: any"},
 	{.key = "certificate", GATEWAY(certificate), TYPE(FILE), .flags = TD_F_REQUIRED,

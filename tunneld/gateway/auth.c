@@ -4,9 +4,11 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
+#include "lib/http.h"
 #include "lib/sigv4.h"
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* p: whose key it claims to be, NULL: nobody's that is known here. */
 static int refuse_request(struct td_gateway *g, struct td_request *r, const char *key, const struct gw_principal *p,
@@ -59,6 +61,39 @@ static int refuse_certificate(struct td_gateway *g, struct td_request *r, const 
 	return refuse_request(g, r, p->key_id, p, why, GW_C_AUTH_DENIED, "client certificate");
 }
 
+/* Names and addresses as they stand in Host headers and URLs, without port and brackets. */
+static bool host_is(const char *host, size_t n, const char *name)
+{
+	size_t len = strlen(name);
+	if (n && host[0] == '[') {
+		const char *end = memchr(host, ']', n);
+		host++;
+		n = end ? (size_t)(end - host) : 0;
+	} else {
+		const char *colon = memchr(host, ':', n);
+		n = colon ? (size_t)(colon - host) : n;
+	}
+	return n == len && strncasecmp(host, name, n) == 0;
+}
+
+static bool is_signed_for_us(const struct td_gateway *g, const struct tnl_http_head *h)
+{
+	const struct td_strlist *names = &g->cfg->gw.signed_hosts;
+	struct tnl_url url;
+	const char *fault;
+	size_t n = 0;
+	const char *host = tnl_http_get(h, "Host", &n);
+	if (!names->n)
+		return true;
+	if (!host)
+		return false;
+	for (int i = 0; i < names->n; i++)
+		if (host_is(host, n, names->v[i]))
+			return true;
+	return g->cfg->gw.public_url && tnl_url_parse(g->cfg->gw.public_url, &url, &fault) == 0 &&
+	       host_is(host, n, url.host);
+}
+
 int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
 		  const struct gw_principal **who, struct gw_refusal *why)
 {
@@ -84,6 +119,10 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 	fault = "signature";
 	rc = tnl_sigv4_verify(h, body, n, &c, p ? p->secret : NULL, g->cfg->gw.region, service, g->l->wall_ms / 1000,
 			      &fault);
+	if (rc == 0 && p && !is_signed_for_us(g, h)) {
+		set_refusal(why, 400, "InvalidSignatureException", "The signature is for another host than this one.");
+		return refuse_request(g, r, p->key_id, p, why, GW_C_AUTH_SIGNATURE, "Host: not in signed_hosts");
+	}
 	if (rc == 0 && p) {
 		const char *name = gw_keys_certificate(p);
 		*who = p;

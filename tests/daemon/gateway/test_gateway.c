@@ -117,6 +117,37 @@ static void test_unsigned(void **state)
 	assert_int_equal(status_of("counters/auth_malformed"), 1);
 }
 
+static int begin_other_host(void **state)
+{
+	test_begin("signed_hosts = gw.example.com, 127.0.0.10\npublic_url = https://other.example.com:8443");
+	return 0;
+}
+
+static int begin_own_host(void **state)
+{
+	test_begin("signed_hosts = gw.example.com, 127.0.0.1");
+	return 0;
+}
+
+static int begin_public_host(void **state)
+{
+	test_begin("signed_hosts = gw.example.com\npublic_url = https://127.0.0.1:8443");
+	return 0;
+}
+
+/* What was signed for another server, which saw it, is of no use here. */
+static void test_other_host(void **state)
+{
+	odd_refused(&(struct odd){0}, "InvalidSignatureException", "auth_signature");
+	assert_non_null(strstr(R.body, "for another host"));
+}
+
+static void test_own_host(void **state)
+{
+	odd_call(&(struct odd){0}, "{\"State\":\"Active\"}");
+	assert_int_equal(R.status, 200);
+}
+
 static int begin_region(void **state)
 {
 	test_begin("region = eu-west-1");
@@ -486,6 +517,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_describe_instances, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_connection_status, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_long_lists, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_other_host, begin_other_host, test_end),
+	    cmocka_unit_test_setup_teardown(test_own_host, begin_own_host, test_end),
+	    cmocka_unit_test_setup_teardown(test_own_host, begin_public_host, test_end),
 	    cmocka_unit_test_setup_teardown(test_long_poll, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_reload, begin, test_end),
 	};
