@@ -1,5 +1,7 @@
-/* JSON: what parses must print to something that parses to the same text. */
+/* JSON: what parses must print to something that parses to the same text, and costs no more than its bytes. */
+#include "lib/alloc.h"
 #include "lib/json.h"
+#include "lib/steps.h"
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,9 +10,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
+	size_t held = tnl_alloc_bytes();
+	uint64_t steps = tnl_steps_made;
+	tnl_alloc_most();
 	struct tnl_json *j = tnl_json_parse(p, n);
 	struct tnl_buf one, two;
 
+	/* what a value costs is in proportion to its bytes, whatever it holds */
+	if (tnl_alloc_most() - held > 600000 + 40 * n || tnl_steps_made - steps > 1000 + 20 * n)
+		abort();
 	if (!j)
 		return 0;
 	tnl_buf_init(&one, n * 8 + 64);

@@ -1,5 +1,6 @@
 /* WebSocket input, cut into pieces at random: no crash, bounded output, and the same events
  * whether the bytes came whole or in pieces. */
+#include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/num.h"
 #include "lib/ws.h"
@@ -44,8 +45,10 @@ static void drain(struct tnl_ws *w, struct outcome *o)
 static void run(bool server, const uint8_t *p, size_t n, size_t step, struct outcome *o)
 {
 	struct tnl_ws_config c = {.server = server, .max_message = MAX, .out_max = 4096};
+	size_t at = 0, out, held = tnl_alloc_bytes();
 	struct tnl_ws *w = tnl_ws_new(&c, 0);
-	size_t at = 0, out;
+
+	tnl_alloc_most();
 
 	if (!w)
 		abort();
@@ -65,6 +68,8 @@ static void run(bool server, const uint8_t *p, size_t n, size_t step, struct out
 	}
 	tnl_ws_out_peek(w, &out);
 	if (out > 4096 + 16384)
+		abort();
+	if (tnl_alloc_most() - held > 400000 + 4 * n) /* the buffers, however the bytes are cut into frames */
 		abort();
 	tnl_ws_free(w);
 }

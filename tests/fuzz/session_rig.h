@@ -5,6 +5,7 @@
 #include "lib/num.h"
 #include "lib/message.h"
 #include "lib/session_internal.h"
+#include "lib/steps.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,8 @@ struct rig {
 	bool agent, closed, kms_due;
 	size_t take;
 	unsigned opens;
+	size_t fed;
+	uint64_t steps;
 	uint8_t buf[TNL_MSG_HDR + RIG_MESSAGE];
 };
 
@@ -118,6 +121,7 @@ static void rig_message(struct rig *r, enum tnl_mtype type, int64_t seq, uint32_
 	if (n > RIG_MESSAGE)
 		return;
 	size_t len = tnl_msg_encode(r->buf, &m);
+	r->fed += len;
 	(void)!tnl_session_feed(r->s, r->buf, len, r->now);
 }
 
@@ -189,6 +193,8 @@ static void rig_init(struct rig *r, bool agent, const char *type, const char *pr
 				       .ctx = r};
 	memset(r, 0, sizeof(*r));
 	r->now = 1000 * RIG_SEC;
+	r->steps = tnl_steps_made;
+	tnl_alloc_most();
 	r->agent = agent;
 	r->take = SIZE_MAX;
 	r->s = tnl_session_new(&c, r->now);
@@ -200,6 +206,9 @@ static void rig_init(struct rig *r, bool agent, const char *type, const char *pr
 
 static void rig_fini(struct rig *r)
 {
+	/* a loop inside a loop over what the peer sized would show */
+	if (tnl_steps_made - r->steps > 200000 + 100 * r->fed || tnl_alloc_most() > 4 * RIG_MEMORY + 100 * r->fed)
+		abort();
 	tnl_session_free(r->s);
 	if (tnl_alloc_live() != 0)
 		abort();
