@@ -100,7 +100,7 @@ install: $(BUILD)/tunneld
 	install -D -m 0755 $(BUILD)/tunneld "$(DESTDIR)$(PREFIX)/bin/tunneld"
 	install -D -m 0644 -t "$(share)/man/man8" docs/man/tunneld.8
 	install -D -m 0644 -t "$(share)/man/man5" docs/man/tunneld.ini.5
-	install -D -m 0644 -t "$(share)/doc/tunneld" README.md LICENSE docs/*.md
+	install -D -m 0644 -t "$(share)/doc/tunneld" README.md LICENSE docs/*.md docs/status.schema.json
 	install -D -m 0644 -t "$(share)/doc/tunneld/examples" conf/*.ini contrib/ssh_config contrib/systemd/*.conf \
 	  contrib/prometheus/rules.yml contrib/grafana/tunneld.json
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(share)/bash-completion/completions" \

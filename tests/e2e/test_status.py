@@ -1,9 +1,12 @@
 """tunneld status, reload, drain, open, close and log-level: what they say of running daemons, and their exit codes."""
+import json
 import os
 import re
+import socket
 import subprocess
+import sys
 import time
-from harness import BIN, SLOW, TARGET, World, clean_env, until
+from harness import BIN, SLOW, TARGET, Skip, World, clean_env, until
 from peers import Terminal
 from run import test
 from services import Server, blob, connect, echo, free_port, ping
@@ -186,6 +189,63 @@ def manage():
 			ping(c)
 		assert p.wait(20 * SLOW) == 0
 		assert f.p.wait(10 * SLOW) == 0
+
+
+VALIDATE = '''
+import json, jsonschema, sys
+schema, docs = json.load(open(sys.argv[1])), json.load(sys.stdin)
+jsonschema.Draft202012Validator.check_schema(schema)
+jsonschema.Draft202012Validator(schema).validate(docs)
+
+
+def unknown(doc, s, path):
+	"""Keys that the schema does not describe."""
+	if isinstance(doc, dict) and 'properties' in s:
+		for k, v in doc.items():
+			if k not in s['properties']:
+				yield path + '/' + k
+			else:
+				yield from unknown(v, s['properties'][k], path + '/' + k)
+	if isinstance(doc, list):
+		for v in doc:
+			yield from unknown(v, s.get('items', {}), path)
+
+
+missing = sorted(set(unknown(docs, schema, '')))
+assert not missing, missing
+'''
+
+
+@test('status --json is what docs/status.schema.json describes, in each role and state', 90)
+def schema():
+	python = next((p for p in ('/usr/bin/python3', sys.executable)
+		if subprocess.run([p, '-c', 'import jsonschema'], stderr=subprocess.DEVNULL, env=clean_env()).returncode == 0), None)
+	if not python:
+		raise Skip('python3-jsonschema is not installed (contrib/debian-packages.sh test)')
+	path = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), 'docs/status.schema.json')
+	docs = []
+	s, taken = Server(echo), socket.create_server(('127.0.0.1', 0))
+	with World() as w:
+		g, a = w.gateway(), w.agent()
+		f = w.forwarder({'t': {'port': s.port}, 'twin': {'port': s.port}, 'busy': {'port': 1, 'listen': '127.0.0.1:%d' % taken.getsockname()[1]}}, wait=False)
+		f.wait_note('READY=1')
+		f.wait_log('listening tunnel=twin')
+		take = lambda *procs: [docs.extend(w.status(p)) for p in procs]
+		take(g, a, f)
+		with connect(w.ports(f)['t']) as c, connect(w.ports(f)['twin']) as d:
+			ping(c)
+			ping(d)
+			take(g, a, f)
+			g.kill9()
+			until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['state'] == 'resuming', 10, 'resuming')
+			take(a, f)
+			w.gateway()
+		local = w.proc('local', [BIN, 'local', '--target', '127.0.0.1:%d' % s.port], env={'STATE_DIRECTORY': w.path('state-local')})
+		local.wait_log('tunneld local: ready')
+		docs.extend(json.loads(tool(w, 'status', '--json', 'local', env={'STATE_DIRECTORY': w.path('state-local')})[0]))
+	assert {'forwarder', 'agent', 'gateway', 'local'} == {x['role'] for x in docs}
+	r = subprocess.run([python, '-c', VALIDATE, path], input=json.dumps(docs).encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env())
+	assert r.returncode == 0, r.stdout.decode()[-3000:]
 
 
 @test('init gateway: three files that fit together, from nothing to bytes through a tunnel; nothing is overwritten', 60)
