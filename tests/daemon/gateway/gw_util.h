@@ -4,6 +4,7 @@
 #define GW_UTIL_H
 #include "lib/alloc.h"
 #include "lib/crypto.h"
+#include "lib/direct.h"
 #include "lib/enc.h"
 #include "lib/json.h"
 #include "lib/message.h"
@@ -312,7 +313,9 @@ struct end {
 	int n; /* frames that came; the first 64 are kept */
 	uint64_t bytes;
 	struct frame f[64];
-	SHA256_CTX sum; /* over the payloads of stream messages */
+	int words;		/* about direct links: not among the frames */
+	struct tnl_direct word; /* the last of them */
+	SHA256_CTX sum;		/* over the payloads of stream messages */
 };
 
 static void end_open(void *ctx)
@@ -325,9 +328,12 @@ static void end_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 	struct tnl_msg m;
 	int rc = tnl_msg_decode(p, n, &m, NULL);
 	assert_int_equal(op, TNL_WS_BINARY);
-	assert_int_equal(rc, 0);     /* digest and all: the relay changes nothing */
-	if (m.type == TNL_MT_DIRECT) /* what each end of ours is told ahead of all others, and no matter here */
+	assert_int_equal(rc, 0); /* digest and all: the relay changes nothing */
+	if (m.type == TNL_MT_DIRECT) {
+		assert_int_equal(tnl_direct_parse(m.payload, m.plen, &e->word), 0);
+		e->words++;
 		return;
+	}
 	if (e->n < 64) {
 		struct frame *f = &e->f[e->n];
 		*f = (struct frame){.type = m.type, .ptype = m.ptype, .seq = m.seq, .n = m.plen, .at = T.l->now};
