@@ -252,6 +252,14 @@ static void judge_no_api(const struct td_aws_asked *q, const struct td_http_clie
 			      to ? ", and sends to " : "", to ? (int)TNL_MIN(to_len, (size_t)120) : 0, to ? to : "");
 }
 
+/* What common servers of TLS tell who speaks plain HTTP to their port. */
+static bool wants_tls(const struct td_aws_asked *q, const struct td_http_client_response *h,
+		      const struct td_aws_reply *r)
+{
+	return strncmp(q->endpoint, "http:", 5) == 0 && h->status == 400 && !r->json && !r->type[0] &&
+	       memmem(h->body, h->body_len, "HTTPS", 5) != NULL;
+}
+
 /* --- all ---------------------------------------------------------------------------------------- */
 
 static void judge_no_answer(const struct td_http_client_response *h, struct td_aws_reply *r)
@@ -281,6 +289,11 @@ void td_aws_judge(const struct td_aws_asked *q, const struct td_http_client_resp
 	}
 	if (h->status < 200 || h->status >= 300)
 		judge_refusal(q, h, r, buf, cap);
-	if (is_no_api(h, r))
+	if (wants_tls(q, h, r)) {
+		r->err = TNL_EPROTO;
+		r->text = write_words(&(struct words){buf, cap, ""}, "%s speaks TLS: say https:// in place of http://",
+				      q->endpoint);
+	} else if (is_no_api(h, r)) {
 		judge_no_api(q, h, r, &(struct words){buf, cap, ""});
+	}
 }

@@ -125,6 +125,19 @@ static void feed_body(struct td_http_client *h, const uint8_t *p, size_t n)
 	}
 }
 
+/* A TLS alert, or what servers of TLS tell who speaks HTTP to them. */
+static bool answer_is_tls(const struct td_http_client *h)
+{
+	const uint8_t *p = tnl_buf_data(&h->raw);
+	return tnl_buf_len(&h->raw) >= 2 && p[0] == 0x15 && p[1] == 0x03;
+}
+
+static const char *tls_hint(const struct td_http_client *h, char *why, size_t cap)
+{
+	snprintf(why, cap, "%s speaks TLS: say https:// in place of http://", h->name);
+	return why;
+}
+
 /* Takes a head off h->raw; true when it is the final one. */
 static bool take_head(struct td_http_client *h)
 {
@@ -139,7 +152,7 @@ static bool take_head(struct td_http_client *h)
 			char why[384];
 			snprintf(why, sizeof(why), "answer of %s is not proper HTTP: %s", h->name,
 				 h->head.fault ? h->head.fault : tnl_err_text(n));
-			fail_request(h, n, why);
+			fail_request(h, n, answer_is_tls(h) ? tls_hint(h, why, sizeof(why)) : why);
 			return false;
 		}
 		if (h->head.status >= 200 || h->head.status == 101) {
@@ -196,7 +209,9 @@ static void on_closed(void *ctx, int err, const char *why)
 		deliver_response(h);
 		return;
 	}
-	if (err == TNL_EEOF)
+	if (!h->have_head && answer_is_tls(h))
+		tls_hint(h, text, sizeof(text));
+	else if (err == TNL_EEOF)
 		snprintf(text, sizeof(text), "%s closed the connection before the answer was complete", h->name);
 	else
 		snprintf(text, sizeof(text), "%s", why);

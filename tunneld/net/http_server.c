@@ -287,13 +287,18 @@ static void pause_all(struct td_http_server *h, bool paused)
 
 static void on_room(void *arg)
 {
-	pause_all(arg, false);
+	struct td_http_server *h = arg;
+	if (h->full_told)
+		td_warn("httpd", NULL, "there is room again, accepting goes on");
+	h->full_told = false;
+	pause_all(h, false);
 }
 
 static void pause_for_memory(struct td_http_server *h)
 {
 	if (!h->full_at || h->l->now - h->full_at > 60 * TD_SEC) {
 		h->full_at = h->l->now;
+		h->full_told = true;
 		td_error("httpd", NULL,
 			 "memory is full, accepting stops until there is room used=%llu memory_limit=%llu",
 			 (unsigned long long)td_memory_used(), (unsigned long long)td_memory_max());

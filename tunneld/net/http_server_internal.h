@@ -49,6 +49,7 @@ struct td_http_server {
 	struct td_peers *peers;
 	size_t count;
 	uint64_t full_at; /* monotonic; when it was said that memory is full */
+	bool full_told;	  /* and that it is over is not */
 	bool stopping;
 };
 

@@ -484,6 +484,27 @@ static void test_what_is_no_api(void **state)
 	no_api_case("404 Not Found", "<html>x", "status 404");
 }
 
+/* http:// to a port of TLS: an alert, or the word of a server that noticed. */
+static void test_tls_where_http_was_said(void **state)
+{
+	static const char *const answers[] = {
+	    "\x15\x03\x01", "\x15\x03\x01\n\n",
+	    "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+	    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>The plain HTTP "
+	    "request was sent to HTTPS port</html>"};
+	for (size_t i = 0; i < TNL_COUNT(answers); i++) {
+		raw_open(answers[i]);
+		setenv("AWS_ENDPOINT_URL_SSM", RAW.url, 1);
+		struct td_aws *a = aws_new(CONF(KEYS));
+		call(a, 1);
+		assert_true(R.err != 0 && R.err != TNL_EREFUSED);
+		if (!strstr(R.text, "speaks TLS: say https://") || !strstr(R.text, RAW.url + 7))
+			fail_msg("%zu: \"%s\"", i, R.text);
+		td_aws_free(a);
+		raw_close();
+	}
+}
+
 static void test_proxy_refuses(void **state)
 {
 	char proxy[700];
@@ -547,6 +568,7 @@ int main(void)
 	    T_CASE(test_clock_off),
 	    T_CASE(test_xml_refusals),
 	    T_CASE(test_what_is_no_api),
+	    T_CASE(test_tls_where_http_was_said),
 	    T_CASE(test_proxy_refuses),
 	    T_CASE(test_throttled),
 	};
