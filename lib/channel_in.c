@@ -208,8 +208,10 @@ static void give_memory_back(struct tnl_channel *ch, uint64_t now)
 	ch->tick_at = again ? now + TNL_CHANNEL_TICK : UINT64_MAX;
 }
 
-/* The timer resends one message, the oldest: when all was merely late nothing is
- * doubled, and when all was lost its ack is evidence for the rest. */
+/* The timer resends one message, the oldest of the channel: when all was merely late nothing is
+ * doubled, and when all was lost its ack is evidence for the rest. What waits to be sent again does not come before
+ * it: a peer whose reorder buffer is full takes that one alone. Only while it is on another link, whose timer
+ * sees to it, is it another one. */
 static int timer_expired(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now)
 {
 	struct tnl_sendq *q = &ch->sendq;
@@ -217,14 +219,15 @@ static int timer_expired(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t 
 	l->rto_start = now;
 	if (tnl_chlink_stall(ch, l, since, now))
 		return 0;
-	if (!tnl_list_empty(&q->resend)) {
+	struct tnl_mbuf *m = tnl_sendq_find(q, q->base);
+	bool here = m->at == TNL_AT_FLIGHT && m->on == &l->way;
+	if (!here && !tnl_list_empty(&q->resend)) {
 		/* The link has not taken it yet, or what is in flight and lost too holds the window shut: let one pass.
 		 */
-		tnl_container_of(q->resend.next, struct tnl_mbuf, link)->probe = true;
+		tnl_sendq_head(q)->probe = true;
 		return 0;
 	}
-	struct tnl_mbuf *m = tnl_sendq_find(q, q->base);
-	if (m->at != TNL_AT_FLIGHT || m->on != &l->way) /* that is on another link */
+	if (!here)
 		m = tnl_container_of(l->way.flight.next, struct tnl_mbuf, link);
 	if (ch->cfg.resend_max && m->resends >= ch->cfg.resend_max)
 		return TNL_ETIMEOUT;

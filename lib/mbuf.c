@@ -69,7 +69,7 @@ struct tnl_mbuf *tnl_mpool_get(struct tnl_mpool *p, size_t len)
 		tnl_list_init(&m->link);
 	}
 	m->at = TNL_AT_NONE;
-	m->ambiguous = m->owed = m->probe = false;
+	m->ambiguous = m->owed = m->probe = m->led = false;
 	m->resends = 0;
 	m->on = NULL;
 	p->used += tnl_mbuf_size(m);

@@ -18,6 +18,7 @@ struct tnl_mbuf {
 	bool ambiguous;	  /* sent: more than once, so that an ack says nothing about time */
 	bool owed;	  /* received: acknowledged already */
 	bool probe;	  /* resend by timer: passes the congestion window */
+	bool led;	  /* it was the oldest when it was sent last */
 	uint32_t len;	  /* whole message */
 	uint32_t resends; /* by timer or evidence; a new link does not count */
 	uint64_t sent_at, order;

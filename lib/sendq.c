@@ -77,6 +77,10 @@ void tnl_sendq_add(struct tnl_sendq *q, struct tnl_mbuf *m)
 
 struct tnl_mbuf *tnl_sendq_head(const struct tnl_sendq *q)
 {
+	/* The oldest before all others: it is the only one that a peer whose reorder buffer is full can take. */
+	struct tnl_mbuf *oldest = tnl_sendq_find(q, q->base);
+	if (oldest && oldest->at == TNL_AT_RESEND)
+		return oldest;
 	const struct tnl_list *l = !tnl_list_empty(&q->resend) ? &q->resend : &q->fresh;
 	return tnl_list_empty(l) ? NULL : tnl_container_of(l->next, struct tnl_mbuf, link);
 }
@@ -104,6 +108,7 @@ void tnl_sendq_sent(struct tnl_sendq *q, struct tnl_sendq_way *w, struct tnl_mbu
 	if (m->at == TNL_AT_RESEND)
 		m->ambiguous = true;
 	m->probe = false;
+	m->led = m->seq == q->base;
 	leave_list(q, m);
 	m->at = TNL_AT_FLIGHT;
 	m->sent_at = now;
@@ -212,6 +217,36 @@ void tnl_sendq_evidence(struct tnl_sendq_way *w, const struct tnl_mbuf *m, const
 	}
 }
 
+/* When one that was overtaken is late enough. The first time at once; later with growing distance: a peer that is not
+ * ready for a message drops it however often it comes. That says nothing of the oldest one, when it was not yet
+ * the oldest as it was sent: a peer without room takes it now. */
+static uint64_t lost_at(const struct tnl_sendq *q, const struct tnl_sendq_way *w, const struct tnl_mbuf *m,
+			uint64_t srtt, uint64_t rto)
+{
+	uint64_t late = m->sent_at + srtt + srtt / 8;
+	if (!m->resends)
+		return w->seen_order - m->order < w->threshold ? late : m->sent_at;
+	if (m->resends == 1 || (m->seq == q->base && !m->led))
+		return late;
+	return m->sent_at + (rto << TNL_MIN(m->resends - 2, 6u));
+}
+
+/* The oldest needs no turn in the scan, and passes a window that is full of what the peer has dropped. */
+static unsigned detect_oldest(struct tnl_sendq *q, struct tnl_sendq_way *w, uint64_t srtt, uint64_t rto, uint64_t now)
+{
+	struct tnl_mbuf *m = tnl_sendq_find(q, q->base);
+	if (!m || m->at != TNL_AT_FLIGHT || m->on != w || m->led || m->resends < 2 || m->order >= w->seen_order)
+		return 0;
+	uint64_t due = lost_at(q, w, m, srtt, rto);
+	if (due > now) {
+		w->check_at = due;
+		return 0;
+	}
+	tnl_sendq_lost(q, m);
+	m->probe = true;
+	return 1;
+}
+
 unsigned tnl_sendq_detect(struct tnl_sendq *q, struct tnl_sendq_way *w, uint64_t srtt, uint64_t rto, uint64_t now)
 {
 	unsigned lost = 0, seen = 0;
@@ -223,24 +258,16 @@ unsigned tnl_sendq_detect(struct tnl_sendq *q, struct tnl_sendq_way *w, uint64_t
 		w->maybe_at = UINT64_MAX;
 	}
 	w->check_at = UINT64_MAX;
-	uint64_t late = srtt + srtt / 8;
+	lost += detect_oldest(q, w, srtt, rto, now);
 	tnl_list_foreach_safe(it, &w->flight) {
 		struct tnl_mbuf *m = tnl_container_of(it, struct tnl_mbuf, link);
 		if (m->order >= w->seen_order)
 			break;
 		if (++seen > SCAN_MAX) {
-			w->check_at = now + 1000000;
+			w->check_at = TNL_MIN(w->check_at, now + 1000000);
 			break;
 		}
-		/* The first time at once; later with growing distance: a peer that is not
-		 * ready for a message drops it however often it comes. */
-		uint64_t due = m->sent_at;
-		if (m->resends == 1)
-			due += late;
-		else if (m->resends > 1)
-			due += rto << TNL_MIN(m->resends - 2, 6u);
-		else if (w->seen_order - m->order < w->threshold)
-			due += late;
+		uint64_t due = lost_at(q, w, m, srtt, rto);
 		if (due <= now) {
 			tnl_sendq_lost(q, m);
 			lost++;

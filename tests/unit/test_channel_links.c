@@ -203,6 +203,98 @@ static void when_all_are_silent_none_has_stalled(void **state)
 	done(&e);
 }
 
+/* Eight messages went out on link 0, the last seven of them wait to be sent again, the newest first, and the window is
+ * shut but for what the timer lets pass. */
+static void open_with_losses(struct end *e)
+{
+	open_agent(e);
+	e->ch->first.cc.window = 1024 * 1024;
+	for (int i = 0; i < 8; i++) {
+		cu_send(e, NULL, 12 * 1024, 0);
+		assert_int_equal(pull_on(e, 0, 0), i);
+	}
+	for (int i = 7; i > 0; i--)
+		tnl_sendq_lost(&e->ch->sendq, tnl_sendq_find(&e->ch->sendq, i));
+	e->ch->first.cc.window = 1;
+}
+
+/* A peer whose reorder buffer is full drops all but the oldest: the others must not keep that one waiting. */
+static void the_oldest_goes_before_what_waits_to_be_sent_again(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = 0;
+	open_with_losses(&e);
+	for (unsigned k = 1; k < 5; k++) { /* with growing distance */
+		assert_int_equal(tnl_channel_expire(e.ch, now += SEC), 0);
+		assert_int_equal(pull_on(&e, 0, now), 0);
+		assert_int_equal(pull_on(&e, 0, now), -1);
+		assert_int_equal(e.ch->first.rto.backoff, k);
+	}
+	for (int i = 1; i < 8; i++) { /* then each in turn, though they wait in another order */
+		ack_from(&e, 0, i - 1, now);
+		e.ch->first.cc.window = 1;
+		assert_int_equal(pull_on(&e, 0, now), i);
+		assert_int_equal(pull_on(&e, 0, now), -1);
+	}
+	ack_from(&e, 0, 7, now);
+	assert_true(tnl_channel_idle(e.ch));
+	done(&e);
+}
+
+/* The same on whichever link is the best. */
+static void the_oldest_goes_again_on_the_best_link(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = 0;
+	unsigned oldest = 0, all = 0;
+	open_with_losses(&e);
+	add(&e, 1, 1, 0);
+	e.ch->link[1]->cc.window = 1;
+	for (int k = 0; k < 5; k++) {
+		int64_t seq;
+		assert_int_equal(tnl_channel_expire(e.ch, now += SEC), 0);
+		for (unsigned l = 0; l < 2; l++)
+			while ((seq = pull_on(&e, l, now)) >= 0) {
+				oldest += seq == 0;
+				all++;
+			}
+	}
+	assert_true(oldest >= 4);
+	assert_true(all <= 10); /* one for each expiry of either */
+	done(&e);
+}
+
+/* What was dropped often as one that came too early does not wait out its distance once it is the oldest. */
+static void the_next_oldest_does_not_wait_out_its_distance(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	for (int i = 0; i < 3; i++)
+		cu_send(&e, NULL, 12 * 1024, 0);
+	e.ch->first.cc.window = 1024 * 1024;
+	assert_int_equal(pull_on(&e, 0, 0), 0);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(pull_on(&e, 0, 0), 1);
+		tnl_sendq_lost(&e.ch->sendq, tnl_sendq_find(&e.ch->sendq, 1));
+	}
+	assert_int_equal(pull_on(&e, 0, 0), 1);
+	tnl_sendq_lost(&e.ch->sendq, tnl_sendq_find(&e.ch->sendq, 0));
+	assert_int_equal(pull_on(&e, 0, 0), 0);
+	assert_int_equal(pull_on(&e, 0, 50 * MS), 2);
+	ack_from(&e, 0, 0, 100 * MS);
+	e.ch->first.cc.window = 1;
+	assert_int_equal(tnl_channel_expire(e.ch, 113 * MS), 0);
+	assert_int_equal(pull_on(&e, 0, 113 * MS), -1);
+	assert_int_equal(tnl_channel_expire(e.ch, 114 * MS), 0);
+	assert_int_equal(pull_on(&e, 0, 114 * MS), 1);
+	assert_int_equal(tnl_channel_expire(e.ch, 290 * MS), 0); /* but as the oldest it has had its turn */
+	assert_int_equal(pull_on(&e, 0, 290 * MS), -1);
+	done(&e);
+}
+
 static void acks_go_back_on_the_link_of_their_message(void **state)
 {
 	(void)state;
@@ -292,6 +384,9 @@ int main(void)
 	    cmocka_unit_test(a_stalled_link_does_not_hold_the_others),
 	    cmocka_unit_test(a_stalled_link_has_to_answer_to_a_copy),
 	    cmocka_unit_test(when_all_are_silent_none_has_stalled),
+	    cmocka_unit_test(the_oldest_goes_before_what_waits_to_be_sent_again),
+	    cmocka_unit_test(the_oldest_goes_again_on_the_best_link),
+	    cmocka_unit_test(the_next_oldest_does_not_wait_out_its_distance),
 	    cmocka_unit_test(acks_go_back_on_the_link_of_their_message),
 	    cmocka_unit_test(links_of_a_higher_rank_are_quiet),
 	    cmocka_unit_test(they_are_asked_in_the_order_of_what_arrives_first),
