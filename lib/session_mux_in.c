@@ -63,6 +63,14 @@ static void in_fin(struct tnl_session *s, struct tnl_stream *st)
 	tnl_stream_peer_ended(st);
 }
 
+/* Of a stream that is reset or freed here: Flag 3 names none, and the one that came before this is not another's. */
+static void in_fin_unseen(struct tnl_session *s, uint32_t id)
+{
+	const struct tnl_stream *st = tnl_map_get_u64(s->mux.by_id, id);
+	if (!s->cfg.agent && s->mux.connect_errors && (!st || st->received == 0))
+		s->mux.connect_errors--;
+}
+
 static int bad_frame(struct tnl_session *s, const char *field, unsigned value)
 {
 	tnl_log(TNL_LOG_WARN, "mux", "session=%s bad smux frame: field=%s value=%u", s->cfg.session_id, field, value);
@@ -102,6 +110,8 @@ static int in_event(struct tnl_session *s, const struct tnl_smux_event *e, uint6
 	struct tnl_stream *st = tnl_mux_find(&s->mux, e->id);
 	if (!st) {
 		s->stats.unknown_frames++;
+		if (e->cmd == TNL_SMUX_FIN)
+			in_fin_unseen(s, e->id);
 		return 0;
 	}
 	switch (e->cmd) {

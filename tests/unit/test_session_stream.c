@@ -438,6 +438,26 @@ static void connect_error_at_client(void **state)
 	raw_fini(&r);
 }
 
+/* That stream may be gone here meanwhile: the error is not kept for one that ends in order. */
+static void connect_error_of_a_stream_that_is_gone(void **state)
+{
+	struct raw r;
+	struct tnl_session_config c = client();
+	(void)state;
+	raw_client(&r, &c, STOCK_REQUEST("3.3.0.0"));
+	struct rec *a = raw_open(&r), *b = raw_open(&r);
+	raw_move(&r);
+	tnl_stream_reset(a->st, TNL_RESET_PEER, r.now);
+	tnl_stream_free(a->st);
+	a->st = NULL;
+	raw_move(&r);
+	raw_send(&r, TNL_PT_FLAG, "\0\0\0\3", 4);
+	raw_smux(&r, 1, TNL_SMUX_FIN, 3, NULL, 0);
+	raw_smux(&r, 1, TNL_SMUX_FIN, 5, NULL, 0);
+	assert_true(b->eof && !b->reset);
+	raw_fini(&r);
+}
+
 /* Bytes and an end that come while the agent still dials wait for the connection. */
 static void data_before_connected(void **state)
 {
@@ -506,6 +526,7 @@ int main(void)
 	    cmocka_unit_test(agent_fin_to_stock),
 	    cmocka_unit_test(dial_failed),
 	    cmocka_unit_test(connect_error_at_client),
+	    cmocka_unit_test(connect_error_of_a_stream_that_is_gone),
 	    cmocka_unit_test(data_before_connected),
 	    cmocka_unit_test(half_close_timeout),
 	};
