@@ -18,8 +18,8 @@
 
 #define RING (1024u * 1024)
 #define PIECE (64u * 1024) /* written at once; every line is much shorter */
-#define LINE_MAX_BYTES (16u * 1024)
-#define VALUE_MAX 1024u
+#define LINE_MAX_BYTES (60u * 1024)
+#define VALUE_MAX 8192u /* as long as a command may be */
 #define AGAIN_S 1
 
 struct td_audit {
@@ -109,21 +109,6 @@ static bool wait_for_disk(struct td_audit *a, int err)
 	return !stop;
 }
 
-static bool to_file(struct td_audit *a, size_t n)
-{
-	for (size_t done = 0; done < n;) {
-		ssize_t k = write(a->fd, a->piece + done, n - done);
-		if (k > 0)
-			done += (size_t)k;
-		else if (k < 0 && errno == EINTR)
-			continue;
-		else if (!wait_for_disk(a, k < 0 ? errno : ENOSPC))
-			return false;
-	}
-	set_err(a, 0);
-	return true;
-}
-
 static void open_again(struct td_audit *a)
 {
 	int fd = open_file(a->spec), err = fd < 0 ? errno : 0;
@@ -136,6 +121,39 @@ static void open_again(struct td_audit *a)
 	a->reopen_err = err;
 	pthread_mutex_unlock(&a->mu);
 	tell(a);
+}
+
+/* Asked to while it cannot write: the file may have been moved away for that.  The line that was cut goes whole into
+ * the new one. */
+static size_t open_meanwhile(struct td_audit *a, size_t done)
+{
+	pthread_mutex_lock(&a->mu);
+	bool again = a->reopen;
+	a->reopen = false;
+	pthread_mutex_unlock(&a->mu);
+	if (!again)
+		return done;
+	open_again(a);
+	while (done && a->piece[done - 1] != '\n')
+		done--;
+	return done;
+}
+
+static bool to_file(struct td_audit *a, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t k = write(a->fd, a->piece + done, n - done);
+		if (k > 0)
+			done += (size_t)k;
+		else if (k < 0 && errno == EINTR)
+			continue;
+		else if (!wait_for_disk(a, k < 0 ? errno : ENOSPC))
+			return false;
+		else
+			done = open_meanwhile(a, done);
+	}
+	set_err(a, 0);
+	return true;
 }
 
 static void *run_worker(void *arg)
@@ -180,8 +198,14 @@ void td_audit_str(struct td_audit_line *l, const char *key, const char *value)
 {
 	if (!value || !*value)
 		return;
+	size_t len = strlen(value), n = tnl_utf8_cut(value, len, VALUE_MAX);
 	tnl_jw_key(&l->w, key);
-	tnl_jw_strn(&l->w, value, tnl_utf8_cut(value, strlen(value), VALUE_MAX));
+	tnl_jw_strn(&l->w, value, n);
+	if (n == len)
+		return;
+	char whole[64]; /* that it was cut shows */
+	snprintf(whole, sizeof(whole), "%s_bytes", key);
+	td_audit_num(l, whole, len);
 }
 
 void td_audit_num(struct td_audit_line *l, const char *key, uint64_t value)

@@ -28,15 +28,23 @@ static uint64_t mix(uint64_t h, const void *p, size_t n)
 	return h;
 }
 
-/* The value behind " key=", its length in *n; NULL: there is none. */
+/* The value behind " key=", its length in *n; NULL: there is none.  What stands in quotes may be a peer's: no key does.
+ */
 static const char *value_of(const char *text, const char *key, size_t *n)
 {
-	const char *p = strstr(text, key);
-	if (!p)
-		return NULL;
-	p += strlen(key);
-	*n = strcspn(p, " ");
-	return p;
+	bool quoted = false;
+	for (const char *p = text; *p; p++) {
+		if (quoted && *p == '\\' && p[1]) {
+			p++;
+		} else if (*p == '"') {
+			quoted = !quoted;
+		} else if (!quoted && strncmp(p, key, strlen(key)) == 0) {
+			p += strlen(key);
+			*n = strcspn(p, " ");
+			return p;
+		}
+	}
+	return NULL;
 }
 
 static uint64_t kind_of(const struct td_fold_line *l)

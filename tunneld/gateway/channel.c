@@ -122,6 +122,8 @@ static void on_data_writable(struct gw_link *l)
 static void on_data_gone(struct gw_link *l)
 {
 	struct gw_end *e = l->end;
+	if (!e) /* it could not be attached */
+		return;
 	if (l->index) {
 		gw_relay_detach_lane(e, l->index);
 		return;

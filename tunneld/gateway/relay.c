@@ -362,7 +362,8 @@ int gw_relay_attach_lane(struct gw_end *e, struct gw_link *l)
 void gw_relay_detach_lane(struct gw_end *e, unsigned index)
 {
 	e->lane[index].link = NULL;
-	if (e->s->state == GW_S_ENDED) {
+	if (e->s->state == GW_S_ENDED &&
+	    !(e->role == GW_CLIENT && e->link)) { /* that one still gets what waits for it */
 		gw_queue_clear(&e->lane[index].q);
 		account_end(e);
 		return;

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { ANSWER_MAX = 32 << 20 };
+enum { ANSWER_MAX = 15 << 20 /* an HTTP connection keeps 16 MiB at most */ };
 
 struct td_http {
 	struct td_http_server *server;

@@ -34,6 +34,19 @@ static int begin(void **state)
 
 static const char refused[] = "request refused", other[] = "something else";
 
+/* What a peer may choose stands in quotes, and does not make its lines kinds of their own. */
+static void quotes_hide_keys(void **state)
+{
+	char text[200];
+	for (int i = 0; i < 1000; i++) {
+		snprintf(text, sizeof(text),
+			 "request refused key=\"A reason=%d \\\" reason=%d\" reason=signature peer=1.2.3.4:%d", i, i,
+			 i + 1);
+		log_line(TNL_LOG_WARN, refused, NULL, text, 5 * SEC);
+	}
+	assert_in_range(lines, 1, TD_FOLD_PASS);
+}
+
 static void a_flood_is_a_few_lines_and_a_number(void **state)
 {
 	char text[100];
@@ -111,6 +124,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup(a_flood_is_a_few_lines_and_a_number, begin),
+	    cmocka_unit_test_setup(quotes_hide_keys, begin),
 	    cmocka_unit_test_setup(what_is_new_passes, begin),
 	    cmocka_unit_test_setup(sessions_of_a_user_are_one_peer, begin),
 	    cmocka_unit_test_setup(many_peers_share_a_bounded_table, begin),
