@@ -22,7 +22,11 @@ static void open_next(struct ag_session *s)
 
 static void on_timer(void *arg)
 {
-	open_next(arg);
+	struct ag_session *s = arg;
+
+	open_next(s);
+	if (s->state != AG_S_ENDING && s->more.want > 1 && !td_pump_links(s->pump)) /* all are away: once one is back */
+		td_timer_in(&s->more.timer, AGAIN_IN);
 }
 
 static void on_opened(void *ctx, const struct ag_channel_result *r)

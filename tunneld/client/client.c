@@ -482,7 +482,7 @@ void td_client_renew(struct td_client *c, struct td_aws *aws)
 	c->cfg.aws = td_aws_ref(aws);
 	td_aws_free(old);
 	bool waits = c->state == TD_CLIENT_RESUMING || c->state == TD_CLIENT_STARTING;
-	if (!waits || c->call || c->link)
+	if (!waits || c->call || c->link || c->retry.at == UINT64_MAX) /* only what waits is hurried */
 		return;
 	td_backoff_init(&c->backoff, c->cfg.reconnect_min_ns, c->cfg.reconnect_max_ns);
 	td_timer_in(&c->retry, 0);

@@ -163,13 +163,15 @@ static void renew_group(struct plan *p, struct fwd_group *g)
 /* Back to what was. */
 static void plan_undo(struct plan *p)
 {
-	char why[200];
+	char why[256];
 
 	for (size_t i = 0; i < p->nfresh; i++)
 		fwd_tunnel_close(p->fresh[i]);
 	for (size_t i = 0; i < p->ngoing; i++)
-		if (fwd_tunnel_listen(p->going[i], why, sizeof(why)) < 0)
-			td_error(FWD_MOD, NULL, "%s", why);
+		if (!p->going[i]->closed && fwd_tunnel_listen(p->going[i], why, sizeof(why)) < 0) {
+			td_error(FWD_MOD, NULL, "%s; it stays down and is tried again", why);
+			fwd_tunnel_listen_later(p->going[i], why);
+		}
 	for (size_t i = 0; i < p->nrenewed; i++) {
 		const struct renewed *r = &p->renewed[i];
 		fwd_group_renew(r->group, r->old_aws, r->old_cfg, r->old_owner);

@@ -23,8 +23,13 @@ static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name, 
 int td_forwarder_open(struct td_forwarder *f, const char *name, char *why, size_t cap)
 {
 	struct fwd_tunnel *t = find_tunnel(f, name, why, cap);
-	if (!t || (!t->nlisteners && fwd_tunnel_listen(t, why, cap) < 0))
+	if (!t)
 		return -1;
+	if (!t->nlisteners && fwd_tunnel_listen(t, why, cap) < 0) {
+		if (!t->closed)
+			fwd_tunnel_listen_later(t, why);
+		return -1;
+	}
 	if (t->closed)
 		td_info(FWD_MOD, NULL, "tunnel opened by hand tunnel=%s", name);
 	t->closed = false;

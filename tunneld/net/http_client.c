@@ -31,7 +31,8 @@ struct td_http_client {
 	bool over;   /* answered or cancelled */
 	bool excess; /* the connection has ended, or has said more than the answer */
 	struct td_http_kept *kept;
-	bool reused; /* the connection is not its first */
+	bool reused;	/* the connection is not its first */
+	uint64_t began; /* then: when it was written to */
 	char host[256], place[TD_HTTP_PLACE];
 	struct td_proxy proxy;
 	struct td_conn_opts to; /* for dialing; what it points to is above, or its owner's who waits for the answer */
@@ -203,7 +204,8 @@ static void on_closed(void *ctx, int err, const char *why)
 	struct td_http_client *h = ctx;
 	char text[384];
 	h->excess = true;
-	if (h->reused && !h->have_head && !tnl_buf_len(&h->raw) && dial_again(h))
+	bool at_once = h->l->now - h->began < TD_SEC; /* later the server may have been at work on it */
+	if (h->reused && at_once && !h->have_head && !tnl_buf_len(&h->raw) && dial_again(h))
 		return;
 	if (err == TNL_EEOF && h->have_head && tnl_http_body_eof(&h->dec) == 0) {
 		deliver_response(h);
@@ -296,6 +298,7 @@ static int connect_to(struct td_http_client *h, const struct tnl_url *u, bool tl
 	h->conn = h->kept ? td_http_kept_take(h->kept, h->place) : NULL;
 	if (h->conn) {
 		h->reused = true;
+		h->began = h->l->now;
 		td_conn_set_cb(h->conn, &conn_cb, h);
 		send_more(h);
 		return 0;
