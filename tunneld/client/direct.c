@@ -156,8 +156,8 @@ void td_client_direct_lost(struct td_client *c, int err, const char *why)
 {
 	if (c->state == TD_CLIENT_ENDING || c->direct.state == TD_CLIENT_DIRECT_OFF)
 		return;
-	td_warn(MOD, c->grant.session_id, "direct link is gone %s error=%s reason=\"%s\"", c->cfg.label,
-		tnl_err_name(err), why);
+	td_warn(MOD, c->grant.session_id, "direct link is gone %s error=\"%s\" reason=\"%s\"", c->cfg.label,
+		tnl_err_text(err), why);
 	snprintf(c->direct.error, sizeof(c->direct.error), "%s", why);
 	td_backoff_up(&c->direct.backoff, c->loop->now - c->direct.up_at);
 	if (!td_pump_link(c->pump) || is_only(c))

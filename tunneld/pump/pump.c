@@ -78,8 +78,8 @@ static bool send_message(struct td_pump *p, unsigned link, const uint8_t *b, siz
 		p->direct.st.sent += n;
 	int r = td_wslink_send(p->links[link].w, TNL_WS_BINARY, b, n);
 	if (r < 0) /* Cannot happen while room() keeps its word; the channel sends it again. */
-		td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=%s", n,
-			tnl_err_name(r));
+		td_warn("pump", tnl_session_id(p->session), "link refused a message bytes=%zu error=\"%s\"", n,
+			tnl_err_text(r));
 	return r == 0;
 }
 
