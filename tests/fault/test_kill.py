@@ -15,6 +15,17 @@ def ends_badly(join):
 	raise AssertionError('the transfer ended well although its end died')
 
 
+def in_the_middle(w, work, c):
+	"""Starts a transfer of 12 MiB that takes a third of a second at the least, whatever number of links carries it; returns its join when 2 MiB
+	have passed."""
+	for p in w.both:
+		p.do('rate', 8e6, 0)  # of each connection, and a session may have four
+	moved = w.c.stats()[0]
+	join = background(work, c, 12 * MIB)
+	until(lambda: w.c.stats()[0] > moved + 2 * MIB, 20, 'the transfer is under way', step=0.01)
+	return join
+
+
 @test('kill -9 of the gateway in mid-transfer, started again: hashes match, same session', 120, short=True)
 def kill_gateway():
 	with FaultWorld() as w:
@@ -22,11 +33,8 @@ def kill_gateway():
 		c = connect(w.f.ports['t'], 90)
 		upload(c, 1000)
 		sid = w.api().sessions()[0]['SessionId']
-		for n, work in enumerate((upload, download)):
-			for p in w.both:
-				p.do('rate', 20e6, 0)
-			j = background(work, c, 12 * MIB)
-			time.sleep(0.25)
+		for work in (upload, download):
+			j = in_the_middle(w, work, c)
 			assert j.running(), 'too fast to be killed in the middle'
 			w.g.kill9()
 			w.regateway()
@@ -41,10 +49,7 @@ def gateway_down():
 		w.build()
 		c = connect(w.f.ports['t'], 90)
 		upload(c, 1000)
-		for p in w.both:
-			p.do('rate', 20e6, 0)
-		j = background(upload, c, 12 * MIB)
-		time.sleep(0.2)
+		j = in_the_middle(w, upload, c)
 		w.g.kill9()
 		time.sleep(4)
 		assert j.running()
@@ -61,10 +66,7 @@ def kill_agent():
 		w.build()
 		c = connect(w.f.ports['t'], 90)
 		upload(c, 1000)
-		for p in w.both:
-			p.do('rate', 20e6, 0)
-		j = background(upload, c, 12 * MIB)
-		time.sleep(0.25)
+		j = in_the_middle(w, upload, c)
 		w.ag.kill9()
 		w.ag = w.agent(port=w.a.port, **QUICK)
 		t0 = time.monotonic()
@@ -103,10 +105,7 @@ def kill_forwarder():
 		w.build()
 		c = connect(w.f.ports['t'], 90)
 		upload(c, 1000)
-		for p in w.both:
-			p.do('rate', 20e6, 0)
-		j = background(upload, c, 12 * MIB)
-		time.sleep(0.25)
+		j = in_the_middle(w, upload, c)
 		w.f.kill9()
 		ends_badly(j)
 		assert len(w.api().sessions()) == 1
