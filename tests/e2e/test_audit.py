@@ -6,7 +6,7 @@ import socket
 
 from harness import AGENT_KEY, AGENT_SECRET, TARGET, USER_KEY, USER_SECRET, Skip, World, until
 from run import test
-from services import Server, connect, echo, ping, wait_reset
+from services import MIB, Server, blob, both_ways, connect, echo, ping, upload, wait_reset
 
 
 def lines(path):
@@ -97,6 +97,27 @@ def refused_connection():
 		except ConnectionResetError:
 			pass
 		wait_event(ag, 'connection-refused', user='ops', host='localhost', port=9, text='allow list')
+
+
+@test('audit log: each of several links of a session has its own bytes, which add up to the session\'s', 60)
+def several_links():
+	with World() as w:
+		s, gw = Server(blob), w.path('gateway.audit')
+		w.standard(s.port, gateway={'audit_log': 'gateway.audit'}, links=3)
+		g, _, f = w.procs
+		with connect(f.ports['t']) as c:
+			upload(c, 1000)
+			until(lambda: w.status(g)[0]['gateway']['sessions'][0]['client']['links'] == 3, 10, 'three links')
+			both_ways(c, 8 * MIB)
+		f.stop()
+		end = wait_event(gw, 'session-end', user='ops')
+		until(lambda: len([o for o in lines(gw) if o['event'] == 'link-end' and o['channel'] == 'data']) == 6, 10, 'six links ended')
+		links = [o for o in lines(gw) if o['event'] == 'link-end' and o['channel'] == 'data']
+		assert len([o for o in lines(gw) if o['event'] == 'link-open' and o['channel'] == 'data']) == 6
+		for key, who in (('bytes_to_client', USER_KEY), ('bytes_to_target', AGENT_KEY)):
+			sent = [o['bytes_sent'] for o in links if o['key'] == who]
+			# The farewells go after the session's end.
+			assert len(sent) == 3 and end[key] <= sum(sent) < end[key] + 10000 and end[key] > 8 * MIB, (key, end, sent)
 
 
 @test('audit log: syslog', 60)

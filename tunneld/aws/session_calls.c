@@ -82,8 +82,9 @@ int td_start_session_body(struct tnl_buf *b, const char *target, const char *doc
 	return b->failed ? TNL_ENOMEM : 0;
 }
 
-struct td_aws_call *td_session_call(struct td_aws *a, const char *target, const char *session_id, int attempts,
-				    td_aws_fn *fn, void *ctx)
+/* link 0: the call has no such member. */
+static struct td_aws_call *call_about(struct td_aws *a, const char *target, const char *session_id, unsigned link,
+				      int attempts, td_aws_fn *fn, void *ctx)
 {
 	struct td_aws_call *c = NULL;
 	struct tnl_buf b;
@@ -93,6 +94,8 @@ struct td_aws_call *td_session_call(struct td_aws *a, const char *target, const 
 	tnl_jw_init(&w, &b);
 	tnl_jw_obj(&w);
 	tnl_jw_kv(&w, "SessionId", session_id);
+	if (link)
+		tnl_jw_kvi(&w, "Link", link);
 	tnl_jw_end_obj(&w);
 	if (!b.failed)
 		c = td_aws_json(a, "ssm", target, (const char *)tnl_buf_data(&b), tnl_buf_len(&b), attempts, fn, ctx);
@@ -100,22 +103,14 @@ struct td_aws_call *td_session_call(struct td_aws *a, const char *target, const 
 	return c;
 }
 
+struct td_aws_call *td_session_call(struct td_aws *a, const char *target, const char *session_id, int attempts,
+				    td_aws_fn *fn, void *ctx)
+{
+	return call_about(a, target, session_id, 0, attempts, fn, ctx);
+}
+
 struct td_aws_call *td_session_link_call(struct td_aws *a, const char *session_id, unsigned link, td_aws_fn *fn,
 					 void *ctx)
 {
-	struct td_aws_call *c = NULL;
-	struct tnl_buf b;
-	struct tnl_jw w;
-
-	tnl_buf_init(&b, 4096);
-	tnl_jw_init(&w, &b);
-	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "SessionId", session_id);
-	tnl_jw_kvi(&w, "Link", link);
-	tnl_jw_end_obj(&w);
-	if (!b.failed)
-		c = td_aws_json(a, "ssm", "AmazonSSM.OpenSessionLink", (const char *)tnl_buf_data(&b), tnl_buf_len(&b),
-				1, fn, ctx);
-	tnl_buf_fini(&b);
-	return c;
+	return call_about(a, "AmazonSSM.OpenSessionLink", session_id, link, 1, fn, ctx);
 }

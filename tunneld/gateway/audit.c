@@ -20,7 +20,7 @@ static void put_principal(struct td_audit_line *l, const struct gw_principal *p,
 
 /* --- refusals ------------------------------------------------------------------------------- */
 
-static void tell_more(struct td_gateway *g)
+void gw_audit_more(struct td_gateway *g)
 {
 	struct td_audit_line l;
 	if (g->strangers.more && td_audit_begin(g->audit, &l, "refused-more")) {
@@ -34,7 +34,7 @@ static bool admit_stranger(struct td_gateway *g)
 {
 	uint64_t second = g->l->now / TD_SEC;
 	if (second != g->strangers.second) {
-		tell_more(g);
+		gw_audit_more(g);
 		g->strangers.second = second;
 		g->strangers.n = 0;
 	}
@@ -135,6 +135,6 @@ void gw_audit_link(struct gw_link *l, const char *event)
 	if (l->how)
 		td_audit_num(&line, "seconds", (g->l->now - l->opened) / TD_SEC);
 	if (l->how && l->end)
-		td_audit_num(&line, "bytes_sent", l->end->bytes - l->bytes_before);
+		td_audit_num(&line, "bytes_sent", l->bytes);
 	td_audit_end(&line);
 }

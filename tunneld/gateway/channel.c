@@ -222,6 +222,8 @@ static void open_lane(struct gw_link *l, struct gw_end *e)
 	gw_link_open(l, &data_link);
 	if (gw_relay_attach_lane(e, l) != 0)
 		gw_link_close(l, 1011, "out of memory");
+	else
+		gw_audit_link(l, "link-open");
 }
 
 static void open_data(struct gw_link *l, const struct tnl_open *o)
@@ -243,7 +245,6 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 		 td_wslink_peer(l->w));
 	gw_link_open(l, &data_link);
 	gw_relay_attach(e, l);
-	l->bytes_before = e->bytes;
 	gw_audit_link(l, "link-open");
 	if (s->state == GW_S_ENDED)
 		gw_session_send_farewell(s);

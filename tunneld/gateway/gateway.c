@@ -321,6 +321,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	}
 	if (cfg->gw.certificate && !(tls = make_tls(g->l, &cfg->gw, why, cap)))
 		return -1;
+	gw_audit_more(g); /* into the log that it belongs to */
 	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0 || gw_keys_load(&cfg->gw, &keys, &marks) != 0 ||
 	    td_audit_reload(&g->audit, g->l, "gateway", cfg->gw.audit_log, why, cap) != 0) {
 		tnl_tls_ctx_free(tls);
@@ -460,6 +461,7 @@ void td_gateway_free(struct td_gateway *g)
 	gw_keys_free(g->keys, g->marks);
 	gw_kms_free(g->kms);
 	tnl_tls_ctx_free(g->tls);
+	gw_audit_more(g);
 	td_audit_close(g->audit);
 	td_config_free((struct td_config *)(uintptr_t)g->cfg);
 	tnl_free(g);

@@ -309,6 +309,7 @@ void gw_audit_refused(struct td_gateway *g, const struct gw_denial *d);
 void gw_audit_session(struct td_gateway *g, const char *event, const struct gw_session *s, const struct gw_call *c);
 void gw_audit_session_end(const struct gw_session *s);
 void gw_audit_link(struct gw_link *l, const char *event); /* "link-open", "link-end" */
+void gw_audit_more(struct td_gateway *g);		  /* how many refusals were only counted, before the log goes */
 
 /* --- link.c --------------------------------------------------------------------- */
 enum gw_role { GW_CLIENT, GW_AGENT, GW_CONTROL };
@@ -336,7 +337,7 @@ struct gw_link {
 	char *key_id;		  /* of the last of them */
 	const char *how;	  /* it ended */
 	uint64_t opened;	  /* monotonic; its token was verified */
-	uint64_t bytes_before;	  /* relayed to its end before it */
+	uint64_t bytes;		  /* relayed on it, to its end */
 	bool stock;		  /* User-Agent is not ours */
 	bool paused;
 	unsigned complaints;
@@ -468,7 +469,8 @@ void gw_relay_close_lanes(struct gw_end *e);				    /* the session is over */
 void gw_relay_drop_lanes(struct gw_end *e);				    /* at once, nobody hears of it */
 void gw_relay_forget(struct gw_link *l);				    /* its end forgets it, at once */
 unsigned gw_relay_links(const struct gw_end *e);			    /* how many are there */
-size_t gw_relay_waiting(const struct gw_end *e);			    /* frames, for all of its links */
+uint64_t gw_relay_waiting_bytes(const struct gw_end *e);
+size_t gw_relay_waiting(const struct gw_end *e); /* frames, for all of its links */
 void gw_relay_attach(struct gw_end *e, struct gw_link *l);
 void gw_relay_detach(struct gw_end *e); /* its link has gone */
 /* A message of our own, behind what waits. */

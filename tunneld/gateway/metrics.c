@@ -25,7 +25,7 @@ static double waiting(struct td_gateway *g)
 	uint64_t n = 0;
 	tnl_list_foreach(it, &g->active) {
 		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
-		n += s->ends[GW_CLIENT].q.bytes + s->ends[GW_AGENT].q.bytes;
+		n += gw_relay_waiting_bytes(&s->ends[GW_CLIENT]) + gw_relay_waiting_bytes(&s->ends[GW_AGENT]);
 	}
 	return (double)n;
 }

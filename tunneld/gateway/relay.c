@@ -58,6 +58,14 @@ unsigned gw_relay_links(const struct gw_end *e)
 	return n;
 }
 
+uint64_t gw_relay_waiting_bytes(const struct gw_end *e)
+{
+	uint64_t n = e->q.bytes;
+	for (unsigned i = 1; i < lanes_of(e); i++)
+		n += e->lane[i].q.bytes;
+	return n;
+}
+
 size_t gw_relay_waiting(const struct gw_end *e)
 {
 	size_t n = e->q.frames;
@@ -154,6 +162,7 @@ static void note_sent(struct gw_end *to, unsigned i, const uint8_t *p, size_t n)
 {
 	to->frames++;
 	to->bytes += n;
+	link_of(to, i)->bytes += n;
 	to->s->g->counters[GW_C_FRAMES_RELAYED]++;
 	to->s->g->counters[GW_C_BYTES_RELAYED] += n;
 	gw_quota_charge(to->s, n);

@@ -143,7 +143,7 @@ static void write_end(struct tnl_jw *w, const char *name, const struct gw_end *e
 		kv_bool(w, "paused", e->link->paused);
 	}
 	tnl_jw_kvi(w, "links", (int64_t)gw_relay_links(e));
-	tnl_jw_kvi(w, "waiting_bytes", (int64_t)e->q.bytes);
+	tnl_jw_kvi(w, "waiting_bytes", (int64_t)gw_relay_waiting_bytes(e));
 	tnl_jw_kvi(w, "waiting_frames", (int64_t)gw_relay_waiting(e));
 	tnl_jw_kvi(w, "relayed_bytes", (int64_t)e->bytes);
 	tnl_jw_kvi(w, "relayed_frames", (int64_t)e->frames);

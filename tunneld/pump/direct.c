@@ -122,13 +122,23 @@ static void end_pause(struct td_pump *p)
 	(void)!tnl_channel_feed_on(tnl_session_channel(p->session), TD_PUMP_DIRECT, &m, p->loop->now);
 }
 
+static void tell_lost(struct td_pump *p, int err, const char *why)
+{
+	p->direct.lost.told_soon = true;
+	p->direct.lost.err = err;
+	snprintf(p->direct.lost.why, sizeof(p->direct.lost.why), "%s", why);
+}
+
 void td_pump_attach_direct(struct td_pump *p, struct td_wslink *w)
 {
 	const struct tnl_session_info *info = tnl_session_info(p->session);
 
 	p->direct.lost.told_soon = false;
+	if (!td_pump_link_set(p, TD_PUMP_DIRECT, w)) {
+		tell_lost(p, TNL_ENOMEM, "out of memory");
+		return;
+	}
 	p->direct.st.links++;
-	td_pump_link_set(p, TD_PUMP_DIRECT, w);
 	if (info->direct == TNL_DIRECT_ONLY) {
 		p->direct.held_over = true;
 		tnl_session_link_gone(p->session, TD_PUMP_RELAY, p->loop->now);
@@ -154,9 +164,7 @@ void td_pump_lose_direct(struct td_pump *p, int err, const char *why)
 	if (!p->links[TD_PUMP_DIRECT].w)
 		return;
 	td_pump_detach_direct(p);
-	p->direct.lost.told_soon = true;
-	p->direct.lost.err = err;
-	snprintf(p->direct.lost.why, sizeof(p->direct.lost.why), "%s", why);
+	tell_lost(p, err, why);
 }
 
 /* --- words ----------------------------------------------------------------------------- */

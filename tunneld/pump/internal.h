@@ -123,7 +123,7 @@ void td_pump_links_init(struct td_pump *p);
 void td_pump_links_fini(struct td_pump *p);
 bool td_pump_is_ack(const uint8_t *b, size_t n);
 /* Takes w as the link of that number, with the callbacks of the session. */
-void td_pump_link_set(struct td_pump *p, unsigned link, struct td_wslink *w);
+bool td_pump_link_set(struct td_pump *p, unsigned link, struct td_wslink *w);
 void td_pump_link_drop(struct td_pump *p, unsigned link); /* frees it; the session hears of it */
 
 /* direct.c */

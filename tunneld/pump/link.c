@@ -121,7 +121,7 @@ void td_pump_link_drop(struct td_pump *p, unsigned link)
 	td_pump_kick(p); /* its deadlines are others now */
 }
 
-void td_pump_link_set(struct td_pump *p, unsigned link, struct td_wslink *w)
+bool td_pump_link_set(struct td_pump *p, unsigned link, struct td_wslink *w)
 {
 	if (p->links[link].w)
 		td_pump_link_drop(p, link);
@@ -129,22 +129,28 @@ void td_pump_link_set(struct td_pump *p, unsigned link, struct td_wslink *w)
 	p->links[link].lost = false;
 	td_wslink_set_cb(w, &link_cb, &p->links[link]);
 	if (link == TD_PUMP_RELAY && p->direct.held_over)
-		return; /* for words alone, and for the gateway's own */
-	if (tnl_session_link_add(p->session, link, ranks[link], p->loop->now) != 0)
+		return true; /* for words alone, and for the gateway's own */
+	if (tnl_session_link_add(p->session, link, ranks[link], p->loop->now) !=
+	    0) { /* only further ones take memory */
 		td_warn("pump", tnl_session_id(p->session), "out of memory, a link is not used link=%u", link);
+		td_wslink_free(w);
+		p->links[link].w = NULL;
+		p->links[link].lost = link != TD_PUMP_DIRECT;
+	}
 	td_pump_kick(p);
+	return p->links[link].w != NULL;
 }
 
 void td_pump_attach(struct td_pump *p, struct td_wslink *w)
 {
 	p->lost.told_soon = false;
-	td_pump_link_set(p, TD_PUMP_RELAY, w);
+	(void)td_pump_link_set(p, TD_PUMP_RELAY, w);
 	td_pump_relay_came(p);
 }
 
 void td_pump_attach_link(struct td_pump *p, unsigned index, struct td_wslink *w)
 {
-	td_pump_link_set(p, index, w);
+	(void)td_pump_link_set(p, index, w);
 }
 
 void td_pump_detach_link(struct td_pump *p, unsigned index)
