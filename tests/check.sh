@@ -2,6 +2,7 @@
 # What `make check` (or, with the argument long, `make check-long`) runs.  Each part's output goes to
 # build/check/PART.log; on success one line is shown, on failure everything.
 set -u
+export CI=1 # warnings are errors, here as there
 make=${MAKE:-make}
 build=${BUILD:-build}
 log=$build/check

@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-static char path[64], dir[64];
+static char dir[64], path[sizeof(dir) + 16];
 
 static int begin(void **state)
 {
@@ -106,7 +106,7 @@ static void test_lines(void **state)
 
 static void test_rotation(void **state)
 {
-	char moved[80], why[200];
+	char moved[sizeof(path) + 2], why[200];
 	unsigned lost;
 	struct td_audit *a = open_log(), *same = a;
 	say(a, "one", "");
