@@ -30,6 +30,7 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.links = TNL_MIN(a->links, b->links);
 	c.direct = TNL_MIN(a->direct, b->direct);
 	c.reset_words = a->reset_words && b->reset_words;
+	c.opens = a->opens && b->opens;
 	memcpy(c.program, b->program, sizeof(c.program));
 	return c;
 }
@@ -55,6 +56,10 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 		tnl_jw_kv(w, "Program", c->program);
 	if (c->reset_words) {
 		tnl_jw_key(w, "ResetWords");
+		tnl_jw_bool(w, true);
+	}
+	if (c->opens) {
+		tnl_jw_key(w, "Opens");
 		tnl_jw_bool(w, true);
 	}
 	if (c->link_queue) {
@@ -87,6 +92,7 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 	if (tnl_json_int(tnl_json_get(o, "Seal"), &seal) && seal >= TNL_CAPS_SEAL)
 		c->seal = TNL_CAPS_SEAL;
 	c->reset_words = tnl_json_bool(tnl_json_get(o, "ResetWords"), false);
+	c->opens = tnl_json_bool(tnl_json_get(o, "Opens"), false);
 	const char *program = tnl_json_get_str(o, "Program");
 	snprintf(c->program, sizeof(c->program), "%s", program ? program : "");
 	c->link_queue = tnl_json_bool(tnl_json_get(o, "LinkQueue"), false);

@@ -52,6 +52,13 @@ enum tnl_reset {
 };
 const char *tnl_reset_text(uint32_t reason);
 
+/* What a stream is for. */
+enum tnl_stream_kind {
+	TNL_KIND_PLAIN, /* a connection */
+	TNL_KIND_TOLD,	/* a connection of which the client hears when it stands: on_connected, else on_reset */
+	TNL_KIND_ECHO	/* none: what is sent comes back */
+};
+
 struct tnl_session;
 struct tnl_stream;
 
@@ -75,6 +82,7 @@ struct tnl_session_info { /* after the handshake */
 	bool own_peer;		  /* TunneldCapabilities agreed */
 	unsigned links;		  /* through the gateway that the session may have, 1 unless agreed */
 	bool half_close, encrypted;
+	bool opens;	  /* tnl_stream_ask */
 	int smux_version; /* 1 or 2 in MUX mode */
 	size_t max_payload;
 	const char *properties_json; /* of the SessionType action, or NULL */
@@ -95,6 +103,7 @@ struct tnl_session_cb {
 	 * (half_closed false) the stream is over in both directions once kept bytes are written. */
 	void (*on_eof)(void *ctx, struct tnl_stream *st, bool half_closed);
 	void (*on_reset)(void *ctx, struct tnl_stream *st, uint32_t reason); /* drop kept bytes; then tnl_stream_free */
+	void (*on_connected)(void *ctx, struct tnl_stream *st);		     /* client, after tnl_stream_ask */
 	void (*on_size)(void *ctx, unsigned cols, unsigned rows);	     /* agent, shell */
 	void (*on_exit_code)(void *ctx, int code);			     /* client, command */
 	void (*on_flag)(void *ctx, uint32_t flag); /* TERMINATE at the agent; CONNECT_ERROR at the client */
@@ -212,6 +221,10 @@ void tnl_session_stats_each(const struct tnl_session_stats *st, void (*fn)(void 
 /* Client: opens a stream (SYN goes out with the first pull). BASIC and SINGLE: one at a time,
  * else TNL_EBUSY in *err. Before READY it is queued. SHELL/COMMAND: opens the one terminal stream. */
 struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t now, int *err);
+/* Client, right after tnl_stream_open: what it is for.  false: the session does not know of that (info.opens), or the
+ * SYN has gone; then the stream is a plain one. */
+bool tnl_stream_ask(struct tnl_stream *st, enum tnl_stream_kind kind) TNL_MUST_USE;
+enum tnl_stream_kind tnl_stream_asked(const struct tnl_stream *st);
 void tnl_stream_set_user(struct tnl_stream *st, void *user);
 void *tnl_stream_user(const struct tnl_stream *st);
 /* A second one, for who has to hear of its opening before there is a user. */

@@ -28,6 +28,7 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .encrypt = true,
 			     .seal = TNL_CAPS_SEAL,
 			     .reset_words = true,
+			     .opens = true,
 			     .program = TUNNELD_VERSION,
 			     .link_queue = s->cfg.link_queue,
 			     .links = TNL_MIN(s->cfg.links, (unsigned)TNL_CAPS_LINKS),
@@ -415,6 +416,7 @@ static void fill_info(struct tnl_session *s)
 	i->peer_program = s->caps.present ? s->caps.program : "";
 	i->links = TNL_MAX(s->caps.links, 1u);
 	i->half_close = s->caps.half_close && (i->mode == TNL_MODE_MUX || i->mode == TNL_MODE_SINGLE);
+	i->opens = s->caps.opens && i->half_close && i->mode == TNL_MODE_MUX;
 	i->encrypted = s->seal_data;
 	i->smux_version = i->mode == TNL_MODE_MUX ? s->mux.version : 0;
 	i->max_payload = s->caps.present ? s->caps.max_payload : TNL_MIN_PAYLOAD;
@@ -459,6 +461,7 @@ void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 	fill_info(s);
 	tnl_smux_parser_init(&s->mux.in, s->mux.version, s->info.half_close);
 	s->mux.in.rst_words = s->caps.reset_words;
+	s->mux.in.open = s->info.opens;
 	if (s->caps.present) {
 		tnl_channel_set_max_payload(s->ch, s->caps.max_payload);
 		tnl_channel_set_digest(s->ch, tnl_session_digest(s));

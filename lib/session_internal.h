@@ -46,7 +46,10 @@ struct tnl_stream {
 	bool shut; /* local end reached */
 	bool fin_sent, fin_recv, was_reset, zombie;
 	bool syn_due, upd_due, fin_due, rst_due, flag3_due; /* control frames to be written, in this order but flag3 */
+	bool stands_due;				    /* OPEN, the answer to one */
+	bool stands;					    /* it has come */
 	bool push_due, eof_due;				    /* callbacks to make from the next pull or expire */
+	enum tnl_stream_kind asked;
 	uint32_t reset_reason;
 	char *reset_words;			   /* that go with it or came with it; NULL: none */
 	uint32_t sent, peer_consumed, peer_window; /* smux 2 */

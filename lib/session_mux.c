@@ -4,7 +4,7 @@
 #include "lib/session_internal.h"
 #include <string.h>
 
-#define CTL_MAX 36u /* SYN, UPD, FIN or RST of one stream */
+#define CTL_MAX 40u /* OPEN or SYN, UPD, FIN or RST of one stream */
 #define QUARTER_MIN (16u * 1024)
 #define WINDOW_MAX (UINT32_C(1) << 30)
 
@@ -128,6 +128,13 @@ static size_t put_frame(struct tnl_session *s, uint8_t *p, enum tnl_smux_cmd cmd
 	return TNL_SMUX_HDR;
 }
 
+static size_t put_open(struct tnl_stream *st, uint8_t *p)
+{
+	size_t n = put_frame(st->s, p, TNL_SMUX_OPEN, st->id, 4);
+	tnl_put_le32(p + n, (uint32_t)st->asked);
+	return n + 4;
+}
+
 static size_t words_due(const struct tnl_stream *st)
 {
 	return st->rst_due && st->reset_words ? strlen(st->reset_words) : 0;
@@ -137,7 +144,9 @@ static size_t put_due(struct tnl_stream *st, uint8_t *p)
 {
 	struct tnl_session *s = st->s;
 	size_t n = 0;
-	if (st->syn_due)
+	if (st->stands_due || (st->syn_due && st->asked))
+		n += put_open(st, p + n);
+	else if (st->syn_due)
 		n += put_frame(s, p + n, TNL_SMUX_SYN, st->id, 0);
 	if (st->upd_due) {
 		n += put_frame(s, p + n, TNL_SMUX_UPD, st->id, 8);
@@ -158,7 +167,7 @@ static size_t put_due(struct tnl_stream *st, uint8_t *p)
 			memcpy(p + n + 4, st->reset_words, words);
 		n += 4 + words;
 	}
-	st->syn_due = st->upd_due = st->fin_due = st->rst_due = false;
+	st->syn_due = st->stands_due = st->upd_due = st->fin_due = st->rst_due = false;
 	tnl_stream_leave_control(st);
 	return n;
 }

@@ -25,7 +25,7 @@ static int refuse_open(struct tnl_session *s, struct tnl_stream *st, uint64_t no
 	return m->nzombies > 2 * TNL_OPENS_REFUSED_MAX ? TNL_EPROTO : 0;
 }
 
-static int in_syn(struct tnl_session *s, uint32_t id, uint64_t now)
+static int in_syn(struct tnl_session *s, uint32_t id, enum tnl_stream_kind kind, uint64_t now)
 {
 	struct tnl_mux *m = &s->mux;
 	if (!s->cfg.agent || id == 0 || tnl_map_get_u64(m->by_id, id)) {
@@ -37,6 +37,7 @@ static int in_syn(struct tnl_session *s, uint32_t id, uint64_t now)
 	if (!st)
 		return TNL_ENOMEM;
 	st->id = id;
+	st->asked = kind;
 	if (tnl_map_set_u64(m->by_id, id, st)) {
 		st->id = 0;
 		tnl_stream_destroy(st);
@@ -77,6 +78,27 @@ static int bad_frame(struct tnl_session *s, const char *field, unsigned value)
 	return TNL_EPROTO;
 }
 
+/* A stream of some kind, or the news that the connection of one stands. */
+static int in_open(struct tnl_session *s, const struct tnl_smux_event *e, uint64_t now)
+{
+	if (e->kind != TNL_KIND_TOLD && e->kind != TNL_KIND_ECHO)
+		return bad_frame(s, "kind", e->kind);
+	if (s->cfg.agent)
+		return in_syn(s, e->id, (enum tnl_stream_kind)e->kind, now);
+	struct tnl_stream *st = tnl_mux_find(&s->mux, e->id);
+	if (!st || st->asked != e->kind || st->stands) {
+		s->stats.unknown_frames++;
+		return 0;
+	}
+	st->stands = true;
+	if (!s->cb.on_connected)
+		return 0;
+	tnl_session_cb_enter(s);
+	s->cb.on_connected(s->cfg.ctx, st);
+	tnl_session_cb_leave(s);
+	return 0;
+}
+
 static int in_upd(struct tnl_session *s, struct tnl_stream *st, const struct tnl_smux_event *e)
 {
 	/* Nobody can have consumed what was not sent, nor less than before. */
@@ -104,7 +126,9 @@ static int in_psh(struct tnl_session *s, struct tnl_stream *st, const struct tnl
 static int in_event(struct tnl_session *s, const struct tnl_smux_event *e, uint64_t now)
 {
 	if (e->cmd == TNL_SMUX_SYN)
-		return in_syn(s, e->id, now);
+		return in_syn(s, e->id, TNL_KIND_PLAIN, now);
+	if (e->cmd == TNL_SMUX_OPEN)
+		return in_open(s, e, now);
 	if (e->cmd == TNL_SMUX_NOP)
 		return 0;
 	struct tnl_stream *st = tnl_mux_find(&s->mux, e->id);

@@ -186,7 +186,7 @@ void tnl_session_streams_expire(struct tnl_session *s, uint64_t now)
 static void forget_due(struct tnl_stream *st)
 {
 	st->was_reset = true;
-	st->upd_due = st->fin_due = st->rst_due = st->flag3_due = st->syn_due = false;
+	st->upd_due = st->fin_due = st->rst_due = st->flag3_due = st->syn_due = st->stands_due = false;
 	tnl_list_remove(&st->ctl);
 	leave_lists(st);
 }
@@ -347,6 +347,19 @@ struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t n
 	return st;
 }
 
+bool tnl_stream_ask(struct tnl_stream *st, enum tnl_stream_kind kind)
+{
+	if (!st->s->info.opens || !st->syn_due)
+		return false;
+	st->asked = kind;
+	return true;
+}
+
+enum tnl_stream_kind tnl_stream_asked(const struct tnl_stream *st)
+{
+	return st->asked;
+}
+
 void tnl_stream_free(struct tnl_stream *st)
 {
 	if (!st || st->zombie)
@@ -396,6 +409,10 @@ void tnl_stream_connected(struct tnl_stream *st, uint64_t now)
 	st->tx_at = now;
 	if (st->was_reset)
 		return;
+	if (st->asked && st->id) {
+		st->stands_due = true;
+		tnl_stream_queue_control(st);
+	}
 	st->push_due = st->kept.len > 0;
 	if ((st->push_due || st->eof_due) && tnl_list_empty(&st->work))
 		tnl_list_push_back(&st->s->mux.work, &st->work);

@@ -44,6 +44,8 @@ static int in_header(struct tnl_smux_parser *p)
 		if (p->rst_words && p->cur.len > 4 && p->cur.len <= 4 + TNL_SMUX_WORDS)
 			return check_header(p, p->rst, p->cur.len);
 		return check_header(p, p->rst, 4);
+	case TNL_SMUX_OPEN:
+		return check_header(p, p->open, 4);
 	case TNL_SMUX_SYN:
 	case TNL_SMUX_FIN:
 	case TNL_SMUX_NOP:
@@ -64,6 +66,8 @@ static int whole_frame(struct tnl_smux_parser *p, struct tnl_smux_event *e)
 		e->reason = tnl_get_le32(body);
 		e->data = body + 4;
 		e->len = p->cur.len - 4u;
+	} else if (e->cmd == TNL_SMUX_OPEN) {
+		e->kind = tnl_get_le32(body);
 	}
 	p->have = 0;
 	p->need = TNL_SMUX_HDR;

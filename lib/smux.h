@@ -20,7 +20,8 @@ enum tnl_smux_cmd {
 	TNL_SMUX_PSH,
 	TNL_SMUX_NOP,
 	TNL_SMUX_UPD, /* version 2: consumed, window */
-	TNL_SMUX_RST  /* ours, only when half-close is agreed: 4-byte LE reason, then words when those are agreed */
+	TNL_SMUX_RST, /* ours, only when half-close is agreed: 4-byte LE reason, then words when those are agreed */
+	TNL_SMUX_OPEN /* ours, only when agreed: 4-byte LE kind; a SYN with more to it, or the answer to one */
 };
 
 struct tnl_smux_frame {
@@ -48,6 +49,7 @@ struct tnl_smux_parser {
 	int version;
 	bool rst;	/* RST is a command */
 	bool rst_words; /* and may have words behind its reason */
+	bool open;	/* OPEN is a command */
 	struct tnl_smux_frame cur;
 	uint32_t left; /* PSH bytes still to come */
 	uint8_t head[TNL_SMUX_HDR + 4 + TNL_SMUX_WORDS];
@@ -64,6 +66,7 @@ struct tnl_smux_event { /* a whole frame, or a part of a PSH */
 	size_t len;
 	uint32_t consumed, window; /* UPD */
 	uint32_t reason;	   /* RST */
+	uint32_t kind;		   /* OPEN */
 };
 
 void tnl_smux_parser_init(struct tnl_smux_parser *p, int version, bool rst);

@@ -140,7 +140,7 @@ static void rig_ack(struct rig *r, int64_t seq)
 }
 
 #define RIG_CAPS                                                                                                       \
-	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2}"
+	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2,\"Opens\":true}"
 
 static void rig_handshake(struct rig *r, bool own)
 {

@@ -175,7 +175,7 @@ static void stock_client_and_capabilities(void **state)
 	    r.got[0].p,
 	    "\"TunneldCapabilities\",\"ActionParameters\":{\"Version\":1,\"MaxPayload\":32768,"
 	    "\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2,\"Program\":\"" TUNNELD_VERSION
-	    "\",\"ResetWords\":true}"));
+	    "\",\"ResetWords\":true,\"Opens\":true}"));
 	raw_text(
 	    &r, TNL_PT_HANDSHAKE_RESPONSE,
 	    "{\"ClientVersion\":\"1.2.707.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"

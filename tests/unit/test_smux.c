@@ -124,6 +124,31 @@ static void words_of_a_reset(void **state)
 	}
 }
 
+static void kinds_of_opening(void **state)
+{
+	uint8_t in[16];
+	size_t n = put(in, 2, TNL_SMUX_OPEN, 9, "\2\1\0\0", 4);
+	struct tnl_smux_parser p;
+	struct tnl_smux_event e;
+	for (size_t cut = 0; cut < n; cut++) {
+		const uint8_t *at = in;
+		size_t left = cut, rest = n - cut;
+		tnl_smux_parser_init(&p, 2, true);
+		p.open = true;
+		assert_int_equal(tnl_smux_next(&p, &at, &left, &e), 0);
+		assert_int_equal(tnl_smux_next(&p, &at, &rest, &e), 1);
+		assert_true(e.cmd == TNL_SMUX_OPEN && e.id == 9 && e.kind == 0x102);
+	}
+	for (int agreed = 0; agreed <= 1; agreed++) {
+		size_t left = put(in, 2, TNL_SMUX_OPEN, 9, "\2\0\0\0", agreed ? 3 : 4);
+		const uint8_t *at = in;
+		tnl_smux_parser_init(&p, 2, true);
+		p.open = agreed;
+		assert_int_equal(tnl_smux_next(&p, &at, &left, &e), TNL_EPROTO);
+		assert_string_equal(p.bad_field, agreed ? "length" : "cmd");
+	}
+}
+
 /* Bytes of a stream are handed on where they stand, as soon as they are there. */
 static void data_is_not_copied(void **state)
 {
@@ -219,9 +244,10 @@ static void long_frames_in_pieces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(every_split),	cmocka_unit_test(byte_by_byte),
-	    cmocka_unit_test(words_of_a_reset), cmocka_unit_test(data_is_not_copied),
-	    cmocka_unit_test(what_is_no_frame), cmocka_unit_test(long_frames_in_pieces),
+	    cmocka_unit_test(every_split),	     cmocka_unit_test(byte_by_byte),
+	    cmocka_unit_test(words_of_a_reset),	     cmocka_unit_test(kinds_of_opening),
+	    cmocka_unit_test(data_is_not_copied),    cmocka_unit_test(what_is_no_frame),
+	    cmocka_unit_test(long_frames_in_pieces),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,8 @@
 #include "tunneld/net/dial.h"
 #include "tunneld/net/resolve.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,11 +141,33 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
 }
 
+/* Nothing is dialed: what the client writes into a pipe comes out of it. */
+static void echo_open(struct ag_session *s, struct tnl_stream *st)
+{
+	int fd[2];
+	struct td_pipe *p = NULL;
+	bool made = pipe2(fd, O_CLOEXEC | O_NONBLOCK) == 0;
+	if (made && !(p = td_pipe_agent_pair(s->pump, st, fd[0], fd[1], s))) {
+		close(fd[0]);
+		close(fd[1]);
+	}
+	if (!p) {
+		td_pump_refuse(s->pump, st, TNL_RESET_LIMIT, made ? "the agent is out of memory" : strerror(errno));
+		return;
+	}
+	td_pipe_end_sink(p, -1);
+	td_debug(AG_MOD, s->start.session_id, "echo opened stream=%u", tnl_stream_id(st));
+}
+
 static void port_open(struct ag_session *s, struct tnl_stream *st)
 {
 	if (td_fd_short()) {
 		s->a->n.short_of_descriptors++;
 		refuse_stream(s, st, TNL_RESET_LIMIT, "the agent has few descriptors left");
+		return;
+	}
+	if (tnl_stream_asked(st) == TNL_KIND_ECHO) {
+		echo_open(s, st);
 		return;
 	}
 	struct ag_stream *x = tnl_calloc(1, sizeof(*x));
@@ -173,6 +197,11 @@ static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t r
 {
 	bool orderly = reason == UINT32_MAX;
 
+	if (td_pipe_kind(p) == TNL_KIND_ECHO) {
+		td_debug(AG_MOD, s->start.session_id, "echo closed in=%llu out=%llu", (unsigned long long)in,
+			 (unsigned long long)out);
+		return;
+	}
 	char text[300];
 	td_info(AG_MOD, s->start.session_id, "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu",
 		orderly ? "closed" : "reset", s->host, s->port, td_pipe_end_text(p, reason, text, sizeof(text)),

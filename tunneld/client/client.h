@@ -39,7 +39,8 @@ struct td_client_cb {
 	void (*over)(void *ctx, int err, const char *text);
 	void (*ended)(void *ctx); /* after td_client_end: free it */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
-	void (*drained)(void *ctx, struct td_pipe *p, void *user); /* its local program has ended its direction */
+	void (*drained)(void *ctx, struct td_pipe *p, void *user);   /* its local program has ended its direction */
+	void (*connected)(void *ctx, struct td_pipe *p, void *user); /* after td_pipe_ask */
 	void (*flag)(void *ctx, uint32_t flag);
 	void (*exit_code)(void *ctx, int code);
 };

@@ -100,6 +100,13 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 		c->cb->pipe_closed(c->ctx, p, user, reason, in, out);
 }
 
+static void pump_connected(void *ctx, struct td_pipe *p, void *user)
+{
+	struct td_client *c = ctx;
+	if (c->cb->connected)
+		c->cb->connected(c->ctx, p, user);
+}
+
 static void pump_drained(void *ctx, struct td_pipe *p, void *user)
 {
 	struct td_client *c = ctx;
@@ -208,6 +215,7 @@ static const struct td_pump_cb pump_cb = {
     .closed = pump_closed,
     .pipe_closed = pump_pipe_closed,
     .drained = pump_drained,
+    .connected = pump_connected,
     .flag = pump_flag,
     .exit_code = pump_exit_code,
     .kms = pump_kms,

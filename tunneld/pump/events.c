@@ -126,6 +126,13 @@ static void on_eof(void *ctx, struct tnl_stream *st, bool half_closed)
 	/* Without a pipe the dial is still going on; td_pipe_agent asks the stream. */
 }
 
+static void on_connected(void *ctx, struct tnl_stream *st)
+{
+	struct td_pipe *pipe = tnl_stream_user(st);
+	if (pipe)
+		td_pipe_peer_connected(pipe);
+}
+
 static void on_reset(void *ctx, struct tnl_stream *st, uint32_t reason)
 {
 	struct td_pump *p = ctx;
@@ -223,6 +230,7 @@ const struct tnl_session_cb td_pump_session_cb = {
     .on_data = on_data,
     .on_eof = on_eof,
     .on_reset = on_reset,
+    .on_connected = on_connected,
     .on_size = on_size,
     .on_exit_code = on_exit_code,
     .on_flag = on_flag,

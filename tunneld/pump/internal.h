@@ -78,12 +78,14 @@ struct td_pipe {
 	struct td_pump *pump;
 	struct tnl_stream *st; /* NULL once the stream is over (lingering) */
 	bool own_fds, socket;
+	enum tnl_stream_kind kind;
 	/* local → stream */
 	struct td_pipe_source src[2]; /* output; errors of a command without a terminal */
 	int turn;		      /* whose it is when both have something */
 	bool blocking;		      /* the first is not O_NONBLOCK and not ours to change: ask before each read */
 	const char *at_eof;	      /* td_pipe_at_eof */
 	bool drained_told;
+	bool connected; /* the far end says so (td_pipe_ask), and the owner is to hear of it */
 	/* stream → local */
 	int out_fd, err_fd; /* err_fd: where StdErr goes; -1: to out_fd */
 	ev_io wr;	    /* of the sink of what the stream keeps */
@@ -139,6 +141,7 @@ void td_pump_lose_direct(struct td_pump *p, int err, const char *why);
 size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size_t n);
 void td_pipe_peer_reset(struct td_pipe *p, uint32_t reason, const char *words);
 void td_pipe_peer_eof(struct td_pipe *p, bool half_closed);
+void td_pipe_peer_connected(struct td_pipe *p);
 void td_pipe_unsettle(struct td_pipe *p); /* look at it after the session has returned */
 void td_pipe_settle(struct td_pipe *p);	  /* ends what is over; the pipe may be gone afterwards */
 void td_pipe_destroy(struct td_pipe *p, bool rst);

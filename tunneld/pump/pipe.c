@@ -137,6 +137,20 @@ void td_pipe_peer_eof(struct td_pipe *p, bool half_closed)
 	td_pipe_unsettle(p);
 }
 
+void td_pipe_peer_connected(struct td_pipe *p)
+{
+	p->connected = true;
+	td_pipe_unsettle(p);
+}
+
+bool td_pipe_ask(struct td_pipe *p, enum tnl_stream_kind kind)
+{
+	if (!tnl_stream_ask(p->st, kind))
+		return false;
+	p->kind = kind;
+	return true;
+}
+
 /* Writes what the stream kept. */
 static void drain_kept(struct td_pipe *p)
 {
@@ -311,8 +325,21 @@ static void settle_sink(struct td_pipe *p)
 	}
 }
 
+/* false: the owner has freed the pump. */
+static bool tell_connected(struct td_pipe *p)
+{
+	struct td_pump *pump = p->pump;
+	bool due = p->connected && !p->dying && pump->cb->connected;
+	p->connected = false;
+	if (due)
+		pump->cb->connected(pump->ctx, p, p->user);
+	return !pump->dead;
+}
+
 void td_pipe_settle(struct td_pipe *p)
 {
+	if (!tell_connected(p))
+		return;
 	if (p->dying) {
 		end_dying(p);
 		return;
@@ -361,6 +388,7 @@ static struct td_pipe *pipe_new(struct td_pump *pump, int in_fd, int out_fd, int
 static void pipe_join(struct td_pipe *p, struct tnl_stream *st)
 {
 	p->st = st;
+	p->kind = tnl_stream_asked(st);
 	tnl_stream_set_user(st, p);
 	tnl_list_push_back(&p->pump->pipes, &p->node);
 	p->pump->npipes++;
@@ -419,6 +447,11 @@ void td_pipe_add_stderr(struct td_pipe *p, int fd)
 {
 	td_pipe_source_init(&p->src[1], p, fd, TNL_PT_STDERR);
 	td_pipe_source_watch(&p->src[1]);
+}
+
+enum tnl_stream_kind td_pipe_kind(const struct td_pipe *p)
+{
+	return p->kind;
 }
 
 int td_pipe_sink_errno(const struct td_pipe *p)

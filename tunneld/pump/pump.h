@@ -34,6 +34,8 @@ struct td_pump_cb {
 	void (*closed)(void *ctx, int err, const char *text);
 	/* The pipe's local source(s) have ended and all that came from them has been handed to the session. */
 	void (*drained)(void *ctx, struct td_pipe *p, void *user);
+	/* Client, after td_pipe_ask: the connection at the far end stands. */
+	void (*connected)(void *ctx, struct td_pipe *p, void *user);
 	/* reason UINT32_MAX: orderly end. The pipe is gone after the call. */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	/* Bulk has gone on for half a second, either way; again every half second while it goes on. */
@@ -95,6 +97,9 @@ void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason, c
 
 /* Client: opens a stream for an accepted socket. Takes fd on success; NULL and *err (TNL_EBUSY, …) otherwise. */
 struct td_pipe *td_pipe_client(struct td_pump *p, int fd, void *user, int *err);
+/* Right after td_pipe_client: what its stream is for (lib/session.h).  false: the far end does not know of that, it is
+ * a plain connection, and `connected` never comes. */
+bool td_pipe_ask(struct td_pipe *p, enum tnl_stream_kind kind);
 /* Agent: the dialed socket, pty or pipe for a stream from open(). Takes fd. NULL: no memory (st is untouched). */
 struct td_pipe *td_pipe_agent(struct td_pump *p, struct tnl_stream *st, int fd, void *user);
 /* The same with a source and a sink of its own (equal for a pty). Takes both. */
@@ -106,12 +111,14 @@ struct td_pipe *td_pipe_fds(struct td_pump *p, int in_fd, int out_fd, int err_fd
 void td_pipe_add_stderr(struct td_pipe *p, int fd);
 /* Bytes that are sent when the local source has ended (a terminal's end-of-file character). Borrowed. */
 void td_pipe_at_eof(struct td_pipe *p, const char *bytes);
-/* td_pipe_fds: when the peer has ended its direction the sink is ended as well, so that whoever reads it sees that: a
- * socket is shut down, anything else gives way to /dev/null after its status flags were set to `flags` (-1: not). */
+/* td_pipe_fds, and pairs: when the peer has ended its direction the sink is ended as well, so that whoever reads it
+ * sees that: a socket is shut down, anything else gives way to /dev/null after its status flags were set to `flags`
+ * (-1: not). */
 void td_pipe_end_sink(struct td_pipe *p, int flags);
 /* errno of the local write that failed, of either sink; 0: none did. A reader of errors that has gone is no failure. */
 int td_pipe_sink_errno(const struct td_pipe *p);
-void td_pipe_abort(struct td_pipe *p, uint32_t reason); /* RST both ways; pipe_closed comes from the loop */
+enum tnl_stream_kind td_pipe_kind(const struct td_pipe *p); /* what its stream is for */
+void td_pipe_abort(struct td_pipe *p, uint32_t reason);	    /* RST both ways; pipe_closed comes from the loop */
 /* For pipe_closed: how it ended, in words that may be the peer's (escape them): "done", "reset at this end", "could not
  * connect: 127.0.0.1:1: Connection refused".  Until the callback returns, or buf is gone. */
 const char *td_pipe_end_text(const struct td_pipe *p, uint32_t reason, char *buf, size_t cap);

@@ -43,7 +43,7 @@ static struct gateway {
 static struct client {
 	struct td_pump *pump;
 	struct tnl_session_info info;
-	int ready, closed, pipes_closed, exited, exit_code;
+	int connected, ready, closed, pipes_closed, exited, exit_code;
 	uint32_t reason;
 	const char *version;
 } C;
@@ -69,6 +69,11 @@ static void c_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t rea
 	C.reason = reason;
 }
 
+static void c_connected(void *ctx, struct td_pipe *p, void *user)
+{
+	C.connected++;
+}
+
 static void c_exit_code(void *ctx, int code)
 {
 	C.exit_code = code;
@@ -76,6 +81,7 @@ static void c_exit_code(void *ctx, int code)
 }
 
 static const struct td_pump_cb client_cb = {
+    .connected = c_connected,
     .ready = c_ready,
     .closed = c_closed,
     .lost = c_lost,
@@ -351,6 +357,16 @@ T_UNUSED static void session_up(const char *properties)
 }
 
 /* A local program's end of a new stream. */
+T_UNUSED static int open_kind(enum tnl_stream_kind kind)
+{
+	int pair[2], err = 0;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	struct td_pipe *p = td_pipe_client(C.pump, pair[0], NULL, &err);
+	assert_non_null(p);
+	assert_true(td_pipe_ask(p, kind));
+	return pair[1];
+}
+
 T_UNUSED static int open_stream(void)
 {
 	int pair[2], err = 0;

@@ -128,11 +128,66 @@ static void an_old_client_gets_basic_mode(void **state)
 	assert_non_null(S.l);
 }
 
+static void a_client_hears_of_what_stands_and_of_what_does_not(void **state)
+{
+	agent_up("");
+	session_up(MUX);
+	int fd = open_kind(TNL_KIND_TOLD);
+	assert_true(t_until(&C.connected, 5000));
+	assert_int_equal(S.accepted, 1);
+	echo_through(fd, "as any other");
+	close(fd);
+	close(S.fd);
+	S.fd = -1;
+	assert_true(t_until(&C.pipes_closed, 5000));
+	C.pipes_closed = C.connected = 0;
+	struct td_addr a;
+	td_listener_addr(S.l, &a);
+	td_listener_free(S.l);
+	fd = open_kind(TNL_KIND_TOLD);
+	assert_true(t_until(&C.pipes_closed, 5000));
+	assert_int_equal(C.reason, TNL_RESET_CONNECT);
+	assert_int_equal(C.connected, 0);
+	close(fd);
+	char why[128];
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
+	assert_non_null(S.l);
+}
+
+static void an_echo_dials_nobody(void **state)
+{
+	static uint8_t out[300000], in[sizeof(out)];
+	size_t sent = 0, got = 0;
+	agent_up("allow = 192.0.2.1:*\n");
+	session_up(MUX);
+	int fd = open_kind(TNL_KIND_ECHO);
+	assert_true(t_until(&C.connected, 5000));
+	for (size_t i = 0; i < sizeof(out); i++)
+		out[i] = (uint8_t)(i * 7 + i / 256);
+	for (int i = 0; got < sizeof(in) && i < 100000; i++) {
+		ssize_t w = sent < sizeof(out) ? write(fd, out + sent, sizeof(out) - sent) : 0;
+		sent += w > 0 ? (size_t)w : 0;
+		ssize_t r = read(fd, in + got, sizeof(in) - got);
+		got += r > 0 ? (size_t)r : 0;
+		t_turns(1);
+	}
+	assert_memory_equal(in, out, sizeof(out));
+	shutdown(fd, SHUT_WR); /* it ends when its client does, and all has come back */
+	assert_int_equal(read_some(fd, (char *)in, sizeof(in)), 0);
+	assert_true(t_until(&C.pipes_closed, 5000));
+	assert_int_equal(C.reason, UINT32_MAX);
+	assert_int_equal(S.accepted, 0);
+	assert_int_equal(counter("connections"), 0);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(denied_and_unreachable_targets),
 	    TEST(a_refused_connection_resets_its_stream_only),
+	    TEST(a_client_hears_of_what_stands_and_of_what_does_not),
+	    TEST(an_echo_dials_nobody),
 	    TEST(single_stream_ends_with_its_connection),
 	    TEST(single_stream_that_cannot_connect_fails),
 	    TEST(an_old_client_gets_basic_mode),
