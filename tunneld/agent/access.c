@@ -35,11 +35,7 @@ static const struct td_cidr loopback4 = V4(127, 0, 0, 0, 8);
 
 static bool in_cidr(const struct td_cidr *c, const struct canon *a)
 {
-	int whole = c->bits / 8, rest = c->bits % 8;
-
-	if (c->v6 != a->v6 || memcmp(c->addr, a->a, (size_t)whole) != 0)
-		return false;
-	return !rest || ((c->addr[whole] ^ a->a[whole]) & (0xff00 >> rest) & 0xff) == 0;
+	return td_cidr_has(c, a->v6, a->a);
 }
 
 static struct canon v4(const uint8_t *p)

@@ -69,6 +69,10 @@ struct td_cidr {
 	uint8_t addr[16];
 	int bits;
 };
+struct td_cidrs {
+	struct td_cidr *v;
+	int n;
+};
 struct td_rule {    /* one entry of allow/deny: HOST:PORT, HOST:LO-HI, HOST:*, CIDR:PORT */
 	char *host; /* name pattern (glob, case ignored), or NULL when cidr */
 	struct td_cidr cidr;
@@ -131,6 +135,7 @@ struct td_gateway_config {
 	int naddrs;
 	char *public_url, *region;
 	struct td_strlist signed_hosts; /* n 0: any */
+	struct td_cidrs proxy_protocol; /* who says by a PROXY header for whom it connects; n 0: nobody */
 	char *certificate, *private_key, *client_ca;
 	char *audit_log;    /* a path, or "syslog"; NULL: none */
 	char *store;	    /* sqlite:PATH; NULL: in state_dir */
@@ -208,6 +213,8 @@ bool td_aws_config_same(const struct td_aws_config *a, const struct td_aws_confi
 /* The i-th of the files that the block names; NULL: no more. */
 const char *td_aws_config_file(const struct td_aws_config *a, int i);
 
+bool td_cidr_has(const struct td_cidr *c, bool v6, const uint8_t *addr); /* 4 or 16 bytes */
+bool td_cidrs_have(const struct td_cidrs *l, const struct td_addr *a); /* IPv4 also in its IPv6 form; no unix socket */
 /* Is the port one of the entry (PORT, LOW-HIGH, or a pattern of digits, * and ?)?  *valid: is it such an entry? */
 bool td_config_port_in(const char *entry, uint16_t port, bool *valid);
 

@@ -80,6 +80,7 @@ enum td_opt_type {
 	TD_T_LISTEN,   /* listen, addrs and naddrs of a td_tunnel_config */
 	TD_T_ADDRS,    /* struct td_addr *, and an int behind it: how many */
 	TD_T_RULES,    /* struct td_rules */
+	TD_T_CIDRS,    /* struct td_cidrs */
 	TD_T_COUNT
 };
 
@@ -182,6 +183,9 @@ char *td_text_path(const char *dir, const char *path); /* absolute, heap */
 bool td_rules_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
 void td_rules_clear(const struct td_opt *o, void *base);
 bool td_rules_same(const struct td_opt *o, const void *a, const void *b);
+bool td_cidrs_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+void td_cidrs_clear(const struct td_opt *o, void *base);
+bool td_cidrs_same(const struct td_opt *o, const void *a, const void *b);
 
 /* --- one file that is being read ----------------------------------------------------- */
 

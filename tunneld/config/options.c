@@ -203,6 +203,8 @@ const struct td_opt td_opts[] = {
 	 .help = "what StreamUrl names; default: from listen"},
 	{.key = "signed_hosts", GATEWAY(signed_hosts), TYPE(LIST),
 	 .help = "host names that signatures may be for, beside that of public_url; default: any"},
+	{.key = "proxy_protocol", GATEWAY(proxy_protocol), TYPE(CIDRS),
+	 .help = "balancers, by address, that say in a PROXY header for whom they connect; default: none"},
 	{.key = "region", GATEWAY(region), TYPE(REGION),
 	 .help = "region that signatures must name; default: any"},
 	{.key = "certificate", GATEWAY(certificate), TYPE(FILE), .flags = TD_F_REQUIRED,

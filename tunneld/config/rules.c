@@ -1,4 +1,4 @@
-/* allow and deny: HOST:PORT, HOST:LOW-HIGH, HOST:*, CIDR:PORT, [IPV6/BITS]:PORT. */
+/* allow and deny: HOST:PORT, HOST:LOW-HIGH, HOST:*, CIDR:PORT, [IPV6/BITS]:PORT; and lists of CIDR alone. */
 #include "lib/alloc.h"
 #include "tunneld/config/internal.h"
 #include <arpa/inet.h>
@@ -131,33 +131,58 @@ static const char *parse_rule(char *s, struct td_rule *r)
 	return NULL;
 }
 
-bool td_rules_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+/* What one entry, writable, adds to `out`; NULL, or what is wrong with it. */
+static const char *add_rule(char *entry, void *out)
 {
-	struct td_rules *out = (void *)((char *)base + o->off);
+	struct td_rules *rules = out;
+	struct td_rule r = {0};
+	const char *fault = parse_rule(entry, &r);
+	if (fault)
+		return fault;
+	rules->v = td_cfg_grow(rules->v, (size_t)(rules->n + 1) * sizeof(*rules->v));
+	rules->v[rules->n++] = r;
+	return NULL;
+}
+
+static const char *add_cidr(char *entry, void *out)
+{
+	struct td_cidrs *l = out;
+	struct td_rule r = {0};
+	const char *fault = parse_cidr(entry, false, &r);
+	if (fault || !r.is_cidr)
+		return fault ? fault : "must be an address or ADDRESS/BITS";
+	l->v = td_cfg_grow(l->v, (size_t)(l->n + 1) * sizeof(*l->v));
+	l->v[l->n++] = r.cidr;
+	return NULL;
+}
+
+static bool add_entries(struct td_cfg_parse *p, int line, const char *key, const char *value,
+			const char *(*add)(char *entry, void *out), void *out)
+{
 	bool ok = true;
-	out->set = true;
-	if (!*value || strcmp(value, "none") == 0)
-		return true;
 	for (const char *s = value;;) {
 		s += strspn(s, " \t");
 		size_t n = strcspn(s, ","), len = n;
 		while (len && (s[len - 1] == ' ' || s[len - 1] == '\t'))
 			len--;
 		char *entry = td_cfg_dup(s, len);
-		struct td_rule r = {0};
-		const char *fault = len ? parse_rule(entry, &r) : "an entry of the list is empty";
+		const char *fault = len ? add(entry, out) : "an entry of the list is empty";
 		tnl_free(entry);
 		if (fault) {
-			td_cfg_error(p, line, "%s = %.*s: %s", o->key, (int)len, s, fault);
+			td_cfg_error(p, line, "%s = %.*s: %s", key, (int)len, s, fault);
 			ok = false;
-		} else {
-			out->v = td_cfg_grow(out->v, (size_t)(out->n + 1) * sizeof(*out->v));
-			out->v[out->n++] = r;
 		}
 		if (!s[n])
 			return ok;
 		s += n + 1;
 	}
+}
+
+bool td_rules_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	struct td_rules *out = (void *)((char *)base + o->off);
+	out->set = true;
+	return !*value || strcmp(value, "none") == 0 || add_entries(p, line, o->key, value, add_rule, out);
 }
 
 void td_rules_clear(const struct td_opt *o, void *base)
@@ -189,4 +214,55 @@ bool td_rules_same(const struct td_opt *o, const void *base_a, const void *base_
 		if (!same_rule(&a->v[i], &b->v[i]))
 			return false;
 	return true;
+}
+
+/* --- lists of networks ------------------------------------------------------------------------- */
+
+bool td_cidrs_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	return add_entries(p, line, o->key, value, add_cidr, (char *)base + o->off);
+}
+
+void td_cidrs_clear(const struct td_opt *o, void *base)
+{
+	struct td_cidrs *l = (void *)((char *)base + o->off);
+	tnl_free(l->v);
+	*l = (struct td_cidrs){0};
+}
+
+bool td_cidrs_same(const struct td_opt *o, const void *base_a, const void *base_b)
+{
+	const struct td_cidrs *a = (const void *)((const char *)base_a + o->off);
+	const struct td_cidrs *b = (const void *)((const char *)base_b + o->off);
+	if (a->n != b->n)
+		return false;
+	for (int i = 0; i < a->n; i++)
+		if (a->v[i].v6 != b->v[i].v6 || a->v[i].bits != b->v[i].bits ||
+		    memcmp(a->v[i].addr, b->v[i].addr, sizeof(a->v[i].addr)) != 0)
+			return false;
+	return true;
+}
+
+bool td_cidr_has(const struct td_cidr *c, bool v6, const uint8_t *addr)
+{
+	int whole = c->bits / 8, rest = c->bits % 8;
+	if (c->v6 != v6 || memcmp(c->addr, addr, (size_t)whole) != 0)
+		return false;
+	return !rest || ((c->addr[whole] ^ addr[whole]) & (0xff00 >> rest) & 0xff) == 0;
+}
+
+bool td_cidrs_have(const struct td_cidrs *l, const struct td_addr *a)
+{
+	bool v6 = a->sa.sa_family == AF_INET6;
+	if (!a->len || (!v6 && a->sa.sa_family != AF_INET))
+		return false;
+	const uint8_t *p = v6 ? a->in6.sin6_addr.s6_addr : (const uint8_t *)&a->in.sin_addr;
+	if (v6 && IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr)) {
+		v6 = false;
+		p += 12;
+	}
+	for (int i = 0; i < l->n; i++)
+		if (td_cidr_has(&l->v[i], v6, p))
+			return true;
+	return false;
 }

@@ -95,6 +95,12 @@ static void on_gone(void *ctx, struct td_request *r)
 		gw_call_gone(c);
 }
 
+static bool is_behind(void *ctx, const struct td_addr *peer)
+{
+	const struct td_gateway *g = ctx;
+	return td_cidrs_have(&g->cfg->gw.proxy_protocol, peer);
+}
+
 static void on_refused(void *ctx, const char *peer, int status, const char *field)
 {
 	struct td_gateway *g = ctx;
@@ -222,6 +228,7 @@ static int start_server(struct td_gateway *g, char *why, size_t cap)
 	    .head_timeout_ns = 10 * TD_SEC,
 	    .request = on_request,
 	    .gone = on_gone,
+	    .behind = is_behind,
 	    .refused = on_refused,
 	    .crowded = on_crowded,
 	    .ctx = g,

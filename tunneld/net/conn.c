@@ -35,7 +35,7 @@
 
 static const char *state_name(enum conn_state s)
 {
-	static const char *const names[] = {"resolve", "connect", "proxy-tls", "proxy",
+	static const char *const names[] = {"resolve", "connect", "proxy-tls", "proxy", "behind",
 					    "tls",     "open",	  "closing",   "end"};
 	return names[s];
 }
@@ -86,6 +86,8 @@ static void on_timer(void *arg)
 		trim_now(c);
 	else if (c->state == CONN_CLOSING)
 		td_conn_end(c, c->half_closed ? TNL_EEOF : TNL_ETIMEOUT, "the peer did not take the rest in time");
+	else if (c->state == CONN_BEHIND)
+		td_conn_end(c, TNL_EREFUSED, "PROXY header: none in time");
 	else if (c->state == CONN_TLS)
 		td_conn_end(c, TNL_ETIMEOUT, "TLS with %s: no answer in time", c->peer);
 	else

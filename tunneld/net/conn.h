@@ -13,9 +13,12 @@ struct td_conn_cb {
 	void (*ready)(void *ctx);    /* connected, TLS done */
 	void (*readable)(void *ctx); /* after ready: read until it gives TNL_EAGAIN, or pause */
 	void (*writable)(void *ctx); /* room again after write came up short */
-	/* Over (TNL_EEOF: orderly); then td_conn_free. Not called after free. */
+	/* Over (TNL_EEOF: orderly); then td_conn_free. Not called after free.  TNL_EREFUSED, of an accepted one: its
+	 * PROXY header is missing or malformed, or there is one where none is taken. */
 	void (*closed)(void *ctx, int err, const char *why);
 	void (*idle)(void *ctx); /* about a second after traffic: give empty buffers back. May be NULL */
+	/* Of td_conn_accepted_behind: for whom it comes, which is td_conn_peer from here on. Before ready. */
+	void (*named)(void *ctx, const struct td_addr *peer);
 };
 /* tls: the way to the proxy itself is TLS, with the trust of the dial's tls context. */
 struct td_proxy {
@@ -38,7 +41,12 @@ struct td_conn *td_conn_dial(struct td_loop *l, const struct td_conn_opts *o, co
 /* Takes fd, also when it fails. timeout_ns: for TLS; 0: 15 s. */
 struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
 				 const struct td_conn_cb *cb, void *ctx);
-/* The other side of that: takes fd, which is connected, and begins TLS as the client; tls_name as in td_conn_opts. */
+#define TD_CONN_STRAY_HEADER "PROXY header: from an address that is not in proxy_protocol"
+/* The same from a balancer: in front of all, TLS too, stands a PROXY header, 1 or 2, within timeout_ns. */
+struct td_conn *td_conn_accepted_behind(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
+					const struct td_conn_cb *cb, void *ctx);
+/* The other side of td_conn_accepted: takes fd, which is connected, and begins TLS as the client; tls_name as in
+ * td_conn_opts. */
 struct td_conn *td_conn_connected(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, const char *tls_name,
 				  uint64_t timeout_ns, const struct td_conn_cb *cb, void *ctx);
 /* End to end; NULL: without TLS, or not there yet. Borrowed, for questions. */

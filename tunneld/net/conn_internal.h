@@ -7,9 +7,19 @@
 #include "tunneld/net/tcp_hop.h"
 
 /*   RESOLVE → CONNECT → [PROXY_TLS] → [PROXY] → [TLS] → OPEN → CLOSING → (closed told)
- *   accepted:                                   [TLS] → OPEN
+ *   accepted:                          [BEHIND] → [TLS] → OPEN
  * Any state goes to END on an error. */
-enum conn_state { CONN_RESOLVE, CONN_CONNECT, CONN_PROXY_TLS, CONN_PROXY, CONN_TLS, CONN_OPEN, CONN_CLOSING, CONN_END };
+enum conn_state {
+	CONN_RESOLVE,
+	CONN_CONNECT,
+	CONN_PROXY_TLS,
+	CONN_PROXY,
+	CONN_BEHIND,
+	CONN_TLS,
+	CONN_OPEN,
+	CONN_CLOSING,
+	CONN_END
+};
 
 #define CONN_EARLY_MAX (16u * 1024)
 
@@ -37,7 +47,7 @@ struct td_conn {
 	struct tnl_tls_ctx *tls_ctx;
 	struct tnl_tls *tls;   /* end to end */
 	struct tnl_tls *outer; /* to the proxy */
-	struct tnl_buf early;  /* read behind the proxy's head */
+	struct tnl_buf early;  /* read behind the proxy's head; BEHIND: the PROXY header */
 	struct tnl_buf stage;  /* plaintext not yet in a record; without TLS: all that waits */
 	struct conn_opening *op;
 	int64_t budget; /* bytes that this turn may still read */
@@ -45,6 +55,7 @@ struct td_conn {
 	struct td_tcp_hop hop;
 	bool sock_more, progress, drained, paused;
 	bool blocked; /* the kernel takes no more: the write watcher runs */
+	bool heard;   /* bytes of TLS have come */
 	bool high;    /* queue went over half: writable() when it is below again */
 	bool write_failed, notified, half_closed, eof;
 	struct td_soon flush; /* what was written in this turn goes out */

@@ -1,10 +1,12 @@
-/* From a name to an open connection: resolve, connect, CONNECT through a proxy, TLS. */
+/* From a name to an open connection: resolve, connect, CONNECT through a proxy, TLS.  Of an accepted one: the PROXY
+ * header of the balancer before us, TLS. */
 #include "tunneld/net/conn_internal.h"
 
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/http.h"
 #include "lib/num.h"
+#include "lib/proxyhead.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/dial.h"
@@ -73,6 +75,16 @@ static bool tls_begin(struct td_conn *c, struct tnl_tls **t, const char *host)
 	return *t != NULL;
 }
 
+/* The first bytes of an accepted connection: what is wrong when they are no TLS, so that somebody sees what to set. */
+static bool refuse_stray_header(struct td_conn *c, const uint8_t *p, size_t n)
+{
+	bool stray = !c->heard && !c->op && tnl_proxyhead_looks(p, n);
+	c->heard = true;
+	if (stray)
+		td_conn_end(c, TNL_EREFUSED, TD_CONN_STRAY_HEADER);
+	return stray;
+}
+
 /* 0: done; TNL_EAGAIN: waits for the socket; else it failed. */
 static int drive_handshake(struct td_conn *c, struct tnl_tls *t)
 {
@@ -89,7 +101,9 @@ static int drive_handshake(struct td_conn *c, struct tnl_tls *t)
 		if (!in || cap == 0)
 			return TNL_ENOMEM;
 		ssize_t k = t == c->outer ? td_conn_fd_read(c, in, cap) : td_conn_low_read(c, in, cap);
-		if (k > 0) {
+		if (k > 0 && refuse_stray_header(c, in, (size_t)k)) {
+			return TNL_EREFUSED;
+		} else if (k > 0) {
 			tnl_tls_in_commit(t, (size_t)k);
 		} else if (k == 0 || k == TNL_EEOF) {
 			tnl_tls_in_eof(t);
@@ -187,6 +201,58 @@ static bool proxy_answer(struct td_conn *c)
 	}
 }
 
+/* --- behind a balancer ---------------------------------------------------- */
+
+static void take_name(struct td_conn *c, const struct tnl_proxyhead *h)
+{
+	struct td_addr a = {.len = sizeof(a.ss)};
+	if (h->family == TNL_PROXYHEAD_INET) {
+		a.len = sizeof(a.in);
+		a.in.sin_family = AF_INET;
+		memcpy(&a.in.sin_addr, h->source.ip, sizeof(a.in.sin_addr));
+		a.in.sin_port = htons(h->source.port);
+	} else if (h->family == TNL_PROXYHEAD_INET6) {
+		a.len = sizeof(a.in6);
+		a.in6.sin6_family = AF_INET6;
+		memcpy(&a.in6.sin6_addr, h->source.ip, sizeof(a.in6.sin6_addr));
+		a.in6.sin6_port = htons(h->source.port);
+	} else if (getpeername(c->fd, &a.sa, &a.len) != 0) { /* the balancer comes for itself */
+		td_conn_end(c, TNL_EIO, "connection broke: %s", strerror(errno));
+		return;
+	}
+	td_addr_str(&a, c->peer);
+	c->cb.named(c->ctx, &a);
+}
+
+/* True when the header is there; what is behind it stays in `early`. */
+static bool take_header(struct td_conn *c)
+{
+	struct tnl_proxyhead h;
+	for (;;) {
+		int n = tnl_proxyhead_parse(tnl_buf_data(&c->early), tnl_buf_len(&c->early), &h);
+		if (n > 0) {
+			tnl_buf_consume(&c->early, (size_t)n);
+			take_name(c, &h);
+			return c->state == CONN_BEHIND;
+		}
+		if (n != TNL_EAGAIN) {
+			td_conn_end(c, TNL_EREFUSED, "PROXY header: %s, from an address that is in proxy_protocol",
+				    tnl_proxyhead_looks(tnl_buf_data(&c->early), tnl_buf_len(&c->early)) ? "malformed"
+													 : "missing");
+			return false;
+		}
+		uint8_t *p = tnl_buf_reserve(&c->early, READ_STEP);
+		ssize_t k = p ? td_conn_fd_read(c, p, READ_STEP) : TNL_ENOMEM;
+		if (k > 0)
+			tnl_buf_commit(&c->early, (size_t)k);
+		else if (k != TNL_EAGAIN) {
+			td_conn_end(c, k ? (int)k : TNL_EEOF, "the peer closed the connection");
+			return false;
+		} else
+			return false;
+	}
+}
+
 /* --- steps ---------------------------------------------------------------- */
 
 static void begin_end_to_end(struct td_conn *c)
@@ -225,6 +291,11 @@ void td_conn_opening_step(struct td_conn *c)
 			break;
 		case CONN_PROXY:
 			if (!proxy_answer(c))
+				return;
+			begin_end_to_end(c);
+			break;
+		case CONN_BEHIND:
+			if (!take_header(c))
 				return;
 			begin_end_to_end(c);
 			break;
@@ -317,7 +388,10 @@ void td_conn_step(void *arg)
 	else if (c->state == CONN_OPEN)
 		tell_ready(c);
 	else if (c->state < CONN_OPEN) {
-		begin_end_to_end(c);
+		if (c->state == CONN_BEHIND)
+			ev_io_start(c->l->ev, &c->rd);
+		else
+			begin_end_to_end(c);
 		td_conn_opening_step(c); /* a client has the first word */
 	}
 }
@@ -370,5 +444,14 @@ struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *
 	/* The caller has no pointer yet: nothing may end before it returns. */
 	ev_io_stop(l->ev, &c->rd);
 	td_soon_do(&c->step);
+	return c;
+}
+
+struct td_conn *td_conn_accepted_behind(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
+					const struct td_conn_cb *cb, void *ctx)
+{
+	struct td_conn *c = td_conn_accepted(l, fd, tls, timeout_ns, cb, ctx);
+	if (c)
+		c->state = CONN_BEHIND;
 	return c;
 }

@@ -4,6 +4,7 @@
 
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "lib/proxyhead.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/listen.h"
@@ -66,6 +67,10 @@ static void on_closed(void *ctx, int err, const char *why)
 	struct hconn *c = ctx;
 	struct td_request *r = c->state == HC_BUSY ? c->req : NULL;
 	td_debug("httpd", NULL, "connection over: %s peer=%s", why, td_conn_peer(c->conn));
+	if (err == TNL_EREFUSED && c->h->cfg.refused)
+		c->h->cfg.refused(c->h->cfg.ctx, td_conn_peer(c->conn), 400, why);
+	if (c->state == HC_GONE) /* the server may have been freed */
+		return;
 	if (r && c->h->cfg.gone)
 		c->h->cfg.gone(c->h->cfg.ctx, r);
 	td_hconn_free(c);
@@ -191,6 +196,10 @@ static void parse_head(struct hconn *c)
 	int n = tnl_http_parse(true, tnl_buf_data(in), tnl_buf_len(in), &c->req->head);
 	if (n == TNL_EAGAIN)
 		return;
+	if (n < 0 && !c->h->cfg.tls && tnl_proxyhead_looks(tnl_buf_data(in), tnl_buf_len(in))) {
+		refuse_request(c, 400, TD_CONN_STRAY_HEADER);
+		return;
+	}
 	if (n < 0) {
 		char text[120];
 		snprintf(text, sizeof(text), "head: %s", c->req->head.fault ? c->req->head.fault : tnl_err_text(n));
@@ -275,8 +284,6 @@ static void on_writable(void *ctx)
 		td_hconn_send(c);
 }
 
-static const struct td_conn_cb conn_cb = {.readable = on_readable, .writable = on_writable, .closed = on_closed};
-
 /* --- listening ---------------------------------------------------------------- */
 
 static void pause_all(struct td_http_server *h, bool paused)
@@ -336,45 +343,77 @@ static bool drop_silent(struct td_http_server *h, const struct td_peer *of)
 static bool count_peer(struct td_http_server *h, const struct td_addr *peer, struct td_peer *counted)
 {
 	unsigned max = h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER;
-	if (h->nsilent >= SILENT_MAX)
-		drop_silent(h, NULL);
 	if (td_peers_enter(h->peers, peer, max, counted))
 		return true;
 	struct td_peer who = td_peer_of(peer);
 	return drop_silent(h, &who) && td_peers_enter(h->peers, peer, max, counted);
 }
 
+static void refuse_crowd(struct td_http_server *h, const struct td_addr *peer)
+{
+	char name[TD_ADDR_STR];
+	if (h->cfg.refused)
+		h->cfg.refused(h->cfg.ctx, td_addr_str(peer, name), 503, "connections: too many from this peer");
+}
+
+/* Whom a balancer comes for, who counts from here on. */
+static void on_named(void *ctx, const struct td_addr *peer)
+{
+	struct hconn *c = ctx;
+	c->peer = *peer;
+	if (count_peer(c->h, peer, &c->counted))
+		return;
+	refuse_crowd(c->h, peer);
+	if (c->state != HC_GONE)
+		td_hconn_free(c);
+}
+
+static const struct td_conn_cb conn_cb = {.readable = on_readable,
+					  .writable = on_writable,
+					  .closed = on_closed,
+					  .named = on_named};
+
+/* Takes fd; NULL: no memory. */
+static struct hconn *new_hconn(struct td_http_server *h, int fd, bool behind, uint64_t limit)
+{
+	struct hconn *c = tnl_calloc(1, sizeof(*c));
+	if (!c) {
+		td_fd_rst_close(fd);
+		return NULL;
+	}
+	c->conn = behind ? td_conn_accepted_behind(h->l, fd, h->cfg.tls, limit, &conn_cb, c)
+			 : td_conn_accepted(h->l, fd, h->cfg.tls, limit, &conn_cb, c);
+	if (c->conn)
+		return c;
+	tnl_free(c);
+	return NULL;
+}
+
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct td_http_server *h = ctx;
-	char name[TD_ADDR_STR];
-	struct hconn *c = NULL;
+	uint64_t limit = h->cfg.head_timeout_ns ? h->cfg.head_timeout_ns : HEAD_TIMEOUT;
+	bool behind = h->cfg.behind && h->cfg.behind(h->cfg.ctx, peer);
 	if (td_memory_full() && h->cfg.crowded)
 		h->cfg.crowded(h->cfg.ctx);
 	if (td_memory_full())
 		pause_for_memory(h);
 	if (td_fd_is_spare(fd))
 		drop_oldest_quiet(h);
-	struct td_peer counted;
-	if (!count_peer(h, peer, &counted)) {
-		if (h->cfg.refused)
-			h->cfg.refused(h->cfg.ctx, td_addr_str(peer, name), 503,
-				       "connections: too many from this peer");
+	struct td_peer counted = {.len = 0};
+	if (h->nsilent >= SILENT_MAX)
+		drop_silent(h, NULL);
+	if (!behind && !count_peer(h, peer, &counted)) {
+		refuse_crowd(h, peer);
 		td_fd_rst_close(fd);
 		return;
 	}
-	c = tnl_calloc(1, sizeof(*c));
-	uint64_t limit = h->cfg.head_timeout_ns ? h->cfg.head_timeout_ns : HEAD_TIMEOUT;
-	struct td_conn *conn = c ? td_conn_accepted(h->l, fd, h->cfg.tls, limit, &conn_cb, c) : NULL;
-	if (!conn) {
-		if (!c)
-			td_fd_rst_close(fd);
-		tnl_free(c);
+	struct hconn *c = new_hconn(h, fd, behind, limit);
+	if (!c) {
 		td_peers_leave(h->peers, &counted);
 		return;
 	}
 	c->h = h;
-	c->conn = conn;
 	c->peer = *peer;
 	c->counted = counted;
 	h->count++;

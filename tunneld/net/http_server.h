@@ -20,6 +20,9 @@ struct td_http_server_config {
 	void (*request)(void *ctx, struct td_request *r);
 	/* The peer went away before the answer: drop the pointer. */
 	void (*gone)(void *ctx, struct td_request *r);
+	/* Is that peer a balancer, whose connections begin with a PROXY header?  They are then of whom it names, in all
+	 * that counts and limits.  NULL: none is. */
+	bool (*behind)(void *ctx, const struct td_addr *peer);
 	/* Something refused before it became a request, for counters and the log (once each): "413 body" */
 	void (*refused)(void *ctx, const char *peer, int status, const char *field);
 	/* Memory is full: let go of what can be spared. May be NULL. */
