@@ -27,6 +27,7 @@ struct td_aws_config {
 
 /* Bytes beside the gateway, straight to the agent: when it can be, never, or not at all otherwise. */
 enum td_direct_policy { TD_DIRECT_AUTO, TD_DIRECT_NO, TD_DIRECT_ONLY };
+enum td_send_proxy { TD_SEND_PROXY_NO, TD_SEND_PROXY_V1, TD_SEND_PROXY_V2 };
 enum td_session_policy { TD_SESSION_SHARED, TD_SESSION_PER_CONNECTION, TD_SESSION_POOL };
 
 struct td_tunnel_config {
@@ -53,6 +54,7 @@ struct td_tunnel_config {
 	uint64_t session_memory, stream_window;
 	unsigned max_payload;
 	enum td_direct_policy direct;
+	enum td_send_proxy send_proxy;
 	struct td_aws_config aws; /* merged with [aws] */
 };
 

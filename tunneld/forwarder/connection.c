@@ -5,6 +5,49 @@
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
+#include <string.h>
+
+static void put_end(struct tnl_proxyhead_end *end, const struct td_addr *a)
+{
+	end->port = td_addr_port(a);
+	if (a->sa.sa_family == AF_INET)
+		memcpy(end->ip, &a->in.sin_addr, 4);
+	else
+		memcpy(end->ip, &a->in6.sin6_addr, 16);
+}
+
+/* An IPv4 address that an IPv6 socket shows is told as what it is. */
+static void unmap(struct td_addr *a)
+{
+	struct td_addr four = {.in = {.sin_family = AF_INET}, .len = sizeof(four.in)};
+
+	if (a->sa.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
+		return;
+	memcpy(&four.in.sin_addr, a->in6.sin6_addr.s6_addr + 12, 4);
+	td_addr_set_port(&four, td_addr_port(a));
+	*a = four;
+}
+
+/* Who connected, and to which of our addresses.  Those of Unix sockets say nothing to a service elsewhere. */
+static void make_head(struct fwd_conn *c, const struct td_addr *peer)
+{
+	struct tnl_proxyhead h = {.version = (int)c->tunnel->cfg->send_proxy};
+	struct td_addr from = *peer, to = {.len = sizeof(to.ss)};
+
+	if (!h.version)
+		return;
+	if (getsockname(c->fd, &to.sa, &to.len) != 0)
+		to.sa.sa_family = AF_UNSPEC;
+	unmap(&from);
+	unmap(&to);
+	if (from.sa.sa_family == to.sa.sa_family && (to.sa.sa_family == AF_INET || to.sa.sa_family == AF_INET6)) {
+		h.family = to.sa.sa_family == AF_INET ? TNL_PROXYHEAD_INET : TNL_PROXYHEAD_INET6;
+		put_end(&h.source, &from);
+		put_end(&h.destination, &to);
+	}
+	c->head_len = tnl_proxyhead_write(&h, c->head);
+}
+
 struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer)
 {
 	struct fwd_conn *c = tnl_calloc(1, sizeof(*c));
@@ -19,6 +62,7 @@ struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr
 	c->fd = fd;
 	c->accepted_at = t->f->loop->now;
 	td_addr_str(peer, c->peer);
+	make_head(c, peer);
 	tnl_list_init(&c->node);
 	td_timer_init(&c->patience, t->f->loop, NULL, c);
 	t->connections++;

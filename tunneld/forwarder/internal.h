@@ -23,6 +23,7 @@
 #define TD_FORWARDER_INTERNAL_H
 #include "lib/list.h"
 #include "lib/metrics.h"
+#include "lib/proxyhead.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/base/ledger.h"
 #include "tunneld/base/memory.h"
@@ -222,6 +223,8 @@ struct fwd_conn {
 	bool holding; /* its program has gone, and a FIN to a stock agent waits for an answer that may still come */
 	struct td_timer patience; /* connect_timeout; whose connection it is gives fn */
 	char peer[TD_ADDR_STR];
+	uint8_t head[TNL_PROXYHEAD_LONGEST]; /* what the service is told of it first: a PROXY head */
+	size_t head_len;
 };
 /* Takes fd.  NULL: no memory, it has been reset. */
 struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer);

@@ -81,9 +81,12 @@ struct td_pipe {
 	enum tnl_stream_kind kind;
 	/* local → stream */
 	struct td_pipe_source src[2]; /* output; errors of a command without a terminal */
-	int turn;		      /* whose it is when both have something */
-	bool blocking;		      /* the first is not O_NONBLOCK and not ours to change: ask before each read */
-	const char *at_eof;	      /* td_pipe_at_eof */
+	uint8_t *lead;		      /* td_pipe_lead: what of it has not gone yet */
+	size_t lead_len, lead_at;
+	struct td_timer lead_again;
+	int turn;	    /* whose it is when both have something */
+	bool blocking;	    /* the first is not O_NONBLOCK and not ours to change: ask before each read */
+	const char *at_eof; /* td_pipe_at_eof */
 	bool drained_told;
 	bool connected; /* the far end says so (td_pipe_ask), and the owner is to hear of it */
 	/* stream → local */
@@ -150,6 +153,7 @@ void td_pipe_destroy(struct td_pipe *p, bool rst);
 void td_pipe_source_init(struct td_pipe_source *s, struct td_pipe *p, int fd, uint32_t ptype);
 void td_pipe_source_watch(struct td_pipe_source *s);
 void td_pipe_source_stop(struct td_pipe_source *s);
+void td_pipe_lead_again(void *pipe); /* there was no room for it */
 bool td_pipe_sources_over(const struct td_pipe *p);
 bool td_pipe_local_end(const struct td_pipe *p); /* the local program has not hung up */
 /* One read of a local source into the session. true: something moved. */

@@ -187,6 +187,7 @@ static void stop_watchers(struct td_pipe *p)
 	td_pipe_source_stop(&p->src[1]);
 	ev_io_stop(p->pump->loop->ev, &p->wr);
 	td_timer_stop(&p->linger);
+	td_timer_stop(&p->lead_again);
 }
 
 void td_pipe_destroy(struct td_pipe *p, bool rst)
@@ -209,6 +210,7 @@ void td_pipe_destroy(struct td_pipe *p, bool rst)
 	if (p->st)
 		tnl_stream_free(p->st);
 	tnl_free(p->words);
+	tnl_free(p->lead);
 	tnl_free(p);
 }
 
@@ -381,6 +383,7 @@ static struct td_pipe *pipe_new(struct td_pump *pump, int in_fd, int out_fd, int
 	ev_io_init(&p->wr, on_writable, out_fd, EV_WRITE);
 	p->wr.data = p;
 	td_timer_init(&p->linger, pump->loop, linger_over, p);
+	td_timer_init(&p->lead_again, pump->loop, td_pipe_lead_again, p);
 	tnl_list_init(&p->node);
 	return p;
 }

@@ -2,9 +2,15 @@
  * calls td_pipe_feed_session when the session says whose turn it is. */
 #include "tunneld/pump/internal.h"
 
+#include "lib/alloc.h"
+#include "lib/num.h"
+
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <unistd.h>
+
+#define LEAD_AGAIN (10 * TD_MS)
 
 /* A pty's master gives EIO when the last process behind it has gone: that is its EOF. So is a standard input that was
  * closed before we began. */
@@ -90,6 +96,11 @@ bool td_pipe_sources_over(const struct td_pipe *p)
 	return p->src[0].eof && (p->src[1].fd < 0 || p->src[1].eof);
 }
 
+static bool wants_turn(const struct td_pipe *p)
+{
+	return p->lead || has_something(&p->src[0]) || has_something(&p->src[1]);
+}
+
 /* read(2) that never blocks: a descriptor of somebody else may be without O_NONBLOCK. */
 static ssize_t read_source(const struct td_pipe_source *s, uint8_t *b, size_t cap)
 {
@@ -132,11 +143,62 @@ static void judge_read(struct td_pipe_source *s, ssize_t n, int err, size_t cap)
 	}
 }
 
+int td_pipe_lead(struct td_pipe *p, const uint8_t *bytes, size_t n)
+{
+	p->lead = tnl_malloc(n);
+	if (!p->lead)
+		return TNL_ENOMEM;
+	memcpy(p->lead, bytes, n);
+	p->lead_len = n;
+	td_pipe_lead_again(p);
+	return 0;
+}
+
+void td_pipe_lead_again(void *pipe)
+{
+	struct td_pipe *p = pipe;
+	if (p->st)
+		tnl_stream_want_send(p->st, true);
+	td_pump_kick(p->pump);
+}
+
+static void commit_lead(struct td_pipe *p, uint8_t *to, size_t cap, uint64_t now)
+{
+	size_t n = TNL_MIN(cap, p->lead_len - p->lead_at);
+	memcpy(to, p->lead + p->lead_at, n);
+	if (tnl_stream_commit(p->st, n, TNL_PT_OUTPUT, now) < 0) {
+		td_pipe_abort(p, TNL_RESET_LIMIT);
+		return;
+	}
+	p->lead_at += n;
+	if (p->lead_at == p->lead_len) {
+		tnl_free(p->lead);
+		p->lead = NULL;
+	}
+}
+
+/* true: a part of it has gone. */
+static bool feed_lead(struct td_pipe *p, uint64_t now)
+{
+	size_t cap;
+	uint8_t *b = p->dying || p->lingering ? NULL : tnl_stream_reserve(p->st, &cap, now);
+
+	if (b)
+		commit_lead(p, b, cap, now);
+	else
+		td_timer_in(&p->lead_again, LEAD_AGAIN);
+	tnl_stream_want_send(p->st, b && !p->dying && wants_turn(p));
+	return b;
+}
+
 bool td_pipe_feed_session(struct td_pipe *p)
 {
 	uint64_t now = p->pump->loop->now;
 	struct td_pipe_source *s = p->dying || p->lingering ? NULL : next_source(p);
 	size_t cap;
+
+	if (p->lead)
+		return feed_lead(p, now);
 
 	if (!s) {
 		tnl_stream_want_send(p->st, false);
@@ -156,6 +218,6 @@ bool td_pipe_feed_session(struct td_pipe *p)
 		return false;
 	}
 	judge_read(s, n, err, cap);
-	tnl_stream_want_send(p->st, has_something(&p->src[0]) || has_something(&p->src[1]));
+	tnl_stream_want_send(p->st, wants_turn(p));
 	return n > 0;
 }

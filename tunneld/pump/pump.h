@@ -109,6 +109,9 @@ struct td_pipe *td_pipe_agent_pair(struct td_pump *p, struct tnl_stream *st, int
 struct td_pipe *td_pipe_fds(struct td_pump *p, int in_fd, int out_fd, int err_fd, void *user, int *err);
 /* Agent: a second source whose bytes go out as StdErr. Takes fd. */
 void td_pipe_add_stderr(struct td_pipe *p, int fd);
+/* Bytes that go before all that the local source sends (copied; once, as soon as there is a pipe). TNL_ENOMEM. They are
+ * not counted as moved. */
+int td_pipe_lead(struct td_pipe *p, const uint8_t *bytes, size_t n) TNL_MUST_USE;
 /* Bytes that are sent when the local source has ended (a terminal's end-of-file character). Borrowed. */
 void td_pipe_at_eof(struct td_pipe *p, const char *bytes);
 /* td_pipe_fds, and pairs: when the peer has ended its direction the sink is ended as well, so that whoever reads it

@@ -44,6 +44,52 @@ static void each_direction_ends_on_its_own(void **state)
 	assert_int_equal(W.c.drained, 2);
 }
 
+/* What leads is longer than a message, and the program has sent all and hung up before any of it can go. */
+static void what_leads_goes_first(void **state)
+{
+	static uint8_t lead[40000];
+	int ours, theirs, err = 0;
+	uint8_t got[8192];
+
+	memset(lead, 0xee, sizeof(lead));
+	pumps_up();
+	tcp_pair(&ours, &theirs, false);
+	assert_int_equal(write(theirs, "last", 4), 4);
+	shutdown(theirs, SHUT_WR);
+	struct td_pipe *p = td_pipe_client(W.c.pump, ours, NULL, &err);
+	assert_non_null(p);
+	assert_int_equal(td_pipe_lead(p, lead, sizeof(lead)), 0);
+	until_(W.opened == 1);
+	for (size_t at = 0; at < sizeof(lead) + 4;) {
+		ssize_t n = read(W.target, got, sizeof(got));
+		for (ssize_t i = 0; i < n; i++, at++)
+			assert_int_equal(got[i], at < sizeof(lead) ? 0xee : "last"[at - sizeof(lead)]);
+		t_turns(1);
+	}
+	assert_int_equal(end_of(W.target), 0);
+	close(W.target);
+	W.target = -1;
+	close(theirs);
+	until_(W.c.pipes_closed == 1);
+	assert_int_equal(W.c.in, 4);
+}
+
+/* The program says nothing: what leads goes all the same. */
+static void what_leads_waits_for_nobody(void **state)
+{
+	int ours, theirs, err = 0;
+	char got[8];
+	ssize_t n = -1;
+
+	pumps_up();
+	tcp_pair(&ours, &theirs, false);
+	assert_int_equal(td_pipe_lead(td_pipe_client(W.c.pump, ours, NULL, &err), (const uint8_t *)"lead", 4), 0);
+	until_(W.opened == 1);
+	until_((n = n < 0 ? read(W.target, got, sizeof(got)) : n) == 4);
+	assert_memory_equal(got, "lead", 4);
+	close(theirs);
+}
+
 static void a_reset_crosses_as_a_reset(void **state)
 {
 	pumps_up();
@@ -459,6 +505,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(bytes_both_ways_through_tiny_buffers),
 	    TEST(each_direction_ends_on_its_own),
+	    TEST(what_leads_goes_first),
+	    TEST(what_leads_waits_for_nobody),
 	    TEST(a_reset_crosses_as_a_reset),
 	    TEST(nothing_is_lost_with_the_link),
 	    TEST(the_end_of_a_session_resets_its_streams_first),
