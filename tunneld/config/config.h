@@ -199,6 +199,13 @@ char *td_config_find(const char *arg);
 /* Would a reload change this tunnel? */
 bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b);
 
+/* A configuration of that one tunnel (or alias) alone, with all its settings, which listens at these addresses instead
+ * (n 0: nowhere) and keeps no state. */
+struct td_config *td_config_single(const struct td_config *from, const struct td_tunnel_config *t,
+				   const struct td_addr *listen, int n);
+/* Another destination; host NULL: the target itself. */
+void td_config_name_host(struct td_tunnel_config *t, const char *host, uint16_t port);
+
 /* *c becomes the settings of its sessions, all but what makes each one: id, type, callbacks.  amazon: they go to AWS.
  */
 struct tnl_session_config;

@@ -332,6 +332,14 @@ static bool set_session(struct td_cfg_parse *p, int line, const struct td_opt *o
 	return true;
 }
 
+static void inherit_session(const struct td_opt *o, void *base, const void *from)
+{
+	struct td_tunnel_config *t = base;
+	const struct td_tunnel_config *theirs = from;
+	t->session = theirs->session;
+	t->pool = theirs->pool;
+}
+
 static bool same_session(const struct td_opt *o, const void *a, const void *b)
 {
 	const struct td_tunnel_config *s = a, *t = b;
@@ -374,7 +382,7 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_TRI]      = {.name = "yes or no", SCALAR(int), .set = set_tri, .clear = clear_tri, .inherit = inherit_tri},
 	[TD_T_WORD]     = {SCALAR(unsigned), .set = set_word},
 	[TD_T_WORDBOOL] = {SCALAR(bool), .set = set_wordbool},
-	[TD_T_SESSION]  = {.name = "shared|per-connection|pool N", .set = set_session, .same = same_session},
+	[TD_T_SESSION]  = {.name = "shared|per-connection|pool N", .set = set_session, .same = same_session, .inherit = inherit_session},
 	[TD_T_LIST]     = {.name = "list", .set = set_list, .clear = clear_list, .same = same_list, .inherit = inherit_list},
 	[TD_T_PORTS]    = {.name = "list of ports", .set = set_ports, .clear = clear_list, .same = same_list, .inherit = inherit_list},
 	[TD_T_LISTEN]   = {.name = "addresses", .set = set_listen, .clear = clear_listen, .same = same_listen},
