@@ -36,6 +36,7 @@ struct tnl_caps {
 	enum tnl_direct_use direct; /* agent: it may be asked for tickets; client: what it makes of that */
 	bool reset_words;	    /* RST frames may say in words why */
 	bool opens;		    /* a stream may be opened with a kind (lib/session.h) */
+	bool reverse;		    /* the agent may listen for the client, and open streams (lib/reverse.h) */
 	char program[16];	    /* version of the tunneld that wrote them, "" when not told */
 };
 /* The subset that both offer; program is b's. */

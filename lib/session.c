@@ -305,6 +305,11 @@ void tnl_session_link_gone(struct tnl_session *s, unsigned link, uint64_t now)
 	}
 }
 
+void tnl_session_keep(struct tnl_session *s, bool on)
+{
+	s->keep = on;
+}
+
 void tnl_session_release(struct tnl_session *s)
 {
 	s->held = false;
@@ -371,7 +376,7 @@ static void plan_keepalive(struct tnl_session *s, uint64_t now)
 		s->keepalive_at = due;
 		return;
 	}
-	if ((s->mux.nstreams || s->peer_keepalive) && s->linked) {
+	if ((s->mux.nstreams || s->peer_keepalive || s->keep) && s->linked) {
 		if (s->info.mode == TNL_MODE_MUX)
 			s->mux.nop_due = true;
 		else if (tnl_session_out_flag(s, TNL_FLAG_KEEPALIVE))

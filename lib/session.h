@@ -21,6 +21,7 @@
 #include "lib/channel.h"
 #include "lib/stock.h"
 #include "lib/handshake.h"
+#include "lib/reverse.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -87,14 +88,15 @@ struct tnl_session_info { /* after the handshake */
 	size_t max_payload;
 	const char *properties_json; /* of the SessionType action, or NULL */
 	enum tnl_direct_use direct;
+	bool reverse; /* agreed: listeners at the agent, whose connections it opens */
 };
 
 struct tnl_session_cb {
 	void (*on_ready)(void *ctx, const struct tnl_session_info *info);
-	/* Agent: a stream is there; dial now, call tnl_stream_connected or tnl_stream_reset later (or now).
-	 * MUX: the client opened it. All other modes: the one stream, right after on_ready (BASIC: again for the
-	 * next connection); SHELL and COMMAND count as connected already. on_data and on_eof wait for connected
-	 * (then they come from the next pull or expire); on_reset does not. */
+	/* A stream is there; dial now, call tnl_stream_connected or tnl_stream_reset later (or now).
+	 * At the client only where Reverse is agreed. MUX: the other end opened it. All other modes: the one stream,
+	 * right after on_ready (BASIC: again for the next connection); SHELL and COMMAND count as connected already.
+	 * on_data and on_eof wait for connected (then they come from the next pull or expire); on_reset does not. */
 	void (*on_open)(void *ctx, struct tnl_stream *st);
 	/* Bytes for the local side, in order: returns how many were taken (0..n);
 	 * the rest is kept. May call nothing of this session. ptype is TNL_PT_OUTPUT or TNL_PT_STDERR. */
@@ -108,6 +110,8 @@ struct tnl_session_cb {
 	void (*on_exit_code)(void *ctx, int code);			     /* client, command */
 	void (*on_flag)(void *ctx, uint32_t flag); /* TERMINATE at the agent; CONNECT_ERROR at the client */
 	void (*on_publication)(void *ctx, bool started);
+	/* Where Reverse is agreed: what the other end says of listeners; valid during the call. */
+	void (*on_reverse)(void *ctx, const struct tnl_reverse *r);
 	/* A key is required; answer with tnl_session_kms_result, at any later time. NULL: encryption refused. */
 	void (*on_kms)(void *ctx, const struct tnl_kms_request *r);
 	/* The session is over (channel_closed with Output, protocol error, too many resends, handshake
@@ -133,6 +137,7 @@ struct tnl_session_config {
 	unsigned links;			 /* offered with them: up to so many links; 0, 1: one */
 	bool link_queue;		 /* offered with them: acks ask our gateway what stands before a hop */
 	enum tnl_direct_use direct;	 /* offered with them: a direct link; an agent that has a port for it: ONLY */
+	bool reverse;			 /* offered with them: listeners at the agent, as far as on_reverse allows */
 	bool offer_capabilities;	 /* own extensions on (default wish: true) */
 	bool require_encryption;
 	const char *kms_key_pin; /* client: encryption with another key is refused; NULL: any */
@@ -198,6 +203,10 @@ void tnl_session_kms_result(struct tnl_session *s, int err, const uint8_t *plain
 void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now);
 void tnl_session_send_size(struct tnl_session *s, unsigned cols, unsigned rows, uint64_t now);
 void tnl_session_send_exit_code(struct tnl_session *s, int code, uint64_t now); /* agent, COMMAND */
+/* A word about listeners (lib/reverse.h), where that is agreed; else nothing happens. */
+void tnl_session_send_reverse(struct tnl_session *s, const struct tnl_reverse *r, uint64_t now);
+/* Client: keep-alives go also while no stream is open. */
+void tnl_session_keep(struct tnl_session *s, bool on);
 /* agent: "Connected" is sent by itself at the first link; "Terminating" at exit */
 void tnl_session_send_state(struct tnl_session *s, const char *state, uint64_t now);
 bool tnl_session_drained(const struct tnl_session *s); /* everything sent is acknowledged */
@@ -206,7 +215,7 @@ void tnl_session_abort(struct tnl_session *s, int err, const char *text, uint64_
 void tnl_session_retry(struct tnl_session *s); /* may_keep would say yes again; run the session afterwards */
 size_t tnl_session_memory(const struct tnl_session *s);
 size_t tnl_session_streams(const struct tnl_session *s);
-/* Agent: an open beyond so many is answered with TNL_RESET_LIMIT, and nobody hears of it; at first 16,384. */
+/* An open of the other end beyond so many is answered with TNL_RESET_LIMIT, and nobody hears of it; at first 16,384. */
 void tnl_session_limit_streams(struct tnl_session *s, size_t most);
 struct tnl_session_stats {
 	uint64_t bad_messages, unknown_messages, bad_payloads, unknown_payloads, unknown_frames, early_data;
@@ -225,6 +234,12 @@ struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t n
  * SYN has gone; then the stream is a plain one. */
 bool tnl_stream_ask(struct tnl_stream *st, enum tnl_stream_kind kind) TNL_MUST_USE;
 enum tnl_stream_kind tnl_stream_asked(const struct tnl_stream *st);
+/* Agent, where Reverse is agreed (info.reverse): the same for a connection to a listener of the client's, from there.
+ * TNL_EINVAL: not agreed. It is connected: its bytes may go at once. */
+struct tnl_stream *tnl_stream_open_reverse(struct tnl_session *s, void *user, uint16_t listener, const char *from,
+					   uint64_t now, int *err);
+uint16_t tnl_stream_listener(const struct tnl_stream *st); /* 0: it does not come from one */
+const char *tnl_stream_from(const struct tnl_stream *st);  /* who connected there; "" when not told */
 void tnl_stream_set_user(struct tnl_stream *st, void *user);
 void *tnl_stream_user(const struct tnl_stream *st);
 /* A second one, for who has to hear of its opening before there is a user. */

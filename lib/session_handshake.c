@@ -32,7 +32,8 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .program = TUNNELD_VERSION,
 			     .link_queue = s->cfg.link_queue,
 			     .links = TNL_MIN(s->cfg.links, (unsigned)TNL_CAPS_LINKS),
-			     .direct = s->cfg.direct};
+			     .direct = s->cfg.direct,
+			     .reverse = s->cfg.reverse};
 	return c;
 }
 
@@ -415,6 +416,7 @@ static void fill_info(struct tnl_session *s)
 	i->direct = s->caps.direct;
 	i->peer_program = s->caps.present ? s->caps.program : "";
 	i->links = TNL_MAX(s->caps.links, 1u);
+	i->reverse = s->caps.reverse && i->mode == TNL_MODE_MUX;
 	i->half_close = s->caps.half_close && (i->mode == TNL_MODE_MUX || i->mode == TNL_MODE_SINGLE);
 	i->opens = s->caps.opens && i->half_close && i->mode == TNL_MODE_MUX;
 	i->encrypted = s->seal_data;
@@ -439,7 +441,7 @@ static void start_streams(struct tnl_session *s, uint64_t now)
 	if (!s->cfg.agent || s->info.mode == TNL_MODE_MUX)
 		return;
 	/* One stream, there from the start: a target that speaks first is heard. */
-	struct tnl_stream *st = tnl_stream_create(s, now);
+	struct tnl_stream *st = tnl_stream_create(s, false, now);
 	if (!st) {
 		s->failed = TNL_ENOMEM;
 		return;
@@ -462,6 +464,9 @@ void tnl_session_hs_ready(struct tnl_session *s, uint64_t now)
 	tnl_smux_parser_init(&s->mux.in, s->mux.version, s->info.half_close);
 	s->mux.in.rst_words = s->caps.reset_words;
 	s->mux.in.open = s->info.opens;
+	s->mux.in.syn_words = !s->cfg.agent && s->info.reverse;
+	if (s->cfg.agent)
+		s->mux.next_id = 2;
 	if (s->caps.present) {
 		tnl_channel_set_max_payload(s->ch, s->caps.max_payload);
 		tnl_channel_set_digest(s->ch, tnl_session_digest(s));

@@ -94,7 +94,7 @@ static struct tnl_stream *raw_stream(struct tnl_session *s, uint32_t ptype, uint
 	*rc = 0;
 	if (!st && s->cfg.agent && s->info.mode == TNL_MODE_BASIC) {
 		/* The next data after DisconnectToPort makes it dial again. */
-		st = tnl_stream_create(s, now);
+		st = tnl_stream_create(s, false, now);
 		if (!st) {
 			*rc = TNL_ENOMEM;
 			return NULL;
@@ -172,8 +172,24 @@ static bool single_too_early(const struct tnl_session *s)
 	return s->state == TNL_SS_READY && s->info.mode == TNL_MODE_SINGLE && !s->mux.single && !s->mux.had_single;
 }
 
-/* Flags and sizes: encrypted between our own ends once the session is ready. An end that is asked for before that comes
- * in the clear, and whoever carries it could end the session anyway. */
+static void in_reverse(struct tnl_session *s, const uint8_t *p, size_t n)
+{
+	struct tnl_reverse r;
+	bool for_agent;
+	if (tnl_reverse_parse(p, n, &r)) {
+		s->stats.bad_payloads++;
+		return;
+	}
+	for_agent = r.kind == TNL_REVERSE_LISTEN || r.kind == TNL_REVERSE_UNLISTEN;
+	if (for_agent != s->cfg.agent || !s->cb.on_reverse)
+		return;
+	tnl_session_cb_enter(s);
+	s->cb.on_reverse(s->cfg.ctx, &r);
+	tnl_session_cb_leave(s);
+}
+
+/* Flags, sizes and words about listeners: encrypted between our own ends once the session is ready. An end that is
+ * asked for before that comes in the clear, and whoever carries it could end the session anyway. */
 static int in_control(struct tnl_session *s, const struct tnl_msg *m)
 {
 	const uint8_t *p = m->payload;
@@ -184,7 +200,9 @@ static int in_control(struct tnl_session *s, const struct tnl_msg *m)
 		if (rc)
 			return rc;
 	}
-	if (m->ptype == TNL_PT_SIZE)
+	if (m->ptype == TNL_PT_REVERSE)
+		in_reverse(s, p, n);
+	else if (m->ptype == TNL_PT_SIZE)
 		in_size(s, p, n);
 	else if (n == 4)
 		in_flag(s, tnl_get_be32(p));
@@ -220,6 +238,10 @@ int tnl_session_deliver(void *ctx, const struct tnl_msg *m, uint64_t now)
 	case TNL_PT_STDERR:
 	case TNL_PT_EXIT_CODE:
 		break;
+	case TNL_PT_REVERSE:
+		if (s->info.reverse)
+			return in_control(s, m);
+		/* fall through */
 	default:
 		s->stats.unknown_payloads++;
 		return 0;

@@ -27,6 +27,7 @@
 #define TNL_MS UINT64_C(1000000)
 #define TNL_STREAMS_MAX 16384u	    /* per session; a peer that opens more gets resets */
 #define TNL_OPENS_REFUSED_MAX 4096u /* whose refusals wait to be sent: then nothing more is taken */
+#define TNL_REVERSE_QUEUE 64u /* words about listeners that wait to be sent; more: the peer asks and does not read */
 #define TNL_MUX_FIRST_WINDOW 16384u /* what either own end assumes before the first UPD */
 
 /* Flags of our own, sent only when half-close is agreed: the ends of the one stream of a SINGLE session. */
@@ -38,6 +39,8 @@ struct tnl_stream {
 	struct tnl_session *s;
 	void *user, *note;
 	uint32_t id;			       /* 0: not given yet, or not multiplexed */
+	uint16_t listener;		       /* at the agent, whose connection it is; 0: none */
+	char *from;			       /* who connected there; NULL: not told */
 	struct tnl_list all, dead, ctl, timed; /* in the lists of struct tnl_mux */
 	struct tnl_list work;
 	/* sending */
@@ -130,9 +133,11 @@ struct tnl_session {
 	bool digest_seen;     /* agent: the client wrote a digest that is right */
 	bool lax;	      /* agent: the client is not ours and does not write them: taken as a stock agent would */
 	bool peer_keepalive;  /* so old that it gives up without smux NOPs */
+	bool keep;	      /* keep-alives also without streams */
 	uint64_t hs_started, hs_deadline, hold_until, keepalive_at, keepalive_ns;
 	/* sending */
 	struct tnl_list outq;	     /* struct tnl_outmsg */
+	unsigned words;		     /* of them: about listeners */
 	struct tnl_stream *reserved; /* who holds the channel's one reservation */
 	uint8_t *reserved_at;
 	size_t reserved_cap;
@@ -225,7 +230,7 @@ void tnl_mux_first_grant(struct tnl_stream *st);
 void tnl_mux_grant(struct tnl_stream *st); /* after consuming: UPD when worth it */
 
 /* --- session_stream.c: life, timers, sending --- */
-struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now);
+struct tnl_stream *tnl_stream_create(struct tnl_session *s, bool ours, uint64_t now); /* ours: opened at this end */
 void tnl_stream_destroy(struct tnl_stream *st);
 void tnl_stream_start(struct tnl_stream *st, uint64_t now); /* client, READY: id and SYN, or its place as the one */
 void tnl_stream_call_open(struct tnl_stream *st);	    /* on_open */

@@ -135,9 +135,23 @@ static size_t put_open(struct tnl_stream *st, uint8_t *p)
 	return n + 4;
 }
 
-static size_t words_due(const struct tnl_stream *st)
+static size_t reset_words_due(const struct tnl_stream *st)
 {
 	return st->rst_due && st->reset_words ? strlen(st->reset_words) : 0;
+}
+
+/* What stands behind the frames that are due, beside their fixed parts. */
+static size_t words_due(const struct tnl_stream *st)
+{
+	return reset_words_due(st) + (st->syn_due && st->listener ? TNL_SMUX_WORDS : 0);
+}
+
+static size_t put_syn(struct tnl_stream *st, uint8_t *p)
+{
+	size_t words = 0;
+	if (st->listener)
+		words = tnl_reverse_head_write(p + TNL_SMUX_HDR, st->listener, tnl_stream_from(st));
+	return put_frame(st->s, p, TNL_SMUX_SYN, st->id, (uint16_t)words) + words;
 }
 
 static size_t put_due(struct tnl_stream *st, uint8_t *p)
@@ -147,7 +161,7 @@ static size_t put_due(struct tnl_stream *st, uint8_t *p)
 	if (st->stands_due || (st->syn_due && st->asked))
 		n += put_open(st, p + n);
 	else if (st->syn_due)
-		n += put_frame(s, p + n, TNL_SMUX_SYN, st->id, 0);
+		n += put_syn(st, p + n);
 	if (st->upd_due) {
 		n += put_frame(s, p + n, TNL_SMUX_UPD, st->id, 8);
 		tnl_put_le32(p + n, st->consumed);
@@ -160,7 +174,7 @@ static size_t put_due(struct tnl_stream *st, uint8_t *p)
 		st->fin_sent = true;
 	}
 	if (st->rst_due) {
-		size_t words = words_due(st);
+		size_t words = reset_words_due(st);
 		n += put_frame(s, p + n, TNL_SMUX_RST, st->id, (uint16_t)(4 + words));
 		tnl_put_le32(p + n, st->reset_reason);
 		if (words)

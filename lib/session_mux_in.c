@@ -7,6 +7,12 @@
 
 #define REFUSED_LOG_NS (60000 * TNL_MS)
 
+static int bad_frame(struct tnl_session *s, const char *field, unsigned value)
+{
+	tnl_log(TNL_LOG_WARN, "mux", "session=%s bad smux frame: field=%s value=%u", s->cfg.session_id, field, value);
+	return TNL_EPROTO;
+}
+
 /* Beyond the limit: no stream of the user's, only the frame that says so. */
 static int refuse_open(struct tnl_session *s, struct tnl_stream *st, uint64_t now)
 {
@@ -25,17 +31,41 @@ static int refuse_open(struct tnl_session *s, struct tnl_stream *st, uint64_t no
 	return m->nzombies > 2 * TNL_OPENS_REFUSED_MAX ? TNL_EPROTO : 0;
 }
 
-static int in_syn(struct tnl_session *s, uint32_t id, enum tnl_stream_kind kind, uint64_t now)
+/* The client has the odd ids and, where the agent opens streams, that the even ones; a stock client may take any. */
+static bool may_open(const struct tnl_session *s, uint32_t id)
+{
+	if (id == 0 || tnl_map_get_u64(s->mux.by_id, id))
+		return false;
+	return s->info.reverse ? (id % 2 == 0) != s->cfg.agent : s->cfg.agent;
+}
+
+static bool take_head(struct tnl_stream *st, const struct tnl_smux_event *e)
+{
+	char from[TNL_SMUX_WORDS];
+	if (st->s->cfg.agent)
+		return true;
+	if (!tnl_reverse_head_parse(e->data, e->len, &st->listener, from))
+		return false;
+	st->from = tnl_strdup(from); /* none for want of memory: not told */
+	return true;
+}
+
+static int in_syn(struct tnl_session *s, const struct tnl_smux_event *e, enum tnl_stream_kind kind, uint64_t now)
 {
 	struct tnl_mux *m = &s->mux;
-	if (!s->cfg.agent || id == 0 || tnl_map_get_u64(m->by_id, id)) {
-		/* A known id is ignored; 0 stands for the session; towards a client nobody opens streams. */
+	uint32_t id = e->id;
+	if (!may_open(s, id)) {
+		/* A known id is ignored; 0 stands for the session; towards a client only the agent of Reverse opens. */
 		s->stats.unknown_frames++;
 		return 0;
 	}
-	struct tnl_stream *st = tnl_stream_create(s, now);
+	struct tnl_stream *st = tnl_stream_create(s, false, now);
 	if (!st)
 		return TNL_ENOMEM;
+	if (!take_head(st, e)) {
+		tnl_stream_destroy(st);
+		return bad_frame(s, "words", (unsigned)e->len);
+	}
 	st->id = id;
 	st->asked = kind;
 	if (tnl_map_set_u64(m->by_id, id, st)) {
@@ -72,19 +102,13 @@ static void in_fin_unseen(struct tnl_session *s, uint32_t id)
 		s->mux.connect_errors--;
 }
 
-static int bad_frame(struct tnl_session *s, const char *field, unsigned value)
-{
-	tnl_log(TNL_LOG_WARN, "mux", "session=%s bad smux frame: field=%s value=%u", s->cfg.session_id, field, value);
-	return TNL_EPROTO;
-}
-
 /* A stream of some kind, or the news that the connection of one stands. */
 static int in_open(struct tnl_session *s, const struct tnl_smux_event *e, uint64_t now)
 {
 	if (e->kind != TNL_KIND_TOLD && e->kind != TNL_KIND_ECHO)
 		return bad_frame(s, "kind", e->kind);
 	if (s->cfg.agent)
-		return in_syn(s, e->id, (enum tnl_stream_kind)e->kind, now);
+		return in_syn(s, e, (enum tnl_stream_kind)e->kind, now);
 	struct tnl_stream *st = tnl_mux_find(&s->mux, e->id);
 	if (!st || st->asked != e->kind || st->stands) {
 		s->stats.unknown_frames++;
@@ -126,7 +150,7 @@ static int in_psh(struct tnl_session *s, struct tnl_stream *st, const struct tnl
 static int in_event(struct tnl_session *s, const struct tnl_smux_event *e, uint64_t now)
 {
 	if (e->cmd == TNL_SMUX_SYN)
-		return in_syn(s, e->id, TNL_KIND_PLAIN, now);
+		return in_syn(s, e, TNL_KIND_PLAIN, now);
 	if (e->cmd == TNL_SMUX_OPEN)
 		return in_open(s, e, now);
 	if (e->cmd == TNL_SMUX_NOP)

@@ -49,7 +49,7 @@ static bool sealed_type(const struct tnl_session *s, uint32_t ptype)
 {
 	if (!s->seal_data)
 		return false;
-	if (ptype == TNL_PT_FLAG || ptype == TNL_PT_SIZE)
+	if (ptype == TNL_PT_FLAG || ptype == TNL_PT_SIZE || ptype == TNL_PT_REVERSE)
 		return tnl_seal_is_bound(s->seal);
 	return ptype == TNL_PT_OUTPUT || (s->cfg.agent && (ptype == TNL_PT_STDERR || ptype == TNL_PT_EXIT_CODE));
 }
@@ -86,6 +86,7 @@ static bool flush_one(struct tnl_session *s, struct tnl_outmsg *m, uint64_t now)
 		return false;
 	}
 	uint32_t ptype = m->ptype;
+	s->words -= ptype == TNL_PT_REVERSE;
 	tnl_list_remove(&m->l);
 	tnl_free_wiped(m, sizeof(*m) + m->n);
 	tnl_session_hs_sent(s, ptype, now);
@@ -141,6 +142,28 @@ void tnl_session_send_flag(struct tnl_session *s, uint32_t flag, uint64_t now)
 	int rc = queue_message(s, TNL_PT_FLAG, p, sizeof(p), false, s->state == TNL_SS_READY);
 	if (rc)
 		s->failed = rc;
+}
+
+void tnl_session_send_reverse(struct tnl_session *s, const struct tnl_reverse *r, uint64_t now)
+{
+	struct tnl_buf b;
+	(void)now;
+	if (tnl_session_over(s) || !s->info.reverse)
+		return;
+	if (s->words >= TNL_REVERSE_QUEUE) {
+		snprintf(s->why, sizeof(s->why), "the other end asks for listeners and does not read the answers");
+		s->failed = TNL_EPROTO;
+		return;
+	}
+	tnl_buf_init(&b, TNL_REVERSE_JSON);
+	int rc = tnl_reverse_write(&b, r);
+	if (rc == 0)
+		rc = queue_message(s, TNL_PT_REVERSE, tnl_buf_data(&b), tnl_buf_len(&b), false, true);
+	tnl_buf_fini(&b);
+	if (rc)
+		s->failed = rc;
+	else
+		s->words++;
 }
 
 void tnl_session_send_size(struct tnl_session *s, unsigned cols, unsigned rows, uint64_t now)

@@ -5,7 +5,7 @@
 #include "lib/steps.h"
 #include <string.h>
 
-struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now)
+struct tnl_stream *tnl_stream_create(struct tnl_session *s, bool ours, uint64_t now)
 {
 	struct tnl_stream *st = tnl_calloc(1, sizeof(*st));
 	if (!st)
@@ -19,7 +19,7 @@ struct tnl_stream *tnl_stream_create(struct tnl_session *s, uint64_t now)
 	tnl_list_push_back(&s->mux.streams, &st->all);
 	s->mux.nstreams++;
 	/* A terminal has nothing to dial. */
-	st->connected = !s->cfg.agent || s->info.mode == TNL_MODE_SHELL || s->info.mode == TNL_MODE_COMMAND;
+	st->connected = ours || s->info.mode == TNL_MODE_SHELL || s->info.mode == TNL_MODE_COMMAND;
 	st->peer_window = TNL_MUX_FIRST_WINDOW;
 	st->tx_at = st->rx_at = now;
 	st->last_number = st->old_number = -1;
@@ -63,6 +63,7 @@ void tnl_stream_destroy(struct tnl_stream *st)
 	tnl_list_remove(&st->dead);
 	tnl_list_remove(&st->all);
 	tnl_free(st->reset_words);
+	tnl_free(st->from);
 	if (st->id && tnl_map_get_u64(s->mux.by_id, st->id) == st)
 		(void)tnl_map_del_u64(s->mux.by_id, st->id);
 	if (s->reserved == st) {
@@ -311,6 +312,54 @@ void tnl_stream_start(struct tnl_stream *st, uint64_t now)
 	take_turn(st);
 }
 
+static struct tnl_stream *open_failed(int rc, int *err)
+{
+	if (err)
+		*err = rc;
+	return NULL;
+}
+
+/* READY: out with its SYN.  NULL: no memory for its id; nobody heard of it. */
+static struct tnl_stream *start_ours(struct tnl_stream *st, uint64_t now)
+{
+	tnl_stream_start(st, now);
+	if (!st->was_reset)
+		return st;
+	tnl_stream_free(st);
+	return NULL;
+}
+
+struct tnl_stream *tnl_stream_open_reverse(struct tnl_session *s, void *user, uint16_t listener, const char *from,
+					   uint64_t now, int *err)
+{
+	if (tnl_session_over(s) || s->failed)
+		return open_failed(TNL_ECLOSED, err);
+	if (!s->cfg.agent || !s->info.reverse || s->state != TNL_SS_READY || listener == 0)
+		return open_failed(TNL_EINVAL, err);
+	if (s->mux.next_id > UINT32_MAX - 2 || s->mux.nstreams >= s->mux.streams_max)
+		return open_failed(TNL_ELIMIT, err);
+	struct tnl_stream *st = tnl_stream_create(s, true, now);
+	if (!st)
+		return open_failed(TNL_ENOMEM, err);
+	st->user = user;
+	st->listener = listener;
+	st->from = tnl_strdup(from); /* none for want of memory: not told */
+	st = start_ours(st, now);
+	if (err)
+		*err = st ? 0 : TNL_ENOMEM;
+	return st;
+}
+
+uint16_t tnl_stream_listener(const struct tnl_stream *st)
+{
+	return st->listener;
+}
+
+const char *tnl_stream_from(const struct tnl_stream *st)
+{
+	return st->from ? st->from : "";
+}
+
 struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t now, int *err)
 {
 	struct tnl_mux *m = &s->mux;
@@ -324,23 +373,15 @@ struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t n
 	else if (s->state == TNL_SS_READY && s->info.mode != TNL_MODE_MUX &&
 		 (m->single || (m->had_single && s->info.mode != TNL_MODE_BASIC)))
 		rc = TNL_EBUSY;
-	struct tnl_stream *st = rc ? NULL : tnl_stream_create(s, now);
-	if (!st) {
-		if (err)
-			*err = rc ? rc : TNL_ENOMEM;
-		return NULL;
-	}
+	struct tnl_stream *st = rc ? NULL : tnl_stream_create(s, true, now);
+	if (!st)
+		return open_failed(rc ? rc : TNL_ENOMEM, err);
 	st->user = user;
 	if (s->state == TNL_SS_READY) {
 		if (s->info.mode == TNL_MODE_BASIC)
 			m->had_single = false;
-		tnl_stream_start(st, now);
-		if (st->was_reset) { /* no memory for its id; nobody heard of it */
-			tnl_stream_free(st);
-			if (err)
-				*err = TNL_ENOMEM;
-			return NULL;
-		}
+		if (!start_ours(st, now))
+			return open_failed(TNL_ENOMEM, err);
 	}
 	if (err)
 		*err = 0;

@@ -47,6 +47,7 @@ static int in_header(struct tnl_smux_parser *p)
 	case TNL_SMUX_OPEN:
 		return check_header(p, p->open, 4);
 	case TNL_SMUX_SYN:
+		return check_header(p, true, p->syn_words ? TNL_MIN((unsigned)p->cur.len, TNL_SMUX_WORDS) : 0);
 	case TNL_SMUX_FIN:
 	case TNL_SMUX_NOP:
 		return check_header(p, true, 0);
@@ -68,6 +69,9 @@ static int whole_frame(struct tnl_smux_parser *p, struct tnl_smux_event *e)
 		e->len = p->cur.len - 4u;
 	} else if (e->cmd == TNL_SMUX_OPEN) {
 		e->kind = tnl_get_le32(body);
+	} else if (e->cmd == TNL_SMUX_SYN) {
+		e->data = body;
+		e->len = p->cur.len;
 	}
 	p->have = 0;
 	p->need = TNL_SMUX_HDR;

@@ -15,7 +15,7 @@
 #define TNL_SMUX_WORDS 120u /* bytes of text behind an RST's reason, at most */
 
 enum tnl_smux_cmd {
-	TNL_SMUX_SYN,
+	TNL_SMUX_SYN, /* from the agent, where Reverse is agreed: with the words of lib/reverse.h */
 	TNL_SMUX_FIN,
 	TNL_SMUX_PSH,
 	TNL_SMUX_NOP,
@@ -50,6 +50,7 @@ struct tnl_smux_parser {
 	bool rst;	/* RST is a command */
 	bool rst_words; /* and may have words behind its reason */
 	bool open;	/* OPEN is a command */
+	bool syn_words; /* SYN may have words: who opens a stream from the agent's side (lib/reverse.h) */
 	struct tnl_smux_frame cur;
 	uint32_t left; /* PSH bytes still to come */
 	uint8_t head[TNL_SMUX_HDR + 4 + TNL_SMUX_WORDS];
@@ -61,7 +62,7 @@ struct tnl_smux_parser {
 struct tnl_smux_event { /* a whole frame, or a part of a PSH */
 	enum tnl_smux_cmd cmd;
 	uint32_t id;
-	/* PSH: bytes of the stream, where they stand in the input; RST: its words, until the next call */
+	/* PSH: bytes of the stream, where they stand in the input; RST, SYN: its words, until the next call */
 	const uint8_t *data;
 	size_t len;
 	uint32_t consumed, window; /* UPD */

@@ -15,12 +15,20 @@ static struct tnl_stream *nth(struct rig *r, unsigned n)
 	return st;
 }
 
+static void open_one(struct rig *r, uint16_t listener)
+{
+	if (r->agent)
+		(void)tnl_stream_open_reverse(r->s, NULL, listener, "192.0.2.7:50000", r->now, NULL);
+	else
+		(void)tnl_stream_open(r->s, NULL, r->now, NULL);
+}
+
 static void local_step(struct rig *r, uint8_t arg, size_t n)
 {
 	struct tnl_stream *st = nth(r, arg >> 4);
 	switch (arg & 15) {
 	case 0:
-		(void)tnl_stream_open(r->s, NULL, r->now, NULL);
+		open_one(r, (uint16_t)n);
 		break;
 	case 1:
 		if (st)
@@ -100,7 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			step = 0;
 			break;
 		case 1: /* the next message, of any payload type */
-			rig_stream(&r, arg, p, step);
+			rig_stream(&r, arg == 200 ? TNL_PT_REVERSE : arg, p, step);
 			break;
 		case 2: /* out of order, or again */
 			rig_message(&r, r.agent ? TNL_MT_INPUT : TNL_MT_OUTPUT, r.seq + (int8_t)arg, TNL_PT_OUTPUT, p,

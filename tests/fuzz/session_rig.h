@@ -82,6 +82,17 @@ static void rig_kms(void *ctx, const struct tnl_kms_request *k)
 	tnl_session_kms_result(r->s, 0, key, 64, (const uint8_t *)"c", k->generate ? 1 : 0, NULL, r->now);
 }
 
+/* Who asks for a listener gets an answer. */
+static void rig_reverse(void *ctx, const struct tnl_reverse *w)
+{
+	struct rig *r = ctx;
+	const struct tnl_reverse no = {.kind = TNL_REVERSE_REFUSED, .id = w->id, .why = "no"};
+	if (r->closed || !w->id || r->agent != (w->kind == TNL_REVERSE_LISTEN || w->kind == TNL_REVERSE_UNLISTEN))
+		abort();
+	if (r->agent)
+		tnl_session_send_reverse(r->s, &no, r->now);
+}
+
 static void rig_closed(void *ctx, int err, const char *text)
 {
 	struct rig *r = ctx;
@@ -95,6 +106,7 @@ static const struct tnl_session_cb rig_cb = {.on_open = rig_open,
 					     .on_eof = rig_eof,
 					     .on_reset = rig_reset,
 					     .on_kms = rig_kms,
+					     .on_reverse = rig_reverse,
 					     .on_closed = rig_closed};
 
 static void rig_drain(struct rig *r)
@@ -139,8 +151,9 @@ static void rig_ack(struct rig *r, int64_t seq)
 	rig_message(r, TNL_MT_ACK, 0, 0, text, n);
 }
 
-#define RIG_CAPS                                                                                                       \
-	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2,\"Opens\":true}"
+#define RIG_CAPS                                                                                                               \
+	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2," \
+	"\"Opens\":true,\"Reverse\":true}"
 
 static void rig_handshake(struct rig *r, bool own)
 {
@@ -185,6 +198,7 @@ static void rig_init(struct rig *r, bool agent, const char *type, const char *pr
 				       .fin_quiet_ns = 2 * RIG_SEC,
 				       .keepalive_ns = 60 * RIG_SEC,
 				       .offer_capabilities = true,
+				       .reverse = true,
 				       .session_type = type,
 				       .properties_json = props,
 				       .kms_key_id = kms ? "key" : NULL,

@@ -24,6 +24,34 @@ static void on_ready(void *ctx, const struct tnl_session_info *i)
 	n->ready = true;
 	say(n->w, "node %d ready mode=%d own=%d encrypted=%d smux=%d", n->which, i->mode, i->own_peer, i->encrypted,
 	    i->smux_version);
+	if (i->reverse != n->w->plan.reverse)
+		world_fail(n->w, "node %d: reverse=%d", n->which, i->reverse);
+	if (i->reverse && n->which == 0)
+		tnl_session_send_reverse(n->s, &(struct tnl_reverse){.id = 7, .bind = "127.0.0.1:9000", .most = 9},
+					 n->w->now);
+}
+
+/* Each word once, whatever the network does to its message. */
+static void on_reverse(void *ctx, const struct tnl_reverse *r)
+{
+	struct node *n = ctx;
+	check_open(n, "on_reverse");
+	n->words++;
+	if (r->id != 7 || strcmp(r->bind, "127.0.0.1:9000") != 0 || n->words > 1)
+		world_fail(n->w, "node %d: word %d is about %u %s", n->which, n->words, r->id, r->bind);
+	if (n->which == 1)
+		tnl_session_send_reverse(
+		    n->s, &(struct tnl_reverse){.kind = TNL_REVERSE_LISTENING, .id = 7, .bind = "127.0.0.1:9000"},
+		    n->w->now);
+}
+
+static void check_from(struct node *n, const struct flow *f, struct tnl_stream *st)
+{
+	char from[32];
+	snprintf(from, sizeof(from), "10.0.0.%d:%d", f->index, 5000 + f->index);
+	if (f->opener && (tnl_stream_listener(st) != 7 || strcmp(tnl_stream_from(st), from) != 0))
+		world_fail(n->w, "flow %d: from %s for listener %u", f->index, tnl_stream_from(st),
+			   tnl_stream_listener(st));
 }
 
 static struct flow *match(struct node *n, struct tnl_stream *st)
@@ -32,9 +60,10 @@ static struct flow *match(struct node *n, struct tnl_stream *st)
 	if (w->plan.mode > SIM_STOCK)
 		return n->opened < w->plan.nstreams ? &w->flow[n->opened] : NULL;
 	for (int i = 0; i < w->plan.nstreams; i++) {
-		struct side *c = &w->flow[i].side[0];
-		if (c->opened && !w->flow[i].side[1].opened && tnl_stream_id(st) == c->take_id)
-			return &w->flow[i];
+		struct flow *f = &w->flow[i];
+		struct side *c = &f->side[f->opener];
+		if (f->opener != n->which && c->opened && !f->side[n->which].opened && tnl_stream_id(st) == c->take_id)
+			return f;
 	}
 	return NULL;
 }
@@ -46,14 +75,16 @@ static void on_open(void *ctx, struct tnl_stream *st)
 	struct flow *f = match(n, st);
 	n->opened++;
 	if (!f) {
-		world_fail(n->w, "the agent saw a stream %u that nobody opened", tnl_stream_id(st));
+		world_fail(n->w, "node %d saw a stream %u that nobody opened", n->which, tnl_stream_id(st));
 		return;
 	}
-	f->side[1].st = st;
-	f->side[1].opened = true;
+	check_from(n, f, st);
+	struct side *s = &f->side[n->which];
+	s->st = st;
+	s->opened = true;
 	tnl_stream_set_user(st, f);
 	struct event e = {.at = n->w->now + f->dial_ns, .kind = EV_DIALED, .arg = f->index};
-	if (f->dial_ns == 0 && !f->side[1].dial_failed && n->w->plan.mode <= SIM_STOCK)
+	if (f->dial_ns == 0 && !s->dial_failed && n->w->plan.mode <= SIM_STOCK)
 		tnl_stream_connected(st, n->w->now);
 	else
 		net_push(n->w, &e);
@@ -150,6 +181,7 @@ static const struct tnl_session_cb node_cb = {.on_ready = on_ready,
 					      .on_data = on_data,
 					      .on_eof = on_eof,
 					      .on_reset = on_reset,
+					      .on_reverse = on_reverse,
 					      .on_kms = on_kms,
 					      .on_closed = on_closed};
 
@@ -171,6 +203,7 @@ void node_start(struct world *w, int which)
 	    .handshake_timeout_ns = 300 * SEC,
 	    .offer_capabilities = p->mode == SIM_OWN || p->mode == SIM_SINGLE,
 	    .direct = p->only ? TNL_DIRECT_ONLY : TNL_DIRECT_NO,
+	    .reverse = p->reverse,
 	    .session_type = "Port",
 	    .properties_json = single ? "{\"portNumber\":\"22\"}" : "{\"type\":\"LocalPortForwarding\"}",
 	    .kms_key_id = p->encrypted && which == 1 ? "key" : NULL,
@@ -188,13 +221,23 @@ void node_start(struct world *w, int which)
 		world_fail(w, "no session");
 }
 
+static struct tnl_stream *open_stream(struct node *n, struct flow *f, int *err)
+{
+	char from[32];
+	if (n->which == 0)
+		return tnl_stream_open(n->s, f, n->w->now, err);
+	snprintf(from, sizeof(from), "10.0.0.%d:%d", f->index, 5000 + f->index);
+	return tnl_stream_open_reverse(n->s, f, 7, from, n->w->now, err);
+}
+
 void node_open(struct node *n, struct flow *f)
 {
 	int err = 0;
-	struct side *s = &f->side[0];
+	struct side *s = &f->side[n->which];
 	bool wait = n->w->plan.mode == SIM_BASIC && f->index > 0 && !n->w->flow[f->index - 1].side[0].gone;
+	wait = wait || (n->which == 1 && !n->ready);
 	if (!wait)
-		s->st = tnl_stream_open(n->s, f, n->w->now, &err);
+		s->st = open_stream(n, f, &err);
 	if (wait || err == TNL_EBUSY) { /* one at a time: later */
 		struct event e = {.at = n->w->now + 20 * MS, .kind = EV_OPEN, .arg = f->index};
 		net_push(n->w, &e);
@@ -243,7 +286,7 @@ static void side_work(struct node *n, struct flow *f)
 	struct way *out = &f->way[n->which], *in = &f->way[!n->which];
 	if (!s->st)
 		return;
-	if (n->which == 0 && s->take_id == 0)
+	if (n->which == f->opener && s->take_id == 0)
 		s->take_id = tnl_stream_id(s->st);
 	reader(n, f, s);
 	if (in->received >= s->reset_at && !s->saw_reset) {

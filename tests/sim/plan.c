@@ -131,6 +131,22 @@ void plan_make(struct world *w)
 	}
 }
 
+/* Own ends may agree on Reverse: then some of the streams come from the agent. */
+void plan_reverse(struct world *w)
+{
+	struct rng *r = &w->reverse;
+	struct plan *p = &w->plan;
+	p->reverse = p->mode == SIM_OWN && rng_chance(r, 400);
+	for (int i = 0; i < p->nstreams && p->reverse; i++) {
+		struct flow *f = &w->flow[i];
+		f->opener = rng_chance(r, 600) ? 1 : 0;
+		if (!f->opener)
+			continue;
+		f->side[0].dial_failed = f->side[1].dial_failed;
+		f->side[1].dial_failed = false;
+	}
+}
+
 /* Own ends may have several links: each with a path of its own, which loses, stands still, or is much slower. */
 void plan_links(struct world *w)
 {

@@ -38,7 +38,8 @@ struct link_plan {
 struct plan {
 	unsigned links;
 	struct link_plan link[MAX_LINKS];
-	bool only; /* link 1 is a direct one, and link 0 carries nothing but the handshake */
+	bool reverse; /* some streams are opened by the agent, for a listener that the client asks for */
+	bool only;    /* link 1 is a direct one, and link 0 carries nothing but the handshake */
 	enum sim_mode mode;
 	bool encrypted;
 	size_t memory_max, window, max_payload;
@@ -61,12 +62,12 @@ struct way { /* one direction */
 struct side {
 	struct tnl_stream *st;
 	bool opened, gone, shut, saw_reset, saw_eof, stalled, dial_failed;
-	uint32_t take_id;  /* client: the id it got */
+	uint32_t take_id;  /* opener: the id it got */
 	size_t take_max;   /* bytes that on_data takes in one call; 0 while stalled */
 	uint64_t reset_at; /* bytes received at which it resets the stream; NEVER: not */
 };
 struct flow {
-	int index;
+	int index, opener; /* the node that opens it */
 	uint64_t open_at, dial_ns;
 	bool broken; /* somebody resets it: need not arrive whole */
 	struct side side[2];
@@ -80,7 +81,8 @@ struct node { /* one end */
 	bool ready, closed;
 	bool moved;		       /* plan.only: to link 1, for good */
 	unsigned up;		       /* bit mask of links */
-	int close_err, opened;	       /* agent: streams seen */
+	int close_err, opened;	       /* streams of the other end seen */
+	int words;		       /* about listeners that came */
 	unsigned epoch[MAX_LINKS];     /* of its links: what was under way to an older one is lost */
 	uint64_t link_free[MAX_LINKS]; /* when a rate-limited link has sent what it took */
 };
@@ -96,8 +98,9 @@ struct event {
 };
 
 struct world {
-	struct rng rng;	  /* the plan and the network */
-	struct rng links; /* what concerns several links: seeds with one stay what they are */
+	struct rng rng;	    /* the plan and the network */
+	struct rng links;   /* what concerns several links: seeds with one stay what they are */
+	struct rng reverse; /* the same for streams that the agent opens */
 	struct plan plan;
 	uint64_t seed, now, order;
 	int verbose;
@@ -124,6 +127,7 @@ void net_send(struct world *w, int from, unsigned link, const uint8_t *p, size_t
 /* plan.c */
 void plan_make(struct world *w);
 void plan_links(struct world *w);
+void plan_reverse(struct world *w);
 uint8_t pattern(const struct world *w, const struct flow *f, int dir, uint64_t off);
 const char *mode_name(enum sim_mode m);
 /* node.c */

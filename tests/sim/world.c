@@ -171,6 +171,18 @@ static void link_comes(struct node *n, const struct event *e)
 	}
 }
 
+static void dialed(struct world *w, struct side *s)
+{
+	if (!s->st)
+		return;
+	if (s->dial_failed) {
+		tnl_stream_reset(s->st, TNL_RESET_CONNECT, w->now);
+		s->saw_reset = true;
+	} else if (!s->saw_reset) {
+		tnl_stream_connected(s->st, w->now);
+	}
+}
+
 static void handle(struct world *w, struct event *e)
 {
 	struct node *n = &w->node[e->to];
@@ -196,17 +208,10 @@ static void handle(struct world *w, struct event *e)
 		publication(w, e->to, e->arg);
 		break;
 	case EV_OPEN:
-		node_open(&w->node[0], f);
+		node_open(&w->node[f->opener], f);
 		break;
 	case EV_DIALED:
-		if (!f->side[1].st)
-			break;
-		if (f->side[1].dial_failed) {
-			tnl_stream_reset(f->side[1].st, TNL_RESET_CONNECT, w->now);
-			f->side[1].saw_reset = true;
-		} else if (!f->side[1].saw_reset) {
-			tnl_stream_connected(f->side[1].st, w->now);
-		}
+		dialed(w, &f->side[!f->opener]);
 		break;
 	case EV_STALL:
 		f->side[e->to].stalled = !f->side[e->to].stalled && w->now < START + w->plan.busy_until;
@@ -220,11 +225,12 @@ static void handle(struct world *w, struct event *e)
 static bool flow_over(const struct world *w, const struct flow *f)
 {
 	bool all = f->way[0].received == f->way[0].total && f->way[1].received == f->way[1].total;
-	if (!f->side[0].gone)
+	const struct side *near = &f->side[f->opener], *far = &f->side[!f->opener];
+	if (!near->gone)
 		return false;
 	if (f->broken)
-		return f->side[1].gone || !f->side[1].opened;
-	return all && (f->side[1].gone || w->plan.mode == SIM_SINGLE_STOCK);
+		return far->gone || !far->opened;
+	return all && (far->gone || w->plan.mode == SIM_SINGLE_STOCK);
 }
 
 static bool all_over(struct world *w)
@@ -232,6 +238,8 @@ static bool all_over(struct world *w)
 	for (int i = 0; i < w->plan.nstreams; i++)
 		if (!flow_over(w, &w->flow[i]))
 			return false;
+	if (w->plan.reverse && (w->node[0].words != 1 || w->node[1].words != 1))
+		return false;
 	return tnl_session_drained(w->node[0].s) && tnl_session_drained(w->node[1].s);
 }
 
@@ -321,10 +329,10 @@ static void describe(const struct world *w)
 	const struct plan *p = &w->plan;
 	printf(
 	    "  mode=%s encrypted=%d memory=%zu window=%zu payload=%zu drop=%u dup=%u reorder=%u corrupt=%u delay=%.1fms "
-	    "jitter=%.1fms rate=%llu streams=%d cuts=%d pauses=%d busy=%.1fs\n",
+	    "jitter=%.1fms rate=%llu streams=%d cuts=%d pauses=%d busy=%.1fs%s\n",
 	    mode_name(p->mode), p->encrypted, p->memory_max, p->window, p->max_payload, p->drop, p->dup, p->reorder,
 	    p->corrupt, (double)p->delay / 1e6, (double)p->jitter / 1e6, (unsigned long long)p->rate, p->nstreams,
-	    p->cuts, p->pauses, (double)p->busy_until / 1e9);
+	    p->cuts, p->pauses, (double)p->busy_until / 1e9, p->reverse ? " reverse" : "");
 	for (unsigned i = 0; i < p->links && p->links > 1; i++)
 		printf("  link %u: delay=%.1fms rate=%llu lossy=%u stalls=%d\n", i, (double)p->link[i].delay / 1e6,
 		       (unsigned long long)p->link[i].rate, p->link[i].lossy, p->link[i].nstalls);
@@ -368,12 +376,14 @@ bool world_run(uint64_t seed, int verbose, struct world *stats)
 	w->seed = seed;
 	w->rng.x = seed * 0x2545f4914f6cdd1du;
 	w->links.x = seed * 0x9e3779b97f4a7c15u + 7;
+	w->reverse.x = seed * 0xd1342543de82ef95u + 3;
 	w->now = START;
 	w->verbose = verbose;
 	long live = tnl_alloc_live();
 	tnl_random_source(seeded_random, &random_source);
 	plan_make(w);
 	plan_links(w);
+	plan_reverse(w);
 	if (verbose)
 		describe(w);
 	node_start(w, 0);
