@@ -41,7 +41,7 @@ HARDEN := -fstack-protector-strong -fPIE $(foreach o,-fstack-clash-protection -f
 ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=$(if $(SANITIZE),0,2) $(CFLAGS)
 ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now$(comma)-z$(comma)noexecstack) -pie $(LDFLAGS)
 comma := ,
-LIB_LIBS := -lwslay -lcjson $(SSL_LIBS)
+LIB_LIBS := -lwslay -lcjson -lhiredis $(SSL_LIBS)
 LIBS := -lev -lcares -linih -lsqlite3 -lseccomp $(LIB_LIBS) -lutil -lpthread -lm
 
 LIB_SRC := $(sort $(wildcard lib/*.c))
@@ -61,9 +61,9 @@ $(BUILD)/.deps: Makefile
 	@mkdir -p $(BUILD)
 	@[ -n '$(if $(BORINGSSL_PREFIX),$(filter %.a,$(SSL_LIBS)),x)' ] || \
 	  { echo "no libssl.a and libcrypto.a in $(BORINGSSL_PREFIX)/lib or $(BORINGSSL_PREFIX)/build" >&2; exit 1; }
-	@miss=""; for h in ev.h wslay/wslay.h cjson/cJSON.h ini.h ares.h sqlite3.h seccomp.h openssl/aead.h; do \
+	@miss=""; for h in ev.h wslay/wslay.h cjson/cJSON.h hiredis/hiredis.h ini.h ares.h sqlite3.h seccomp.h openssl/aead.h; do \
 	  printf '#include <%s>\n' $$h | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 || miss="$$miss $$h"; done; \
-	for h in $$miss; do case $$h in ev.h) p=libev-dev;; wslay*) p=libwslay-dev;; cjson*) p=libcjson-dev;; ini.h) p=libinih-dev;; \
+	for h in $$miss; do case $$h in ev.h) p=libev-dev;; wslay*) p=libwslay-dev;; cjson*) p=libcjson-dev;; hiredis*) p=libhiredis-dev;; ini.h) p=libinih-dev;; \
 	  ares.h) p=libc-ares-dev;; sqlite3.h) p=libsqlite3-dev;; seccomp.h) p=libseccomp-dev;; openssl*) p="android-libboringssl-dev (or BORINGSSL_PREFIX=)";; esac; \
 	  echo "missing: $$h, Debian package $$p" >&2; done; \
 	[ -z "$$miss" ] || { echo "install them with: contrib/debian-packages.sh build" >&2; exit 1; }
