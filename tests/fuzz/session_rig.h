@@ -6,6 +6,7 @@
 #include "lib/message.h"
 #include "lib/session_internal.h"
 #include "lib/steps.h"
+#include "tests/fuzz/session_words.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,33 +152,18 @@ static void rig_ack(struct rig *r, int64_t seq)
 	rig_message(r, TNL_MT_ACK, 0, 0, text, n);
 }
 
-#define RIG_CAPS                                                                                                               \
-	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2," \
-	"\"Opens\":true,\"Reverse\":true}"
-
 static void rig_handshake(struct rig *r, bool own)
 {
-	static const char *const text[] = {
-	    "{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-	    "{\"SessionType\":\"Port\",\"Properties\":{\"type\":\"LocalPortForwarding\"}}}]}",
-	    "{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
-	    "{\"SessionType\":\"Port\",\"Properties\":{\"type\":\"LocalPortForwarding\"}}},"
-	    "{\"ActionType\":\"TunneldCapabilities\",\"ActionParameters\":" RIG_CAPS "}]}",
-	    "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
-	    "\"ActionResult\":null,\"Error\":\"\"}],\"Errors\":null}",
-	    "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
-	    "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,"
-	    "\"ActionResult\":" RIG_CAPS ",\"Error\":\"\"}],\"Errors\":null}",
-	};
 	rig_drain(r);
 	if (r->agent) {
 		rig_ack(r, 0);
-		rig_stream(r, TNL_PT_HANDSHAKE_RESPONSE, text[2 + own], strlen(text[2 + own]));
+		rig_stream(r, TNL_PT_HANDSHAKE_RESPONSE, session_words[SESSION_WORDS_CLIENT + own],
+			   strlen(session_words[SESSION_WORDS_CLIENT + own]));
 		rig_drain(r);
 		rig_ack(r, 1);
 	} else {
 		static const char done[] = "{\"HandshakeTimeToComplete\":1,\"CustomerMessage\":\"\"}";
-		rig_stream(r, TNL_PT_HANDSHAKE_REQUEST, text[own], strlen(text[own]));
+		rig_stream(r, TNL_PT_HANDSHAKE_REQUEST, session_words[own], strlen(session_words[own]));
 		rig_drain(r);
 		rig_ack(r, 0);
 		rig_stream(r, TNL_PT_HANDSHAKE_COMPLETE, done, strlen(done));
