@@ -167,4 +167,5 @@ def main():
 
 
 if __name__ == '__main__':
+	signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 	sys.exit(main())

@@ -301,7 +301,7 @@ def ecs():
 			f.write('[default]\ncredential_process = touch %s; exit 1\n' % w.path('was-run'))
 		for skip in ('true', 'no'):
 			status, answer = w.api().start(TARGET, e.port)
-			with Plugin(w, answer, 'nobody' if skip == 'true' else '', w.url, dict(env, AWS_CONFIG_FILE=w.path('config'), SSM_PLUGIN_SKIP_CLIENT_CONFIGURE=skip)) as p:
+			with Plugin(w, answer, '', w.url, dict(env, AWS_CONFIG_FILE=w.path('config'), SSM_PLUGIN_SKIP_CLIENT_CONFIGURE=skip)) as p:
 				with connect(p.port()) as c:
 					ping(c)
 				assert os.path.exists(w.path('was-run')) == (skip != 'true'), skip
