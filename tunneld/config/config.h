@@ -132,6 +132,7 @@ struct td_instance_config {
 	bool direct;
 	int line;
 };
+#define TD_NODE_MAX 32u
 struct td_gateway_config {
 	struct td_addr *addrs;
 	int naddrs;
@@ -141,6 +142,7 @@ struct td_gateway_config {
 	char *certificate, *private_key, *client_ca;
 	char *audit_log;    /* a path, or "syslog"; NULL: none */
 	char *store;	    /* sqlite:PATH; NULL: in state_dir */
+	char *node;	    /* our name among those that share the store; NULL: from the host's */
 	char *kms_key_file; /* serves the two KMS calls */
 	char *kms_key_id;   /* key that sessions are encrypted with; NULL: none */
 	bool encrypt_shells, encrypt_ports;

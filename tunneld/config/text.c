@@ -147,6 +147,12 @@ const char *td_text_store_fault(const char *value, size_t *len)
 	return strncmp(value, "sqlite:", 7) == 0 && value[7] ? NULL : "must be sqlite:PATH";
 }
 
+const char *td_text_node_fault(const char *value, size_t *len)
+{
+	return all_in(value, "_") && *len <= TD_NODE_MAX ? NULL
+							 : "is no node name: letters, digits and _, 32 of them at most";
+}
+
 /* --- what is kept of one ----------------------------------------------------------- */
 
 char *td_text_path(const char *dir, const char *path)

@@ -507,6 +507,8 @@ bool gw_record_set_texts(struct gw_session *s, const char *owner, const char *ta
 
 struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,
 				  const char *document, const char *parameters, const char *reason);
+/* The node that made the session's id, which is where its ends meet while that node is up; false: it names none. */
+bool gw_session_id_node(const char *id, char out[TD_NODE_MAX + 1]);
 struct gw_session *gw_session_get(struct td_gateway *g, const char *id);
 int gw_sessions_restore(struct td_gateway *g);
 void gw_session_bind_client(struct gw_session *s, const char *client_id); /* no other can have it from here on */

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define ID_DIGITS 17u
+
 static void on_timer(void *arg);
 static void on_hold(void *arg);
 
@@ -75,13 +77,30 @@ struct gw_session *gw_session_get(struct td_gateway *g, const char *id)
 	return tnl_map_get_str(g->sessions, id);
 }
 
-/* The user's name, as far as it is plain, and 17 random digits. */
-static void make_id(const char *user, char id[GW_SESSION_ID_MAX + 1])
+bool gw_session_id_node(const char *id, char out[TD_NODE_MAX + 1])
 {
-	char hex[19];
+	size_t n = strlen(id);
+	if (n < ID_DIGITS + 2 || id[n - ID_DIGITS - 1] != '-' ||
+	    strspn(id + n - ID_DIGITS, "0123456789abcdef") != ID_DIGITS)
+		return false;
+	size_t end = n - ID_DIGITS - 1, begin = end;
+	while (begin && id[begin - 1] != '-')
+		begin--;
+	if (begin == 0 || begin == end || end - begin > TD_NODE_MAX)
+		return false;
+	memcpy(out, id + begin, end - begin);
+	out[end - begin] = '\0';
+	return true;
+}
+
+/* The user's name, as far as it is plain, our node's, when we have one, and 17 random digits: 96 bytes at most, as AWS
+ * has them.  Balancers look for "-NODE-" before the digits (contrib/haproxy.cfg). */
+static void make_id(const char *user, const char *node, char id[GW_SESSION_ID_MAX + 1])
+{
+	char hex[2 * 9 + 1];
 	uint8_t rnd[9];
-	size_t n = 0;
-	for (; n < 64 && user[n]; n++) {
+	size_t n = 0, most = TNL_MIN((size_t)64, (size_t)(96 - 1 - ID_DIGITS - (node ? 1 + strlen(node) : 0)));
+	for (; n < most && user[n]; n++) {
 		char c = user[n];
 		bool plain =
 		    (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("._@-", c);
@@ -89,14 +108,15 @@ static void make_id(const char *user, char id[GW_SESSION_ID_MAX + 1])
 	}
 	tnl_random(rnd, sizeof(rnd));
 	tnl_hex(rnd, sizeof(rnd), hex);
-	snprintf(id + n, GW_SESSION_ID_MAX + 1 - n, "-%.17s", hex);
+	snprintf(id + n, GW_SESSION_ID_MAX + 1 - n, "%s%s-%.*s", node ? "-" : "", node ? node : "", (int)ID_DIGITS,
+		 hex);
 }
 
 struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_config *u, struct gw_instance *i,
 				  const char *document, const char *parameters, const char *reason)
 {
 	char id[GW_SESSION_ID_MAX + 1];
-	make_id(u->name, id);
+	make_id(u->name, g->cfg->gw.node, id);
 	struct gw_session *s = session_alloc(g, id);
 	if (!s)
 		return NULL;

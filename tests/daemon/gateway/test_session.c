@@ -339,6 +339,33 @@ static void test_drain(void **state)
 	session_done(&s);
 }
 
+/* --- ids ------------------------------------------------------------------------------------- */
+static int begin_node(void **state)
+{
+	return begin_with("node = eu_2");
+}
+
+static void test_node_in_id(void **state)
+{
+	struct ses s;
+	char node[TD_NODE_MAX + 1];
+	session_up(&s);
+	assert_int_equal(strlen(s.id), strlen("ops-eu_2-") + 17);
+	assert_memory_equal(s.id, "ops-eu_2-", 9);
+	assert_true(gw_session_id_node(s.id, node));
+	assert_string_equal(node, "eu_2");
+	session_done(&s);
+	static const char *const none[] = {
+	    "ops-0123456789abcdef0",	 "ops--0123456789abcdef0",
+	    "-n1-0123456789abcdef",	 "ops-n1-0123456789abcdeg0",
+	    "0123456789abcdef0",	 "",
+	    "ops-n1-0123456789abcdef00", "a-123456789012345678901234567890123-0123456789abcdef0"};
+	for (size_t i = 0; i < TNL_COUNT(none); i++)
+		assert_false(gw_session_id_node(none[i], node));
+	assert_true(gw_session_id_node("a-b.c@d-n1-0123456789abcdef0", node));
+	assert_string_equal(node, "n1");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -354,6 +381,7 @@ int main(void)
 	    T2(test_agent_restart, begin),
 	    T2(test_restart, begin),
 	    T2(test_drain, begin),
+	    T2(test_node_in_id, begin_node),
 	};
 	return cmocka_run_group_tests_name("gateway sessions", tests, NULL, NULL);
 }

@@ -1,0 +1,103 @@
+"""Several gateways, and the balancers of contrib/ before them, on loopback."""
+import json
+import os
+import subprocess
+
+from harness import BIN, TOP, World, clean_env, need, until
+from services import free_port
+
+BALANCER = '127.0.0.2'  # where HAProxy connects from, so that others may come without a PROXY header
+NAMES = ('n1', 'n2', 'n3')
+
+
+class Cluster(World):
+	"""Gateways n1, n2, n3, and one address for all of them."""
+
+	def __init__(self, names=NAMES, **kw):
+		super().__init__(**kw)
+		self.names = names
+		self.port = {n: free_port() for n in names}
+		self.node = {}
+		self.front = free_port()  # what clients and agents are told
+		self.options = {}
+
+	def make_pem(self):
+		"""Certificate and key in one file, as HAProxy wants them."""
+		with open(self.path('front.pem'), 'wb') as out:
+			for n in ('gateway.pem', 'gateway.key'):
+				out.write(open(self.path(n), 'rb').read())
+		os.chmod(self.path('front.pem'), 0o600)
+
+	def start_node(self, name, wait=True, **options):
+		"""The gateway of that name, anew when it was there before."""
+		g = {'listen': '127.0.0.1:%d' % self.port[name], 'public_url': 'https://127.0.0.1:%d' % self.front, 'node': name}
+		g.update(self.options)
+		g.update(options)
+		was, self.gw_port = self.gw_port, self.port[name]
+		conf = self.write_gateway(name='gateway-' + name, **g)
+		self.gw_port = was
+		p = self.proc('gateway-' + name, [BIN, 'gateway', '-c', conf])
+		self.node[name] = p
+		if wait:
+			p.wait_note('READY=1')
+		return p
+
+	def start_nodes(self, **options):
+		for n in self.names:
+			self.start_node(n, wait=False, **options)
+		for n in self.names:
+			self.node[n].wait_note('READY=1')
+		self.gw_port = self.front
+
+	def haproxy(self):
+		need('haproxy')
+		self.make_pem()
+		self.passed = free_port()
+		env = {'TUNNELD_LISTEN': '127.0.0.1:%d' % self.front, 'TUNNELD_PASS': '127.0.0.1:%d' % self.passed, 'TUNNELD_PEM': self.path('front.pem'),
+			'TUNNELD_CA': self.path('ca.pem'), 'TUNNELD_NAME': 'localhost', 'TUNNELD_SOURCE': BALANCER}
+		for n in self.names:
+			env['TUNNELD_' + n.upper()] = '127.0.0.1:%d' % self.port[n]
+		conf = os.path.join(TOP, 'contrib', 'haproxy.cfg')
+		r = subprocess.run(['haproxy', '-c', '-f', conf], env=clean_env(**env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+		assert r.returncode == 0 and b'[WARNING]' not in r.stdout, r.stdout.decode()
+		p = self.proc('haproxy', ['haproxy', '-db', '-f', conf], env=env)
+		self.answers(p)
+		return p
+
+	def nginx(self):
+		need('nginx')
+		self.make_pem()
+		text = open(os.path.join(TOP, 'contrib', 'nginx.conf')).read()
+		for i, n in enumerate(self.names):
+			text = text.replace('192.0.2.%d:8443' % (11 + i), '127.0.0.1:%d' % self.port[n])
+		text = text.replace('listen 8443', 'listen 127.0.0.1:%d' % self.front).replace('gw.example', 'localhost')
+		for was, now in (('/etc/nginx/tunneld.pem', 'front.pem'), ('/etc/nginx/tunneld.key', 'gateway.key'), ('/etc/nginx/tunneld-ca.pem', 'ca.pem')):
+			assert was in text
+			text = text.replace(was, self.path(now))
+		with open(self.path('nginx.conf'), 'w') as f:
+			f.write('daemon off; master_process off; error_log stderr; pid %s;\n' % self.path('nginx.pid') + text)
+		os.mkdir(self.path('nginx'))
+		argv = ['nginx', '-p', self.path('nginx'), '-c', self.path('nginx.conf')]
+		r = subprocess.run(argv + ['-t'], env=clean_env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+		assert r.returncode == 0, r.stdout.decode()
+		p = self.proc('nginx', argv)
+		self.answers(p)
+		return p
+
+	def answers(self, balancer):
+		"""Until a call comes through."""
+		def served():
+			assert balancer.alive(), '%s has ended' % balancer.name
+			try:
+				return self.api().instances() is not None
+			except (OSError, ValueError, AssertionError):
+				return False
+		self.gw_port = self.front
+		until(served, 15, 'calls are answered through %s' % balancer.name)
+
+	def gateway_status(self, name):
+		return self.status(self.node[name])[0]['gateway']
+
+	def audit(self):
+		"""What all nodes have written there, each into the same file."""
+		return [json.loads(line) for line in open(self.path('audit')).read().split('\n')[:-1]]
