@@ -55,6 +55,7 @@ struct td_tunnel_config {
 	unsigned max_payload;
 	enum td_direct_policy direct;
 	enum td_send_proxy send_proxy;
+	uint64_t bandwidth;	  /* bytes a second, of each direction; 0: no limit */
 	struct td_aws_config aws; /* merged with [aws] */
 };
 

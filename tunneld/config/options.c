@@ -122,6 +122,8 @@ const struct td_opt td_opts[] = {
 	 .help = "the far end's idle time-out, and when surplus sessions without connections end"},
 	{.key = "tcp_keepalive", TUNNEL(tcp_keepalive_ns), TYPE(DURATION), .dflt = "2m", .lo = 0, .hi = 2 * HOUR,
 	 .help = "a local program that is silent so long is asked whether it is there; 0: never"},
+	{.key = "bandwidth", TUNNEL(bandwidth), TYPE(SIZE), .dflt = "0", .lo = 0, .hi = 16 * G,
+	 .help = "bytes a second in each direction, shared by its connections; 0: no limit"},
 	{.key = "send_proxy", TUNNEL(send_proxy), TYPE(WORD), .words = "no|v1|v2", .dflt = "no",
 	 .help = "tell the service who connected, by a PROXY header of that version"},
 	{.key = "half_close_timeout", BOTH(half_close_timeout_ns), TYPE(DURATION), .dflt = "10m", .lo = 0, .hi = 168 * HOUR,

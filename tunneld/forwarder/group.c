@@ -28,6 +28,7 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.aws = *g->aws_cfg;
 	a.required = b.required;
 	a.send_proxy = b.send_proxy;
+	a.bandwidth = b.bandwidth;
 	return a.session == TD_SESSION_SHARED && td_tunnel_same(&a, &b);
 }
 
@@ -245,6 +246,7 @@ static bool place_on(struct fwd_session *s, struct fwd_conn *c)
 	if (!p)
 		return false;
 	td_timer_stop(&s->idle);
+	td_pipe_pace(p, c->tunnel->pace);
 	if (c->head_len && td_pipe_lead(p, c->head, c->head_len) < 0)
 		td_pipe_abort(p, TNL_RESET_LIMIT);
 	fwd_conn_placed(c, s, p);

@@ -77,6 +77,7 @@ struct fwd_tunnel {
 	unsigned holding;      /* of these: only their FIN waits */
 	struct tnl_list conns; /* placed fwd_conn.node */
 	struct td_soon settle; /* a connection has gone */
+	struct td_pace *pace;  /* bandwidth; NULL: none */
 	struct td_memory_waiter room;
 	struct td_timer relisten; /* an address could not be had */
 	struct td_backoff backoff;

@@ -116,6 +116,7 @@ static void tunnel_free(struct fwd_tunnel *t)
 	td_memory_off_room(&t->room);
 	tnl_list_remove(&t->node);
 	fwd_group_put(t->group);
+	td_pace_free(t->pace);
 	td_config_free((struct td_config *)(uintptr_t)t->owner);
 	tnl_free(t);
 }
@@ -148,15 +149,20 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	td_soon_init(&t->settle, f->loop, settle_tunnel, t);
 	td_timer_init(&t->relisten, f->loop, listen_again, t);
 	td_backoff_init(&t->backoff, RELISTEN_MIN, RELISTEN_MAX);
-	t->group = fwd_group_get(f, cfg, tc, fwd_session_adjust, text, sizeof(text));
+	if (tc->bandwidth)
+		t->pace = td_pace_new(f->loop, tc->bandwidth);
+	if (!tc->bandwidth || t->pace)
+		t->group = fwd_group_get(f, cfg, tc, fwd_session_adjust, text, sizeof(text));
 	if (!t->group) {
 		snprintf(why, cap, "tunnel %s: %s", tc->name, text);
+		td_pace_free(t->pace);
 		tnl_free(t);
 		return NULL;
 	}
 	if (fwd_tunnel_listen(t, why, cap) < 0) {
 		if (must) {
 			fwd_group_put(t->group);
+			td_pace_free(t->pace);
 			tnl_free(t);
 			return NULL;
 		}

@@ -1,8 +1,9 @@
 /* Inside of the pump: pump.c (the run of a session), link.c (its links), direct.c (the direct one of them), events.c
- * (what the session reports), pipe.c and pipe_source.c (streams and local descriptors). */
+ * (what the session reports), pipe.c and pipe_source.c (streams and local descriptors), pace.c (how fast they may). */
 #ifndef TD_PUMP_INTERNAL_H
 #define TD_PUMP_INTERNAL_H
 #include "lib/list.h"
+#include "lib/pace.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/pump/pump.h"
 
@@ -97,6 +98,8 @@ struct td_pipe {
 	int sink_flags;
 	int sink_errno;		  /* a write failed with it; 0: none */
 	bool peer_eof, peer_full; /* the peer ended its direction; both */
+	struct td_pace *pace;	  /* NULL: as fast as it goes */
+	struct tnl_pace_turn paced[2];
 	/* the end */
 	bool dying; /* for `reason`, from the pump */
 	uint32_t reason;
@@ -148,6 +151,15 @@ void td_pipe_peer_connected(struct td_pipe *p);
 void td_pipe_unsettle(struct td_pipe *p); /* look at it after the session has returned */
 void td_pipe_settle(struct td_pipe *p);	  /* ends what is over; the pipe may be gone afterwards */
 void td_pipe_destroy(struct td_pipe *p, bool rst);
+
+void td_pipe_drain(struct td_pipe *p); /* writes what the stream kept */
+
+/* pace.c: each of a pipe's directions, with one that has no pace among them */
+enum td_pace_way { TD_PACE_OUT, TD_PACE_IN };
+size_t td_pipe_may(struct td_pipe *p, enum td_pace_way way); /* bytes; 0: it is called again when it may */
+void td_pipe_moved(struct td_pipe *p, enum td_pace_way way, size_t n);
+void td_pipe_rests(struct td_pipe *p, enum td_pace_way way);
+bool td_pipe_waits(const struct td_pipe *p, enum td_pace_way way);
 
 /* pipe_source.c */
 void td_pipe_source_init(struct td_pipe_source *s, struct td_pipe *p, int fd, uint32_t ptype);

@@ -100,10 +100,14 @@ static size_t sink_put(struct td_pipe *p, int fd, const uint8_t *b, size_t n)
 		return 0;
 	}
 	while (done < n) {
-		ssize_t w = sink_write(p, fd, b + done, n - done);
+		size_t may = TNL_MIN(n - done, td_pipe_may(p, TD_PACE_IN));
+		if (!may)
+			return done;
+		ssize_t w = sink_write(p, fd, b + done, may);
 		if (w > 0) {
 			done += (size_t)w;
 			p->out += (uint64_t)w;
+			td_pipe_moved(p, TD_PACE_IN, (size_t)w);
 			continue;
 		}
 		if (w < 0 && errno == EINTR)
@@ -125,9 +129,12 @@ size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size
 {
 	if (p->dying || p->lingering || p->wr_shut)
 		return n; /* nobody wants it any more */
-	if (ev_is_active(&p->wr))
+	if (ev_is_active(&p->wr) || td_pipe_waits(p, TD_PACE_IN))
 		return 0;
-	return sink_put(p, sink_of(p, ptype), b, n);
+	size_t took = sink_put(p, sink_of(p, ptype), b, n);
+	if (took == n)
+		td_pipe_rests(p, TD_PACE_IN);
+	return took;
 }
 
 void td_pipe_peer_eof(struct td_pipe *p, bool half_closed)
@@ -151,7 +158,6 @@ bool td_pipe_ask(struct td_pipe *p, enum tnl_stream_kind kind)
 	return true;
 }
 
-/* Writes what the stream kept. */
 static void drain_kept(struct td_pipe *p)
 {
 	const uint8_t *b;
@@ -161,22 +167,27 @@ static void drain_kept(struct td_pipe *p)
 	while (p->st && !p->dying && (n = tnl_stream_peek(p->st, &b)) > 0) {
 		tnl_stream_consume(p->st, sink_put(p, sink_of(p, tnl_stream_kept_ptype(p->st)), b, n),
 				   p->pump->loop->now);
-		if (ev_is_active(&p->wr))
+		if (ev_is_active(&p->wr) || td_pipe_waits(p, TD_PACE_IN))
 			return;
 	}
+	td_pipe_rests(p, TD_PACE_IN);
 	if (p->st && !p->dying && !p->peer_eof && tnl_stream_eof(p->st)) { /* it came before there was a pipe */
 		const struct tnl_session_info *info = tnl_session_info(p->pump->session);
 		td_pipe_peer_eof(p, info && info->half_close);
 	}
 }
 
-static void on_writable(EV_P_ ev_io *w, int revents)
+void td_pipe_drain(struct td_pipe *p)
 {
-	struct td_pipe *p = w->data;
 	drain_kept(p);
 	if (p->peer_eof)
 		td_pipe_unsettle(p);
 	td_pump_kick(p->pump);
+}
+
+static void on_writable(EV_P_ ev_io *w, int revents)
+{
+	td_pipe_drain(w->data);
 }
 
 /* ---- the end ------------------------------------------------------------------------ */
@@ -188,6 +199,8 @@ static void stop_watchers(struct td_pipe *p)
 	ev_io_stop(p->pump->loop->ev, &p->wr);
 	td_timer_stop(&p->linger);
 	td_timer_stop(&p->lead_again);
+	td_pipe_rests(p, TD_PACE_OUT);
+	td_pipe_rests(p, TD_PACE_IN);
 }
 
 void td_pipe_destroy(struct td_pipe *p, bool rst)
@@ -322,7 +335,7 @@ static void settle_sink(struct td_pipe *p)
 	if (tnl_stream_kept(p->st) == 0) {
 		p->wr_shut = true;
 		end_sink(p);
-	} else if (!ev_is_active(&p->wr)) {
+	} else if (!ev_is_active(&p->wr) && !td_pipe_waits(p, TD_PACE_IN)) {
 		watch_sink(p, sink_of(p, tnl_stream_kept_ptype(p->st)));
 	}
 }

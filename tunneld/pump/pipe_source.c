@@ -33,12 +33,14 @@ static bool has_something(const struct td_pipe_source *s)
 static void set_empty(struct td_pipe_source *s)
 {
 	s->ready = false;
+	td_pipe_rests(s->p, TD_PACE_OUT);
 	td_pipe_source_watch(s);
 }
 
 static void set_ended(struct td_pipe_source *s)
 {
 	s->eof = true;
+	td_pipe_rests(s->p, TD_PACE_OUT);
 	td_pipe_unsettle(s->p);
 }
 
@@ -130,6 +132,7 @@ static void judge_read(struct td_pipe_source *s, ssize_t n, int err, size_t cap)
 	struct td_pipe *p = s->p;
 	if (n > 0) {
 		p->in += (uint64_t)n;
+		td_pipe_moved(p, TD_PACE_OUT, (size_t)n);
 		if ((size_t)n < cap)
 			set_empty(s);
 	} else if (is_eof(p, n, err)) {
@@ -200,7 +203,8 @@ bool td_pipe_feed_session(struct td_pipe *p)
 	if (p->lead)
 		return feed_lead(p, now);
 
-	if (!s) {
+	size_t may = s ? td_pipe_may(p, TD_PACE_OUT) : 0;
+	if (!may) {
 		tnl_stream_want_send(p->st, false);
 		return false;
 	}
@@ -211,6 +215,7 @@ bool td_pipe_feed_session(struct td_pipe *p)
 		set_empty(s);
 		return false;
 	}
+	cap = TNL_MIN(cap, may);
 	ssize_t n = read_source(s, b, cap);
 	int err = errno;
 	if (tnl_stream_commit(p->st, n > 0 ? (size_t)n : 0, s->ptype, now) < 0) {

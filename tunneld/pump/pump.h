@@ -14,6 +14,7 @@
 #include "tunneld/net/wslink.h"
 
 struct td_pump;
+struct td_pace; /* so many bytes a second, for the pipes that share it */
 struct td_pipe; /* local descriptor(s) joined to one stream; owns both */
 
 /* Callbacks run from the loop, never from inside a td_pump_* or td_pipe_* call,
@@ -112,6 +113,10 @@ void td_pipe_add_stderr(struct td_pipe *p, int fd);
 /* Bytes that go before all that the local source sends (copied; once, as soon as there is a pipe). TNL_ENOMEM. They are
  * not counted as moved. */
 int td_pipe_lead(struct td_pipe *p, const uint8_t *bytes, size_t n) TNL_MUST_USE;
+/* Each direction takes part in that many bytes a second (of the local end's); the pace outlives the pipe. */
+struct td_pace *td_pace_new(struct td_loop *l, uint64_t bytes_per_second); /* NULL: no memory */
+void td_pace_free(struct td_pace *pace);
+void td_pipe_pace(struct td_pipe *p, struct td_pace *pace);
 /* Bytes that are sent when the local source has ended (a terminal's end-of-file character). Borrowed. */
 void td_pipe_at_eof(struct td_pipe *p, const char *bytes);
 /* td_pipe_fds, and pairs: when the peer has ended its direction the sink is ended as well, so that whoever reads it

@@ -44,6 +44,60 @@ static void each_direction_ends_on_its_own(void **state)
 	assert_int_equal(W.c.drained, 2);
 }
 
+/* What is left of the flows, all but what a burst and the slices of a moment may be, takes that long. */
+static void takes_its_time(struct flow *f, int n, uint64_t rate)
+{
+	uint64_t left = 0;
+	td_loop_update(T);
+	uint64_t began = T->now;
+	for (int i = 0; i < n; i++)
+		left +=
+		    f[i].total - f[i].sent; /* what has been sent may wait in a buffer that is no part of the pace */
+	flow_all(f, n);
+	assert_true((T->now - began) * rate / TD_SEC + rate / 10 + 65536 >= left);
+}
+
+/* Two connections at one pace: every byte arrives, no sooner than that; a third goes away while it waits. */
+static void a_pace_holds_for_all_who_share_it(void **state)
+{
+	enum { RATE = 1000000, EACH = 300000 };
+	struct td_pace *pace = td_pace_new(T, RATE);
+	int ours, fds[3], targets[3], err = 0;
+
+	pumps_up();
+	for (int i = 0; i < 3; i++) {
+		int before = W.opened;
+		tcp_pair(&ours, &fds[i], false);
+		td_pipe_pace(td_pipe_client(W.c.pump, ours, NULL, &err), pace);
+		until_(W.opened > before);
+		targets[i] = W.target;
+	}
+	W.target = -1;
+	struct flow out[] = {{fds[0], targets[0], EACH, 0, 0, 0},
+			     {fds[1], targets[1], EACH, 0, 0, 0},
+			     {fds[2], targets[2], 1 << 30, 0, 0, 0}};
+	struct flow in[] = {{targets[0], fds[0], EACH, 0, 0, 0},
+			    {targets[1], fds[1], EACH, 0, 0, 0},
+			    {targets[2], fds[2], 1 << 30, 0, 0, 0}};
+	while (out[2].got < 20000 || in[2].got < 20000)
+		step(out, 3), step(in, 3);
+	td_fd_rst_close(fds[2]);
+	close(targets[2]);
+	takes_its_time(out, 2, RATE);
+	takes_its_time(in, 2, RATE);
+	out[0].total = in[0].total = 1 << 30; /* both ways wait for their turn when all goes away */
+	for (uint64_t till = T->now + 100 * TD_MS; T->now < till;)
+		step(out, 1), step(in, 1);
+	give_up(&W.c);
+	for (uint64_t till = T->now + 100 * TD_MS; T->now < till; usleep(1000))
+		t_turns(1);
+	td_pace_free(pace);
+	for (int i = 0; i < 2; i++) {
+		close(fds[i]);
+		close(targets[i]);
+	}
+}
+
 /* What leads is longer than a message, and the program has sent all and hung up before any of it can go. */
 static void what_leads_goes_first(void **state)
 {
@@ -78,15 +132,17 @@ static void what_leads_goes_first(void **state)
 static void what_leads_waits_for_nobody(void **state)
 {
 	int ours, theirs, err = 0;
-	char got[8];
-	ssize_t n = -1;
+	static uint8_t lead[40000];
+	struct flow f = {-1, -1, sizeof(lead), 0, 0, 0};
 
+	for (size_t i = 0; i < sizeof(lead); i++)
+		lead[i] = pattern(i);
 	pumps_up();
 	tcp_pair(&ours, &theirs, false);
-	assert_int_equal(td_pipe_lead(td_pipe_client(W.c.pump, ours, NULL, &err), (const uint8_t *)"lead", 4), 0);
+	assert_int_equal(td_pipe_lead(td_pipe_client(W.c.pump, ours, NULL, &err), lead, sizeof(lead)), 0);
 	until_(W.opened == 1);
-	until_((n = n < 0 ? read(W.target, got, sizeof(got)) : n) == 4);
-	assert_memory_equal(got, "lead", 4);
+	f.to = W.target;
+	flow_all(&f, 1);
 	close(theirs);
 }
 
@@ -505,6 +561,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(bytes_both_ways_through_tiny_buffers),
 	    TEST(each_direction_ends_on_its_own),
+	    TEST(a_pace_holds_for_all_who_share_it),
 	    TEST(what_leads_goes_first),
 	    TEST(what_leads_waits_for_nobody),
 	    TEST(a_reset_crosses_as_a_reset),
