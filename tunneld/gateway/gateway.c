@@ -1,6 +1,5 @@
 /* The gateway role: it is set up from its part of the configuration, routes requests to the API and to the channels,
- * takes on a new configuration while it runs, and drains.  Sessions outlive it: a drain only finishes what is in hand.
- */
+ * and takes on a new configuration while it runs. */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
@@ -262,7 +261,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	tnl_list_init(&g->links);
 	tnl_list_init(&g->unverified);
 	tnl_list_init(&g->calls);
-	td_timer_init(&g->drain_timer, l, NULL, g);
+	td_timer_init(&g->drain_timer, l, gw_drain_step, g);
 	td_memory_on_room(&g->room, g->l, gw_relay_room, g);
 	td_soon_init(&g->make_room, l, gw_room_make, g);
 	td_soon_init(&g->go_on, l, gw_relay_room, g);
@@ -360,80 +359,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	return 0;
 }
 
-/* --- drain: sessions outlive the process, so there is only to finish what is in hand --- */
-static void set_drain(struct td_gateway *g, enum gw_drain state)
-{
-	static const char *const names[] = {
-	    [GW_D_NONE] = "NONE", [GW_D_FINISHING] = "FINISHING", [GW_D_CLOSING] = "CLOSING", [GW_D_DONE] = "DONE"};
-	td_debug("gateway", NULL, "drain state=%s before=%s", names[state], names[g->drain]);
-	g->drain = state;
-}
-
-static bool end_has_work(const struct gw_end *e)
-{
-	return (e->link && td_wslink_queued(e->link->w)) || (gw_relay_links(e) && gw_relay_waiting(e));
-}
-
-static bool has_work(const struct td_gateway *g)
-{
-	tnl_list_foreach(it, &g->calls)
-		if (!tnl_container_of(it, struct gw_call, node)->patient)
-			return true;
-	tnl_list_foreach(it, &g->active) {
-		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
-		if (end_has_work(&s->ends[GW_CLIENT]) || end_has_work(&s->ends[GW_AGENT]))
-			return true;
-	}
-	return false;
-}
-
-static void finish_drain(struct td_gateway *g)
-{
-	td_timer_stop(&g->drain_timer);
-	if (g->drain == GW_D_DONE)
-		return;
-	set_drain(g, GW_D_DONE);
-	if (g->drained)
-		g->drained(g->drained_ctx);
-}
-
-static void close_links(struct td_gateway *g)
-{
-	tnl_list_foreach_safe(it, &g->links)
-		gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, "gateway is shutting down");
-}
-
-static void on_drain(void *arg)
-{
-	struct td_gateway *g = arg;
-	uint64_t now = g->l->now;
-	if (g->drain == GW_D_FINISHING && (now >= g->drain_until || !has_work(g))) {
-		set_drain(g, GW_D_CLOSING);
-		g->drain_until = now + TD_SEC;
-		close_links(g);
-	}
-	if (g->drain == GW_D_CLOSING && (now >= g->drain_until || tnl_list_empty(&g->links)))
-		finish_drain(g);
-	else
-		td_timer_at(&g->drain_timer, now + 20 * TD_MS);
-}
-
-void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(void *), void *ctx)
-{
-	if (g->drain) {
-		finish_drain(g);
-		return;
-	}
-	set_drain(g, GW_D_FINISHING);
-	g->drained = done;
-	g->drained_ctx = ctx;
-	g->drain_until = g->l->now + TNL_MIN(timeout_ns, (uint64_t)TD_SEC);
-	td_http_server_stop_listening(g->httpd);
-	gw_arrival_recheck(g); /* to hear that no session starts any more */
-	td_timer_init(&g->drain_timer, g->l, on_drain, g);
-	td_timer_in(&g->drain_timer, 0);
-}
-
+/* --- the end ------------------------------------------------------------------------- */
 void td_gateway_free(struct td_gateway *g)
 {
 	if (!g)

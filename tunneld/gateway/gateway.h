@@ -13,8 +13,9 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 int td_gateway_addr(struct td_gateway *g, int i, struct td_addr *out); /* as bound; not 0: there is no such one */
 /* Takes on cfg; sessions whose user or instance has gone end. -1: nothing has changed, *why says what to do. */
 int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *why, size_t cap);
-/* No new sessions and links; finishes calls and frames in hand (timeout_ns, 1 s at most), closes all links, then
- * done(ctx), from the loop or in a second call, which does not wait any longer. Sessions go on with the next gateway.
+/* No new sessions and links; finishes calls and frames in hand (timeout_ns, 1 s at most), closes all links (as a node
+ * among several one by one, within timeout_ns), then done(ctx), from the loop or in a second call, which does not wait
+ * any longer. Sessions go on with the next gateway.
  */
 void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(void *), void *ctx);
 void td_gateway_metrics(struct td_gateway *g, struct tnl_metrics *m);

@@ -20,7 +20,8 @@
  *   control               what is said on control channels       channel    making and opening channels
  *   kms, api_session, api_info, api_agent                        the operations
  *   api                   their table, dispatch                  status     what operators see
- *   gateway               setup, routing, reload, drain
+ *   drain                 the end: links are sent away
+ *   gateway               setup, routing, reload
  *
  * State of a session:   CONNECTING ─ both ends came once ─► CONNECTED ─ end ─► ENDED
  *                            └──────────────── end ──────────────────────────────┘
@@ -132,7 +133,7 @@ struct gw_refusals {
 };
 
 enum gw_share_kind { GW_SHARE_USER, GW_SHARE_INSTANCE, GW_SHARES };
-enum gw_drain { GW_D_NONE, GW_D_FINISHING, GW_D_CLOSING, GW_D_DONE };
+enum gw_drain { GW_D_NONE, GW_D_FINISHING, GW_D_SENDING, GW_D_CLOSING, GW_D_DONE };
 struct td_gateway {
 	struct td_loop *l;
 	const struct td_config *cfg;
@@ -165,6 +166,8 @@ struct td_gateway {
 	uint64_t relayed[2]; /* bytes to clients, to agents */
 	enum gw_drain drain;
 	uint64_t drain_until; /* monotonic; of the state */
+	uint64_t drain_end;   /* of the whole */
+	uint64_t drain_next;  /* when the next link is sent away */
 	struct td_timer drain_timer;
 	void (*drained)(void *);
 	void *drained_ctx;
@@ -558,6 +561,7 @@ void gw_op_agent_nothing(struct gw_call *c);
 void gw_op_generate_data_key(struct gw_call *c);
 void gw_op_decrypt(struct gw_call *c);
 
+void gw_drain_step(void *g); /* of the timer */
 void gw_api_request(struct td_gateway *g, struct td_request *r, const char *target, size_t n);
 
 #endif

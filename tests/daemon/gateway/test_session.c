@@ -339,6 +339,38 @@ static void test_drain(void **state)
 	session_done(&s);
 }
 
+/* A node among several: its sessions go to the others one by one, both links of one together, in the time that it has.
+ */
+static void test_drain_node(void **state)
+{
+	struct ses s[4];
+	bool partly = false;
+	for (int i = 0; i < 4; i++)
+		session_up(&s[i]);
+	drained = false;
+	uint64_t start = T.l->now;
+	td_gateway_drain(T.g, 3 * TD_SEC, on_drained, NULL);
+	while (!drained) {
+		int gone = 0, halves = 0;
+		turn();
+		for (int i = 0; i < 4; i++) {
+			gone += s[i].client.closed && s[i].agent.closed;
+			halves += s[i].client.closed != s[i].agent.closed;
+		}
+		partly = partly || (gone > 0 && gone < 3 && halves <= 1);
+		assert_true(T.l->now - start < 3 * TD_SEC);
+	}
+	assert_true(partly);
+	assert_true(T.l->now - start > 300 * TD_MS); /* five at 250 ms, half of that at the least */
+	for (int i = 0; i < 4; i++) {
+		wait_for(s[i].client.closed && s[i].agent.closed);
+		assert_int_equal(s[i].client.code, 1001);
+		assert_int_equal(s[i].agent.code, 1001);
+		assert_int_equal(s[i].client.n, 0);
+		session_done(&s[i]);
+	}
+}
+
 /* --- ids ------------------------------------------------------------------------------------- */
 static int begin_node(void **state)
 {
@@ -382,6 +414,7 @@ int main(void)
 	    T2(test_restart, begin),
 	    T2(test_drain, begin),
 	    T2(test_node_in_id, begin_node),
+	    T2(test_drain_node, begin_node),
 	};
 	return cmocka_run_group_tests_name("gateway sessions", tests, NULL, NULL);
 }
