@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs test programs (as many at a time as there are processors; most of them wait), shows only the output
+# Runs test programs (twice as many at a time as there are processors: most of them wait), shows only the output
 # of those that fail, and counts.
-jobs=${UNIT_JOBS:-$(nproc 2>/dev/null || echo 2)}
+jobs=${UNIT_JOBS:-$((2 * $(nproc 2>/dev/null || echo 2)))}
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 export dir

@@ -13,7 +13,7 @@ $(BUILD)/tests/daemon/%: $(BUILD)/obj/tests/daemon/%.o $(TD_PARTS) $(LIB)
 	$(CC) $(ALL_LDFLAGS) -o $@ $< $(TD_PARTS) $(LIB) $(LIBS) -lcmocka
 
 unit: $(UNIT_BIN) $(DUNIT_BIN)
-	@sh tests/run-unit.sh $(UNIT_BIN) $(DUNIT_BIN)
+	@sh tests/run-unit.sh $(DUNIT_BIN) $(UNIT_BIN)
 
 -include $(UNIT:%=$(BUILD)/obj/tests/unit/%.d) $(DUNIT:%=$(BUILD)/obj/tests/daemon/%.d)
 # Programs that the scripts use, a folder each.
