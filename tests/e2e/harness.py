@@ -242,6 +242,7 @@ class World:
 		self.procs, self.closers = [], []
 		self.gw_port = 0
 		self.checks = True
+		self.tags = {}  # of instances, by id
 		self.keys = {'users': {'ops': (USER_KEY, USER_SECRET, 'i-*')}, 'instances': {TARGET: (AGENT_KEY, AGENT_SECRET)}}
 
 	def __enter__(self):
@@ -332,7 +333,7 @@ class World:
 		top = {k[3:]: g.pop(k) for k in list(g) if k.startswith('td_')}
 		sections = [self.head(name, **top), ('gateway', g)]
 		sections += [('user ' + n, {'access_key_id': k, 'secret_access_key': s, 'targets': t}) for n, (k, s, t) in self.keys['users'].items()]
-		sections += [('instance ' + n, {'access_key_id': k, 'secret_access_key': s}) for n, (k, s) in self.keys['instances'].items()]
+		sections += [('instance ' + n, {'access_key_id': k, 'secret_access_key': s, 'tags': self.tags.get(n)}) for n, (k, s) in self.keys['instances'].items()]
 		return ini(self.path(name + '.ini'), sections)
 
 	def gateway(self, wait=True, prefix=(), **options):

@@ -154,6 +154,8 @@ void td_aws_free(struct td_aws *a)
 		return;
 	tnl_list_remove(&a->node);
 	td_credentials_fini(a);
+	if (a->forget)
+		a->forget(a);
 	td_http_kept_fini(&a->kept);
 	tnl_tls_ctx_free(a->tls);
 	td_aws_config_clear(&a->conf);

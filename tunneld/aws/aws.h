@@ -19,7 +19,7 @@ void td_aws_reload(struct td_loop *l);
 /* Do both lead to the same control API and message gateway?  Then a session of one is known to the other. */
 bool td_aws_same_service(struct td_aws *a, struct td_aws *b);
 const char *td_aws_region(const struct td_aws *a);
-/* service: "ssm", "ssmmessages", "kms", "sts".  An https URL without trailing slash. */
+/* service: "ssm", "ssmmessages", "kms", "sts", "ecs".  An https URL without trailing slash. */
 const char *td_aws_endpoint(struct td_aws *a, const char *service);
 struct tnl_tls_ctx *td_aws_tls(struct td_aws *a);
 bool td_aws_has_profile(const char *name);				 /* in one of the shared files */

@@ -15,6 +15,7 @@ static const struct service {
 				offsetof(struct td_aws_config, ssmmessages_endpoint)},
     [TD_SERVICE_KMS] = {"kms", "KMS", "kms", offsetof(struct td_aws_config, kms_endpoint)},
     [TD_SERVICE_STS] = {"sts", "STS", "sts", offsetof(struct td_aws_config, sts_endpoint)},
+    [TD_SERVICE_ECS] = {"ecs", "ECS", "ecs", offsetof(struct td_aws_config, ecs_endpoint)},
     [TD_SERVICE_SSO] = {"portal.sso", "SSO", "sso", 0},
     [TD_SERVICE_SSO_OIDC] = {"oidc", "SSO_OIDC", "sso_oidc", 0},
 };

@@ -10,6 +10,7 @@ enum td_service {
 	TD_SERVICE_SSMMESSAGES,
 	TD_SERVICE_KMS,
 	TD_SERVICE_STS,
+	TD_SERVICE_ECS,
 	TD_SERVICE_SSO,
 	TD_SERVICE_SSO_OIDC,
 	TD_SERVICE_COUNT
@@ -74,6 +75,9 @@ struct td_aws {
 	char *no_proxy;
 	struct td_credentials credentials;
 	struct td_http_kept kept; /* for signed calls */
+	struct tnl_list lookups;  /* of target.c, whose forget frees them; NULL: there are none */
+	void (*forget)(struct td_aws *a);
+	size_t nlookups;
 };
 static inline uint64_t td_aws_now(const struct td_aws *a) /* unix seconds */
 {

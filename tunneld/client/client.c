@@ -1,6 +1,7 @@
 /* A client session: the calls that begin and resume it, its channel, its end.  At any time one thing is under way:
  *
- *   call (StartSession, ResumeSession) → link (opening) → the pump's link → lost → retry (the timer's wait) → call …
+ *   the look-up of its target → call (StartSession, ResumeSession) → link (opening) → the pump's link → lost → retry
+ * (the timer's wait) → call …
  *
  * What happens on the session itself is in events.c. */
 #include "tunneld/client/internal.h"
@@ -103,23 +104,25 @@ static void begin_link(void *arg)
 	open_link(c);
 }
 
-static void start_refused(struct td_client *c, const struct td_aws_reply *r)
+void td_client_start_refused(struct td_client *c, const char *what, const struct td_aws_reply *r)
 {
 	char why[512];
 	bool offline = strcmp(r->type, "TargetNotConnected") == 0;
 	bool away = r->err == TNL_EUNREACH || r->err == TNL_ETIMEOUT || r->err == TNL_EPROTO || offline;
 
 	c->needs_login = r->err == TNL_EAUTH && r->cred == TD_CREDENTIALS_NEEDS_LOGIN;
+	if (offline && td_client_find_next(c))
+		return;
 	if (td_aws_throttled(r->type) || (r->status >= 500 && !away) || (away && owner_waits(c, r->err, r->type))) {
-		td_client_note(c, r->type[0] ? r->type : "StartSession", r->text ? r->text : "");
-		td_warn(MOD, NULL, "StartSession will be tried again %s error=\"%s\" text=\"%s\"", c->cfg.label,
+		td_client_note(c, r->type[0] ? r->type : what, r->text ? r->text : "");
+		td_warn(MOD, NULL, "%s will be tried again %s error=\"%s\" text=\"%s\"", what, c->cfg.label,
 			r->type[0] ? r->type : tnl_err_text(r->err), r->text ? r->text : "");
 		call_after(c, call_start, td_backoff_next(&c->backoff));
 		return;
 	}
-	if (r->err == TNL_EUNREACH && try_once_more(c, call_start, "StartSession", r->text ? r->text : ""))
+	if (r->err == TNL_EUNREACH && try_once_more(c, call_start, what, r->text ? r->text : ""))
 		return;
-	snprintf(why, sizeof(why), "StartSession: %s%s%s%s", r->type[0] ? r->type : tnl_err_text(r->err),
+	snprintf(why, sizeof(why), "%s: %s%s%s%s", what, r->type[0] ? r->type : tnl_err_text(r->err),
 		 r->text && r->text[0] ? ": " : "", r->text ? r->text : "",
 		 offline ? "; does the agent of the target run, and reach the same endpoint?" : "");
 	td_client_fail(c, r->err, r->type, why);
@@ -138,7 +141,7 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 		return;
 	}
 	if (r->err) {
-		start_refused(c, r);
+		td_client_start_refused(c, "StartSession", r);
 		return;
 	}
 	if (td_session_grant_parse(r->json, &c->grant) < 0 || !c->grant.token || !c->grant.token[0] ||
@@ -146,25 +149,29 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 		td_client_fail(c, TNL_ESYNTAX, "", "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
 		return;
 	}
-	td_info(MOD, c->grant.session_id, "session started %s target=%s", c->cfg.label, c->cfg.target);
+	td_info(MOD, c->grant.session_id, "session started %s target=%s", c->cfg.label, c->find.id);
 	if (c->cb->granted)
 		c->cb->granted(c->ctx, c->grant.session_id);
 	begin_link(c);
 }
 
-static void call_start(void *arg)
+void td_client_start_session(struct td_client *c)
 {
-	struct td_client *c = arg;
 	struct tnl_buf b;
 
 	tnl_buf_init(&b, 64 * 1024);
-	if (td_start_session_body(&b, c->cfg.target, c->cfg.document, c->cfg.host, c->cfg.port, c->cfg.local_port,
+	if (td_start_session_body(&b, c->find.id, c->cfg.document, c->cfg.host, c->cfg.port, c->cfg.local_port,
 				  c->cfg.reason, c->cfg.command) == 0)
 		c->call = td_aws_json(c->cfg.aws, "ssm", "AmazonSSM.StartSession", (const char *)tnl_buf_data(&b),
 				      tnl_buf_len(&b), 1, on_started, c);
 	tnl_buf_fini(&b);
 	if (!c->call)
 		td_client_fail(c, TNL_ENOMEM, "", "out of memory");
+}
+
+static void call_start(void *client)
+{
+	td_client_find(client);
 }
 
 /* ---- the data channel ------------------------------------------------------------- */
@@ -379,6 +386,7 @@ struct td_client *td_client_new(struct td_loop *l, const struct td_client_config
 		return NULL;
 	}
 	if (cfg->grant) {
+		snprintf(c->find.id, sizeof(c->find.id), "%s", cfg->target ? cfg->target : "");
 		c->grant.session_id = dup_or_null(cfg->grant->session_id);
 		c->grant.token = dup_or_null(cfg->grant->token);
 		c->grant.stream_url = dup_or_null(cfg->grant->stream_url);
@@ -397,6 +405,7 @@ static void drop_work(struct td_client *c, bool keep_call)
 		td_aws_call_cancel(c->call);
 		c->call = NULL;
 	}
+	td_client_find_cancel(c);
 	if (c->kms)
 		td_aws_call_cancel(c->kms);
 	td_channel_link_cancel(c->link);
@@ -458,6 +467,11 @@ struct td_pump *td_client_pump(const struct td_client *c)
 const char *td_client_session_id(const struct td_client *c)
 {
 	return c->grant.session_id;
+}
+
+const char *td_client_target(const struct td_client *c)
+{
+	return c->find.id[0] ? c->find.id : NULL;
 }
 
 unsigned td_client_resumes(const struct td_client *c)

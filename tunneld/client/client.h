@@ -1,6 +1,6 @@
 /* One client session, whoever wants it (forwarder, connect, forward, shell, plugin):
  *
- *   StartSession (or a grant that somebody else got) → data channel → handshake → up
+ *   the target is looked up → StartSession (or a grant that somebody else got) → data channel → handshake → up
  *   link lost → back-off → ResumeSession → data channel → up      for ever
  *   end → flag TerminateSession → link closed or 500 ms → ended
  *
@@ -48,7 +48,9 @@ struct td_client_cb {
 struct td_client_config {
 	struct td_aws *aws; /* a reference is taken */
 	const char *label;  /* for log lines: "tunnel=postgres" */
-	const char *target, *document, *host, *reason;
+	const char *target; /* a list, as of td_tunnel_config; with a grant one id */
+	enum td_target_select select;
+	const char *document, *host, *reason;
 	uint16_t port, local_port;
 	const char *const *command;	      /* NULL-terminated, for command documents */
 	const struct td_session_grant *grant; /* not NULL: StartSession has been called by somebody; copied */
@@ -71,6 +73,7 @@ const char *td_client_state_name(const struct td_client *c);
 bool td_client_was_ready(const struct td_client *c);
 struct td_pump *td_client_pump(const struct td_client *c);   /* NULL before the grant */
 const char *td_client_session_id(const struct td_client *c); /* NULL before the grant */
+const char *td_client_target(const struct td_client *c);     /* the id that it leads to; NULL before the look-up */
 unsigned td_client_resumes(const struct td_client *c);	     /* links that came back */
 const char *td_client_last_error(const struct td_client *c); /* why it is not up; "" while it is */
 uint64_t td_client_started_at(const struct td_client *c);

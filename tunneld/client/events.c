@@ -170,7 +170,7 @@ static void pump_kms(void *ctx, const struct tnl_kms_request *r)
 	tnl_jw_key(&w, "EncryptionContext");
 	tnl_jw_obj(&w);
 	tnl_jw_kv(&w, "aws:ssm:SessionId", c->grant.session_id);
-	tnl_jw_kv(&w, "aws:ssm:TargetId", c->cfg.target);
+	tnl_jw_kv(&w, "aws:ssm:TargetId", c->find.id);
 	if (r->challenge)
 		tnl_jw_kv(&w, "aws:ssm:RandomChallenge", r->challenge);
 	tnl_jw_end_obj(&w);

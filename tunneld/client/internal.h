@@ -1,13 +1,15 @@
-/* Inside of a client: client.c (calls, channel, end), events.c (what happens on the session), links.c (further links
- * through the gateway) and direct.c (its direct link). */
+/* Inside of a client: client.c (calls, channel, end), target.c (whom it is for), events.c (what happens on the
+ * session), links.c (further links through the gateway) and direct.c (its direct link). */
 #ifndef TD_CLIENT_INTERNAL_H
 #define TD_CLIENT_INTERNAL_H
 #include "lib/enc.h"
 #include "tunneld/aws/channel_link.h"
+#include "tunneld/aws/target.h"
 #include "tunneld/client/client.h"
 #include "tunneld/net/direct_dial.h"
 
 #define MOD "client"
+enum { TD_CLIENT_TARGET = 404 };
 
 /* Further links (links.c). */
 struct td_client_links {
@@ -18,6 +20,17 @@ struct td_client_links {
 	struct td_timer timer;
 	uint64_t bulk_at;
 	bool refused; /* the gateway does not know of them */
+};
+
+/* Which of its targets it is at (target.c). */
+struct td_client_find {
+	const char *rest; /* of the list, behind what is tried now */
+	const char *at;	  /* NULL: it is at the beginning */
+	size_t n;
+	struct td_target_request *ask;
+	unsigned asked;		   /* look-ups of this entry */
+	char id[TD_CLIENT_TARGET]; /* that StartSession is called for, or was */
+	char tried[TD_CLIENT_TARGET * 4];
 };
 
 enum td_client_direct_state {
@@ -47,6 +60,7 @@ struct td_client {
 	struct td_pump *pump; /* from the grant on */
 	struct td_aws_call *call, *kms;
 	struct td_channel_link *link; /* while it opens; then it is the pump's */
+	struct td_client_find find;
 	struct td_client_links more;
 	struct td_backoff backoff;
 	struct td_timer retry;
@@ -63,8 +77,17 @@ void td_client_fail(struct td_client *c, int err, const char *type, const char *
 void td_client_note(struct td_client *c, const char *what, const char *why); /* the last error */
 void td_client_resume_later(struct td_client *c);
 void td_client_tell_ready(struct td_client *c);
-void td_client_tell_ended(void *c);	       /* a timer's callback */
-bool td_client_make_pump(struct td_client *c); /* once there is a grant */
+void td_client_tell_ended(void *c);		   /* a timer's callback */
+bool td_client_make_pump(struct td_client *c);	   /* once there is a grant */
+void td_client_start_session(struct td_client *c); /* for find.id */
+/* A call before there is a session was refused; what: its name. */
+void td_client_start_refused(struct td_client *c, const char *what, const struct td_aws_reply *r);
+/* target.c */
+void td_client_find(struct td_client *c); /* an id for the entry of the list that it is at, then StartSession */
+/* What was found is not connected. true: another one is tried; false: there is none, and it is at the beginning again.
+ */
+bool td_client_find_next(struct td_client *c);
+void td_client_find_cancel(struct td_client *c);
 void td_client_links_init(struct td_client *c);
 void td_client_links_ready(struct td_client *c);
 void td_client_links_bulk(struct td_client *c);

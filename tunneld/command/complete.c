@@ -3,6 +3,7 @@
 #include "tunneld/command/complete.h"
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "tunneld/command/known.h"
 #include "tunneld/config/config.h"
 
 #include <ctype.h>
@@ -63,6 +64,11 @@ static void offer_names(const char *file, bool tunnels_only, const char *word)
 	tnl_free(path);
 }
 
+static void offer_known(void *word, const char *target)
+{
+	offer(target, word);
+}
+
 static const char *config_of(char **words, int n)
 {
 	for (int i = 0; i + 1 < n; i++)
@@ -81,12 +87,14 @@ static bool is_one_of(const char *name, const char *const *list)
 
 static void offer_operands(const struct td_command *cmd, char **words, int n, const char *word)
 {
-	static const char *const by_target[] = {"connect", "exec", "forward", "shell", NULL};
+	static const char *const by_target[] = {"connect", "exec", "forward", "shell", "list", NULL};
 	static const char *const by_tunnel[] = {"open", "close", "status", NULL};
 	static const char *const by_role[] = {"status", "reload", "drain", NULL};
 	const char *file = config_of(words, n);
-	if (is_one_of(cmd->name, by_target))
+	if (is_one_of(cmd->name, by_target)) {
 		offer_names(file, false, word);
+		td_known_each(offer_known, (void *)(uintptr_t)word);
+	}
 	if (is_one_of(cmd->name, by_tunnel))
 		offer_names(file, true, word);
 	if (is_one_of(cmd->name, by_role))

@@ -85,11 +85,12 @@ static const struct td_client_cb client_cb = {
 static int run(const struct td_command *cmd, int argc, char **argv)
 {
 	static struct connect k;
-	const char *file = NULL;
+	const char *file = NULL, *select = NULL;
 	bool verbose = false;
 	const struct td_arg args[] = {
 	    {'c', "config", .value = &file},
 	    {'v', "verbose", .flag = &verbose},
+	    {0, "select", .value = &select},
 	};
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 2);
 	char *end = NULL;
@@ -102,6 +103,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (n > 1 && (!*argv[2] || *end || port < 1 || port > 65535))
 		return td_args_usage(cmd, "port %s is not a number from 1 to 65535", argv[2]);
 	int r = td_foreground_open(&k.fg, "connect", file, verbose);
+	if (r == 0)
+		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
 		r = td_foreground_target(&k.fg, argv[1]);
 	if (r != 0)
@@ -128,7 +131,8 @@ const struct td_command td_command_connect = {
     "join stdin and stdout to a port of a target (for OpenSSH's ProxyCommand)",
     "usage: tunneld connect [-c FILE] [-v] HOST [PORT]\n"
     "\n"
-    "HOST is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+    "HOST is an instance id (i-…, mi-…, ecs:…), how to find one (tag:KEY=VALUE, name:HOST,\n"
+    "ecs:CLUSTER/SERVICE[/CONTAINER]), or the name of a [tunnel] or [alias]\n"
     "of the configuration; PORT defaults to that section's, else 22.  In ssh_config:\n"
     "\n"
     "  Host i-* mi-*\n"
@@ -136,6 +140,7 @@ const struct td_command td_command_connect = {
     "\n"
     "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
     "                     /etc/tunneld/tunneld.ini; none is fine)\n"
+    "      --select WORD  which of several matches: only (the default: that is an error), newest, any\n"
     "  -v, --verbose      say on stderr what happens\n"
     "\n" TD_EXIT_HELP,
     run,

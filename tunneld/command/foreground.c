@@ -9,6 +9,8 @@
 
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/num.h"
+#include "lib/target.h"
 #include "tunneld/process/confine.h"
 
 #include <errno.h>
@@ -42,6 +44,8 @@ int td_foreground_code(int err, const char *type)
 	if (err == TNL_EAUTH || strcmp(type, "ExpiredTokenException") == 0 ||
 	    strcmp(type, "UnrecognizedClientException") == 0 || strcmp(type, "InvalidSignatureException") == 0)
 		return TD_EXIT_CREDENTIALS;
+	if (err == TNL_ECONF)
+		return TD_EXIT_USAGE;
 	if (strcmp(type, "TargetNotConnected") == 0)
 		return TD_EXIT_NOT_CONNECTED;
 	if (err == TNL_EREFUSED || err == TNL_ECLOSED) /* closed before it was ready: the far end does not want it */
@@ -127,9 +131,14 @@ static const struct td_tunnel_config *by_name(const struct td_tunnel_config *v, 
 	return NULL;
 }
 
-static bool is_id(const char *s)
+/* Anything else is the name of a section. */
+static bool is_target(const char *s)
 {
-	return strncmp(s, "i-", 2) == 0 || strncmp(s, "mi-", 3) == 0 || strncmp(s, "ecs:", 4) == 0;
+	static const char *const begins[] = {"i-", "mi-", "ecs:", "tag:", "name:"};
+	for (size_t i = 0; i < TNL_COUNT(begins); i++)
+		if (strncmp(s, begins[i], strlen(begins[i])) == 0)
+			return true;
+	return false;
 }
 
 /* A target that no section names: the same keys with their defaults. */
@@ -137,12 +146,26 @@ const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, 
 {
 	char text[512];
 	for (const char *p = id; *p; p++)
-		if ((unsigned char)*p <= ' ' || *p == ';' || *p == '#')
+		if ((unsigned char)*p < ' ' || *p == ';' || *p == '#')
 			return NULL;
-	if (snprintf(text, sizeof(text), "[alias command-line]\ntarget = %s\n", id) >= (int)sizeof(text))
+	if (snprintf(text, sizeof(text), "[alias command-line]\ntargets = %s\n", id) >= (int)sizeof(text))
 		return NULL;
 	fg->made = td_config_parse(text, "command line", ".", 0, NULL);
 	return fg->made && fg->made->fwd.naliases ? &fg->made->fwd.aliases[0] : NULL;
+}
+
+int td_foreground_select(struct td_foreground *fg, const char *word)
+{
+	static const char *const words[] = {"only", "newest", "any"};
+	for (unsigned i = 0; word && i < TNL_COUNT(words); i++)
+		if (strcmp(word, words[i]) == 0) {
+			fg->select = (enum td_target_select)i;
+			fg->select_given = true;
+		}
+	if (!word || fg->select_given)
+		return 0;
+	td_foreground_say(fg, "--select %s: must be one of only, newest, any", word);
+	return TD_EXIT_USAGE;
 }
 
 int td_foreground_target(struct td_foreground *fg, const char *name)
@@ -154,10 +177,12 @@ int td_foreground_target(struct td_foreground *fg, const char *name)
 	if (!fg->t)
 		fg->t = by_name(fg->cfg->fwd.aliases, fg->cfg->fwd.naliases, name);
 	aws = fg->t ? &fg->t->aws : &fg->cfg->aws;
-	if (!fg->t && is_id(name))
+	if (!fg->t && is_target(name))
 		fg->t = td_foreground_defaults(fg, name);
 	if (!fg->t) {
-		td_foreground_say(fg, "%s is neither an instance id (i-…, mi-…, ecs:…) nor a [tunnel] or [alias] of %s",
+		td_foreground_say(fg,
+				  "%s is neither an instance id (i-…, mi-…, ecs:…), nor tag:KEY=VALUE, name:HOST or "
+				  "ecs:CLUSTER/SERVICE, nor a [tunnel] or [alias] of %s",
 				  name,
 				  fg->cfg->path ? fg->cfg->path : "a configuration (none was found; name one with -c)");
 		return TD_EXIT_USAGE;
@@ -175,6 +200,7 @@ void td_foreground_settings(struct td_foreground *fg, struct td_client_config *c
 	const struct td_tunnel_config *t = fg->t;
 	cc->aws = fg->aws;
 	cc->target = t->target;
+	cc->select = fg->select_given ? fg->select : t->select;
 	cc->reason = t->reason;
 	cc->reconnect_min_ns = t->reconnect_min_ns;
 	cc->reconnect_max_ns = t->reconnect_max_ns;

@@ -14,6 +14,8 @@ struct td_foreground {
 	struct td_config *made;		  /* defaults of a target that stands in no file */
 	const struct td_tunnel_config *t; /* target, host, port, document, times and sizes */
 	struct td_aws *aws;
+	enum td_target_select select; /* of --select, else that of t */
+	bool select_given;
 	struct td_client *client;				 /* the command makes it, td_foreground_run frees it */
 	void (*on_signal)(struct td_foreground *fg, int signum); /* the first one; NULL: end with 0 */
 	void *user;						 /* for on_signal */
@@ -31,10 +33,13 @@ struct td_foreground {
 /* Loads the configuration (path NULL: $TUNNELD_CONFIG and the usual places, none is fine), sets the log (warnings only
  * unless the file or `verbose` says more) and makes the loop.  0, or an exit code after a line on stderr. */
 int td_foreground_open(struct td_foreground *fg, const char *command, const char *path, bool verbose);
-/* NAME: a tunnel's or alias's name, or an id (i-…, mi-…, ecs:…). Fills fg->t and fg->aws.  0, or an exit code
+/* --select WORD, behind td_foreground_open; word NULL: not given.  0, or an exit code after a line on stderr. */
+int td_foreground_select(struct td_foreground *fg, const char *word);
+/* NAME: a tunnel's or alias's name, an id (i-…, mi-…, ecs:…), or how to find one (tag:…, name:…, ecs:CLUSTER/SERVICE).
+ * Fills fg->t and fg->aws.  0, or an exit code
  * after a line on stderr. */
 int td_foreground_target(struct td_foreground *fg, const char *name);
-/* A section with every default for an id that stands in no file; lives as long as fg.  NULL: that is no id. */
+/* A section with every default for a target that stands in no file; lives as long as fg.  NULL: that is none. */
 const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, const char *id);
 /* Session settings of fg->t. */
 void td_foreground_settings(struct td_foreground *fg, struct td_client_config *cc);

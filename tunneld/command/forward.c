@@ -60,7 +60,7 @@ static bool is_number(const char *s)
 }
 
 /* [bind:]port:host:hostport or socket:host:hostport, as ssh spells it, into a [tunnel] section. */
-static bool section(const char *spec, int i, const char *target, struct tnl_buf *out)
+static bool section(const char *spec, int i, const char *target, const char *select, struct tnl_buf *out)
 {
 	char copy[1024], *f[4], *p = copy;
 	int n = 0;
@@ -80,8 +80,8 @@ static bool section(const char *spec, int i, const char *target, struct tnl_buf 
 	for (const char *c = spec; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == ';' || *c == '#')
 			return false;
-	tnl_buf_printf(out, "[tunnel forward-%d]\ntarget = %s\nport = %s\nopen = start\nrequired = yes\n", i + 1,
-		       target, port);
+	tnl_buf_printf(out, "[tunnel forward-%d]\ntargets = %s\nselect = %s\nport = %s\nopen = start\nrequired = yes\n",
+		       i + 1, target, select, port);
 	if (listen[0] == '/')
 		tnl_buf_printf(out, "listen = unix:%s\n", listen);
 	else if (!*bind || strcmp(bind, "*") == 0)
@@ -131,10 +131,12 @@ static struct td_config *make_config(struct forward *k)
 {
 	struct tnl_buf b;
 	struct td_config *made = NULL;
+	static const char *const words[] = {"only", "newest", "any"};
+	const char *select = words[k->fg.select_given ? k->fg.select : k->fg.t->select];
 
 	tnl_buf_init(&b, 256 * 1024);
 	for (int i = 0; i < k->nspec; i++) {
-		if (!section(k->spec[i], i, k->fg.t->target, &b)) {
+		if (!section(k->spec[i], i, k->fg.t->target, select, &b)) {
 			td_foreground_say(&k->fg, "-L %s: not [bind:]port:host:hostport, with numbers for ports",
 					  k->spec[i]);
 			tnl_buf_fini(&b);
@@ -151,12 +153,13 @@ static struct td_config *make_config(struct forward *k)
 static int run(const struct td_command *cmd, int argc, char **argv)
 {
 	static struct forward k;
-	const char *file = NULL;
+	const char *file = NULL, *select = NULL;
 	bool verbose = false;
 	char why[400];
 	const struct td_arg args[] = {
 	    {'c', "config", .value = &file},
 	    {'v', "verbose", .flag = &verbose},
+	    {0, "select", .value = &select},
 	    {'L', "local", .each = add_spec, .ctx = &k},
 	};
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 1);
@@ -168,6 +171,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (!k.nspec)
 		return td_args_usage(cmd, "-L is missing");
 	int r = td_foreground_open(&k.fg, "forward", file, verbose);
+	if (r == 0)
+		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
 		r = td_foreground_target(&k.fg, argv[1]);
 	if (r != 0)
@@ -199,7 +204,8 @@ const struct td_command td_command_forward = {
     "tunnels from the command line, spelled as for ssh -L",
     "usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] TARGET\n"
     "\n"
-    "TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+    "TARGET is an instance id (i-…, mi-…, ecs:…), how to find one (tag:KEY=VALUE, name:HOST,\n"
+    "ecs:CLUSTER/SERVICE[/CONTAINER]), or the name of a [tunnel] or [alias]\n"
     "of the configuration, whose AWS settings it then takes.  HOST is resolved at the\n"
     "target; localhost is the target itself.  PORT may be 0 (the log shows the one chosen)\n"
     "or a path for a Unix socket; BIND defaults to 127.0.0.1, * is every address.\n"
@@ -207,6 +213,7 @@ const struct td_command td_command_forward = {
     "  -L, --local SPEC   a tunnel; may be given several times\n"
     "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
     "                     /etc/tunneld/tunneld.ini; none is fine)\n"
+    "      --select WORD  which of several matches: only (the default: that is an error), newest, any\n"
     "  -v, --verbose      say more\n"
     "\n" TD_EXIT_HELP,
     run,

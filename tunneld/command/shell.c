@@ -128,13 +128,11 @@ static void drop_input(void)
 static int run(const struct td_command *cmd, int argc, char **argv)
 {
 	static struct shell k;
-	const char *file = NULL, *document = NULL;
+	const char *file = NULL, *select = NULL, *document = NULL;
 	bool verbose = false, force = false;
 	const struct td_arg args[] = {
-	    {'c', "config", .value = &file},
-	    {'v', "verbose", .flag = &verbose},
-	    {'t', "terminal", .flag = &force},
-	    {0, "document", .value = &document},
+	    {'c', "config", .value = &file},   {'v', "verbose", .flag = &verbose},  {0, "select", .value = &select},
+	    {'t', "terminal", .flag = &force}, {0, "document", .value = &document},
 	};
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 4096);
 
@@ -143,6 +141,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (n < 1)
 		return td_args_usage(cmd, "TARGET is missing");
 	int r = td_foreground_open(&k.fg, "shell", file, verbose);
+	if (r == 0)
+		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
 		r = td_foreground_target(&k.fg, argv[1]);
 	if (r != 0)
@@ -183,7 +183,8 @@ const struct td_command td_command_shell = {
     "a terminal, or a command, on a target",
     "usage: tunneld shell [-c FILE] [-v] [-t] [--document NAME] TARGET [-- COMMAND…]\n"
     "\n"
-    "TARGET is an instance id (i-…, mi-…, ecs:…), or the name of a [tunnel] or [alias]\n"
+    "TARGET is an instance id (i-…, mi-…, ecs:…), how to find one (tag:KEY=VALUE, name:HOST,\n"
+    "ecs:CLUSTER/SERVICE[/CONTAINER]), or the name of a [tunnel] or [alias]\n"
     "of the configuration.  Without COMMAND: a login shell on a terminal.  With it: the\n"
     "command on a terminal when there is one here (or with -t), else with its output,\n"
     "its errors and its exit code passed on.\n"
@@ -192,6 +193,7 @@ const struct td_command td_command_shell = {
     "      --document NAME  another session document\n"
     "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
     "                     /etc/tunneld/tunneld.ini; none is fine)\n"
+    "      --select WORD  which of several matches: only (the default: that is an error), newest, any\n"
     "  -v, --verbose      say on stderr what happens\n"
     "\n"
     "A command's own exit code is passed on (on a terminal 0: the protocol has no room for\n"

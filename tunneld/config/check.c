@@ -3,6 +3,7 @@
 #include "lib/direct.h"
 #include "tunneld/config/internal.h"
 #include "lib/num.h"
+#include "lib/target.h"
 
 #include <fnmatch.h>
 #include <string.h>
@@ -19,7 +20,8 @@ static void check_required(struct td_cfg_parse *p, const struct td_section_read 
 {
 	const char *word = td_sections[s->kind].word;
 	for (const struct td_opt *o = NULL; (o = td_opt_next(s->kind, o)) != NULL;)
-		if ((o->flags & TD_F_REQUIRED) && !s->key_line[o - td_opts])
+		if ((o->flags & TD_F_REQUIRED) && !s->key_line[o - td_opts] &&
+		    !(o->instead && td_opt_line(s, o->instead)))
 			td_cfg_error(p, s->line, "[%s%s%s] requires %s", word, *s->name ? " " : "", s->name, o->key);
 }
 
@@ -60,16 +62,29 @@ static bool is_alias(const struct td_config *c, const char *name)
 }
 
 /* Allowed, since a gateway of one's own may call its instances anything, but most likely a mistake. */
-static void check_target(struct td_cfg_parse *p, const struct td_section_read *s, const char *target)
+static void check_target(struct td_cfg_parse *p, const struct td_section_read *s, const char *key, const char *target)
 {
 	static const char *const ids[] = {"i-", "mi-", "ecs:"};
-	for (size_t i = 0; target && i < TNL_COUNT(ids); i++)
+	for (size_t i = 0; i < TNL_COUNT(ids); i++)
 		if (strncmp(target, ids[i], strlen(ids[i])) == 0)
 			return;
-	if (target && !is_alias(p->c, target) && !is_instance(p->c, target))
-		td_cfg_warn(p, td_opt_line(s, "target"),
-			    "target = %s: neither an instance id (i-…, mi-…, ecs:…) nor an [instance] of this file",
+	if (!is_alias(p->c, target) && !is_instance(p->c, target))
+		td_cfg_warn(p, td_opt_line(s, key),
+			    "%s = %s: neither an instance id (i-…, mi-…, ecs:…) nor an [instance] of this file", key,
 			    target);
+}
+
+static void check_targets(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_tunnel_config *t)
+{
+	int one = td_opt_line(s, "target"), several = td_opt_line(s, "targets");
+	const char *rest = t->target, *at;
+	struct tnl_target got;
+	size_t n;
+	if (one && several)
+		td_cfg_error(p, TNL_MAX(one, several), "target and targets exclude each other");
+	while ((at = tnl_target_next(&rest, &n)) != NULL)
+		if (tnl_target_parse(at, n, &got, NULL) == 0 && got.kind == TNL_TARGET_ID)
+			check_target(p, s, several ? "targets" : "target", got.text);
 }
 
 static void check_user(struct td_cfg_parse *p, const struct td_section_read *s)
@@ -86,7 +101,7 @@ static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s
 	const struct td_tunnel_config *t = td_section_place(p->c, s->kind, s->index).own;
 	check_aws(p, s, &t->aws);
 	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
-	check_target(p, s, t->target);
+	check_targets(p, s, t);
 }
 
 static void check_direct(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_agent_config *a)

@@ -16,7 +16,7 @@ struct td_strlist {
 /* [aws], and the same keys inside a [tunnel] (which inherits). NULL / 0: not set. */
 struct td_aws_config {
 	char *region, *profile;
-	char *ssm_endpoint, *ssmmessages_endpoint, *kms_endpoint, *sts_endpoint;
+	char *ssm_endpoint, *ssmmessages_endpoint, *kms_endpoint, *sts_endpoint, *ecs_endpoint;
 	char *ca_file, *client_certificate, *client_key;
 	char *access_key_id, *secret_access_key, *session_token;
 	char *secret_access_key_file; /* its content is in secret_access_key */
@@ -28,6 +28,8 @@ struct td_aws_config {
 /* Bytes beside the gateway, straight to the agent: when it can be, never, or not at all otherwise. */
 enum td_direct_policy { TD_DIRECT_AUTO, TD_DIRECT_NO, TD_DIRECT_ONLY };
 enum td_send_proxy { TD_SEND_PROXY_NO, TD_SEND_PROXY_V1, TD_SEND_PROXY_V2 };
+/* Which of several instances that a target matches. */
+enum td_target_select { TD_SELECT_ONLY, TD_SELECT_NEWEST, TD_SELECT_ANY };
 enum td_session_policy { TD_SESSION_SHARED, TD_SESSION_PER_CONNECTION, TD_SESSION_POOL };
 
 struct td_tunnel_config {
@@ -36,7 +38,9 @@ struct td_tunnel_config {
 	struct td_strlist listen; /* as written */
 	struct td_addr *addrs;
 	int naddrs;
-	char *target, *host, *document, *reason, *kms_key_id;
+	char *target; /* as of target or targets: a list of what lib/target.h parses, tried in order */
+	enum td_target_select select;
+	char *host, *document, *reason, *kms_key_id;
 	uint16_t port;
 	unsigned max_connections; /* default 200 */
 	enum td_session_policy session;
@@ -130,6 +134,7 @@ struct td_instance_config {
 	struct td_access_key keys[TD_KEYS_MAX];
 	char *certificate_name; /* as of a user */
 	struct td_quota quota;
+	struct td_strlist tags; /* KEY=VALUE, each key once */
 	bool direct;
 	int line;
 };

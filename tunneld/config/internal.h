@@ -55,6 +55,9 @@ enum td_opt_type {
 	TD_T_KEYID,    /* char *: no white space, slash or comma: it stands in a credential scope */
 	TD_T_REGION,   /* char *: letters, digits, - */
 	TD_T_TARGET,   /* char *: i-…, mi-…, ecs:… */
+	TD_T_FIND,     /* char *: an id, tag:…, name:…, ecs:… */
+	TD_T_FINDS,    /* the same field: a list of them */
+	TD_T_TAGS,     /* struct td_strlist: KEY=VALUE */
 	TD_T_PATH,     /* char *: made absolute */
 	TD_T_FILE,     /* the same; must be readable */
 	TD_T_KEYFILE,  /* the same; and nobody else may read it */
@@ -99,10 +102,11 @@ struct td_opt {
 	const char *key;
 	unsigned in; /* TD_IN() of the sections that may have it */
 	const struct td_type *type;
-	size_t off;	   /* of the value in the section's object; 0 for LISTEN and ADDRS */
-	const char *dflt;  /* in the file's spelling, or NULL */
-	uint64_t lo, hi;   /* bounds of numbers, durations (ns) and sizes */
-	const char *words; /* a|b|c */
+	size_t off;	     /* of the value in the section's object; 0 for LISTEN and ADDRS */
+	const char *dflt;    /* in the file's spelling, or NULL */
+	uint64_t lo, hi;     /* bounds of numbers, durations (ns) and sizes */
+	const char *words;   /* a|b|c */
+	const char *instead; /* required: but for this key in its place */
 	unsigned flags;
 	enum td_opt_group group;
 	size_t set_off; /* bool that says "was in the file", or 0 */
@@ -176,6 +180,9 @@ const char *td_text_url_fault(const char *value, size_t *len);
 const char *td_text_proxy_fault(const char *value, size_t *len);
 const char *td_text_direct_fault(const char *value, size_t *len);
 const char *td_text_host_fault(const char *value, size_t *len);
+const char *td_text_find_fault(const char *value, size_t *len);
+const char *td_text_finds_fault(const char *value, size_t *len);
+char *td_text_keep_finds(const struct td_cfg_parse *p, const char *value);
 char *td_text_keep_path(const struct td_cfg_parse *p, const char *value);
 char *td_text_keep_credential(const struct td_cfg_parse *p, const char *value);
 char *td_text_keep_audit(const struct td_cfg_parse *p, const char *value);

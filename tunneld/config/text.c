@@ -2,6 +2,7 @@
  */
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "lib/target.h"
 #include "tunneld/config/internal.h"
 #include "tunneld/net/addr.h"
 #include <ctype.h>
@@ -128,6 +129,31 @@ const char *td_text_target_fault(const char *value, size_t *len)
 	return all_in(value, "-_.:@") && *len <= 400 ? NULL : "is no instance or target id (like i-0123456789abcdef0)";
 }
 
+const char *td_text_find_fault(const char *value, size_t *len)
+{
+	struct tnl_target t;
+	const char *fault = NULL, *rest = value;
+	size_t n;
+	(void)tnl_target_next(&rest, &n);
+	if (rest)
+		return "is a list: use targets for several";
+	return tnl_target_parse(value, *len, &t, &fault) == 0 ? NULL : fault;
+}
+
+const char *td_text_finds_fault(const char *value, size_t *len)
+{
+	struct tnl_target t;
+	const char *fault = NULL, *at;
+	size_t n;
+	int k = 0;
+	for (const char *rest = value; !fault && (at = tnl_target_next(&rest, &n)) != NULL; k++)
+		if (!n)
+			fault = "an entry of the list is empty";
+		else if (tnl_target_parse(at, n, &t, &fault) == 0)
+			fault = NULL;
+	return !fault && k > TNL_TARGET_LIST ? "at most 8 targets" : fault;
+}
+
 const char *td_text_direct_fault(const char *value, size_t *len)
 {
 	struct td_addr a[4];
@@ -185,6 +211,20 @@ char *td_text_keep_credential(const struct td_cfg_parse *p, const char *value)
 	return td_text_path(p->dir, value);
 }
 
+/* Without the blanks around its parts. */
+char *td_text_keep_finds(const struct td_cfg_parse *p, const char *value)
+{
+	struct tnl_target t;
+	const char *rest = value, *at;
+	char *out = td_cfg_alloc(strlen(value) + 1), *end = out;
+	size_t n;
+	*out = '\0';
+	while ((at = tnl_target_next(&rest, &n)) != NULL)
+		if (tnl_target_parse(at, n, &t, NULL) == 0)
+			end = stpcpy(stpcpy(end, end == out ? "" : ","), t.text);
+	return out;
+}
+
 char *td_text_keep_audit(const struct td_cfg_parse *p, const char *value)
 {
 	return strcmp(value, "syslog") == 0 ? td_cfg_dup(value, strlen(value)) : td_text_path(p->dir, value);
@@ -221,6 +261,7 @@ bool td_text_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void 
 			td_cfg_error(p, line, "%s = %s: %s", o->key, value, fault);
 		return false;
 	}
+	tnl_free(*field(o, base)); /* target and targets have one place */
 	*field(o, base) = o->type->keep ? o->type->keep(p, value) : td_cfg_dup(value, len);
 	if ((o->flags & TD_F_SECRET) && (!(o->flags & TD_F_IF_USER) || strchr(value, '@')))
 		p->has_secret = true;

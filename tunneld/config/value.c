@@ -3,10 +3,11 @@
 #include "tunneld/config/internal.h"
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "lib/target.h"
 #include <string.h>
 #include <strings.h>
 
-enum { LISTEN_MAX = 16 }; /* of one section */
+enum { LISTEN_MAX = 16, TAGS_MAX = 50 }; /* of one section */
 
 /* The value itself, from any of the structures. */
 static void *field(const struct td_opt *o, void *base)
@@ -75,6 +76,40 @@ static bool set_ports(struct td_cfg_parse *p, int line, const struct td_opt *o, 
 			td_cfg_error(p, line, "%s = %s: must be a port from 1 to 65535, LOW-HIGH, or *", o->key,
 				     l->v[i]);
 		ok = ok && valid;
+	}
+	return ok;
+}
+
+static bool has_key(const struct td_strlist *l, int n, const char *tag)
+{
+	size_t len = strcspn(tag, "=");
+	for (int i = 0; i < n; i++)
+		if (strncmp(l->v[i], tag, len + 1) == 0)
+			return true;
+	return false;
+}
+
+static bool set_tags(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	struct td_strlist *l = field(o, base);
+	bool ok = list_parse(p, line, o->key, value, l);
+	for (int i = 0; i < l->n; i++) {
+		char *text = l->v[i], *eq = strchr(text, '=');
+		size_t key = eq ? (size_t)(eq - text) : 0, v = eq ? strspn(eq + 1, " \t") : 0;
+		while (key && (text[key - 1] == ' ' || text[key - 1] == '\t'))
+			key--;
+		const char *fault = !key || !eq[1 + v] ? "must be KEY=VALUE"
+				    : key > TNL_TARGET_KEY || strlen(eq + 1 + v) > TNL_TARGET_VALUE ? "is too long"
+				    : l->n > TAGS_MAX ? "is one too many: at most 50"
+						      : NULL;
+		if (!fault) { /* without blanks around the = */
+			memmove(text + key + 1, eq + 1 + v, strlen(eq + 1 + v) + 1);
+			text[key] = '=';
+			fault = has_key(l, i, text) ? "has that key a second time" : NULL;
+		}
+		if (fault)
+			td_cfg_error(p, line, "%s = %s: %s", o->key, text, fault);
+		ok = ok && !fault;
 	}
 	return ok;
 }
@@ -363,6 +398,9 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_KEYID]    = {.name = "text", TEXT, .fault = td_text_keyid_fault},
 	[TD_T_REGION]   = {.name = "region", TEXT, .fault = td_text_region_fault},
 	[TD_T_TARGET]   = {.name = "target", TEXT, .fault = td_text_target_fault},
+	[TD_T_FIND]     = {.name = "target", TEXT, .fault = td_text_find_fault, .keep = td_text_keep_finds},
+	[TD_T_FINDS]    = {.name = "targets", TEXT, .fault = td_text_finds_fault, .keep = td_text_keep_finds},
+	[TD_T_TAGS]     = {.name = "tags", .set = set_tags, .clear = clear_list, .same = same_list},
 	[TD_T_PATH]     = {.name = "path", TEXT, .keep = td_text_keep_path},
 	[TD_T_FILE]     = {.name = "file", TEXT, .is_file = true, .keep = td_text_keep_path},
 	[TD_T_KEYFILE]  = {.name = "private file", TEXT, .is_file = true, .is_private = true, .keep = td_text_keep_path},

@@ -15,7 +15,7 @@ static bool str_same(const char *a, const char *b)
 static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config *t)
 {
 	struct td_tunnel_config a = *g->cfg, b = *t;
-	if (!str_same(a.target, b.target) || !str_same(a.host, b.host) || a.port != b.port)
+	if (!str_same(a.target, b.target) || a.select != b.select || !str_same(a.host, b.host) || a.port != b.port)
 		return false;
 	/* What is each tunnel's own affair does not separate sessions. */
 	a.name = b.name;

@@ -367,6 +367,7 @@ static struct fwd_session *session_start(struct fwd_group *g)
 	    .aws = g->aws,
 	    .label = label,
 	    .target = t->target,
+	    .select = t->select,
 	    .document = t->document,
 	    .host = t->host,
 	    .reason = t->reason,

@@ -41,6 +41,7 @@ static void put_session(struct tnl_jw *w, const struct fwd_session *s)
 	tnl_jw_obj(w);
 	tnl_jw_kv(w, "id", td_client_session_id(s->client));
 	tnl_jw_kv(w, "state", td_client_state_name(s->client));
+	tnl_jw_kv(w, "target", td_client_target(s->client));
 	tnl_jw_kvi(w, "streams", (int64_t)fwd_session_load(s));
 	tnl_jw_kvi(w, "resumes", td_client_resumes(s->client));
 	if (pump) {

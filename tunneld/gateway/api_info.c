@@ -284,6 +284,40 @@ static const char *field_of(const struct gw_instance *i, const char *key)
 	return NULL;
 }
 
+/* Its value of the tag; NULL: it has none.  n: of key. */
+static const char *tag_of(const struct gw_instance *i, const char *key, size_t n)
+{
+	for (int k = 0; i->cfg && k < i->cfg->tags.n; k++) {
+		const char *tag = i->cfg->tags.v[k];
+		if (strncmp(tag, key, n) == 0 && tag[n] == '=')
+			return tag + n + 1;
+	}
+	return NULL;
+}
+
+static bool has_tag_of(const struct gw_instance *i, const struct tnl_json *keys)
+{
+	tnl_json_each(e, keys) {
+		const char *key = tnl_json_str(e);
+		if (key && tag_of(i, key, strlen(key)))
+			return true;
+	}
+	return false;
+}
+
+static bool is_tag_filter(const char *key)
+{
+	return strcmp(key, "tag-key") == 0 || (strncmp(key, "tag:", 4) == 0 && key[4]);
+}
+
+static bool filter_matches(const struct gw_instance *i, const char *key, const struct tnl_json *values)
+{
+	if (strcmp(key, "tag-key") == 0)
+		return has_tag_of(i, values);
+	const char *v = strncmp(key, "tag:", 4) == 0 ? tag_of(i, key + 4, strlen(key + 4)) : field_of(i, key);
+	return v && is_one_of(values, v);
+}
+
 /* Both spellings of the filters: Filters [{Key, Values}] and InstanceInformationFilterList [{key, valueSet}]. */
 static const struct {
 	const char *list, *key, *values;
@@ -301,7 +335,7 @@ static bool check_instance_filters(struct gw_call *c)
 			return false;
 		tnl_json_each(e, list) {
 			const char *key = tnl_json_get_str(e, spellings[k].key);
-			if (!key || (!field_of(&none, key) && strncmp(key, "tag", 3) != 0)) {
+			if (!key || (!field_of(&none, key) && !is_tag_filter(key))) {
 				gw_call_fail(c, 400, "InvalidFilterKey", "The filter key %.64s is not valid",
 					     key ? key : "");
 				return false;
@@ -314,13 +348,13 @@ static bool check_instance_filters(struct gw_call *c)
 	return true;
 }
 
-static bool instance_matches(struct gw_call *c, const struct gw_instance *in)
+static bool instance_matches(const struct gw_call *c, const struct gw_instance *in)
 {
 	for (size_t k = 0; k < TNL_COUNT(spellings); k++) {
 		const struct tnl_json *list = tnl_json_get(c->in, spellings[k].list);
 		tnl_json_each(e, list) {
-			const char *v = field_of(in, tnl_json_get_str(e, spellings[k].key));
-			if (!v || !is_one_of(tnl_json_get(e, spellings[k].values), v))
+			const char *key = tnl_json_get_str(e, spellings[k].key);
+			if (!filter_matches(in, key, tnl_json_get(e, spellings[k].values)))
 				return false;
 		}
 	}
@@ -348,6 +382,22 @@ static struct gw_instance **list_instances(struct gw_call *c, size_t *n)
 	return v;
 }
 
+/* Beyond AWS's answer, which knows none. */
+static void write_tags(struct tnl_jw *w, const struct td_strlist *tags)
+{
+	tnl_jw_key(w, "Tags");
+	tnl_jw_arr(w);
+	for (int k = 0; k < tags->n; k++) {
+		size_t n = strcspn(tags->v[k], "=");
+		tnl_jw_obj(w);
+		tnl_jw_key(w, "Key");
+		tnl_jw_strn(w, tags->v[k], n);
+		tnl_jw_kv(w, "Value", tags->v[k] + n + 1);
+		tnl_jw_end_obj(w);
+	}
+	tnl_jw_end_arr(w);
+}
+
 static void write_instance(struct tnl_jw *w, const struct gw_instance *i, uint64_t now_ms)
 {
 	tnl_jw_obj(w);
@@ -363,6 +413,9 @@ static void write_instance(struct tnl_jw *w, const struct gw_instance *i, uint64
 	tnl_jw_kv(w, "ResourceType", field_of(i, "ResourceType"));
 	write_optional(w, "IPAddress", i->ip_address);
 	write_optional(w, "ComputerName", i->computer_name);
+	write_date(w, "RegistrationDate", i->registered_ms);
+	if (i->cfg->tags.n)
+		write_tags(w, &i->cfg->tags);
 	tnl_jw_end_obj(w);
 }
 

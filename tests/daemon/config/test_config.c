@@ -135,7 +135,9 @@ static const struct {
     {"proxy = socks5://x:1\n", "t.ini:18: proxy: must be http://[USER:PASSWORD@]HOST:PORT or none\n"},
     {"[tunnel]\n", "t.ini:19: [tunnel] requires one name without white space: [tunnel NAME]\n"},
     {"listen = 127.0.0.1:99999\n", "t.ini:20: listen = 127.0.0.1:99999: port must be a number from 0 to 65535\n"},
-    {"target = i 1\n", "t.ini:21: target = i 1: is no instance or target id (like i-0123456789abcdef0)\n"},
+    {"target = i 1\n",
+     "t.ini:21: target = i 1: is no instance or target id (like i-0123456789abcdef0), nor tag:KEY=VALUE, name:HOST "
+     "or ecs:CLUSTER/SERVICE\n"},
     {"port = 0\n", "t.ini:22: port = 0: out of range, 1 to 65535\n"},
     {"max_connections = 12x\n", "t.ini:23: max_connections = 12x: must be a number\n"},
     {"session = pool 0\n", "t.ini:24: session = pool 0: must be shared, per-connection or pool N (N from 1 to 64)\n"},
@@ -226,6 +228,25 @@ static void test_odd_configurations(void **s)
 		free(said);
 		td_config_free(c);
 	}
+	expect("[alias a]\ntargets = i-1, tag:env=prod, role=db , ecs:c/s\nselect = any\n[alias b]\ntarget = i-1, i-2\n"
+	       "[alias c]\ntargets = i-1,,i-2\n[alias d]\ntarget = i-1\ntargets = i-2\n[alias e]\nselect = first\n"
+	       "[alias f]\ntargets = a,b,c,d,e,f,g,h,i\n[alias g]\ntarget = tag:Name\n",
+	       0,
+	       "t.ini:5: target = i-1, i-2: is a list: use targets for several\n"
+	       "t.ini:7: targets = i-1,,i-2: an entry of the list is empty\n"
+	       "t.ini:10: target and targets exclude each other\n"
+	       "t.ini:11: [alias e] requires target\n"
+	       "t.ini:12: select = first: must be one of only|newest|any\n"
+	       "t.ini:14: targets = a,b,c,d,e,f,g,h,i: at most 8 targets\n"
+	       "t.ini:16: target = tag:Name: tag:KEY=VALUE is required\n");
+	expect("[gateway]\n" GW
+	       "[instance i-1]\naccess_key_id = A\nsecret_access_key = s-of-tests\ntags = Name=x, Name =y, z\n",
+	       0,
+	       "warning: t.ini:1: there is no [user NAME] section: nobody can start a session\n"
+	       "warning: t.ini:3: certificate: cannot read /base/c: No such file or directory\n"
+	       "warning: t.ini:4: private_key: cannot read /base/k: No such file or directory\n"
+	       "t.ini:8: tags = Name=y: has that key a second time\n"
+	       "t.ini:8: tags = z: must be KEY=VALUE\n");
 #define SHORT "less than 8 characters are soon guessed: take what openssl rand -base64 30 prints\n"
 	expect("[gateway]\n" GW "[user u]\naccess_key_id = A\nsecret_access_key = 1234567\ntargets = *\n"
 	       "[instance i-1]\naccess_key_id = B\nsecret_access_key = s\n",

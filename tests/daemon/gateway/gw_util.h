@@ -97,11 +97,12 @@ static struct td_config *config(const char *sections)
 	    "[tunneld]\nlog_level = warn\n[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\n"
 	    "store = sqlite:sessions.db\n%s\n%s",
 	    T.port, T.extra,
-	    sections ? sections
-		     : "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = ops-secret\ntargets = i-*\n"
-		       "[user dev]\naccess_key_id = AKIDDEV\nsecret_access_key = dev-secret\ntargets = i-2*\n"
-		       "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = i1-secret\n"
-		       "[instance i-2]\naccess_key_id = AKIDI2\nsecret_access_key = i2-secret\n");
+	    sections
+		? sections
+		: "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = ops-secret\ntargets = i-*\n"
+		  "[user dev]\naccess_key_id = AKIDDEV\nsecret_access_key = dev-secret\ntargets = i-2*\n"
+		  "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = i1-secret\ntags = secret=yes\n"
+		  "[instance i-2]\naccess_key_id = AKIDI2\nsecret_access_key = i2-secret\ntags = Name = the db, env=prod\n");
 	struct td_config *c = td_config_parse(text, "test.ini", T.dir, TD_ROLE_GATEWAY | TD_ROLE_FILES, stderr);
 	assert_non_null(c);
 	return c;

@@ -362,6 +362,47 @@ static void test_describe_instances(void **state)
 	end_reset(&control);
 }
 
+static int count_with(const struct tnl_sigv4_keys *who, const char *filters)
+{
+	char body[300];
+	snprintf(body, sizeof(body), "{\"Filters\":[%s]}", filters);
+	assert_int_equal(ssm(who, "DescribeInstanceInformation", body), 200);
+	return tnl_json_len(tnl_json_get(R.json, "InstanceInformationList"));
+}
+
+/* [instance i-2] has tags = Name = the db, env=prod */
+static void test_tags(void **state)
+{
+	struct end one = {0}, two = {0};
+	open_control(&one, &I1, "i-1");
+	open_control(&two, &I2, "i-2");
+	assert_int_equal(count_with(&OPS, "{\"Key\":\"tag:Name\",\"Values\":[\"x\",\"the db\"]}"), 1);
+	const struct tnl_json *i = tnl_json_at(tnl_json_get(R.json, "InstanceInformationList"), 0);
+	assert_string_equal(tnl_json_get_str(i, "InstanceId"), "i-2");
+	assert_non_null(
+	    strstr(R.body, "\"Tags\":[{\"Key\":\"Name\",\"Value\":\"the db\"},{\"Key\":\"env\",\"Value\":\"prod\"}]"));
+	assert_non_null(tnl_json_get(i, "RegistrationDate"));
+	assert_int_equal(count_with(&OPS, "{\"Key\":\"tag:Name\",\"Values\":[\"the db\"]},{\"Key\":\"tag:env\","
+					  "\"Values\":[\"prod\"]},{\"Key\":\"PingStatus\",\"Values\":[\"Online\"]}"),
+			 1);
+	assert_int_equal(count_with(&OPS, "{\"Key\":\"tag:Name\",\"Values\":[\"the db\"]},{\"Key\":\"tag:env\","
+					  "\"Values\":[\"test\"]}"),
+			 0);
+	assert_int_equal(count_with(&OPS, "{\"Key\":\"tag:Nam\",\"Values\":[\"the db\",\"e=the db\"]}"), 0);
+	assert_int_equal(count_with(&OPS, "{\"Key\":\"tag-key\",\"Values\":[\"x\",\"env\"]}"), 1);
+	refused_as(&OPS, "DescribeInstanceInformation", "{\"Filters\":[{\"Key\":\"tag:\",\"Values\":[\"x\"]}]}",
+		   "InvalidFilterKey");
+	refused_as(&OPS, "DescribeInstanceInformation", "{\"Filters\":[{\"Key\":\"tags\",\"Values\":[\"x\"]}]}",
+		   "InvalidFilterKey");
+	/* a tag gives no right: what this user may reach stays */
+	assert_int_equal(count_with(&DEV, "{\"Key\":\"PingStatus\",\"Values\":[\"Online\"]}"), 1);
+	assert_int_equal(count_with(&DEV, "{\"Key\":\"tag-key\",\"Values\":[\"env\"]}"), 1);
+	assert_int_equal(count_with(&DEV, "{\"Key\":\"tag-key\",\"Values\":[\"secret\"]}"), 0);
+	assert_int_equal(count_with(&OPS, "{\"Key\":\"tag-key\",\"Values\":[\"secret\"]}"), 1);
+	end_reset(&one);
+	end_reset(&two);
+}
+
 static void expect_connection(const char *target, const char *status)
 {
 	char body[80];
@@ -515,6 +556,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_ownership, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_describe_sessions, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_describe_instances, begin, test_end),
+	    cmocka_unit_test_setup_teardown(test_tags, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_connection_status, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_long_lists, begin, test_end),
 	    cmocka_unit_test_setup_teardown(test_other_host, begin_other_host, test_end),
