@@ -169,6 +169,31 @@ def health():
 		assert get(port, '/healthz')[0] == 200 and get(w.http['agent'], '/healthz')[0] == 200
 
 
+@test('probe: readiness, status and metrics say whether the service behind a tunnel is reached, without a local program', 90)
+def probe():
+	s, gone = Server(echo), free_port()
+	with Watched() as w:
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'db': {'port': s.port, 'probe': '1s'}, 'dead': {'port': gone, 'probe': '1s', 'open': 'start'}, 'plain': {'port': gone}},
+			**w.top('forwarder'))
+		port = w.http['forwarder']
+		until(lambda: 'tunnel dead: the probe failed: could not connect' in get(port, '/readyz/dead')[2], 15, 'the probe of one that is not there')
+		assert get(port, '/readyz/dead')[0] == 503
+		until(lambda: w.metrics('forwarder')['tunneld_tunnel_probe_up', '{tunnel="db"}'] == 1, 15, 'the probe of one that is there')
+		assert get(port, '/readyz/db')[0] == get(port, '/readyz/plain')[0] == 200 and get(port, '/readyz')[0] == 503
+		m = w.metrics('forwarder')
+		assert m['tunneld_tunnel_probe_runs_total', '{tunnel="db",result="ok"}'] >= 1
+		assert m['tunneld_tunnel_probe_interval_seconds', '{tunnel="plain"}'] == 0 and m['tunneld_tunnel_probe_interval_seconds', '{tunnel="db"}'] == 1
+		assert m['tunneld_tunnel_connections_total', '{tunnel="db"}'] == 0
+		r = subprocess.run([BIN, 'status', '-c', f.argv[f.argv.index('-c') + 1]], stdout=subprocess.PIPE, env=clean_env(), cwd=w.dir)
+		assert r.returncode == 1 and b'! tunnel dead: the probe failed: could not connect' in r.stdout and b'tunnel db' not in r.stdout, r.stdout
+		until(lambda: f.count('probe ') >= 2, 5, 'lines')
+		before = f.count('probe ')
+		time.sleep(2.5)
+		assert f.count('probe ') == before  # what stays as it was is not told again
+
+
 @test('http on a Unix socket and after a reload; an address that is taken is an error with its line', 60)
 def addresses():
 	s = Server(echo)

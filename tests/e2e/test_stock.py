@@ -31,6 +31,16 @@ def held_back():
 		assert f.count('listener paused') <= 40
 
 
+@test('stock agent: a probe that nothing refuses succeeds, and says that it is not certain', 60)
+def probe():
+	with World() as w:
+		a, f = forwarder(w, probe='1s')
+		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['probe']['result'] == 'ok', 15, 'a result')
+		p = w.status(f)[0]['forwarder']['tunnels'][0]['probe']
+		assert not p['certain'] and p['took_ms'] >= 4900, p
+		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['state'] == 'idle', 15, 'its session has ended')
+
+
 @test('stock agent: a gateway that restarts costs only the connections with bytes on their way at that time', 60)
 def restart():
 	with World() as w:

@@ -215,13 +215,24 @@ static void print_table(struct table *t, const struct td_status_view *v, FILE *f
 
 /* --- is it well? ---------------------------------------------------------------------------------- */
 
-bool td_status_tunnel_is_well(const struct tnl_json *tunnel)
+static bool probe_failed(const struct tnl_json *tunnel)
+{
+	const char *result = text_of(tnl_json_get(tunnel, "probe"), "result");
+	return *result && strcmp(result, "ok") != 0 && strcmp(result, "none") != 0;
+}
+
+static bool state_is_well(const struct tnl_json *tunnel)
 {
 	static const char *const well[] = {"up", "idle", "starting", "connecting", "handshake", "closed", "closing"};
 	for (size_t i = 0; i < TNL_COUNT(well); i++)
 		if (strcmp(text_of(tunnel, "state"), well[i]) == 0)
 			return true;
 	return false;
+}
+
+bool td_status_tunnel_is_well(const struct tnl_json *tunnel)
+{
+	return state_is_well(tunnel) && !probe_failed(tunnel);
 }
 
 static const char *colour_of(const struct tnl_json *tunnel)
@@ -254,7 +265,8 @@ bool td_status_check(const struct tnl_json *doc, const struct td_status_view *v,
 	tnl_json_each(t, tunnels_of(doc)) {
 		if (td_status_tunnel_is_well(t))
 			continue;
-		print_trouble(f, v, "tunnel", text_of(t, "name"), text_of(t, "state"), text_of(t, "last_error"));
+		print_trouble(f, v, "tunnel", text_of(t, "name"),
+			      state_is_well(t) ? "the probe failed" : text_of(t, "state"), text_of(t, "last_error"));
 		well = false;
 	}
 	if (agent && !tnl_json_bool(tnl_json_get(agent, "connected"), false)) {

@@ -102,6 +102,8 @@ static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s
 	check_aws(p, s, &t->aws);
 	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
 	check_targets(p, s, t);
+	if (t->probe_ns && t->probe_ns < 1000000000u)
+		td_cfg_error(p, td_opt_line(s, "probe"), "probe: must be 0 or at least 1s");
 }
 
 static void check_direct(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_agent_config *a)

@@ -46,6 +46,7 @@ struct td_tunnel_config {
 	enum td_session_policy session;
 	unsigned pool;
 	bool open_at_start; /* open = start | demand */
+	uint64_t probe_ns;  /* between looks through the whole tunnel; 0: none */
 	bool required;	    /* its addresses must be had at the start */
 	bool keepalive;	    /* default yes */
 	bool require_encryption;

@@ -114,6 +114,8 @@ const struct td_opt td_opts[] = {
 	 .help = "one session for all connections, one each, or up to N"},
 	{.key = "open", TUNNEL(open_at_start), TYPE(WORDBOOL), .words = "demand|start", .dflt = "demand",
 	 .help = "when the session is started"},
+	{.key = "probe", TUNNEL(probe_ns), TYPE(DURATION), .dflt = "0", .lo = 0, .hi = 24 * HOUR,
+	 .help = "between two tests of the whole way to host and port; 0: none"},
 	{.key = "required", TUNNEL(required), TYPE(BOOL), .dflt = "no",
 	 .help = "do not start when an address of listen cannot be had; no: only this tunnel stays down, and is retried"},
 	{.key = "keepalive", BOTH(keepalive), TYPE(BOOL), .dflt = "yes",

@@ -48,7 +48,7 @@ static void make_head(struct fwd_conn *c, const struct td_addr *peer)
 	c->head_len = tnl_proxyhead_write(&h, c->head);
 }
 
-struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer)
+static struct fwd_conn *conn_new(struct fwd_tunnel *t, int fd)
 {
 	struct fwd_conn *c = tnl_calloc(1, sizeof(*c));
 
@@ -56,16 +56,34 @@ struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr
 		td_fd_rst_close(fd);
 		return NULL;
 	}
-	td_fd_nodelay(fd);
-	td_fd_keepalive(fd, t->cfg->tcp_keepalive_ns);
 	c->tunnel = t;
 	c->fd = fd;
 	c->accepted_at = t->f->loop->now;
-	td_addr_str(peer, c->peer);
-	make_head(c, peer);
 	tnl_list_init(&c->node);
 	td_timer_init(&c->patience, t->f->loop, NULL, c);
+	return c;
+}
+
+struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer)
+{
+	td_fd_nodelay(fd);
+	td_fd_keepalive(fd, t->cfg->tcp_keepalive_ns);
+	struct fwd_conn *c = conn_new(t, fd);
+	if (!c)
+		return NULL;
+	td_addr_str(peer, c->peer);
+	make_head(c, peer);
 	t->connections++;
+	return c;
+}
+
+struct fwd_conn *fwd_conn_new_watched(struct fwd_tunnel *t, int fd, const struct fwd_conn_watch *watch, void *watcher)
+{
+	struct fwd_conn *c = conn_new(t, fd);
+	if (!c)
+		return NULL;
+	c->watch = watch;
+	c->watcher = watcher;
 	return c;
 }
 
@@ -73,37 +91,58 @@ static void conn_free(struct fwd_conn *c)
 {
 	td_timer_stop(&c->patience);
 	tnl_list_remove(&c->node);
-	c->tunnel->connections--;
+	if (!c->watch)
+		c->tunnel->connections--;
 	td_soon_do(&c->tunnel->settle);
 	tnl_free(c);
+}
+
+static void count_placed(struct fwd_conn *c)
+{
+	struct fwd_tunnel *t = c->tunnel;
+	tnl_histogram_add(&t->connect, t->f->loop->now - c->accepted_at);
+	t->success_ms = t->f->loop->wall_ms;
+	t->group->used_at = t->f->loop->now;
 }
 
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p)
 {
 	td_timer_stop(&c->patience);
-	tnl_histogram_add(&c->tunnel->connect, c->tunnel->f->loop->now - c->accepted_at);
-	c->tunnel->success_ms = c->tunnel->f->loop->wall_ms;
+	if (!c->watch)
+		count_placed(c);
 	c->fd = -1;
 	c->pipe = p;
 	c->session = s;
 	tnl_list_remove(&c->node);
 	tnl_list_push_back(&c->tunnel->conns, &c->node);
 	td_debug(FWD_MOD, td_client_session_id(s->client), "connection opened tunnel=%s peer=%s stream=%u",
-		 c->tunnel->cfg->name, c->peer, tnl_stream_id(td_pipe_stream(p)));
+		 c->tunnel->cfg->name, c->watch ? "probe" : c->peer, tnl_stream_id(td_pipe_stream(p)));
+	if (c->watch)
+		c->watch->placed(c->watcher);
 }
 
-void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why)
+static void count_failed(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 {
 	td_warn(FWD_MOD, NULL, "connection reset tunnel=%s target=%s peer=%s: %s", c->tunnel->cfg->name,
 		c->tunnel->cfg->target, c->peer, why);
 	c->tunnel->failed++;
 	c->tunnel->failures[kind]++;
+}
+
+void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why)
+{
+	if (!c->watch)
+		count_failed(c, kind, why);
 	td_fd_rst_close(c->fd);
 	if (c->session) { /* started for it alone */
 		c->session->reserved = NULL;
 		td_soon_do(&c->session->unneeded);
 	}
+	const struct fwd_conn_watch *w = c->watch;
+	void *watcher = c->watcher;
 	conn_free(c);
+	if (w)
+		w->failed(watcher, kind, why);
 }
 
 void fwd_conn_hold(struct fwd_conn *c)
@@ -112,17 +151,20 @@ void fwd_conn_hold(struct fwd_conn *c)
 		return;
 	c->holding = true;
 	c->session->holding++;
-	c->tunnel->holding++;
+	c->tunnel->holding += !c->watch;
 	td_soon_do(&c->tunnel->settle);
 }
 
 void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out)
 {
-	c->tunnel->bytes_in += in;
-	c->tunnel->bytes_out += out;
+	if (!c->watch) {
+		c->tunnel->bytes_in += in;
+		c->tunnel->bytes_out += out;
+		c->tunnel->group->used_at = c->tunnel->f->loop->now;
+	}
 	if (c->holding) {
 		c->session->holding--;
-		c->tunnel->holding--;
+		c->tunnel->holding -= !c->watch;
 	}
 	conn_free(c);
 }

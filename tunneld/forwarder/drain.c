@@ -24,6 +24,15 @@ static unsigned open_connections(const struct td_forwarder *f)
 	return n;
 }
 
+static bool probes_left(const struct td_forwarder *f)
+{
+	tnl_list_foreach(it, &f->tunnels) {
+		if (tnl_container_of(it, struct fwd_tunnel, node)->probe.conn)
+			return true;
+	}
+	return false;
+}
+
 static bool sessions_left(const struct td_forwarder *f)
 {
 	tnl_list_foreach(it, &f->groups) {
@@ -56,7 +65,7 @@ void fwd_drain_settle(void *arg)
 {
 	struct td_forwarder *f = arg;
 
-	if (f->state == FWD_DRAINING && open_connections(f) == 0) {
+	if (f->state == FWD_DRAINING && open_connections(f) == 0 && !probes_left(f)) {
 		fwd_set_state(f, FWD_ENDING);
 		end_sessions(f);
 		f->drain_timer.fn = finish_drain;
@@ -95,8 +104,10 @@ void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done
 	fwd_set_state(f, FWD_DRAINING);
 	f->done = done;
 	f->done_ctx = ctx;
-	tnl_list_foreach(it, &f->tunnels)
+	tnl_list_foreach(it, &f->tunnels) {
 		fwd_tunnel_stop_listening(tnl_container_of(it, struct fwd_tunnel, node));
+		fwd_probe_stop(&tnl_container_of(it, struct fwd_tunnel, node)->probe);
+	}
 	td_info(FWD_MOD, NULL, "draining connections=%u", open_connections(f));
 	f->drain_timer.fn = cut_connections;
 	td_timer_in(&f->drain_timer, timeout_ns);

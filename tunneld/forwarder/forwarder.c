@@ -90,12 +90,15 @@ void td_forwarder_free(struct td_forwarder *f)
 	fwd_set_state(f, FWD_OVER);
 	td_timer_stop(&f->drain_timer);
 	td_loop_off_wake(f->loop, on_wake, f);
+	tnl_list_foreach(it, &f->tunnels)
+		fwd_probe_stop(&tnl_container_of(it, struct fwd_tunnel, node)->probe);
 	tnl_list_foreach_safe(it, &f->groups)
 		free_group_sessions(tnl_container_of(it, struct fwd_group, node));
 	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		while (!tnl_list_empty(&t->conns)) /* their pipes went with the pumps */
 			fwd_conn_closed(tnl_container_of(t->conns.next, struct fwd_conn, node), 0, 0);
+		fwd_probe_forget(&t->probe);
 	}
 	close_all_tunnels(f);
 	fwd_endings_cancel(f);

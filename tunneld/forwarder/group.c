@@ -25,6 +25,7 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.naddrs = b.naddrs;
 	a.max_connections = b.max_connections;
 	a.open_at_start = b.open_at_start;
+	a.probe_ns = b.probe_ns;
 	a.aws = *g->aws_cfg;
 	a.required = b.required;
 	a.send_proxy = b.send_proxy;
@@ -258,8 +259,9 @@ static bool try_place(struct fwd_group *g, struct fwd_conn *c, bool may_grow)
 	struct fwd_session *s = least_loaded(g);
 	if (!s)
 		return false;
-	/* A pool grows while all of it is busy: the connection waits for the new session, which no other can stall. */
-	if (may_grow && fwd_session_busy(s) > 0 && count_sessions(g) < session_limit(g))
+	/* A pool grows while all of it is busy: the connection waits for the new session, which no other can stall.
+	 * For a probe it does not. */
+	if (may_grow && !c->watch && fwd_session_busy(s) > 0 && count_sessions(g) < session_limit(g))
 		return false;
 	return place_on(s, c);
 }

@@ -15,6 +15,7 @@
  *   switch       tunnels opened and closed by hand
  *   drain        the end in order                             td_forwarder.settle
  *   tunnel       listening, accepting, pausing                fwd_tunnel.settle
+ *   probe        a look through the whole tunnel
  *   session      from its start to its end                    fwd_group.adjust, fwd_session.unneeded
  *   group        who goes to which session, who waits
  *   connection   from accept to close
@@ -64,6 +65,37 @@ enum fwd_failure { FWD_F_SESSION, FWD_F_TIMEOUT, FWD_F_REFUSED, FWD_F_DENIED, FW
 
 /* --- tunnels -------------------------------------------------------------------------------- */
 
+/* The last result; FWD_P_NONE: there has been none.  What comes behind FWD_P_OK is a failure. */
+enum fwd_probe_result { FWD_P_NONE, FWD_P_OK, FWD_P_SESSION, FWD_P_TIMEOUT, FWD_P_REFUSED, FWD_P_DENIED, FWD_P_COUNT };
+extern const char *const fwd_probe_results[FWD_P_COUNT + 1];
+
+struct fwd_tunnel;
+struct fwd_probe {
+	struct fwd_tunnel *t;
+	enum fwd_probe_state { FWD_PROBE_RESTING, FWD_PROBE_GOING, FWD_PROBE_CLOSING } state;
+	bool stopped;
+	bool told;	       /* the far end will say when it has connected */
+	struct td_timer timer; /* the next one, or how long this one may still take */
+	struct fwd_conn *conn; /* NULL: none is under way */
+	int fd;		       /* the end in place of a local program's */
+	ev_io io;
+	uint64_t began;
+	/* of the last one that came to something */
+	enum fwd_probe_result result;
+	bool certain;
+	char why[256];
+	uint64_t at, took_ns;
+	uint64_t success_ms; /* wall time of the last success; 0: never */
+	uint64_t runs[FWD_P_COUNT];
+};
+void fwd_probe_init(struct fwd_probe *p, struct fwd_tunnel *t);
+/* If the tunnel has one; it has its configuration and its group. */
+void fwd_probe_start(struct fwd_probe *p);
+/* No more of them; one that is under way is cut, and is gone when conn is NULL. */
+void fwd_probe_stop(struct fwd_probe *p);
+void fwd_probe_forget(struct fwd_probe *p);		  /* its connection went without a word */
+const char *fwd_probe_trouble(const struct fwd_probe *p); /* why the last one failed; "": it did not */
+
 struct fwd_tunnel {
 	struct tnl_list node; /* forwarder->tunnels */
 	struct td_forwarder *f;
@@ -90,6 +122,7 @@ struct fwd_tunnel {
 	uint64_t failures[FWD_F_COUNT]; /* of failed */
 	uint64_t success_ms;		/* wall time at which a connection was given to a session last; 0: never */
 	struct tnl_histogram connect;	/* accepted → given to a session */
+	struct fwd_probe probe;
 };
 /* "up", "resuming", …: one of fwd_tunnel_states (ends in NULL). */
 extern const char *const fwd_tunnel_states[];
@@ -166,9 +199,10 @@ struct fwd_group {
 	const struct td_config *aws_owner;   /* keeps aws_cfg alive */
 	int refs;			     /* tunnels */
 	bool asked;			     /* a session was asked for by hand */
-	uint64_t idle_at;		     /* since when it has had no session */
-	uint64_t failed_at;		     /* since when none could be started; 0: the last start succeeded */
-	bool needs_login;		     /* only a person can renew the credentials */
+	uint64_t used_at;   /* a connection of a program came or went last, or the session was asked for; 0: never */
+	uint64_t idle_at;   /* since when it has had no session */
+	uint64_t failed_at; /* since when none could be started; 0: the last start succeeded */
+	bool needs_login;   /* only a person can renew the credentials */
 	struct tnl_list sessions, waiting;
 	struct td_soon serve, adjust;
 	struct td_timer restart;  /* serve, after a back-off */
@@ -213,6 +247,13 @@ bool fwd_group_opens_by_itself(const struct fwd_group *g);
 
 /* --- connections ---------------------------------------------------------------------------- */
 
+/* Who has made a connection that is no local program's, and hears of it: failed and closed are the last. */
+struct fwd_conn_watch {
+	void (*placed)(void *ctx);
+	void (*connected)(void *ctx);
+	void (*failed)(void *ctx, enum fwd_failure kind, const char *why);
+	void (*closed)(void *ctx, uint32_t reason, const char *text);
+};
 /* An accepted local connection, from accept to close. */
 struct fwd_conn {
 	struct tnl_list node; /* group->waiting while fd >= 0, then tunnel->conns */
@@ -226,9 +267,12 @@ struct fwd_conn {
 	char peer[TD_ADDR_STR];
 	uint8_t head[TNL_PROXYHEAD_LONGEST]; /* what the service is told of it first: a PROXY head */
 	size_t head_len;
+	const struct fwd_conn_watch *watch; /* NULL: a local program's.  Others count in no number */
+	void *watcher;
 };
 /* Takes fd.  NULL: no memory, it has been reset. */
 struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer);
+struct fwd_conn *fwd_conn_new_watched(struct fwd_tunnel *t, int fd, const struct fwd_conn_watch *watch, void *watcher);
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p);
 void fwd_conn_hold(struct fwd_conn *c);
 /* These two free it.  One that waits is reset; the pipe of one that was placed has closed. */

@@ -82,6 +82,26 @@ static double last_success(const struct fwd_tunnel *t)
 	return (double)t->success_ms / 1000;
 }
 
+static double probe_up(const struct fwd_tunnel *t)
+{
+	return t->probe.result == FWD_P_OK;
+}
+
+static double probe_interval(const struct fwd_tunnel *t)
+{
+	return (double)t->cfg->probe_ns / 1e9;
+}
+
+static double probe_seconds(const struct fwd_tunnel *t)
+{
+	return (double)t->probe.took_ns / 1e9;
+}
+
+static double probe_success(const struct fwd_tunnel *t)
+{
+	return (double)t->probe.success_ms / 1000;
+}
+
 static const struct {
 	const char *name;
 	enum tnl_metric_type type;
@@ -102,6 +122,13 @@ static const struct {
      "Messages of sessions that were sent again."},
     {"tunneld_tunnel_last_success_timestamp_seconds", TNL_METRIC_GAUGE, last_success,
      "When a connection was given to a session last; 0: never."},
+    {"tunneld_tunnel_probe_up", TNL_METRIC_GAUGE, probe_up,
+     "1 when the last probe reached host and port; 0: it did not, or there was none."},
+    {"tunneld_tunnel_probe_interval_seconds", TNL_METRIC_GAUGE, probe_interval,
+     "Between two probes; 0: none are made."},
+    {"tunneld_tunnel_probe_seconds", TNL_METRIC_GAUGE, probe_seconds, "How long the last probe took."},
+    {"tunneld_tunnel_probe_last_success_timestamp_seconds", TNL_METRIC_GAUGE, probe_success,
+     "When a probe reached host and port last; 0: never."},
 };
 
 #define EACH_TUNNEL(it, t, f)                                                                                          \
@@ -140,6 +167,14 @@ static void write_failures(const struct td_forwarder *f, struct tnl_metrics *m)
 		tnl_metrics_put(m, "tunnel", t->cfg->name, "reason", reasons[i], (double)t->failures[i]);
 }
 
+static void write_probes(const struct td_forwarder *f, struct tnl_metrics *m)
+{
+	tnl_metrics_family(m, "tunneld_tunnel_probe_runs_total", TNL_METRIC_COUNTER, "Probes by what came of them.");
+	EACH_TUNNEL(it, t, f)
+	for (int i = FWD_P_OK; i < FWD_P_COUNT; i++)
+		tnl_metrics_put(m, "tunnel", t->cfg->name, "result", fwd_probe_results[i], (double)t->probe.runs[i]);
+}
+
 static void write_histograms(const struct td_forwarder *f, struct tnl_metrics *m)
 {
 	tnl_metrics_family(m, "tunneld_tunnel_session_start_seconds", TNL_METRIC_HISTOGRAM,
@@ -170,6 +205,7 @@ void td_forwarder_metrics(struct td_forwarder *f, struct tnl_metrics *m)
 	write_plain(f, m);
 	write_states(f, m);
 	write_failures(f, m);
+	write_probes(f, m);
 	write_histograms(f, m);
 }
 
@@ -192,8 +228,13 @@ static bool tunnel_ready(const struct fwd_tunnel *t, char *why, size_t cap)
 {
 	const char *state = fwd_tunnel_state(t);
 	const char *trouble = t->listen_error[0] ? t->listen_error : fwd_group_trouble(t->group);
-	if (strcmp(state, "up") == 0 || (strcmp(state, "idle") == 0 && !trouble[0]))
+	bool well = strcmp(state, "up") == 0 || (strcmp(state, "idle") == 0 && !trouble[0]);
+	if (well && !fwd_probe_trouble(&t->probe)[0])
 		return true;
+	if (well) {
+		snprintf(why, cap, "tunnel %s: the probe failed: %s", t->cfg->name, fwd_probe_trouble(&t->probe));
+		return false;
+	}
 	snprintf(why, cap, "tunnel %s: %s%s%s", t->cfg->name, state, trouble[0] ? ": " : "", trouble);
 	return false;
 }

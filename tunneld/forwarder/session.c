@@ -149,6 +149,8 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	g->needs_login = false;
 	g->last_error[0] = '\0';
 	g->failed_at = 0;
+	if (g->asked)
+		g->used_at = g->f->loop->now;
 	g->asked = false;
 	if (g->f->started)
 		g->f->started(g->f->started_ctx, 0, "", "");
@@ -284,39 +286,66 @@ static bool is_only_one(const struct fwd_session *s)
 	return s->node.next == s->node.prev;
 }
 
+/* A probe alone keeps no session for longer than idle_timeout, nor one that nobody had before it. */
+static bool only_probed(const struct fwd_group *g)
+{
+	return g->cfg->session != TD_SESSION_PER_CONNECTION && !fwd_group_opens_by_itself(g) &&
+	       tnl_list_empty(&g->waiting) && (!g->used_at || g->f->loop->now - g->used_at >= g->cfg->idle_timeout_ns);
+}
+
 /* Its last connection has gone. */
-static void on_unused(struct fwd_session *s)
+static void on_unused(struct fwd_session *s, bool probe)
 {
 	const struct fwd_group *g = s->group;
 	if (s->one_shot)
 		fwd_session_end(s, "its connection has ended");
 	else if (!fwd_group_wanted(g))
 		fwd_session_end(s, "no longer needed");
+	else if (probe && only_probed(g))
+		fwd_session_end(s, "only probes use it");
 	else if (g->cfg->session == TD_SESSION_POOL && !is_only_one(s))
 		td_timer_in(&s->idle, g->cfg->idle_timeout_ns);
+}
+
+static void count_connection_end(struct fwd_session *s, const struct fwd_conn *c, uint32_t reason, uint64_t in,
+				 uint64_t out)
+{
+	s->bytes_in += in;
+	s->bytes_out += out;
+	if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_TIMEOUT)
+		c->tunnel->failures[FWD_F_REFUSED]++;
+	else if (reason == TNL_RESET_DENIED)
+		c->tunnel->failures[FWD_F_DENIED]++;
+	log_connection_end(s, c, reason, in, out);
 }
 
 static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out)
 {
 	struct fwd_session *s = ctx;
 	struct fwd_group *g = s->group;
+	const struct fwd_conn *c = user;
+	const struct fwd_conn_watch *w = c->watch;
+	void *watcher = c->watcher;
+	char text[300];
 
-	struct fwd_tunnel *t = ((struct fwd_conn *)user)->tunnel;
-
-	s->bytes_in += in;
-	s->bytes_out += out;
-	if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_TIMEOUT)
-		t->failures[FWD_F_REFUSED]++;
-	else if (reason == TNL_RESET_DENIED)
-		t->failures[FWD_F_DENIED]++;
-	log_connection_end(s, user, reason, in, out);
+	if (!w)
+		count_connection_end(s, c, reason, in, out);
 	fwd_conn_closed(user, in, out);
+	if (w)
+		w->closed(watcher, reason, td_pipe_end_text(p, reason, text, sizeof(text)));
 	if (s->ending)
 		return;
 	if (fwd_session_load(s) <= 1) /* this pipe still counts while we are called */
-		on_unused(s);
+		on_unused(s, w != NULL);
 	if (!tnl_list_empty(&g->waiting))
 		td_soon_do(&g->serve); /* one that takes a single connection may be free now */
+}
+
+static void on_connected(void *ctx, struct td_pipe *p, void *user)
+{
+	struct fwd_conn *c = user;
+	if (c->watch)
+		c->watch->connected(c->watcher);
 }
 
 static void on_drained(void *ctx, struct td_pipe *p, void *user)
@@ -335,6 +364,7 @@ static const struct td_client_cb client_cb = {
     .ended = on_ended,
     .pipe_closed = on_pipe_closed,
     .drained = on_drained,
+    .connected = on_connected,
 };
 
 /* --- its start ------------------------------------------------------------------------------ */

@@ -110,6 +110,25 @@ static void put_bytes(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_kvi(w, "bytes_out", (int64_t)out);
 }
 
+static void put_probe(struct tnl_jw *w, const struct fwd_tunnel *t)
+{
+	const struct fwd_probe *p = &t->probe;
+
+	tnl_jw_key(w, "probe");
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "result", fwd_probe_results[p->result]);
+	tnl_jw_kvi(w, "interval_ms", (int64_t)(t->cfg->probe_ns / TD_MS));
+	if (p->result != FWD_P_NONE) {
+		tnl_jw_kvi(w, "age_s", (int64_t)((t->f->loop->now - p->at) / TD_SEC));
+		tnl_jw_kvi(w, "took_ms", (int64_t)(p->took_ns / TD_MS));
+	}
+	if (p->result == FWD_P_OK)
+		put_bool(w, "certain", p->certain);
+	else if (p->result != FWD_P_NONE)
+		tnl_jw_kv(w, "error", p->why);
+	tnl_jw_end_obj(w);
+}
+
 static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 {
 	const struct td_tunnel_config *cfg = t->cfg;
@@ -127,8 +146,12 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	put_bytes(w, t);
 	tnl_jw_kvi(w, "since_s", (int64_t)((t->f->loop->now - state_since(t)) / TD_SEC));
 	const char *trouble = t->listen_error[0] ? t->listen_error : fwd_group_trouble(t->group);
+	if (!trouble[0])
+		trouble = fwd_probe_trouble(&t->probe);
 	if (trouble[0])
 		tnl_jw_kv(w, "last_error", trouble);
+	if (cfg->probe_ns)
+		put_probe(w, t);
 	put_sessions(w, t);
 	tnl_jw_end_obj(w);
 }

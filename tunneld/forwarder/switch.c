@@ -33,6 +33,7 @@ int td_forwarder_open(struct td_forwarder *f, const char *name, char *why, size_
 	if (t->closed)
 		td_info(FWD_MOD, NULL, "tunnel opened by hand tunnel=%s", name);
 	t->closed = false;
+	fwd_probe_start(&t->probe);
 	t->group->asked = t->group->cfg->session != TD_SESSION_PER_CONNECTION;
 	fwd_group_serve(t->group);
 	return 0;
@@ -47,6 +48,7 @@ int td_forwarder_close(struct td_forwarder *f, const char *name, char *why, size
 		return 0;
 	td_info(FWD_MOD, NULL, "tunnel closed by hand tunnel=%s connections=%u", name, t->connections);
 	fwd_tunnel_stop_listening(t);
+	fwd_probe_stop(&t->probe);
 	t->listen_error[0] = '\0';
 	t->closed = true;
 	t->closed_at = f->loop->now;

@@ -112,6 +112,7 @@ void fwd_tunnel_listen_later(struct fwd_tunnel *t, const char *why)
 static void tunnel_free(struct fwd_tunnel *t)
 {
 	td_soon_cancel(&t->settle);
+	td_timer_stop(&t->probe.timer);
 	td_timer_stop(&t->relisten);
 	td_memory_off_room(&t->room);
 	tnl_list_remove(&t->node);
@@ -121,12 +122,17 @@ static void tunnel_free(struct fwd_tunnel *t)
 	tnl_free(t);
 }
 
+static bool has_finished(const struct fwd_tunnel *t)
+{
+	return t->closing && t->connections == 0 && !t->probe.conn;
+}
+
 static void settle_tunnel(void *arg)
 {
 	struct fwd_tunnel *t = arg;
 
 	td_soon_do(&t->f->settle);
-	if (t->closing && t->connections == 0)
+	if (has_finished(t))
 		tunnel_free(t);
 	else
 		update_pause(t);
@@ -149,6 +155,7 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	td_soon_init(&t->settle, f->loop, settle_tunnel, t);
 	td_timer_init(&t->relisten, f->loop, listen_again, t);
 	td_backoff_init(&t->backoff, RELISTEN_MIN, RELISTEN_MAX);
+	fwd_probe_init(&t->probe, t);
 	if (tc->bandwidth)
 		t->pace = td_pace_new(f->loop, tc->bandwidth);
 	if (!tc->bandwidth || t->pace)
@@ -211,6 +218,7 @@ void fwd_tunnel_begin(struct fwd_tunnel *t)
 	if (owner != t)
 		td_info(FWD_MOD, NULL, "sessions are shared tunnel=%s with=%s", t->cfg->name, owner->cfg->name);
 	fwd_group_serve(t->group);
+	fwd_probe_start(&t->probe);
 }
 
 void fwd_tunnel_close(struct fwd_tunnel *t)
@@ -218,8 +226,9 @@ void fwd_tunnel_close(struct fwd_tunnel *t)
 	td_info(FWD_MOD, NULL, "tunnel closed tunnel=%s connections=%u", t->cfg->name, t->connections);
 	fwd_tunnel_stop_listening(t);
 	t->closing = true;
+	fwd_probe_stop(&t->probe);
 	fwd_session_watch_forsaken(t->group);
-	if (t->connections == 0)
+	if (has_finished(t))
 		tunnel_free(t);
 }
 
@@ -259,8 +268,9 @@ void fwd_tunnel_bytes(const struct fwd_tunnel *t, uint64_t *all_in, uint64_t *al
 	*all_in = t->bytes_in;
 	*all_out = t->bytes_out;
 	tnl_list_foreach(it, &t->conns) {
-		td_pipe_bytes(tnl_container_of(it, struct fwd_conn, node)->pipe, &in, &out);
-		*all_in += in;
-		*all_out += out;
+		const struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
+		td_pipe_bytes(c->pipe, &in, &out);
+		*all_in += c->watch ? 0 : in;
+		*all_out += c->watch ? 0 : out;
 	}
 }
