@@ -5,6 +5,7 @@
 #include "lib/num.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/head.h"
 #include "lib/json.h"
 #include "lib/wire.h"
 #include <stdio.h>
@@ -32,6 +33,7 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.reset_words = a->reset_words && b->reset_words;
 	c.opens = a->opens && b->opens;
 	c.reverse = a->reverse && b->reverse && c.half_close;
+	c.dial = TNL_MIN(a->dial, b->dial);
 	memcpy(c.program, b->program, sizeof(c.program));
 	return c;
 }
@@ -75,13 +77,15 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 		tnl_jw_key(w, "Reverse");
 		tnl_jw_bool(w, true);
 	}
+	if (c->dial)
+		tnl_jw_kvi(w, "Dial", c->dial);
 	tnl_jw_end_obj(w);
 }
 
 /* Anything odd means "not agreed", never an error: the action is optional. */
 static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 {
-	int64_t version, payload, smux, seal, links, direct;
+	int64_t version, payload, smux, seal, links, direct, dial;
 	if (!tnl_json_is_obj(o) || !tnl_json_int(tnl_json_get(o, "Version"), &version) || version < 1 ||
 	    !tnl_json_int(tnl_json_get(o, "MaxPayload"), &payload) || payload < (int64_t)TNL_MIN_PAYLOAD ||
 	    !tnl_json_int(tnl_json_get(o, "Smux"), &smux) || smux < 1)
@@ -106,6 +110,8 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 		c->links = (unsigned)TNL_MIN(links, TNL_CAPS_LINKS);
 	if (tnl_json_int(tnl_json_get(o, "Direct"), &direct) && direct > 0)
 		c->direct = direct == 1 ? TNL_DIRECT_AUTO : TNL_DIRECT_ONLY;
+	if (tnl_json_int(tnl_json_get(o, "Dial"), &dial) && dial > 0)
+		c->dial = (int)TNL_MIN(dial, TNL_DIAL_VERSION);
 }
 
 static void action_open(struct tnl_jw *w, const char *type)

@@ -19,6 +19,7 @@
 #ifndef TNL_SESSION_H
 #define TNL_SESSION_H
 #include "lib/channel.h"
+#include "lib/head.h"
 #include "lib/stock.h"
 #include "lib/handshake.h"
 #include "lib/reverse.h"
@@ -89,14 +90,16 @@ struct tnl_session_info { /* after the handshake */
 	const char *properties_json; /* of the SessionType action, or NULL */
 	enum tnl_direct_use direct;
 	bool reverse; /* agreed: listeners at the agent, whose connections it opens */
+	int dial;     /* not 0: each stream says where it goes (tnl_stream_open_to) */
 };
 
 struct tnl_session_cb {
 	void (*on_ready)(void *ctx, const struct tnl_session_info *info);
-	/* A stream is there; dial now, call tnl_stream_connected or tnl_stream_reset later (or now).
-	 * At the client only where Reverse is agreed. MUX: the other end opened it. All other modes: the one stream,
-	 * right after on_ready (BASIC: again for the next connection); SHELL and COMMAND count as connected already.
-	 * on_data and on_eof wait for connected (then they come from the next pull or expire); on_reset does not. */
+	/* A stream is there, and where it says where it goes that has come whole; dial now, call tnl_stream_connected
+	 * or tnl_stream_reset later (or now). At the client only where Reverse is agreed. MUX: the other end opened it.
+	 * All other modes: the one stream, right after on_ready (BASIC: again for the next connection); SHELL and
+	 * COMMAND count as connected already. on_data and on_eof wait for connected (then they come from the next pull
+	 * or expire); on_reset does not. */
 	void (*on_open)(void *ctx, struct tnl_stream *st);
 	/* Bytes for the local side, in order: returns how many were taken (0..n);
 	 * the rest is kept. May call nothing of this session. ptype is TNL_PT_OUTPUT or TNL_PT_STDERR. */
@@ -105,9 +108,10 @@ struct tnl_session_cb {
 	 * (half_closed false) the stream is over in both directions once kept bytes are written. */
 	void (*on_eof)(void *ctx, struct tnl_stream *st, bool half_closed);
 	void (*on_reset)(void *ctx, struct tnl_stream *st, uint32_t reason); /* drop kept bytes; then tnl_stream_free */
-	void (*on_connected)(void *ctx, struct tnl_stream *st);		     /* client, after tnl_stream_ask */
-	void (*on_size)(void *ctx, unsigned cols, unsigned rows);	     /* agent, shell */
-	void (*on_exit_code)(void *ctx, int code);			     /* client, command */
+	/* Client, after tnl_stream_ask or tnl_stream_open_to; before any byte of the far end. */
+	void (*on_connected)(void *ctx, struct tnl_stream *st);
+	void (*on_size)(void *ctx, unsigned cols, unsigned rows); /* agent, shell */
+	void (*on_exit_code)(void *ctx, int code);		  /* client, command */
 	void (*on_flag)(void *ctx, uint32_t flag); /* TERMINATE at the agent; CONNECT_ERROR at the client */
 	void (*on_publication)(void *ctx, bool started);
 	/* Where Reverse is agreed: what the other end says of listeners; valid during the call. */
@@ -138,8 +142,10 @@ struct tnl_session_config {
 	bool link_queue;		 /* offered with them: acks ask our gateway what stands before a hop */
 	enum tnl_direct_use direct;	 /* offered with them: a direct link; an agent that has a port for it: ONLY */
 	bool reverse;			 /* offered with them: listeners at the agent, as far as on_reverse allows */
+	int dial;			 /* offered with them: TNL_DIAL_VERSION, streams say where they go; 0: no */
 	bool offer_capabilities;	 /* own extensions on (default wish: true) */
 	bool require_encryption;
+	bool require_dial;	 /* client: a session whose streams cannot say where they go is refused */
 	const char *kms_key_pin; /* client: encryption with another key is refused; NULL: any */
 	/* client: session type that was asked for ("Port", …); anything else is refused. NULL: any */
 	const char *expected_type;
@@ -240,6 +246,11 @@ struct tnl_stream *tnl_stream_open_reverse(struct tnl_session *s, void *user, ui
 					   uint64_t now, int *err);
 uint16_t tnl_stream_listener(const struct tnl_stream *st); /* 0: it does not come from one */
 const char *tnl_stream_from(const struct tnl_stream *st);  /* who connected there; "" when not told */
+/* Where Dial is agreed (info.dial) each stream has a destination, elsewhere none has: TNL_EINVAL.  Copied. */
+struct tnl_stream *tnl_stream_open_to(struct tnl_session *s, const struct tnl_head *to, void *user, uint64_t now,
+				      int *err);
+/* Agent: where it is to go; NULL: where the session goes. */
+const struct tnl_head *tnl_stream_head(const struct tnl_stream *st);
 void tnl_stream_set_user(struct tnl_stream *st, void *user);
 void *tnl_stream_user(const struct tnl_stream *st);
 /* A second one, for who has to hear of its opening before there is a user. */

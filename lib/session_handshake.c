@@ -33,7 +33,8 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .link_queue = s->cfg.link_queue,
 			     .links = TNL_MIN(s->cfg.links, (unsigned)TNL_CAPS_LINKS),
 			     .direct = s->cfg.direct,
-			     .reverse = s->cfg.reverse};
+			     .reverse = s->cfg.reverse,
+			     .dial = s->cfg.dial};
 	return c;
 }
 
@@ -83,6 +84,12 @@ static int settle_mode(struct tnl_session *s, bool peer_muxes)
 		snprintf(s->why, sizeof(s->why), "unknown session type %.60s", s->session_type);
 		return TNL_EREFUSED;
 	}
+	if (s->info.mode != TNL_MODE_MUX || !s->caps.half_close || !s->caps.opens || s->caps.smux < 2)
+		s->caps.dial = 0;
+	if (s->cfg.require_dial && !s->caps.dial)
+		return refuse_because(s, TNL_EREFUSED,
+				      "the agent takes no destinations in this session: it is no tunneld that does, or "
+				      "the gateway limits the hosts or ports of this user");
 	if (!s->cfg.require_encryption)
 		return 0;
 	if (!s->req.kms)
@@ -414,6 +421,7 @@ static void fill_info(struct tnl_session *s)
 	i->properties_json = s->properties;
 	i->own_peer = s->caps.present;
 	i->direct = s->caps.direct;
+	i->dial = s->caps.dial;
 	i->peer_program = s->caps.present ? s->caps.program : "";
 	i->links = TNL_MAX(s->caps.links, 1u);
 	i->reverse = s->caps.reverse && i->mode == TNL_MODE_MUX;

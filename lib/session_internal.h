@@ -28,7 +28,8 @@
 #define TNL_STREAMS_MAX 16384u	    /* per session; a peer that opens more gets resets */
 #define TNL_OPENS_REFUSED_MAX 4096u /* whose refusals wait to be sent: then nothing more is taken */
 #define TNL_REVERSE_QUEUE 64u /* words about listeners that wait to be sent; more: the peer asks and does not read */
-#define TNL_MUX_FIRST_WINDOW 16384u /* what either own end assumes before the first UPD */
+#define TNL_HEAD_TIME (10000 * TNL_MS) /* for a stream to say where it goes */
+#define TNL_MUX_FIRST_WINDOW 16384u    /* what either own end assumes before the first UPD */
 
 /* Flags of our own, sent only when half-close is agreed: the ends of the one stream of a SINGLE session. */
 #define TNL_FLAG_STREAM_FIN 0x746e0001u
@@ -59,6 +60,12 @@ struct tnl_stream {
 	uint64_t tx_at, rx_at, shut_at, timer_at;
 	int64_t last_number; /* message that carries its latest bytes; -1: none yet */
 	int64_t old_number;  /* the same when the last link went */
+	/* where it goes (Dial) */
+	bool head_wanted; /* agent: it has not said so */
+	struct tnl_head_reader head_in;
+	struct tnl_head *head; /* agent: it has */
+	uint8_t *head_out;     /* client: to be sent right after its OPEN; NULL: no more */
+	size_t head_len;
 	/* receiving */
 	struct tnl_kept kept;
 	uint32_t kept_ptype;
@@ -242,6 +249,19 @@ void tnl_stream_keep_words(struct tnl_stream *st, const char *words, size_t n);
 void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason); /* tells the user (on_reset) */
 void tnl_session_streams_expire(struct tnl_session *s, uint64_t now);
 void tnl_session_streams_reap(struct tnl_session *s);
+
+/* --- session_head.c: where a stream goes --- */
+/* Bytes of a stream whose head is not whole: *p, *n become what follows it, nothing when the stream was refused. */
+int tnl_stream_take_head(struct tnl_stream *st, const uint8_t **p, size_t *n) TNL_MUST_USE;
+int tnl_stream_put_head(struct tnl_stream *st, const struct tnl_head *h) TNL_MUST_USE; /* to be sent */
+/* Agent: it never said where it goes; nobody has heard of it. */
+void tnl_stream_refuse_unheard(struct tnl_stream *st, uint32_t reason, const char *words);
+void tnl_stream_drop_head(struct tnl_stream *st); /* nothing of it is to be sent */
+void tnl_stream_head_fini(struct tnl_stream *st);
+static inline bool tnl_stream_unheard(const struct tnl_stream *st) /* the agent's user does not know of it */
+{
+	return st->head_wanted;
+}
 
 /* --- session_stream_in.c: receiving --- */
 bool tnl_session_room(const struct tnl_session *s, size_t n); /* may a message of n bytes be kept? */

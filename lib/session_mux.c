@@ -4,7 +4,7 @@
 #include "lib/session_internal.h"
 #include <string.h>
 
-#define CTL_MAX 40u /* OPEN or SYN, UPD, FIN or RST of one stream */
+#define CTL_MAX 40u /* OPEN or SYN, UPD, FIN or RST of one stream; its head and words come on top */
 #define QUARTER_MIN (16u * 1024)
 #define WINDOW_MAX (UINT32_C(1) << 30)
 
@@ -143,7 +143,8 @@ static size_t reset_words_due(const struct tnl_stream *st)
 /* What stands behind the frames that are due, beside their fixed parts. */
 static size_t words_due(const struct tnl_stream *st)
 {
-	return reset_words_due(st) + (st->syn_due && st->listener ? TNL_SMUX_WORDS : 0);
+	size_t head = st->head_out ? TNL_SMUX_HDR + st->head_len : 0;
+	return reset_words_due(st) + head + (st->syn_due && st->listener ? TNL_SMUX_WORDS : 0);
 }
 
 static size_t put_syn(struct tnl_stream *st, uint8_t *p)
@@ -154,6 +155,16 @@ static size_t put_syn(struct tnl_stream *st, uint8_t *p)
 	return put_frame(st->s, p, TNL_SMUX_SYN, st->id, (uint16_t)words) + words;
 }
 
+static size_t put_head(struct tnl_stream *st, uint8_t *p)
+{
+	size_t n = put_frame(st->s, p, TNL_SMUX_PSH, st->id, (uint16_t)st->head_len);
+	memcpy(p + n, st->head_out, st->head_len);
+	n += st->head_len;
+	st->sent += (uint32_t)st->head_len;
+	tnl_stream_drop_head(st);
+	return n;
+}
+
 static size_t put_due(struct tnl_stream *st, uint8_t *p)
 {
 	struct tnl_session *s = st->s;
@@ -162,6 +173,8 @@ static size_t put_due(struct tnl_stream *st, uint8_t *p)
 		n += put_open(st, p + n);
 	else if (st->syn_due)
 		n += put_syn(st, p + n);
+	if (st->head_out)
+		n += put_head(st, p + n);
 	if (st->upd_due) {
 		n += put_frame(s, p + n, TNL_SMUX_UPD, st->id, 8);
 		tnl_put_le32(p + n, st->consumed);

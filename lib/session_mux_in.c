@@ -76,7 +76,11 @@ static int in_syn(struct tnl_session *s, const struct tnl_smux_event *e, enum tn
 	if (m->nstreams > m->streams_max)
 		return refuse_open(s, st, now);
 	tnl_mux_first_grant(st);
-	tnl_stream_call_open(st);
+	st->head_wanted = s->info.dial != 0;
+	if (st->head_wanted)
+		tnl_stream_arm_timer(st);
+	else
+		tnl_stream_call_open(st);
 	return 0;
 }
 
@@ -144,7 +148,14 @@ static int in_psh(struct tnl_session *s, struct tnl_stream *st, const struct tnl
 	if (s->mux.version >= 2 && (uint64_t)(st->received - st->consumed) + e->len > st->window)
 		return bad_frame(s, "window", st->window);
 	st->received += (uint32_t)e->len;
-	return tnl_stream_take_data(st, TNL_PT_OUTPUT, e->data, e->len, now);
+	const uint8_t *p = e->data;
+	size_t n = e->len;
+	if (st->head_wanted) {
+		int rc = tnl_stream_take_head(st, &p, &n);
+		if (rc || !n)
+			return rc;
+	}
+	return tnl_stream_take_data(st, TNL_PT_OUTPUT, p, n, now);
 }
 
 static int in_event(struct tnl_session *s, const struct tnl_smux_event *e, uint64_t now)

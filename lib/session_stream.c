@@ -64,6 +64,7 @@ void tnl_stream_destroy(struct tnl_stream *st)
 	tnl_list_remove(&st->all);
 	tnl_free(st->reset_words);
 	tnl_free(st->from);
+	tnl_stream_head_fini(st);
 	if (st->id && tnl_map_get_u64(s->mux.by_id, st->id) == st)
 		(void)tnl_map_del_u64(s->mux.by_id, st->id);
 	if (s->reserved == st) {
@@ -125,6 +126,8 @@ static uint64_t timer_of(const struct tnl_stream *st)
 		/* A client's end of input is often followed by the whole answer; a
 		 * target's end is its last word, only what still comes in counts. */
 		return (c->agent ? st->rx_at : TNL_MAX(st->rx_at, st->shut_at)) + c->fin_quiet_ns;
+	if (tnl_stream_unheard(st))
+		return st->tx_at + TNL_HEAD_TIME;
 	bool halves =
 	    st->s->info.mode == TNL_MODE_MUX || (st->s->info.mode == TNL_MODE_SINGLE && st->s->info.half_close);
 	if (c->half_close_timeout_ns && halves && st->shut != st->fin_recv)
@@ -148,6 +151,10 @@ void tnl_stream_arm_timer(struct tnl_stream *st)
 static void timer_fired(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
+	if (tnl_stream_unheard(st)) {
+		tnl_stream_refuse_unheard(st, TNL_RESET_TIMEOUT, "it did not say in time where it goes");
+		return;
+	}
 	if (!fin_held(st)) {
 		tnl_stream_send_reset(st, TNL_RESET_TIMEOUT);
 		tnl_stream_report_reset(st, TNL_RESET_TIMEOUT);
@@ -189,6 +196,7 @@ static void forget_due(struct tnl_stream *st)
 	st->was_reset = true;
 	st->upd_due = st->fin_due = st->rst_due = st->flag3_due = st->syn_due = st->stands_due = false;
 	tnl_list_remove(&st->ctl);
+	tnl_stream_drop_head(st);
 	leave_lists(st);
 }
 
@@ -198,6 +206,12 @@ void tnl_stream_report_reset(struct tnl_stream *st, uint32_t reason)
 	if (!st->was_reset) {
 		st->reset_reason = reason;
 		forget_due(st);
+	}
+	if (tnl_stream_unheard(st)) {
+		tnl_session_cb_enter(s); /* whoever called still looks at it */
+		tnl_stream_free(st);
+		tnl_session_cb_leave(s);
+		return;
 	}
 	if (!s->cb.on_reset || st->zombie)
 		return;
@@ -287,6 +301,10 @@ void tnl_stream_start(struct tnl_stream *st, uint64_t now)
 	struct tnl_mux *m = &s->mux;
 	if (st->was_reset || st->zombie)
 		return;
+	if (!s->cfg.agent && !st->head_out != !s->info.dial) { /* it was opened before that was known */
+		tnl_stream_report_reset(st, TNL_RESET_DENIED);
+		return;
+	}
 	if (s->info.mode == TNL_MODE_MUX) {
 		st->id = m->next_id;
 		if (tnl_map_set_u64(m->by_id, st->id, st)) {
@@ -310,95 +328,6 @@ void tnl_stream_start(struct tnl_stream *st, uint64_t now)
 	if (st->shut)
 		plan_fin(st);
 	take_turn(st);
-}
-
-static struct tnl_stream *open_failed(int rc, int *err)
-{
-	if (err)
-		*err = rc;
-	return NULL;
-}
-
-/* READY: out with its SYN.  NULL: no memory for its id; nobody heard of it. */
-static struct tnl_stream *start_ours(struct tnl_stream *st, uint64_t now)
-{
-	tnl_stream_start(st, now);
-	if (!st->was_reset)
-		return st;
-	tnl_stream_free(st);
-	return NULL;
-}
-
-struct tnl_stream *tnl_stream_open_reverse(struct tnl_session *s, void *user, uint16_t listener, const char *from,
-					   uint64_t now, int *err)
-{
-	if (tnl_session_over(s) || s->failed)
-		return open_failed(TNL_ECLOSED, err);
-	if (!s->cfg.agent || !s->info.reverse || s->state != TNL_SS_READY || listener == 0)
-		return open_failed(TNL_EINVAL, err);
-	if (s->mux.next_id > UINT32_MAX - 2 || s->mux.nstreams >= s->mux.streams_max)
-		return open_failed(TNL_ELIMIT, err);
-	struct tnl_stream *st = tnl_stream_create(s, true, now);
-	if (!st)
-		return open_failed(TNL_ENOMEM, err);
-	st->user = user;
-	st->listener = listener;
-	st->from = tnl_strdup(from); /* none for want of memory: not told */
-	st = start_ours(st, now);
-	if (err)
-		*err = st ? 0 : TNL_ENOMEM;
-	return st;
-}
-
-uint16_t tnl_stream_listener(const struct tnl_stream *st)
-{
-	return st->listener;
-}
-
-const char *tnl_stream_from(const struct tnl_stream *st)
-{
-	return st->from ? st->from : "";
-}
-
-struct tnl_stream *tnl_stream_open(struct tnl_session *s, void *user, uint64_t now, int *err)
-{
-	struct tnl_mux *m = &s->mux;
-	int rc = 0;
-	if (tnl_session_over(s) || s->failed)
-		rc = TNL_ECLOSED;
-	else if (s->cfg.agent)
-		rc = TNL_EINVAL;
-	else if (m->next_id > UINT32_MAX - 2 || m->nstreams >= TNL_STREAMS_MAX)
-		rc = TNL_ELIMIT;
-	else if (s->state == TNL_SS_READY && s->info.mode != TNL_MODE_MUX &&
-		 (m->single || (m->had_single && s->info.mode != TNL_MODE_BASIC)))
-		rc = TNL_EBUSY;
-	struct tnl_stream *st = rc ? NULL : tnl_stream_create(s, true, now);
-	if (!st)
-		return open_failed(rc ? rc : TNL_ENOMEM, err);
-	st->user = user;
-	if (s->state == TNL_SS_READY) {
-		if (s->info.mode == TNL_MODE_BASIC)
-			m->had_single = false;
-		if (!start_ours(st, now))
-			return open_failed(TNL_ENOMEM, err);
-	}
-	if (err)
-		*err = 0;
-	return st;
-}
-
-bool tnl_stream_ask(struct tnl_stream *st, enum tnl_stream_kind kind)
-{
-	if (!st->s->info.opens || !st->syn_due)
-		return false;
-	st->asked = kind;
-	return true;
-}
-
-enum tnl_stream_kind tnl_stream_asked(const struct tnl_stream *st)
-{
-	return st->asked;
 }
 
 void tnl_stream_free(struct tnl_stream *st)

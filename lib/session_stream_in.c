@@ -62,6 +62,10 @@ void tnl_stream_peer_ended(struct tnl_stream *st)
 	struct tnl_session *s = st->s;
 	if (st->fin_recv || st->was_reset)
 		return;
+	if (tnl_stream_unheard(st)) {
+		tnl_stream_refuse_unheard(st, TNL_RESET_UNSPEC, "it ended before it said where it goes");
+		return;
+	}
 	st->fin_recv = true;
 	if (!s->info.half_close) {
 		/* A stock end has closed both ways: nothing that we send is read any more. */

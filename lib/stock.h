@@ -16,4 +16,7 @@
 #define TNL_AGENT_QUIET_MUX "3.1.1511.0" /* later: it needs no smux keep-alives */
 #define TNL_AGENT_TERMINATE "2.3.722.0"	 /* later: it knows the TerminateSession flag */
 
+/* The document whose parameters are any host and port. */
+#define TNL_DOCUMENT_ANYWHERE "AWS-StartPortForwardingSessionToRemoteHost"
+
 #endif

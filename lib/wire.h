@@ -47,16 +47,21 @@ int tnl_channel_closed_parse(const void *p, size_t n, struct tnl_channel_closed 
 void tnl_channel_closed_fini(struct tnl_channel_closed *c);
 
 /* interactive_shell: the start of a session as the agent receives it (keys without regard to case). */
+/* What a gateway of ours lets a session do beyond what its document says; others say nothing. */
+struct tnl_start_grants {
+	bool dial; /* its streams may go anywhere: no right of its user stands on host or port */
+};
 struct tnl_start {
 	char *session_id, *document_name, *session_type, *session_owner, *run_as;
 	char *properties_json; /* after {{ parameter }} substitution, compact */
 	char *kms_key_id;      /* from inputs; NULL none */
 	char *inputs_json;     /* NULL none */
+	struct tnl_start_grants grants;
 };
 /* content: ready JSON of DocumentContent and Parameters from the gateway's document table. */
 int tnl_start_write(struct tnl_buf *b, const char *session_id, const char *document_name,
 		    const char *document_content_json, const char *parameters_json, const char *owner,
-		    const char *run_as);
+		    const char *run_as, const struct tnl_start_grants *grants /* NULL: none */);
 int tnl_start_parse(const void *p, size_t n, struct tnl_start *s, const char **fault) TNL_MUST_USE;
 void tnl_start_fini(struct tnl_start *s);
 

@@ -12,7 +12,7 @@
 
 int tnl_start_write(struct tnl_buf *b, const char *session_id, const char *document_name,
 		    const char *document_content_json, const char *parameters_json, const char *owner,
-		    const char *run_as)
+		    const char *run_as, const struct tnl_start_grants *grants)
 {
 	struct tnl_buf content;
 	struct tnl_jw w;
@@ -28,6 +28,13 @@ int tnl_start_write(struct tnl_buf *b, const char *session_id, const char *docum
 	tnl_jw_raw(&w, parameters_json ? parameters_json : "{}");
 	tnl_jw_kv(&w, "RunAsUser", run_as ? run_as : "");
 	tnl_jw_kv(&w, "SessionOwner", owner ? owner : "");
+	if (grants && grants->dial) {
+		tnl_jw_key(&w, "TunneldGrants");
+		tnl_jw_obj(&w);
+		tnl_jw_key(&w, "Dial");
+		tnl_jw_bool(&w, true);
+		tnl_jw_end_obj(&w);
+	}
 	tnl_jw_end_obj(&w);
 
 	tnl_jw_init(&w, b);
@@ -241,6 +248,7 @@ static const char *read_content(const struct tnl_json *c, struct tnl_start *s)
 		return "SessionOwner";
 	if (!take(&s->run_as, tnl_json_iget(c, "RunAsUser"), TNL_NAME_MAX))
 		return "RunAsUser";
+	s->grants.dial = tnl_json_bool(tnl_json_get(tnl_json_iget(c, "TunneldGrants"), "Dial"), false);
 	return read_document(c, s);
 }
 

@@ -262,7 +262,7 @@ static void start_of_a_session(void **state)
 	const char *fault;
 
 	assert_int_equal(tnl_start_write(&out, "ops-0123@x.y", "AWS-Doc", DOC,
-					 "{\"portNumber\":\"5432\",\"host\":\"{{portNumber}}\"}", "arn:o", NULL),
+					 "{\"portNumber\":\"5432\",\"host\":\"{{portNumber}}\"}", "arn:o", NULL, NULL),
 			 0);
 	assert_int_equal(tnl_start_parse(tnl_buf_data(&out), tnl_buf_len(&out), &s, &fault), 0);
 	assert_string_equal(s.session_id, "ops-0123@x.y");
@@ -291,7 +291,7 @@ static void start_of_a_session(void **state)
 	assert_string_equal(s.properties_json, "{}");
 	assert_null(s.document_name);
 	tnl_start_fini(&s);
-	tnl_start_write(&out, "s", "d", DOC, NULL, NULL, NULL);
+	tnl_start_write(&out, "s", "d", DOC, NULL, NULL, NULL, NULL);
 	assert_int_equal(tnl_start_parse(tnl_buf_data(&out), tnl_buf_len(&out), &s, &fault), 0);
 	assert_non_null(strstr(s.properties_json, "\"portNumber\":\"80\""));
 	assert_non_null(strstr(s.properties_json, "\"host\":\"localhost\""));
@@ -305,7 +305,7 @@ static void refuse_start(const char *id, const char *doc, const char *want)
 	const char *fault = NULL;
 
 	tnl_buf_reset(&out);
-	tnl_start_write(&out, id, "d", doc, NULL, NULL, NULL);
+	tnl_start_write(&out, id, "d", doc, NULL, NULL, NULL, NULL);
 	assert_int_equal(tnl_start_parse(tnl_buf_data(&out), tnl_buf_len(&out), &s, &fault), TNL_ESYNTAX);
 	assert_string_equal(fault, want);
 	tnl_buf_reset(&out);
@@ -468,7 +468,7 @@ static void memory_failure(void **state)
 	struct tnl_start s;
 	const char *fault;
 
-	tnl_start_write(&out, "s", "d", DOC, NULL, "o", "u");
+	tnl_start_write(&out, "s", "d", DOC, NULL, "o", "u", NULL);
 	long live = tnl_alloc_live();
 	for (long after = 0;; after++) {
 		tnl_alloc_fail_after(after, 1);

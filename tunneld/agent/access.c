@@ -7,6 +7,7 @@
 #include "lib/num.h"
 
 #include <ctype.h>
+#include <fnmatch.h>
 #include <string.h>
 
 /* An address in its one true form: IPv4 in the first four bytes. */
@@ -196,4 +197,30 @@ int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, 
 			*first = got;
 	}
 	return kept;
+}
+
+/* /run/x/../y is not under /run/x, whatever a pattern makes of it. */
+static bool goes_up(const char *path)
+{
+	for (const char *s = strstr(path, "/."); s; s = strstr(s + 1, "/.")) {
+		const char *end = s + 2 + (s[2] == '.');
+		if (*end == '/' || !*end)
+			return true;
+	}
+	return false;
+}
+
+static bool has_path(const struct td_rules *rules, const char *path)
+{
+	for (int i = 0; i < rules->n; i++)
+		if (rules->v[i].path && fnmatch(rules->v[i].path, path, FNM_PATHNAME) == 0)
+			return true;
+	return false;
+}
+
+enum ag_access ag_access_path(const struct td_rules *allow, const struct td_rules *deny, const char *path)
+{
+	if (goes_up(path) || has_path(deny, path))
+		return AG_ACCESS_DENIED;
+	return has_path(allow, path) ? AG_ACCESS_OK : AG_ACCESS_NOT_ALLOWED;
 }

@@ -18,4 +18,7 @@ enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rul
 int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs,
 		     int n, enum ag_access *first);
 
+/* A Unix socket: only what `allow` names, and `deny` does not.  In a pattern * and ? stop at a slash. */
+enum ag_access ag_access_path(const struct td_rules *allow, const struct td_rules *deny, const char *path);
+
 #endif

@@ -52,21 +52,24 @@ void ag_audit_end(const struct ag_session *s, uint64_t received, uint64_t sent)
 	td_audit_end(&l);
 }
 
-static bool begin_connection(struct td_audit_line *l, const struct ag_session *s, const char *event)
+static bool begin_connection(struct td_audit_line *l, const struct ag_session *s, const struct tnl_head *to,
+			     const char *event)
 {
 	if (!td_audit_begin(s->a->audit, l, event))
 		return false;
 	td_audit_str(l, "session", s->start.session_id);
 	td_audit_str(l, "user", s->start.session_owner);
-	td_audit_str(l, "host", s->host);
-	td_audit_num(l, "port", s->port);
+	td_audit_str(l, to->kind == TNL_HEAD_UNIX ? "path" : "host", to->name);
+	if (to->kind != TNL_HEAD_UNIX)
+		td_audit_num(l, "port", to->port);
 	return true;
 }
 
-void ag_audit_connection(const struct ag_session *s, uint32_t stream, const char *address, const char *refused)
+void ag_audit_connection(const struct ag_session *s, const struct tnl_head *to, uint32_t stream, const char *address,
+			 const char *refused)
 {
 	struct td_audit_line l;
-	if (!begin_connection(&l, s, refused ? "connection-refused" : "connection"))
+	if (!begin_connection(&l, s, to, refused ? "connection-refused" : "connection"))
 		return;
 	td_audit_num(&l, "stream", stream);
 	td_audit_str(&l, "address", address);
@@ -74,10 +77,11 @@ void ag_audit_connection(const struct ag_session *s, uint32_t stream, const char
 	td_audit_end(&l);
 }
 
-void ag_audit_connection_end(const struct ag_session *s, const char *how, uint64_t in, uint64_t out)
+void ag_audit_connection_end(const struct ag_session *s, const struct tnl_head *to, const char *how, uint64_t in,
+			     uint64_t out)
 {
 	struct td_audit_line l;
-	if (!begin_connection(&l, s, "connection-end"))
+	if (!begin_connection(&l, s, to, "connection-end"))
 		return;
 	td_audit_str(&l, "text", how);
 	td_audit_num(&l, "bytes_in", out); /* from the client to the service */

@@ -105,7 +105,8 @@ struct ag_plugin {
 	void (*size)(struct ag_session *s, unsigned cols, unsigned rows);
 	/* The local source has ended, all of it is sent. */
 	void (*drained)(struct ag_session *s, struct td_pipe *p);
-	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, uint32_t reason, uint64_t in, uint64_t out);
+	void (*pipe_closed)(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
+			    uint64_t out);
 	/* Connections are all that a drain waits for; how many there are. */
 	size_t (*busy)(const struct ag_session *s);
 	/* Lets go of everything; the pump may be gone after it. */
@@ -165,10 +166,10 @@ struct ag_session {
 	unsigned resumes;
 	struct ag_ticket ticket;
 	/* the Port plugin's */
-	struct tnl_map *dialing; /* stream → ag_stream: dials and resolutions under way */
-	char *host;
-	uint16_t port;
-	void *data; /* another plugin's */
+	struct tnl_map *dialing;   /* stream → ag_stream: dials and resolutions under way */
+	struct tnl_list connected; /* ag_stream.node */
+	struct tnl_head to;	   /* where its streams go, unless they say otherwise */
+	void *data;		   /* another plugin's */
 };
 /* Takes what start holds, unless the session is refused or known. */
 void ag_session_start(struct td_agent *a, struct tnl_start *start);
@@ -196,8 +197,10 @@ void ag_sessions_drain(struct td_agent *a, bool all);
 /* audit.c.  refused: why, NULL: it was not. */
 void ag_audit_start(struct td_agent *a, const struct tnl_start *start, const char *refused);
 void ag_audit_end(const struct ag_session *s, uint64_t received, uint64_t sent);
-void ag_audit_connection(const struct ag_session *s, uint32_t stream, const char *address, const char *refused);
-void ag_audit_connection_end(const struct ag_session *s, const char *how, uint64_t in, uint64_t out);
+void ag_audit_connection(const struct ag_session *s, const struct tnl_head *to, uint32_t stream, const char *address,
+			 const char *refused);
+void ag_audit_connection_end(const struct ag_session *s, const struct tnl_head *to, const char *how, uint64_t in,
+			     uint64_t out);
 
 void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
 

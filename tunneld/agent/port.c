@@ -1,6 +1,9 @@
 /* Port sessions: a connection to the target for each stream.
  *
  *   open → resolve host → allow/deny on the addresses → dial exactly those → pipe
+ *   open → allow/deny on the path of a Unix socket ────────┘
+ *
+ * Where it goes its stream says (lib/head.h), or the session's start does for all.
  *
  * Streams never wait for one another. In basic and single-stream mode there is one
  * at a time, and a dial that fails ends the session. */
@@ -22,13 +25,16 @@
 
 #define ADDRS_MAX 16
 
-/* While it is being dialed; after that the pipe has the stream. */
+/* From its opening to its end. */
 struct ag_stream {
+	struct tnl_list node; /* session->connected, once it is */
 	struct ag_session *s;
-	struct tnl_stream *st;
+	struct tnl_stream *st; /* while it is being dialed; after that the pipe has the stream */
 	struct td_resolve *resolve;
 	struct td_dial *dial;
 	uint64_t began;
+	const struct tnl_head *to; /* where it says that it goes, `own`; else where the session does */
+	struct tnl_head *own;
 };
 
 static bool port_init(struct ag_session *s, char *why, size_t cap)
@@ -40,15 +46,17 @@ static bool port_init(struct ag_session *s, char *why, size_t cap)
 	unsigned long v = port && *port >= '0' && *port <= '9' ? strtoul(port, &end, 10) : 0;
 	bool ok = v >= 1 && v <= 65535 && end && !*end;
 
+	tnl_list_init(&s->connected);
 	if (!ok)
 		snprintf(why, cap, "portNumber is not a number from 1 to 65535");
-	s->port = (uint16_t)v;
-	s->host = tnl_strdup(host && *host ? host : "localhost");
-	tnl_json_free(j);
-	s->dialing = tnl_map_new();
-	if (ok && (!s->host || !s->dialing))
+	else if (tnl_head_set(&s->to, TNL_HEAD_TCP, host && *host ? host : "localhost", (uint16_t)v) != 0)
+		snprintf(why, cap, "host is no name of a host");
+	else
+		s->dialing = tnl_map_new();
+	if (ok && s->to.port && !s->dialing)
 		snprintf(why, cap, "the agent is out of memory");
-	return ok && s->host && s->dialing;
+	tnl_json_free(j);
+	return s->dialing != NULL;
 }
 
 static void stream_free(struct ag_stream *x)
@@ -57,7 +65,10 @@ static void stream_free(struct ag_stream *x)
 		td_resolve_cancel(x->resolve);
 	if (x->dial)
 		td_dial_cancel(x->dial);
-	(void)tnl_map_del_u64(x->s->dialing, (uintptr_t)x->st);
+	if (x->st)
+		(void)tnl_map_del_u64(x->s->dialing, (uintptr_t)x->st);
+	tnl_list_remove(&x->node);
+	tnl_free(x->own);
 	tnl_free(x);
 }
 
@@ -66,24 +77,36 @@ static bool one_at_a_time(const struct ag_session *s)
 	return s->mode == TNL_MODE_BASIC || s->mode == TNL_MODE_SINGLE;
 }
 
-static void refuse_stream(struct ag_session *s, struct tnl_stream *st, uint32_t reason, const char *why)
+static void refuse_stream(struct ag_session *s, struct tnl_stream *st, const struct tnl_head *to, uint32_t reason,
+			  const char *why)
 {
-	td_warn(AG_MOD, s->start.session_id, "connection refused host=%s port=%u stream=%u reason=\"%s\"", s->host,
-		s->port, tnl_stream_id(st), why);
-	ag_audit_connection(s, tnl_stream_id(st), NULL, why);
+	td_warn(AG_MOD, s->start.session_id, "connection refused host=%s port=%u stream=%u reason=\"%s\"", to->name,
+		to->port, tnl_stream_id(st), why);
+	ag_audit_connection(s, to, tnl_stream_id(st), NULL, why);
 	td_pump_refuse(s->pump, st, reason, why);
 	if (one_at_a_time(s))
-		ag_session_end(s, AG_FAILED, "cannot connect to %s port %u: %s", s->host, s->port, why);
+		ag_session_end(s, AG_FAILED, "cannot connect to %s port %u: %s", to->name, to->port, why);
 	td_soon_do(&s->a->settle);
 }
 
 static void stream_failed(struct ag_stream *x, uint32_t reason, const char *why)
 {
-	struct ag_session *s = x->s;
-	struct tnl_stream *st = x->st;
-
+	refuse_stream(x->s, x->st, x->to, reason, why);
 	stream_free(x);
-	refuse_stream(s, st, reason, why);
+}
+
+static void join_dialed(struct ag_stream *x, int fd, const struct td_addr *peer)
+{
+	struct ag_session *s = x->s;
+	char name[TD_ADDR_STR];
+
+	s->a->n.connections++;
+	td_info(AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu", td_addr_str(peer, name),
+		x->to->name, tnl_stream_id(x->st), (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
+	ag_audit_connection(s, x->to, tnl_stream_id(x->st), name, NULL);
+	(void)tnl_map_del_u64(s->dialing, (uintptr_t)x->st);
+	x->st = NULL;
+	tnl_list_push_back(&s->connected, &x->node);
 }
 
 static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
@@ -99,17 +122,21 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 	}
 	td_fd_nodelay(fd);
 	td_fd_keepalive(fd, ag_cfg(s->a)->tcp_keepalive_ns);
-	if (!td_pipe_agent(s->pump, x->st, fd, s)) {
+	if (!td_pipe_agent(s->pump, x->st, fd, x)) {
 		close(fd);
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
 		return;
 	}
-	char name[TD_ADDR_STR];
-	s->a->n.connections++;
-	td_info(AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu", td_addr_str(peer, name),
-		s->host, tnl_stream_id(x->st), (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
-	ag_audit_connection(s, tnl_stream_id(x->st), name, NULL);
-	stream_free(x);
+	join_dialed(x, fd, peer);
+}
+
+static void dial_addrs(struct ag_stream *x, const struct td_addr *addrs, int n)
+{
+	struct td_agent *a = x->s->a;
+
+	x->dial = td_dial_start_many(a->loop, addrs, n, ag_cfg(a)->dial_timeout_ns, on_dialed, x);
+	if (!x->dial)
+		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
 }
 
 static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, const char *why)
@@ -128,7 +155,7 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	}
 	n = TNL_MIN(n, ADDRS_MAX);
 	memcpy(fit, addrs, (size_t)n * sizeof(*fit));
-	n = ag_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->s->host, fit, n, &first);
+	n = ag_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->to->name, fit, n, &first);
 	if (!n) {
 		a->n.denied++;
 		stream_failed(x, TNL_RESET_DENIED,
@@ -136,8 +163,13 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 							: "not allowed: the address is not in this agent's allow list");
 		return;
 	}
-	x->dial = td_dial_start_many(a->loop, fit, n, ag_cfg(a)->dial_timeout_ns, on_dialed, x);
-	if (!x->dial)
+	dial_addrs(x, fit, n);
+}
+
+static void resolve_host(struct ag_stream *x)
+{
+	x->resolve = td_resolve_start(x->s->a->loop, x->to->name, x->to->port, on_resolved, x);
+	if (!x->resolve)
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
 }
 
@@ -159,11 +191,31 @@ static void echo_open(struct ag_session *s, struct tnl_stream *st)
 	td_debug(AG_MOD, s->start.session_id, "echo opened stream=%u", tnl_stream_id(st));
 }
 
+static void dial_path(struct ag_stream *x)
+{
+	struct td_agent *a = x->s->a;
+	struct td_addr addr = {.len = sizeof(addr.un)};
+	enum ag_access got = ag_access_path(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->to->name);
+
+	if (got != AG_ACCESS_OK) {
+		a->n.denied++;
+		stream_failed(x, TNL_RESET_DENIED,
+			      got == AG_ACCESS_DENIED
+				  ? "the path is denied by this agent"
+				  : "not allowed: the path is not in this agent's allow list (unix:PATH)");
+		return;
+	}
+	addr.un.sun_family = AF_UNIX;
+	memcpy(addr.un.sun_path, x->to->name, strlen(x->to->name)); /* TNL_HEAD_PATH at most */
+	dial_addrs(x, &addr, 1);
+}
+
 static void port_open(struct ag_session *s, struct tnl_stream *st)
 {
+	const struct tnl_head *to = tnl_stream_head(st) ? tnl_stream_head(st) : &s->to;
 	if (td_fd_short()) {
 		s->a->n.short_of_descriptors++;
-		refuse_stream(s, st, TNL_RESET_LIMIT, "the agent has few descriptors left");
+		refuse_stream(s, st, to, TNL_RESET_LIMIT, "the agent has few descriptors left");
 		return;
 	}
 	if (tnl_stream_asked(st) == TNL_KIND_ECHO) {
@@ -171,17 +223,27 @@ static void port_open(struct ag_session *s, struct tnl_stream *st)
 		return;
 	}
 	struct ag_stream *x = tnl_calloc(1, sizeof(*x));
-	if (!x || tnl_map_set_u64(s->dialing, (uintptr_t)st, x) != 0) {
+	bool ok = x && (to == &s->to || (x->own = tnl_malloc(sizeof(*to))) != NULL);
+	if (!ok || tnl_map_set_u64(s->dialing, (uintptr_t)st, x) != 0) {
+		if (x)
+			tnl_free(x->own);
 		tnl_free(x);
-		refuse_stream(s, st, TNL_RESET_LIMIT, "the agent is out of memory");
+		refuse_stream(s, st, to, TNL_RESET_LIMIT, "the agent is out of memory");
 		return;
 	}
+	tnl_list_init(&x->node);
 	x->s = s;
 	x->st = st;
 	x->began = s->a->loop->now;
-	x->resolve = td_resolve_start(s->a->loop, s->host, s->port, on_resolved, x);
-	if (!x->resolve)
-		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
+	x->to = x->own ? x->own : to;
+	if (x->own)
+		*x->own = *to;
+	if (to->kind == TNL_HEAD_TCP)
+		resolve_host(x);
+	else if (to->kind == TNL_HEAD_UNIX)
+		dial_path(x);
+	else
+		stream_failed(x, TNL_RESET_DENIED, "this agent does not know that kind of destination");
 }
 
 /* The client gave up while we were dialing; the pump frees the stream. */
@@ -193,9 +255,11 @@ static void port_cancelled(struct ag_session *s, struct tnl_stream *st)
 	td_soon_do(&s->a->settle);
 }
 
-static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t reason, uint64_t in, uint64_t out)
+static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
+			     uint64_t out)
 {
 	bool orderly = reason == UINT32_MAX;
+	struct ag_stream *x = user;
 
 	if (td_pipe_kind(p) == TNL_KIND_ECHO) {
 		td_debug(AG_MOD, s->start.session_id, "echo closed in=%llu out=%llu", (unsigned long long)in,
@@ -204,9 +268,10 @@ static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t r
 	}
 	char text[300];
 	td_info(AG_MOD, s->start.session_id, "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu",
-		orderly ? "closed" : "reset", s->host, s->port, td_pipe_end_text(p, reason, text, sizeof(text)),
+		orderly ? "closed" : "reset", x->to->name, x->to->port, td_pipe_end_text(p, reason, text, sizeof(text)),
 		(unsigned long long)in, (unsigned long long)out);
-	ag_audit_connection_end(s, orderly ? "closed" : text, in, out);
+	ag_audit_connection_end(s, x->to, orderly ? "closed" : text, in, out);
+	stream_free(x);
 	/* The one connection was the session. */
 	if (s->mode == TNL_MODE_SINGLE)
 		ag_session_end(s, orderly ? AG_SUCCESS : AG_FAILED, "%s", orderly ? "" : tnl_reset_text(reason));
@@ -225,8 +290,8 @@ static void port_fini(struct ag_session *s)
 		stream_free(x);
 	tnl_map_free(s->dialing);
 	s->dialing = NULL;
-	tnl_free(s->host);
-	s->host = NULL;
+	while (s->connected.next && !tnl_list_empty(&s->connected))
+		stream_free(tnl_container_of(s->connected.next, struct ag_stream, node));
 }
 
 const struct ag_plugin ag_port_plugin = {

@@ -7,6 +7,7 @@
 
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "lib/stock.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
@@ -314,7 +315,7 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 	struct ag_session *s = ctx;
 
 	if (s->type->plugin->pipe_closed)
-		s->type->plugin->pipe_closed(s, p, reason, in, out);
+		s->type->plugin->pipe_closed(s, p, user, reason, in, out);
 	td_soon_do(&s->a->settle);
 }
 
@@ -352,12 +353,23 @@ void ag_session_limit(struct ag_session *s)
 	tnl_session_limit_streams(td_pump_session(s->pump), ag_cfg(s->a)->max_streams);
 }
 
+/* May its streams say where they go?  A gateway of ours says so.  AWS says nothing: there it is so with the document
+ * that has any host and port for its parameters, so that nobody gets further than its documents let him. */
+static bool may_dial(const struct ag_session *s)
+{
+	const char *document = s->start.document_name;
+	if (!td_aws_is_amazon(s->a->aws))
+		return s->start.grants.dial;
+	return document && strcmp(document, TNL_DOCUMENT_ANYWHERE) == 0;
+}
+
 static bool make_pump(struct ag_session *s)
 {
 	struct tnl_session_config sc;
 
 	td_agent_session(ag_cfg(s->a), td_aws_is_amazon(s->a->aws), &sc);
 	sc.session_id = s->start.session_id;
+	sc.dial = may_dial(s) ? TNL_DIAL_VERSION : 0;
 	sc.session_type = s->type->name;
 	sc.properties_json = s->type->properties ? s->start.properties_json : NULL;
 	sc.kms_key_id = s->start.kms_key_id;

@@ -194,7 +194,8 @@ static void shell_drained(struct ag_session *s, struct td_pipe *p)
 	settle_shell(s);
 }
 
-static void shell_pipe_closed(struct ag_session *s, struct td_pipe *p, uint32_t reason, uint64_t in, uint64_t out)
+static void shell_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
+			      uint64_t out)
 {
 	struct ag_shell *h = s->data;
 	h->pipe = NULL;

@@ -35,8 +35,8 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 		tnl_jw_kv(w, "client_program", tnl_session_info(ses)->peer_program);
 	tnl_jw_kv(w, "state", ag_session_state_name(s));
 	tnl_jw_kv(w, "mode", tnl_session_mode_name(s->mode));
-	tnl_jw_kv(w, "host", s->host);
-	tnl_jw_kvi(w, "port", s->port);
+	tnl_jw_kv(w, "host", s->to.port ? s->to.name : NULL);
+	tnl_jw_kvi(w, "port", s->to.port);
 	tnl_jw_kvi(w, "streams", ses ? (int64_t)tnl_session_streams(ses) : 0);
 	tnl_jw_kvi(w, "links", s->pump ? td_pump_links(s->pump) : 0);
 	tnl_jw_kvi(w, "memory", ses ? (int64_t)tnl_session_memory(ses) : 0);

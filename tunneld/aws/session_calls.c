@@ -1,5 +1,6 @@
 /* Bodies and answers of the session calls. */
 #include "lib/alloc.h"
+#include "lib/stock.h"
 #include "tunneld/aws/aws.h"
 #include <stdio.h>
 #include <string.h>
@@ -51,7 +52,7 @@ int td_start_session_body(struct tnl_buf *b, const char *target, const char *doc
 	tnl_jw_obj(&w);
 	tnl_jw_kv(&w, "Target", target);
 	if (!document && port)
-		document = host ? "AWS-StartPortForwardingSessionToRemoteHost" : "AWS-StartPortForwardingSession";
+		document = host ? TNL_DOCUMENT_ANYWHERE : "AWS-StartPortForwardingSession";
 	if (document)
 		tnl_jw_kv(&w, "DocumentName", document);
 	if (port || command) {

@@ -96,12 +96,23 @@ static void check_user(struct td_cfg_parse *p, const struct td_section_read *s)
 				    u->targets.v[i]);
 }
 
+/* Those whose place in the forwarder is still empty. */
+static void check_type(struct td_cfg_parse *p, const struct td_section_read *s, enum td_tunnel_type type)
+{
+	static const char *const not_yet[] = {
+	    [TD_TUNNEL_PROXY] = "proxy", [TD_TUNNEL_UDP] = "udp", [TD_TUNNEL_REVERSE] = "reverse"};
+	if (type != TD_TUNNEL_TCP && not_yet[type])
+		td_cfg_error(p, td_opt_line(s, "type"), "type = %s: this version of tunneld does not have it",
+			     not_yet[type]);
+}
+
 static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	const struct td_tunnel_config *t = td_section_place(p->c, s->kind, s->index).own;
 	check_aws(p, s, &t->aws);
 	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
 	check_targets(p, s, t);
+	check_type(p, s, t->type);
 	if (t->probe_ns && t->probe_ns < 1000000000u)
 		td_cfg_error(p, td_opt_line(s, "probe"), "probe: must be 0 or at least 1s");
 }

@@ -30,11 +30,15 @@ enum td_direct_policy { TD_DIRECT_AUTO, TD_DIRECT_NO, TD_DIRECT_ONLY };
 enum td_send_proxy { TD_SEND_PROXY_NO, TD_SEND_PROXY_V1, TD_SEND_PROXY_V2 };
 /* Which of several instances that a target matches. */
 enum td_target_select { TD_SELECT_ONLY, TD_SELECT_NEWEST, TD_SELECT_ANY };
+/* What a tunnel carries and how it is told where to: a port; what SOCKS and HTTP CONNECT ask for; datagrams; what is
+ * connected to at the agent. */
+enum td_tunnel_type { TD_TUNNEL_TCP, TD_TUNNEL_PROXY, TD_TUNNEL_UDP, TD_TUNNEL_REVERSE };
 enum td_session_policy { TD_SESSION_SHARED, TD_SESSION_PER_CONNECTION, TD_SESSION_POOL };
 
 struct td_tunnel_config {
 	char *name;
-	int line;		  /* of its section */
+	int line; /* of its section */
+	enum td_tunnel_type type;
 	struct td_strlist listen; /* as written */
 	struct td_addr *addrs;
 	int naddrs;
@@ -81,8 +85,9 @@ struct td_cidrs {
 	struct td_cidr *v;
 	int n;
 };
-struct td_rule {    /* one entry of allow/deny: HOST:PORT, HOST:LO-HI, HOST:*, CIDR:PORT */
-	char *host; /* name pattern (glob, case ignored), or NULL when cidr */
+struct td_rule {    /* one entry of allow/deny: HOST:PORT, HOST:LO-HI, HOST:*, CIDR:PORT, unix:PATH */
+	char *host; /* name pattern (glob, case ignored), or NULL when cidr or path */
+	char *path; /* of Unix sockets (glob), or NULL */
 	struct td_cidr cidr;
 	bool is_cidr;
 	uint16_t port_lo, port_hi;

@@ -90,6 +90,8 @@ const struct td_opt td_opts[] = {
 	 .help = "use AWS's dual-stack endpoints"},
 
 	/* [tunnel NAME], [alias NAME] */
+	{.key = "type", TUNNEL(type), TYPE(WORD), .words = "tcp|proxy|udp|reverse", .dflt = "tcp",
+	 .help = "what it carries"},
 	{.key = "listen", .in = TD_IN(TUNNEL), TYPE(LISTEN), .flags = TD_F_REQUIRED,
 	 .help = "local addresses: ADDRESS:PORT, [IPV6]:PORT, unix:PATH; port 0 picks one"},
 	{.key = "target", BOTH(target), TYPE(FIND), .flags = TD_F_REQUIRED, .instead = "targets",
@@ -162,7 +164,7 @@ const struct td_opt td_opts[] = {
 	{.key = "instance_id", AGENT(instance_id), TYPE(TARGET), .flags = TD_F_REQUIRED,
 	 .help = "the name that targets use"},
 	{.key = "allow", AGENT(allow), TYPE(RULES),
-	 .help = "what may be dialed: HOST:PORT, CIDR:PORT, HOST:LOW-HIGH, HOST:*; default: loopback"},
+	 .help = "what may be dialed: HOST:PORT, CIDR:PORT, HOST:LOW-HIGH, HOST:*, unix:PATH; default: loopback"},
 	{.key = "deny", AGENT(deny), TYPE(RULES),
 	 .help = "what may not, whatever allow says; default: metadata, link-local, multicast"},
 	{.key = "dial_timeout", AGENT(dial_timeout_ns), TYPE(DURATION), .dflt = "10s", .lo = 100 * MS, .hi = HOUR,

@@ -1,5 +1,6 @@
-/* allow and deny: HOST:PORT, HOST:LOW-HIGH, HOST:*, CIDR:PORT, [IPV6/BITS]:PORT; and lists of CIDR alone. */
+/* allow and deny: HOST:PORT, HOST:LOW-HIGH, HOST:*, CIDR:PORT, [IPV6/BITS]:PORT, unix:PATH; and lists of CIDR alone. */
 #include "lib/alloc.h"
+#include "lib/head.h"
 #include "tunneld/config/internal.h"
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -87,9 +88,22 @@ static const char *parse_cidr(char *s, bool brackets, struct td_rule *r)
 	return NULL;
 }
 
+static const char *parse_path(const char *s, struct td_rule *r)
+{
+	if (*s != '/')
+		return "the path of a Unix socket begins with a slash";
+	if (strlen(s) > TNL_HEAD_PATH)
+		return "no Unix socket has so long a path";
+	r->port_lo = 1; /* no port */
+	r->path = td_cfg_dup(s, strlen(s));
+	return NULL;
+}
+
 /* s is one entry, writable. */
 static const char *parse_rule(char *s, struct td_rule *r)
 {
+	if (strncmp(s, "unix:", 5) == 0)
+		return parse_path(s + 5, r);
 	bool brackets = *s == '[';
 	char *colon;
 	if (brackets) {
@@ -188,16 +202,20 @@ bool td_rules_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void
 void td_rules_clear(const struct td_opt *o, void *base)
 {
 	struct td_rules *r = (void *)((char *)base + o->off);
-	for (int i = 0; i < r->n; i++)
+	for (int i = 0; i < r->n; i++) {
 		tnl_free(r->v[i].host);
+		tnl_free(r->v[i].path);
+	}
 	tnl_free(r->v);
 	*r = (struct td_rules){0};
 }
 
 static bool same_rule(const struct td_rule *x, const struct td_rule *y)
 {
-	if (x->is_cidr != y->is_cidr || x->port_lo != y->port_lo || x->port_hi != y->port_hi)
+	if (x->is_cidr != y->is_cidr || x->port_lo != y->port_lo || x->port_hi != y->port_hi || !x->path != !y->path)
 		return false;
+	if (x->path)
+		return strcmp(x->path, y->path) == 0;
 	if (!x->is_cidr)
 		return strcmp(x->host, y->host) == 0;
 	return x->cidr.v6 == y->cidr.v6 && x->cidr.bits == y->cidr.bits &&

@@ -18,6 +18,8 @@ void gw_control_start(struct gw_session *s)
 		return;
 	bool encrypt = gw_doc_is_port(d) ? g->cfg->gw.encrypt_ports : g->cfg->gw.encrypt_shells;
 	const struct gw_doc_prefs prefs = {.kms_key_id = encrypt ? g->kms_arn : ""};
+	const struct td_user_config *u = gw_keys_user(g, s->owner);
+	const struct tnl_start_grants grants = {.dial = u && gw_rights_anywhere(u, s->document)};
 	char owner[256];
 	struct tnl_buf content, msg;
 	tnl_buf_init(&content, 32 * 1024);
@@ -25,8 +27,9 @@ void gw_control_start(struct gw_session *s)
 	snprintf(owner, sizeof(owner), "arn:aws:iam::000000000000:user/%s", s->owner);
 	int rc = gw_doc_content(d, &prefs, &content);
 	const char *text = rc == 0 ? tnl_buf_str(&content) : NULL;
-	if (text && tnl_start_write(&msg, s->id, s->document, text, s->parameters, owner, "") == 0) {
+	if (text && tnl_start_write(&msg, s->id, s->document, text, s->parameters, owner, "", &grants) == 0) {
 		s->shell_sent = i->generation;
+		s->dial = s->dial || grants.dial;
 		gw_instance_send(i, TNL_MT_INTERACTIVE_SHELL, tnl_buf_data(&msg), tnl_buf_len(&msg));
 	}
 	tnl_buf_fini(&content);

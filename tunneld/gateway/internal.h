@@ -265,6 +265,8 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 
 /* --- rights.c ------------------------------------------------------------------- */
 bool gw_rights_target(const struct td_user_config *u, const char *target);
+/* May the streams of a session of that document say themselves where they go? */
+bool gw_rights_anywhere(const struct td_user_config *u, const char *document);
 /* What forbids a session of that document and those parameters ("document", "port", "host"); NULL: nothing. */
 const char *gw_rights_session(const struct td_user_config *u, const char *document, const char *parameters);
 
@@ -493,6 +495,7 @@ struct gw_session {
 	enum gw_session_state state;
 	bool complete;	 /* agent_task_complete came */
 	bool agent_lost; /* the agent's link broke since the client's attached (or before a restart) */
+	bool dial;	 /* the agent was told that its streams may go anywhere */
 	bool tell_lost;	 /* the client that is attached now is still to hear of that */
 	uint64_t started_ms, ended_ms, expires_ms; /* wall */
 	uint64_t started, expires, last_stream;	   /* monotonic; expires UINT64_MAX: none */

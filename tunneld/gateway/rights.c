@@ -3,6 +3,7 @@
  * A list that is not there allows all.  But who has a list of ports or hosts means sessions to those: documents without
  * a port, as shells are, then have to be named in `documents`. */
 #include "tunneld/gateway/internal.h"
+#include "lib/stock.h"
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,13 @@ static bool may_port(const struct td_user_config *u, const char *port)
 static bool may_host(const struct td_user_config *u, const char *host)
 {
 	return u->hosts.n == 0 || matches(&u->hosts, host, FNM_CASEFOLD);
+}
+
+/* Nothing is known of where such streams go, so that none of it may be limited; and the document is the one that has
+ * any host and port for its parameters. */
+bool gw_rights_anywhere(const struct td_user_config *u, const char *document)
+{
+	return strcmp(document, TNL_DOCUMENT_ANYWHERE) == 0 && u->hosts.n == 0 && u->ports.n == 0;
 }
 
 const char *gw_rights_session(const struct td_user_config *u, const char *document, const char *parameters)

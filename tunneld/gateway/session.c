@@ -336,13 +336,18 @@ void gw_session_bind_client(struct gw_session *s, const char *client_id)
 	gw_tokens_bind(&e->tokens, e->client_id);
 }
 
+/* Does the configuration still permit it? */
+static bool is_permitted(const struct gw_session *s, const struct td_user_config *u)
+{
+	return u && s->inst->cfg && gw_rights_target(u, s->target) &&
+	       !gw_rights_session(u, s->document, s->parameters) && (!s->dial || gw_rights_anywhere(u, s->document));
+}
+
 void gw_sessions_recheck(struct td_gateway *g)
 {
 	tnl_list_foreach_safe(it, &g->active) {
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
-		const struct td_user_config *u = gw_keys_user(g, s->owner);
-		if (!u || !gw_rights_target(u, s->target) || gw_rights_session(u, s->document, s->parameters) ||
-		    !s->inst->cfg) {
+		if (!is_permitted(s, gw_keys_user(g, s->owner))) {
 			gw_session_end(s, "Terminated", "Access to this session was removed by the administrator.");
 			continue;
 		}

@@ -103,15 +103,15 @@ struct td_pipe {
 	/* the end */
 	bool dying; /* for `reason`, from the pump */
 	uint32_t reason;
-	bool by_peer;	/* it was the other end that aborted */
-	char *words;	/* its reason in words; NULL: none */
-	bool lingering; /* what the local program still sends is thrown away */
+	bool by_peer;		   /* it was the other end that aborted */
+	char *words;		   /* its reason in words; NULL: none */
+	td_pipe_answer_fn *answer; /* NULL: it has been given, or none is wanted */
+	bool refused;		   /* it was one, and the local program reads it */
+	bool lingering;		   /* what the local program still sends is thrown away */
 	struct td_timer linger;
 	uint64_t in, out; /* bytes moved */
 	void *user;
 };
-
-#define TD_PIPE_ORDERLY UINT32_MAX
 
 /* events.c */
 extern const struct tnl_session_cb td_pump_session_cb;

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define LINGER_NS (5 * TD_SEC)
+#define ANSWER_MAX 512
 #define BLOCKING_CHUNK ((size_t)1024) /* written at once to what may block: a writable pipe takes as much */
 
 void td_pipe_unsettle(struct td_pipe *p)
@@ -57,6 +58,21 @@ const char *td_pipe_end_text(const struct td_pipe *p, uint32_t reason, char *buf
 		return "connection reset at this end";
 	snprintf(buf, cap, p->words ? "%s: %s" : "%s", tnl_reset_text(reason), p->words);
 	return buf;
+}
+
+/* ---- the answer --------------------------------------------------------------- */
+
+/* A few bytes, before all others: there is room for them. */
+static void give_answer(struct td_pipe *p, uint32_t reason)
+{
+	uint8_t b[ANSWER_MAX];
+	td_pipe_answer_fn *answer = p->answer;
+	if (!answer)
+		return;
+	p->answer = NULL;
+	size_t n = answer(p->user, reason, b, sizeof(b));
+	if (n && write(p->out_fd, b, n) != (ssize_t)n)
+		td_pipe_abort(p, TNL_RESET_PEER);
 }
 
 /* ---- inward: stream → local --------------------------------------------------- */
@@ -139,6 +155,8 @@ size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size
 
 void td_pipe_peer_eof(struct td_pipe *p, bool half_closed)
 {
+	if (p->answer) /* it ended before it was connected */
+		td_pipe_abort(p, TNL_RESET_UNSPEC);
 	p->peer_eof = true;
 	p->peer_full = !half_closed;
 	td_pipe_unsettle(p);
@@ -147,6 +165,8 @@ void td_pipe_peer_eof(struct td_pipe *p, bool half_closed)
 void td_pipe_peer_connected(struct td_pipe *p)
 {
 	p->connected = true;
+	if (!p->dying)
+		give_answer(p, TD_PIPE_ORDERLY);
 	td_pipe_unsettle(p);
 }
 
@@ -211,7 +231,7 @@ void td_pipe_destroy(struct td_pipe *p, bool rst)
 	p->pump->npipes--;
 	int in_fd = p->src[0].fd;
 	if (p->own_fds) {
-		if (rst && p->socket)
+		if (rst && p->socket && !p->refused)
 			td_fd_rst_close(in_fd);
 		else
 			close(in_fd);
@@ -305,11 +325,25 @@ void td_pipe_end_sink(struct td_pipe *p, int flags)
 	p->sink_flags = flags;
 }
 
+/* It is told why, and reads that before its socket goes. */
+static void refuse_local(struct td_pipe *p)
+{
+	give_answer(p, p->reason);
+	p->dying = false;
+	p->refused = true;
+	ev_io_stop(p->pump->loop->ev, &p->wr);
+	shutdown(p->out_fd, SHUT_WR);
+	start_linger(p);
+}
+
 static void end_dying(struct td_pipe *p)
 {
 	if (p->st && !tnl_stream_done(p->st))
 		tnl_stream_reset(p->st, p->reason, p->pump->loop->now);
-	finish_pipe(p, p->reason);
+	if (p->answer)
+		refuse_local(p);
+	else
+		finish_pipe(p, p->reason);
 }
 
 /* The local program has ended its direction. false: there is no more to do now. */
@@ -361,7 +395,7 @@ void td_pipe_settle(struct td_pipe *p)
 	}
 	if (p->lingering) {
 		if (p->src[0].eof)
-			finish_pipe(p, TD_PIPE_ORDERLY);
+			finish_pipe(p, p->refused ? p->reason : TD_PIPE_ORDERLY);
 		return;
 	}
 	if (!settle_sources(p))
@@ -412,15 +446,14 @@ static void pipe_join(struct td_pipe *p, struct tnl_stream *st)
 	td_pump_kick(p->pump);
 }
 
-static struct td_pipe *pipe_client(struct td_pump *pump, int in_fd, int out_fd, int err_fd, bool own, void *user,
-				   int *err)
+static struct td_pipe *pipe_client(struct td_pipe *p, const struct tnl_head *to, int *err)
 {
-	struct td_pipe *p = pipe_new(pump, in_fd, out_fd, err_fd, own, user);
 	if (!p) {
 		*err = TNL_ENOMEM;
 		return NULL;
 	}
-	struct tnl_stream *st = tnl_stream_open(pump->session, p, pump->loop->now, err);
+	struct td_pump *pump = p->pump;
+	struct tnl_stream *st = tnl_stream_open_to(pump->session, to, p, pump->loop->now, err);
 	if (!st) {
 		tnl_free(p);
 		return NULL;
@@ -429,14 +462,26 @@ static struct td_pipe *pipe_client(struct td_pump *pump, int in_fd, int out_fd, 
 	return p;
 }
 
+struct td_pipe *td_pipe_client_to(struct td_pump *pump, int fd, const struct tnl_head *to, td_pipe_answer_fn *answer,
+				  void *user, int *err)
+{
+	struct td_pipe *p = pipe_client(pipe_new(pump, fd, fd, -1, true, user), to, err);
+	if (!p)
+		return NULL;
+	p->answer = answer;
+	if (!to)
+		give_answer(p, TD_PIPE_ORDERLY);
+	return p;
+}
+
 struct td_pipe *td_pipe_client(struct td_pump *pump, int fd, void *user, int *err)
 {
-	return pipe_client(pump, fd, fd, -1, true, user, err);
+	return td_pipe_client_to(pump, fd, NULL, NULL, user, err);
 }
 
 struct td_pipe *td_pipe_fds(struct td_pump *pump, int in_fd, int out_fd, int err_fd, void *user, int *err)
 {
-	return pipe_client(pump, in_fd, out_fd, err_fd, false, user, err);
+	return pipe_client(pipe_new(pump, in_fd, out_fd, err_fd, false, user), NULL, err);
 }
 
 struct td_pipe *td_pipe_agent(struct td_pump *pump, struct tnl_stream *st, int fd, void *user)

@@ -17,6 +17,8 @@ struct td_pump;
 struct td_pace; /* so many bytes a second, for the pipes that share it */
 struct td_pipe; /* local descriptor(s) joined to one stream; owns both */
 
+#define TD_PIPE_ORDERLY UINT32_MAX /* reason of an end that is none of enum tnl_reset */
+
 /* Callbacks run from the loop, never from inside a td_pump_* or td_pipe_* call,
  * and may call anything here, td_pump_free included. Unused ones may be NULL. */
 struct td_pump_cb {
@@ -37,7 +39,7 @@ struct td_pump_cb {
 	void (*drained)(void *ctx, struct td_pipe *p, void *user);
 	/* Client, after td_pipe_ask: the connection at the far end stands. */
 	void (*connected)(void *ctx, struct td_pipe *p, void *user);
-	/* reason UINT32_MAX: orderly end. The pipe is gone after the call. */
+	/* reason TD_PIPE_ORDERLY: orderly end. The pipe is gone after the call. */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	/* Bulk has gone on for half a second, either way; again every half second while it goes on. */
 	void (*bulk)(void *ctx);
@@ -101,6 +103,13 @@ struct td_pipe *td_pipe_client(struct td_pump *p, int fd, void *user, int *err);
 /* Right after td_pipe_client: what its stream is for (lib/session.h).  false: the far end does not know of that, it is
  * a plain connection, and `connected` never comes. */
 bool td_pipe_ask(struct td_pipe *p, enum tnl_stream_kind kind);
+/* The same with a destination, which each stream has where Dial is agreed (lib/session.h), or NULL.  answer: what the
+ * local program is told once, when it is connected (TD_PIPE_ORDERLY; without a destination at once) or when it cannot
+ * be; then its socket is closed in order, and not reset.  It fills `out`, gives how many bytes, and calls nothing of
+ * the pump. NULL: no word. */
+typedef size_t td_pipe_answer_fn(void *user, uint32_t reason, uint8_t *out, size_t cap);
+struct td_pipe *td_pipe_client_to(struct td_pump *p, int fd, const struct tnl_head *to, td_pipe_answer_fn *answer,
+				  void *user, int *err);
 /* Agent: the dialed socket, pty or pipe for a stream from open(). Takes fd. NULL: no memory (st is untouched). */
 struct td_pipe *td_pipe_agent(struct td_pump *p, struct tnl_stream *st, int fd, void *user);
 /* The same with a source and a sink of its own (equal for a pty). Takes both. */

@@ -46,6 +46,7 @@ static struct client {
 	int connected, ready, closed, pipes_closed, exited, exit_code;
 	uint32_t reason;
 	const char *version;
+	bool may_dial; /* says the gateway */
 } C;
 
 static void c_ready(void *ctx, const struct tnl_session_info *i)
@@ -158,6 +159,7 @@ static void data_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 						.stream_window = 1 << 20,
 						.max_payload = 32768,
 						.offer_capabilities = !C.version,
+						.dial = TNL_DIAL_VERSION,
 						.fin_quiet_ns = 50 * TD_MS};
 		C.pump = td_pump_new(T, &sc, &client_cb, NULL);
 		assert_non_null(C.pump);
@@ -337,12 +339,13 @@ T_UNUSED static void start_session(const char *id, const char *type, const char 
 {
 	struct tnl_buf b;
 	char content[512], parameters[64];
+	const struct tnl_start_grants grants = {.dial = C.may_dial};
 
 	tnl_buf_init(&b, 8000);
 	snprintf(content, sizeof(content), "{\"schemaVersion\":\"1.0\",\"sessionType\":\"%s\",\"properties\":%s}", type,
 		 properties);
 	snprintf(parameters, sizeof(parameters), "{\"portNumber\":\"%u\"}", S.port);
-	assert_int_equal(tnl_start_write(&b, id, "Doc", content, parameters, "arn:o", ""), 0);
+	assert_int_equal(tnl_start_write(&b, id, "Doc", content, parameters, "arn:o", "", &grants), 0);
 	send_frame(G.control, TNL_MT_INTERACTIVE_SHELL, tnl_buf_data(&b), tnl_buf_len(&b));
 	tnl_buf_fini(&b);
 }

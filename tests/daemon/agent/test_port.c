@@ -181,6 +181,94 @@ static void an_echo_dials_nobody(void **state)
 	close(fd);
 }
 
+static int open_stream_to(enum tnl_head_kind kind, const char *name, uint16_t port)
+{
+	struct tnl_head to;
+	int pair[2], err = 0;
+
+	assert_int_equal(tnl_head_set(&to, kind, name, port), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	assert_non_null(td_pipe_client_to(C.pump, pair[0], &to, NULL, NULL, &err));
+	return pair[1];
+}
+
+/* What the session says to a stream without a destination. */
+static int open_stream_to_nowhere(void)
+{
+	int err = 0;
+	assert_null(td_pipe_client(C.pump, -1, NULL, &err));
+	return err;
+}
+
+static void expect_refusal(int fd, uint32_t reason)
+{
+	char got[8];
+	assert_true(t_until(&C.pipes_closed, 5000));
+	assert_int_equal(C.reason, reason);
+	assert_true(read_some(fd, got, sizeof(got)) <= 0);
+	C.pipes_closed = 0;
+	close(fd);
+}
+
+#define ELSEWHERE "{\"portNumber\":\"1\",\"host\":\"localhost\",\"type\":\"LocalPortForwarding\"}"
+
+/* The agent's rules decide for each stream; the session's own host and port, where nobody listens, do not matter. */
+static void streams_say_where_they_go(void **state)
+{
+	C.may_dial = true;
+	agent_up("allow = 127.0.0.1:*\n");
+	session_up(ELSEWHERE);
+	assert_int_equal(C.info.dial, TNL_DIAL_VERSION);
+	int fd = open_stream_to(TNL_HEAD_TCP, "127.0.0.1", S.port);
+	echo_through(fd, "there");
+	expect_refusal(open_stream_to(TNL_HEAD_TCP, "169.254.169.254", 80), TNL_RESET_DENIED);
+	expect_refusal(open_stream_to(TNL_HEAD_TCP, "10.0.0.1", 80), TNL_RESET_DENIED);
+	expect_refusal(open_stream_to(TNL_HEAD_TCP, "127.0.0.1", 1), TNL_RESET_CONNECT);
+	expect_refusal(open_stream_to(TNL_HEAD_UNIX, "/run/x.sock", 0), TNL_RESET_DENIED);
+	echo_through(fd, "still");
+	assert_int_equal(open_stream_to_nowhere(), TNL_EINVAL);
+	close(fd);
+}
+
+static void a_gateway_that_says_nothing_permits_no_destinations(void **state)
+{
+	agent_up("");
+	session_up(MUX);
+	assert_true(C.info.own_peer);
+	assert_int_equal(C.info.dial, 0);
+	int fd = open_stream();
+	echo_through(fd, "as ever");
+	close(fd);
+}
+
+static void unix_sockets_that_are_allowed(void **state)
+{
+	char path[128], more[256], why[128];
+	struct td_addr a;
+
+	snprintf(path, sizeof(path), "%s/service.sock", dir);
+	snprintf(more, sizeof(more), "allow = unix:%s/*.sock\ndeny = unix:%s/secret*\n", dir, dir);
+	td_listener_free(S.l);
+	a = (struct td_addr){.un.sun_family = AF_UNIX, .len = sizeof(a.un)};
+	snprintf(a.un.sun_path, sizeof(a.un.sun_path), "%.100s", path);
+	S.l = td_listen(T, &a, on_accept, NULL, why, sizeof(why));
+	assert_non_null(S.l);
+	C.may_dial = true;
+	agent_up(more);
+	S.port = 1;
+	session_up(ELSEWHERE);
+	int fd = open_stream_to(TNL_HEAD_UNIX, path, 0);
+	echo_through(fd, "GET /version");
+	snprintf(path, sizeof(path), "%s/none.sock", dir);
+	expect_refusal(open_stream_to(TNL_HEAD_UNIX, path, 0), TNL_RESET_CONNECT);
+	snprintf(path, sizeof(path), "%s/secret.sock", dir);
+	expect_refusal(open_stream_to(TNL_HEAD_UNIX, path, 0), TNL_RESET_DENIED);
+	snprintf(path, sizeof(path), "%s/../x.sock", dir);
+	expect_refusal(open_stream_to(TNL_HEAD_UNIX, path, 0), TNL_RESET_DENIED);
+	expect_refusal(open_stream_to(TNL_HEAD_TCP, "127.0.0.1", 80), TNL_RESET_DENIED);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,6 +279,9 @@ int main(void)
 	    TEST(single_stream_ends_with_its_connection),
 	    TEST(single_stream_that_cannot_connect_fails),
 	    TEST(an_old_client_gets_basic_mode),
+	    TEST(streams_say_where_they_go),
+	    TEST(a_gateway_that_says_nothing_permits_no_destinations),
+	    TEST(unix_sockets_that_are_allowed),
 	    TEST(of_many_opened_at_once_those_beyond_the_limit_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

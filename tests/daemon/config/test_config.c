@@ -155,13 +155,14 @@ static const struct {
     {"host = \xff\n", "t.ini:34: not valid UTF-8\n"},
     {"= 5\n", "t.ini:35: neither a [section] nor KEY = VALUE\n"},
     {"[agent]\n", "t.ini:36: [agent] requires instance_id\n"},
-    {"allow = db, 10.0.0.0/33:1, 10.1.0.0/8:1, x:9-2, fe80::1:1, [::1]:0\n",
+    {"allow = db, 10.0.0.0/33:1, 10.1.0.0/8:1, x:9-2, fe80::1:1, [::1]:0, unix:run\n",
      "t.ini:37: allow = db: the port is missing (* is any)\n"
      "t.ini:37: allow = 10.0.0.0/33:1: the prefix length is not a number from 0 to 32\n"
      "t.ini:37: allow = 10.1.0.0/8:1: the address has bits set behind its prefix length\n"
      "t.ini:37: allow = x:9-2: the range of ports is upside down\n"
      "t.ini:37: allow = fe80::1:1: IPv6 addresses stand in brackets\n"
-     "t.ini:37: allow = [::1]:0: the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *\n"},
+     "t.ini:37: allow = [::1]:0: the port is neither a number from 1 to 65535, nor LOW-HIGH, nor *\n"
+     "t.ini:37: allow = unix:run: the path of a Unix socket begins with a slash\n"},
     {"shell = yes\n", "t.ini:38: shell = yes requires shell_user\n"},
     {"[user u]\n", "t.ini:39: [user u] requires access_key_id\n"
 		   "t.ini:39: [user u] requires secret_access_key\n"
@@ -184,6 +185,14 @@ static void test_every_mistake(void **s)
 		strcat(said, mistakes[i].said);
 	}
 	expect(text, TD_ROLE_FORWARDER, said);
+}
+
+static void test_types(void **s)
+{
+	expect(TUNNEL "type = udp\n", TD_ROLE_FORWARDER,
+	       "t.ini:5: type = udp: this version of tunneld does not have it\n");
+	expect(TUNNEL "type = http\n", TD_ROLE_FORWARDER,
+	       "t.ini:5: type = http: must be one of tcp|proxy|udp|reverse\n");
 }
 
 /* Letters that were left out, mistaken or swapped. */
@@ -539,23 +548,15 @@ static void test_keys_of_aws_can_be_inherited(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_samples),
-	    cmocka_unit_test(test_every_mistake),
-	    cmocka_unit_test(test_keys_of_aws_can_be_inherited),
-	    cmocka_unit_test(test_near_keys),
-	    cmocka_unit_test(test_odd_configurations),
-	    cmocka_unit_test(test_lines),
-	    cmocka_unit_test(test_secrets_not_shown),
-	    cmocka_unit_test(test_inherit),
-	    cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_many_addresses),
-	    cmocka_unit_test(test_conflicts),
-	    cmocka_unit_test(test_quotes),
-	    cmocka_unit_test(test_shell_user),
-	    cmocka_unit_test(test_direct),
-	    cmocka_unit_test(test_certificate_name),
-	    cmocka_unit_test(test_equality),
-	    cmocka_unit_test(test_units),
+	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
+	    cmocka_unit_test(test_types),	   cmocka_unit_test(test_keys_of_aws_can_be_inherited),
+	    cmocka_unit_test(test_near_keys),	   cmocka_unit_test(test_odd_configurations),
+	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
+	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
+	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts),
+	    cmocka_unit_test(test_quotes),	   cmocka_unit_test(test_shell_user),
+	    cmocka_unit_test(test_direct),	   cmocka_unit_test(test_certificate_name),
+	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_no_leak),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,8 +57,21 @@ static void test_rights(void **state)
 	}
 }
 
+/* The agent is told that streams may go anywhere only where nothing limits that. */
+static void test_anywhere(void **state)
+{
+	const char *const some[4] = {"db"}, *const all[4] = {"*"};
+	const struct td_user_config free = {.documents = list(all)}, hosts = {.hosts = list(some)},
+				    ports = {.ports = list(all)};
+	assert_true(gw_rights_anywhere(&free, REMOTE));
+	assert_false(gw_rights_anywhere(&free, PORT));
+	assert_false(gw_rights_anywhere(&free, SSH));
+	assert_false(gw_rights_anywhere(&hosts, REMOTE));
+	assert_false(gw_rights_anywhere(&ports, REMOTE));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_rights)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_rights), cmocka_unit_test(test_anywhere)};
 	return cmocka_run_group_tests_name("gateway rights", tests, NULL, NULL);
 }
