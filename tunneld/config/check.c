@@ -309,8 +309,7 @@ static int line_of_key(const struct td_section_read *s, int i)
 	return td_opt_line(s, i ? "access_key_id_2" : "access_key_id");
 }
 
-/* One key id stands for one signer: it must not be there twice, in this section or another. */
-static void check_key_ids(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_section_read *o)
+static void report_key_ids(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_section_read *o)
 {
 	const struct td_access_key *mine = keys_of(p->c, s), *theirs = keys_of(p->c, o);
 	for (int i = 0; i < TD_KEYS_MAX; i++)
@@ -320,23 +319,31 @@ static void check_key_ids(struct td_cfg_parse *p, const struct td_section_read *
 					     mine[i].id, line_of_key(o, j));
 }
 
+/* One key id stands for one signer: it must not be there twice, in this section or another. There may be many sections:
+ * only when there is something to report are they looked at one by one. */
+static void check_key_ids(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	const struct td_access_key *keys = keys_of(p->c, s);
+	bool taken = false;
+	for (int i = 0; i < TD_KEYS_MAX; i++)
+		taken |= keys[i].id && td_cfg_take(p, "", keys[i].id, line_of_key(s, i));
+	for (const struct td_section_read *o = p->secs; taken && o <= s; o++)
+		if (is_one_of(o, TD_SECTION_USER, TD_SECTION_INSTANCE))
+			report_key_ids(p, s, o);
+}
+
 /* Two names for one thing: tunnels and aliases share a name space (two of a kind were seen when they were read), users
  * and instances one of keys. */
-static void check_twins(struct td_cfg_parse *p, int k)
+static void check_twins(struct td_cfg_parse *p, const struct td_section_read *s)
 {
-	const struct td_section_read *s = &p->secs[k];
-	bool session = is_one_of(s, TD_SECTION_TUNNEL, TD_SECTION_ALIAS);
-	bool signer = is_one_of(s, TD_SECTION_USER, TD_SECTION_INSTANCE);
-	for (int j = 0; j < k; j++) {
-		const struct td_section_read *o = &p->secs[j];
-		if (session && is_one_of(o, TD_SECTION_TUNNEL, TD_SECTION_ALIAS) && s->kind != o->kind &&
-		    strcmp(s->name, o->name) == 0)
-			td_cfg_error(p, s->line, "the name %s is taken already, on line %d", s->name, o->line);
-		if (signer && is_one_of(o, TD_SECTION_USER, TD_SECTION_INSTANCE))
-			check_key_ids(p, s, o);
+	if (is_one_of(s, TD_SECTION_TUNNEL, TD_SECTION_ALIAS)) {
+		enum td_section other = s->kind == TD_SECTION_TUNNEL ? TD_SECTION_ALIAS : TD_SECTION_TUNNEL;
+		int taken = td_cfg_taken(p, td_sections[other].word, s->name);
+		if (taken && taken < s->line)
+			td_cfg_error(p, s->line, "the name %s is taken already, on line %d", s->name, taken);
 	}
-	if (signer)
-		check_key_ids(p, s, s);
+	if (is_one_of(s, TD_SECTION_USER, TD_SECTION_INSTANCE))
+		check_key_ids(p, s);
 }
 
 /* --- all ------------------------------------------------------------------------------------ */
@@ -363,7 +370,7 @@ void td_cfg_check(struct td_cfg_parse *p, unsigned roles)
 		check_required(p, &p->secs[k]);
 		td_cfg_check_files(p, &p->secs[k]);
 		check_listen(p, k);
-		check_twins(p, k);
+		check_twins(p, &p->secs[k]);
 		check_own(p, &p->secs[k]);
 	}
 	check_missing(p, roles);

@@ -52,6 +52,7 @@ static struct td_config *parse(const char *text, size_t len, const char *name, c
 	struct td_cfg_parse p = {.c = td_cfg_alloc(sizeof(*p.c)),
 				 .file = name,
 				 .dir = dir,
+				 .lines = td_cfg_map(),
 				 .files_are_errors = roles & TD_ROLE_FILES};
 	for (enum td_section kind = 0; kind < TD_SECTION_COUNT; kind++)
 		if (!td_sections[kind].named)
@@ -69,6 +70,7 @@ static struct td_config *parse(const char *text, size_t len, const char *name, c
 		tnl_free(p.secs[i].key_line);
 	}
 	tnl_free(p.secs);
+	tnl_map_free(p.lines);
 	td_cfg_print_notes(&p, errors);
 	if (!p.nerrors)
 		return p.c;

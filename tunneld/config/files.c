@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { FILE_MAX_BYTES = 1 << 20 };
+enum { FILE_MAX_BYTES = 64 << 20 }; /* a gateway has a section of some 120 bytes for each instance */
 
 /* Others: everybody, and the group too unless root gave the file to it on purpose. */
 bool td_cfg_others_can_read(const struct stat *st)
@@ -30,7 +30,7 @@ char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **
 	*why = text		  ? NULL
 	       : errno == EISDIR  ? "is a directory"
 	       : errno == ENOTSUP ? "is not a file"
-	       : errno == EFBIG	  ? "is larger than 1 MiB"
+	       : errno == EFBIG	  ? "is larger than 64 MiB"
 				  : strerror(errno);
 	return text;
 }

@@ -2,6 +2,7 @@
  * rules; value (what a type can do); options (the keys); life; read, files, check; config on top. */
 #ifndef TD_CONFIG_INTERNAL_H
 #define TD_CONFIG_INTERNAL_H
+#include "lib/map.h"
 #include "tunneld/config/config.h"
 #include <stddef.h>
 
@@ -220,11 +221,15 @@ struct td_cfg_parse {
 	int nnotes, nerrors;
 	struct td_section_read *secs;
 	int nsecs;
+	struct tnl_map *lines; /* "KIND NAME" of sections and " ID" of access keys → the line where they stand */
 	struct td_section_read *cur; /* NULL: before the first, or in one that was refused */
 	bool skipping;		     /* in a refused section: its keys are not looked at */
 	bool has_secret, files_are_errors;
 };
 /* notes.c */
+/* The line where this is taken already, or 0: it is now, on this one. */
+int td_cfg_take(struct td_cfg_parse *p, const char *word, const char *name, int line);
+int td_cfg_taken(const struct td_cfg_parse *p, const char *word, const char *name); /* that line; 0: it is not */
 void td_cfg_error(struct td_cfg_parse *p, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void td_cfg_warn(struct td_cfg_parse *p, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void td_cfg_print_notes(struct td_cfg_parse *p, FILE *errors); /* in the order of lines; frees them */
@@ -238,7 +243,7 @@ void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len);
 struct stat;
 bool td_cfg_others_can_read(const struct stat *st);
 bool td_cfg_others_can_write(const struct stat *st);
-/* At most 1 MiB, NUL-terminated, heap; NULL and *why. */
+/* At most 64 MiB, NUL-terminated, heap; NULL and *why. */
 char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why);
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s); /* there, private, PEM, matching */
 /* secrets.c: secrets that stand in files of their own become values, as if they were written in the configuration. */
@@ -249,5 +254,6 @@ void td_cfg_check(struct td_cfg_parse *p, unsigned roles);
 void *td_cfg_alloc(size_t n);
 void *td_cfg_grow(void *p, size_t n);
 char *td_cfg_dup(const char *s, size_t n);
+struct tnl_map *td_cfg_map(void);
 
 #endif

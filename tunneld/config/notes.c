@@ -1,5 +1,7 @@
 /* Mistakes and warnings of one file, kept until they can be printed in the order of its lines; memory. */
 #include "lib/alloc.h"
+#include "lib/map.h"
+#include "lib/num.h"
 #include "tunneld/config/internal.h"
 #include <stdarg.h>
 #include <stdlib.h>
@@ -23,11 +25,41 @@ void *td_cfg_grow(void *p, size_t n)
 	return or_abort(tnl_realloc(p, n));
 }
 
+struct tnl_map *td_cfg_map(void)
+{
+	return or_abort(tnl_map_new());
+}
+
 char *td_cfg_dup(const char *s, size_t n)
 {
 	char *p = td_cfg_alloc(n + 1);
 	memcpy(p, s, n);
 	return p;
+}
+
+enum { TAKEN_MAX = 8300 }; /* more than a line has */
+
+static size_t taken_key(char *out, size_t cap, const char *word, const char *name)
+{
+	int n = snprintf(out, cap, "%s %s", word, name);
+	return TNL_MIN((size_t)TNL_MAX(n, 0), cap - 1);
+}
+
+int td_cfg_taken(const struct td_cfg_parse *p, const char *word, const char *name)
+{
+	char key[TAKEN_MAX];
+	size_t n = taken_key(key, sizeof(key), word, name);
+	return (int)(intptr_t)tnl_map_get(p->lines, key, n);
+}
+
+int td_cfg_take(struct td_cfg_parse *p, const char *word, const char *name, int line)
+{
+	char key[TAKEN_MAX];
+	size_t n = taken_key(key, sizeof(key), word, name);
+	int taken = td_cfg_taken(p, word, name);
+	if (!taken && tnl_map_set(p->lines, key, n, (void *)(intptr_t)line) != 0)
+		or_abort(NULL);
+	return taken;
 }
 
 __attribute__((format(printf, 4, 0))) static void add_note(struct td_cfg_parse *p, int line, bool warning,

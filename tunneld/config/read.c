@@ -46,12 +46,10 @@ static const char *check_header(struct reader *r, enum td_section kind, const ch
 		td_cfg_error(p, r->line, "[%s] takes no name", word);
 		name = "";
 	}
-	for (int k = 0; k < p->nsecs; k++)
-		if (p->secs[k].kind == kind && strcmp(p->secs[k].name, name) == 0) {
-			td_cfg_error(p, r->line, "section [%s%s%s] is there already, on line %d", word,
-				     *name ? " " : "", name, p->secs[k].line);
-			break;
-		}
+	int taken = td_cfg_take(p, word, name, r->line);
+	if (taken)
+		td_cfg_error(p, r->line, "section [%s%s%s] is there already, on line %d", word, *name ? " " : "", name,
+			     taken);
 	return name;
 }
 

@@ -1,5 +1,6 @@
 /* Configuration: every mistake with its line, the sample files, defaults, inheritance, equality. */
 #include "lib/alloc.h"
+#include "lib/buf.h"
 #include "lib/num.h"
 #include "tests/daemon/config/config_same.h"
 #include "tunneld/config/internal.h"
@@ -366,6 +367,28 @@ static void test_many_addresses(void **s)
 	td_config_free(parse_ok(text, 0));
 }
 
+/* A gateway has a section for each of its instances: their number must not count twice. */
+static void test_many_sections(void **state)
+{
+	enum { MANY = 20000 };
+	struct tnl_buf b;
+	tnl_buf_init(&b, MANY * 200);
+	assert_int_equal(tnl_buf_printf(&b, "[gateway]\nlisten = 127.0.0.1:1\ncertificate = c\nprivate_key = k\n"), 0);
+	for (int i = 0; i <= MANY; i++)
+		assert_int_equal(
+		    tnl_buf_printf(&b, "[instance i-%d]\naccess_key_id = K%d\nsecret_access_key = long-enough\n",
+				   i % MANY, i % MANY),
+		    0);
+	assert_int_equal(tnl_buf_put(&b, "", 1), 0);
+	expect((const char *)tnl_buf_data(&b), 0,
+	       "warning: t.ini:1: there is no [user NAME] section: nobody can start a session\n"
+	       "warning: t.ini:3: certificate: cannot read /base/c: No such file or directory\n"
+	       "warning: t.ini:4: private_key: cannot read /base/k: No such file or directory\n"
+	       "t.ini:60005: section [instance i-0] is there already, on line 5\n"
+	       "t.ini:60006: access_key_id K0 is taken already, on line 6\n");
+	tnl_buf_fini(&b);
+}
+
 static void test_conflicts(void **s)
 {
 	expect(
@@ -548,15 +571,25 @@ static void test_keys_of_aws_can_be_inherited(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
-	    cmocka_unit_test(test_types),	   cmocka_unit_test(test_keys_of_aws_can_be_inherited),
-	    cmocka_unit_test(test_near_keys),	   cmocka_unit_test(test_odd_configurations),
-	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
-	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts),
-	    cmocka_unit_test(test_quotes),	   cmocka_unit_test(test_shell_user),
-	    cmocka_unit_test(test_direct),	   cmocka_unit_test(test_certificate_name),
-	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
+	    cmocka_unit_test(test_samples),
+	    cmocka_unit_test(test_every_mistake),
+	    cmocka_unit_test(test_types),
+	    cmocka_unit_test(test_many_sections),
+	    cmocka_unit_test(test_keys_of_aws_can_be_inherited),
+	    cmocka_unit_test(test_near_keys),
+	    cmocka_unit_test(test_odd_configurations),
+	    cmocka_unit_test(test_lines),
+	    cmocka_unit_test(test_secrets_not_shown),
+	    cmocka_unit_test(test_inherit),
+	    cmocka_unit_test(test_rules),
+	    cmocka_unit_test(test_many_addresses),
+	    cmocka_unit_test(test_conflicts),
+	    cmocka_unit_test(test_quotes),
+	    cmocka_unit_test(test_shell_user),
+	    cmocka_unit_test(test_direct),
+	    cmocka_unit_test(test_certificate_name),
+	    cmocka_unit_test(test_equality),
+	    cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_no_leak),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
