@@ -132,14 +132,19 @@ static int read_part(struct tnl_dgram_reader *r, const uint8_t *p, size_t n, siz
 	return 0;
 }
 
+void tnl_dgram_done(struct tnl_dgram_reader *r)
+{
+	if (!r->b || r->have < TNL_DGRAM_HDR + length_of(r->len))
+		return;
+	tnl_free(r->b);
+	r->b = NULL;
+	r->have = 0;
+}
+
 int tnl_dgram_read(struct tnl_dgram_reader *r, const uint8_t *p, size_t n, size_t *used, const uint8_t **d, size_t *dn)
 {
 	*used = 0;
-	if (r->b && r->have == TNL_DGRAM_HDR + length_of(r->len)) { /* it has been looked at */
-		tnl_free(r->b);
-		r->b = NULL;
-		r->have = 0;
-	}
+	tnl_dgram_done(r);
 	int rc = read_length(r, p, n, used);
 	if (rc <= 0)
 		return rc;

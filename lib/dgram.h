@@ -40,6 +40,8 @@ struct tnl_dgram_reader { /* zeroed: at the beginning */
  * as p is there; 0: more is to come, or one was skipped; TNL_ESYNTAX: longer than a datagram can be. */
 int tnl_dgram_read(struct tnl_dgram_reader *r, const uint8_t *p, size_t n, size_t *used, const uint8_t **d,
 		   size_t *dn) TNL_MUST_USE;
+void tnl_dgram_done(
+    struct tnl_dgram_reader *r); /* it has been looked at: its memory goes now, not with the next call */
 size_t tnl_dgram_parts(const struct tnl_dgram_reader *r); /* bytes that it holds */
 void tnl_dgram_reader_fini(struct tnl_dgram_reader *r);
 

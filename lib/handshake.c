@@ -32,6 +32,7 @@ struct tnl_caps tnl_caps_meet(const struct tnl_caps *a, const struct tnl_caps *b
 	c.direct = TNL_MIN(a->direct, b->direct);
 	c.reset_words = a->reset_words && b->reset_words;
 	c.opens = a->opens && b->opens;
+	c.udp = a->udp && b->udp && c.opens;
 	c.reverse = a->reverse && b->reverse && c.half_close;
 	c.dial = TNL_MIN(a->dial, b->dial);
 	memcpy(c.program, b->program, sizeof(c.program));
@@ -79,6 +80,10 @@ static void caps_write(struct tnl_jw *w, const struct tnl_caps *c)
 	}
 	if (c->dial)
 		tnl_jw_kvi(w, "Dial", c->dial);
+	if (c->udp) {
+		tnl_jw_key(w, "Udp");
+		tnl_jw_bool(w, true);
+	}
 	tnl_jw_end_obj(w);
 }
 
@@ -102,6 +107,7 @@ static void caps_parse(const struct tnl_json *o, struct tnl_caps *c)
 		c->seal = TNL_CAPS_SEAL;
 	c->reset_words = tnl_json_bool(tnl_json_get(o, "ResetWords"), false);
 	c->opens = tnl_json_bool(tnl_json_get(o, "Opens"), false);
+	c->udp = tnl_json_bool(tnl_json_get(o, "Udp"), false);
 	c->reverse = tnl_json_bool(tnl_json_get(o, "Reverse"), false);
 	const char *program = tnl_json_get_str(o, "Program");
 	snprintf(c->program, sizeof(c->program), "%s", program ? program : "");

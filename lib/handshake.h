@@ -36,6 +36,7 @@ struct tnl_caps {
 	enum tnl_direct_use direct; /* agent: it may be asked for tickets; client: what it makes of that */
 	bool reset_words;	    /* RST frames may say in words why */
 	bool opens;		    /* a stream may be opened with a kind (lib/session.h) */
+	bool udp;		    /* a stream may carry datagrams (lib/dgram.h) */
 	bool reverse;		    /* the agent may listen for the client, and open streams (lib/reverse.h) */
 	int dial;		    /* version of lib/head.h: each stream says where it goes; 0: none does */
 	char program[16];	    /* version of the tunneld that wrote them, "" when not told */

@@ -58,7 +58,8 @@ const char *tnl_reset_text(uint32_t reason);
 enum tnl_stream_kind {
 	TNL_KIND_PLAIN, /* a connection */
 	TNL_KIND_TOLD,	/* a connection of which the client hears when it stands: on_connected, else on_reset */
-	TNL_KIND_ECHO	/* none: what is sent comes back */
+	TNL_KIND_ECHO,	/* none: what is sent comes back */
+	TNL_KIND_UDP	/* datagrams (lib/dgram.h), both ways, where that is agreed (info.udp); told as TOLD is */
 };
 
 struct tnl_session;
@@ -85,6 +86,7 @@ struct tnl_session_info { /* after the handshake */
 	unsigned links;		  /* through the gateway that the session may have, 1 unless agreed */
 	bool half_close, encrypted;
 	bool opens;	  /* tnl_stream_ask */
+	bool udp;	  /* the same for TNL_KIND_UDP */
 	int smux_version; /* 1 or 2 in MUX mode */
 	size_t max_payload;
 	const char *properties_json; /* of the SessionType action, or NULL */
@@ -142,8 +144,9 @@ struct tnl_session_config {
 	bool link_queue;		 /* offered with them: acks ask our gateway what stands before a hop */
 	enum tnl_direct_use direct;	 /* offered with them: a direct link; an agent that has a port for it: ONLY */
 	bool reverse;			 /* offered with them: listeners at the agent, as far as on_reverse allows */
-	int dial;			 /* offered with them: TNL_DIAL_VERSION, streams say where they go; 0: no */
-	bool offer_capabilities;	 /* own extensions on (default wish: true) */
+	bool udp; /* offered with them: streams of datagrams; a client that offers it takes no agent that does not */
+	int dial; /* offered with them: TNL_DIAL_VERSION, streams say where they go; 0: no */
+	bool offer_capabilities; /* own extensions on (default wish: true) */
 	bool require_encryption;
 	bool require_dial;	 /* client: a session whose streams cannot say where they go is refused */
 	const char *kms_key_pin; /* client: encryption with another key is refused; NULL: any */

@@ -33,6 +33,7 @@ static struct tnl_caps own_caps(const struct tnl_session *s)
 			     .link_queue = s->cfg.link_queue,
 			     .links = TNL_MIN(s->cfg.links, (unsigned)TNL_CAPS_LINKS),
 			     .direct = s->cfg.direct,
+			     .udp = s->cfg.udp,
 			     .reverse = s->cfg.reverse,
 			     .dial = s->cfg.dial};
 	return c;
@@ -76,6 +77,11 @@ static int take_str(char **dst, const char *src)
 	return 0;
 }
 
+static bool carries_datagrams(const struct tnl_session *s)
+{
+	return s->caps.udp && s->caps.half_close && s->info.mode == TNL_MODE_MUX;
+}
+
 /* Both ends know now what the session is. */
 static int settle_mode(struct tnl_session *s, bool peer_muxes)
 {
@@ -90,6 +96,11 @@ static int settle_mode(struct tnl_session *s, bool peer_muxes)
 		return refuse_because(s, TNL_EREFUSED,
 				      "the agent takes no destinations in this session: it is no tunneld that does, or "
 				      "the gateway limits the hosts or ports of this user");
+	if (s->cfg.udp && !s->cfg.agent && !carries_datagrams(s))
+		return refuse_because(
+		    s, TNL_EREFUSED,
+		    "the agent carries no datagrams: it is no tunneld that does, or its `allow` has no "
+		    "udp: rule");
 	if (!s->cfg.require_encryption)
 		return 0;
 	if (!s->req.kms)
@@ -427,6 +438,7 @@ static void fill_info(struct tnl_session *s)
 	i->reverse = s->caps.reverse && i->mode == TNL_MODE_MUX;
 	i->half_close = s->caps.half_close && (i->mode == TNL_MODE_MUX || i->mode == TNL_MODE_SINGLE);
 	i->opens = s->caps.opens && i->half_close && i->mode == TNL_MODE_MUX;
+	i->udp = carries_datagrams(s);
 	i->encrypted = s->seal_data;
 	i->smux_version = i->mode == TNL_MODE_MUX ? s->mux.version : 0;
 	i->max_payload = s->caps.present ? s->caps.max_payload : TNL_MIN_PAYLOAD;

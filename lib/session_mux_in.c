@@ -109,7 +109,7 @@ static void in_fin_unseen(struct tnl_session *s, uint32_t id)
 /* A stream of some kind, or the news that the connection of one stands. */
 static int in_open(struct tnl_session *s, const struct tnl_smux_event *e, uint64_t now)
 {
-	if (e->kind != TNL_KIND_TOLD && e->kind != TNL_KIND_ECHO)
+	if (e->kind != TNL_KIND_TOLD && e->kind != TNL_KIND_ECHO && !(e->kind == TNL_KIND_UDP && s->info.udp))
 		return bad_frame(s, "kind", e->kind);
 	if (s->cfg.agent)
 		return in_syn(s, e, (enum tnl_stream_kind)e->kind, now);

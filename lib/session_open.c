@@ -94,7 +94,7 @@ struct tnl_stream *tnl_stream_open_to(struct tnl_session *s, const struct tnl_he
 
 bool tnl_stream_ask(struct tnl_stream *st, enum tnl_stream_kind kind)
 {
-	if (!st->s->info.opens || !st->syn_due)
+	if (!st->s->info.opens || !st->syn_due || (kind == TNL_KIND_UDP && !st->s->info.udp))
 		return false;
 	st->asked = kind;
 	return true;

@@ -20,10 +20,12 @@ static void on_open(void *ctx, struct tnl_stream *st)
 }
 
 static struct tnl_session_cb cb;
+static bool agent_carries; /* datagrams */
 
 static void pair_of_kinds(struct pair *p, struct tnl_session_config *cc)
 {
 	struct tnl_session_config ac = agent();
+	ac.udp = agent_carries;
 	memset(&seen, 0, sizeof(seen));
 	seen.asked = -1;
 	cb = end_cb;
@@ -142,12 +144,41 @@ static void frames_that_are_none(void **state)
 	}
 }
 
+static void datagrams_where_both_carry_them(void **state)
+{
+	for (int both = 0; both < 4; both++) {
+		struct pair p;
+		struct tnl_session_config cc = client();
+		cc.udp = both & 1;
+		agent_carries = both & 2;
+		pair_of_kinds(&p, &cc);
+		if (both == 1) { /* a client that wants them has no use for another agent */
+			assert_int_equal(p.c.closed, 1);
+			assert_non_null(strstr(p.c.text, "carries no datagrams"));
+			pair_fini(&p);
+			continue;
+		}
+		struct rec *r = pair_open(&p);
+		assert_int_equal(tnl_session_info(p.c.s)->udp, both == 3);
+		assert_int_equal(tnl_stream_ask(r->st, TNL_KIND_UDP), both == 3);
+		pair_advance(&p, SEC);
+		assert_int_equal(seen.asked, both == 3 ? TNL_KIND_UDP : TNL_KIND_PLAIN);
+		assert_int_equal(seen.connected, both == 3);
+		pair_fini(&p);
+	}
+	agent_carries = false;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(a_connection_that_stands_is_told),	    cmocka_unit_test(one_that_fails_is_not),
-	    cmocka_unit_test(plain_streams_are_as_before),	    cmocka_unit_test(both_may_go_in_the_callback),
-	    cmocka_unit_test(who_does_not_know_of_it_is_not_asked), cmocka_unit_test(frames_that_are_none),
+	    cmocka_unit_test(datagrams_where_both_carry_them),
+	    cmocka_unit_test(a_connection_that_stands_is_told),
+	    cmocka_unit_test(one_that_fails_is_not),
+	    cmocka_unit_test(plain_streams_are_as_before),
+	    cmocka_unit_test(both_may_go_in_the_callback),
+	    cmocka_unit_test(who_does_not_know_of_it_is_not_asked),
+	    cmocka_unit_test(frames_that_are_none),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,9 @@
 /* Inside of the pump: pump.c (the run of a session), link.c (its links), direct.c (the direct one of them), events.c
- * (what the session reports), pipe.c and pipe_source.c (streams and local descriptors), pace.c (how fast they may). */
+ * (what the session reports), pipe.c and pipe_source.c (streams and local descriptors), pace.c (how fast they may),
+ * flow.c (datagrams). */
 #ifndef TD_PUMP_INTERNAL_H
 #define TD_PUMP_INTERNAL_H
+#include "lib/dgram.h"
 #include "lib/list.h"
 #include "lib/pace.h"
 #include "tunneld/base/memory.h"
@@ -42,6 +44,7 @@ struct td_pump {
 	struct tnl_list unsettled; /* td_pipe.unsettled: something ended, look at it after the session returned */
 	struct tnl_list events;	   /* what the session reported, told to the owner after it returned */
 	size_t npipes;
+	size_t flow_parts;  /* bytes of datagrams that have come in part */
 	size_t memory_told; /* what td_memory knows of this session */
 	unsigned fed, sent; /* messages of the run that is going on */
 	size_t fed_bytes;
@@ -98,6 +101,7 @@ struct td_pipe {
 	int sink_flags;
 	int sink_errno;		  /* a write failed with it; 0: none */
 	bool peer_eof, peer_full; /* the peer ended its direction; both */
+	struct td_flow *flow;	  /* datagrams in place of descriptors; NULL: none */
 	struct td_pace *pace;	  /* NULL: as fast as it goes */
 	struct tnl_pace_turn paced[2];
 	/* the end */
@@ -153,6 +157,11 @@ void td_pipe_settle(struct td_pipe *p);	  /* ends what is over; the pipe may be 
 void td_pipe_destroy(struct td_pipe *p, bool rst);
 
 void td_pipe_drain(struct td_pipe *p); /* writes what the stream kept */
+
+/* flow.c */
+bool td_flow_feed(struct td_pipe *p); /* as td_pipe_feed_session */
+void td_flow_join(struct td_flow *f, struct td_pipe *p);
+size_t td_flow_deliver(struct td_pipe *p, const uint8_t *b, size_t n);
 
 /* pace.c: each of a pipe's directions, with one that has no pace among them */
 enum td_pace_way { TD_PACE_OUT, TD_PACE_IN };

@@ -145,6 +145,8 @@ size_t td_pipe_deliver(struct td_pipe *p, uint32_t ptype, const uint8_t *b, size
 {
 	if (p->dying || p->lingering || p->wr_shut)
 		return n; /* nobody wants it any more */
+	if (p->flow)
+		return td_flow_deliver(p, b, n);
 	if (ev_is_active(&p->wr) || td_pipe_waits(p, TD_PACE_IN))
 		return 0;
 	size_t took = sink_put(p, sink_of(p, ptype), b, n);
@@ -185,6 +187,10 @@ static void drain_kept(struct td_pipe *p)
 
 	ev_io_stop(p->pump->loop->ev, &p->wr);
 	while (p->st && !p->dying && (n = tnl_stream_peek(p->st, &b)) > 0) {
+		if (p->flow) {
+			tnl_stream_consume(p->st, td_flow_deliver(p, b, n), p->pump->loop->now);
+			continue;
+		}
 		tnl_stream_consume(p->st, sink_put(p, sink_of(p, tnl_stream_kept_ptype(p->st)), b, n),
 				   p->pump->loop->now);
 		if (ev_is_active(&p->wr) || td_pipe_waits(p, TD_PACE_IN))
@@ -242,6 +248,7 @@ void td_pipe_destroy(struct td_pipe *p, bool rst)
 		close(p->src[1].fd);
 	if (p->st)
 		tnl_stream_free(p->st);
+	td_flow_free(p->flow);
 	tnl_free(p->words);
 	tnl_free(p->lead);
 	tnl_free(p);
@@ -398,6 +405,8 @@ void td_pipe_settle(struct td_pipe *p)
 			finish_pipe(p, p->refused ? p->reason : TD_PIPE_ORDERLY);
 		return;
 	}
+	if (p->flow && p->peer_eof)
+		p->src[0].eof = true; /* neither direction is of use alone */
 	if (!settle_sources(p))
 		return;
 	settle_sink(p);
@@ -442,7 +451,10 @@ static void pipe_join(struct td_pipe *p, struct tnl_stream *st)
 	tnl_stream_set_user(st, p);
 	tnl_list_push_back(&p->pump->pipes, &p->node);
 	p->pump->npipes++;
-	td_pipe_source_watch(&p->src[0]);
+	if (p->flow)
+		td_flow_join(p->flow, p);
+	else
+		td_pipe_source_watch(&p->src[0]);
 	td_pump_kick(p->pump);
 }
 
@@ -489,19 +501,60 @@ struct td_pipe *td_pipe_agent(struct td_pump *pump, struct tnl_stream *st, int f
 	return td_pipe_agent_pair(pump, st, fd, fd, user);
 }
 
+static void agent_join(struct td_pipe *p, struct tnl_stream *st)
+{
+	pipe_join(p, st);
+	if (td_pump_forget(p->pump, st)) { /* it was cancelled, and this was on its way to the owner */
+		td_pipe_abort(p, TNL_RESET_PEER);
+		return;
+	}
+	tnl_stream_connected(st, p->pump->loop->now);
+	drain_kept(p);
+}
+
 struct td_pipe *td_pipe_agent_pair(struct td_pump *pump, struct tnl_stream *st, int in_fd, int out_fd, void *user)
 {
 	struct td_pipe *p = pipe_new(pump, in_fd, out_fd, -1, true, user);
 	if (!p)
 		return NULL;
-	pipe_join(p, st);
-	if (td_pump_forget(pump, st)) { /* it was cancelled, and this was on its way to the owner */
-		td_pipe_abort(p, TNL_RESET_PEER);
-		return p;
-	}
-	tnl_stream_connected(st, pump->loop->now);
-	drain_kept(p);
+	agent_join(p, st);
 	return p;
+}
+
+struct td_pipe *td_pipe_flow(struct td_pump *pump, struct td_flow *f, void *user, int *err)
+{
+	struct td_pipe *p = pipe_new(pump, -1, -1, -1, false, user);
+	struct tnl_stream *st = p ? tnl_stream_open(pump->session, p, pump->loop->now, err) : NULL;
+	if (!p)
+		*err = TNL_ENOMEM;
+	if (st && !tnl_stream_ask(st, TNL_KIND_UDP)) {
+		tnl_stream_free(st);
+		st = NULL;
+		*err = TNL_EREFUSED;
+	}
+	if (!st) {
+		tnl_free(p);
+		return NULL;
+	}
+	p->flow = f;
+	pipe_join(p, st);
+	return p;
+}
+
+struct td_pipe *td_pipe_agent_flow(struct td_pump *pump, struct tnl_stream *st, struct td_flow *f, void *user)
+{
+	struct td_pipe *p = pipe_new(pump, -1, -1, -1, false, user);
+	if (!p)
+		return NULL;
+	p->flow = f;
+	agent_join(p, st);
+	return p;
+}
+
+void td_pipe_end_flow(struct td_pipe *p)
+{
+	p->src[0].eof = true;
+	td_pipe_unsettle(p);
 }
 
 void td_pipe_add_stderr(struct td_pipe *p, int fd)

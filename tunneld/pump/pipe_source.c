@@ -196,6 +196,8 @@ static bool feed_lead(struct td_pipe *p, uint64_t now)
 
 bool td_pipe_feed_session(struct td_pipe *p)
 {
+	if (p->flow)
+		return td_flow_feed(p);
 	uint64_t now = p->pump->loop->now;
 	struct td_pipe_source *s = p->dying || p->lingering ? NULL : next_source(p);
 	size_t cap;

@@ -126,6 +126,20 @@ int td_pipe_lead(struct td_pipe *p, const uint8_t *bytes, size_t n) TNL_MUST_USE
 struct td_pace *td_pace_new(struct td_loop *l, uint64_t bytes_per_second); /* NULL: no memory */
 void td_pace_free(struct td_pace *pace);
 void td_pipe_pace(struct td_pipe *p, struct td_pace *pace);
+/* --- flows of datagrams: pipes without descriptors, where Udp is agreed (lib/session.h) ---
+ * Its owner reads and writes the sockets.  What it sends waits in the flow for the session and its link, before there
+ * is a pipe, too; when that is more than `queue` bytes the oldest go. */
+struct td_flow;
+/* A datagram of the far end: write it, or drop it.  From inside the session: it calls nothing of the pump. */
+typedef void td_flow_fn(void *user, const uint8_t *p, size_t n);
+struct td_flow *td_flow_new(size_t queue, td_flow_fn *deliver, void *user); /* NULL: no memory */
+void td_flow_free(struct td_flow *f);					    /* only one without a pipe */
+void td_flow_send(struct td_flow *f, const uint8_t *p, size_t n);
+uint64_t td_flow_dropped(const struct td_flow *f); /* datagrams that found no room, in either direction */
+/* Takes f. NULL: not, and *err; at the agent no memory. */
+struct td_pipe *td_pipe_flow(struct td_pump *p, struct td_flow *f, void *user, int *err);
+struct td_pipe *td_pipe_agent_flow(struct td_pump *p, struct tnl_stream *st, struct td_flow *f, void *user);
+void td_pipe_end_flow(struct td_pipe *p); /* in order; what still waits in it is dropped */
 /* Bytes that are sent when the local source has ended (a terminal's end-of-file character). Borrowed. */
 void td_pipe_at_eof(struct td_pipe *p, const char *bytes);
 /* td_pipe_fds, and pairs: when the peer has ended its direction the sink is ended as well, so that whoever reads it

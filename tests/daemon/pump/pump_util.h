@@ -26,7 +26,7 @@ static struct world {
 	char url[80];
 	struct side c, a;
 	struct tnl_stream *held; /* hold: open() keeps it */
-	bool hold, tiny, reconnect;
+	bool hold, tiny, reconnect, udp;
 	int opened, target, links, exit_code;
 	int sink;	   /* what is looked at when a size is told */
 	int sizes, unread; /* how many were told; bytes in the sink by then */
@@ -196,15 +196,17 @@ static void pumps_up(void)
 {
 	struct tnl_session_config c;
 	session_cfg(&c, false);
+	c.udp = W.udp;
 	W.c.pump = td_pump_new(T, &c, &pump_cb, &W.c);
 	session_cfg(&c, true);
+	c.udp = W.udp;
 	W.a.pump = td_pump_new(T, &c, &pump_cb, &W.a);
 	link_up();
 	assert_true(t_until(&W.c.ready, 5000));
 }
 
 /* A program's end of a new stream. */
-static int open_stream(void)
+static inline int open_stream(void)
 {
 	int ours, theirs, err = 0, before = W.opened;
 	tcp_pair(&ours, &theirs, W.tiny);
@@ -296,7 +298,7 @@ static void step(struct flow *f, int n)
 		usleep(200);
 }
 
-static void flow_all(struct flow *f, int n)
+static inline void flow_all(struct flow *f, int n)
 {
 	for (int i = 0; i < n; i++)
 		while (f[i].got < f[i].total)
@@ -304,7 +306,7 @@ static void flow_all(struct flow *f, int n)
 }
 
 /* 0 orderly end, errno otherwise; fails after 5 s. */
-static int end_of(int fd)
+static inline int end_of(int fd)
 {
 	char b[4096];
 	for (int i = 0; i < 25000; i++) {

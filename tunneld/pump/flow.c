@@ -1,0 +1,106 @@
+/* Flows: the datagrams of one socket on one stream.  Outward they wait in a queue that drops its oldest, so that
+ * whoever sends them is never held up; inward each goes to the owner at once.  Those that come in parts, over several
+ * messages, are put together, as many as a session may have at a time. */
+#include "tunneld/pump/internal.h"
+
+#include "lib/alloc.h"
+#include "lib/num.h"
+
+#define PARTS_MOST ((size_t)2 << 20) /* of a session */
+#define AGAIN (10 * TD_MS)
+
+struct td_flow {
+	struct tnl_dgramq out;
+	struct tnl_dgram_reader in;
+	struct td_pipe *pipe; /* NULL: not yet */
+	td_flow_fn *deliver;
+	void *user;
+};
+
+struct td_flow *td_flow_new(size_t queue, td_flow_fn *deliver, void *user)
+{
+	struct td_flow *f = tnl_calloc(1, sizeof(*f));
+	if (!f)
+		return NULL;
+	tnl_dgramq_init(&f->out, queue);
+	f->deliver = deliver;
+	f->user = user;
+	return f;
+}
+
+void td_flow_free(struct td_flow *f)
+{
+	if (!f)
+		return;
+	if (f->pipe)
+		f->pipe->pump->flow_parts -= tnl_dgram_parts(&f->in);
+	tnl_dgramq_clear(&f->out);
+	tnl_dgram_reader_fini(&f->in);
+	tnl_free(f);
+}
+
+uint64_t td_flow_dropped(const struct td_flow *f)
+{
+	return f->out.dropped + f->in.skipped;
+}
+
+void td_flow_send(struct td_flow *f, const uint8_t *p, size_t n)
+{
+	struct td_pipe *pipe = f->pipe;
+	if (pipe && (pipe->dying || !pipe->st || td_pipe_sources_over(pipe)))
+		return;
+	tnl_dgramq_push(&f->out, p, n);
+	if (!pipe)
+		return;
+	tnl_stream_want_send(pipe->st, true);
+	td_pump_kick(pipe->pump);
+}
+
+void td_flow_join(struct td_flow *f, struct td_pipe *p)
+{
+	f->pipe = p;
+	tnl_stream_want_send(p->st, f->out.count > 0);
+}
+
+bool td_flow_feed(struct td_pipe *p)
+{
+	uint64_t now = p->pump->loop->now;
+	struct tnl_dgramq *q = &p->flow->out;
+	size_t cap;
+	uint8_t *b = p->dying || !q->count ? NULL : tnl_stream_reserve(p->st, &cap, now);
+
+	if (!b) {
+		tnl_stream_want_send(p->st, false);
+		if (q->count && !p->dying)
+			td_timer_in(&p->lead_again, AGAIN);
+		return false;
+	}
+	size_t n = tnl_dgramq_pull(q, b, cap);
+	p->in += n;
+	if (tnl_stream_commit(p->st, n, TNL_PT_OUTPUT, now) < 0)
+		td_pipe_abort(p, TNL_RESET_LIMIT);
+	tnl_stream_want_send(p->st, q->count > 0 && !p->dying);
+	return true;
+}
+
+size_t td_flow_deliver(struct td_pipe *p, const uint8_t *b, size_t n)
+{
+	struct tnl_dgram_reader *r = &p->flow->in;
+	size_t used, len;
+	const uint8_t *d;
+
+	for (size_t at = 0; at < n && !p->dying; at += used) {
+		size_t before = tnl_dgram_parts(r);
+		r->full = p->pump->flow_parts - before + TNL_DGRAM_MAX > PARTS_MOST;
+		int rc = tnl_dgram_read(r, b + at, n - at, &used, &d, &len);
+		if (rc == 1) {
+			p->out += len;
+			p->flow->deliver(p->flow->user, d, len);
+			tnl_dgram_done(r);
+		} else if (rc < 0) {
+			td_pipe_abort(p, TNL_RESET_UNSPEC);
+		}
+		p->pump->flow_parts += tnl_dgram_parts(r) - before;
+	}
+	return n;
+}
