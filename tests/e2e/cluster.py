@@ -8,6 +8,7 @@ from services import free_port
 
 BALANCER = '127.0.0.2'  # where HAProxy connects from, so that others may come without a PROXY header
 NAMES = ('n1', 'n2', 'n3')
+STORE_PASSWORD = 'plantedStoreSecretK3'
 
 
 class Cluster(World):
@@ -48,6 +49,24 @@ class Cluster(World):
 		for n in self.names:
 			self.node[n].wait_note('READY=1')
 		self.gw_port = self.front
+
+	def redis(self, *more, password=STORE_PASSWORD, port=None):
+		"""A Redis server of the test's own, whose URL the nodes get; again: on the same port, and what was not saved is forgotten."""
+		need('redis-server')
+		self.store_port = port or getattr(self, 'store_port', None) or free_port()
+		argv = ['redis-server', '--port', str(self.store_port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', self.dir]
+		p = self.proc('redis', argv + (['--requirepass', password] if password else []) + list(more))
+		p.wait_log('Ready to accept connections')
+		p.expect_exit = {0, None}
+		self.store = p
+		self.options['store'] = 'redis://%s127.0.0.1:%d/1' % (':%s@' % password if password else '', self.store_port)
+		return p
+
+	def keys_of_store(self, *command):
+		"""What redis-cli says to a command, a line an element."""
+		r = subprocess.run(['redis-cli', '-p', str(self.store_port), '-n', '1', '--no-auth-warning', '-a', STORE_PASSWORD] + list(command),
+			stdout=subprocess.PIPE, env=clean_env(), timeout=20, check=True)
+		return [line for line in r.stdout.decode().split('\n') if line]
 
 	def haproxy(self):
 		need('haproxy')

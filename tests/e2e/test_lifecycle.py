@@ -216,17 +216,9 @@ def status():
 
 @test('planted secrets are in no log and no status, at debug level too', 60, short=True)
 def secrets():
-	for log_format in ('text', 'json'):
-		look_for_secrets(log_format)
-
-
-def look_for_secrets(log_format):
-	with World(log_level='debug', log_format=log_format) as w:
+	with World(log_level='debug') as w:
 		s = Server(blob)
-		w.gateway()
-		w.agent()
-		f = w.forwarder({'t': {'port': s.port}})
-		g, a = w.procs[:2]
+		g, a, f = w.standard(s.port)
 		api = w.api()
 		c = connect(f.ports['t'])
 		upload(c, 100000)

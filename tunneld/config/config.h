@@ -153,7 +153,8 @@ struct td_gateway_config {
 	struct td_cidrs proxy_protocol; /* who says by a PROXY header for whom it connects; n 0: nobody */
 	char *certificate, *private_key, *client_ca;
 	char *audit_log;    /* a path, or "syslog"; NULL: none */
-	char *store;	    /* sqlite:PATH; NULL: in state_dir */
+	char *store;	    /* sqlite:PATH, or the URL of a Redis server; NULL: in state_dir */
+	char *store_ca;	    /* of rediss://; NULL: the system's */
 	char *node;	    /* our name among those that share the store; NULL: from the host's */
 	char *kms_key_file; /* serves the two KMS calls */
 	char *kms_key_id;   /* key that sessions are encrypted with; NULL: none */
@@ -178,7 +179,6 @@ struct td_config {
 	char *state_dir; /* as configured (absolute) or NULL; before a role starts: its own folder, there and locked */
 	enum tnl_log_level log_level;
 	enum td_log_format log_format;
-	bool log_connections;	 /* default yes */
 	uint64_t process_memory; /* 96 MiB: memory_limit */
 	bool control_socket;
 	struct td_addr *http; /* where metrics, checks and the status page are; NULL: nowhere */

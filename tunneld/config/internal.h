@@ -64,7 +64,7 @@ enum td_opt_type {
 	TD_T_KEYFILE,  /* the same; and nobody else may read it */
 	TD_T_SECRETF,  /* the same; a name is looked up in $CREDENTIALS_DIRECTORY first */
 	TD_T_AUDIT,    /* char *: a path, or syslog */
-	TD_T_STORE,    /* char *: sqlite:PATH */
+	TD_T_STORE,    /* char *: sqlite:PATH, or the URL of a Redis server */
 	TD_T_NODE,     /* char *: letters, digits, _ */
 	TD_T_URL,      /* char *: https://HOST[:PORT] */
 	TD_T_PROXY,    /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */

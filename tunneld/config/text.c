@@ -2,6 +2,7 @@
  */
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "lib/redis.h"
 #include "lib/target.h"
 #include "tunneld/config/internal.h"
 #include "tunneld/net/addr.h"
@@ -170,7 +171,13 @@ const char *td_text_host_fault(const char *value, size_t *len)
 
 const char *td_text_store_fault(const char *value, size_t *len)
 {
-	return strncmp(value, "sqlite:", 7) == 0 && value[7] ? NULL : "must be sqlite:PATH";
+	struct tnl_redis_url u;
+	const char *fault = "must be sqlite:PATH or redis://[USER:PASSWORD@]HOST:PORT/DB";
+	if (tnl_redis_url_is(value) ? tnl_redis_url_parse(value, &u, &fault) == 0
+				    : strncmp(value, "sqlite:", 7) == 0 && value[7])
+		fault = NULL;
+	tnl_wipe(&u, sizeof(u));
+	return fault;
 }
 
 const char *td_text_node_fault(const char *value, size_t *len)
@@ -232,7 +239,7 @@ char *td_text_keep_audit(const struct td_cfg_parse *p, const char *value)
 
 char *td_text_keep_store(const struct td_cfg_parse *p, const char *value)
 {
-	if (strcmp(value, "sqlite::memory:") == 0)
+	if (strcmp(value, "sqlite::memory:") == 0 || tnl_redis_url_is(value))
 		return td_cfg_dup(value, strlen(value));
 	char *path = td_text_path(p->dir, value + 7);
 	size_t n = strlen(path) + 8;

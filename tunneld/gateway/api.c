@@ -1,5 +1,5 @@
 /* JSON 1.1 calls: which operation, and who may ask for it. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/api_internal.h"
 #include "lib/num.h"
 #include <stdio.h>
 #include <string.h>

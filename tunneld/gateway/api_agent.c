@@ -1,6 +1,7 @@
 /* What an agent calls beside its channels.  There is no Run Command and no
  * State Manager here: the answers say that there is nothing to do. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/api_internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 
 static void answer_raw(struct gw_call *c, const char *json)
@@ -21,6 +22,17 @@ static bool keep_field(struct gw_call *c, const char *key, char **to)
 		*to = tnl_strdup(v);
 	}
 	return ok;
+}
+
+static void say_restarted(struct gw_instance *i)
+{
+	struct gw_words w;
+	gw_control_restarted(i);
+	if (!i->g->shared)
+		return;
+	gw_words_begin(i->g, &w, "restarted");
+	tnl_jw_kv(&w.w, "instance", i->id);
+	gw_words_say(i->g, NULL, &w);
 }
 
 void gw_op_update_instance(struct gw_call *c)
@@ -44,7 +56,8 @@ void gw_op_update_instance(struct gw_call *c)
 		i->registered_ms = i->ping_ms;
 	/* Without a status it is the call that an agent makes once, when its process starts. */
 	if (!tnl_json_get(c->in, "AgentStatus"))
-		gw_control_restarted(i);
+		say_restarted(i);
+	gw_instance_tell(i);
 	answer_raw(c, "{}");
 }
 

@@ -1,57 +1,12 @@
 /* StartSession, ResumeSession, TerminateSession: the calls that give a client's end of a session its token.  The answer
  * of the first two waits until the record is in the store, so that a granted session outlives the process; that of
  * StartSession may wait before that for an instance that is still on its way (arrival.c). */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/api_internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include <stdio.h>
 #include <string.h>
-
-/* wss://host[:port] as the client is to call us. */
-static void stream_origin(struct gw_call *c, char *out, size_t cap)
-{
-	size_t n = 0;
-	const char *host = tnl_http_get(td_request_head(c->r), "Host", &n);
-	if (c->g->public_url[0] || !host)
-		snprintf(out, cap, "%s", c->g->public_url);
-	else
-		snprintf(out, cap, "%s://%.*s", c->g->tls ? "wss" : "ws", (int)n, host);
-}
-
-static void answer_grant(struct gw_call *c)
-{
-	char origin[320];
-	struct tnl_buf b, url;
-	struct tnl_jw w;
-	tnl_buf_init(&b, 16 * 1024);
-	tnl_buf_init(&url, 4096);
-	stream_origin(c, origin, sizeof(origin));
-	tnl_buf_printf(&url, "%s/v1/data-channel/", origin);
-	tnl_uri_encode(&url, c->s->id, strlen(c->s->id), false);
-	tnl_buf_puts(&url, "?role=publish_subscribe");
-	tnl_jw_init(&w, &b);
-	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "SessionId", c->s->id);
-	tnl_jw_kv(&w, "TokenValue", c->token);
-	tnl_jw_kv(&w, "StreamUrl", tnl_buf_str(&url));
-	tnl_jw_end_obj(&w);
-	gw_call_ok(c, &b);
-	tnl_buf_fini_wiped(&b);
-	tnl_buf_fini(&url);
-}
-
-static void answer_id(struct gw_call *c, const char *id)
-{
-	struct tnl_buf b;
-	struct tnl_jw w;
-	tnl_buf_init(&b, 4096);
-	tnl_jw_init(&w, &b);
-	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "SessionId", id);
-	tnl_jw_end_obj(&w);
-	gw_call_ok(c, &b);
-	tnl_buf_fini(&b);
-}
 
 /* A token for the client's end; the answer waits until the record is in the store. */
 static void grant_token(struct gw_call *c, struct gw_session *s, td_store_done *then)
@@ -67,6 +22,8 @@ static void grant_token(struct gw_call *c, struct gw_session *s, td_store_done *
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
 		return;
 	}
+	if (c->g->shared)
+		gw_token_share(c->g, &e->tokens, GW_CLIENT, s->id, NULL, NULL);
 	gw_record_save(s, then, c);
 }
 
@@ -79,18 +36,42 @@ static bool check_still_there(struct gw_call *c)
 }
 
 /* --- StartSession ------------------------------------------------------------- */
+/* Another node has told the agent, or could not. */
+static void on_told(void *ctx, int err, bool ok)
+{
+	struct gw_call *c = ctx;
+	if (!check_still_there(c))
+		return;
+	if (err == 0 && ok && c->r) {
+		gw_answer_grant(c, c->s->id);
+		return;
+	}
+	gw_session_end(c->s, "Failed", "The node that the agent is connected to did not answer.");
+	if (!c->r)
+		gw_call_free(c);
+	else if (err == 0 || err == TNL_ENOTFOUND)
+		gw_call_fail(c, 400, "TargetNotConnected", "%.100s is not connected.", c->s->target);
+	else
+		gw_call_unavailable(c);
+}
+
 static void on_start_stored(void *ctx, int err)
 {
 	struct gw_call *c = ctx;
 	if (!check_still_there(c))
 		return;
-	if (!c->r) { /* nobody will ever know its id */
+	if (!c->r || (err != 0 && c->g->shared)) { /* nobody will ever know its id */
 		gw_session_end(c->s, "Terminated", "");
-		gw_call_free(c);
-		return;
+		if (c->r)
+			gw_call_unavailable(c);
+		else
+			gw_call_free(c);
+	} else if (c->at && !c->s->inst->link) {
+		gw_control_start_at(c->s, c->at, on_told, c);
+	} else {
+		gw_control_start(c->s);
+		gw_answer_grant(c, c->s->id);
 	}
-	gw_control_start(c->s);
-	answer_grant(c);
 }
 
 /* Document and parameters; false: answered. */
@@ -148,6 +129,36 @@ static bool admit_session(struct gw_call *c, const struct td_user_config *u, con
 	return false;
 }
 
+static void wait_for_target(struct gw_call *c, const char *user, const char *target)
+{
+	bool first = !c->again;
+	if (!gw_arrival_wait(c, user, target, start_again))
+		gw_call_fail(c, 400, "TargetNotConnected", "%.100s is not connected.", target);
+	else if (first)
+		td_info("gateway", NULL, "session waits for its instance, which has not come yet target=%s peer=%s",
+			target, td_request_peer(c->r));
+}
+
+/* Of all nodes together; node NULL: the instance is at none. */
+static void on_placed(struct gw_call *c, const char *node)
+{
+	const char *target = tnl_json_get_str(c->in, "Target");
+	const struct gw_principal *p = gw_keys_by_mark(c->g, c->mark);
+	const char *user = p && p->user ? p->user->name : c->user ? c->user : "";
+	if (!node) {
+		wait_for_target(c, user, target);
+		return;
+	}
+	tnl_free(c->at);
+	c->at = tnl_strdup(node);
+	if (!c->user)
+		c->user = tnl_strdup(user);
+	if (c->at && c->user)
+		start_again(c);
+	else
+		gw_call_fail(c, 500, "InternalServerError", "out of memory");
+}
+
 /* The instance, reachable now; NULL: the call waits or is answered. An unknown one answers like one that is away. */
 static struct gw_instance *find_target(struct gw_call *c, const struct td_user_config *u, const char *target)
 {
@@ -161,14 +172,10 @@ static struct gw_instance *find_target(struct gw_call *c, const struct td_user_c
 		return NULL;
 	}
 	struct gw_instance *i = gw_instance_get(g, target);
+	if (i && g->shared) /* where it is, the store says */
+		return c->admitted || admit_session(c, u, i) ? i : NULL;
 	if (!i || !i->link) {
-		bool first = !c->again;
-		if (!gw_arrival_wait(c, u->name, target, start_again))
-			gw_call_fail(c, 400, "TargetNotConnected", "%.100s is not connected.", target);
-		else if (first)
-			td_info("gateway", NULL,
-				"session waits for its instance, which has not come yet target=%s peer=%s", target,
-				td_request_peer(c->r));
+		wait_for_target(c, u->name, target);
 		return NULL;
 	}
 	return admit_session(c, u, i) ? i : NULL;
@@ -204,11 +211,17 @@ static void start_session(struct gw_call *c, const struct td_user_config *u)
 	const char *text = tnl_buf_str(&params);
 	if (text && !check_rights(c, u, target, d, text))
 		goto out;
+	if (text && c->g->shared && !c->admitted) {
+		gw_arrival_done(c);
+		gw_place_ask(c, u, i, on_placed);
+		goto out;
+	}
 	struct gw_session *s = text ? gw_session_new(c->g, u, i, gw_doc_name(d), text, reason) : NULL;
 	if (!s) {
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
 		goto out;
 	}
+	c->admitted = false; /* the session is what counts now */
 	log_start(c, s);
 	gw_audit_session(c->g, "session-start", s, c);
 	gw_arrival_done(c);
@@ -236,7 +249,8 @@ void gw_op_start_session(struct gw_call *c)
 }
 
 /* --- the others ------------------------------------------------------------------ */
-/* The caller's own session; NULL: answered. Unknown and another's answer alike. */
+/* The caller's own session; NULL: answered, or it is not here and the call goes on in api_elsewhere.c. Unknown and
+ * another's answer alike. */
 static struct gw_session *find_own_session(struct gw_call *c)
 {
 	bool ok;
@@ -246,6 +260,10 @@ static struct gw_session *find_own_session(struct gw_call *c)
 	struct gw_session *s = gw_session_get(c->g, id);
 	if (s && strcmp(s->owner, c->who->user->name) == 0)
 		return s;
+	if (!s && c->g->shared) {
+		gw_elsewhere(c, id);
+		return NULL;
+	}
 	if (s)
 		gw_count(c->g, GW_C_AUTH_DENIED);
 	gw_call_fail(c, 400, "DoesNotExistException", "Session %.150s does not exist", id);
@@ -259,8 +277,10 @@ static void on_resume_stored(void *ctx, int err)
 		gw_call_free(c);
 	else if (!c->s || c->s->state == GW_S_ENDED)
 		gw_call_fail(c, 400, "DoesNotExistException", "The session has ended");
+	else if (err != 0 && c->g->shared)
+		gw_call_unavailable(c);
 	else
-		answer_grant(c);
+		gw_answer_grant(c, c->s->id);
 }
 
 void gw_op_resume_session(struct gw_call *c)
@@ -269,7 +289,7 @@ void gw_op_resume_session(struct gw_call *c)
 	if (!s)
 		return;
 	if (s->state == GW_S_ENDED) { /* no token: that is how a client learns it */
-		answer_id(c, s->id);
+		gw_answer_id(c, s->id);
 		return;
 	}
 	gw_count(c->g, GW_C_SESSIONS_RESUMED);
@@ -297,10 +317,12 @@ void gw_op_open_session_link(struct gw_call *c)
 	c->s = s;
 	c->token = tnl_strdup(token);
 	tnl_wipe(token, sizeof(token));
-	if (c->token)
-		answer_grant(c);
-	else
+	if (!c->token)
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
+	else if (c->g->shared)
+		gw_token_share(c->g, &e->link_tokens, GW_CLIENT, s->id, on_resume_stored, c);
+	else
+		gw_answer_grant(c, s->id);
 }
 
 void gw_op_terminate_session(struct gw_call *c)
@@ -311,5 +333,5 @@ void gw_op_terminate_session(struct gw_call *c)
 	if (s->state != GW_S_ENDED)
 		gw_audit_session(c->g, "session-terminate", s, c);
 	gw_session_end(s, "Terminated", "");
-	answer_id(c, s->id);
+	gw_answer_id(c, s->id);
 }

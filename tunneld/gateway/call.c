@@ -1,6 +1,6 @@
 /* One JSON 1.1 call: its arguments, its answer, errors as AWS gives them.  A call lives until it is answered; while it
  * waits (for the store, for an instance, in a long poll) its caller may go, and its session may end. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -17,9 +17,11 @@ static void reply_with_id(struct td_request *r, int status, const char *type, co
 	char id[TNL_UUID_STR];
 	tnl_uuid_new(u);
 	tnl_uuid_str(u, id);
-	const char *const headers[][2] = {{"x-amzn-RequestId", id}, {"Cache-Control", "no-store"}};
+	const char *const headers[][2] = {{"x-amzn-RequestId", id},
+					  {"Cache-Control", "no-store"},
+					  {"Retry-After", "1"}};
 	td_request_set_user(r, NULL);
-	td_request_reply(r, status, type, headers, 2, body, n);
+	td_request_reply(r, status, type, headers, status == 503 ? 3 : 2, body, n);
 }
 
 static void write_error(struct tnl_buf *b, const char *type, const char *text, bool xml)
@@ -90,7 +92,12 @@ void gw_call_free(struct gw_call *c)
 		td_request_set_user(c->r, NULL);
 	tnl_list_remove(&c->node);
 	td_timer_stop(&c->timer);
+	td_store_forget(c->g->store, c);
+	gw_words_forget(c->g, c);
+	if (c->admitted) /* the place was not used */
+		td_store_count(c->g->store, c->user, tnl_json_get_str(c->in, "Target"), -1);
 	tnl_json_free(c->in);
+	tnl_free(c->at);
 	if (c->token)
 		tnl_free_wiped(c->token, strlen(c->token));
 	tnl_free(c->user);
@@ -141,6 +148,12 @@ void gw_call_fail(struct gw_call *c, int status, const char *type, const char *f
 	}
 	c->r = NULL;
 	gw_call_free(c);
+}
+
+void gw_call_unavailable(struct gw_call *c)
+{
+	gw_call_fail(c, 503, "ServiceUnavailableException",
+		     "The store of session records does not answer; try again in a moment");
 }
 
 /* --- arguments ---------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* Channels: the signed POSTs that give a token, the upgrades, the first frame that spends the token.  A verified token
  * makes a link the control channel of an instance (control.c) or an end of a session. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/wire.h"
 #include "tunneld/base/fd.h"
@@ -49,43 +49,134 @@ static void answer_token(struct td_gateway *g, struct td_request *r, const char 
 	tnl_buf_fini_wiped(&b);
 }
 
+/* In a shared store, so that any node takes it: then the answer goes. */
+static void on_token_shared(void *ctx, int err)
+{
+	struct gw_call *c = ctx;
+	struct td_request *r = c->r;
+	if (r && err == 0) {
+		td_request_set_user(r, NULL);
+		answer_token(c->g, r, c->op, c->token);
+	} else if (r) {
+		struct gw_refusal why = {.status = 503, .type = "ServiceUnavailableException"};
+		snprintf(why.text, sizeof(why.text), "The store of session records does not answer");
+		gw_refusal_reply(c->g, r, &why, true);
+	}
+	c->r = NULL;
+	gw_call_free(c);
+}
+
+static struct gw_call *wait_for_store(struct td_gateway *g, struct td_request *r, const char *root,
+				      const struct gw_principal *who)
+{
+	struct gw_call *c = gw_call_new(g, r, root, who, NULL);
+	if (!c)
+		td_request_reply(r, 503, "application/xml", NULL, 0, "", 0);
+	else
+		c->who = NULL;
+	return c;
+}
+
+static void hand_out(struct td_gateway *g, struct td_request *r, const struct gw_principal *who,
+		     const struct gw_tokens *t, enum gw_role role, const char *id, const char *root, const char *token)
+{
+	struct gw_call *c;
+	if (!g->shared) {
+		answer_token(g, r, root, token);
+	} else if ((c = wait_for_store(g, r, root, who)) != NULL) {
+		c->token = tnl_strdup(token);
+		gw_token_share(g, t, role, id, on_token_shared, c);
+	}
+}
+
 static void create_control(struct td_gateway *g, struct td_request *r, struct gw_instance *i,
 			   const struct gw_principal *who)
 {
 	char token[GW_TOKEN_STR + 1];
 	gw_token_new(g, &i->tokens, who->mark, NULL, token);
-	answer_token(g, r, "CreateControlChannelOutput", token);
+	hand_out(g, r, who, &i->tokens, GW_CONTROL, i->id, "CreateControlChannelOutput", token);
 	tnl_wipe(token, sizeof(token));
+}
+
+/* What an agent says of the link that it wants: 0, or it is no such thing. */
+struct data_wish {
+	char client_id[TD_STORE_CLIENT_ID]; /* a stock agent's is empty */
+	unsigned link;
+};
+
+static int read_wish(struct td_request *r, struct data_wish *out)
+{
+	size_t n;
+	const uint8_t *body = td_request_body(r, &n);
+	struct tnl_json *j = tnl_json_parse(body, n);
+	const char *client_id = tnl_json_get_str(j, "ClientId");
+	const struct tnl_json *number = tnl_json_get(j, "Link");
+	int64_t link = 0;
+	bool bad_link = number && (!tnl_json_int(number, &link) || link < 1 || link >= GW_LINKS);
+	int rc = 0;
+	if (!tnl_json_is_obj(j) || bad_link || (client_id && strlen(client_id) >= TD_STORE_CLIENT_ID))
+		rc = TNL_ESYNTAX;
+	else
+		snprintf(out->client_id, sizeof(out->client_id), "%s", client_id ? client_id : "");
+	out->link = (unsigned)link;
+	tnl_json_free(j);
+	return rc;
+}
+
+static void refuse_terminated(struct td_gateway *g, struct td_request *r, const struct gw_principal *who)
+{
+	refuse_channel(g, r, who, 400, "ValidationException", "Session is already terminated", "session");
+}
+
+/* The session is not here: any node may grant the token. */
+static void on_data_found(void *ctx, int err, const struct td_store_found *f)
+{
+	struct gw_call *c = ctx;
+	const struct gw_principal *p = gw_keys_by_mark(c->g, c->mark);
+	struct data_wish wish;
+	bool known = err == 0 && f->where != TD_STORE_NONE && f->where != TD_STORE_ENDED;
+	if (c->r && err == 0 &&
+	    (!known || !p || !p->instance || strcmp(f->r->target, p->instance->id) != 0 ||
+	     read_wish(c->r, &wish) != 0)) {
+		td_request_set_user(c->r, NULL);
+		refuse_terminated(c->g, c->r, p);
+		c->r = NULL;
+	}
+	if (!c->r)
+		gw_call_free(c);
+	else if (err != 0)
+		on_token_shared(c, err);
+	else
+		gw_grant_elsewhere(c, GW_AGENT, f->r->id, wish.client_id, wish.link, on_token_shared);
 }
 
 /* Sessions that are over, unknown or another's: the same words, which end a stock agent's attempts. */
 static void create_data(struct td_gateway *g, struct td_request *r, const struct gw_principal *who, const char *id)
 {
-	size_t n;
-	const uint8_t *body = td_request_body(r, &n);
+	struct data_wish wish;
 	struct gw_session *s = gw_session_get(g, id);
-	if (!s || s->state == GW_S_ENDED || strcmp(s->target, who->instance->id) != 0) {
-		refuse_channel(g, r, who, 400, "ValidationException", "Session is already terminated", "session");
+	struct gw_call *c = NULL;
+	if (!s && g->shared) {
+		if ((c = wait_for_store(g, r, "CreateDataChannelOutput", who)) != NULL)
+			td_store_find(g->store, id, TD_STORE_LOOK, on_data_found, c);
 		return;
 	}
-	struct tnl_json *j = tnl_json_parse(body, n);
-	const char *client_id = tnl_json_get_str(j, "ClientId"); /* a stock agent's is empty */
-	const struct tnl_json *number = tnl_json_get(j, "Link");
-	int64_t link = 0;
-	bool bad_link = number && (!tnl_json_int(number, &link) || link < 1 || link >= GW_LINKS);
-	if (!tnl_json_is_obj(j) || bad_link || (client_id && strlen(client_id) >= TD_STORE_CLIENT_ID)) {
+	if (!s || s->state == GW_S_ENDED || strcmp(s->target, who->instance->id) != 0) {
+		refuse_terminated(g, r, who);
+		return;
+	}
+	if (read_wish(r, &wish) != 0) {
 		refuse_channel(g, r, who, 400, "ValidationException", "The body is not a channel request", "body");
 	} else {
 		char token[GW_TOKEN_STR + 1];
 		struct gw_end *e = &s->ends[GW_AGENT];
-		gw_token_new_link(g, link ? &e->link_tokens : &e->tokens, who->mark, client_id ? client_id : "",
-				  (unsigned)link, token);
-		if (!link)
+		struct gw_tokens *t = wish.link ? &e->link_tokens : &e->tokens;
+		gw_token_new_link(g, t, who->mark, wish.client_id, wish.link, token);
+		if (!wish.link && !g->shared)
 			gw_record_save(s, NULL, NULL);
-		answer_token(g, r, "CreateDataChannelOutput", token);
+		hand_out(g, r, who, t, GW_AGENT, s->id, "CreateDataChannelOutput", token);
 		tnl_wipe(token, sizeof(token));
 	}
-	tnl_json_free(j);
 }
 
 void gw_channel_create(struct td_gateway *g, struct td_request *r, enum gw_role kind, const char *id)
@@ -130,6 +221,8 @@ static void on_data_gone(struct gw_link *l)
 	}
 	gw_relay_detach(e);
 	gw_session_rearm(e->s);
+	if (e->s->g->shared && e->s->state != GW_S_ENDED) /* others list it */
+		gw_record_save(e->s, NULL, NULL);
 }
 
 static const struct gw_link_cb data_link = {.message = on_data_message,
@@ -254,20 +347,40 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 }
 
 /* --- upgrade, and the frame with the token ------------------------------------------- */
+static bool read_token_frame(struct gw_link *l, const uint8_t *p, size_t n, struct tnl_open *o)
+{
+	const char *fault = "token frame";
+	*o = (struct tnl_open){0};
+	int rc = tnl_open_parse(p, n, o, &fault);
+	if (rc == 0 && o->token)
+		return true;
+	gw_link_complain(l, "malformed token frame", rc != 0 && fault ? fault : "TokenValue");
+	gw_link_close(l, 1008, "malformed token frame");
+	tnl_open_fini(o);
+	return false;
+}
+
+static void take_token_frame(struct gw_link *l, uint8_t *p, size_t n)
+{
+	struct tnl_open o;
+	if (!read_token_frame(l, p, n, &o))
+		return;
+	if (l->role == GW_CONTROL)
+		gw_control_open(l, &o);
+	else
+		open_data(l, &o);
+	tnl_open_fini(&o);
+}
+
 static void on_token_frame(struct gw_link *l, uint8_t *p, size_t n)
 {
-	struct tnl_open o = {0};
-	const char *fault = "token frame";
-	int rc = tnl_open_parse(p, n, &o, &fault);
-	if (rc != 0 || !o.token) {
-		gw_link_complain(l, "malformed token frame", rc != 0 && fault ? fault : "TokenValue");
-		gw_link_close(l, 1008, "malformed token frame");
-	} else if (l->role == GW_CONTROL) {
-		gw_control_open(l, &o);
-	} else {
-		open_data(l, &o);
+	struct tnl_open o;
+	if (!l->g->shared) {
+		take_token_frame(l, p, n);
+	} else if (read_token_frame(l, p, n, &o)) {
+		gw_settle(l, p, n, o.token, take_token_frame);
+		tnl_open_fini(&o);
 	}
-	tnl_open_fini(&o);
 }
 
 static const struct gw_link_cb token_link = {.message = on_token_frame};

@@ -4,7 +4,7 @@
  * not get them all at once) ─► CLOSING (all that are left) ─► DONE
  *
  * Both links of a session go together: they are to meet again at another node. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/crypto.h"
 #include "lib/num.h"
 
@@ -122,6 +122,14 @@ static void close_links(struct td_gateway *g)
 		gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, GOING);
 }
 
+void gw_drain_at_once(struct td_gateway *g)
+{
+	if (g->drain)
+		return;
+	td_http_server_stop_listening(g->httpd);
+	close_links(g);
+}
+
 static void begin_sending(struct td_gateway *g)
 {
 	uint64_t now = g->l->now;
@@ -135,7 +143,7 @@ void gw_drain_step(void *arg)
 	struct td_gateway *g = arg;
 	uint64_t now = g->l->now;
 	if (g->drain == GW_D_FINISHING && (now >= g->drain_until || !has_work(g))) {
-		if (g->cfg->gw.node)
+		if (g->node[0])
 			begin_sending(g);
 		else
 			close_links(g);
@@ -160,6 +168,8 @@ void td_gateway_drain(struct td_gateway *g, uint64_t timeout_ns, void (*done)(vo
 	g->drain_end = g->l->now + timeout_ns;
 	g->drain_until = g->l->now + TNL_MIN(timeout_ns, (uint64_t)FINISH_NS);
 	td_http_server_stop_listening(g->httpd);
+	if (g->shared)
+		td_store_leaving(g->store);
 	gw_arrival_recheck(g); /* to hear that no session starts any more */
 	td_timer_in(&g->drain_timer, 0);
 }

@@ -1,6 +1,6 @@
 /* The gateway role: it is set up from its part of the configuration, routes requests to the API and to the channels,
  * and takes on a new configuration while it runs. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/num.h"
@@ -194,28 +194,6 @@ static void set_kms(struct td_gateway *g, struct gw_kms *kms)
 	snprintf(g->kms_arn, sizeof(g->kms_arn), "%s", id ? id : gw_kms_arn(kms));
 }
 
-static int open_store(struct td_gateway *g, char *why, size_t cap)
-{
-	const struct td_config *c = g->cfg;
-	char spec[4200];
-	if (c->gw.store) {
-		snprintf(spec, sizeof(spec), "%s", c->gw.store);
-	} else if (c->state_dir) {
-		snprintf(spec, sizeof(spec), "sqlite:%s/sessions.db", c->state_dir);
-	} else {
-		snprintf(why, cap,
-			 "there is no place for session records: set store in [gateway] or state_dir in [tunneld]");
-		return -1;
-	}
-	g->store = td_store_open(g->l, spec, why, cap);
-	if (!g->store)
-		return -1;
-	if (gw_sessions_restore(g) == 0)
-		return 0;
-	snprintf(why, cap, "store %s: session records cannot be read; move it away to start afresh", spec);
-	return -1;
-}
-
 static int start_server(struct td_gateway *g, char *why, size_t cap)
 {
 	const struct td_http_server_config hc = {
@@ -266,6 +244,8 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	td_soon_init(&g->make_room, l, gw_room_make, g);
 	td_soon_init(&g->go_on, l, gw_relay_room, g);
 	gw_arrival_init(g);
+	gw_hear_init(g);
+	g->stopped = gw_drain_at_once;
 	g->sessions = tnl_map_new();
 	g->instances = tnl_map_new();
 	g->pending = td_peers_new();
@@ -280,7 +260,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	set_kms(g, kms);
 	if (cfg->gw.audit_log && !(g->audit = td_audit_open(l, "gateway", cfg->gw.audit_log, why, cap)))
 		goto fail;
-	if (open_store(g, why, cap) != 0 || start_server(g, why, cap) != 0)
+	if (gw_store_open(g, why, cap) != 0 || start_server(g, why, cap) != 0)
 		goto fail;
 	log_addresses(g);
 	set_public_url(g);
@@ -365,12 +345,14 @@ void td_gateway_free(struct td_gateway *g)
 	if (!g)
 		return;
 	td_timer_stop(&g->drain_timer);
+	td_timer_stop(&g->tell);
 	td_memory_off_room(&g->room);
 	td_soon_cancel(&g->arrival.soon);
 	td_soon_cancel(&g->make_room);
 	td_soon_cancel(&g->go_on);
 	tnl_list_foreach_safe(it, &g->calls)
 		gw_call_free(tnl_container_of(it, struct gw_call, node));
+	gw_words_fini(g);
 	tnl_list_foreach_safe(it, &g->links) {
 		struct gw_link *l = tnl_container_of(it, struct gw_link, node);
 		if (l->end) {

@@ -1,6 +1,10 @@
 /* The instances of the configuration, and what is sent to them on their control channels. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static struct gw_instance *instance_new(struct td_gateway *g, const char *id)
 {
@@ -64,6 +68,101 @@ struct gw_instance *gw_instance_get(struct td_gateway *g, const char *id)
 	return i && i->cfg ? i : NULL;
 }
 
+/* --- what nodes know of it ---------------------------------------------------- */
+static char **text_of(struct gw_instance *i, const char *key)
+{
+	const struct {
+		const char *key;
+		char **text;
+	} all[] = {{"name", &i->agent_name},	    {"version", &i->agent_version},    {"type", &i->platform_type},
+		   {"platform", &i->platform_name}, {"release", &i->platform_version}, {"address", &i->ip_address},
+		   {"host", &i->computer_name}};
+	for (size_t k = 0; k < TNL_COUNT(all); k++)
+		if (strcmp(all[k].key, key) == 0)
+			return all[k].text;
+	return NULL;
+}
+
+void gw_instance_tell(struct gw_instance *i)
+{
+	char ping[24], since[24];
+	struct td_gateway *g = i->g;
+	if (!g->shared)
+		return;
+	snprintf(ping, sizeof(ping), "%llu", (unsigned long long)i->ping_ms);
+	snprintf(since, sizeof(since), "%llu", (unsigned long long)i->registered_ms);
+	const struct td_store_fact v[] = {
+	    {"ping", ping},
+	    {"since", since},
+	    {"name", i->agent_name},
+	    {"version", i->agent_version},
+	    {"type", i->platform_type},
+	    {"platform", i->platform_name},
+	    {"release", i->platform_version},
+	    {"address", i->ip_address},
+	    {"host", i->computer_name},
+	};
+	if (i->link)
+		td_store_instance_up(g->store, i->id, v, TNL_COUNT(v));
+	else
+		td_store_instance_note(g->store, i->id, v, TNL_COUNT(v));
+}
+
+void gw_instance_at(struct gw_instance *i, const char *node)
+{
+	if (strcmp(node, i->g->node) == 0)
+		node = "";
+	if (strcmp(i->remote, node) == 0)
+		return;
+	snprintf(i->remote, sizeof(i->remote), "%s", node);
+	i->remote_since = i->g->l->now;
+}
+
+void gw_instance_read(struct gw_instance *i, const struct td_store_instance *v)
+{
+	gw_instance_at(i, v->node);
+	for (unsigned k = 0; k < v->n; k++) {
+		const struct td_store_fact *f = &v->v[k];
+		char **text = text_of(i, f->key), *copy;
+		if (strcmp(f->key, "ping") == 0)
+			i->ping_ms = TNL_MAX(i->ping_ms, strtoull(f->value, NULL, 10));
+		else if (strcmp(f->key, "since") == 0 && !i->registered_ms)
+			i->registered_ms = strtoull(f->value, NULL, 10);
+		else if (text && (!*text || strcmp(*text, f->value) != 0) && (copy = tnl_strdup(f->value)) != NULL) {
+			tnl_free(*text);
+			*text = copy;
+		}
+	}
+}
+
+bool gw_instance_is_up(const struct gw_instance *i)
+{
+	return i->link || i->remote[0];
+}
+
+static void say_where(struct gw_instance *i, const char *op)
+{
+	struct gw_words w;
+	if (!i->g->shared)
+		return;
+	gw_words_begin(i->g, &w, op);
+	tnl_jw_kv(&w.w, "instance", i->id);
+	gw_words_say(i->g, NULL, &w);
+}
+
+/* To the node that has its control channel, whichever that is. */
+static void send_by_node(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n)
+{
+	struct gw_words w;
+	if (!i->g->shared || t != TNL_MT_CHANNEL_CLOSED)
+		return;
+	gw_words_begin(i->g, &w, "closed");
+	tnl_jw_kv(&w.w, "instance", i->id);
+	tnl_jw_key(&w.w, "text");
+	tnl_jw_strn(&w.w, p, n);
+	gw_words_say(i->g, NULL, &w);
+}
+
 /* --- its control channel ---------------------------------------------------- */
 void gw_instance_attach(struct gw_instance *i, struct gw_link *l)
 {
@@ -75,6 +174,9 @@ void gw_instance_attach(struct gw_instance *i, struct gw_link *l)
 	i->ping_ms = i->g->l->wall_ms;
 	if (!i->registered_ms)
 		i->registered_ms = i->ping_ms;
+	gw_instance_at(i, "");
+	gw_instance_tell(i);
+	say_where(i, "up");
 }
 
 void gw_instance_detach(struct gw_instance *i)
@@ -82,11 +184,16 @@ void gw_instance_detach(struct gw_instance *i)
 	i->link = NULL;
 	i->ping_ms = i->g->l->wall_ms;
 	gw_queue_clear(&i->q);
+	if (i->g->shared)
+		td_store_instance_down(i->g->store, i->id, i->ping_ms);
+	say_where(i, "down");
 	td_info("gateway", NULL, "instance disconnected instance=%s", i->id);
 }
 
 void gw_instance_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n)
 {
+	if (i && !i->link)
+		send_by_node(i, t, p, n);
 	if (!i || !i->link)
 		return;
 	uint8_t *out = tnl_malloc(TNL_MSG_HDR + n);

@@ -3,24 +3,28 @@
  * The files from the lowest to the highest.  Each calls only those before it; what a lower one has to tell a higher one
  * goes through a callback that was set when the two met (a link's gw_link_cb, a call's `again`, a td_soon, a timer).
  *
- *   store_sqlite, store   session records on the disk, off the loop
+ *   store_*, store        session records on the disk, off the loop, or on a server that several nodes share
+ *   words                 what nodes say to each other
  *   documents             what a session can be started with
  *   token                 tokens of new links                    queue      frames that wait for a link
  *   keys                  access keys and their marks            rights     what a user may do
  *   audit                 what the audit log has                 auth       who signed a request
- *   call                  one JSON call: arguments, answer, errors
+ *   call, page            one JSON call: arguments, answer, errors; answers in pages
  *   link                  a WebSocket: token frame, owner, end
  *   instance              who is configured, their control channels
  *   share, quota          what users and instances may take
  *   direct                links past the relay: whether, and what the ends say of them
  *   relay                 frames from end to end of a session
  *   record                a session as a store record            session    sessions: states, timers, how they end
+ *   settle                tokens that the store knows of         place      places for sessions, on all nodes together
  *   room                  what ends when memory is short
  *   arrival               calls that wait for an instance after the start
  *   control               what is said on control channels       channel    making and opening channels
- *   kms, api_session, api_info, api_agent                        the operations
+ *   grant                 what a client is granted
+ *   kms, api_elsewhere, api_session, api_list, api_info, api_agent   the operations
  *   api                   their table, dispatch                  status     what operators see
  *   drain                 the end: links are sent away
+ *   hear                  what other nodes say, and what they and the store are told anew
  *   gateway               setup, routing, reload
  *
  * State of a session:   CONNECTING ─ both ends came once ─► CONNECTED ─ end ─► ENDED
@@ -61,6 +65,9 @@
 #define GW_HISTORY_MS (30ull * 24 * 3600 * 1000)
 #define GW_ID_MAX 400u /* of targets, as in the configuration */
 #define GW_SESSION_ID_MAX 128u
+#define GW_KEEP_NS (3600 * TD_SEC) /* a record in a shared store, beyond its idle time */
+#define GW_WORDS_MAX (256u * 1024)
+#define GW_WORDS_NS (2 * TD_SEC) /* for a node's answer */
 #define GW_IDLE_TEXT "Your session timed out due to inactivity and has been terminated."
 
 struct gw_call;
@@ -140,6 +147,13 @@ struct td_gateway {
 	struct td_http_server *httpd;
 	struct tnl_tls_ctx *tls;
 	struct td_store *store;
+	bool shared;		    /* with other nodes */
+	char node[TD_NODE_MAX + 1]; /* "": we have no name */
+	struct tnl_list questions;  /* to other nodes, without an answer */
+	int64_t questions_asked;
+	struct td_timer tell;		       /* hear.c: what the store is to know goes there in parts */
+	unsigned told;			       /* how often it was begun */
+	void (*stopped)(struct td_gateway *g); /* another gateway runs under our name */
 	struct td_memory_waiter room;
 	struct tnl_map *shares[GW_SHARES]; /* by name */
 	struct td_soon make_room;
@@ -281,7 +295,11 @@ struct gw_call {	      /* one JSON call; lives until it is answered */
 	struct tnl_json *in;		/* an object */
 	struct gw_session *s;		/* for those that wait for the store */
 	char *token;
-	bool patient; /* waits for nothing of ours: dropped with its caller, and no reason to put off a drain */
+	char *at; /* the node of its instance; NULL: here, or not known yet */
+	void (*placed)(struct gw_call *c, const char *node);
+	bool admitted;	   /* on all nodes together, and counted there */
+	bool asked, fresh; /* the store was; what it asks about was read from there just now */
+	bool patient;	   /* waits for nothing of ours: dropped with its caller, and no reason to put off a drain */
 	struct td_timer timer;
 	/* for those that wait for an instance (arrival.c) */
 	void (*again)(struct gw_call *);
@@ -347,6 +365,12 @@ struct gw_link {
 	bool paused;
 	unsigned complaints;
 	struct td_peer pending; /* counted there until the token is verified */
+	uint8_t *frame;		/* settle.c: its token frame, while the store is asked */
+	size_t frame_len;
+	void (*settled)(struct gw_link *l, uint8_t *p, size_t n);
+	uint8_t hashes[TD_KEYS_MAX][32]; /* that the token can have */
+	unsigned nhashes;
+	char *grant; /* what the store says of its token, while it is asked for the session */
 	struct td_timer timer;
 };
 /* Before the upgrade. TNL_ENOMEM; TNL_ELIMIT: too many of this peer wait for their token. */
@@ -377,6 +401,9 @@ struct gw_instance {
 	unsigned generation;		      /* of the control channel; 0: it has not come yet */
 	bool recorded;			      /* a session record of before the start names it */
 	uint64_t up_since;		      /* monotonic; of the control channel */
+	char remote[TD_NODE_MAX + 1];	      /* node that has its control channel; "": none that we know of */
+	uint64_t remote_since;		      /* monotonic; that we know it */
+	unsigned told;			      /* as in the gateway */
 	unsigned replaced;		      /* how often in a row while the one before was young */
 	uint64_t restarted;		      /* monotonic; the agent said that it has just started */
 	struct gw_tokens tokens;
@@ -500,6 +527,9 @@ struct gw_session {
 	uint64_t started_ms, ended_ms, expires_ms; /* wall */
 	uint64_t started, expires, last_stream;	   /* monotonic; expires UINT64_MAX: none */
 	uint64_t ended, linger_until;
+	uint64_t epoch;	     /* of its ownership, where nodes share the store */
+	uint64_t saved;	     /* monotonic */
+	unsigned told;	     /* as in the gateway */
 	unsigned shell_sent; /* generation of the control channel that carried interactive_shell */
 	struct gw_end ends[2];
 	struct gw_share *shares[GW_SHARES]; /* NULL: restored as ended */
@@ -550,21 +580,8 @@ struct gw_kms *gw_kms_load(const char *path, const char *key_id, const char *reg
 void gw_kms_free(struct gw_kms *k);
 const char *gw_kms_arn(const struct gw_kms *k);
 
-void gw_op_start_session(struct gw_call *c);
-void gw_op_resume_session(struct gw_call *c);
-void gw_op_open_session_link(struct gw_call *c);
-void gw_op_terminate_session(struct gw_call *c);
-void gw_op_describe_sessions(struct gw_call *c);
-void gw_op_describe_instances(struct gw_call *c);
-void gw_op_connection_status(struct gw_call *c);
-void gw_op_update_instance(struct gw_call *c);
-void gw_op_list_associations(struct gw_call *c);
-void gw_op_get_messages(struct gw_call *c);
-void gw_op_agent_nothing(struct gw_call *c);
-void gw_op_generate_data_key(struct gw_call *c);
-void gw_op_decrypt(struct gw_call *c);
-
 void gw_drain_step(void *g); /* of the timer */
+
 void gw_api_request(struct td_gateway *g, struct td_request *r, const char *target, size_t n);
 
 #endif

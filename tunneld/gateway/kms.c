@@ -2,7 +2,8 @@
  * A blob is  version 1 | salt 32 | AES-256-GCM(data key) | tag 16 ; its key is
  * HMAC-SHA256(file key, label + salt), so that no nonce is ever used twice, and
  * the encryption context is authenticated with it. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/api_internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -148,11 +149,52 @@ static bool context_allowed(struct gw_call *c, const struct tnl_json *ctx)
 	const char *session = tnl_json_get_str(ctx, "aws:ssm:SessionId"),
 		   *target = tnl_json_get_str(ctx, "aws:ssm:TargetId");
 	const struct gw_session *s = session ? gw_session_get(c->g, session) : NULL;
+	if (!s && c->fresh) /* the store vouches for it */
+		return true;
 	if (!s || !target || s->state == GW_S_ENDED || strcmp(s->target, target) != 0)
 		return false;
 	if (c->who->user)
 		return strcmp(s->owner, c->who->user->name) == 0;
 	return strcmp(target, c->who->instance->id) == 0;
+}
+
+/* Of a session that is at another node; then the call begins anew. */
+static void on_session_found(void *ctx, int err, const struct td_store_found *f)
+{
+	struct gw_call *c = ctx;
+	const char *target = tnl_json_get_str(tnl_json_get(c->in, "EncryptionContext"), "aws:ssm:TargetId");
+	const struct gw_principal *p = gw_keys_by_mark(c->g, c->mark);
+	bool is_active = err == 0 && f->where != TD_STORE_NONE && f->where != TD_STORE_ENDED;
+	if (!c->r) {
+		gw_call_free(c);
+		return;
+	}
+	if (err != 0) {
+		gw_call_unavailable(c);
+		return;
+	}
+	c->who = p;
+	c->fresh = p && is_active && target && strcmp(f->r->target, target) == 0 &&
+		   strcmp(p->user ? f->r->owner : target, gw_keys_name(p)) == 0;
+	c->asked = true;
+	if (!p)
+		gw_call_fail(c, 400, "UnrecognizedClientException",
+			     "The security token included in the request is invalid.");
+	else if (strcmp(c->op, "Decrypt") == 0)
+		gw_op_decrypt(c);
+	else
+		gw_op_generate_data_key(c);
+}
+
+/* true: the call waits */
+static bool ask_store(struct gw_call *c, const struct tnl_json *ctx)
+{
+	const char *session = tnl_json_get_str(ctx, "aws:ssm:SessionId");
+	if (!c->g->shared || c->asked || !session || gw_session_get(c->g, session))
+		return false;
+	c->who = NULL;
+	td_store_find(c->g->store, session, TD_STORE_LOOK, on_session_found, c);
+	return true;
 }
 
 /* The key asked for: its ARN, or the id behind the last slash. */
@@ -183,6 +225,8 @@ static int check_call(struct gw_call *c, bool key_required, struct tnl_buf *aad)
 		gw_call_fail(c, 400, "ValidationException", "EncryptionContext is not a small map of strings");
 		return -1;
 	}
+	if (ask_store(c, ctx))
+		return -1;
 	if (!context_allowed(c, ctx)) {
 		gw_count(c->g, GW_C_AUTH_DENIED);
 		gw_call_fail(c, 400, "AccessDeniedException", "Not authorized to perform: kms:%s on this resource",

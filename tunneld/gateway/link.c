@@ -4,7 +4,7 @@
  *
  * Until a token is verified anybody can have one, so those that wait are counted for each peer address, and the oldest
  * makes way for the next. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/num.h"
@@ -45,6 +45,7 @@ void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 	if (l->phase == GW_L_CLOSING)
 		return;
 	l->how = reason;
+	td_store_forget(l->g->store, l);
 	set_phase(l, GW_L_CLOSING);
 	td_timer_stop(&l->timer);
 	tnl_list_remove(&l->unverified);
@@ -58,6 +59,10 @@ void gw_link_free(struct gw_link *l)
 	td_timer_stop(&l->timer);
 	td_peers_leave(l->g->pending, &l->pending);
 	tell_owner(l);
+	td_store_forget(l->g->store, l);
+	if (l->frame)
+		tnl_free_wiped(l->frame, l->frame_len);
+	tnl_free(l->grant);
 	tnl_list_remove(&l->node);
 	tnl_list_remove(&l->unverified);
 	if (l->w)

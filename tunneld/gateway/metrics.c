@@ -117,8 +117,11 @@ int td_gateway_ready(struct td_gateway *g, const char *tunnel, char *why, size_t
 {
 	if (tunnel)
 		return -1;
-	if (g->drain == GW_D_NONE)
+	if (g->drain == GW_D_NONE) {
+		if (!td_store_is_up(g->store))
+			snprintf(why, cap, "warning: the store is away, no session can start");
 		return 1;
+	}
 	snprintf(why, cap, "draining");
 	return 0;
 }

@@ -20,6 +20,25 @@ static void add_tokens(struct td_store_session *r, const struct gw_end *e)
 	}
 }
 
+/* Who reads it after a restart must know whether both ends have come once; who lists it, whether they are there. */
+static const char *status_of(const struct gw_session *s)
+{
+	if (s->state == GW_S_ENDED)
+		return s->status;
+	if (s->state == GW_S_CONNECTING)
+		return "Connecting";
+	return !s->g->shared || (s->ends[GW_CLIENT].link && s->ends[GW_AGENT].link) ? "Connected" : "Disconnected";
+}
+
+/* A session that no node minds any more is over when it would have been idle for too long. */
+static uint64_t keep_for(const struct gw_session *s)
+{
+	uint64_t idle = s->g->cfg->gw.idle_timeout_ns;
+	if (s->state == GW_S_ENDED)
+		return GW_HISTORY_MS;
+	return (idle ? idle : 24 * GW_KEEP_NS) / TD_MS + GW_KEEP_NS / TD_MS;
+}
+
 void gw_record_save(struct gw_session *s, td_store_done *fn, void *ctx)
 {
 	struct td_store_session r = {
@@ -33,13 +52,14 @@ void gw_record_save(struct gw_session *s, td_store_done *fn, void *ctx)
 	    .output = s->output,
 	    .started_ms = s->started_ms,
 	    .ended_ms = s->ended_ms,
+	    .keep_ms = keep_for(s),
+	    .epoch = s->epoch,
 	    .expires_ms = s->expires_ms,
-	    .status = s->state == GW_S_ENDED	   ? s->status
-		      : s->state == GW_S_CONNECTED ? "Connected"
-						   : "Connecting",
+	    .status = status_of(s),
 	};
 	add_tokens(&r, &s->ends[GW_CLIENT]);
 	add_tokens(&r, &s->ends[GW_AGENT]);
+	s->saved = s->g->l->now;
 	td_store_put(s->g->store, &r, fn, ctx);
 }
 
@@ -83,6 +103,7 @@ bool gw_record_read(struct gw_session *s, const struct td_store_session *r)
 	s->started_ms = r->started_ms;
 	s->ended_ms = r->ended_ms;
 	s->expires_ms = r->expires_ms;
+	s->epoch = r->epoch;
 	s->output = tnl_strndup(r->output, tnl_utf8_cut(r->output, strlen(r->output), TNL_TEXT_MAX));
 	restore_tokens(s, r);
 	if (r->ended_ms) {
@@ -92,7 +113,7 @@ bool gw_record_read(struct gw_session *s, const struct td_store_session *r)
 	}
 	snprintf(client->client_id, sizeof(client->client_id), "%s", r->client_id);
 	client->client_id_set = r->client_id[0] != 0;
-	s->state = strcmp(r->status, "Connected") == 0 ? GW_S_CONNECTED : GW_S_CONNECTING;
+	s->state = strcmp(r->status, "Connecting") == 0 ? GW_S_CONNECTING : GW_S_CONNECTED;
 	client->seen = s->ends[GW_AGENT].seen = s->agent_lost = s->state == GW_S_CONNECTED;
 	if (s->expires_ms)
 		s->expires = s->expires_ms > l->wall_ms ? l->now + (s->expires_ms - l->wall_ms) * TD_MS : l->now;

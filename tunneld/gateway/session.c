@@ -1,7 +1,7 @@
 /* Sessions: how they begin, are restored after a start and end, and their one timer.  They outlive their links, and
  * through the store the process; of those that ended some are kept for DescribeSessions, and for clients that still
  * come with a token and hear then how it ended. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -50,6 +50,7 @@ static struct gw_session *session_alloc(struct td_gateway *g, const char *id)
 	s->id = tnl_strdup(id);
 	s->started = s->last_stream = g->l->now;
 	s->expires = UINT64_MAX;
+	s->epoch = 1;
 	if (!s->id || tnl_map_set_str(g->sessions, s->id, s) != 0) {
 		tnl_free(s->id);
 		tnl_free(s);
@@ -116,7 +117,7 @@ struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_con
 				  const char *document, const char *parameters, const char *reason)
 {
 	char id[GW_SESSION_ID_MAX + 1];
-	make_id(u->name, g->cfg->gw.node, id);
+	make_id(u->name, g->node[0] ? g->node : NULL, id);
 	struct gw_session *s = session_alloc(g, id);
 	if (!s)
 		return NULL;
@@ -146,6 +147,8 @@ static void place_restored(struct gw_session *s)
 		i->recorded = true;
 	if (s->state != GW_S_ENDED && i && gw_shares_join(s)) {
 		make_active(s, i);
+		if (g->shared)
+			td_store_count(g->store, s->owner, s->target, 1);
 		gw_count(g, GW_C_SESSIONS_RESTORED);
 	} else {
 		if (s->state != GW_S_ENDED) { /* the section of its instance has gone from the configuration */
@@ -158,19 +161,25 @@ static void place_restored(struct gw_session *s)
 	gw_session_rearm(s);
 }
 
+struct gw_session *gw_session_adopt(struct td_gateway *g, const struct td_store_session *r)
+{
+	struct gw_session *s = session_alloc(g, r->id);
+	if (s && !gw_record_read(s, r)) {
+		gw_session_free(s);
+		s = NULL;
+	}
+	if (s)
+		place_restored(s);
+	return s;
+}
+
 static void restore_one(void *ctx, const struct td_store_session *r)
 {
 	struct td_gateway *g = ctx;
 	bool old = r->ended_ms && r->ended_ms + GW_HISTORY_MS < g->l->wall_ms;
 	if (old || tnl_map_get_str(g->sessions, r->id))
 		return;
-	struct gw_session *s = session_alloc(g, r->id);
-	if (!s)
-		return;
-	if (gw_record_read(s, r))
-		place_restored(s);
-	else
-		gw_session_free(s);
+	gw_session_adopt(g, r);
 }
 
 static void trim_history(struct td_gateway *g)
@@ -320,6 +329,22 @@ void gw_session_free(struct gw_session *s)
 	tnl_free(s);
 }
 
+void gw_session_lose(struct td_gateway *g, const char *id, const char *node)
+{
+	struct gw_session *s = gw_session_get(g, id);
+	if (!s || s->state == GW_S_ENDED)
+		return;
+	td_info("gateway", s->id, "session is at another node now, its links here are closed node=%s", node);
+	for (int i = 0; i < 2; i++) {
+		struct gw_end *e = &s->ends[i];
+		gw_relay_drop(e);
+		gw_relay_close_lanes(e);
+		if (e->link)
+			gw_link_close(e->link, 1012, "session is at another node now");
+	}
+	gw_session_free(s);
+}
+
 void gw_session_update_state(struct gw_session *s)
 {
 	if (s->state == GW_S_CONNECTING && s->ends[GW_CLIENT].seen && s->ends[GW_AGENT].seen)
@@ -373,8 +398,9 @@ static uint64_t agent_deadline(const struct gw_session *s)
 	if (!a->seen)
 		return s->started + GW_START_NS;
 	uint64_t lost = UINT64_MAX;
-	if (s->inst->link)
-		lost = TNL_MAX(s->inst->up_since, a->absent_since) + GW_AGENT_LOST_NS;
+	if (gw_instance_is_up(s->inst))
+		lost = TNL_MAX(s->inst->link ? s->inst->up_since : s->inst->remote_since, a->absent_since) +
+		       GW_AGENT_LOST_NS;
 	uint64_t r = s->inst->restarted, since_restart = TNL_MAX(r, a->absent_since) + GW_RESTART_NS;
 	if (r > s->started && r > a->attached_at && a->absent_since < r + GW_RESTART_SEEN_NS)
 		lost = TNL_MIN(lost, since_restart);

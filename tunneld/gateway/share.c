@@ -117,6 +117,8 @@ void gw_shares_end(struct gw_session *s)
 	gw_shares_keep(s, -SESSION_COST);
 	for (int i = 0; i < GW_SHARES; i++)
 		s->shares[i]->sessions--;
+	if (s->g->shared && s->g->drain != GW_D_DONE)
+		td_store_count(s->g->store, s->owner, s->target, -1);
 }
 
 /* --- memory ---------------------------------------------------------------------- */

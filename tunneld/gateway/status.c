@@ -189,10 +189,45 @@ static void write_refused(const struct td_gateway *g, struct tnl_jw *w)
 	tnl_jw_end_obj(w);
 }
 
+static void write_store(const struct td_gateway *g, struct tnl_jw *w)
+{
+	struct td_store_stats st;
+	td_store_stats(g->store, &st);
+	tnl_jw_key(w, "store");
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "kind", g->shared ? "redis" : "sqlite");
+	kv_bool(w, "up", td_store_is_up(g->store));
+	if (g->shared)
+		tnl_jw_kv(w, "server", td_store_peer(g->store));
+	tnl_jw_kvi(w, "queued", (int64_t)st.queued);
+	tnl_jw_kvi(w, "written", (int64_t)st.written);
+	tnl_jw_kvi(w, "failed", (int64_t)st.failed);
+	tnl_jw_end_obj(w);
+}
+
+/* The others that share the store. */
+static void write_nodes(const struct td_gateway *g, struct tnl_jw *w)
+{
+	unsigned n;
+	const struct td_store_node *v = td_store_nodes(g->store, &n);
+	if (g->node[0])
+		tnl_jw_kv(w, "node", g->node);
+	if (!g->shared)
+		return;
+	tnl_jw_key(w, "nodes");
+	tnl_jw_arr(w);
+	for (unsigned i = 0; i < n; i++) {
+		tnl_jw_obj(w);
+		tnl_jw_kv(w, "name", v[i].name);
+		tnl_jw_kv(w, "peer", v[i].peer);
+		tnl_jw_end_obj(w);
+	}
+	tnl_jw_end_arr(w);
+}
+
 void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 {
 	struct tnl_jw w;
-	struct td_store_stats st;
 	tnl_jw_init(&w, json);
 	tnl_jw_obj(&w);
 	write_listeners(g, &w);
@@ -205,13 +240,8 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	write_shares(g, GW_SHARE_USER, "user_shares", &w);
 	write_shares(g, GW_SHARE_INSTANCE, "instance_shares", &w);
 	write_sessions(g, &w);
-	td_store_stats(g->store, &st);
-	tnl_jw_key(&w, "store");
-	tnl_jw_obj(&w);
-	tnl_jw_kvi(&w, "queued", (int64_t)st.queued);
-	tnl_jw_kvi(&w, "written", (int64_t)st.written);
-	tnl_jw_kvi(&w, "failed", (int64_t)st.failed);
-	tnl_jw_end_obj(&w);
+	write_store(g, &w);
+	write_nodes(g, &w);
 	write_refused(g, &w);
 	tnl_jw_key(&w, "counters");
 	tnl_jw_obj(&w);

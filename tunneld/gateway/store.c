@@ -10,27 +10,32 @@ struct td_store {
 	void *impl;
 };
 
-static const struct td_store_ops *const stores[] = {&td_store_sqlite};
+static const struct td_store_ops *const stores[] = {&td_store_sqlite, &td_store_redis, &td_store_rediss};
 
-struct td_store *td_store_open(struct td_loop *l, const char *spec, char *why, size_t cap)
+struct td_store *td_store_open(struct td_loop *l, const struct td_store_opts *o, char *why, size_t cap)
 {
 	for (size_t i = 0; i < TNL_COUNT(stores); i++) {
 		size_t n = strlen(stores[i]->scheme);
-		if (strncmp(spec, stores[i]->scheme, n) != 0)
+		if (strncmp(o->spec, stores[i]->scheme, n) != 0)
 			continue;
 		struct td_store *s = tnl_calloc(1, sizeof(*s));
 		if (!s)
 			break;
 		s->ops = stores[i];
-		s->impl = s->ops->open(l, spec + n, why, cap);
+		s->impl = s->ops->open(l, o, why, cap);
 		if (!s->impl) {
 			tnl_free(s);
 			return NULL;
 		}
 		return s;
 	}
-	snprintf(why, cap, "store \"%s\": not a known store; use sqlite:PATH", spec);
+	snprintf(why, cap, "store \"%s\": not a known store; use sqlite:PATH or redis://HOST:PORT", o->spec);
 	return NULL;
+}
+
+void *td_store_impl(const struct td_store *s)
+{
+	return s && s->ops != &td_store_sqlite ? s->impl : NULL;
 }
 
 int td_store_load(struct td_store *s, void (*each)(void *, const struct td_store_session *), void *ctx)

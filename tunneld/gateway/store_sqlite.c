@@ -401,8 +401,9 @@ static void sqlite_close(void *impl)
 	tnl_free(s);
 }
 
-static void *sqlite_open(struct td_loop *l, const char *path, char *why, size_t cap)
+static void *sqlite_open(struct td_loop *l, const struct td_store_opts *o, char *why, size_t cap)
 {
+	const char *path = o->spec + strlen(td_store_sqlite.scheme);
 	/* Made here first, so that it is private from its first byte; SQLite's side files take its mode. */
 	if (strcmp(path, ":memory:") != 0) {
 		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -1,6 +1,6 @@
 /* Tokens: what a new link shows to prove that it was granted.  Of each only a hash is kept, of it
  * and the key that it was granted to: without that key it is void. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/enc.h"
@@ -89,6 +89,81 @@ int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const struct gw_mark
 	t->used = k.link;
 	gw_count(g, GW_C_TOKENS_USED);
 	return 0;
+}
+
+/* --- of a shared store --------------------------------------------------------- */
+unsigned gw_token_hashes(const struct gw_marks *owner, const char *token, uint8_t hashes[TD_KEYS_MAX][32])
+{
+	for (unsigned i = 0; i < owner->n; i++)
+		hash_token(owner->v[i], token, hashes[i]);
+	return owner->n;
+}
+
+void gw_token_share(struct td_gateway *g, const struct gw_tokens *t, enum gw_role role, const char *id,
+		    td_store_done *fn, void *ctx)
+{
+	const struct gw_token *k = &t->v[t->n - 1];
+	struct tnl_buf b;
+	uint64_t now = g->l->wall_ms;
+	tnl_buf_init(&b, 2048);
+	tnl_buf_printf(&b, "%u %u %u %s\n%s", (unsigned)role, k->link, k->bound, id, k->client_id);
+	const char *text = tnl_buf_str(&b);
+	if (text)
+		td_store_token_put(g->store, k->hash, text, k->expires_ms - TNL_MIN(now, k->expires_ms), fn, ctx);
+	else if (fn)
+		fn(ctx, TNL_ENOMEM);
+	tnl_buf_fini(&b);
+}
+
+bool gw_grant_read(struct gw_grant *out, const char *value)
+{
+	unsigned role, link, bound;
+	int at = 0;
+	*out = (struct gw_grant){.text = tnl_strdup(value)};
+	char *end = out->text ? strchr(out->text, '\n') : NULL;
+	if (!end || sscanf(value, "%u %u %u %n", &role, &link, &bound, &at) != 3 || !at || role > GW_CONTROL ||
+	    link >= GW_LINKS || out->text + at > end || strlen(end + 1) >= TD_STORE_CLIENT_ID) {
+		gw_grant_fini(out);
+		return false;
+	}
+	*end = 0;
+	out->role = (enum gw_role)role;
+	out->link = link;
+	out->bound = bound != 0;
+	out->id = out->text + at;
+	out->client_id = end + 1;
+	return true;
+}
+
+void gw_grant_fini(struct gw_grant *gr)
+{
+	tnl_free(gr->text);
+	gr->text = NULL;
+}
+
+void gw_token_missing(struct gw_tokens *t, const uint8_t hash[32])
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < t->n; i++)
+		if (!tnl_ct_eq(hash, t->v[i].hash, 32))
+			t->v[n++] = t->v[i];
+	t->n = n;
+}
+
+/* It was granted by another node, or before a restart. */
+void gw_token_found(struct td_gateway *g, struct gw_tokens *t, const uint8_t hash[32], const struct gw_grant *gr)
+{
+	gw_token_missing(t, hash);
+	if (t->n == GW_TOKENS) {
+		memmove(&t->v[0], &t->v[1], (GW_TOKENS - 1) * sizeof(t->v[0]));
+		t->n--;
+	}
+	struct gw_token *k = &t->v[t->n++];
+	*k = (struct gw_token){.expires_ms = g->l->wall_ms + g->cfg->gw.token_ttl_ns / TD_MS,
+			       .bound = gr->bound,
+			       .link = gr->link};
+	memcpy(k->hash, hash, sizeof(k->hash));
+	snprintf(k->client_id, sizeof(k->client_id), "%s", gr->client_id);
 }
 
 bool gw_tokens_drop_expired(struct gw_tokens *t, uint64_t wall_ms)

@@ -160,7 +160,7 @@ static int one_tunnel_ready(const struct td_daemon *d, const char *tunnel, struc
 		const struct td_daemon_role *r = &d->roles[i];
 		char text[512] = "";
 		int ready = r->row->ready ? r->row->ready(r->self, tunnel, text, sizeof(text)) : -1;
-		if (ready == 0)
+		if (text[0] && ready >= 0)
 			tnl_buf_printf(why, "%s\n", text);
 		if (ready >= 0)
 			return ready;
@@ -179,10 +179,10 @@ static int check_ready(void *ctx, const char *tunnel, struct tnl_buf *why)
 	for (int i = 0; i < d->nroles; i++) {
 		const struct td_daemon_role *r = &d->roles[i];
 		char text[512] = "";
-		if (!r->row->ready || r->row->ready(r->self, NULL, text, sizeof(text)) > 0)
-			continue;
-		tnl_buf_printf(why, "%s: %s\n", r->row->name, text);
-		all = false;
+		bool ready = !r->row->ready || r->row->ready(r->self, NULL, text, sizeof(text)) > 0;
+		if (text[0]) /* also a warning */
+			tnl_buf_printf(why, "%s: %s\n", r->row->name, text);
+		all = all && ready;
 	}
 	return all;
 }

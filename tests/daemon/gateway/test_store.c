@@ -37,10 +37,15 @@ static int teardown(void **state)
 	return system(cmd);
 }
 
+static struct td_store *open_at(const char *where, char *why, size_t cap)
+{
+	return td_store_open(loop, &(struct td_store_opts){.spec = where}, why, cap);
+}
+
 static struct td_store *open_ok(void)
 {
 	char why[300] = "";
-	struct td_store *s = td_store_open(loop, spec, why, sizeof(why));
+	struct td_store *s = open_at(spec, why, sizeof(why));
 	if (!s)
 		fail_msg("%s", why);
 	return s;
@@ -216,7 +221,7 @@ static void test_private_and_exclusive(void **state)
 	struct td_store *s = open_ok();
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_null(td_store_open(loop, spec, why, sizeof(why)));
+	assert_null(open_at(spec, why, sizeof(why)));
 	assert_non_null(strstr(why, "another gateway"));
 	td_store_close(s);
 }
@@ -224,15 +229,15 @@ static void test_private_and_exclusive(void **state)
 static void test_bad_files(void **state)
 {
 	char why[300];
-	assert_null(td_store_open(loop, "redis:x", why, sizeof(why)));
+	assert_null(open_at("other:x", why, sizeof(why)));
 	assert_non_null(strstr(why, "sqlite:PATH"));
-	assert_null(td_store_open(loop, "sqlite:/nowhere/at/all/s.db", why, sizeof(why)));
+	assert_null(open_at("sqlite:/nowhere/at/all/s.db", why, sizeof(why)));
 	assert_non_null(strstr(why, "No such file"));
 	FILE *f = fopen(path, "w");
 	for (int i = 0; i < 400; i++)
 		fputs("this is no database ", f);
 	fclose(f);
-	assert_null(td_store_open(loop, spec, why, sizeof(why)));
+	assert_null(open_at(spec, why, sizeof(why)));
 	assert_non_null(strstr(why, "move it away"));
 }
 

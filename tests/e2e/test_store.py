@@ -1,0 +1,228 @@
+"""Gateways that share a Redis server: any node takes any call, tokens and quotas hold on all of them together, and what
+becomes of it when a node or the store goes."""
+import json
+import subprocess
+import threading
+import time
+
+from cluster import BALANCER, STORE_PASSWORD, Cluster
+from harness import BIN, REGION, TARGET, USER_KEY, USER_SECRET, clean_env, until
+from run import test
+from services import MIB, Server, blob, connect, download, free_port, upload
+from wire import Api, WebSocket
+
+
+class Shared(Cluster):
+	"""Nodes with one store; HAProxy before them where an agent is to come to the node in a session's id."""
+
+	quota = ''
+
+	def write_gateway(self, **kw):
+		path = super().write_gateway(**kw)
+		text = open(path).read()
+		with open(path, 'w') as f:
+			f.write(text.replace('[user ops]\n', '[user ops]\n' + self.quota))
+		return path
+
+	def at(self, node):
+		return Api('https://127.0.0.1:%d' % self.port[node], self.path('ca.pem'), USER_KEY, USER_SECRET, REGION)
+
+	def knows_agent(self, node):
+		until(lambda: self.at(node).instances().get(TARGET, {}).get('PingStatus') == 'Online', 15, '%s knows the agent' % node)
+
+	def begin(self, **options):
+		"""Store, nodes, balancer, an agent; -> the node of its control channel, and the others."""
+		self.redis()
+		self.start_nodes(proxy_protocol=BALANCER, **options)
+		self.haproxy()
+		self.agent(wait=False)
+		holder = until(lambda: next((n for n in self.names if self.node[n].count('instance connected')), None), 15, 'the agent is connected')
+		for n in self.names:
+			self.knows_agent(n)
+		return holder, [n for n in self.names if n != holder]
+
+	def socket(self, node, sid, token, client_id='c1'):
+		ws = WebSocket('wss://127.0.0.1:%d/v1/data-channel/%s?role=publish_subscribe' % (self.port[node], sid), self.path('ca.pem'))
+		assert ws.status == 101, ws.head
+		ws.token(token, client_id)
+		return ws
+
+
+@test('store: a session started on one node with the agent on another; every node describes, resumes and ends it', 90, short=True)
+def any_node():
+	with Shared() as w:
+		s = Server(blob)
+		holder, (start, third) = w.begin()
+		f = w.forwarder({'t': {'port': s.port}}, port=w.port[start])
+		c = connect(f.ports['t'])
+		upload(c, 5 * MIB)
+		download(c, 5 * MIB)
+		sid = w.at(start).sessions()[0]['SessionId']
+		assert '-%s-' % start in sid, sid
+		for n in w.names:
+			got = w.at(n).sessions()
+			assert [(o['SessionId'], o['Status'], o['Target']) for o in got] == [(sid, 'Connected', TARGET)], (n, got)
+			assert w.at(n).call('GetConnectionStatus', {'Target': TARGET})[1]['Status'] == 'connected', n
+			assert w.at(n).call('DescribeInstanceInformation', {})[1]['InstanceInformationList'][0]['AgentVersion'], n
+		status, out = w.at(third).call('ResumeSession', {'SessionId': sid})
+		assert status == 200 and out['TokenValue'] and out['SessionId'] == sid, (status, out)
+		status, out = w.at(third).call('TerminateSession', {'SessionId': sid})
+		assert (status, out) == (200, {'SessionId': sid}), (status, out)
+		f.wait_log('session (ended|over|is over)', 10)
+		for n in w.names:
+			until(lambda: [o['Status'] for o in w.at(n).sessions('History')] == ['Terminated'], 10, 'history of %s' % n)
+			assert w.at(n).sessions() == [], n
+		assert w.at(third).call('ResumeSession', {'SessionId': sid}) == (200, {'SessionId': sid})
+		status, out = w.at(third).call('ResumeSession', {'SessionId': 'nobody-' + start + '-00000000000000000'})
+		assert status == 400 and out['__type'] == 'DoesNotExistException', (status, out)
+
+
+@test('store: a token is good once, on whichever node, and not after its node has taken it', 60)
+def token_once():
+	with Shared(names=('n1', 'n2')) as w:
+		w.redis()
+		w.start_nodes()
+		w.agent(port=w.port['n2'], wait=False)
+		w.node['n2'].wait_log('instance connected')
+		w.knows_agent('n1')
+		status, out = w.at('n1').start(TARGET, 1)
+		assert status == 200, (status, out)
+		sid, used = out['SessionId'], out['TokenValue']
+		status, out = w.at('n2').call('ResumeSession', {'SessionId': sid})  # another, granted at the other node
+		assert status == 200, (status, out)
+		unused = out['TokenValue']
+		assert w.socket('n2', sid, used).close_code() == 1013  # not there, and not used up by that
+		first = w.socket('n1', sid, used)
+		w.node['n1'].wait_log('client attached', 5) if w.log_level == 'debug' else until(
+			lambda: w.gateway_status('n1')['sessions'][0]['client']['attached'], 10, 'attached')
+		assert w.socket('n1', sid, used).close_code() == 1008
+		assert not w.keys_of_store('--raw', 'KEYS', '*%s*' % used)
+		w.node['n1'].kill9()
+		assert w.socket('n2', sid, used).close_code() == 1008
+		second = w.socket('n2', sid, unused)  # the node is gone: the session is n2's now
+		until(lambda: [o['id'] for o in w.gateway_status('n2')['sessions']] == [sid], 10, 'n2 has the session')
+		assert w.socket('n2', sid, unused).close_code() == 1008
+		first.close()
+		second.close()
+
+
+@test('store: quotas count on all nodes together; what a dead node had counts no more', 60)
+def quotas():
+	with Shared(names=('n1', 'n2')) as w:
+		w.quota = 'max_sessions = 2\nsessions_per_minute = 5\n'
+		w.redis()
+		w.start_nodes()
+		w.agent(port=w.port['n2'], wait=False)
+		w.node['n2'].wait_log('instance connected')
+		w.knows_agent('n1')
+		sids = []
+		for n in ('n1', 'n2'):
+			status, out = w.at(n).start(TARGET, 1)
+			assert status == 200, (n, status, out)
+			sids.append(out['SessionId'])
+		for n in ('n1', 'n2'):
+			status, out = w.at(n).start(TARGET, 1)
+			assert status == 400 and out['__type'] == 'ThrottlingException' and 'limit of' in out['message'], (n, status, out)
+		assert w.at('n2').call('TerminateSession', {'SessionId': sids[1]})[0] == 200
+		status, out = w.at('n1').start(TARGET, 1)
+		assert status == 200, (status, out)
+		w.node['n1'].kill9()  # both that are left were its own
+		for i in range(2):
+			status, out = w.at('n2').start(TARGET, 1)
+			assert status == 200, (i, status, out)
+			assert w.at('n2').call('TerminateSession', {'SessionId': out['SessionId']})[0] == 200
+		status, out = w.at('n2').start(TARGET, 1)
+		assert status == 400 and 'per minute' in out['message'], (status, out)
+
+
+@test('store: killed and started anew in mid-transfer: bytes go on, starts fail with Retry-After, presence heals', 90)
+def store_restarts():
+	with Shared() as w:
+		s = Server(blob)
+		holder, (start, third) = w.begin()
+		f = w.forwarder({'t': {'port': s.port}, 'u': {'port': s.port, 'session': 'per-connection'}}, port=w.port[start])
+		c = connect(f.ports['t'])
+		upload(c, MIB)
+		w.store.kill9()
+		w.node[start].wait_log('the store is away')
+		upload(c, 8 * MIB)
+		download(c, 8 * MIB)
+		body = json.dumps({'Target': TARGET, 'DocumentName': 'AWS-StartPortForwardingSession', 'Parameters': {'portNumber': ['1']}}).encode()
+		api = w.at(start)
+		began = time.monotonic()
+		status, headers, out = api.raw('POST', '/', api.headers('StartSession', body), body)
+		assert status == 503 and headers['Retry-After'] and time.monotonic() - began < 10, (status, out)
+		st = w.gateway_status(start)['store']
+		assert st['kind'] == 'redis' and st['up'] is False, st
+		w.redis()  # empty
+		for n in w.names:
+			w.node[n].wait_log('the store is there again')
+			w.knows_agent(n)
+		upload(c, MIB)
+		for n in w.names:
+			until(lambda: len(w.at(n).sessions()) == 1, 10, '%s lists the session' % n)
+		d = connect(f.ports['u'])
+		upload(d, MIB)
+		assert w.gateway_status(start)['store']['up'] is True
+
+
+@test('store: a node is killed in mid-transfer, both ends go on at another', 90)
+def node_dies():
+	with Shared() as w:
+		s = Server(blob)
+		holder, (start, third) = w.begin()
+		f = w.forwarder({'t': {'port': s.port}})
+		c = connect(f.ports['t'])
+		upload(c, MIB)
+		sid = w.at(holder).sessions()[0]['SessionId']
+		owner = next(n for n in w.names if '-%s-' % n in sid)
+		done = threading.Event()
+
+		def transfer():
+			upload(c, 64 * MIB)
+			download(c, 64 * MIB)
+			done.set()
+		t = threading.Thread(target=transfer, daemon=True)
+		t.start()
+		until(lambda: w.gateway_status(owner)['counters']['bytes_relayed'] > 8 * MIB, 20, 'the transfer is under way')
+		w.node[owner].kill9()
+		assert done.wait(60), 'the transfer did not end'
+		others = [n for n in w.names if n != owner]
+		assert [sid] in [[o['id'] for o in w.gateway_status(n)['sessions']] for n in others]
+		w.start_node(owner, proxy_protocol=BALANCER)
+		w.at(owner).call('TerminateSession', {'SessionId': sid})
+		for n in others:
+			until(lambda: not w.gateway_status(n)['sessions'], 10, 'ended at %s' % n)
+
+
+def refused(w, name, **options):
+	"""A gateway that does not start: what it says."""
+	port = free_port()
+	was, w.gw_port = w.gw_port, port
+	conf = w.write_gateway(name=name, **options)
+	w.gw_port = was
+	r = subprocess.run([BIN, 'gateway', '-c', conf], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), timeout=30)
+	text = r.stderr.decode()
+	assert r.returncode == 1, (r.returncode, text)
+	assert STORE_PASSWORD not in text and 'wrongSecret' not in text, text
+	lines = [line for line in text.split('\n') if 'ERROR' in line]
+	assert len(lines) == 1 and 'listening' not in text, text
+	return lines[0]
+
+
+@test('store: wrong password, other version, node name in use, nobody there: one line each, and nothing started', 60)
+def bad_input():
+	with Shared(names=('n1',)) as w:
+		w.redis()
+		w.start_nodes()
+		store = w.options['store']
+		assert 'user or password is wrong' in refused(w, 'a', store=store.replace(STORE_PASSWORD, 'wrongSecret'), node='a')
+		assert 'user or password is wrong' in refused(w, 'a', store='redis://127.0.0.1:%d/1' % w.store_port, node='a')
+		assert 'another gateway runs as node n1' in refused(w, 'b', store=store, node='n1')
+		assert 'refused' in refused(w, 'c', store='redis://127.0.0.1:%d' % free_port(), node='c')
+		other = store[:-1] + '2'
+		subprocess.run(['redis-cli', '-p', str(w.store_port), '-n', '2', '--no-auth-warning', '-a', STORE_PASSWORD, 'SET', 'tunneld:schema', '9'], check=True,
+			stdout=subprocess.DEVNULL)
+		assert 'written by another version of tunneld (schema 9' in refused(w, 'd', store=other, node='d')
+		w.node['n1'].kill9()
+		w.start_node('n1')  # at once: nobody listens under its name
