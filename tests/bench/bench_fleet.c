@@ -34,6 +34,7 @@
 struct channel {
 	char path[200];
 	const struct tnl_sigv4_keys *keys; /* of the upgrade and the call; NULL: a client's, with the token there is */
+	struct td_http_kept *kept;
 	char *token;
 	struct td_http_client *call;
 	struct td_wslink *w;
@@ -47,6 +48,7 @@ struct agent {
 	unsigned number;
 	char id[24], key_id[32], secret[40];
 	struct tnl_sigv4_keys keys;
+	struct td_http_kept kept; /* as an agent has it: the connection of a call becomes its channel's */
 	struct channel control;
 	struct td_backoff backoff;
 	struct td_timer timer;
@@ -138,8 +140,12 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 static void channel_upgrade(struct channel *c)
 {
 	static const struct td_wslink_cb cb = {.open = on_open, .message = on_message, .closed = on_closed};
-	const struct td_wslink_opts o = {
-	    .tls = F.tls, .keys = c->keys, .region = REGION, .ping_ns = 300 * TD_SEC, .pong_ns = 60 * TD_SEC};
+	const struct td_wslink_opts o = {.tls = F.tls,
+					 .keys = c->keys,
+					 .kept = c->kept,
+					 .region = REGION,
+					 .ping_ns = 300 * TD_SEC,
+					 .pong_ns = 60 * TD_SEC};
 	char url[400];
 	snprintf(url, sizeof(url), "ws%s/v1/%s", F.url + 4, c->path);
 	c->w = td_wslink_dial(F.l, url, &o, &cb, c);
@@ -166,7 +172,7 @@ static void on_created(void *ctx, const struct td_http_client_response *r)
 static void channel_open(struct channel *c)
 {
 	static const char *const no_headers[1][2];
-	const struct td_http_client_opts o = {.tls = F.tls, .timeout_ns = 15 * TD_SEC};
+	const struct td_http_client_opts o = {.tls = F.tls, .timeout_ns = 15 * TD_SEC, .kept = c->kept};
 	struct tnl_buf b;
 	char url[400];
 	if (!c->keys) {
@@ -269,6 +275,7 @@ static void agent_got(struct channel *c, const uint8_t *p, size_t n)
 	struct held *h = held_of(start.session_id);
 	if (h) {
 		h->agent.keys = &a->keys;
+		h->agent.kept = &a->kept;
 		h->agent.is_up = held_up;
 		h->agent.got = held_got;
 		h->agent.ended = held_ended;
@@ -332,6 +339,7 @@ static void on_held_start(void *ctx, const struct td_http_client_response *r)
 	if (!h || !token)
 		fail("StartSession", r->err ? r->why : "refused");
 	h->client.token = strdup(token);
+	h->client.kept = &F.kept;
 	h->client.is_up = held_up;
 	h->client.got = held_got;
 	h->client.ended = held_ended;

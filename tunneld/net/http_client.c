@@ -293,8 +293,7 @@ static int connect_to(struct td_http_client *h, const struct tnl_url *u, bool tl
 		h->proxy = *o->proxy;
 		h->to.proxy = &h->proxy;
 	}
-	snprintf(h->place, sizeof(h->place), "%d %s %u via %d %s %u %s", tls, u->host, u->port, h->proxy.tls,
-		 h->proxy.host, h->proxy.port, h->proxy.user);
+	td_http_kept_place(h->place, tls, u->host, u->port, o->proxy);
 	h->conn = h->kept ? td_http_kept_take(h->kept, h->place) : NULL;
 	if (h->conn) {
 		h->reused = true;

@@ -2,6 +2,7 @@
 
 #include "lib/alloc.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct kept {
@@ -55,6 +56,14 @@ void td_http_kept_fini(struct td_http_kept *k)
 {
 	while (k->count)
 		drop(tnl_container_of(k->conns.next, struct kept, node));
+}
+
+void td_http_kept_place(char out[TD_HTTP_PLACE], bool tls, const char *host, uint16_t port,
+			const struct td_proxy *proxy)
+{
+	static const struct td_proxy none;
+	const struct td_proxy *p = proxy ? proxy : &none;
+	snprintf(out, TD_HTTP_PLACE, "%d %s %u via %d %s %u %s", tls, host, port, p->tls, p->host, p->port, p->user);
 }
 
 struct td_conn *td_http_kept_take(struct td_http_kept *k, const char *place)

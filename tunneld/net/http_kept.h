@@ -1,6 +1,6 @@
 /* Connections that answered HTTP requests left open, kept a few seconds for the next one to the same place: starting a
- * session takes several calls, and each new connection costs both ends a TLS handshake.  Only where the server says
- * that it keeps them (Connection: keep-alive), as our gateway does. */
+ * session takes several calls and a WebSocket, and each new connection costs both ends a TLS handshake.  Only where the
+ * server says that it keeps them (Connection: keep-alive), as our gateway does. */
 #ifndef TD_NET_HTTP_KEPT_H
 #define TD_NET_HTTP_KEPT_H
 #include "lib/list.h"
@@ -18,6 +18,9 @@ struct td_http_kept {
 
 void td_http_kept_init(struct td_http_kept *k, struct td_loop *l);
 void td_http_kept_fini(struct td_http_kept *k); /* closes them */
+/* Where a connection leads, whoever uses it. */
+void td_http_kept_place(char out[TD_HTTP_PLACE], bool tls, const char *host, uint16_t port,
+			const struct td_proxy *proxy);
 /* NULL: there is none. The caller sets its callbacks; it may prove to be closed already. */
 struct td_conn *td_http_kept_take(struct td_http_kept *k, const char *place);
 /* Takes c, which is open and owes nothing; one too many goes instead of it. */

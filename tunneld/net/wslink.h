@@ -4,7 +4,7 @@
 #define TD_NET_WSLINK_H
 #include "lib/sigv4.h"
 #include "lib/ws.h"
-#include "tunneld/net/conn.h"
+#include "tunneld/net/http_kept.h"
 
 struct td_wslink;
 /* code: of the close frame; 1006 when there was none. err: TNL_EEOF after a close frame (either side's). */
@@ -29,6 +29,8 @@ struct td_wslink_opts {
 	size_t max_message; /* 0: 256 KiB */
 	bool whole_only;    /* no fragments are taken */
 	bool client;	    /* adopted: this is the end that masks */
+	/* Not NULL: a connection that a call has left there may be taken for the upgrade. Of the same trust as tls. */
+	struct td_http_kept *kept;
 };
 /* url: wss:// or ws://. */
 struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o,

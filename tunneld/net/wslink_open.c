@@ -25,6 +25,13 @@ struct wslink_upgrade {
 	struct wslink_limits lim;
 	char key[25], name[300];
 	bool refused;
+	/* A connection that was kept may prove to be closed: then another one is dialed. */
+	bool reused;
+	uint64_t began;
+	size_t sent; /* of req */
+	char host[256];
+	struct td_proxy proxy;
+	struct td_conn_opts to;
 };
 
 void td_wslink_upgrade_free(struct td_wslink *w)
@@ -36,7 +43,7 @@ void td_wslink_upgrade_free(struct td_wslink *w)
 	tnl_buf_fini_wiped(&u->req);
 	tnl_buf_fini(&u->raw);
 	tnl_buf_fini(&u->body);
-	tnl_free(u);
+	tnl_free_wiped(u, sizeof(*u)); /* a proxy's password is in it */
 }
 
 static void end_refused(struct td_wslink *w)
@@ -61,8 +68,8 @@ static void send_request(void *ctx)
 	struct td_wslink *w = ctx;
 	if (!w->up)
 		return;
-	size_t n = td_conn_write(w->conn, tnl_buf_data(&w->up->req), tnl_buf_len(&w->up->req));
-	tnl_buf_consume(&w->up->req, n);
+	struct wslink_upgrade *u = w->up;
+	u->sent += td_conn_write(w->conn, tnl_buf_data(&u->req) + u->sent, tnl_buf_len(&u->req) - u->sent);
 	td_conn_flush(w->conn);
 }
 
@@ -153,9 +160,17 @@ static void on_readable(void *ctx)
 	}
 }
 
+static int dial(struct td_wslink *w);
+
 static void on_closed(void *ctx, int err, const char *why)
 {
 	struct td_wslink *w = ctx;
+	if (w->up && w->up->reused && w->l->now - w->up->began < TD_SEC && !tnl_buf_len(&w->up->raw)) {
+		td_conn_free(w->conn);
+		w->up->sent = 0;
+		if (dial(w) == 0)
+			return;
+	}
 	if (w->up && w->up->refused)
 		end_refused(w);
 	else if (err == TNL_EEOF)
@@ -171,6 +186,28 @@ static const struct td_conn_cb upgrade_cb = {
     .writable = send_request,
     .closed = on_closed,
 };
+
+static int dial(struct td_wslink *w)
+{
+	w->up->reused = false;
+	w->conn = td_conn_dial(w->l, &w->up->to, &upgrade_cb, w);
+	return w->conn ? 0 : TNL_ENOMEM;
+}
+
+static int take_kept_or_dial(struct td_wslink *w, struct td_http_kept *kept)
+{
+	struct wslink_upgrade *u = w->up;
+	char place[TD_HTTP_PLACE];
+	td_http_kept_place(place, !u->to.plain, u->host, u->to.port, u->to.proxy);
+	w->conn = kept ? td_http_kept_take(kept, place) : NULL;
+	if (!w->conn)
+		return dial(w);
+	u->reused = true;
+	u->began = w->l->now;
+	td_conn_set_cb(w->conn, &upgrade_cb, w);
+	send_request(w);
+	return 0;
+}
 
 /* --- making the request ---------------------------------------------------- */
 
@@ -227,10 +264,14 @@ static int begin_upgrade(struct td_wslink *w, const char *url, const struct td_w
 		return r;
 	uint64_t timeout = o->timeout_ns ? o->timeout_ns : OPEN_TIMEOUT;
 	td_timer_in(&w->timer, timeout);
-	struct td_conn_opts d = {
-	    .host = p.host, .port = p.port, .tls = o->tls, .plain = !tls, .proxy = o->proxy, .timeout_ns = timeout};
-	w->conn = td_conn_dial(w->l, &d, &upgrade_cb, w);
-	return w->conn ? 0 : TNL_ENOMEM;
+	snprintf(u->host, sizeof(u->host), "%s", p.host);
+	u->to =
+	    (struct td_conn_opts){.host = u->host, .port = p.port, .tls = o->tls, .plain = !tls, .timeout_ns = timeout};
+	if (o->proxy) {
+		u->proxy = *o->proxy;
+		u->to.proxy = &u->proxy;
+	}
+	return take_kept_or_dial(w, o->kept);
 }
 
 struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o,

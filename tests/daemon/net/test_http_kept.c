@@ -12,7 +12,17 @@ static struct {
 	char url[80];
 	int requests, status;
 	char peer[TD_ADDR_STR]; /* of the last request */
+	struct td_wslink *ws;	/* the server's end */
+	int opened, ended;
 } W;
+
+static void server_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
+{
+	td_wslink_free(W.ws);
+	W.ws = NULL;
+}
+
+static const struct td_wslink_cb server_cb = {.closed = server_closed};
 
 static void on_request(void *ctx, struct td_request *r)
 {
@@ -20,6 +30,11 @@ static void on_request(void *ctx, struct td_request *r)
 	const uint8_t *body = td_request_body(r, &n);
 	W.requests++;
 	snprintf(W.peer, sizeof(W.peer), "%s", td_request_peer(r));
+	if (td_request_is_upgrade(r)) {
+		const struct td_wslink_opts o = {0};
+		W.ws = td_request_upgrade(r, &o, &server_cb, NULL);
+		return;
+	}
 	td_request_reply(r, W.status, "text/plain", NULL, 0, body, n);
 }
 
@@ -46,6 +61,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
+	td_wslink_free(W.ws);
 	td_http_kept_fini(&W.kept);
 	td_http_server_free(W.h);
 	t_turns(5);
@@ -156,6 +172,56 @@ static void so_many_and_no_more(void **state)
 	assert_int_equal(W.kept.count, TD_HTTP_KEPT_MAX);
 }
 
+static void on_open(void *ctx)
+{
+	W.opened++;
+}
+
+static void on_ended(void *ctx, int err, uint16_t code, int http_status, const char *why)
+{
+	W.ended++;
+}
+
+static struct td_wslink *open_websocket(void)
+{
+	static const struct td_wslink_cb cb = {.open = on_open, .closed = on_ended};
+	const struct td_wslink_opts o = {.timeout_ns = 5 * TD_SEC, .kept = &W.kept};
+	char url[90];
+	snprintf(url, sizeof(url), "ws%.75s", W.url + strlen("http"));
+	W.opened = 0;
+	struct td_wslink *w = td_wslink_dial(T, url, &o, &cb, NULL);
+	assert_non_null(w);
+	assert_true(t_until(&W.opened, 5000));
+	assert_int_equal(W.ended, 0);
+	return w;
+}
+
+/* A session is started by a call and goes on in a WebSocket: one connection serves both. */
+static void a_websocket_takes_one(void **state)
+{
+	char first[TD_ADDR_STR], at[80];
+	call(true);
+	memcpy(first, W.peer, sizeof(first));
+	struct td_wslink *w = open_websocket();
+	assert_string_equal(W.peer, first);
+	assert_int_equal(W.kept.count, 0);
+	td_wslink_free(w);
+	w = open_websocket(); /* there is none now */
+	assert_string_not_equal(W.peer, first);
+	td_wslink_free(w);
+	/* one that the server has closed meanwhile */
+	call(true);
+	memcpy(first, W.peer, sizeof(first));
+	snprintf(at, sizeof(at), "%.*s", (int)(strlen(W.url) - strlen("http:///x")), W.url + strlen("http://"));
+	td_wslink_free(W.ws);
+	W.ws = NULL;
+	td_http_server_free(W.h);
+	serve_at(at);
+	w = open_websocket();
+	assert_string_not_equal(W.peer, first);
+	td_wslink_free(w);
+}
+
 /* --- servers that are not ours ------------------------------------------------ */
 
 /* Answers each of two requests with `text` on connections that stay open; -> the connections that were made */
@@ -210,8 +276,8 @@ static void only_where_the_server_says_so(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(one_connection_serves_many), TEST(a_server_that_was_restarted),   TEST(not_for_long),
-	    TEST(so_many_and_no_more),	      TEST(only_where_the_server_says_so),
+	    TEST(one_connection_serves_many), TEST(a_server_that_was_restarted), TEST(not_for_long),
+	    TEST(so_many_and_no_more),	      TEST(a_websocket_takes_one),	 TEST(only_where_the_server_says_so),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
