@@ -157,7 +157,7 @@ class Proxy:
 
 	def __init__(self, login=b'me:p@ss'):
 		self.want = b'Basic ' + base64.b64encode(login)
-		self.tunnels, self.denied = 0, 0
+		self.tunnels, self.denied, self.bytes = 0, 0, 0
 		self.l = socket.create_server(('127.0.0.1', 0))
 		self.port = self.l.getsockname()[1]
 		threading.Thread(target=self.run, daemon=True).start()
@@ -198,6 +198,7 @@ class Proxy:
 				if not got:
 					break
 				b.sendall(got)
+				self.bytes += len(got)
 			b.shutdown(socket.SHUT_WR)
 		except OSError:
 			pass
@@ -213,8 +214,10 @@ def proxies():
 		p = Proxy()
 		w.closers.append(p.close)
 		f = w.forwarder({'t': {'port': s.port}}, aws={'proxy': 'http://me:p%%40ss@127.0.0.1:%d' % p.port})
-		passes(w, f)
-		assert p.tunnels >= 2, p.tunnels  # the call and the data channel
+		with connect(f.ports['t']) as c:
+			for _ in range(50):
+				ping(c, os.urandom(4096))
+		assert p.tunnels >= 1 and p.bytes > 100000, (p.tunnels, p.bytes)  # the call, and the data channel with what passed
 		f.stop()
 		f = w.forwarder({'t': {'port': s.port}}, name='forwarder-2', aws={'proxy': 'http://me:hush@127.0.0.1:%d' % p.port})
 		assert refused(f.ports['t'])

@@ -17,7 +17,10 @@
 #define IDLE_TIMEOUT (75 * TD_SEC)
 #define BODY_DEFAULT (64u * 1024)
 #define PER_PEER 256u
-#define SILENT_MAX 4096u /* of all peers together */
+/* Of all peers together; the second while memory is at less than half its limit. Ten thousand agents that come back at
+ * once are silent for as long as their handshakes take. */
+#define SILENT_MAX 4096u
+#define SILENT_MOST 16384u
 #define READ_STEP ((size_t)4096)
 #define AHEAD_MAX (16u * 1024) /* of the next requests, while one is worked on */
 
@@ -401,7 +404,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	if (td_fd_is_spare(fd))
 		drop_oldest_quiet(h);
 	struct td_peer counted = {.len = 0};
-	if (h->nsilent >= SILENT_MAX)
+	if (h->nsilent >= (td_memory_used() < td_memory_max() / 2 ? SILENT_MOST : SILENT_MAX))
 		drop_silent(h, NULL);
 	if (!behind && !count_peer(h, peer, &counted)) {
 		refuse_crowd(h, peer);
