@@ -381,9 +381,14 @@ static bool common_name_is(X509 *x, const char *name)
 	return n > 0 && (size_t)n == strlen(name) && memcmp(cn, name, (size_t)n) == 0;
 }
 
+X509 *tnl_tls_shown(const struct tnl_tls *t)
+{
+	return SSL_in_init(t->ssl) ? NULL : SSL_get_peer_certificate(t->ssl);
+}
+
 bool tnl_tls_peer_named(const struct tnl_tls *t, const char *name)
 {
-	X509 *x = SSL_in_init(t->ssl) ? NULL : SSL_get_peer_certificate(t->ssl);
+	X509 *x = tnl_tls_shown(t);
 	const unsigned flags = X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_WILDCARDS;
 	bool named = x && SSL_get_verify_result(t->ssl) == X509_V_OK && *name &&
 		     (common_name_is(x, name) || X509_check_host(x, name, strlen(name), flags, NULL) == 1 ||

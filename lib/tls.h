@@ -67,6 +67,12 @@ bool tnl_tls_resumed(const struct tnl_tls *t);
 /* Is the name in the certificate that the peer has shown and that was verified: a DNS name or a mail address of its
  * subjectAltName, or its common name? */
 bool tnl_tls_peer_named(const struct tnl_tls *t, const char *name);
+/* The certificate that the peer has shown, for people: names cut to what fits.  0 or TNL_ECERT: there is none. */
+struct tnl_tls_peer {
+	char subject[128], issuer[128]; /* common names */
+	uint64_t ends;			/* Unix seconds */
+};
+int tnl_tls_peer(const struct tnl_tls *t, struct tnl_tls_peer *p) TNL_MUST_USE;
 const char *tnl_tls_version(const struct tnl_tls *t);
 const char *tnl_tls_cipher(const struct tnl_tls *t);
 const char *tnl_tls_why(const struct tnl_tls *t); /* text of the last failure: "certificate has expired", … */

@@ -3,6 +3,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <stdio.h>
 #include <string.h>
 
 static X509 *first_of(const char *pem, size_t len)
@@ -46,6 +47,26 @@ bool tnl_tls_cert_names(const char *pem, size_t len, const char *host)
 	X509_free(x);
 	ERR_clear_error();
 	return named;
+}
+
+static void name_of(X509_NAME *n, char *out, size_t cap)
+{
+	if (X509_NAME_get_text_by_NID(n, NID_commonName, out, (int)cap) < 0)
+		snprintf(out, cap, "?");
+}
+
+int tnl_tls_peer(const struct tnl_tls *t, struct tnl_tls_peer *p)
+{
+	X509 *x = tnl_tls_shown(t);
+
+	if (!x)
+		return TNL_ECERT;
+	name_of(X509_get_subject_name(x), p->subject, sizeof(p->subject));
+	name_of(X509_get_issuer_name(x), p->issuer, sizeof(p->issuer));
+	p->ends = unix_of(X509_get0_notAfter(x));
+	X509_free(x);
+	ERR_clear_error();
+	return 0;
 }
 
 uint64_t tnl_tls_ctx_cert_ends(const struct tnl_tls_ctx *c)

@@ -48,4 +48,7 @@ uint64_t tnl_tls_clock(struct tnl_tls_ctx *c);
 /* A session for the host, or NULL; the caller frees its reference. */
 SSL_SESSION *tnl_tls_session_take(struct tnl_tls_ctx *c, const char *host);
 
+/* What the peer has shown, for X509_free; NULL: nothing, or not yet. */
+X509 *tnl_tls_shown(const struct tnl_tls *t);
+
 #endif

@@ -50,6 +50,7 @@ struct td_credentials_request *td_credentials_ask(struct td_aws *a, bool force, 
 void td_credentials_cancel(struct td_credentials_request *r);
 /* Unix seconds at which its keys end; 0: they do not. */
 uint64_t td_credentials_expire(const struct td_aws *a);
+const char *td_credentials_origin(const struct td_aws *a); /* where they come from, for people: "profile ops" */
 /* What the last search gave, for status; PENDING before the first.  *why: one line, "" when OK.  While a person has to
  * log in (NEEDS_LOGIN) it looks again by itself, every 2 to 60 s. */
 enum td_credentials_state td_credentials_last(const struct td_aws *a, const char **why);

@@ -54,7 +54,6 @@ void td_credentials_fini(struct td_aws *a);
 void td_credentials_renew(struct td_aws *a);
 /* A service says that these have expired: until other ones are found a person is needed. */
 void td_credentials_refused(struct td_aws *a, const char *id);
-const char *td_credentials_origin(const struct td_aws *a); /* for people */
 
 /* --- aws.c: one [aws] block --- */
 struct td_aws {

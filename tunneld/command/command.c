@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct td_command *const commands[] = {&td_command_agent,	   &td_command_gateway,	  &td_command_local,
-						    &td_command_connect,   &td_command_exec,	  &td_command_forward,
-						    &td_command_shell,	   &td_command_list,	  &td_command_status,
-						    &td_command_reload,	   &td_command_drain,	  &td_command_open,
-						    &td_command_close,	   &td_command_log_level, &td_command_init,
-						    &td_command_completion};
+static const struct td_command *const commands[] = {&td_command_agent,	 &td_command_gateway,	&td_command_local,
+						    &td_command_connect, &td_command_exec,	&td_command_forward,
+						    &td_command_shell,	 &td_command_list,	&td_command_status,
+						    &td_command_reload,	 &td_command_drain,	&td_command_open,
+						    &td_command_close,	 &td_command_log_level, &td_command_init,
+						    &td_command_doctor,	 &td_command_completion};
 
 static void print_help(void)
 {

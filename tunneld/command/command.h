@@ -28,7 +28,7 @@ struct td_command {
 extern const struct td_command td_command_forwarder, td_command_agent, td_command_gateway, td_command_local,
     td_command_connect, td_command_exec, td_command_forward, td_command_shell, td_command_list, td_command_status,
     td_command_reload, td_command_drain, td_command_open, td_command_close, td_command_log_level, td_command_init,
-    td_command_completion;
+    td_command_doctor, td_command_completion;
 
 /* The command that argv names: a sub-command, the forwarder daemon without one, the plugin when the program is called
  * session-manager-plugin.  Gives the exit code; what it printed on stdout is not flushed. */

@@ -88,7 +88,7 @@ static bool is_one_of(const char *name, const char *const *list)
 static void offer_operands(const struct td_command *cmd, char **words, int n, const char *word)
 {
 	static const char *const by_target[] = {"connect", "exec", "forward", "shell", "list", NULL};
-	static const char *const by_tunnel[] = {"open", "close", "status", NULL};
+	static const char *const by_tunnel[] = {"open", "close", "status", "doctor", NULL};
 	static const char *const by_role[] = {"status", "reload", "drain", NULL};
 	const char *file = config_of(words, n);
 	if (is_one_of(cmd->name, by_target)) {

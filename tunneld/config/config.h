@@ -246,6 +246,7 @@ bool td_config_port_in(const char *entry, uint16_t port, bool *valid);
 struct td_option {
 	const char *section;		      /* "tunneld", "tunnel NAME", … */
 	const char *key, *type, *dflt, *help; /* dflt: "" none, "required" */
+	bool secret;			      /* its value is never shown */
 };
 bool td_option_at(int i, struct td_option *out);
 

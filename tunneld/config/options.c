@@ -358,7 +358,8 @@ bool td_option_at(int i, struct td_option *out)
 						  .key = o->key,
 						  .type = o->type->name ? o->type->name : o->words,
 						  .dflt = o->dflt ? o->dflt : "",
-						  .help = o->help};
+						  .help = o->help,
+						  .secret = (o->flags & TD_F_SECRET) && !(o->flags & TD_F_IF_USER)};
 			if (o->flags & TD_F_REQUIRED)
 				out->dflt = "required";
 			return true;

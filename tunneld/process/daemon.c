@@ -10,6 +10,7 @@
  *
  * The roles are rows of functions (struct td_role): this file calls them in the
  * right order, reports to the log, systemd and the control socket, and knows none. */
+#include "tunneld/process/recent.h"
 #include "tunneld/process/internal.h"
 #include "lib/alloc.h"
 #include "lib/json.h"
@@ -393,6 +394,7 @@ void td_daemon_fini(struct td_daemon *d)
 	while (d->nroles)
 		free_last_role(d);
 	td_http_free(d->http);
+	td_recent_free(d->recent);
 	td_control_free(d->control);
 	if (d->loop) {
 		ev_signal_stop(d->loop->ev, &d->term);

@@ -64,6 +64,7 @@ struct td_daemon {
 	struct td_daemon_hooks hooks;
 	struct td_control *control;
 	struct td_http *http;
+	struct td_recent *recent;
 	struct td_daemon_role {
 		const struct td_role *row;
 		void *self;

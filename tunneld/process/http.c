@@ -211,8 +211,8 @@ static void on_request(void *ctx, struct td_request *r)
 
 /* --- the object ------------------------------------------------------------------------------ */
 
-struct td_http *td_http_new(struct td_loop *l, const struct td_config *cfg, const struct td_http_source *s, char *why,
-			    size_t cap)
+struct td_http *td_http_new(struct td_loop *l, const struct td_config *cfg, const struct td_http_source *s,
+			    struct td_recent *recent, char *why, size_t cap)
 {
 	struct td_http *h = tnl_calloc(1, sizeof(*h));
 	struct td_http_server_config c = {.addrs = cfg->http,
@@ -232,12 +232,7 @@ struct td_http *td_http_new(struct td_loop *l, const struct td_config *cfg, cons
 		tnl_free(h);
 		return NULL;
 	}
-	h->recent = td_recent_new(l, s);
-	if (!h->recent) {
-		snprintf(why, cap, "out of memory");
-		td_http_free(h);
-		return NULL;
-	}
+	h->recent = recent;
 	char text[TD_ADDR_STR];
 	struct td_addr a;
 	for (int i = 0; td_http_addr(h, i, &a) == 0; i++)
@@ -260,6 +255,5 @@ void td_http_free(struct td_http *h)
 	if (!h)
 		return;
 	td_http_server_free(h->server);
-	td_recent_free(h->recent);
 	tnl_free(h);
 }

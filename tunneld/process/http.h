@@ -18,9 +18,10 @@ struct td_http_source {
 	void (*sample)(void *ctx, td_sample_fn *fn, void *fn_ctx);
 	void *ctx;
 };
-/* cfg has addresses.  NULL: *why. */
-struct td_http *td_http_new(struct td_loop *l, const struct td_config *cfg, const struct td_http_source *s, char *why,
-			    size_t cap);
+/* cfg has addresses; recent is borrowed.  NULL: *why. */
+struct td_recent;
+struct td_http *td_http_new(struct td_loop *l, const struct td_config *cfg, const struct td_http_source *s,
+			    struct td_recent *recent, char *why, size_t cap);
 void td_http_set_hosts(struct td_http *h, const struct td_strlist *hosts); /* borrowed until the next call */
 int td_http_addr(const struct td_http *h, int i, struct td_addr *out);	   /* -1: there is none */
 void td_http_free(struct td_http *h);

@@ -31,6 +31,7 @@ struct td_recent {
 	struct td_loop *l;
 	struct td_http_source source;
 	struct td_timer timer;
+	bool sampling;
 	struct tnl_map *series; /* by tunnel */
 	uint64_t step;		/* of the samples that are being taken, from 1 */
 	struct event events[TD_RECENT_EVENTS];
@@ -185,9 +186,17 @@ struct td_recent *td_recent_new(struct td_loop *l, const struct td_http_source *
 	r->l = l;
 	r->source = *s;
 	td_timer_init(&r->timer, l, on_step, r);
-	td_timer_in(&r->timer, 0);
 	td_log_tap(take_event, r);
 	return r;
+}
+
+void td_recent_sample(struct td_recent *r, bool on)
+{
+	if (!on)
+		td_timer_stop(&r->timer);
+	else if (!r->sampling)
+		td_timer_in(&r->timer, 0);
+	r->sampling = on;
 }
 
 void td_recent_free(struct td_recent *r)

@@ -4,6 +4,7 @@
 #include "lib/json.h"
 #include "tunneld/base/log.h"
 #include "tunneld/base/memory.h"
+#include "tunneld/process/recent.h"
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -96,6 +97,13 @@ static void answer_drain(struct td_daemon *d, struct tnl_buf *b)
 	write_answer(b, NULL, NULL);
 }
 
+static void answer_events(const struct td_daemon *d, struct tnl_buf *b)
+{
+	tnl_buf_puts(b, "{\"events\":");
+	td_recent_events(d->recent, b);
+	tnl_buf_puts(b, "}");
+}
+
 /* WORD, or WORD and what is behind it. */
 static bool is_request(const char *request, const char *word, const char **rest)
 {
@@ -116,6 +124,8 @@ static void on_request(void *ctx, const char *request, struct tnl_buf *b)
 		answer_drain(d, b);
 	else if (is_request(request, "log-level", &rest))
 		answer_log_level(d, rest, b);
+	else if (is_request(request, "events", &rest))
+		answer_events(d, b);
 	else if (is_request(request, "open", &rest))
 		answer_switch(d, true, rest, b);
 	else if (is_request(request, "close", &rest))
@@ -200,14 +210,21 @@ static void sample_all(void *ctx, td_sample_fn *fn, void *fn_ctx)
 			d->roles[i].row->sample(d->roles[i].self, fn, fn_ctx);
 }
 
+static struct td_http_source source_of(struct td_daemon *d)
+{
+	return (struct td_http_source){.metrics = write_metrics,
+				       .ready = check_ready,
+				       .status = write_status_anew,
+				       .sample = sample_all,
+				       .ctx = d};
+}
+
 static struct td_http *start_http(struct td_daemon *d, char *why, size_t cap)
 {
-	const struct td_http_source source = {.metrics = write_metrics,
-					      .ready = check_ready,
-					      .status = write_status_anew,
-					      .sample = sample_all,
-					      .ctx = d};
-	return td_http_new(d->loop, d->cfg, &source, why, cap);
+	const struct td_http_source source = source_of(d);
+	struct td_http *h = td_http_new(d->loop, d->cfg, &source, d->recent, why, cap);
+	td_recent_sample(d->recent, h != NULL);
+	return h;
 }
 
 /* --- from start to end -------------------------------------------------------------------- */
@@ -215,6 +232,12 @@ static struct td_http *start_http(struct td_daemon *d, char *why, size_t cap)
 int td_daemon_serve(struct td_daemon *d)
 {
 	char why[512] = "";
+	const struct td_http_source source = source_of(d);
+	d->recent = td_recent_new(d->loop, &source);
+	if (!d->recent) {
+		td_error("main", NULL, "out of memory");
+		return -1;
+	}
 	if (d->cfg->control_socket) {
 		d->control = td_control_new(d->loop, d->state.dir, on_request, d, why, sizeof(why));
 		if (!d->control)
@@ -242,6 +265,7 @@ void td_daemon_serve_reload(struct td_daemon *d, const struct td_config *old)
 	char why[512] = "";
 	if (!same_addresses(old, d->cfg) || (d->cfg->nhttp && !d->http)) {
 		td_http_free(d->http); /* its addresses may be wanted again */
+		td_recent_sample(d->recent, false);
 		d->http = d->cfg->nhttp ? start_http(d, why, sizeof(why)) : NULL;
 		if (d->cfg->nhttp && !d->http)
 			td_error("main", NULL, "http: %s", why);

@@ -1,0 +1,282 @@
+/* tunneld doctor [TUNNEL]: tests the way that a tunnel takes, step by step, and says what to do about what is wrong. */
+#include "tunneld/command/doctor.h"
+#include "tunneld/command/foreground.h"
+
+#include "lib/alloc.h"
+#include "lib/num.h"
+#include "tunneld/process/confine.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TEXT_MAX = 64u << 20 };
+
+/* --- the configuration --------------------------------------------------------------------------- */
+
+static const char *what_it_has(const struct td_config *c, char *out, size_t cap)
+{
+	snprintf(out, cap, "%d tunnels%s%s", c->fwd.ntunnels, c->has_agent ? ", an agent" : "",
+		 c->has_gateway ? ", a gateway" : "");
+	return out;
+}
+
+/* The first line of the mistakes, and how many there are. */
+static unsigned first_line(const char *text, char *out, size_t cap)
+{
+	unsigned n = 0;
+	snprintf(out, cap, "%.*s", (int)strcspn(text, "\n"), text);
+	for (; *text; text++)
+		n += *text == '\n';
+	return n;
+}
+
+static bool read_config(struct td_doctor *d)
+{
+	char *told = NULL, line[400] = "", has[120];
+	size_t n = 0;
+	FILE *f = open_memstream(&told, &n);
+	if (!f)
+		return false;
+	d->path = td_config_find(d->file);
+	d->cfg = d->path ? td_config_load(d->path, TD_ROLE_ANY | TD_ROLE_FILES, f) : NULL;
+	fclose(f);
+	unsigned lines = first_line(told, line, sizeof(line));
+	if (!d->path)
+		td_doctor_row(d, "configuration", TD_DOCTOR_FAIL, TD_EXIT_USAGE,
+			      "Write one: tunneld init, or name one with -c.", "there is none");
+	else if (!d->cfg)
+		td_doctor_row(d, "configuration", TD_DOCTOR_FAIL, TD_EXIT_USAGE,
+			      "Mend it; tunneld -t -c FILE lists every mistake.", "%s%s", line,
+			      lines > 1 ? ", and more" : "");
+	else
+		td_doctor_row(d, "configuration", lines ? TD_DOCTOR_WARN : TD_DOCTOR_OK, 0,
+			      lines ? "tunneld -t -c FILE lists every warning." : NULL, "%s: %s%s%s", d->path,
+			      what_it_has(d->cfg, has, sizeof(has)), lines ? "; " : "", line);
+	free(told);
+	return d->cfg != NULL;
+}
+
+static void skip_all(struct td_doctor *d, const char *why)
+{
+	static const char *const checks[] = {"clock",	      "name",	  "connection", "tls",	     "credentials",
+					     "start-session", "target",	  "stream-url", "websocket", "dial",
+					     "round-trip",    "transfer", "listen"};
+	for (size_t i = 0; i < TNL_COUNT(checks); i++)
+		td_doctor_row(d, checks[i], TD_DOCTOR_SKIPPED, 0, NULL, "%s", why);
+}
+
+/* --- roles -------------------------------------------------------------------------------------------- */
+
+static struct td_aws *open_block(struct td_doctor *d, const struct td_aws_config *c)
+{
+	char why[400];
+	struct td_aws *aws = td_aws_new(d->loop, c, why, sizeof(why));
+	if (!aws)
+		td_doctor_row(d, "configuration", TD_DOCTOR_FAIL, TD_EXIT_USAGE,
+			      "Mend it in [aws], or in the environment.", "%s", why);
+	td_doctor_secret(d, c->secret_access_key);
+	td_doctor_secret(d, c->session_token);
+	return aws;
+}
+
+/* With what the rows before this one found out of the same endpoint. */
+static void test_tunnel(struct td_doctor *d, const struct td_tunnel_config *t, const struct td_tunnel_config *before,
+			bool *reachable)
+{
+	static const char *const services[] = {"ssm", "ssmmessages"};
+	struct td_aws *aws = open_block(d, &t->aws);
+	if (!aws) {
+		skip_all(d, "its [aws] cannot be used");
+		return;
+	}
+	if (!before || !td_aws_config_same(&before->aws, &t->aws)) {
+		d->subject = "";
+		*reachable = td_doctor_net(d, aws, services, td_aws_is_amazon(aws) ? 2 : 1);
+	}
+	d->subject = t->name;
+	if (!d->interrupted)
+		td_doctor_session(d, aws, t, *reachable);
+	if (!d->interrupted)
+		td_doctor_listen(d, t->addrs, t->naddrs);
+	d->subject = "";
+	td_aws_free(aws);
+}
+
+static const struct td_tunnel_config *find(const struct td_tunnel_config *v, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(v[i].name, name) == 0)
+			return &v[i];
+	return NULL;
+}
+
+static int test_tunnels(struct td_doctor *d, const char *name)
+{
+	const struct td_forwarder_config *f = &d->cfg->fwd;
+	const struct td_tunnel_config *before = NULL;
+	bool reachable = false;
+	const struct td_tunnel_config *one = name ? find(f->tunnels, f->ntunnels, name) : NULL;
+	if (name && !one)
+		one = find(f->aliases, f->naliases, name);
+	if (name && !one) {
+		fprintf(stderr, "tunneld doctor: there is no [tunnel] or [alias] of that name in %s\n", d->path);
+		return TD_EXIT_USAGE;
+	}
+	for (int i = 0; i < (one ? 1 : f->ntunnels) && !d->interrupted; i++) {
+		test_tunnel(d, one ? one : &f->tunnels[i], before, &reachable);
+		before = &f->tunnels[i];
+	}
+	return 0;
+}
+
+static void test_agent(struct td_doctor *d)
+{
+	static const char *const services[] = {"ssmmessages", "ssm"};
+	struct td_aws *aws = open_block(d, &d->cfg->agent.aws);
+	if (!aws)
+		return;
+	bool reachable = td_doctor_net(d, aws, services, 1);
+	if (!d->interrupted)
+		td_doctor_credentials(d, aws, reachable);
+	if (!d->interrupted)
+		td_doctor_agent_state(d);
+	td_aws_free(aws);
+}
+
+static void test_gateway(struct td_doctor *d)
+{
+	td_doctor_certificate(d);
+	td_doctor_listen(d, d->cfg->gw.addrs, d->cfg->gw.naddrs);
+}
+
+static int test_all(struct td_doctor *d, const char *tunnel)
+{
+	int r = 0;
+	td_doctor_running(d);
+	if (d->cfg->fwd.ntunnels || tunnel)
+		r = test_tunnels(d, tunnel);
+	if (!r && d->cfg->has_agent && !tunnel && !d->interrupted)
+		test_agent(d);
+	if (!r && d->cfg->has_gateway && !tunnel && !d->interrupted)
+		test_gateway(d);
+	return r;
+}
+
+/* --- the command ------------------------------------------------------------------------------------------ */
+
+static void on_signal(EV_P_ ev_signal *w, int revents)
+{
+	struct td_doctor *d = w->data;
+	d->interrupted = true;
+	td_loop_stop(d->loop);
+}
+
+static bool open_doctor(struct td_doctor *d)
+{
+	const char *no_color = getenv("NO_COLOR");
+	d->loop = td_loop_new();
+	if (!d->loop)
+		return false;
+	d->colour = isatty(STDOUT_FILENO) && (!no_color || !*no_color);
+	td_progress_init(&d->progress, d->loop);
+	tnl_buf_init(&d->status, TEXT_MAX);
+	tnl_buf_init(&d->secrets, 1 << 20);
+	return true;
+}
+
+static void close_doctor(struct td_doctor *d)
+{
+	td_progress_end(&d->progress);
+	tnl_buf_fini(&d->status);
+	tnl_buf_fini_wiped(&d->secrets);
+	td_config_free(d->cfg);
+	tnl_free(d->path);
+	tnl_free(d->rows);
+	td_loop_free(d->loop);
+}
+
+static int examine(struct td_doctor *d, const char *tunnel)
+{
+	ev_signal sig[2];
+	const int signals[] = {SIGINT, SIGTERM};
+	int r = 0;
+	for (int i = 0; i < 2; i++) {
+		ev_signal_init(&sig[i], on_signal, signals[i]);
+		sig[i].data = d;
+		ev_signal_start(d->loop->ev, &sig[i]);
+	}
+	if (read_config(d))
+		r = test_all(d, tunnel);
+	else
+		skip_all(d, "there is no configuration that can be read");
+	td_doctor_limits(d);
+	for (int i = 0; i < 2; i++)
+		ev_signal_stop(d->loop->ev, &sig[i]);
+	return r ? r : d->interrupted ? TD_EXIT_RUNTIME : d->code;
+}
+
+static void print_json(const struct td_doctor *d)
+{
+	struct tnl_buf b;
+	tnl_buf_init(&b, TEXT_MAX);
+	td_doctor_json(d, &b);
+	puts(b.failed ? "" : tnl_buf_str(&b));
+	tnl_buf_fini(&b);
+}
+
+static int run_doctor(const struct td_command *cmd, int argc, char **argv)
+{
+	struct td_doctor d = {.subject = ""};
+	bool json = false, verbose = false;
+	const char *bundle = NULL;
+	const struct td_arg args[] = {{'c', "config", .value = &d.file},
+				      {'j', "json", .flag = &json},
+				      {'b', "bundle", .value = &bundle},
+				      {'v', "verbose", .flag = &verbose}};
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 1);
+	if (n < 0)
+		return -1 - n;
+	td_confine_shut();
+	td_log_setup(verbose ? TNL_LOG_DEBUG : TNL_LOG_ERROR, TD_LOG_TEXT);
+	if (!open_doctor(&d)) {
+		fputs("tunneld doctor: cannot make an event loop\n", stderr);
+		return TD_EXIT_RUNTIME;
+	}
+	d.live = !json;
+	int code = examine(&d, n ? argv[1] : NULL);
+	if (json)
+		print_json(&d);
+	if (bundle) {
+		int r = td_doctor_bundle(&d, bundle);
+		code = code ? code : r;
+	}
+	close_doctor(&d);
+	return code;
+}
+
+const struct td_command td_command_doctor = {
+    "doctor", "test the way of a tunnel step by step, and say what to do",
+    "usage: tunneld doctor [-c FILE] [--json] [--bundle FILE] [TUNNEL]\n"
+    "\n"
+    "Tests, for one [tunnel] or [alias] or for all tunnels of the configuration, in this\n"
+    "order: configuration, clock, names, connections and proxy, TLS, credentials,\n"
+    "StartSession, the target, StreamUrl, the WebSocket and its handshake, the dial of host\n"
+    "and port, round trip, 1 MiB each way, listen addresses, descriptors, memory.  A row\n"
+    "each: ok, warn, fail or skipped, what was found, and what to do about it.  Each\n"
+    "question may take 5 seconds; what depends on one that failed is skipped.  The session\n"
+    "that it starts is ended.  Of an agent's and a gateway's configuration: the rows that\n"
+    "apply.\n"
+    "\n"
+    "  -c, --config FILE   the configuration; else $TUNNELD_CONFIG,\n"
+    "                      ~/.config/tunneld/tunneld.ini, /etc/tunneld/tunneld.ini\n"
+    "  -j, --json          one JSON object in place of the rows\n"
+    "  -b, --bundle FILE   a tar for whoever helps: the result, the status, the configuration\n"
+    "                      and the last lines of the log, without secrets; mode 0600\n"
+    "  -v, --verbose       the log as well, on stderr\n"
+    "  -h, --help          this text\n"
+    "  -V, --version       the version\n"
+    "\n"
+    "Exit code: that of the first row that failed.\n" TD_EXIT_HELP,
+    run_doctor};
