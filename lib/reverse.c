@@ -111,7 +111,8 @@ size_t tnl_reverse_head_write(uint8_t *out, uint16_t listener, const char *from)
 	size_t n = TNL_MIN(strlen(from), (size_t)TNL_SMUX_WORDS - HEAD_ID);
 
 	tnl_put_le16(out, listener);
-	memcpy(out + HEAD_ID, from, n);
+	for (size_t i = 0; i < n; i++)
+		out[HEAD_ID + i] = (uint8_t)(is_plain(from + i, 1) ? from[i] : '?');
 	return HEAD_ID + n;
 }
 

@@ -49,7 +49,8 @@ void tnl_channel_closed_fini(struct tnl_channel_closed *c);
 /* interactive_shell: the start of a session as the agent receives it (keys without regard to case). */
 /* What a gateway of ours lets a session do beyond what its document says; others say nothing. */
 struct tnl_start_grants {
-	bool dial; /* its streams may go anywhere: no right of its user stands on host or port */
+	bool reverse; /* the agent may listen for its client */
+	bool dial;    /* its streams may go anywhere: no right of its user stands on host or port */
 };
 struct tnl_start {
 	char *session_id, *document_name, *session_type, *session_owner, *run_as;

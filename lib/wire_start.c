@@ -10,6 +10,25 @@
 #define MEMBERS_MAX 256
 #define PARAMETERS_MAX 64
 
+static void put_grant(struct tnl_jw *w, const char *key, bool is_given)
+{
+	if (!is_given)
+		return;
+	tnl_jw_key(w, key);
+	tnl_jw_bool(w, true);
+}
+
+static void put_grants(struct tnl_jw *w, const struct tnl_start_grants *g)
+{
+	if (!g || (!g->dial && !g->reverse))
+		return;
+	tnl_jw_key(w, "TunneldGrants");
+	tnl_jw_obj(w);
+	put_grant(w, "Dial", g->dial);
+	put_grant(w, "Reverse", g->reverse);
+	tnl_jw_end_obj(w);
+}
+
 int tnl_start_write(struct tnl_buf *b, const char *session_id, const char *document_name,
 		    const char *document_content_json, const char *parameters_json, const char *owner,
 		    const char *run_as, const struct tnl_start_grants *grants)
@@ -28,13 +47,7 @@ int tnl_start_write(struct tnl_buf *b, const char *session_id, const char *docum
 	tnl_jw_raw(&w, parameters_json ? parameters_json : "{}");
 	tnl_jw_kv(&w, "RunAsUser", run_as ? run_as : "");
 	tnl_jw_kv(&w, "SessionOwner", owner ? owner : "");
-	if (grants && grants->dial) {
-		tnl_jw_key(&w, "TunneldGrants");
-		tnl_jw_obj(&w);
-		tnl_jw_key(&w, "Dial");
-		tnl_jw_bool(&w, true);
-		tnl_jw_end_obj(&w);
-	}
+	put_grants(&w, grants);
 	tnl_jw_end_obj(&w);
 
 	tnl_jw_init(&w, b);
@@ -248,7 +261,9 @@ static const char *read_content(const struct tnl_json *c, struct tnl_start *s)
 		return "SessionOwner";
 	if (!take(&s->run_as, tnl_json_iget(c, "RunAsUser"), TNL_NAME_MAX))
 		return "RunAsUser";
-	s->grants.dial = tnl_json_bool(tnl_json_get(tnl_json_iget(c, "TunneldGrants"), "Dial"), false);
+	const struct tnl_json *grants = tnl_json_iget(c, "TunneldGrants");
+	s->grants.dial = tnl_json_bool(tnl_json_get(grants, "Dial"), false);
+	s->grants.reverse = tnl_json_bool(tnl_json_get(grants, "Reverse"), false);
 	return read_document(c, s);
 }
 

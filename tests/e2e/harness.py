@@ -243,6 +243,7 @@ class World:
 		self.gw_port = 0
 		self.checks = True
 		self.tags = {}  # of instances, by id
+		self.rights = {}  # further keys of users
 		self.keys = {'users': {'ops': (USER_KEY, USER_SECRET, 'i-*')}, 'instances': {TARGET: (AGENT_KEY, AGENT_SECRET)}}
 
 	def __enter__(self):
@@ -332,7 +333,7 @@ class World:
 		g.update(options)
 		top = {k[3:]: g.pop(k) for k in list(g) if k.startswith('td_')}
 		sections = [self.head(name, **top), ('gateway', g)]
-		sections += [('user ' + n, {'access_key_id': k, 'secret_access_key': s, 'targets': t}) for n, (k, s, t) in self.keys['users'].items()]
+		sections += [('user ' + n, {'access_key_id': k, 'secret_access_key': s, 'targets': t, **self.rights.get(n, {})}) for n, (k, s, t) in self.keys['users'].items()]
 		sections += [('instance ' + n, {'access_key_id': k, 'secret_access_key': s, 'tags': self.tags.get(n)}) for n, (k, s) in self.keys['instances'].items()]
 		return ini(self.path(name + '.ini'), sections)
 
@@ -392,7 +393,7 @@ class World:
 		if wait:
 			p.wait_note('READY=1')
 			# The notification can overtake the log.
-			p._wait(lambda: set(tunnels) <= set(self.ports(p)), 5, 'listening line of every tunnel')
+			p._wait(lambda: {n for n, t in tunnels.items() if t.get('type') != 'reverse'} <= set(self.ports(p)), 5, 'listening line of every tunnel')
 			p.ports = self.ports(p)
 		return p
 

@@ -103,7 +103,10 @@ static void heads(void **state)
 	assert_false(tnl_reverse_head_parse(p, n + 1, &id, from));
 	n = tnl_reverse_head_write(p, 0, "192.0.2.7:50000");
 	assert_false(tnl_reverse_head_parse(p, n, &id, from));
-	n = tnl_reverse_head_write(p, 1, "192.0.2.7 50000");
+	n = tnl_reverse_head_write(p, 1, "unix:/a b");
+	assert_true(tnl_reverse_head_parse(p, n, &id, from));
+	assert_string_equal(from, "unix:/a?b");
+	p[5] = ' ';
 	assert_false(tnl_reverse_head_parse(p, n, &id, from));
 }
 

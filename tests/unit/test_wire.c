@@ -299,6 +299,23 @@ static void start_of_a_session(void **state)
 	tnl_buf_reset(&out);
 }
 
+static void grants_of_a_session(void **state)
+{
+	for (unsigned given = 0; given < 4; given++) {
+		const struct tnl_start_grants g = {.dial = given & 1, .reverse = given & 2};
+		struct tnl_start s;
+		const char *fault;
+		assert_int_equal(tnl_start_write(&out, "s", "d", DOC, "{\"TunneldGrants\":{\"Reverse\":true}}", NULL,
+						 NULL, given ? &g : NULL),
+				 0);
+		assert_int_equal(tnl_start_parse(tnl_buf_data(&out), tnl_buf_len(&out), &s, &fault), 0);
+		assert_int_equal(s.grants.dial, g.dial);
+		assert_int_equal(s.grants.reverse, g.reverse);
+		tnl_start_fini(&s);
+		tnl_buf_reset(&out);
+	}
+}
+
 static void refuse_start(const char *id, const char *doc, const char *want)
 {
 	struct tnl_start s;
@@ -486,9 +503,16 @@ static void memory_failure(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(captured_payloads),  cmocka_unit_test(first_frames), cmocka_unit_test(creation_answers),
-	    cmocka_unit_test(start_of_a_session), cmocka_unit_test(bad_starts),	  cmocka_unit_test(closed_and_tasks),
-	    cmocka_unit_test(long_texts),	  cmocka_unit_test(versions),	  cmocka_unit_test(memory_failure),
+	    cmocka_unit_test(captured_payloads),
+	    cmocka_unit_test(first_frames),
+	    cmocka_unit_test(creation_answers),
+	    cmocka_unit_test(start_of_a_session),
+	    cmocka_unit_test(grants_of_a_session),
+	    cmocka_unit_test(bad_starts),
+	    cmocka_unit_test(closed_and_tasks),
+	    cmocka_unit_test(long_texts),
+	    cmocka_unit_test(versions),
+	    cmocka_unit_test(memory_failure),
 	};
 	tnl_buf_init(&out, 1 << 20);
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);

@@ -224,3 +224,47 @@ enum ag_access ag_access_path(const struct td_rules *allow, const struct td_rule
 		return AG_ACCESS_DENIED;
 	return has_path(allow, path) ? AG_ACCESS_OK : AG_ACCESS_NOT_ALLOWED;
 }
+
+/* --- what may be bound ---------------------------------------------------------------------- */
+
+static bool is_tidy_path(const char *path)
+{
+	size_t n = strlen(path);
+	bool dots = strstr(path, "/../") || strstr(path, "/./") || (n >= 3 && strcmp(path + n - 3, "/..") == 0);
+	return path[0] == '/' && !dots && !strstr(path, "//");
+}
+
+static bool host_matches(const struct td_rule *r, const struct td_addr *a)
+{
+	const uint8_t *p = a->sa.sa_family == AF_INET ? (const uint8_t *)&a->in.sin_addr : a->in6.sin6_addr.s6_addr;
+	char text[TD_ADDR_STR], *host = text, *end;
+
+	if (r->is_cidr)
+		return td_cidr_has(&r->cidr, a->sa.sa_family == AF_INET6, p);
+	if (strcmp(r->host, "localhost") == 0)
+		return td_addr_is_loopback(a);
+	td_addr_str(a, text);
+	end = strrchr(text, ':');
+	if (text[0] == '[') {
+		host++;
+		end--;
+	}
+	*end = '\0';
+	return fnmatch(r->host, host, 0) == 0;
+}
+
+bool ag_access_rule_binds(const struct td_rule *r, const struct td_addr *a)
+{
+	if (a->sa.sa_family == AF_UNIX)
+		return r->path && is_tidy_path(a->un.sun_path) && fnmatch(r->path, a->un.sun_path, FNM_PATHNAME) == 0;
+	uint16_t port = td_addr_port(a);
+	return !r->path && port >= r->port_lo && port <= r->port_hi && host_matches(r, a);
+}
+
+bool ag_access_may_bind(const struct td_rules *rules, const struct td_addr *a)
+{
+	for (int i = 0; i < rules->n; i++)
+		if (ag_access_rule_binds(&rules->v[i], a))
+			return true;
+	return false;
+}

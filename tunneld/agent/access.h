@@ -21,4 +21,8 @@ int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, 
 /* A Unix socket: only what `allow` names, and `deny` does not.  In a pattern * and ? stop at a slash. */
 enum ag_access ag_access_path(const struct td_rules *allow, const struct td_rules *deny, const char *path);
 
+/* May a listener be bound there, for a client?  By the list of `reverse`, which is empty by default; by one rule. */
+bool ag_access_may_bind(const struct td_rules *rules, const struct td_addr *a);
+bool ag_access_rule_binds(const struct td_rule *r, const struct td_addr *a);
+
 #endif

@@ -182,6 +182,7 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 	}
 	tnl_list_foreach(it, &a->sessions)
 		ag_session_retry(tnl_container_of(it, struct ag_session, node));
+	ag_reverse_reload(a);
 	td_aws_free(old);
 	return ag_spawn_reload(cfg, why, cap);
 }

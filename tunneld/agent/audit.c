@@ -88,3 +88,45 @@ void ag_audit_connection_end(const struct ag_session *s, const struct tnl_head *
 	td_audit_num(&l, "bytes_out", in);
 	td_audit_end(&l);
 }
+
+static bool begin_listener(struct td_audit_line *l, const struct ag_session *s, const char *event, const char *bind)
+{
+	if (!td_audit_begin(s->a->audit, l, event))
+		return false;
+	td_audit_str(l, "session", s->start.session_id);
+	td_audit_str(l, "user", s->start.session_owner);
+	td_audit_str(l, "listen", bind);
+	return true;
+}
+
+void ag_audit_listen(const struct ag_session *s, const char *event, const char *bind, const char *text)
+{
+	struct td_audit_line l;
+	if (!begin_listener(&l, s, event, bind))
+		return;
+	td_audit_str(&l, "text", text);
+	td_audit_end(&l);
+}
+
+void ag_audit_incoming(const struct ag_session *s, const char *bind, const char *peer, uint32_t stream)
+{
+	struct td_audit_line l;
+	if (!begin_listener(&l, s, "incoming", bind))
+		return;
+	td_audit_str(&l, "peer", peer);
+	td_audit_num(&l, "stream", stream);
+	td_audit_end(&l);
+}
+
+void ag_audit_incoming_end(const struct ag_session *s, const char *bind, const char *peer, const char *how, uint64_t in,
+			   uint64_t out)
+{
+	struct td_audit_line l;
+	if (!begin_listener(&l, s, "incoming-end", bind))
+		return;
+	td_audit_str(&l, "peer", peer);
+	td_audit_str(&l, "text", how);
+	td_audit_num(&l, "bytes_in", in); /* from who connected to the client */
+	td_audit_num(&l, "bytes_out", out);
+	td_audit_end(&l);
+}

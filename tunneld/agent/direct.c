@@ -70,6 +70,7 @@ static void on_opened(void *ctx, const char *name, struct td_wslink *w)
 	a->n.direct_links++;
 	td_info(AG_MOD, s->start.session_id, "direct link is up peer=%s", td_wslink_peer(w));
 	td_pump_attach_direct(s->pump, w);
+	ag_reverse_look(s);
 }
 
 static const struct td_direct_port_cb port_cb = {.admit = admit, .secret = secret_of, .opened = on_opened};

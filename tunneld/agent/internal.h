@@ -18,6 +18,7 @@
  *   shell      what serves shells and commands                   spawn    their processes
  *   session    one session from its start to its end
  *   direct     the port of direct links, and tickets for it      audit    what the audit log has
+ *   reverse    listeners of clients, and their connections
  *   kms        its half of the key exchange
  *   task       the ends that the gateway has not confirmed
  *   channel    how both kinds of channel come up */
@@ -31,6 +32,7 @@
 #include "tunneld/aws/aws.h"
 #include "tunneld/aws/channel_link.h"
 #include "tunneld/base/ledger.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/net/direct_port.h"
 #include "tunneld/pump/pump.h"
 
@@ -123,6 +125,27 @@ struct ag_type {
 	bool command;	 /* the document has to name a command */
 };
 
+/* --- listeners of clients --------------------------------------------------------------------- */
+
+struct ag_reverse { /* of one session */
+	struct tnl_list listeners;
+	unsigned count;
+	struct tnl_map *incoming; /* connections that they took */
+	bool client_away, stopped;
+	struct td_memory_waiter room;
+};
+void ag_reverse_init(struct ag_session *s); /* `incoming` NULL: no memory */
+void ag_reverse_fini(struct ag_session *s);
+void ag_reverse_word(struct ag_session *s, const struct tnl_reverse *word);
+void ag_reverse_publication(struct ag_session *s, bool started); /* the gateway says whether the client is there */
+void ag_reverse_look(struct ag_session *s);			 /* links came or went: do its listeners accept? */
+void ag_reverse_stop(struct ag_session *s); /* no more connections, ever; those that are there stay */
+/* false: it is none of a listener's. */
+bool ag_reverse_pipe_closed(struct ag_session *s, const struct td_pipe *p, void *user, uint32_t reason, uint64_t in,
+			    uint64_t out);
+void ag_reverse_reload(struct td_agent *a);
+void ag_reverse_put(const struct ag_session *s, struct tnl_jw *w);
+
 /* --- direct links ----------------------------------------------------------------------------- */
 
 struct ag_ticket {			/* of one session; the newest is the only one */
@@ -165,6 +188,7 @@ struct ag_session {
 	struct td_aws_call *kms;
 	unsigned resumes;
 	struct ag_ticket ticket;
+	struct ag_reverse reverse;
 	/* the Port plugin's */
 	struct tnl_map *dialing;   /* stream → ag_stream: dials and resolutions under way */
 	struct tnl_list connected; /* ag_stream.node */
@@ -201,6 +225,12 @@ void ag_audit_connection(const struct ag_session *s, const struct tnl_head *to, 
 			 const char *refused);
 void ag_audit_connection_end(const struct ag_session *s, const struct tnl_head *to, const char *how, uint64_t in,
 			     uint64_t out);
+
+/* Of listeners: event listen, listen-refused or listen-end. */
+void ag_audit_listen(const struct ag_session *s, const char *event, const char *bind, const char *text);
+void ag_audit_incoming(const struct ag_session *s, const char *bind, const char *peer, uint32_t stream);
+void ag_audit_incoming_end(const struct ag_session *s, const char *bind, const char *peer, const char *how, uint64_t in,
+			   uint64_t out);
 
 void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
 
@@ -250,7 +280,7 @@ struct td_agent {
 	struct ag_info *info;
 	struct td_ledger *ledger; /* sessions whose end is not confirmed */
 	struct tnl_list sessions;
-	unsigned nsessions;
+	unsigned nsessions, nlisteners;
 	struct ag_tasks tasks;
 	struct td_direct_port *direct; /* NULL: none */
 	enum ag_state state;
@@ -262,7 +292,7 @@ struct td_agent {
 	struct {
 		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages,
 		    ignored_messages, resumes, control_connects, tasks_sent, tasks_unconfirmed, short_of_descriptors,
-		    direct_links;
+		    direct_links, reverse_connections, reverse_failed, reverse_refused;
 	} n;
 };
 static inline const struct td_agent_config *ag_cfg(const struct td_agent *a)

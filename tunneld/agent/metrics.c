@@ -26,6 +26,11 @@ void td_agent_metrics(struct td_agent *a, struct tnl_metrics *m)
 	    {"tunneld_agent_sessions", TNL_METRIC_GAUGE, (double)a->nsessions, "Sessions that have not ended."},
 	    {"tunneld_agent_shells", TNL_METRIC_GAUGE, count_shells(a), "Sessions that run a shell or a command."},
 	    {"tunneld_agent_sessions_total", TNL_METRIC_COUNTER, (double)a->n.sessions, "Sessions that were begun."},
+	    {"tunneld_agent_listeners", TNL_METRIC_GAUGE, (double)a->nlisteners, "Listeners of reverse tunnels."},
+	    {"tunneld_agent_reverse_connections_total", TNL_METRIC_COUNTER, (double)a->n.reverse_connections,
+	     "Connections that they took."},
+	    {"tunneld_agent_listeners_refused_total", TNL_METRIC_COUNTER, (double)a->n.reverse_refused,
+	     "Listeners that a client asked for and did not get."},
 	    {"tunneld_agent_dials_total", TNL_METRIC_COUNTER, (double)a->n.connections, "Connections to services."},
 	};
 	for (size_t i = 0; i < TNL_COUNT(plain); i++) {

@@ -54,6 +54,7 @@ void ag_session_free(struct ag_session *s)
 	td_timer_stop(&s->end_timer);
 	ag_channel_cancel(&s->channel);
 	ag_links_cancel(s);
+	ag_reverse_fini(s);
 	if (s->kms)
 		td_aws_call_cancel(s->kms);
 	if (s->type->plugin->fini)
@@ -127,6 +128,7 @@ static void begin_end(struct ag_session *s, const char *status, const char *outp
 	td_timer_stop(&s->retry);
 	ag_channel_cancel(&s->channel);
 	ag_links_cancel(s);
+	ag_reverse_stop(s);
 	td_timer_in(&s->end_timer, 0);
 }
 
@@ -211,13 +213,17 @@ static void on_opened(void *ctx, const struct ag_channel_result *r)
 	s->progress = td_pump_progress(s->pump);
 	s->refused_since = s->warned_at = 0;
 	set_state(s, AG_S_UP);
+	if (td_aws_is_amazon(s->a->aws)) /* it need not say that the client is there; our gateway does */
+		s->reverse.client_away = false;
 	td_pump_attach(s->pump, r->w);
+	ag_reverse_look(s);
 }
 
 static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 {
 	struct ag_session *s = ctx;
 
+	ag_reverse_look(s);
 	if (s->state == AG_S_ENDING) {
 		td_timer_in(&s->end_timer, 0);
 		return;
@@ -277,6 +283,17 @@ static void pump_flag(void *ctx, uint32_t flag)
 static void pump_link_lost(void *ctx, unsigned index)
 {
 	ag_links_lost(ctx, index);
+	ag_reverse_look(ctx);
+}
+
+static void pump_publication(void *ctx, bool started)
+{
+	ag_reverse_publication(ctx, started);
+}
+
+static void pump_reverse(void *ctx, const struct tnl_reverse *word)
+{
+	ag_reverse_word(ctx, word);
 }
 
 static void pump_size(void *ctx, unsigned cols, unsigned rows)
@@ -314,7 +331,7 @@ static void pump_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t 
 {
 	struct ag_session *s = ctx;
 
-	if (s->type->plugin->pipe_closed)
+	if (!ag_reverse_pipe_closed(s, p, user, reason, in, out) && s->type->plugin->pipe_closed)
 		s->type->plugin->pipe_closed(s, p, user, reason, in, out);
 	td_soon_do(&s->a->settle);
 }
@@ -327,6 +344,7 @@ static void pump_direct_word(void *ctx, const struct tnl_direct *d)
 static void pump_direct_lost(void *ctx, int err, const char *why)
 {
 	struct ag_session *s = ctx;
+	ag_reverse_look(s);
 	td_info(AG_MOD, s->start.session_id, "direct link is gone error=\"%s\" reason=\"%s\"", tnl_err_text(err), why);
 }
 
@@ -338,6 +356,8 @@ static const struct td_pump_cb pump_cb = {
     .cancelled = pump_cancelled,
     .flag = pump_flag,
     .link_lost = pump_link_lost,
+    .publication = pump_publication,
+    .reverse = pump_reverse,
     .size = pump_size,
     .kms = pump_kms,
     .closed = pump_closed,
@@ -370,6 +390,8 @@ static bool make_pump(struct ag_session *s)
 	td_agent_session(ag_cfg(s->a), td_aws_is_amazon(s->a->aws), &sc);
 	sc.session_id = s->start.session_id;
 	sc.dial = may_dial(s) ? TNL_DIAL_VERSION : 0;
+	/* Our gateway says whom it allows that; where AWS's is, the agent's own list decides. */
+	sc.reverse = sc.reverse && (s->start.grants.reverse || td_aws_is_amazon(s->a->aws));
 	sc.session_type = s->type->name;
 	sc.properties_json = s->type->properties ? s->start.properties_json : NULL;
 	sc.kms_key_id = s->start.kms_key_id;
@@ -402,6 +424,7 @@ static struct ag_session *session_new(struct td_agent *a, const struct ag_type *
 	td_timer_init(&s->retry, a->loop, connect_now, s);
 	td_timer_init(&s->end_timer, a->loop, poll_end, s);
 	td_backoff_init(&s->backoff, c->reconnect_min_ns, c->reconnect_max_ns);
+	ag_reverse_init(s);
 	return s;
 }
 
@@ -506,7 +529,7 @@ void ag_session_start(struct td_agent *a, struct tnl_start *start)
 	if (!type)
 		return;
 	struct ag_session *s = session_new(a, type, start);
-	if (s && s->target) {
+	if (s && s->target && s->reverse.incoming) {
 		begin_session(s);
 		return;
 	}
@@ -544,5 +567,7 @@ void ag_sessions_drain(struct td_agent *a, bool all)
 		struct ag_session *s = tnl_container_of(it, struct ag_session, node);
 		if (all || !is_busy(s))
 			ag_session_end(s, AG_FAILED, "the agent was stopped");
+		else
+			ag_reverse_stop(s);
 	}
 }

@@ -43,6 +43,7 @@ static void put_session(struct tnl_jw *w, const struct ag_session *s)
 	tnl_jw_kvi(w, "memory_max", (int64_t)ag_cfg(s->a)->session_memory);
 	tnl_jw_kvi(w, "resumes", s->resumes);
 	td_pump_put_direct(s->pump, w);
+	ag_reverse_put(s, w);
 	tnl_jw_kvi(w, "sent", (int64_t)st.sent);
 	tnl_jw_kvi(w, "resent", (int64_t)st.resent);
 	tnl_jw_kvi(w, "received", (int64_t)st.received);
@@ -76,6 +77,9 @@ static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 	    {"tasks_unconfirmed", a->n.tasks_unconfirmed},
 	    {"short_of_descriptors", a->n.short_of_descriptors},
 	    {"direct_links", a->n.direct_links},
+	    {"reverse_connections", a->n.reverse_connections},
+	    {"reverse_failed", a->n.reverse_failed},
+	    {"reverse_refused", a->n.reverse_refused},
 	    {"direct_failed", port.failed},
 	    {"direct_turned_away", port.turned_away},
 	};

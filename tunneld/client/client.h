@@ -41,6 +41,10 @@ struct td_client_cb {
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	void (*drained)(void *ctx, struct td_pipe *p, void *user);   /* its local program has ended its direction */
 	void (*connected)(void *ctx, struct td_pipe *p, void *user); /* after td_pipe_ask */
+	/* Where Reverse is agreed: the agent has taken a connection for us; as of the pump. */
+	void (*open)(void *ctx, struct tnl_stream *st);
+	void (*cancelled)(void *ctx, struct tnl_stream *st);
+	void (*reverse)(void *ctx, const struct tnl_reverse *word);
 	void (*flag)(void *ctx, uint32_t flag);
 	void (*exit_code)(void *ctx, int code);
 };

@@ -114,6 +114,29 @@ static void pump_drained(void *ctx, struct td_pipe *p, void *user)
 		c->cb->drained(c->ctx, p, user);
 }
 
+static void pump_open(void *ctx, struct tnl_stream *st)
+{
+	struct td_client *c = ctx;
+	if (c->cb->open && c->state != TD_CLIENT_ENDING)
+		c->cb->open(c->ctx, st);
+	else
+		td_pump_refuse(c->pump, st, TNL_RESET_SHUTDOWN, "");
+}
+
+static void pump_cancelled(void *ctx, struct tnl_stream *st)
+{
+	struct td_client *c = ctx;
+	if (c->cb->cancelled)
+		c->cb->cancelled(c->ctx, st);
+}
+
+static void pump_reverse(void *ctx, const struct tnl_reverse *word)
+{
+	struct td_client *c = ctx;
+	if (c->cb->reverse && c->state != TD_CLIENT_ENDING)
+		c->cb->reverse(c->ctx, word);
+}
+
 static void pump_flag(void *ctx, uint32_t flag)
 {
 	struct td_client *c = ctx;
@@ -216,6 +239,9 @@ static const struct td_pump_cb pump_cb = {
     .pipe_closed = pump_pipe_closed,
     .drained = pump_drained,
     .connected = pump_connected,
+    .open = pump_open,
+    .cancelled = pump_cancelled,
+    .reverse = pump_reverse,
     .flag = pump_flag,
     .exit_code = pump_exit_code,
     .kms = pump_kms,

@@ -1,6 +1,7 @@
 /* tunneld forward -L … TARGET: the forwarder without a file.  Each -L becomes a [tunnel] section with the
  * settings of the target's, so that one reader checks both. */
 #include "tunneld/command/foreground.h"
+#include "tunneld/command/reverse_spec.h"
 
 #include "lib/alloc.h"
 #include "lib/num.h"
@@ -14,8 +15,8 @@
 
 struct forward {
 	struct td_foreground fg;
-	const char *spec[MAX_L];
-	int nspec;
+	const char *spec[MAX_L], *reverse[MAX_L];
+	int nspec, nreverse;
 	bool draining;
 	bool was_up; /* a session has come up: from then on failures are waited out */
 	struct td_forwarder *f;
@@ -29,6 +30,17 @@ static bool add_spec(void *ctx, const char *value)
 		return false;
 	}
 	k->spec[k->nspec++] = value;
+	return true;
+}
+
+static bool add_reverse(void *ctx, const char *value)
+{
+	struct forward *k = ctx;
+	if (k->nreverse == MAX_L) {
+		fprintf(stderr, "tunneld forward: -R may be given %d times at most\n", MAX_L);
+		return false;
+	}
+	k->reverse[k->nreverse++] = value;
 	return true;
 }
 
@@ -105,6 +117,8 @@ static void on_started(void *ctx, int err, const char *type, const char *why)
 	struct forward *k = ctx;
 	if (!err)
 		k->was_up = true;
+	else if (strcmp(type, TD_FORWARDER_TAKEN_OVER) == 0 && k->nreverse == 1 && !k->nspec && !k->draining)
+		td_foreground_lost(&k->fg, err, why);
 	else if (!k->was_up && !k->draining)
 		td_foreground_failed(&k->fg, err, type, why);
 }
@@ -143,6 +157,16 @@ static struct td_config *make_config(struct forward *k)
 			return NULL;
 		}
 	}
+	for (int i = 0; i < k->nreverse; i++) {
+		if (!td_reverse_section(k->reverse[i], i + 1, k->fg.t->target, &b)) {
+			td_foreground_say(&k->fg,
+					  "-R %s: not [bind:]port:host:hostport, with numbers for ports, nor with "
+					  "paths of sockets",
+					  k->reverse[i]);
+			tnl_buf_fini(&b);
+			return NULL;
+		}
+	}
 	const char *text = tnl_buf_str(&b);
 	if (text)
 		made = td_config_parse(text, "-L", ".", TD_ROLE_FORWARDER, stderr);
@@ -161,6 +185,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	    {'v', "verbose", .flag = &verbose},
 	    {0, "select", .value = &select},
 	    {'L', "local", .each = add_spec, .ctx = &k},
+	    {'R', "remote", .each = add_reverse, .ctx = &k},
 	};
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 1);
 
@@ -168,8 +193,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 		return -1 - n;
 	if (n < 1)
 		return td_args_usage(cmd, "TARGET is missing");
-	if (!k.nspec)
-		return td_args_usage(cmd, "-L is missing");
+	if (!k.nspec && !k.nreverse)
+		return td_args_usage(cmd, "-L or -R is missing");
 	int r = td_foreground_open(&k.fg, "forward", file, verbose);
 	if (r == 0)
 		r = td_foreground_select(&k.fg, select);
@@ -201,8 +226,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 
 const struct td_command td_command_forward = {
     "forward",
-    "tunnels from the command line, spelled as for ssh -L",
-    "usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] TARGET\n"
+    "tunnels from the command line, spelled as for ssh -L and -R",
+    "usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] [-R …] TARGET\n"
     "\n"
     "TARGET is an instance id (i-…, mi-…, ecs:…), how to find one (tag:KEY=VALUE, name:HOST,\n"
     "ecs:CLUSTER/SERVICE[/CONTAINER]), or the name of a [tunnel] or [alias]\n"
@@ -210,7 +235,11 @@ const struct td_command td_command_forward = {
     "target; localhost is the target itself.  PORT may be 0 (the log shows the one chosen)\n"
     "or a path for a Unix socket; BIND defaults to 127.0.0.1, * is every address.\n"
     "\n"
+    "With -R it is the target that listens, and HOST is looked up here: BIND, PORT and\n"
+    "paths are the agent's, which has to allow them ([agent] reverse).\n"
+    "\n"
     "  -L, --local SPEC   a tunnel; may be given several times\n"
+    "  -R, --remote SPEC  a reverse tunnel; may be given several times\n"
     "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
     "                     /etc/tunneld/tunneld.ini; none is fine)\n"
     "      --select WORD  which of several matches: only (the default: that is an error), newest, any\n"

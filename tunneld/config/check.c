@@ -16,12 +16,20 @@ static int line_or_section(const struct td_section_read *s, const char *key)
 
 /* --- one section ------------------------------------------------------------------- */
 
+/* What a tunnel's type has no use for. */
+static bool is_needless(struct td_cfg_parse *p, const struct td_section_read *s, const char *key)
+{
+	if (s->kind != TD_SECTION_TUNNEL || p->c->fwd.tunnels[s->index].type != TD_TUNNEL_REVERSE)
+		return false;
+	return strcmp(key, "listen") == 0 || strcmp(key, "port") == 0;
+}
+
 static void check_required(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	const char *word = td_sections[s->kind].word;
 	for (const struct td_opt *o = NULL; (o = td_opt_next(s->kind, o)) != NULL;)
 		if ((o->flags & TD_F_REQUIRED) && !s->key_line[o - td_opts] &&
-		    !(o->instead && td_opt_line(s, o->instead)))
+		    !(o->instead && td_opt_line(s, o->instead)) && !is_needless(p, s, o->key))
 			td_cfg_error(p, s->line, "[%s%s%s] requires %s", word, *s->name ? " " : "", s->name, o->key);
 }
 
@@ -100,21 +108,49 @@ static void check_user(struct td_cfg_parse *p, const struct td_section_read *s)
 static void check_type(struct td_cfg_parse *p, const struct td_section_read *s, enum td_tunnel_type type)
 {
 	static const char *const not_yet[] = {
-	    [TD_TUNNEL_PROXY] = "proxy", [TD_TUNNEL_UDP] = "udp", [TD_TUNNEL_REVERSE] = "reverse"};
+	    [TD_TUNNEL_PROXY] = "proxy", [TD_TUNNEL_UDP] = "udp", [TD_TUNNEL_REVERSE] = NULL};
 	if (type != TD_TUNNEL_TCP && not_yet[type])
 		td_cfg_error(p, td_opt_line(s, "type"), "type = %s: this version of tunneld does not have it",
 			     not_yet[type]);
 }
 
+/* Its session is its own and there from the start. What StartSession is told as the port is the one that is bound. */
+static void check_reverse(struct td_cfg_parse *p, const struct td_section_read *s, struct td_tunnel_config *t)
+{
+	static const char *const own[] = {"bind", "connect"}, *const others[] = {"listen", "host", "send_proxy", "open",
+										 "probe"};
+	bool reverse = t->type == TD_TUNNEL_REVERSE;
+	struct td_addr a[4];
+	const char *fault;
+
+	for (size_t i = 0; i < TNL_COUNT(own); i++)
+		if (reverse == !td_opt_line(s, own[i]))
+			td_cfg_error(p, line_or_section(s, own[i]),
+				     reverse ? "type = reverse requires %s" : "%s requires type = reverse", own[i]);
+	for (size_t i = 0; reverse && i < TNL_COUNT(others); i++)
+		if (td_opt_line(s, others[i]))
+			td_cfg_error(p, td_opt_line(s, others[i]), "type = reverse has no %s", others[i]);
+	if (reverse && t->session != TD_SESSION_SHARED)
+		td_cfg_error(p, line_or_section(s, "session"), "type = reverse has one session, its own");
+	t->open_at_start = t->open_at_start || reverse;
+	if (!reverse || !t->bind || t->port)
+		return;
+	t->port = td_addr_parse(t->bind, a, (int)TNL_COUNT(a), &fault) > 0 ? td_addr_port(&a[0]) : 0;
+	if (!t->port)
+		t->port = 1;
+}
+
 static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s)
 {
-	const struct td_tunnel_config *t = td_section_place(p->c, s->kind, s->index).own;
+	struct td_tunnel_config *t = td_section_place(p->c, s->kind, s->index).own;
 	check_aws(p, s, &t->aws);
 	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
 	check_targets(p, s, t);
 	check_type(p, s, t->type);
 	if (t->probe_ns && t->probe_ns < 1000000000u)
 		td_cfg_error(p, td_opt_line(s, "probe"), "probe: must be 0 or at least 1s");
+	if (s->kind == TD_SECTION_TUNNEL)
+		check_reverse(p, s, t);
 }
 
 static void check_direct(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_agent_config *a)

@@ -45,6 +45,7 @@ struct td_tunnel_config {
 	char *target; /* as of target or targets: a list of what lib/target.h parses, tried in order */
 	enum td_target_select select;
 	char *host, *document, *reason, *kms_key_id;
+	char *bind, *connect; /* type = reverse: at the agent, here */
 	uint16_t port;
 	unsigned max_connections; /* default 200 */
 	enum td_session_policy session;
@@ -102,6 +103,7 @@ struct td_agent_config {
 	char *audit_log; /* a path, or "syslog"; NULL: none */
 	char *instance_id, *kms_key_id;
 	struct td_rules allow, deny; /* deny.set with n 0: explicitly nothing */
+	struct td_rules reverse;     /* what clients may have bound; n 0: nothing */
 	uint64_t dial_timeout_ns, drain_timeout_ns, ping_interval_ns, pong_timeout_ns;
 	uint64_t reconnect_min_ns, reconnect_max_ns, half_close_timeout_ns;
 	uint64_t tcp_keepalive_ns; /* of dialed sockets; 0: off */
@@ -132,7 +134,7 @@ struct td_user_config {
 	char *certificate_name;				    /* of the client certificate that it must show; NULL: any */
 	struct td_strlist targets, documents, ports, hosts; /* patterns; the last three empty: all */
 	struct td_quota quota;
-	bool direct;
+	bool direct, reverse;
 	int line;
 };
 struct td_instance_config {

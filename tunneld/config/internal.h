@@ -70,6 +70,8 @@ enum td_opt_type {
 	TD_T_PROXY,    /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */
 	TD_T_HOST,     /* char *: name or address */
 	TD_T_DIRECT,   /* char *: ADDRESS:PORT */
+	TD_T_BIND,     /* char *: ADDRESS:PORT or unix:PATH */
+	TD_T_CONNECT,  /* char *: HOST:PORT or unix:PATH */
 	TD_T_DURATION, /* uint64_t, ns */
 	TD_T_SIZE,     /* uint64_t */
 	TD_T_SIZE32,   /* unsigned */
@@ -180,6 +182,8 @@ const char *td_text_node_fault(const char *value, size_t *len);
 const char *td_text_url_fault(const char *value, size_t *len);
 const char *td_text_proxy_fault(const char *value, size_t *len);
 const char *td_text_direct_fault(const char *value, size_t *len);
+const char *td_text_bind_fault(const char *value, size_t *len);
+const char *td_text_connect_fault(const char *value, size_t *len);
 const char *td_text_host_fault(const char *value, size_t *len);
 const char *td_text_find_fault(const char *value, size_t *len);
 const char *td_text_finds_fault(const char *value, size_t *len);

@@ -54,6 +54,7 @@ void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_s
 	    .offer_capabilities = true,
 	    .link_queue = !amazon,
 	    .direct = amazon || !a->direct_listen ? TNL_DIRECT_NO : TNL_DIRECT_ONLY,
+	    .reverse = a->reverse.n > 0,
 	    .links = amazon ? 1 : LINKS_MAX,
 	    .require_encryption = a->require_encryption,
 	    .require_challenge_ack = a->require_challenge_ack,

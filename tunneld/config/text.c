@@ -1,6 +1,7 @@
 /* Texts of the configuration: those that have a shape (URLs, hosts, names), paths, and what is done with all of them.
  */
 #include "lib/alloc.h"
+#include "lib/direct.h"
 #include "lib/num.h"
 #include "lib/redis.h"
 #include "lib/target.h"
@@ -162,6 +163,34 @@ const char *td_text_direct_fault(const char *value, size_t *len)
 	if (td_addr_parse(value, a, (int)TNL_COUNT(a), &fault) < 1 || a[0].sa.sa_family == AF_UNIX)
 		return "is no ADDRESS:PORT";
 	return NULL;
+}
+
+/* A Unix socket's path, in full and without what would end a word. */
+static bool is_socket(const char *value)
+{
+	struct td_addr a;
+	const char *fault = NULL;
+	return strncmp(value, "unix:/", 6) == 0 && !value[strcspn(value, " \t")] &&
+	       td_addr_parse(value, &a, 1, &fault) == 1;
+}
+
+const char *td_text_bind_fault(const char *value, size_t *len)
+{
+	struct td_addr a[4];
+	const char *fault = NULL;
+	int n = td_addr_parse(value, a, (int)TNL_COUNT(a), &fault);
+	if (is_socket(value) || (n >= 1 && a[0].sa.sa_family != AF_UNIX && !td_addr_given(&a[0])))
+		return NULL;
+	return "is neither ADDRESS:PORT nor unix:/PATH";
+}
+
+const char *td_text_connect_fault(const char *value, size_t *len)
+{
+	char host[TNL_DIRECT_ADDRESS];
+	uint16_t port;
+	if (is_socket(value) || (tnl_direct_address_split(value, host, &port) && all_in(host, "-_.:")))
+		return NULL;
+	return "is neither HOST:PORT nor unix:/PATH";
 }
 
 const char *td_text_host_fault(const char *value, size_t *len)

@@ -410,6 +410,8 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_NODE]     = {.name = "name", TEXT, .fault = td_text_node_fault},
 	[TD_T_URL]      = {.name = "URL", TEXT, .fault = td_text_url_fault},
 	[TD_T_PROXY]    = {.name = "URL or none", TEXT, .fault = td_text_proxy_fault},
+	[TD_T_BIND]     = {.name = "address", TEXT, .fault = td_text_bind_fault},
+	[TD_T_CONNECT]  = {.name = "address", TEXT, .fault = td_text_connect_fault},
 	[TD_T_DIRECT]   = {.name = "address", TEXT, .fault = td_text_direct_fault},
 	[TD_T_HOST]     = {.name = "host", TEXT, .fault = td_text_host_fault},
 	[TD_T_DURATION] = {.name = "duration", NUMBER(uint64_t), .number = td_number_duration, .show = td_number_show_duration, .needs = DURATION_NEEDS},

@@ -13,7 +13,10 @@ struct td_forwarder;
  * needed: the caller may free its own at once (td_config_free). */
 struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap);
 /* Told of each start of a session that succeeded (err 0) or failed for good, with the API's type and words for a
- * person; NULL: nobody is.  Not called from inside the calls of this header. */
+ * person; of a reverse tunnel when the agent listens; NULL: nobody is.  Not called from inside the calls of this
+ * header. */
+#define TD_FORWARDER_TAKEN_OVER                                                                                        \
+	"TakenOver" /* a type: another run of this client has the listener of a reverse tunnel */
 typedef void td_forwarder_started_fn(void *ctx, int err, const char *type, const char *why);
 void td_forwarder_on_started(struct td_forwarder *f, td_forwarder_started_fn *fn, void *ctx);
 /* New configuration (already checked): unchanged tunnels are not touched, others stopped/started.

@@ -30,7 +30,8 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.required = b.required;
 	a.send_proxy = b.send_proxy;
 	a.bandwidth = b.bandwidth;
-	return a.session == TD_SESSION_SHARED && td_tunnel_same(&a, &b);
+	/* A reverse tunnel's session has its listener, which goes with it. */
+	return a.session == TD_SESSION_SHARED && a.type != TD_TUNNEL_REVERSE && td_tunnel_same(&a, &b);
 }
 
 bool fwd_group_fits_aws(const struct fwd_group *g, const struct td_aws_config *conf)
@@ -291,7 +292,7 @@ bool fwd_group_opens_by_itself(const struct fwd_group *g)
 {
 	tnl_list_foreach(it, &g->f->tunnels) {
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (t->group == g && t->cfg->open_at_start && !t->closing && !t->closed)
+		if (t->group == g && t->cfg->open_at_start && !t->closing && !t->closed && !t->reverse.resting)
 			return true;
 	}
 	return false;

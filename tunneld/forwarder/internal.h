@@ -17,6 +17,7 @@
  *   tunnel       listening, accepting, pausing                fwd_tunnel.settle
  *   probe        a look through the whole tunnel
  *   session      from its start to its end                    fwd_group.adjust, fwd_session.unneeded
+ *   reverse      what listens at the agent: words, connections from there
  *   group        who goes to which session, who waits
  *   connection   from accept to close
  *   ending       TerminateSession calls, what a crash left */
@@ -113,7 +114,12 @@ struct fwd_tunnel {
 	struct td_memory_waiter room;
 	struct td_timer relisten; /* an address could not be had */
 	struct td_backoff backoff;
-	char listen_error[256]; /* "": it listens */
+	char listen_error[256];		      /* "": it listens */
+	struct {			      /* type = reverse */
+		char bound[TNL_REVERSE_BIND]; /* at the agent; "": not, or not known */
+		bool resting;		      /* it asks for no session */
+		struct tnl_list dialing;      /* fwd_incoming.node */
+	} reverse;
 	bool paused;
 	bool closed; /* by hand, until it is opened by hand */
 	uint64_t closed_at;
@@ -186,6 +192,24 @@ static inline size_t fwd_session_busy(const struct fwd_session *s)
 {
 	return fwd_session_load(s) - s->holding;
 }
+
+/* --- reverse tunnels ------------------------------------------------------------------------ */
+
+static inline bool fwd_tunnel_is_reverse(const struct fwd_tunnel *t)
+{
+	return t->cfg->type == TD_TUNNEL_REVERSE;
+}
+/* Asks the agent to listen, if there is a session; to listen no more. */
+void fwd_reverse_start(struct fwd_tunnel *t);
+void fwd_reverse_stop(struct fwd_tunnel *t);
+void fwd_reverse_again(struct fwd_tunnel *t); /* after a pause; asks for a session as well */
+void fwd_reverse_drop(struct fwd_tunnel *t);  /* the tunnel goes: what is still being dialed is refused */
+/* What happens on its session. false: it is of no use, end it. */
+bool fwd_reverse_ready(struct fwd_session *s, const struct tnl_session_info *info);
+bool fwd_reverse_word(struct fwd_session *s, const struct tnl_reverse *word);
+void fwd_reverse_open(struct fwd_session *s, struct tnl_stream *st);
+void fwd_reverse_cancelled(struct fwd_session *s, struct tnl_stream *st);
+void fwd_reverse_forget(struct fwd_session *s); /* it goes */
 
 /* --- groups --------------------------------------------------------------------------------- */
 

@@ -39,6 +39,7 @@ uint64_t fwd_session_resent(const struct fwd_session *s)
 void fwd_session_free(struct fwd_session *s)
 {
 	s->group->n.resent += fwd_session_resent(s);
+	fwd_reverse_forget(s);
 	take_reserved(s);
 	td_timer_stop(&s->idle);
 	td_soon_cancel(&s->unneeded);
@@ -152,6 +153,11 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	if (g->asked)
 		g->used_at = g->f->loop->now;
 	g->asked = false;
+	if (g->cfg->type == TD_TUNNEL_REVERSE) {
+		if (!fwd_reverse_ready(s, info))
+			fwd_session_end(s, "the agent does not listen for it");
+		return;
+	}
 	if (g->f->started)
 		g->f->started(g->f->started_ctx, 0, "", "");
 	fwd_group_serve(g);
@@ -348,6 +354,23 @@ static void on_connected(void *ctx, struct td_pipe *p, void *user)
 		c->watch->connected(c->watcher);
 }
 
+static void on_open(void *ctx, struct tnl_stream *st)
+{
+	fwd_reverse_open(ctx, st);
+}
+
+static void on_cancelled(void *ctx, struct tnl_stream *st)
+{
+	fwd_reverse_cancelled(ctx, st);
+}
+
+static void on_reverse(void *ctx, const struct tnl_reverse *word)
+{
+	struct fwd_session *s = ctx;
+	if (!fwd_reverse_word(s, word) && fwd_session_load(s) == 0)
+		fwd_session_end(s, "another session of this client has its listener");
+}
+
 static void on_drained(void *ctx, struct td_pipe *p, void *user)
 {
 	if (td_pipe_stream(p) && tnl_stream_holding(td_pipe_stream(p)))
@@ -365,6 +388,9 @@ static const struct td_client_cb client_cb = {
     .pipe_closed = on_pipe_closed,
     .drained = on_drained,
     .connected = on_connected,
+    .open = on_open,
+    .cancelled = on_cancelled,
+    .reverse = on_reverse,
 };
 
 /* --- its start ------------------------------------------------------------------------------ */
@@ -410,6 +436,7 @@ static struct fwd_session *session_start(struct fwd_group *g)
 	    .links_auto = t->links == 0,
 	};
 	td_tunnel_session(t, td_aws_is_amazon(g->aws), &cc.session);
+	cc.session.reverse = t->type == TD_TUNNEL_REVERSE;
 	cc.session.expected_type = "Port";
 	s->client = td_client_new(g->f->loop, &cc, &client_cb, s);
 	if (!s->client) {

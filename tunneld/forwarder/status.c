@@ -129,6 +129,15 @@ static void put_probe(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_end_obj(w);
 }
 
+static void put_reverse(struct tnl_jw *w, const struct fwd_tunnel *t)
+{
+	tnl_jw_kv(w, "type", "reverse");
+	tnl_jw_kv(w, "bind", t->cfg->bind);
+	if (t->reverse.bound[0])
+		tnl_jw_kv(w, "bound", t->reverse.bound);
+	tnl_jw_kv(w, "connect", t->cfg->connect);
+}
+
 static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 {
 	const struct td_tunnel_config *cfg = t->cfg;
@@ -136,6 +145,8 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_obj(w);
 	tnl_jw_kv(w, "name", cfg->name);
 	tnl_jw_kv(w, "state", fwd_tunnel_state(t));
+	if (fwd_tunnel_is_reverse(t))
+		put_reverse(w, t);
 	put_addresses(w, t);
 	tnl_jw_kv(w, "target", cfg->target);
 	tnl_jw_kv(w, "host", cfg->host);

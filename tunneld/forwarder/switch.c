@@ -35,6 +35,8 @@ int td_forwarder_open(struct td_forwarder *f, const char *name, char *why, size_
 	t->closed = false;
 	fwd_probe_start(&t->probe);
 	t->group->asked = t->group->cfg->session != TD_SESSION_PER_CONNECTION;
+	if (fwd_tunnel_is_reverse(t))
+		fwd_reverse_start(t); /* a session with connections may have stayed */
 	fwd_group_serve(t->group);
 	return 0;
 }

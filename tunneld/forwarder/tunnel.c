@@ -11,6 +11,7 @@
 
 #define RELISTEN_MIN TD_SEC
 #define RELISTEN_MAX (10 * TD_SEC)
+#define REVERSE_MAX (60 * TD_SEC)
 
 static void on_memory_room(void *arg);
 
@@ -58,6 +59,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 void fwd_tunnel_stop_listening(struct fwd_tunnel *t)
 {
 	td_timer_stop(&t->relisten);
+	if (fwd_tunnel_is_reverse(t))
+		fwd_reverse_stop(t);
 	for (int i = 0; i < t->nlisteners; i++)
 		td_listener_free(t->listeners[i]);
 	t->nlisteners = 0;
@@ -67,6 +70,8 @@ int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap)
 {
 	t->listen_error[0] = '\0';
 	td_timer_stop(&t->relisten);
+	if (fwd_tunnel_is_reverse(t))
+		fwd_reverse_start(t);
 	for (int i = 0; i < t->cfg->naddrs && i < FWD_MAX_LISTEN; i++) {
 		char text[160];
 		struct td_listener *l = td_listen(t->f->loop, &t->cfg->addrs[i], on_accept, t, text, sizeof(text));
@@ -86,6 +91,9 @@ int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap)
 static void announce(const struct fwd_tunnel *t)
 {
 	char s[TD_ADDR_STR];
+	if (fwd_tunnel_is_reverse(t))
+		td_info(FWD_MOD, NULL, "reverse tunnel=%s target=%s bind=%s connect=%s", t->cfg->name, t->cfg->target,
+			t->cfg->bind, t->cfg->connect);
 	for (int i = 0; i < t->nlisteners; i++)
 		td_info(FWD_MOD, NULL, "listening tunnel=%s address=%s target=%s host=%s port=%u", t->cfg->name,
 			td_addr_str(&t->bound[i], s), t->cfg->target, t->cfg->host ? t->cfg->host : "-", t->cfg->port);
@@ -95,7 +103,9 @@ static void listen_again(void *arg)
 {
 	struct fwd_tunnel *t = arg;
 	char why[256];
-	if (fwd_tunnel_listen(t, why, sizeof(why)) == 0)
+	if (fwd_tunnel_is_reverse(t))
+		fwd_reverse_again(t);
+	else if (fwd_tunnel_listen(t, why, sizeof(why)) == 0)
 		announce(t);
 	else
 		fwd_tunnel_listen_later(t, why);
@@ -115,6 +125,7 @@ static void tunnel_free(struct fwd_tunnel *t)
 	td_timer_stop(&t->probe.timer);
 	td_timer_stop(&t->relisten);
 	td_memory_off_room(&t->room);
+	fwd_reverse_drop(t);
 	tnl_list_remove(&t->node);
 	fwd_group_put(t->group);
 	td_pace_free(t->pace);
@@ -152,9 +163,10 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	t->cfg = tc;
 	tnl_list_init(&t->node);
 	tnl_list_init(&t->conns);
+	tnl_list_init(&t->reverse.dialing);
 	td_soon_init(&t->settle, f->loop, settle_tunnel, t);
 	td_timer_init(&t->relisten, f->loop, listen_again, t);
-	td_backoff_init(&t->backoff, RELISTEN_MIN, RELISTEN_MAX);
+	td_backoff_init(&t->backoff, RELISTEN_MIN, fwd_tunnel_is_reverse(t) ? REVERSE_MAX : RELISTEN_MAX);
 	fwd_probe_init(&t->probe, t);
 	if (tc->bandwidth)
 		t->pace = td_pace_new(f->loop, tc->bandwidth);
@@ -243,6 +255,13 @@ static bool needs_login(const struct fwd_group *g)
 	return g->needs_login && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
 }
 
+/* Up is a reverse tunnel when the agent listens. */
+static const char *session_state(const struct fwd_tunnel *t, const struct fwd_session *s)
+{
+	bool asked = fwd_tunnel_is_reverse(t) && fwd_session_up(s) && !t->reverse.bound[0];
+	return asked ? "handshake" : td_client_state_name(s->client);
+}
+
 const char *fwd_tunnel_state(const struct fwd_tunnel *t)
 {
 	const struct fwd_group *g = t->group;
@@ -257,7 +276,7 @@ const char *fwd_tunnel_state(const struct fwd_tunnel *t)
 		return "failed";
 	/* While it fails, the next try has not succeeded yet. */
 	if (s && (!failed || td_client_was_ready(s->client)))
-		return td_client_state_name(s->client);
+		return session_state(t, s);
 	return needs_login(g) ? "needs-login" : failed ? "failed" : "idle";
 }
 

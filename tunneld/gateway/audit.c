@@ -76,6 +76,14 @@ static void put_session(struct td_audit_line *l, const struct gw_session *s)
 	tnl_json_free(j);
 }
 
+/* Will the agent be told that it may listen for the client? */
+static bool may_reverse(struct td_gateway *g, const struct gw_session *s)
+{
+	const struct td_user_config *u = gw_keys_user(g, s->owner);
+	const struct gw_doc *d = gw_doc_find(s->document);
+	return u && u->reverse && d && gw_doc_is_port(d);
+}
+
 void gw_audit_session(struct td_gateway *g, const char *event, const struct gw_session *s, const struct gw_call *c)
 {
 	struct td_audit_line l;
@@ -83,6 +91,7 @@ void gw_audit_session(struct td_gateway *g, const char *event, const struct gw_s
 	if (!td_audit_begin(g->audit, &l, event))
 		return;
 	put_session(&l, s);
+	td_audit_str(&l, "reverse", may_reverse(g, s) ? "allowed" : NULL);
 	td_audit_str(&l, "reason", s->reason);
 	td_audit_str(&l, "key", p ? p->key_id : NULL);
 	td_audit_str(&l, "peer", c->r ? td_request_peer(c->r) : NULL);

@@ -522,6 +522,7 @@ struct gw_session {
 	enum gw_session_state state;
 	bool complete;	 /* agent_task_complete came */
 	bool agent_lost; /* the agent's link broke since the client's attached (or before a restart) */
+	bool reverse;	 /* the agent was told that it may listen for the client */
 	bool dial;	 /* the agent was told that its streams may go anywhere */
 	bool tell_lost;	 /* the client that is attached now is still to hear of that */
 	uint64_t started_ms, ended_ms, expires_ms; /* wall */

@@ -365,7 +365,8 @@ void gw_session_bind_client(struct gw_session *s, const char *client_id)
 static bool is_permitted(const struct gw_session *s, const struct td_user_config *u)
 {
 	return u && s->inst->cfg && gw_rights_target(u, s->target) &&
-	       !gw_rights_session(u, s->document, s->parameters) && (!s->dial || gw_rights_anywhere(u, s->document));
+	       !gw_rights_session(u, s->document, s->parameters) && (!s->dial || gw_rights_anywhere(u, s->document)) &&
+	       (!s->reverse || u->reverse);
 }
 
 void gw_sessions_recheck(struct td_gateway *g)

@@ -17,6 +17,7 @@ enum event_kind {
 	EVENT_PUBLICATION,
 	EVENT_KMS,
 	EVENT_WORD,
+	EVENT_REVERSE,
 	EVENT_CLOSED
 };
 
@@ -39,6 +40,7 @@ struct event {
 			size_t len;
 		} kms;
 		struct tnl_direct *word;
+		struct tnl_reverse *reverse;
 		struct {
 			int err;
 			char *text;
@@ -82,6 +84,8 @@ static void event_free(struct event *e)
 		tnl_free(e->closed.text);
 	} else if (e->kind == EVENT_WORD) {
 		tnl_free_wiped(e->word, sizeof(*e->word));
+	} else if (e->kind == EVENT_REVERSE) {
+		tnl_free(e->reverse);
 	}
 	tnl_free(e);
 }
@@ -215,6 +219,18 @@ void td_pump_note_word(struct td_pump *p, const struct tnl_direct *d)
 		event_free(e); /* it is asked for again */
 }
 
+static void on_reverse(void *ctx, const struct tnl_reverse *word)
+{
+	struct event *e = event_new(ctx, EVENT_REVERSE);
+	if (!e)
+		return;
+	e->reverse = tnl_malloc(sizeof(*word));
+	if (e->reverse)
+		*e->reverse = *word;
+	else
+		event_free(e);
+}
+
 static void on_closed(void *ctx, int err, const char *text)
 {
 	struct event *e = event_new(ctx, EVENT_CLOSED);
@@ -236,6 +252,7 @@ const struct tnl_session_cb td_pump_session_cb = {
     .on_flag = on_flag,
     .on_publication = on_publication,
     .on_kms = on_kms,
+    .on_reverse = on_reverse,
     .on_closed = on_closed,
 };
 
@@ -299,6 +316,10 @@ static void tell_event(struct td_pump *p, const struct event *e)
 	case EVENT_WORD:
 		if (cb->direct_word)
 			cb->direct_word(p->ctx, e->word);
+		break;
+	case EVENT_REVERSE:
+		if (cb->reverse)
+			cb->reverse(p->ctx, e->reverse);
 		break;
 	case EVENT_CLOSED:
 		if (cb->closed)

@@ -458,20 +458,20 @@ static void pipe_join(struct td_pipe *p, struct tnl_stream *st)
 	td_pump_kick(p->pump);
 }
 
-static struct td_pipe *pipe_client(struct td_pipe *p, const struct tnl_head *to, int *err)
+static struct td_pipe *pipe_opened(struct td_pipe *p, struct tnl_stream *st)
 {
-	if (!p) {
-		*err = TNL_ENOMEM;
-		return NULL;
-	}
-	struct td_pump *pump = p->pump;
-	struct tnl_stream *st = tnl_stream_open_to(pump->session, to, p, pump->loop->now, err);
 	if (!st) {
 		tnl_free(p);
 		return NULL;
 	}
 	pipe_join(p, st);
 	return p;
+}
+
+static struct td_pipe *pipe_client(struct td_pipe *p, const struct tnl_head *to, int *err)
+{
+	*err = TNL_ENOMEM;
+	return p ? pipe_opened(p, tnl_stream_open_to(p->pump->session, to, p, p->pump->loop->now, err)) : NULL;
 }
 
 struct td_pipe *td_pipe_client_to(struct td_pump *pump, int fd, const struct tnl_head *to, td_pipe_answer_fn *answer,
@@ -489,6 +489,14 @@ struct td_pipe *td_pipe_client_to(struct td_pump *pump, int fd, const struct tnl
 struct td_pipe *td_pipe_client(struct td_pump *pump, int fd, void *user, int *err)
 {
 	return td_pipe_client_to(pump, fd, NULL, NULL, user, err);
+}
+
+struct td_pipe *td_pipe_reverse(struct td_pump *pump, int fd, uint16_t listener, const char *from, void *user, int *err)
+{
+	struct td_pipe *p = pipe_new(pump, fd, fd, -1, true, user);
+	*err = TNL_ENOMEM;
+	return p ? pipe_opened(p, tnl_stream_open_reverse(pump->session, p, listener, from, pump->loop->now, err))
+		 : NULL;
 }
 
 struct td_pipe *td_pipe_fds(struct td_pump *pump, int in_fd, int out_fd, int err_fd, void *user, int *err)

@@ -329,6 +329,12 @@ void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason, c
 	td_pump_kick(p);
 }
 
+void td_pump_tell_reverse(struct td_pump *p, const struct tnl_reverse *word)
+{
+	tnl_session_send_reverse(p->session, word, p->loop->now);
+	td_pump_kick(p);
+}
+
 bool td_pump_has_local_end(const struct td_pump *p)
 {
 	tnl_list_foreach(it, &p->pipes)

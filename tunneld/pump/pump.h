@@ -23,10 +23,12 @@ struct td_pipe; /* local descriptor(s) joined to one stream; owns both */
  * and may call anything here, td_pump_free included. Unused ones may be NULL. */
 struct td_pump_cb {
 	void (*ready)(void *ctx, const struct tnl_session_info *info);
-	/* Agent: dial for st, then td_pipe_agent or td_pump_refuse.
+	/* Agent, and the client where Reverse is agreed: dial for st, then td_pipe_agent or td_pump_refuse.
 	 * If `cancelled` comes first, forget st at once (the pump frees it). */
 	void (*open)(void *ctx, struct tnl_stream *st);
 	void (*cancelled)(void *ctx, struct tnl_stream *st);
+	/* A word about listeners at the agent (lib/reverse.h). */
+	void (*reverse)(void *ctx, const struct tnl_reverse *word);
 	void (*flag)(void *ctx, uint32_t flag);
 	void (*size)(void *ctx, unsigned cols, unsigned rows);
 	void (*exit_code)(void *ctx, int code);
@@ -95,7 +97,8 @@ bool td_pump_has_local_end(const struct td_pump *p);
 /* Grows with each message that the other end has acknowledged or that came from it in order: two values tell whether a
  * link was of use. */
 uint64_t td_pump_progress(const struct td_pump *p);
-/* Agent: no connection for a stream from open(): resets and frees it. */
+void td_pump_tell_reverse(struct td_pump *p, const struct tnl_reverse *word);
+/* No connection for a stream from open(): resets and frees it. */
 void td_pump_refuse(struct td_pump *p, struct tnl_stream *st, uint32_t reason, const char *words);
 
 /* Client: opens a stream for an accepted socket. Takes fd on success; NULL and *err (TNL_EBUSY, …) otherwise. */
@@ -114,6 +117,8 @@ struct td_pipe *td_pipe_client_to(struct td_pump *p, int fd, const struct tnl_he
 struct td_pipe *td_pipe_agent(struct td_pump *p, struct tnl_stream *st, int fd, void *user);
 /* The same with a source and a sink of its own (equal for a pty). Takes both. */
 struct td_pipe *td_pipe_agent_pair(struct td_pump *p, struct tnl_stream *st, int in_fd, int out_fd, void *user);
+/* Agent: opens a stream for a socket that a listener of the client's has accepted. As td_pipe_client. */
+struct td_pipe *td_pipe_reverse(struct td_pump *p, int fd, uint16_t listener, const char *from, void *user, int *err);
 /* Client on descriptors that stay the caller's (stdin and stdout of connect and shell). err_fd -1: StdErr goes to
  * out_fd. */
 struct td_pipe *td_pipe_fds(struct td_pump *p, int in_fd, int out_fd, int err_fd, void *user, int *err);

@@ -169,6 +169,49 @@ static void filter_skips_what_is_denied(void **state)
 	assert_int_equal(ag_access_check(&cfg->agent.allow, &cfg->agent.deny, "a.example", &u), AG_ACCESS_DENIED);
 }
 
+static bool may_bind(const char *list, const char *address)
+{
+	char text[1024];
+	struct td_addr a;
+	const char *fault;
+
+	snprintf(text, sizeof(text), "[agent]\ninstance_id = i-0123456789abcdef0\nregion = eu-west-1\n%s%s\n",
+		 list ? "reverse = " : "", list ? list : "");
+	struct td_config *c = td_config_parse(text, "test.ini", ".", TD_ROLE_AGENT, stderr);
+	assert_non_null(c);
+	assert_int_equal(td_addr_parse(address, &a, 1, &fault), 1);
+	bool may = ag_access_may_bind(&c->agent.reverse, &a);
+	td_config_free(c);
+	return may;
+}
+
+static void what_may_be_bound(void **state)
+{
+	assert_false(may_bind(NULL, "127.0.0.1:9000"));
+	assert_false(may_bind("none", "127.0.0.1:9000"));
+	assert_true(may_bind("127.0.0.1:9000-9099", "127.0.0.1:9000"));
+	assert_true(may_bind("127.0.0.1:9000-9099", "127.0.0.1:9099"));
+	assert_false(may_bind("127.0.0.1:9000-9099", "127.0.0.1:9100"));
+	assert_false(may_bind("127.0.0.1:9000-9099", "127.0.0.2:9000"));
+	assert_false(may_bind("127.0.0.1:9000-9099", "0.0.0.0:9000"));
+	assert_false(may_bind("127.0.0.1:*", "[::1]:9000"));
+	assert_false(may_bind("127.0.0.1:*", "unix:/run/x.sock"));
+	assert_true(may_bind("localhost:*", "[::1]:9000"));
+	assert_true(may_bind("localhost:*", "127.0.0.9:9000"));
+	assert_false(may_bind("localhost:*", "10.0.0.1:9000"));
+	assert_true(may_bind("10.0.0.0/8:443, [fd00::]/8:443", "10.1.2.3:443"));
+	assert_true(may_bind("10.0.0.0/8:443, [fd00::]/8:443", "[fd00::1]:443"));
+	assert_false(may_bind("10.0.0.0/8:443", "0.0.0.0:443"));
+	assert_true(may_bind("*:443", "0.0.0.0:443"));
+	assert_true(may_bind("10.0.*:443", "10.0.7.7:443"));
+	assert_true(may_bind("unix:/run/*.sock", "unix:/run/x.sock"));
+	assert_false(may_bind("unix:/run/*.sock", "unix:/run/a/x.sock"));
+	assert_false(may_bind("unix:/run/*/x.sock", "unix:/run/../x.sock"));
+	assert_false(may_bind("unix:/run/*/*", "unix:/run//x.sock"));
+	assert_false(may_bind("unix:/run/*/*", "unix:/run/x/.."));
+	assert_false(may_bind("unix:/run/*.sock", "127.0.0.1:1"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -178,6 +221,7 @@ int main(void)
 	    cmocka_unit_test(addresses_match_what_was_resolved),
 	    cmocka_unit_test(deny_wins),
 	    cmocka_unit_test(filter_skips_what_is_denied),
+	    cmocka_unit_test(what_may_be_bound),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	if (cfg)

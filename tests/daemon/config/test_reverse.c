@@ -1,0 +1,71 @@
+/* What a reverse tunnel has to say, and what it may not. */
+#include "tests/unit/check.h"
+#include "tunneld/config/config.h"
+
+/* Parses; *said gets what was printed (free). */
+static struct td_config *parse_said(const char *text, unsigned roles, char **said)
+{
+	size_t n;
+	FILE *f = open_memstream(said, &n);
+	struct td_config *c = td_config_parse(text, "t.ini", "/base", roles, f);
+	fclose(f);
+	return c;
+}
+
+static struct td_config *parse_ok(const char *text, unsigned roles)
+{
+	char *said = NULL;
+	struct td_config *c = parse_said(text, roles, &said);
+	if (!c)
+		print_error("%s", said);
+	assert_non_null(c);
+	free(said);
+	return c;
+}
+
+/* The text is refused and exactly these lines are printed. */
+static void expect(const char *text, unsigned roles, const char *lines)
+{
+	char *said = NULL;
+	struct td_config *c = parse_said(text, roles, &said);
+	assert_null(c);
+	if (strcmp(said, lines) != 0)
+		fprintf(stderr, "--- said:\n%s--- wanted:\n%s", said, lines); /* cmocka cuts long texts */
+	assert_string_equal(said, lines);
+	free(said);
+}
+
+#define TUNNEL "[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\nport = 2\n"
+#define REVERSE "[tunnel r]\ntype = reverse\ntarget = i-1\n"
+
+static void test_reverse(void **s)
+{
+	struct td_config *c = parse_ok(REVERSE "bind = 127.0.0.1:9222\nconnect = dev.internal:80\n", TD_ROLE_FORWARDER);
+	assert_true(c->fwd.tunnels[0].open_at_start);
+	assert_int_equal(c->fwd.tunnels[0].port, 9222);
+	assert_string_equal(c->fwd.tunnels[0].connect, "dev.internal:80");
+	td_config_free(c);
+	c = parse_ok(REVERSE "bind = unix:/run/x.sock\nconnect = unix:/run/y.sock\n", TD_ROLE_FORWARDER);
+	assert_int_equal(c->fwd.tunnels[0].port, 1);
+	td_config_free(c);
+	c = parse_ok(REVERSE "bind = [::1]:0\nconnect = [::1]:80\nport = 22\n", TD_ROLE_FORWARDER);
+	assert_int_equal(c->fwd.tunnels[0].port, 22);
+	td_config_free(c);
+	expect(REVERSE, TD_ROLE_FORWARDER,
+	       "t.ini:1: type = reverse requires bind\nt.ini:1: type = reverse requires connect\n");
+	expect(REVERSE
+	       "bind = 127.0.0.1:1\nconnect = a:1\nlisten = 127.0.0.1:1\nhost = x\nsession = pool 2\nopen = demand\n",
+	       TD_ROLE_FORWARDER,
+	       "t.ini:6: type = reverse has no listen\nt.ini:7: type = reverse has no host\n"
+	       "t.ini:8: type = reverse has one session, its own\nt.ini:9: type = reverse has no open\n");
+	expect(REVERSE "bind = db:1\nconnect = a\n", TD_ROLE_FORWARDER,
+	       "t.ini:4: bind = db:1: is neither ADDRESS:PORT nor unix:/PATH\n"
+	       "t.ini:5: connect = a: is neither HOST:PORT nor unix:/PATH\n");
+	expect(TUNNEL "bind = 127.0.0.1:1\n", TD_ROLE_FORWARDER, "t.ini:5: bind requires type = reverse\n");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_reverse)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
