@@ -10,8 +10,11 @@
 
 static bool name_fits(enum tnl_head_kind kind, const char *name, size_t n, uint16_t port)
 {
-	if (n > TNL_HEAD_NAME || memchr(name, '\0', n))
+	if (n > TNL_HEAD_NAME)
 		return false;
+	for (size_t i = 0; i < n; i++) /* it is shown in lines of logs, where these would say where a value ends */
+		if ((uint8_t)name[i] <= ' ' || name[i] == 0x7f || name[i] == '"' || name[i] == '\\')
+			return false;
 	switch (kind) {
 	case TNL_HEAD_UNIX:
 		return n > 1 && n <= TNL_HEAD_PATH && name[0] == '/' && port == 0;
@@ -22,7 +25,7 @@ static bool name_fits(enum tnl_head_kind kind, const char *name, size_t n, uint1
 		return false;
 	}
 	for (size_t i = 0; i < n; i++)
-		if (name[i] <= ' ' || name[i] >= 0x7f)
+		if ((uint8_t)name[i] > 0x7f)
 			return false;
 	return n > 0 && port > 0;
 }

@@ -5,7 +5,7 @@
  *   1        kind: 1 tcp (a host name or an address, and a port), 2 unix (an absolute path, port 0), 3 udp (as tcp)
  *   2        port, big endian
  *   1        length of the name
- *   n        the name: host or path, printable ASCII or bytes of a path, no NUL
+ *   n        the name: host or path, printable ASCII or bytes of a path; no white space, control, quote or backslash
  *   …        fields, as many as fit: 1 byte type, 2 bytes length, value.  A type from 128 on has to be understood, or
  * the head is refused; others are skipped by who does not know them.
  *

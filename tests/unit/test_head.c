@@ -94,6 +94,13 @@ static void what_cannot_be_made(void **state)
 	assert_int_equal(tnl_head_set(&h, TNL_HEAD_UNIX, "/", 0), TNL_EINVAL);
 	assert_int_equal(tnl_head_set(&h, TNL_HEAD_UNIX, "/run/x", 1), TNL_EINVAL);
 	assert_int_equal(tnl_head_set(&h, TNL_HEAD_UNIX, path, 0), TNL_EINVAL);
+	/* what would end a value in a line of a log */
+	for (const char *c = " \n\"\\\033\177"; *c; c++) {
+		snprintf(name, sizeof(name), "/run/x%cpeer=10.0.0.1", *c);
+		assert_int_equal(tnl_head_set(&h, TNL_HEAD_UNIX, name, 0), TNL_EINVAL);
+		assert_int_equal(tnl_head_set(&h, TNL_HEAD_TCP, name + 1, 80), TNL_EINVAL);
+	}
+	assert_int_equal(tnl_head_set(&h, TNL_HEAD_UNIX, "/run/\303\244", 0), 0);
 }
 
 static int parsed(const char *bytes, size_t n)
