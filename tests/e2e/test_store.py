@@ -1,9 +1,11 @@
 """Gateways that share a Redis server: any node takes any call, tokens and quotas hold on all of them together, and what
 becomes of it when a node or the store goes."""
 import json
+import re
 import subprocess
 import threading
 import time
+import urllib.request
 
 from cluster import BALANCER, STORE_PASSWORD, Cluster
 from harness import BIN, REGION, TARGET, USER_KEY, USER_SECRET, clean_env, until
@@ -40,6 +42,12 @@ class Shared(Cluster):
 		for n in self.names:
 			self.knows_agent(n)
 		return holder, [n for n in self.names if n != holder]
+
+	def table(self, node):
+		"""tunneld status, as people read it."""
+		argv = [BIN, 'status', '-c', self.path('gateway-%s.ini' % node)]
+		r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), timeout=20)
+		return r.stdout.decode()
 
 	def socket(self, node, sid, token, client_id='c1'):
 		ws = WebSocket('wss://127.0.0.1:%d/v1/data-channel/%s?role=publish_subscribe' % (self.port[node], sid), self.path('ca.pem'))
@@ -139,7 +147,11 @@ def quotas():
 def store_restarts():
 	with Shared() as w:
 		s = Server(blob)
+		http = free_port()
 		holder, (start, third) = w.begin()
+		w.node[start].stop()
+		w.start_node(start, proxy_protocol=BALANCER, td_http='127.0.0.1:%d' % http)
+		w.knows_agent(start)
 		f = w.forwarder({'t': {'port': s.port}, 'u': {'port': s.port, 'session': 'per-connection'}}, port=w.port[start])
 		c = connect(f.ports['t'])
 		upload(c, MIB)
@@ -154,6 +166,9 @@ def store_restarts():
 		assert status == 503 and headers['Retry-After'] and time.monotonic() - began < 10, (status, out)
 		st = w.gateway_status(start)['store']
 		assert st['kind'] == 'redis' and st['up'] is False, st
+		assert 'store 127.0.0.1:%d AWAY' % w.store_port in w.table(start) and '! store' in w.table(start), w.table(start)
+		with urllib.request.urlopen('http://127.0.0.1:%d/readyz' % http, timeout=10) as r:
+			assert r.status == 200 and b'warning: the store is away' in r.read()
 		w.redis()  # empty
 		for n in w.names:
 			w.node[n].wait_log('the store is there again')
@@ -164,6 +179,8 @@ def store_restarts():
 		d = connect(f.ports['u'])
 		upload(d, MIB)
 		assert w.gateway_status(start)['store']['up'] is True
+		assert 'node %s, store 127.0.0.1:%d up' % (start, w.store_port) in w.table(start), w.table(start)
+		until(lambda: all(re.search(r'^%s\b' % n, w.table(start), re.M) for n in (holder, third)), 10, 'the other nodes are in the status')
 
 
 @test('store: a node is killed in mid-transfer, both ends go on at another', 90)
@@ -226,3 +243,58 @@ def bad_input():
 		assert 'written by another version of tunneld (schema 9' in refused(w, 'd', store=other, node='d')
 		w.node['n1'].kill9()
 		w.start_node('n1')  # at once: nobody listens under its name
+
+
+def pair(w, **options):
+	"""Two nodes, the agent at the second; a session from the first starts."""
+	w.start_nodes(**options)
+	w.agent(port=w.port['n2'], wait=False)
+	w.node['n2'].wait_log('instance connected')
+	w.knows_agent('n1')
+	status, out = w.at('n1').start(TARGET, 1)
+	assert status == 200, (status, out)
+	return out['SessionId']
+
+
+@test('store: over TLS, whose server must have a certificate of store_ca', 60)
+def over_tls():
+	with Shared(names=('n1', 'n2')) as w:
+		tls = free_port()
+		w.redis('--tls-port', str(tls), '--tls-cert-file', w.path('gateway.pem'), '--tls-key-file', w.path('gateway.key'), '--tls-ca-cert-file', w.path('ca.pem'),
+			'--tls-auth-clients', 'no')
+		store = w.options['store'].replace('redis:', 'rediss:').replace(':%d' % w.store_port, ':%d' % tls)
+		w.options.update(store=store, store_ca='ca.pem')
+		pair(w)
+		assert w.gateway_status('n1')['store']['server'] == '127.0.0.1:%d' % tls
+		assert 'certificate' in refused(w, 'x', store=store, store_ca='/etc/ssl/certs/ca-certificates.crt', node='x')
+
+
+def sentinel(w):
+	"""A server, a replica of it and a Sentinel; -> the server."""
+	w.redis(password=None)
+	first, port = w.store, free_port()
+	w.proc('redis-replica', ['redis-server', '--port', str(port), '--bind', '127.0.0.1', '--save', '', '--dir', w.dir, '--replicaof', '127.0.0.1 %d' % w.store_port]).wait_log(
+		'MASTER <-> REPLICA sync: Finished')
+	at = free_port()
+	with open(w.path('sentinel.conf'), 'w') as f:
+		f.write('port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d 1\nsentinel down-after-milliseconds main 500\n'
+			'sentinel failover-timeout main 5000\n' % (at, w.dir, w.store_port))
+	p = w.proc('sentinel', ['redis-server', w.path('sentinel.conf'), '--sentinel'])
+	p.wait_log(r'\+slave')
+	w.options['store'] = 'redis://127.0.0.1:%d?sentinel=main' % at
+	return first
+
+
+@test('store: Sentinel names the server; after its failover the nodes are at the other one', 90)
+def failover():
+	with Shared(names=('n1', 'n2')) as w:
+		first = sentinel(w)
+		sid = pair(w)
+		first.kill9()
+		w.node['n1'].wait_log('the store is there again', 40)
+		w.node['n2'].wait_log('the store is there again', 40)
+		w.knows_agent('n1')
+		assert sid in [o['SessionId'] for o in w.at('n2').sessions()]
+		status, out = w.at('n1').start(TARGET, 1)
+		assert status == 200, (status, out)
+		assert 'knows no server of the name other' in refused(w, 'y', store=w.options['store'].replace('=main', '=other'), node='y')

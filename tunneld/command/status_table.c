@@ -258,6 +258,15 @@ static void print_trouble(FILE *f, const struct td_status_view *v, const char *k
 	tnl_buf_fini(&b);
 }
 
+static bool check_store(const struct tnl_json *gateway, const struct td_status_view *v, FILE *f)
+{
+	const struct tnl_json *store = tnl_json_get(gateway, "store");
+	if (!store || tnl_json_bool(tnl_json_get(store, "up"), true))
+		return true;
+	print_trouble(f, v, "store", text_of(store, "server"), "away, no session can start", "");
+	return false;
+}
+
 bool td_status_check(const struct tnl_json *doc, const struct td_status_view *v, FILE *f)
 {
 	const struct tnl_json *agent = tnl_json_get(doc, "agent");
@@ -274,7 +283,7 @@ bool td_status_check(const struct tnl_json *doc, const struct td_status_view *v,
 			      text_of(agent, "last_error"));
 		well = false;
 	}
-	return well;
+	return check_store(tnl_json_get(doc, "gateway"), v, f) && well;
 }
 
 const struct tnl_json *td_status_tunnel(const struct tnl_json *doc, const char *name)
@@ -376,6 +385,28 @@ static void instance_table(const struct tnl_json *gateway, const struct td_statu
 	print_table(&t, v, f);
 }
 
+/* Where the records are, when others share them, and who these are. */
+static void node_table(const struct tnl_json *gateway, const struct td_status_view *v, FILE *f)
+{
+	static const char *const heads[] = {"NODE", "PEER LINKS"};
+	struct table t = {.columns = TNL_COUNT(heads), .heads = heads, .coloured = -1};
+	const struct tnl_json *store = tnl_json_get(gateway, "store");
+	struct row r = {.colour = NULL};
+	set_cell(&r, 0, text_of(gateway, "node"));
+	set_cell(&r, 1, text_of(store, "server"));
+	fprintf(f, "\nnode %s, store %s %s, %lld records queued, %lld failed\n", r.cell[0], r.cell[1],
+		tnl_json_bool(tnl_json_get(store, "up"), true) ? "up" : "AWAY", (long long)number_of(store, "queued"),
+		(long long)number_of(store, "failed"));
+	tnl_json_each(n, tnl_json_get(gateway, "nodes")) {
+		struct row *to = add_row(&t);
+		if (!to)
+			break;
+		set_cell(to, 0, text_of(n, "name"));
+		set_cell(to, 1, text_of(n, "peer"));
+	}
+	print_table(&t, v, f);
+}
+
 static void session_table(const struct tnl_json *gateway, const struct td_status_view *v, FILE *f)
 {
 	static const char *const heads[] = {"SESSION", "OWNER", "TARGET", "STATE", "AGE"};
@@ -422,6 +453,8 @@ void td_status_tables(const struct tnl_json *doc, const struct td_status_view *v
 		agent_table(agent, v, f);
 	if (tnl_json_first(tnl_json_get(gateway, "instances")))
 		instance_table(gateway, v, f);
+	if (tnl_json_get(gateway, "nodes"))
+		node_table(gateway, v, f);
 	if (gateway)
 		session_table(gateway, v, f);
 }
