@@ -99,7 +99,7 @@ static int expect_host(struct tnl_tls *t, const char *host)
 	for (char *c = t->host; *c; c++)
 		if (*c >= 'A' && *c <= 'Z')
 			*c = (char)(*c - 'A' + 'a');
-	if (t->ctx->pinned)
+	if (t->ctx->pinned || t->ctx->peer)
 		return SSL_set_tlsext_host_name(t->ssl, t->host) ? 0 : TNL_EINVAL;
 	X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
 	if (X509_VERIFY_PARAM_set1_ip_asc(p, t->host))

@@ -247,12 +247,19 @@ static int set_trust(struct tnl_tls_ctx *c, const struct tnl_tls_config *conf, c
 	}
 	if (conf->ca_pem && load_ca(c->ssl, conf->ca_pem, conf->ca_pem_len, c->server, err, cap) != 0)
 		return TNL_ECONF;
+	c->peer = conf->peer;
+	if (c->peer) { /* the certificate of a server, also of who dials */
+		SSL_CTX_set_options(c->ssl, SSL_OP_NO_TICKET);
+		X509_VERIFY_PARAM_set_purpose(SSL_CTX_get0_param(c->ssl), X509_PURPOSE_SSL_SERVER);
+	}
 	if (!c->server) {
 		if (!conf->ca_pem) {
 			snprintf(err, cap, "no CA certificates were given, so no server could be trusted");
 			return TNL_ECONF;
 		}
 		SSL_CTX_set_verify(c->ssl, SSL_VERIFY_PEER, NULL);
+		if (c->peer)
+			return 0;
 		SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 		SSL_CTX_sess_set_new_cb(c->ssl, new_session);
 		return 0;

@@ -32,6 +32,7 @@ struct tnl_tls_ctx {
 	bool (*admit)(void *ctx, const char *name);
 	void *admit_ctx;
 	bool pinned;
+	bool peer;
 	uint8_t pin[32];
 	struct tnl_tls_saved saved[TNL_TLS_CACHE];
 	uint64_t saved_seq;

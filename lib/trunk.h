@@ -14,7 +14,7 @@
 #include "lib/turns.h"
 
 #define TNL_TRUNK_NAME 32u
-#define TNL_TRUNK_WINDOW (128u * 1024) /* bytes of a stream that its reader has not taken */
+#define TNL_TRUNK_WINDOW (112u * 1024) /* bytes of a stream that its reader has not taken */
 #define TNL_TRUNK_DATA (128u * 1024)   /* that wait for the connection; more is not taken from streams */
 #define TNL_TRUNK_CONTROL (1024u * 1024)
 

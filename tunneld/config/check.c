@@ -184,6 +184,9 @@ static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *
 		td_cfg_warn(p, s->line, "there is no [instance ID] section: no agent can connect");
 	if (!g->nusers)
 		td_cfg_warn(p, s->line, "there is no [user NAME] section: nobody can start a session");
+	if (!g->peer_listen != !g->peer_ca)
+		td_cfg_error(p, line_or_section(s, g->peer_ca ? "peer_ca" : "peer_listen"),
+			     "peer_listen and peer_ca belong together: one of them is missing");
 	if ((g->encrypt_shells || g->encrypt_ports) && !g->kms_key_id)
 		td_cfg_error(p, line_or_section(s, g->encrypt_shells ? "encrypt_shells" : "encrypt_ports"),
 			     "encryption requires kms_key_id");

@@ -157,6 +157,8 @@ struct td_gateway_config {
 	char *audit_log;    /* a path, or "syslog"; NULL: none */
 	char *store;	    /* sqlite:PATH, or the URL of a Redis server; NULL: in state_dir */
 	char *store_ca;	    /* of rediss://; NULL: the system's */
+	char *peer_listen;  /* where other nodes reach us; NULL: nowhere */
+	char *peer_ca;	    /* authorities of their certificates */
 	char *node;	    /* our name among those that share the store; NULL: from the host's */
 	char *kms_key_file; /* serves the two KMS calls */
 	char *kms_key_id;   /* key that sessions are encrypted with; NULL: none */

@@ -65,6 +65,7 @@ enum td_opt_type {
 	TD_T_SECRETF,  /* the same; a name is looked up in $CREDENTIALS_DIRECTORY first */
 	TD_T_AUDIT,    /* char *: a path, or syslog */
 	TD_T_STORE,    /* char *: sqlite:PATH, or the URL of a Redis server */
+	TD_T_PEER,     /* char *: ADDRESS:PORT, none of them a wildcard */
 	TD_T_NODE,     /* char *: letters, digits, _ */
 	TD_T_URL,      /* char *: https://HOST[:PORT] */
 	TD_T_PROXY,    /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */
@@ -178,6 +179,7 @@ const char *td_text_keyid_fault(const char *value, size_t *len);
 const char *td_text_region_fault(const char *value, size_t *len);
 const char *td_text_target_fault(const char *value, size_t *len);
 const char *td_text_store_fault(const char *value, size_t *len);
+const char *td_text_peer_fault(const char *value, size_t *len);
 const char *td_text_node_fault(const char *value, size_t *len);
 const char *td_text_url_fault(const char *value, size_t *len);
 const char *td_text_proxy_fault(const char *value, size_t *len);

@@ -209,6 +209,19 @@ const char *td_text_store_fault(const char *value, size_t *len)
 	return fault;
 }
 
+/* The other nodes are told it as it stands. */
+const char *td_text_peer_fault(const char *value, size_t *len)
+{
+	struct td_addr a[4];
+	const char *fault = NULL;
+	if (td_addr_parse(value, a, (int)TNL_COUNT(a), &fault) != 1 || a[0].sa.sa_family == AF_UNIX ||
+	    td_addr_given(&a[0]) || td_addr_port(&a[0]) == 0)
+		return "is no ADDRESS:PORT, with one address, by which other nodes reach this one";
+	if (strncmp(value, "0.0.0.0:", 8) == 0 || strncmp(value, "[::]:", 5) == 0)
+		return "is no address that other nodes could connect to";
+	return NULL;
+}
+
 const char *td_text_node_fault(const char *value, size_t *len)
 {
 	return all_in(value, "_") && *len <= TD_NODE_MAX ? NULL

@@ -407,6 +407,7 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_SECRETF] = {.name = "private file", TEXT, .is_file = true, .is_private = true, .keep = td_text_keep_credential},
 	[TD_T_AUDIT]    = {.name = "path or syslog", TEXT, .keep = td_text_keep_audit},
 	[TD_T_STORE]    = {.name = "sqlite:PATH or URL", TEXT, .fault = td_text_store_fault, .keep = td_text_keep_store},
+	[TD_T_PEER]     = {.name = "address", TEXT, .fault = td_text_peer_fault},
 	[TD_T_NODE]     = {.name = "name", TEXT, .fault = td_text_node_fault},
 	[TD_T_URL]      = {.name = "URL", TEXT, .fault = td_text_url_fault},
 	[TD_T_PROXY]    = {.name = "URL or none", TEXT, .fault = td_text_proxy_fault},

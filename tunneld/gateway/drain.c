@@ -4,7 +4,7 @@
  * not get them all at once) ─► CLOSING (all that are left) ─► DONE
  *
  * Both links of a session go together: they are to meet again at another node. */
-#include "tunneld/gateway/shared_internal.h"
+#include "tunneld/gateway/peer_internal.h"
 #include "lib/crypto.h"
 #include "lib/num.h"
 
@@ -79,7 +79,7 @@ static bool send_next_away(struct td_gateway *g)
 		send_end_away(&s->ends[GW_AGENT]);
 		return true;
 	}
-	return false;
+	return g->peers && gw_ferries_cut(g->peers);
 }
 
 static size_t count_going(const struct td_gateway *g)
@@ -87,7 +87,7 @@ static size_t count_going(const struct td_gateway *g)
 	size_t n = 0;
 	tnl_list_foreach(it, &g->links)
 		n += tnl_container_of(it, struct gw_link, node)->phase != GW_L_CLOSING;
-	return n;
+	return n + (g->peers ? gw_ferries_count(g->peers) : 0);
 }
 
 /* When the next is to go: the links that are there spread over the time that is left, half of it to half as much again.

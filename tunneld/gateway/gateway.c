@@ -1,6 +1,6 @@
 /* The gateway role: it is set up from its part of the configuration, routes requests to the API and to the channels,
  * and takes on a new configuration while it runs. */
-#include "tunneld/gateway/shared_internal.h"
+#include "tunneld/gateway/peer_internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/num.h"
@@ -58,6 +58,8 @@ static void route_channel(struct td_gateway *g, struct td_request *r, enum gw_ro
 		refuse_request(g, r, 426, "Upgrade");
 	else if (g->drain)
 		refuse_request(g, r, 503, "shutting down");
+	else if (kind != GW_CONTROL && gw_route_away(g, r, id))
+		return;
 	else
 		gw_channel_upgrade(g, r, kind, id);
 }
@@ -262,6 +264,9 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 		goto fail;
 	if (gw_store_open(g, why, cap) != 0 || start_server(g, why, cap) != 0)
 		goto fail;
+	g->peers = gw_peers_new(g, why, cap);
+	if (!g->peers && why[0])
+		goto fail;
 	log_addresses(g);
 	set_public_url(g);
 	return g;
@@ -307,6 +312,10 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	}
 	if (cfg->gw.certificate && !(tls = make_tls(g->l, &cfg->gw, why, cap)))
 		return -1;
+	if (g->peers && cfg->gw.peer_listen && gw_peers_reload(g->peers, &cfg->gw, why, cap) != 0) {
+		tnl_tls_ctx_free(tls);
+		return -1;
+	}
 	gw_audit_more(g); /* into the log that it belongs to */
 	if (load_kms(g, &cfg->gw, &kms, why, cap) != 0 || gw_keys_load(&cfg->gw, &keys, &marks) != 0 ||
 	    td_audit_reload(&g->audit, g->l, "gateway", cfg->gw.audit_log, why, cap) != 0) {
@@ -366,6 +375,7 @@ void td_gateway_free(struct td_gateway *g)
 		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
 	tnl_list_foreach_safe(it, &g->history)
 		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
+	gw_peers_free(g->peers);
 	td_http_server_free(g->httpd);
 	td_store_close(g->store); /* writes what is queued */
 	if (g->instances)

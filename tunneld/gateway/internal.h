@@ -23,6 +23,7 @@
  *   grant                 what a client is granted
  *   kms, api_elsewhere, api_session, api_list, api_info, api_agent   the operations
  *   api                   their table, dispatch                  status     what operators see
+ *   peer, ferry, route    links to other nodes, for data channels that came to the wrong one
  *   drain                 the end: links are sent away
  *   hear                  what other nodes say, and what they and the store are told anew
  *   gateway               setup, routing, reload
@@ -74,6 +75,7 @@ struct gw_call;
 struct gw_instance;
 struct gw_kms;
 struct gw_link;
+struct gw_peers;
 struct gw_session;
 struct gw_share;
 
@@ -145,6 +147,7 @@ struct td_gateway {
 	struct td_loop *l;
 	const struct td_config *cfg;
 	struct td_http_server *httpd;
+	struct gw_peers *peers; /* NULL: peer_listen is not set */
 	struct tnl_tls_ctx *tls;
 	struct td_store *store;
 	bool shared;		    /* with other nodes */

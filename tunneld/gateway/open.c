@@ -87,7 +87,8 @@ int gw_store_open(struct td_gateway *g, char *why, size_t cap)
 	}
 	if (over_tls && !(tls = make_store_tls(g, why, cap)))
 		return -1;
-	const struct td_store_opts o = {.spec = spec, .node = g->node, .tls = tls, .cb = &gw_hear, .ctx = g};
+	const struct td_store_opts o = {
+	    .spec = spec, .node = g->node, .peer = g->cfg->gw.peer_listen, .tls = tls, .cb = &gw_hear, .ctx = g};
 	g->store = td_store_open(g->l, &o, why, cap);
 	tnl_tls_ctx_free(tls);
 	tnl_wipe(spec, sizeof(spec));

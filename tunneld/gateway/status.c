@@ -1,6 +1,6 @@
 /* What operators see of the gateway: listeners, instances, sessions with what waits and flows in each direction, the
  * store, counters. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/peer_internal.h"
 
 #include "lib/enc.h"
 #include "lib/tls.h"
@@ -180,6 +180,18 @@ static void write_sessions(struct td_gateway *g, struct tnl_jw *w)
 	tnl_jw_end_arr(w);
 }
 
+static void write_peers(const struct gw_peers *p, struct tnl_jw *w)
+{
+	if (!p)
+		return;
+	tnl_jw_key(w, "peers");
+	tnl_jw_arr(w);
+	gw_peers_status(p, w);
+	tnl_jw_end_arr(w);
+	tnl_jw_kvi(w, "handed_on", (int64_t)p->handed_on);
+	tnl_jw_kvi(w, "taken_in", (int64_t)p->taken_in);
+}
+
 static void write_refused(const struct td_gateway *g, struct tnl_jw *w)
 {
 	tnl_jw_key(w, "refused");
@@ -242,6 +254,7 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	write_sessions(g, &w);
 	write_store(g, &w);
 	write_nodes(g, &w);
+	write_peers(g->peers, &w);
 	write_refused(g, &w);
 	tnl_jw_key(&w, "counters");
 	tnl_jw_obj(&w);

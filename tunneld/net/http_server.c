@@ -376,26 +376,42 @@ static const struct td_conn_cb conn_cb = {.readable = on_readable,
 					  .closed = on_closed,
 					  .named = on_named};
 
+static uint64_t head_timeout(const struct td_http_server *h)
+{
+	return h->cfg.head_timeout_ns ? h->cfg.head_timeout_ns : HEAD_TIMEOUT;
+}
+
 /* Takes fd; NULL: no memory. */
-static struct hconn *new_hconn(struct td_http_server *h, int fd, bool behind, uint64_t limit)
+static struct hconn *add_hconn(struct td_http_server *h, int fd, bool behind, struct tnl_tls_ctx *tls)
 {
 	struct hconn *c = tnl_calloc(1, sizeof(*c));
 	if (!c) {
 		td_fd_rst_close(fd);
 		return NULL;
 	}
-	c->conn = behind ? td_conn_accepted_behind(h->l, fd, h->cfg.tls, limit, &conn_cb, c)
-			 : td_conn_accepted(h->l, fd, h->cfg.tls, limit, &conn_cb, c);
-	if (c->conn)
-		return c;
-	tnl_free(c);
-	return NULL;
+	c->conn = behind ? td_conn_accepted_behind(h->l, fd, tls, head_timeout(h), &conn_cb, c)
+			 : td_conn_accepted(h->l, fd, tls, head_timeout(h), &conn_cb, c);
+	if (!c->conn) {
+		tnl_free(c);
+		return NULL;
+	}
+	c->h = h;
+	h->count++;
+	tnl_buf_init(&c->in, TNL_HTTP_HEAD_MAX + (h->cfg.body_max ? h->cfg.body_max : BODY_DEFAULT) + 2 * AHEAD_MAX);
+	tnl_buf_init(&c->ahead, AHEAD_MAX);
+	tnl_buf_init(&c->out, 16u * 1024 * 1024);
+	td_timer_init(&c->timer, h->l, on_timer, c);
+	td_soon_init(&c->process, h->l, process_input, c);
+	td_timer_in(&c->timer, head_timeout(h));
+	tnl_list_push_back(&h->conns, &c->node);
+	tnl_list_push_back(&h->silent, &c->silent);
+	h->nsilent++;
+	return c;
 }
 
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct td_http_server *h = ctx;
-	uint64_t limit = h->cfg.head_timeout_ns ? h->cfg.head_timeout_ns : HEAD_TIMEOUT;
 	bool behind = h->cfg.behind && h->cfg.behind(h->cfg.ctx, peer);
 	if (td_memory_full() && h->cfg.crowded)
 		h->cfg.crowded(h->cfg.ctx);
@@ -411,24 +427,22 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 		td_fd_rst_close(fd);
 		return;
 	}
-	struct hconn *c = new_hconn(h, fd, behind, limit);
+	struct hconn *c = add_hconn(h, fd, behind, h->cfg.tls);
 	if (!c) {
 		td_peers_leave(h->peers, &counted);
 		return;
 	}
-	c->h = h;
 	c->peer = *peer;
 	c->counted = counted;
-	h->count++;
-	tnl_buf_init(&c->in, TNL_HTTP_HEAD_MAX + (h->cfg.body_max ? h->cfg.body_max : BODY_DEFAULT) + 2 * AHEAD_MAX);
-	tnl_buf_init(&c->ahead, AHEAD_MAX);
-	tnl_buf_init(&c->out, 16u * 1024 * 1024);
-	td_timer_init(&c->timer, h->l, on_timer, c);
-	td_soon_init(&c->process, h->l, process_input, c);
-	td_timer_in(&c->timer, limit);
-	tnl_list_push_back(&h->conns, &c->node);
-	tnl_list_push_back(&h->silent, &c->silent);
-	h->nsilent++;
+}
+
+void td_http_server_hand(struct td_http_server *h, int fd)
+{
+	if (h->nsilent >= SILENT_MAX)
+		drop_silent(h, NULL);
+	struct hconn *c = add_hconn(h, fd, true, NULL);
+	if (c)
+		c->handed = true;
 }
 
 struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *cfg, char *why,

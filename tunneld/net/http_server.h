@@ -34,6 +34,8 @@ struct td_http_server_config {
 struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *c, char *why,
 					  size_t cap);
 void td_http_server_free(struct td_http_server *h);
+/* One more connection, without TLS, which begins with a PROXY header. Takes fd. */
+void td_http_server_hand(struct td_http_server *h, int fd);
 void td_http_server_stop_listening(struct td_http_server *h);
 void td_http_server_set_tls(struct td_http_server *h, struct tnl_tls_ctx *tls); /* from now on; a reference is taken */
 /* Where the i-th listens, with the chosen port; -1: there is none. */
@@ -45,12 +47,16 @@ const uint8_t *td_request_body(const struct td_request *r, size_t *n);
 const char *td_request_peer(const struct td_request *r);
 bool td_request_cert_named(const struct td_request *r, const char *name); /* tnl_tls_peer_named of its connection */
 const struct td_addr *td_request_peer_addr(const struct td_request *r);
+bool td_request_is_handed(const struct td_request *r); /* of td_http_server_hand */
 void td_request_set_user(struct td_request *r, void *u);
 void *td_request_user(const struct td_request *r);
 /* Ends the request: r is not to be used after it. content_type NULL: none. Connection: close is added when `close`
  * was asked for by the peer or the server is stopping. */
 void td_request_reply(struct td_request *r, int status, const char *content_type, const char *const (*headers)[2],
 		      size_t n, const void *body, size_t len);
+/* Lets go of the connection, at the head of this request: all that was read of it is appended to `bytes`, what comes is
+ * the caller's. r is not to be used after it. NULL: no memory, connection dropped. */
+struct td_conn *td_request_detach(struct td_request *r, struct tnl_buf *bytes);
 bool td_request_is_upgrade(const struct td_request *r); /* a valid WebSocket upgrade (version 13, key) */
 /* Answers 101 and turns the connection into a link. r is not to be used after it. NULL: no memory, connection dropped.
  */

@@ -35,6 +35,7 @@ struct hconn {
 	struct td_soon process; /* what came ahead of an answer */
 	unsigned refusals;	/* in a row */
 	bool close_after, served, continued;
+	bool handed;	/* td_http_server_hand */
 	bool asks_keep; /* the client says that it would come again: it is told that it can */
 };
 

@@ -154,6 +154,11 @@ const struct td_addr *td_request_peer_addr(const struct td_request *r)
 	return &r->hc->peer;
 }
 
+bool td_request_is_handed(const struct td_request *r)
+{
+	return r->hc->handed;
+}
+
 void td_request_set_user(struct td_request *r, void *u)
 {
 	r->user = u;
@@ -177,6 +182,20 @@ bool td_request_is_upgrade(const struct td_request *r)
 	       tnl_http_has_token(h, "upgrade", "websocket") && tnl_http_has_token(h, "connection", "upgrade") && key &&
 	       n == 24 && tnl_unb64(key, n, raw, sizeof(raw)) == 16 && version && vn == 2 &&
 	       memcmp(version, "13", 2) == 0;
+}
+
+struct td_conn *td_request_detach(struct td_request *r, struct tnl_buf *bytes)
+{
+	struct hconn *c = r->hc;
+	struct td_conn *conn = NULL;
+	tnl_buf_put(bytes, tnl_buf_data(&c->in), tnl_buf_len(&c->in));
+	tnl_buf_put(bytes, tnl_buf_data(&c->ahead), tnl_buf_len(&c->ahead));
+	if (!bytes->failed) {
+		conn = c->conn;
+		c->conn = NULL;
+	}
+	td_hconn_free(c);
+	return conn;
 }
 
 struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslink_opts *o,
