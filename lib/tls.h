@@ -26,8 +26,8 @@ struct tnl_tls_config {
 	void *admit_ctx;
 	/* Client: SHA-256 of the one public key that is taken, whatever its certificate says; instead of ca_pem. */
 	const uint8_t *pin;
-	/* Of links between servers: whoever dials shows a server's certificate as well, nothing is resumed, and the name in
-	 * the certificate is the caller's to check (tnl_tls_peer_named), at either end. */
+	/* Of links between servers: whoever dials shows a server's certificate as well, nothing is resumed, and the
+	 * name in the certificate is the caller's to check (tnl_tls_peer_named), at either end. */
 	bool peer;
 	uint64_t (*unix_time)(void *ctx); /* wall clock for validity checks and tickets */
 	void *time_ctx;

@@ -3,8 +3,9 @@ import json
 import os
 import subprocess
 
-from harness import BIN, TOP, World, clean_env, need, until
+from harness import BIN, REGION, TARGET, TOP, USER_KEY, USER_SECRET, World, clean_env, make_certificates, need, until
 from services import free_port
+from wire import Api
 
 BALANCER = '127.0.0.2'  # where HAProxy connects from, so that others may come without a PROXY header
 NAMES = ('n1', 'n2', 'n3')
@@ -21,6 +22,12 @@ class Cluster(World):
 		self.node = {}
 		self.front = free_port()  # what clients and agents are told
 		self.options = {}
+		self.peer = {}
+
+	def link_nodes(self):
+		"""The nodes hand on links to each other; to be called before they start. Their certificate has all of their names."""
+		make_certificates(self.dir, 'DNS:localhost,IP:127.0.0.1,' + ','.join('DNS:' + n for n in self.names))
+		self.peer = {n: free_port() for n in self.names}
 
 	def make_pem(self):
 		"""Certificate and key in one file, as HAProxy wants them."""
@@ -32,6 +39,8 @@ class Cluster(World):
 	def start_node(self, name, wait=True, **options):
 		"""The gateway of that name, anew when it was there before."""
 		g = {'listen': '127.0.0.1:%d' % self.port[name], 'public_url': 'https://127.0.0.1:%d' % self.front, 'node': name}
+		if self.peer:
+			g.update(peer_listen='127.0.0.1:%d' % self.peer[name], peer_ca='ca.pem')
 		g.update(self.options)
 		g.update(options)
 		was, self.gw_port = self.gw_port, self.port[name]
@@ -113,6 +122,19 @@ class Cluster(World):
 				return False
 		self.gw_port = self.front
 		until(served, 15, 'calls are answered through %s' % balancer.name)
+
+	def at(self, node):
+		"""The API of that node, without the balancer."""
+		return Api('https://127.0.0.1:%d' % self.port[node], self.path('ca.pem'), USER_KEY, USER_SECRET, REGION)
+
+	def knows_agent(self, node):
+		until(lambda: self.at(node).instances().get(TARGET, {}).get('PingStatus') == 'Online', 15, '%s knows the agent' % node)
+
+	def linked(self, names=None):
+		"""Until each of these nodes has a link to each other."""
+		names = names or self.names
+		for n in names:
+			until(lambda: {p['node'] for p in self.gateway_status(n)['peers'] if p['state'] == 'up'} == set(names) - {n}, 20, 'links of %s' % n)
 
 	def gateway_status(self, name):
 		return self.status(self.node[name])[0]['gateway']

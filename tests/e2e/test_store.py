@@ -8,10 +8,10 @@ import time
 import urllib.request
 
 from cluster import BALANCER, STORE_PASSWORD, Cluster
-from harness import BIN, REGION, TARGET, USER_KEY, USER_SECRET, clean_env, until
+from harness import BIN, TARGET, clean_env, until
 from run import test
 from services import MIB, Server, blob, connect, download, free_port, upload
-from wire import Api, WebSocket
+from wire import WebSocket
 
 
 class Shared(Cluster):
@@ -25,12 +25,6 @@ class Shared(Cluster):
 		with open(path, 'w') as f:
 			f.write(text.replace('[user ops]\n', '[user ops]\n' + self.quota))
 		return path
-
-	def at(self, node):
-		return Api('https://127.0.0.1:%d' % self.port[node], self.path('ca.pem'), USER_KEY, USER_SECRET, REGION)
-
-	def knows_agent(self, node):
-		until(lambda: self.at(node).instances().get(TARGET, {}).get('PingStatus') == 'Online', 15, '%s knows the agent' % node)
 
 	def begin(self, **options):
 		"""Store, nodes, balancer, an agent; -> the node of its control channel, and the others."""

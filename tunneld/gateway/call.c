@@ -79,7 +79,8 @@ struct gw_call *gw_call_new(struct td_gateway *g, struct td_request *r, const ch
 	if (!c)
 		return NULL;
 	*c = (struct gw_call){.g = g, .r = r, .op = op, .who = who, .in = in};
-	memcpy(c->mark, who->mark, GW_MARK);
+	if (who)
+		memcpy(c->mark, who->mark, GW_MARK);
 	tnl_list_push_back(&g->calls, &c->node);
 	td_timer_init(&c->timer, g->l, NULL, c);
 	td_request_set_user(r, c);

@@ -189,6 +189,11 @@ static void on_credit(void *ctx, struct tnl_trunk_stream *st)
 static void on_ready(void *ctx)
 {
 	struct gw_trunk *k = ctx;
+	const struct tnl_tls *tls = td_conn_tls(k->conn);
+	if (k->dialed && (!tls || !tnl_tls_peer_named(tls, k->peer->name))) { /* it hears nothing of us */
+		lose_trunk(k, "its name is not in its certificate");
+		return;
+	}
 	const struct tnl_trunk_config c = {.name = k->peers->name,
 					   .dialer = k->dialed,
 					   .max_streams = GW_FERRIES_MAX,

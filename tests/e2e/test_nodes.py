@@ -1,0 +1,187 @@
+"""Three gateways, a Redis server and HAProxy before them: nodes die, restart one after the other and drain, links come to the
+wrong one, and no stream is lost."""
+import re
+import signal
+import threading
+import time
+
+from cluster import BALANCER, Cluster
+from harness import SLOW, TARGET, until
+from run import test
+from services import MIB, Server, blob, connect, download, upload
+
+
+class Load:
+	"""Connections that go on uploading and downloading, each transfer checked by its hash, until they are told to stop."""
+
+	def __init__(self, port, n, size=MIB):
+		self.stop, self.faults, self.rounds = threading.Event(), [], [0] * n
+		self.size = size
+		self.conns = [connect(port, 60) for _ in range(n)]
+		self.threads = [threading.Thread(target=self.run, args=(i,), daemon=True) for i in range(n)]
+		for t in self.threads:
+			t.start()
+
+	def run(self, i):
+		try:
+			while not self.stop.is_set():
+				upload(self.conns[i], self.size)
+				download(self.conns[i], self.size)
+				self.rounds[i] += 1
+				time.sleep(0.02)  # two cores for all of it
+		except Exception as e:
+			self.faults.append('connection %d after %d rounds: %r' % (i, self.rounds[i], e))
+
+	def moved(self):
+		"""Until each of them has done one more whole round."""
+		before = list(self.rounds)
+		until(lambda: self.faults or all(r >= b + 2 for r, b in zip(self.rounds, before)), 60, 'all go on: %s' % self.rounds)
+		assert not self.faults, self.faults
+
+	def finish(self):
+		self.stop.set()
+		for t in self.threads:
+			t.join(60 * SLOW)
+			assert not t.is_alive(), 'a connection stands still: %s' % self.rounds
+		assert not self.faults, self.faults
+		for c in self.conns:
+			c.close()
+
+
+def begin(w, passed=False, **options):
+	"""Store, nodes and HAProxy; agent and forwarder come through it. passed: TLS passes through to any node."""
+	if passed:
+		w.link_nodes()
+	w.redis()
+	w.options['proxy_protocol'] = BALANCER
+	w.options.update(options)
+	w.start_nodes()
+	w.haproxy()
+	if passed:
+		for n in w.names:  # what they are told is the port where TLS passes through
+			w.node[n].stop()
+		w.front = w.gw_port = w.passed
+		w.start_nodes()
+		w.linked()
+		w.answers(w.node['n1'])
+	w.agent(wait=False)
+	for n in w.names:
+		w.knows_agent(n)
+
+
+def tunnels(w, port):
+	return w.forwarder({'t': {'port': port, 'session': 'pool 8', 'reconnect_max': '1s'}}, wait=True)
+
+
+def sessions(w, name):
+	return [s['id'] for s in w.gateway_status(name)['sessions']]
+
+
+@test('nodes: behind a plain TCP balancer links are handed on, with the clients\' addresses, and every byte arrives', 120, short=True)
+def handed_on():
+	with Cluster() as w:
+		s = Server(blob)
+		begin(w, passed=True, audit_log='audit')
+		f = w.forwarder({'t': {'port': s.port, 'session': 'per-connection'}})
+		conns = [connect(f.ports['t']) for _ in range(6)]
+		for c in conns:
+			upload(c, 3 * MIB)
+			download(c, 3 * MIB)
+		st = {n: w.gateway_status(n) for n in w.names}
+		on, taken = sum(st[n]['handed_on'] for n in w.names), sum(st[n]['taken_in'] for n in w.names)
+		assert on == taken and on >= 3, {n: (st[n]['handed_on'], st[n]['taken_in']) for n in w.names}  # two thirds of twelve are to be expected
+		for n in w.names:
+			assert {p['node'] for p in st[n]['peers'] if p['state'] == 'up'} == set(w.names) - {n}, st[n]['peers']
+			for o in st[n]['sessions']:
+				assert '-%s-' % n in o['id'], (n, o['id'])
+		peers = {o['peer'].split(':')[0] for o in w.audit() if o['event'] == 'link-open' and o['channel'] == 'data'}
+		assert peers == {'127.0.0.1'}, peers
+		for c in conns:
+			c.close()
+
+
+def kill_a_node(passed):
+	with Cluster() as w:
+		s = Server(blob)
+		begin(w, passed=passed)
+		f = tunnels(w, s.port)
+		load = Load(f.ports['t'], 4)
+		load.moved()
+		victim = max(w.names, key=lambda n: len(sessions(w, n)))
+		assert sessions(w, victim)
+		w.node[victim].kill9()
+		left = [n for n in w.names if n != victim]
+		t0 = time.monotonic()
+
+		def starts():
+			try:
+				return w.api().start(TARGET, s.port)[0] == 200
+			except OSError:
+				return False
+		until(starts, 5, 'a new session starts')
+		spent = time.monotonic() - t0
+		load.moved()
+		print('note: a new session %.2f s after the node was killed' % spent)
+		w.start_node(victim)
+		load.moved()
+		load.finish()
+		assert sum(len(sessions(w, n)) for n in left) >= 1
+
+
+@test('nodes: kill -9 of one in mid-transfer: both ends go on at another, new sessions start within 5 s', 150, short=True)
+def killed():
+	kill_a_node(False)
+
+
+@test('nodes: the same behind a plain TCP balancer', 150)
+def killed_passed():
+	kill_a_node(True)
+
+
+def restart_all(passed):
+	with Cluster() as w:
+		s = Server(blob)
+		begin(w, passed=passed, drain_timeout='5s')
+		f = tunnels(w, s.port)
+		load = Load(f.ports['t'], 6)
+		load.moved()
+		for n in w.names:
+			old = w.node[n]
+			had = len(sessions(w, n))
+			t0 = time.monotonic()
+			old.signal(signal.SIGTERM)
+			assert old.wait(10) == 0
+			spent = time.monotonic() - t0
+			print('note: %s had %d sessions and was gone after %.1f s' % (n, had, spent))
+			assert spent < 6 * SLOW, spent
+			w.start_node(n)
+			for m in w.names:
+				w.knows_agent(m)
+			load.moved()
+		load.finish()
+		assert len(f.lines) and not f.count('session lost'), 'a session was lost'
+
+
+@test('nodes: a rolling restart of all of them under load loses no stream', 240, short=True)
+def rolling():
+	restart_all(False)
+
+
+@test('nodes: a rolling restart behind a plain TCP balancer loses no stream', 240)
+def rolling_passed():
+	restart_all(True)
+
+
+@test('nodes: one whose certificate has not its name gets no link, in one clear line on each side, and the others go on', 90)
+def wrong_certificate():
+	with Cluster(names=('n1', 'n2', 'n4')) as w:
+		w.link_nodes()
+		w.names = ('n1', 'n2', 'n9')  # the certificate has n4
+		w.port['n9'], w.peer['n9'] = w.port['n4'], w.peer['n4']
+		w.redis()
+		w.start_nodes()
+		w.linked(('n1', 'n2'))
+		for n in ('n1', 'n2'):
+			w.node[n].wait_log('no link to node node=n9 .*error="its name is not in its certificate')
+		w.node['n9'].wait_log('no link to node')
+		assert not [p for p in w.gateway_status('n9')['peers'] if p['state'] == 'up']
