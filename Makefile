@@ -95,10 +95,19 @@ run: deps-run
 	@$(MAKE) --no-print-directory -j$$(nproc) $(BUILD)/tunneld
 	@BUILD=$(BUILD) TARGET="$(TARGET)" ONCE="$(ONCE)" sh contrib/demo.sh
 
+# A page for each sub-command, and what is linked.
+$(BUILD)/man/.made: $(BUILD)/tunneld contrib/manpages.sh $(wildcard docs/man/*.8)
+	@mkdir -p $(@D)
+	$(Q)contrib/manpages.sh $(BUILD)/tunneld $(BUILD)/man
+	@touch $@
+$(BUILD)/tunneld.spdx: $(BUILD)/tunneld contrib/sbom.sh contrib/linked.sh
+	$(Q)BORINGSSL_PREFIX="$(BORINGSSL_PREFIX)" contrib/sbom.sh $(BUILD)/tunneld $(VERSION) > $@.$$$$ && mv $@.$$$$ $@
+sbom: $(BUILD)/tunneld.spdx
+
 share := $(DESTDIR)$(PREFIX)/share
-install: $(BUILD)/tunneld
+install: $(BUILD)/tunneld $(BUILD)/man/.made
 	install -D -m 0755 $(BUILD)/tunneld "$(DESTDIR)$(PREFIX)/bin/tunneld"
-	install -D -m 0644 -t "$(share)/man/man8" docs/man/tunneld.8
+	install -D -m 0644 -t "$(share)/man/man8" docs/man/tunneld.8 $(BUILD)/man/tunneld-*.8
 	install -D -m 0644 -t "$(share)/man/man5" docs/man/tunneld.ini.5
 	install -D -m 0644 -t "$(share)/doc/tunneld" README.md LICENSE docs/*.md docs/status.schema.json
 	install -D -m 0644 -t "$(share)/doc/tunneld/examples" conf/*.ini contrib/ssh_config contrib/systemd/*.conf \
@@ -114,9 +123,17 @@ install: $(BUILD)/tunneld
 	cd "$(DESTDIR)$(PREFIX)" && chmod 0644 lib/systemd/system/tunneld*.service share/bash-completion/completions/tunneld \
 	  share/zsh/site-functions/_tunneld share/fish/vendor_completions.d/tunneld.fish
 
+	! command -v dpkg-query >/dev/null || { $(MAKE) --no-print-directory sbom && \
+	  install -m 0644 $(BUILD)/tunneld.spdx "$(share)/doc/tunneld/tunneld.spdx"; }
+
+# A Debian package of it.
+DEB_VERSION ?= $(VERSION)
+deb: $(BUILD)/tunneld $(BUILD)/man/.made
+	@MAKE="$(MAKE)" contrib/deb.sh $(BUILD) $(DEB_VERSION)
+
 # What install puts there, and nothing else: configurations and state stay.
 uninstall:
-	cd "$(DESTDIR)$(PREFIX)" && rm -rf share/doc/tunneld && rm -f bin/tunneld share/man/man8/tunneld.8 share/man/man5/tunneld.ini.5 \
+	cd "$(DESTDIR)$(PREFIX)" && rm -rf share/doc/tunneld && rm -f bin/tunneld share/man/man8/tunneld.8 share/man/man8/tunneld-*.8 share/man/man5/tunneld.ini.5 \
 	  share/bash-completion/completions/tunneld share/zsh/site-functions/_tunneld share/fish/vendor_completions.d/tunneld.fish \
 	  lib/sysusers.d/tunneld.conf lib/tmpfiles.d/tunneld.conf $(patsubst contrib/systemd/%,lib/systemd/system/%,$(wildcard contrib/systemd/*.service))
 
@@ -131,8 +148,9 @@ help:
 	@echo "make check-instructions  what a message costs, against the record (ARGS=--record writes it)"
 	@echo "make check-fresh  make run and make check in a new Debian 12, as root   (FRESH=run: only the first)"
 	@echo "make lint       rooms, clang-format, clang-tidy, cppcheck (FILE=)    make install     PREFIX= DESTDIR= (uninstall)"
+	@echo "make deb        a Debian package in build/deb                    make sbom        what is linked, build/tunneld.spdx"
 	@echo "SANITIZE=1      ASan + UBSan build in build/san                      BORINGSSL_PREFIX=  an upstream BoringSSL tree"
 
 -include $(LIB_OBJ:.o=.d) $(TD_OBJ:.o=.d)
-.PHONY: all run install uninstall clean help
+.PHONY: all run deb sbom install uninstall clean help
 .DELETE_ON_ERROR:

@@ -217,11 +217,11 @@ def completion():
 		run('completion', code=2)
 		run('completion', 'ksh', code=2)
 
-		def complete(*words):
+		def complete(*words, **env):
 			"""As bash does it: the candidates of the last word."""
 			line = ' '.join("'%s'" % w for w in words)
 			r = subprocess.run(['bash', '--norc', '-c', script + '\nCOMP_WORDS=(%s %s); COMP_CWORD=%d; _tunneld; printf "%%s\\n" "${COMPREPLY[@]}"' % (BIN, line, len(words))],
-				stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(TUNNELD_CONFIG=conf, PATH=os.environ['PATH']), cwd=d.dir, timeout=20 * SLOW)
+				stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(TUNNELD_CONFIG=conf, PATH=os.environ['PATH'], HOME=d.dir, **env), cwd=d.dir, timeout=20 * SLOW)
 			assert r.returncode == 0 and not r.stderr, r.stderr
 			return set(r.stdout.decode().split('\n')) - {''}
 
@@ -234,8 +234,39 @@ def completion():
 		assert complete('log-level', '') == {'error', 'warn', 'info', 'debug'}
 		assert complete('status', '-c', 'fi') == {'file one'}
 		assert complete('nothing', '') == set()
+		assert complete('connect', '--select', 'n') == {'newest'} and complete('--options', 'log_f') == {'log_format'}
+		# As bash takes words apart: the answer goes behind the last : or =.
+		os.makedirs(d.dir + '/cache/tunneld')
+		d.write('cache/tunneld/instances', 'i-0ccc\nname:web-1\ntag:Name=db\ntag:Name=web\n')
+		cached = dict(XDG_CACHE_HOME=d.dir + '/cache')
+		assert complete('shell', 'i-0', **cached) == {'i-0aaa', 'i-0ccc'}
+		assert complete('shell', 'tag', ':', 'Na', **cached) == {'Name=db', 'Name=web'}
+		assert complete('shell', 'tag', ':', **cached) == {'Name=db', 'Name=web'}
+		assert complete('shell', 'tag', ':', 'Name', '=', **cached) == {'db', 'web'}
+		assert complete('shell', 'tag', ':', 'Name', '=', 'w', **cached) == {'web'}
+		assert complete('shell', 'tag:Name=w', **cached) == {'tag:Name=web'}
 		d.write('c.ini', '[tunnel\n')
 		assert complete('connect', '') == set()  # a configuration with mistakes is no reason for noise
+
+
+@test('completion in zsh and fish: the same names', 30)
+def other_shells():
+	with Dir() as d:
+		conf = d.write('c.ini', '[tunnel postgres]\nlisten = 127.0.0.1:1\ntarget = i-0aaa\nport = 2\n')
+		os.symlink(BIN, d.dir + '/tunneld')
+		env = clean_env(TUNNELD_CONFIG=conf, PATH=d.dir + ':' + os.environ['PATH'], HOME=d.dir)
+		fish = ["fish", "--no-config", "-c", run('completion', 'fish', code=0)[0] + "\ncomplete -C 'tunneld connect p'; complete -C 'tunneld stat'"]
+		zsh = ['zsh', '-f', '-c', 'compdef() { }; _files() { print files }; compadd() { print -l -- $out }\n' + run('completion', 'zsh', code=0)[0] +
+			'\nwords=(tunneld connect p); CURRENT=3; _tunneld; words=(tunneld stat); CURRENT=2; _tunneld; words=(tunneld agent -c x); CURRENT=4; _tunneld']
+		asked = 0
+		for argv, wanted in ((fish, ['postgres', 'status']), (zsh, ['postgres', 'status', 'files'])):
+			if not shutil.which(argv[0]):
+				continue
+			r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=d.dir, timeout=20 * SLOW)
+			assert r.stdout.decode().split() == wanted, (argv[0], r)
+			asked += 1
+		if asked < 2:
+			raise Skip('fish or zsh is not installed (contrib/debian-packages.sh test)')
 
 
 @test('make install and make uninstall: what the one puts there the other takes away', 60)

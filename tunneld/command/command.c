@@ -27,22 +27,36 @@ static void print_help(void)
 	      stdout);
 	for (size_t i = 0; i < TNL_COUNT(commands); i++)
 		printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);
-	fputs("\n" TD_ROLES_HELP_OPTIONS
-	      "      --options       list every key of the configuration\n" TD_ROLES_HELP_RUNNING "\n"
-	      "More: tunneld COMMAND --help, man 8 tunneld, man 5 tunneld.ini\n",
-	      stdout);
+	fputs(
+	    "\n" TD_ROLES_HELP_OPTIONS
+	    "      --options [KEY] list every key of the configuration, or one, or a section's\n" TD_ROLES_HELP_RUNNING
+	    "\n"
+	    "More: tunneld COMMAND --help, man 8 tunneld, man 5 tunneld.ini\n",
+	    stdout);
 }
 
-static void print_options(void)
+/* Of a key or a section (tunnel), or all. */
+static bool is_wanted(const struct td_option *o, const char *which)
+{
+	size_t n = strcspn(o->section, " ");
+	return !which || strcmp(o->key, which) == 0 || (strlen(which) == n && strncmp(o->section, which, n) == 0);
+}
+
+static int print_options(const char *which)
 {
 	struct td_option o;
 	const char *last = "";
 	for (int i = 0; td_option_at(i, &o); i++) {
+		if (!is_wanted(&o, which))
+			continue;
 		if (strcmp(o.section, last) != 0)
-			printf("%s[%s]\n", i ? "\n" : "", o.section);
+			printf("%s[%s]\n", *last ? "\n" : "", o.section);
 		last = o.section;
 		printf("%-22s %-14s %-10s %s\n", o.key, o.type, *o.dflt ? o.dflt : "-", o.help);
 	}
+	if (*last)
+		return TD_EXIT_OK;
+	return td_args_usage(&td_command_forwarder, "--options %s: there is no such key or section", which);
 }
 
 /* Before the first map is made. */
@@ -64,7 +78,9 @@ int td_command_main(int argc, char **argv)
 			bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
 			if (!help && strcmp(argv[i], "--options") != 0)
 				continue;
-			help ? print_help() : print_options();
+			if (!help)
+				return print_options(argv[i + 1]);
+			print_help();
 			return TD_EXIT_OK;
 		}
 		return td_command_forwarder.run(&td_command_forwarder, argc, argv);

@@ -13,6 +13,7 @@
 static const char *const roles[] = {"forwarder", "agent", "gateway", "local", NULL};
 static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const makes[] = {"gateway", "ssh", NULL};
+static const char *const selects[] = {"only", "newest", "any", NULL};
 static const char *const shells[] = {"bash", "zsh", "fish", NULL};
 
 static void offer(const char *candidate, const char *word)
@@ -41,6 +42,19 @@ static void offer_options(const char *help, const char *word)
 			offer(option, word);
 		}
 		p += n;
+	}
+}
+
+/* Of the configuration, each once. */
+static void offer_keys(const char *word)
+{
+	struct td_option o, before;
+	for (int i = 0; td_option_at(i, &o); i++) {
+		bool seen = false;
+		for (int k = 0; k < i && !seen; k++)
+			seen = td_option_at(k, &before) && strcmp(before.key, o.key) == 0;
+		if (!seen)
+			offer(o.key, word);
 	}
 }
 
@@ -115,6 +129,12 @@ void td_complete(const struct td_command *const *commands, size_t ncommands, cha
 		puts(":files");
 		return;
 	}
+	if (strcmp(before, "--options") == 0)
+		offer_keys(word);
+	if (strcmp(before, "--select") == 0)
+		offer_all(selects, word);
+	if (strcmp(before, "--options") == 0 || strcmp(before, "--select") == 0)
+		return;
 	for (size_t i = 0; i < ncommands; i++) {
 		if (n <= 1)
 			offer(commands[i]->name, word);
@@ -134,13 +154,26 @@ void td_complete(const struct td_command *const *commands, size_t ncommands, cha
 static const char bash_script[] =
     "# bash completion for tunneld: eval \"$(tunneld completion bash)\", or into bash-completion's folder.\n"
     "_tunneld() {\n"
-    "\tlocal IFS=$'\\n' out\n"
-    "\tout=$(\"${COMP_WORDS[0]}\" __complete -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+    "\tlocal IFS=$'\\n' out word begin i\n"
+    "\tlocal -a words=()\n"
+    "\t# bash takes words apart at : and =, and puts the answer behind the last of them.\n"
+    "\tfor ((i = 1; i <= COMP_CWORD; i++)); do\n"
+    "\t\tword=${COMP_WORDS[i]}\n"
+    "\t\tif ((i > 1)) && [[ $word == [:=]* || ${COMP_WORDS[i-1]} == *[:=] ]]; then\n"
+    "\t\t\twords[${#words[@]}-1]+=$word\n"
+    "\t\telse\n"
+    "\t\t\twords+=(\"$word\")\n"
+    "\t\tfi\n"
+    "\tdone\n"
+    "\tout=$(\"${COMP_WORDS[0]}\" __complete -- \"${words[@]}\" 2>/dev/null)\n"
     "\tif [ \"$out\" = :files ]; then\n"
     "\t\tCOMPREPLY=($(compgen -f -- \"${COMP_WORDS[COMP_CWORD]}\"))\n"
     "\t\tcompopt -o filenames 2>/dev/null\n"
     "\telse\n"
     "\t\tCOMPREPLY=($out)\n"
+    "\t\tword=${words[${#words[@]}-1]} begin=\n"
+    "\t\t[ \"$word\" = \"${COMP_WORDS[COMP_CWORD]}\" ] || begin=${word%\"${word##*[:=]}\"}\n"
+    "\t\tCOMPREPLY=(\"${COMPREPLY[@]#\"$begin\"}\")\n"
     "\tfi\n"
     "}\n"
     "complete -F _tunneld tunneld\n";
