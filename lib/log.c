@@ -27,7 +27,7 @@ void tnl_log(enum tnl_log_level level, const char *module, const char *fmt, ...)
 	if (!tnl_log_on(level))
 		return;
 	va_start(ap, fmt);
-	tnl_log_format(text, sizeof(text), fmt, ap);
+	tnl_log_format_marked(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	sink(sink_ctx, level, module, text);
 }

@@ -233,12 +233,12 @@ def certificates():
 class World:
 	"""A directory and the processes in it.  Use as a context manager."""
 
-	def __init__(self, log_level='info'):
+	def __init__(self, log_level='info', log_format='text'):
 		self.dir = tempfile.mkdtemp(prefix='tunneld-e2e-')
 		os.chmod(self.dir, 0o755)
 		for n in ('ca.pem', 'gateway.pem', 'gateway.key'):
 			shutil.copy(os.path.join(certificates(), n), self.dir)
-		self.log_level = log_level
+		self.log_level, self.log_format = log_level, log_format
 		self.procs, self.closers = [], []
 		self.gw_port = 0
 		self.checks = True
@@ -320,7 +320,7 @@ class World:
 	# ---- the three roles ---------------------------------------------------------------
 
 	def head(self, role, **more):
-		keys = {'log_level': self.log_level, 'state_dir': self.path('state-' + role)}
+		keys = {'log_level': self.log_level, 'log_format': self.log_format, 'state_dir': self.path('state-' + role)}
 		keys.update(more)
 		return ('tunneld', keys)
 
@@ -402,6 +402,9 @@ class World:
 		out = {}
 		with p.cond:
 			for line in p.lines[since:]:
+				if line.startswith('{"time"'):
+					it = json.loads(line)
+					line = '%s tunnel=%s address=%s' % (it['message'], it.get('tunnel'), it.get('address'))
 				m = re.search(r'listening .*?tunnel=(\S+) address=(\S+)', line)
 				if not m:
 					continue

@@ -216,9 +216,17 @@ def status():
 
 @test('planted secrets are in no log and no status, at debug level too', 60, short=True)
 def secrets():
-	with World(log_level='debug') as w:
+	for log_format in ('text', 'json'):
+		look_for_secrets(log_format)
+
+
+def look_for_secrets(log_format):
+	with World(log_level='debug', log_format=log_format) as w:
 		s = Server(blob)
-		g, a, f = w.standard(s.port)
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'t': {'port': s.port}})
+		g, a = w.procs[:2]
 		api = w.api()
 		c = connect(f.ports['t'])
 		upload(c, 100000)

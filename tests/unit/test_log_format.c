@@ -55,6 +55,38 @@ static void values_stay_values(void **state)
 	assert_string_equal(got, "a=(null)");
 }
 
+__attribute__((format(printf, 1, 2))) static const char *marked(const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	tnl_log_format_marked(got, sizeof(got), fmt, ap);
+	va_end(ap);
+	for (char *p = got; *p; p++)
+		*p = *p == TNL_LOG_FIELD ? '@' : *p == TNL_LOG_NUMBER ? '#' : *p;
+	return got;
+}
+
+/* A mark stands before what the program wrote, and before nothing else. */
+static void pairs_are_marked(void **state)
+{
+	assert_string_equal(marked("done a=%s b=%d c=\"%s: x=%s\" d=no: %s", "1", 2, "t=1", "y", "e=5"),
+			    "done @a=1 #b=2 @c=\"t=1: x=y\" @d=no: e=5");
+	assert_string_equal(marked("%s", "peer=1.2.3.4 owner=root"), "peer=1.2.3.4 owner=root");
+	assert_string_equal(marked("%s up %-s n=%llu, m=%zu f=%02x g=%us h=%.1f", "a=b", "tunnel=t", 1ull, (size_t)2, 3,
+				   4u, .5),
+			    "a=b up @tunnel=t #n=1, #m=2 @f=03 @g=4s @h=0.5");
+	assert_string_equal(marked("x %s=%s (y=%d)", "user", "ops", 1), "x @user=ops (#y=1)");
+	assert_string_equal(marked("key=%s", "v"), "@key=v");
+	assert_string_equal(marked("Key=1 a-b=2 c =3 \" d=4\""), "Key=1 a-b=2 c =3 \" d=4\"");
+	assert_string_equal(marked("k=%s t=\"%s\" %s", "a\x1eowner=root", "\x1f", "\x1euser=root"),
+			    "@k=\"a\\x1eowner=root\" @t=\"\\x1f\" \\x1euser=root");
+	char text[] = "a \x1e"
+		      "b=1 \x1f"
+		      "c=2";
+	tnl_log_unmark(text);
+	assert_string_equal(text, "a b=1 c=2");
+}
+
 static void room_ends(void **state)
 {
 	char small[8];
@@ -70,6 +102,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(as_printf_does),
 	    cmocka_unit_test(values_stay_values),
+	    cmocka_unit_test(pairs_are_marked),
 	    cmocka_unit_test(room_ends),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,8 +101,9 @@ static void join_dialed(struct ag_stream *x, int fd, const struct td_addr *peer)
 	char name[TD_ADDR_STR];
 
 	s->a->n.connections++;
-	td_info(AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu", td_addr_str(peer, name),
-		x->to->name, tnl_stream_id(x->st), (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
+	td_log(td_log_of_connection(), AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu",
+	       td_addr_str(peer, name), x->to->name, tnl_stream_id(x->st),
+	       (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
 	ag_audit_connection(s, x->to, tnl_stream_id(x->st), name, NULL);
 	(void)tnl_map_del_u64(s->dialing, (uintptr_t)x->st);
 	x->st = NULL;
@@ -267,9 +268,10 @@ static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user
 		return;
 	}
 	char text[300];
-	td_info(AG_MOD, s->start.session_id, "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu",
-		orderly ? "closed" : "reset", x->to->name, x->to->port, td_pipe_end_text(p, reason, text, sizeof(text)),
-		(unsigned long long)in, (unsigned long long)out);
+	td_log(td_log_of_connection(), AG_MOD, s->start.session_id,
+	       "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu", orderly ? "closed" : "reset",
+	       x->to->name, x->to->port, td_pipe_end_text(p, reason, text, sizeof(text)), (unsigned long long)in,
+	       (unsigned long long)out);
 	ag_audit_connection_end(s, x->to, orderly ? "closed" : text, in, out);
 	stream_free(x);
 	/* The one connection was the session. */

@@ -1,19 +1,23 @@
-/* Log lines on stderr, one write(2) each. */
+/* Log lines, one write(2) or one datagram each. */
 #include "tunneld/base/log.h"
 
-#include "lib/num.h"
 #include "tunneld/base/log_fold.h"
+#include "tunneld/base/log_line.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_CAP = 8192, TEXT_CAP = 6000 };
+enum { TEXT_CAP = 6000 };
 
 static enum td_log_format format = TD_LOG_TEXT;
 
@@ -24,80 +28,6 @@ static struct {
 	pthread_t thread;  /* the loop's */
 	struct td_timer timer;
 } folding = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-struct line {
-	char b[LINE_CAP];
-	size_t n;
-};
-
-/* Keeps room for the end of the line whatever the text was. */
-static void put_bytes(struct line *l, const char *s, size_t n)
-{
-	n = TNL_MIN(n, LINE_CAP - 32 - l->n);
-	memcpy(l->b + l->n, s, n);
-	l->n += n;
-}
-
-static void put_text(struct line *l, const char *s)
-{
-	put_bytes(l, s, strlen(s));
-}
-
-/* Length of the printable UTF-8 sequence at s (1–4), or 0: a byte that must not reach a terminal as it is. */
-static size_t printable_length(const unsigned char *s)
-{
-	static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = *s < 0x80 ? 1 : *s >> 5 == 6 ? 2 : *s >> 4 == 14 ? 3 : *s >> 3 == 30 ? 4 : 0;
-	if (n <= 1)
-		return *s >= 0x20 && *s < 0x7f ? n : 0;
-	uint32_t v = *s & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if (s[i] >> 6 != 2)
-			return 0;
-		v = v << 6 | (s[i] & 0x3f);
-	}
-	/* C1 controls, surrogates, and the characters that turn the direction of writing or end a line. */
-	if (v < least[n] || v > 0x10ffff || v < 0xa0 || (v >= 0xd800 && v < 0xe000) || (v >= 0x202a && v <= 0x202e) ||
-	    (v >= 0x2066 && v <= 0x2069) || v == 0x2028 || v == 0x2029)
-		return 0;
-	return n;
-}
-
-static void put_escaped(struct line *l, const char *s, bool json)
-{
-	const unsigned char *p = (const unsigned char *)s;
-	while (*p && l->n < LINE_CAP - 64) {
-		size_t n = printable_length(p);
-		char hex[8];
-		if (n && json && (*p == '"' || *p == '\\')) {
-			put_bytes(l, "\\", 1);
-			put_bytes(l, (const char *)p, 1);
-		} else if (n) {
-			put_bytes(l, (const char *)p, n);
-		} else if (*p == '\n' || *p == '\t' || *p == '\r') {
-			put_text(l, *p == '\n' ? "\\n" : *p == '\t' ? "\\t" : "\\r");
-		} else {
-			/* JSON has no \x: a stray byte shows as the character of the same number. */
-			snprintf(hex, sizeof(hex), json ? "\\u%04x" : "\\x%02x", *p);
-			put_text(l, hex);
-		}
-		p += n ? n : 1;
-	}
-	if (*p)
-		put_text(l, "…");
-}
-
-static void put_time(struct line *l)
-{
-	struct timespec ts;
-	struct tm tm;
-	char text[40];
-	clock_gettime(CLOCK_REALTIME, &ts);
-	gmtime_r(&ts.tv_sec, &tm);
-	size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(text + n, sizeof(text) - n, ".%03dZ", (int)(ts.tv_nsec / 1000000));
-	put_bytes(l, text, n);
-}
 
 static struct {
 	td_log_tap_fn *fn;
@@ -110,51 +40,88 @@ void td_log_tap(td_log_tap_fn *fn, void *ctx)
 	tap.ctx = ctx;
 }
 
-static void emit_line(enum tnl_log_level level, const char *module, const char *session, const char *text)
+/* --- where lines go --------------------------------------------------------------------------------- */
+
+/* journald's own socket, while the standard error output is its. */
+static struct {
+	int fd; /* -1: none */
+	struct sockaddr_un addr;
+} journal = {.fd = -1};
+
+void td_log_journal(const char *path)
 {
-	static const char *const upper[] = {"ERROR", "WARN", "INFO", "DEBUG"};
-	static const char *const lower[] = {"error", "warn", "info", "debug"};
-	struct line l;
-	l.n = 0;
-	if (tap.fn)
-		tap.fn(tap.ctx, level, module, session, text);
-	if (format == TD_LOG_JSON) {
-		put_text(&l, "{\"time\":\"");
-		put_time(&l);
-		put_text(&l, "\",\"level\":\"");
-		put_text(&l, lower[level]);
-		put_text(&l, "\",\"module\":\"");
-		put_escaped(&l, module, true);
-		if (session && *session) {
-			put_text(&l, "\",\"session\":\"");
-			put_escaped(&l, session, true);
-		}
-		put_text(&l, "\",\"message\":\"");
-		put_escaped(&l, text, true);
-		memcpy(l.b + l.n, "\"}\n", 3);
-		l.n += 3;
-	} else {
-		put_time(&l);
-		put_text(&l, " ");
-		put_text(&l, upper[level]);
-		put_text(&l, " ");
-		put_escaped(&l, module, false);
-		if (session && *session) {
-			put_text(&l, " session=");
-			put_escaped(&l, session, false);
-		}
-		put_text(&l, " ");
-		put_escaped(&l, text, false);
-		l.b[l.n++] = '\n';
-	}
-	for (size_t off = 0; off < l.n;) {
-		ssize_t n = write(STDERR_FILENO, l.b + off, l.n - off);
+	if (journal.fd >= 0)
+		close(journal.fd);
+	journal.fd = -1;
+	if (!path || strlen(path) >= sizeof(journal.addr.sun_path))
+		return;
+	journal.addr.sun_family = AF_UNIX;
+	strcpy(journal.addr.sun_path, path);
+	journal.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+/* JOURNAL_STREAM says which file the standard error output was when systemd made it. */
+static bool stderr_is_journal(void)
+{
+	unsigned long long device, inode;
+	const char *s = getenv("JOURNAL_STREAM");
+	struct stat st;
+	return s && sscanf(s, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+	       st.st_dev == device && st.st_ino == inode;
+}
+
+/* false: it is not there, or does not take it. */
+static bool to_journal(const struct td_log_entry *e)
+{
+	char line[TD_LOG_JOURNAL_CAP];
+	ssize_t n;
+	if (journal.fd < 0)
+		return false;
+	size_t len = td_log_line_journal(e, line);
+	do
+		n = sendto(journal.fd, line, len, MSG_NOSIGNAL, (const struct sockaddr *)&journal.addr,
+			   sizeof(journal.addr));
+	while (n < 0 && errno == EINTR);
+	return n >= 0;
+}
+
+static void to_stderr(const char *line, size_t len)
+{
+	for (size_t off = 0; off < len;) {
+		ssize_t n = write(STDERR_FILENO, line + off, len - off);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return; /* nobody to tell */
 		off += (size_t)n;
 	}
+}
+
+static void tell_tap(const struct td_log_entry *e)
+{
+	char text[TEXT_CAP];
+	if (!tap.fn)
+		return;
+	snprintf(text, sizeof(text), "%s", e->text);
+	tnl_log_unmark(text);
+	tap.fn(tap.ctx, e->level, e->module, e->session, text);
+}
+
+static void emit_line(enum tnl_log_level level, const char *module, const char *session, const char *text)
+{
+	struct timespec ts;
+	char line[TD_LOG_LINE_CAP];
+	clock_gettime(CLOCK_REALTIME, &ts);
+	const struct td_log_entry e = {.level = level,
+				       .module = module,
+				       .session = session,
+				       .text = text,
+				       .wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000};
+	tell_tap(&e);
+	if (format == TD_LOG_JSON)
+		to_stderr(line, td_log_line_json(&e, line));
+	else if (!to_journal(&e))
+		to_stderr(line, td_log_line_text(&e, line));
 }
 
 /* --- folding ------------------------------------------------------------------ */
@@ -199,6 +166,18 @@ void td_log_fold(struct td_loop *l)
 		td_timer_init(&folding.timer, l, on_fold_due, NULL);
 }
 
+static bool connections_are_logged = true;
+
+void td_log_connections(bool yes)
+{
+	connections_are_logged = yes;
+}
+
+enum tnl_log_level td_log_of_connection(void)
+{
+	return connections_are_logged ? TNL_LOG_INFO : TNL_LOG_DEBUG;
+}
+
 void td_log(enum tnl_log_level level, const char *module, const char *session, const char *fmt, ...)
 {
 	if (!tnl_log_on(level))
@@ -207,7 +186,7 @@ void td_log(enum tnl_log_level level, const char *module, const char *session, c
 	char text[TEXT_CAP];
 	va_list ap;
 	va_start(ap, fmt);
-	tnl_log_format(text, sizeof(text), fmt, ap);
+	tnl_log_format_marked(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (passes(level, fmt, module, session, text))
 		emit_line(level, module, session, text);
@@ -222,6 +201,10 @@ static void from_library(void *ctx, enum tnl_log_level level, const char *module
 
 void td_log_setup(enum tnl_log_level max, enum td_log_format f)
 {
+	static bool looked;
 	format = f;
+	if (!looked && stderr_is_journal())
+		td_log_journal("/run/systemd/journal/socket");
+	looked = true;
 	tnl_log_set(from_library, NULL, max);
 }

@@ -1,4 +1,5 @@
-/* Log lines on stderr: text or JSON; level, module, session, key=value.  Texts of peers may be given as they are: what
+/* Log lines on stderr: text or JSON; level, module, session, key=value.  With text the journal gets them by its own
+ * protocol, a field for each pair, when stderr leads to it.  Texts of peers may be given as they are: what
  * must not reach a terminal (control characters, bytes that are no UTF-8, marks that turn the direction of writing) is
  * escaped in the finished line.  Never a secret. */
 #ifndef TD_BASE_LOG_H
@@ -8,6 +9,11 @@
 
 enum td_log_format { TD_LOG_TEXT, TD_LOG_JSON };
 void td_log_setup(enum tnl_log_level max, enum td_log_format f); /* also installs the library's sink */
+/* The socket of a journal (what td_log_setup finds, once, when JOURNAL_STREAM names stderr); NULL: none. */
+void td_log_journal(const char *path);
+/* Lines that say that a single connection began or ended well: at this level, INFO or (no) DEBUG. */
+void td_log_connections(bool yes);
+enum tnl_log_level td_log_of_connection(void);
 /* From now on lines that repeat are folded (tunneld/base/log_fold.h), and what was folded is said by a timer of this
  * loop; NULL, before the loop goes: now, and no more. */
 void td_log_fold(struct td_loop *l);

@@ -28,6 +28,11 @@ static uint64_t mix(uint64_t h, const void *p, size_t n)
 	return h;
 }
 
+static bool is_mark(char c)
+{
+	return c == TNL_LOG_FIELD || c == TNL_LOG_NUMBER;
+}
+
 /* The value behind " key=", its length in *n; NULL: there is none.  What stands in quotes may be a peer's: no key does.
  */
 static const char *value_of(const char *text, const char *key, size_t *n)
@@ -38,8 +43,8 @@ static const char *value_of(const char *text, const char *key, size_t *n)
 			p++;
 		} else if (*p == '"') {
 			quoted = !quoted;
-		} else if (!quoted && strncmp(p, key, strlen(key)) == 0) {
-			p += strlen(key);
+		} else if (!quoted && *p == *key && strncmp(p + 1 + is_mark(p[1]), key + 1, strlen(key) - 1) == 0) {
+			p += strlen(key) + is_mark(p[1]);
 			*n = strcspn(p, " ");
 			return p;
 		}

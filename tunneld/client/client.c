@@ -26,7 +26,7 @@ void td_client_set_state(struct td_client *c, enum td_client_state st)
 {
 	if (c->state == st)
 		return;
-	td_debug(MOD, c->grant.session_id, "state old=%s new=%s %s", state_names[c->state], state_names[st],
+	td_debug(MOD, c->grant.session_id, "state old=%s new=%s %-s", state_names[c->state], state_names[st],
 		 c->cfg.label);
 	c->state = st;
 	c->state_at = c->loop->now;
@@ -73,7 +73,7 @@ static bool try_once_more(struct td_client *c, void (*fn)(void *), const char *w
 	if (!c->cb->unreachable || c->tried_once_more)
 		return false;
 	c->tried_once_more = true;
-	td_debug(MOD, c->grant.session_id, "%s is tried once more %s error=\"%s\"", what, c->cfg.label, why);
+	td_debug(MOD, c->grant.session_id, "%s is tried once more %-s error=\"%s\"", what, c->cfg.label, why);
 	call_after(c, fn, ONCE_MORE_NS);
 	return true;
 }
@@ -115,7 +115,7 @@ void td_client_start_refused(struct td_client *c, const char *what, const struct
 		return;
 	if (td_aws_throttled(r->type) || (r->status >= 500 && !away) || (away && owner_waits(c, r->err, r->type))) {
 		td_client_note(c, r->type[0] ? r->type : what, r->text ? r->text : "");
-		td_warn(MOD, NULL, "%s will be tried again %s error=\"%s\" text=\"%s\"", what, c->cfg.label,
+		td_warn(MOD, NULL, "%s will be tried again %-s error=\"%s\" text=\"%s\"", what, c->cfg.label,
 			r->type[0] ? r->type : tnl_err_text(r->err), r->text ? r->text : "");
 		call_after(c, call_start, td_backoff_next(&c->backoff));
 		return;
@@ -149,7 +149,7 @@ static void on_started(void *ctx, const struct td_aws_reply *r)
 		td_client_fail(c, TNL_ESYNTAX, "", "StartSession: the answer lacks SessionId, TokenValue or StreamUrl");
 		return;
 	}
-	td_info(MOD, c->grant.session_id, "session started %s target=%s", c->cfg.label, c->find.id);
+	td_info(MOD, c->grant.session_id, "session started %-s target=%s", c->cfg.label, c->find.id);
 	if (c->cb->granted)
 		c->cb->granted(c->ctx, c->grant.session_id);
 	begin_link(c);
@@ -189,7 +189,7 @@ static void link_failed(struct td_client *c, const char *why, bool network)
 	if (!td_client_direct_carries(c) && !(c->was_linked && td_pump_links(c->pump)))
 		td_client_set_state(c, TD_CLIENT_RESUMING);
 	td_client_note(c, "data channel", why);
-	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %s error=\"%s\"",
+	td_warn(MOD, c->grant.session_id, "data channel could not be opened, trying again %-s error=\"%s\"",
 		c->cfg.label, why);
 	td_client_resume_later(c);
 }
@@ -200,10 +200,10 @@ static void link_up(struct td_client *c, struct td_wslink *w)
 	c->progress = td_pump_progress(c->pump);
 	c->last_error[0] = '\0';
 	if (c->was_linked && td_pump_links(c->pump))
-		td_info(MOD, c->grant.session_id, "main link is back %s links=%u", c->cfg.label,
+		td_info(MOD, c->grant.session_id, "main link is back %-s links=%u", c->cfg.label,
 			td_pump_links(c->pump) + 1);
 	else if (c->was_linked)
-		td_info(MOD, c->grant.session_id, "session resumed %s resumes=%u", c->cfg.label, ++c->resumes);
+		td_info(MOD, c->grant.session_id, "session resumed %-s resumes=%u", c->cfg.label, ++c->resumes);
 	c->was_linked = true;
 	td_pump_attach(c->pump, w);
 	bool waits = c->cfg.session.direct == TNL_DIRECT_ONLY && !td_client_direct_carries(c);
@@ -283,7 +283,7 @@ static void on_resumed(void *ctx, const struct td_aws_reply *r)
 	}
 	if (r->err) {
 		td_client_note(c, r->type[0] ? r->type : "ResumeSession", r->text ? r->text : "");
-		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %s error=\"%s\" text=\"%s\"",
+		td_warn(MOD, c->grant.session_id, "ResumeSession failed, trying again %-s error=\"%s\" text=\"%s\"",
 			c->cfg.label, r->type[0] ? r->type : tnl_err_text(r->err), r->text ? r->text : "");
 		td_client_resume_later(c);
 		return;

@@ -39,7 +39,7 @@ static void attempt_failed(struct td_client *c, int err, const char *why)
 		td_client_fail(c, err, "", text);
 		return;
 	}
-	td_info(MOD, c->grant.session_id, "no direct link, trying again later %s reason=\"%s\"", c->cfg.label, why);
+	td_info(MOD, c->grant.session_id, "no direct link, trying again later %-s reason=\"%s\"", c->cfg.label, why);
 	wait_to_ask(c, td_backoff_next(&c->direct.backoff));
 }
 
@@ -82,7 +82,7 @@ static void on_dialed(void *ctx, struct td_wslink *w, int err, const char *why)
 	c->direct.state = TD_CLIENT_DIRECT_UP;
 	c->direct.up_at = c->loop->now;
 	c->direct.error[0] = 0;
-	td_info(MOD, c->grant.session_id, "direct link is up %s peer=%s", c->cfg.label, td_wslink_peer(w));
+	td_info(MOD, c->grant.session_id, "direct link is up %-s peer=%s", c->cfg.label, td_wslink_peer(w));
 	td_pump_attach_direct(c->pump, w);
 	if (first)
 		td_client_tell_ready(c);
@@ -156,7 +156,7 @@ void td_client_direct_lost(struct td_client *c, int err, const char *why)
 {
 	if (c->state == TD_CLIENT_ENDING || c->direct.state == TD_CLIENT_DIRECT_OFF)
 		return;
-	td_warn(MOD, c->grant.session_id, "direct link is gone %s error=\"%s\" reason=\"%s\"", c->cfg.label,
+	td_warn(MOD, c->grant.session_id, "direct link is gone %-s error=\"%s\" reason=\"%s\"", c->cfg.label,
 		tnl_err_text(err), why);
 	snprintf(c->direct.error, sizeof(c->direct.error), "%s", why);
 	td_backoff_up(&c->direct.backoff, c->loop->now - c->direct.up_at);

@@ -31,7 +31,7 @@ static void pump_ready(void *ctx, const struct tnl_session_info *info)
 
 	td_info(
 	    MOD, c->grant.session_id,
-	    "session ready %s mode=%s peer_version=%s program=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu",
+	    "session ready %-s mode=%s peer_version=%s program=%s own_peer=%d smux=%d max_payload=%zu encrypted=%d ms=%llu",
 	    c->cfg.label, tnl_session_mode_name(info->mode), info->peer_version,
 	    info->peer_program[0] ? info->peer_program : "-", info->own_peer, info->smux_version, info->max_payload,
 	    info->encrypted, (unsigned long long)((c->loop->now - c->started_at) / TD_MS));
@@ -52,7 +52,7 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	}
 	if (td_pump_links(c->pump)) {
 		td_info(MOD, c->grant.session_id,
-			"main link lost, the session goes on with others %s code=%u reason=\"%s\" links=%u",
+			"main link lost, the session goes on with others %-s code=%u reason=\"%s\" links=%u",
 			c->cfg.label, code, why ? why : "", td_pump_links(c->pump));
 		td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
 		td_client_resume_later(c);
@@ -60,7 +60,7 @@ static void pump_lost(void *ctx, int err, uint16_t code, const char *why)
 	}
 	/* About every hour AWS closes with 1000: nothing to worry about. */
 	td_log(code == 1000 ? TNL_LOG_INFO : TNL_LOG_WARN, MOD, c->grant.session_id,
-	       "data channel lost, resuming %s code=%u error=\"%s\" reason=\"%s\" streams=%zu", c->cfg.label, code,
+	       "data channel lost, resuming %-s code=%u error=\"%s\" reason=\"%s\" streams=%zu", c->cfg.label, code,
 	       tnl_err_text(err), why, td_pump_pipes(c->pump));
 	td_client_note(c, "data channel lost", why ? why : "");
 	td_backoff_up(&c->backoff, c->loop->now - c->link_up_at);
@@ -86,7 +86,7 @@ static void pump_closed(void *ctx, int err, const char *text)
 		return;
 	}
 	td_log(err == TNL_ECLOSED ? TNL_LOG_INFO : TNL_LOG_ERROR, MOD, c->grant.session_id,
-	       "session is over %s cause=\"%s\" text=\"%s\"", c->cfg.label, tnl_err_text(err), text);
+	       "session is over %-s cause=\"%s\" text=\"%s\"", c->cfg.label, tnl_err_text(err), text);
 	td_client_set_state(c, TD_CLIENT_ENDING);
 	td_timer_stop(&c->retry);
 	td_client_direct_stop(c);
@@ -141,7 +141,7 @@ static void pump_flag(void *ctx, uint32_t flag)
 {
 	struct td_client *c = ctx;
 	if (flag == TNL_FLAG_CONNECT_ERROR)
-		td_warn(MOD, c->grant.session_id, "the target refused a connection %s", c->cfg.label);
+		td_warn(MOD, c->grant.session_id, "the target refused a connection %-s", c->cfg.label);
 	if (c->cb->flag)
 		c->cb->flag(c->ctx, flag);
 }

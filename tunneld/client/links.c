@@ -22,7 +22,7 @@ static void set_want(struct td_client *c, unsigned want)
 	if (c->more.want == want)
 		return;
 	c->more.want = want;
-	td_debug(MOD, c->grant.session_id, "links wanted=%u %s", want, c->cfg.label);
+	td_debug(MOD, c->grant.session_id, "links wanted=%u %-s", want, c->cfg.label);
 	tnl_session_send_flag(td_pump_session(c->pump), TNL_FLAG_LINKS | want, c->loop->now);
 	td_pump_kick(c->pump);
 }
@@ -37,7 +37,7 @@ static void close_all(struct td_client *c)
 
 static void give_up(struct td_client *c, const char *why)
 {
-	td_warn(MOD, c->grant.session_id, "further links are refused, one has to do %s error=\"%s\"", c->cfg.label,
+	td_warn(MOD, c->grant.session_id, "further links are refused, one has to do %-s error=\"%s\"", c->cfg.label,
 		why);
 	c->more.refused = true;
 	close_all(c);
@@ -45,7 +45,7 @@ static void give_up(struct td_client *c, const char *why)
 
 static void try_later(struct td_client *c, const char *why)
 {
-	td_debug(MOD, c->grant.session_id, "further link=%u could not be opened, trying again %s error=\"%s\"",
+	td_debug(MOD, c->grant.session_id, "further link=%u could not be opened, trying again %-s error=\"%s\"",
 		 c->more.opening, c->cfg.label, why);
 	c->more.opening = 0;
 	td_timer_in(&c->more.timer, AGAIN_IN);
@@ -62,7 +62,7 @@ static void on_link(void *ctx, const struct td_channel_link_result *r)
 		return;
 	}
 	td_pump_attach_link(c->pump, index, r->w);
-	td_info(MOD, c->grant.session_id, "further link=%u is up %s links=%u", index, c->cfg.label,
+	td_info(MOD, c->grant.session_id, "further link=%u is up %-s links=%u", index, c->cfg.label,
 		td_pump_links(c->pump));
 	c->more.opening = 0;
 	open_next(c);
@@ -172,7 +172,7 @@ void td_client_links_bulk(struct td_client *c)
 
 void td_client_links_lost(struct td_client *c, unsigned index)
 {
-	td_info(MOD, c->grant.session_id, "further link=%u lost, the session goes on %s links=%u", index, c->cfg.label,
+	td_info(MOD, c->grant.session_id, "further link=%u lost, the session goes on %-s links=%u", index, c->cfg.label,
 		td_pump_links(c->pump));
 	if (!td_pump_links(c->pump) && !td_client_direct_carries(c) && c->state == TD_CLIENT_UP)
 		td_client_set_state(c, TD_CLIENT_RESUMING); /* the main one is on its way back */

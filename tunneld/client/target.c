@@ -32,7 +32,7 @@ static void on_answer(void *ctx, const struct td_target_answer *a)
 	}
 	c->needs_login = false;
 	snprintf(c->find.id, sizeof(c->find.id), "%s", a->id);
-	td_info(MOD, NULL, "target found %s query=%.*s target=%s", c->cfg.label, (int)c->find.n, c->find.at, a->id);
+	td_info(MOD, NULL, "target found %-s query=%.*s target=%s", c->cfg.label, (int)c->find.n, c->find.at, a->id);
 	td_client_start_session(c);
 }
 
@@ -81,13 +81,13 @@ bool td_client_find_next(struct td_client *c)
 {
 	struct td_client_find *f = &c->find;
 	if (try_again(c)) {
-		td_info(MOD, NULL, "target is not connected, looked up again %s query=%.*s target=%s", c->cfg.label,
+		td_info(MOD, NULL, "target is not connected, looked up again %-s query=%.*s target=%s", c->cfg.label,
 			(int)f->n, f->at, f->id);
 		td_client_find(c);
 		return true;
 	}
 	if (f->rest) {
-		td_warn(MOD, NULL, "target is not connected, the next one is tried %s target=%.*s", c->cfg.label,
+		td_warn(MOD, NULL, "target is not connected, the next one is tried %-s target=%.*s", c->cfg.label,
 			(int)f->n, f->at);
 		to_entry(c, f->rest);
 		td_client_find(c);

@@ -108,6 +108,7 @@ int td_foreground_open(struct td_foreground *fg, const char *command, const char
 	enum tnl_log_level level = fg->cfg->log_level == TNL_LOG_INFO ? TNL_LOG_WARN : fg->cfg->log_level;
 	fg->level = verbose && level < TNL_LOG_INFO ? TNL_LOG_INFO : level;
 	td_log_setup(fg->level, fg->cfg->log_format);
+	td_log_connections(fg->cfg->log_connections);
 	fg->loop = td_loop_new();
 	if (!fg->loop) {
 		td_foreground_say(fg, "cannot make an event loop");

@@ -183,6 +183,7 @@ struct td_config {
 	char *state_dir; /* as configured (absolute) or NULL; before a role starts: its own folder, there and locked */
 	enum tnl_log_level log_level;
 	enum td_log_format log_format;
+	bool log_connections;	 /* default yes */
 	uint64_t process_memory; /* 96 MiB: memory_limit */
 	bool control_socket;
 	struct td_addr *http; /* where metrics, checks and the status page are; NULL: nowhere */

@@ -34,6 +34,8 @@ const struct td_opt td_opts[] = {
 	 .help = "least important lines that are logged"},
 	{.key = "log_format", TUNNELD(log_format), TYPE(WORD), .words = "text|json", .dflt = "text",
 	 .help = "how log lines look"},
+	{.key = "log_connections", TUNNELD(log_connections), TYPE(BOOL), .dflt = "yes",
+	 .help = "log each connection that begins or ends; no: only those that fail"},
 	{.key = "drain_timeout", TUNNELD(fwd.drain_timeout_ns), TYPE(DURATION), .dflt = "10s", .lo = 0, .hi = HOUR,
 	 .help = "how long SIGTERM lets connections finish"},
 	{.key = "state_dir", TUNNELD(state_dir), TYPE(PATH),

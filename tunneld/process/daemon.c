@@ -98,6 +98,7 @@ static void on_watchdog(void *arg)
 static void apply(const struct td_config *c)
 {
 	td_log_setup(c->log_level, c->log_format);
+	td_log_connections(c->log_connections);
 	td_memory_limit(c->process_memory);
 }
 

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -100,6 +102,139 @@ static void test_json(void **s)
 	tnl_json_free(j);
 }
 
+/* One line as JSON; *raw what was written. */
+static struct tnl_json *json_line(void)
+{
+	const char *line = caught();
+	struct tnl_json *j = *line ? tnl_json_parse(line, strlen(line) - 1) : NULL;
+	if (!j)
+		fail_msg("no JSON: %s", line);
+	return j;
+}
+
+static const char *member(const struct tnl_json *j, const char *key)
+{
+	const char *s = tnl_json_get_str(j, key);
+	return s ? s : "(none)";
+}
+
+static void test_json_members(void **s)
+{
+	int64_t n;
+	td_log_setup(TNL_LOG_INFO, TD_LOG_JSON);
+	catch_stderr();
+	td_warn("m", "ses", "cannot open tunnel=%s port=%u, text=\"%s\": %s", "pg", 5432u, "say \"hi\" \\ tunnel=x",
+		"why owner=root \x1eowner=root");
+	struct tnl_json *j = json_line();
+	assert_string_equal(member(j, "message"), "cannot open,: why owner=root \\x1eowner=root");
+	assert_string_equal(member(j, "tunnel"), "pg");
+	assert_true(tnl_json_int(tnl_json_get(j, "port"), &n) && n == 5432);
+	assert_string_equal(member(j, "text"), "say \"hi\" \\ tunnel=x");
+	assert_null(tnl_json_get(j, "owner"));
+	tnl_json_free(j);
+	/* what the line has by itself stays; the first of two counts; a value that is a peer's is no number */
+	catch_stderr();
+	td_info("m", "ses", "session=%s level=%s time=%d message=%s a=%d a=%d owner=%s big=%llu", "other", "x", 1, "y",
+		1, 2, "123", 12345678901234567890ull);
+	j = json_line();
+	assert_string_equal(member(j, "session"), "ses");
+	assert_string_equal(member(j, "level"), "info");
+	assert_string_equal(member(j, "message"), "");
+	assert_true(tnl_json_int(tnl_json_get(j, "a"), &n) && n == 1);
+	assert_string_equal(member(j, "owner"), "123");
+	assert_string_equal(member(j, "big"), "12345678901234567890");
+	tnl_json_free(j);
+	catch_stderr();
+	tnl_log(TNL_LOG_WARN, "lib", "session=%s bad frame: field=%s", "s-1", "x y");
+	j = json_line();
+	assert_string_equal(member(j, "session"), "s-1");
+	assert_string_equal(member(j, "field"), "x y");
+	assert_string_equal(member(j, "message"), "bad frame:");
+	tnl_json_free(j);
+}
+
+/* More pairs than there is room for: whole members, whatever their size. */
+static void test_json_room(void **s)
+{
+	static char big[4000], quotes[3000];
+	memset(big, '\x02', sizeof(big) - 1);
+	memset(quotes, '"', sizeof(quotes) - 1);
+	td_log_setup(TNL_LOG_INFO, TD_LOG_JSON);
+	for (size_t cut = 0; cut < 200; cut++) {
+		catch_stderr();
+		td_info("m", big + 3000 + cut, "a=%s b=%s c=%.*s d=1 e=2", quotes, big, (int)cut, big);
+		tnl_json_free(json_line());
+		catch_stderr();
+		td_info("m", NULL, "%.*s a=1 b=%s", (int)(700 + cut), big, quotes);
+		tnl_json_free(json_line());
+	}
+}
+
+static int journal_at(char path[64])
+{
+	strcpy(path, "/tmp/tunneld-journal-XXXXXX");
+	assert_non_null(mkdtemp(path));
+	strcat(path, "/socket");
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	strcpy(a.sun_path, path);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
+}
+
+static const char *received(int fd)
+{
+	ssize_t n = recv(fd, got, sizeof(got) - 1, 0);
+	got[n > 0 ? n : 0] = '\0';
+	return got;
+}
+
+static void test_journal(void **s)
+{
+	char path[64];
+	int fd = journal_at(path);
+	td_log_setup(TNL_LOG_INFO, TD_LOG_TEXT);
+	td_log_journal(path);
+	catch_stderr();
+	td_warn("m", "ses", "bad tunnel=%s n=%d text=\"%s\"", "pg", 5, "two\nlines PRIORITY=0\x1eowner=root");
+	assert_string_equal(caught(), "");
+	assert_string_equal(received(fd),
+			    "SYSLOG_IDENTIFIER=tunneld\nPRIORITY=4\nTUNNELD_MODULE=m\nTUNNELD_SESSION=ses\n"
+			    "MESSAGE=m session=ses bad tunnel=pg n=5 text=\"two\\nlines "
+			    "PRIORITY=0\\x1eowner=root\"\nTUNNELD_TUNNEL=pg\nTUNNELD_N=5\n"
+			    "TUNNELD_TEXT=two\\nlines PRIORITY=0\\x1eowner=root\n");
+	static char big[6000];
+	memset(big, '\x02', sizeof(big) - 1);
+	td_info("m", NULL, "t=\"%s\" u=%d", big, 1);
+	const char *text = received(fd);
+	assert_true(strlen(text) > 20000 && text[strlen(text) - 1] == '\n');
+	/* JSON is for whoever reads standard error. */
+	td_log_setup(TNL_LOG_INFO, TD_LOG_JSON);
+	catch_stderr();
+	td_info("m", NULL, "x");
+	assert_true(caught()[0] == '{');
+	assert_string_equal(received(fd), "");
+	/* A journal that is away. */
+	td_log_setup(TNL_LOG_INFO, TD_LOG_TEXT);
+	close(fd);
+	catch_stderr();
+	td_info("m", NULL, "x");
+	expect_tail(caught(), "INFO m x\n");
+	td_log_journal(NULL);
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+}
+
+static void test_connections(void **s)
+{
+	assert_int_equal(td_log_of_connection(), TNL_LOG_INFO);
+	td_log_connections(false);
+	assert_int_equal(td_log_of_connection(), TNL_LOG_DEBUG);
+	td_log_connections(true);
+	assert_int_equal(td_log_of_connection(), TNL_LOG_INFO);
+}
+
 static void test_long(void **s)
 {
 	char *big = malloc(100001);
@@ -129,8 +264,10 @@ static void test_long(void **s)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_text), cmocka_unit_test(test_levels),
-					   cmocka_unit_test(test_escape), cmocka_unit_test(test_json),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_text),		cmocka_unit_test(test_levels),
+					   cmocka_unit_test(test_escape),	cmocka_unit_test(test_json),
+					   cmocka_unit_test(test_json_members), cmocka_unit_test(test_json_room),
+					   cmocka_unit_test(test_journal),	cmocka_unit_test(test_connections),
 					   cmocka_unit_test(test_long)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

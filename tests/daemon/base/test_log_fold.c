@@ -47,6 +47,21 @@ static void quotes_hide_keys(void **state)
 	assert_in_range(lines, 1, TD_FOLD_PASS);
 }
 
+/* With the marks of pairs, and among them what a peer wrote. */
+static void marks_change_nothing(void **state)
+{
+	char text[200];
+	for (int i = 0; i < 1000; i++) {
+		snprintf(text, sizeof(text),
+			 "request refused \x1ekey=\"peer=%d\" \x1ereason=signature \x1epeer=1.2.3.4:%d", i, i + 1);
+		log_line(TNL_LOG_WARN, refused, NULL, text, 5 * SEC);
+	}
+	assert_int_equal(lines, TD_FOLD_PASS);
+	log_line(TNL_LOG_WARN, refused, NULL, "request refused \x1ereason=other \x1epeer=1.2.3.4:7", 5 * SEC);
+	log_line(TNL_LOG_WARN, refused, NULL, "request refused \x1ereason=signature \x1epeer=1.2.3.5:7", 5 * SEC);
+	assert_int_equal(lines, TD_FOLD_PASS + 2);
+}
+
 static void a_flood_is_a_few_lines_and_a_number(void **state)
 {
 	char text[100];
@@ -125,6 +140,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup(a_flood_is_a_few_lines_and_a_number, begin),
 	    cmocka_unit_test_setup(quotes_hide_keys, begin),
+	    cmocka_unit_test_setup(marks_change_nothing, begin),
 	    cmocka_unit_test_setup(what_is_new_passes, begin),
 	    cmocka_unit_test_setup(sessions_of_a_user_are_one_peer, begin),
 	    cmocka_unit_test_setup(many_peers_share_a_bounded_table, begin),
