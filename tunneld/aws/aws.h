@@ -55,6 +55,10 @@ const char *td_credentials_origin(const struct td_aws *a); /* where they come fr
  * log in (NEEDS_LOGIN) it looks again by itself, every 2 to 60 s. */
 enum td_credentials_state td_credentials_last(const struct td_aws *a, const char **why);
 
+/* A digest of the environment's variables that say where keys, region and endpoints come from: two processes with the
+ * same one, and the same block, act for the same account. */
+void td_aws_environment_digest(char hex[65]);
+
 /* --- signed calls --- */
 struct td_aws_reply {
 	/* 0; TNL_EAUTH (credentials), TNL_EUNREACH or TNL_ETIMEOUT (network, after retries), TNL_EREFUSED (API error)

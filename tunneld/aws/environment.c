@@ -27,6 +27,36 @@ const char *td_env_get(const char *name)
 	return v && *v ? v : NULL;
 }
 
+void td_aws_environment_digest(char hex[65])
+{
+	static const char *const names[] = {"AWS_PROFILE",
+					    "AWS_DEFAULT_PROFILE",
+					    "AWS_ACCESS_KEY_ID",
+					    "AWS_SECRET_ACCESS_KEY",
+					    "AWS_SESSION_TOKEN",
+					    "AWS_REGION",
+					    "AWS_DEFAULT_REGION",
+					    "AWS_CONFIG_FILE",
+					    "AWS_SHARED_CREDENTIALS_FILE",
+					    "AWS_ENDPOINT_URL",
+					    "AWS_ENDPOINT_URL_SSM",
+					    "AWS_ENDPOINT_URL_SSMMESSAGES",
+					    "AWS_ROLE_ARN",
+					    "AWS_WEB_IDENTITY_TOKEN_FILE"};
+	struct tnl_buf b;
+	uint8_t sum[32] = {0};
+	tnl_buf_init(&b, 1 << 20);
+	for (size_t i = 0; i < TNL_COUNT(names); i++) {
+		const char *v = td_env_get(names[i]);
+		if (v)
+			tnl_buf_printf(&b, "%s=%zu:%s\n", names[i], strlen(v), v);
+	}
+	if (!b.failed)
+		tnl_sha256(tnl_buf_data(&b), tnl_buf_len(&b), sum);
+	tnl_buf_fini_wiped(&b);
+	tnl_hex(sum, sizeof(sum), hex);
+}
+
 bool td_env_is_true(const char *s)
 {
 	return s && (tnl_ieq(s, "true") || tnl_ieq(s, "yes") || strcmp(s, "1") == 0);

@@ -1,6 +1,7 @@
 /* tunneld connect HOST [PORT]: stdin and stdout joined to a port of the target, for
  * OpenSSH's ProxyCommand.  stdout carries only bytes; everything else goes to stderr. */
 #include "tunneld/command/foreground.h"
+#include "tunneld/command/one_shot.h"
 
 #include "lib/num.h"
 
@@ -8,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct connect {
 	struct td_foreground fg;
 	uint16_t port;
 	int flags[2]; /* of stdin and stdout, as they were */
+	struct td_one_shot *served;
 };
 
 static void restore(struct connect *k)
@@ -82,6 +85,75 @@ static const struct td_client_cb client_cb = {
     .pipe_closed = on_pipe_closed,
 };
 
+static void take_flags(struct connect *k)
+{
+	for (int fd = 0; fd < 2; fd++) /* of both first: they may be one terminal */
+		k->flags[fd] = fcntl(fd, F_GETFL);
+	for (int fd = 0; fd < 2; fd++)
+		if (k->flags[fd] >= 0)
+			fcntl(fd, F_SETFL, k->flags[fd] | O_NONBLOCK);
+}
+
+/* --- by a daemon ------------------------------------------------------------------- */
+
+/* What stands for an end that somebody waits for is the daemon's alone from now on. */
+static void let_go(void)
+{
+	struct stat st;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd < 2 && null >= 0; fd++)
+		if (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+			dup2(null, fd);
+	if (null >= 0)
+		close(null);
+}
+
+static void on_served(void *ctx, int code, bool gone)
+{
+	struct connect *k = ctx;
+	td_foreground_finish(&k->fg, code);
+}
+
+static void end_served(void *arg)
+{
+	struct connect *k = arg;
+	td_one_shot_free(k->served);
+}
+
+/* false: there is none that does. */
+static bool ask_daemon(struct connect *k)
+{
+	static const struct td_one_shot_cb cb = {.ended = on_served};
+	const struct td_one_shot_wish w = {.kind = "connect",
+					   .host = k->fg.t->host,
+					   .port = k->port,
+					   .fds = (const int[]){STDIN_FILENO, STDOUT_FILENO},
+					   .nfds = 2,
+					   .flags = {k->flags[0], k->flags[1]}};
+	if (k->flags[0] < 0 || k->flags[1] < 0 || !(k->served = td_one_shot_start(&k->fg, &w, &cb, k)))
+		return false;
+	let_go();
+	k->fg.cleanup = end_served;
+	k->fg.cleanup_arg = k;
+	return true;
+}
+
+/* --- by ourselves ------------------------------------------------------------------- */
+
+static int start_client(struct connect *k)
+{
+	int r = td_foreground_account(&k->fg);
+	if (r)
+		return r;
+	struct td_client_config cc = {.label = "command=connect", .port = k->port};
+	td_foreground_settings(&k->fg, &cc);
+	cc.host = k->fg.t->host;
+	cc.document = k->fg.t->document ? k->fg.t->document : cc.host ? NULL : "AWS-StartSSHSession";
+	cc.session.expected_type = "Port";
+	k->fg.client = td_client_new(k->fg.loop, &cc, &client_cb, k);
+	return k->fg.client ? 0 : TD_EXIT_RUNTIME;
+}
+
 static int run(const struct td_command *cmd, int argc, char **argv)
 {
 	static struct connect k;
@@ -106,22 +178,13 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (r == 0)
 		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
-		r = td_foreground_target(&k.fg, argv[1]);
+		r = td_foreground_find(&k.fg, argv[1]);
 	if (r != 0)
 		return r;
 	k.port = port ? (uint16_t)port : k.fg.t->port ? k.fg.t->port : 22;
-	struct td_client_config cc = {.label = "command=connect", .port = k.port};
-	td_foreground_settings(&k.fg, &cc);
-	cc.host = k.fg.t->host;
-	cc.document = k.fg.t->document ? k.fg.t->document : cc.host ? NULL : "AWS-StartSSHSession";
-	cc.session.expected_type = "Port";
-	for (int fd = 0; fd < 2; fd++) {
-		k.flags[fd] = fcntl(fd, F_GETFL);
-		if (k.flags[fd] >= 0)
-			fcntl(fd, F_SETFL, k.flags[fd] | O_NONBLOCK);
-	}
-	k.fg.client = td_client_new(k.fg.loop, &cc, &client_cb, &k);
-	r = k.fg.client ? td_foreground_run(&k.fg) : TD_EXIT_RUNTIME;
+	take_flags(&k);
+	r = ask_daemon(&k) ? 0 : start_client(&k);
+	r = r ? r : td_foreground_run(&k.fg);
 	restore(&k);
 	return r;
 }

@@ -65,18 +65,23 @@ void td_foreground_lost(struct td_foreground *fg, int err, const char *text)
 	td_foreground_finish(fg, TD_EXIT_LOST);
 }
 
-bool td_foreground_sink_failed(struct td_foreground *fg, const struct td_pipe *p)
+void td_foreground_say_sink(const struct td_foreground *fg, int err)
 {
-	int err = td_pipe_sink_errno(p);
-
-	if (!err)
-		return false;
 	if (err == EPIPE)
 		td_foreground_say(fg, "the output was closed by its reader");
 	else if (err == EBADF)
 		td_foreground_say(fg, "cannot write the output: standard output is closed");
 	else
 		td_foreground_say(fg, "cannot write the output: %s", strerror(err));
+}
+
+bool td_foreground_sink_failed(struct td_foreground *fg, const struct td_pipe *p)
+{
+	int err = td_pipe_sink_errno(p);
+
+	if (!err)
+		return false;
+	td_foreground_say_sink(fg, err);
 	td_foreground_finish(fg, TD_EXIT_RUNTIME);
 	return true;
 }
@@ -169,15 +174,12 @@ int td_foreground_select(struct td_foreground *fg, const char *word)
 	return TD_EXIT_USAGE;
 }
 
-int td_foreground_target(struct td_foreground *fg, const char *name)
+int td_foreground_find(struct td_foreground *fg, const char *name)
 {
-	char why[400];
-	const struct td_aws_config *aws;
 
 	fg->t = by_name(fg->cfg->fwd.tunnels, fg->cfg->fwd.ntunnels, name);
 	if (!fg->t)
 		fg->t = by_name(fg->cfg->fwd.aliases, fg->cfg->fwd.naliases, name);
-	aws = fg->t ? &fg->t->aws : &fg->cfg->aws;
 	if (!fg->t && is_target(name))
 		fg->t = td_foreground_defaults(fg, name);
 	if (!fg->t) {
@@ -188,12 +190,23 @@ int td_foreground_target(struct td_foreground *fg, const char *name)
 				  fg->cfg->path ? fg->cfg->path : "a configuration (none was found; name one with -c)");
 		return TD_EXIT_USAGE;
 	}
-	fg->aws = td_aws_new(fg->loop, aws, why, sizeof(why));
-	if (!fg->aws) {
-		td_foreground_say(fg, "%s", why);
-		return TD_EXIT_USAGE;
-	}
 	return 0;
+}
+
+int td_foreground_account(struct td_foreground *fg)
+{
+	char why[400];
+	fg->aws = td_aws_new(fg->loop, fg->made ? &fg->cfg->aws : &fg->t->aws, why, sizeof(why));
+	if (fg->aws)
+		return 0;
+	td_foreground_say(fg, "%s", why);
+	return TD_EXIT_USAGE;
+}
+
+int td_foreground_target(struct td_foreground *fg, const char *name)
+{
+	int r = td_foreground_find(fg, name);
+	return r ? r : td_foreground_account(fg);
 }
 
 void td_foreground_settings(struct td_foreground *fg, struct td_client_config *cc)

@@ -39,6 +39,9 @@ int td_foreground_select(struct td_foreground *fg, const char *word);
  * Fills fg->t and fg->aws.  0, or an exit code
  * after a line on stderr. */
 int td_foreground_target(struct td_foreground *fg, const char *name);
+/* The two halves of it: fg->t, and fg->aws, which takes some milliseconds. */
+int td_foreground_find(struct td_foreground *fg, const char *name);
+int td_foreground_account(struct td_foreground *fg);
 /* A section with every default for a target that stands in no file; lives as long as fg.  NULL: that is none. */
 const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, const char *id);
 /* Session settings of fg->t. */
@@ -50,6 +53,7 @@ int td_foreground_run(struct td_foreground *fg);
 struct td_pipe *td_foreground_stream(struct td_foreground *fg, int in_fd, int err_fd, void *user);
 /* Its pipe has closed: did a write here fail? Then a line on stderr says so and the command is ending. */
 bool td_foreground_sink_failed(struct td_foreground *fg, const struct td_pipe *p);
+void td_foreground_say_sink(const struct td_foreground *fg, int err); /* the same for an errno */
 /* Ends the session (TerminateSession, at most 1.5 s) and then the loop. The first code stays. */
 void td_foreground_finish(struct td_foreground *fg, int code);
 void td_foreground_stop(struct td_foreground *fg, int code); /* the loop at once; the first code stays */

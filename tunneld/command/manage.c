@@ -119,7 +119,7 @@ static void look_at_tunnel(void *ctx, char *reply)
 	tnl_json_each(t, tnl_json_get(tnl_json_get(j, "forwarder"), "tunnels")) {
 		const char *name = tnl_json_get_str(t, "name"), *state = tnl_json_get_str(t, "state");
 		const char *why = tnl_json_get_str(t, "last_error");
-		if (!name || !state || strcmp(name, o->tunnel) != 0)
+		if (!name || !state || strcmp(name, o->tunnel) != 0 || tnl_json_get(t, "one_shot"))
 			continue;
 		o->seen = true;
 		o->up = strcmp(state, "up") == 0;

@@ -60,6 +60,11 @@ static int close_tunnel(void *r, const char *name, char *why, size_t cap)
 	return td_forwarder_close(r, name, why, cap);
 }
 
+static bool serve_one_shot(void *r, const char *words, int fd, const int *fds, int nfds, char *why, size_t cap)
+{
+	return td_forwarder_one_shot(r, words, fd, fds, nfds, why, cap);
+}
+
 static uint64_t forwarder_drain_timeout(const struct td_config *cfg)
 {
 	return cfg->fwd.drain_timeout_ns;
@@ -101,8 +106,8 @@ static void describe_gateway(void *r, const struct td_config *cfg, char *out, si
 	.name = #role, .start = role##_start, .reload = role##_reload, .drain = role##_drain, .status = role##_status, \
 	.metrics = role##_metrics, .ready = role##_ready, .free = role##_free, .drain_timeout = role##_drain_timeout,  \
 	.describe = describe_##role
-const struct td_role td_roles_forwarder = {ROW(forwarder), .open = open_tunnel, .sample = sample_tunnels,
-					   .close = close_tunnel, .runs_programs = true};
+const struct td_role td_roles_forwarder = {ROW(forwarder),	  .open = open_tunnel,	      .sample = sample_tunnels,
+					   .close = close_tunnel, .one_shot = serve_one_shot, .runs_programs = true};
 const struct td_role td_roles_agent = {ROW(agent), .prepare = td_agent_prepare, .runs_programs = true,
 				       .describes_itself_anew = true};
 const struct td_role td_roles_gateway = {ROW(gateway)};

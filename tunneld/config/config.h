@@ -54,6 +54,7 @@ struct td_tunnel_config {
 	uint64_t probe_ns;  /* between looks through the whole tunnel; 0: none */
 	bool required;	    /* its addresses must be had at the start */
 	bool keepalive;	    /* default yes */
+	bool one_shot;	    /* the daemon's session serves connect, exec and forward too; default yes */
 	bool require_encryption;
 	uint64_t connect_timeout_ns, idle_timeout_ns, half_close_timeout_ns, ping_interval_ns, pong_timeout_ns;
 	uint64_t tcp_keepalive_ns; /* of the local sockets; 0: off */

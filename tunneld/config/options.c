@@ -126,6 +126,8 @@ const struct td_opt td_opts[] = {
 	 .help = "between two tests of the whole way to host and port; 0: none"},
 	{.key = "required", TUNNEL(required), TYPE(BOOL), .dflt = "no",
 	 .help = "do not start when an address of listen cannot be had; no: only this tunnel stays down, and is retried"},
+	{.key = "one_shot", BOTH(one_shot), TYPE(BOOL), .dflt = "yes",
+	 .help = "a running daemon serves connect, exec and forward with a session of its own"},
 	{.key = "keepalive", BOTH(keepalive), TYPE(BOOL), .dflt = "yes",
 	 .help = "keep sessions with open connections from idling out, by a word every third of idle_timeout"},
 	{.key = "require_encryption", BOTH(require_encryption), TYPE(BOOL), .dflt = "no",

@@ -5,6 +5,7 @@
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static void put_end(struct tnl_proxyhead_end *end, const struct td_addr *a)
@@ -52,10 +53,8 @@ static struct fwd_conn *conn_new(struct fwd_tunnel *t, int fd)
 {
 	struct fwd_conn *c = tnl_calloc(1, sizeof(*c));
 
-	if (!c) {
-		td_fd_rst_close(fd);
+	if (!c)
 		return NULL;
-	}
 	c->tunnel = t;
 	c->fd = fd;
 	c->accepted_at = t->f->loop->now;
@@ -69,8 +68,10 @@ struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr
 	td_fd_nodelay(fd);
 	td_fd_keepalive(fd, t->cfg->tcp_keepalive_ns);
 	struct fwd_conn *c = conn_new(t, fd);
-	if (!c)
+	if (!c) {
+		td_fd_rst_close(fd);
 		return NULL;
+	}
 	td_addr_str(peer, c->peer);
 	make_head(c, peer);
 	t->connections++;
@@ -80,10 +81,25 @@ struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr
 struct fwd_conn *fwd_conn_new_watched(struct fwd_tunnel *t, int fd, const struct fwd_conn_watch *watch, void *watcher)
 {
 	struct fwd_conn *c = conn_new(t, fd);
-	if (!c)
+	if (!c) {
+		td_fd_rst_close(fd);
 		return NULL;
+	}
 	c->watch = watch;
 	c->watcher = watcher;
+	return c;
+}
+
+struct fwd_conn *fwd_conn_new_guest(struct fwd_tunnel *t, struct fwd_guest *guest)
+{
+	struct fwd_conn *c = conn_new(t, guest->fds[0]);
+	if (!c)
+		return NULL;
+	c->guest = guest;
+	guest->conn = c;
+	snprintf(c->peer, sizeof(c->peer), "connect");
+	make_head(c, &(struct td_addr){.sa = {.sa_family = AF_UNIX}});
+	t->connections++;
 	return c;
 }
 
@@ -121,6 +137,16 @@ void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *
 		c->watch->placed(c->watcher);
 }
 
+static void refuse_guest(struct fwd_conn *c, enum fwd_failure kind, const char *why)
+{
+	const struct fwd_group *g = c->tunnel->group;
+	bool refused = kind == FWD_F_SESSION && g->refusal.type[0] + g->refusal.err != 0;
+	c->guest->conn = NULL;
+	fwd_guest_end(c->guest, refused ? "failed" : "error", refused ? g->refusal.err : 0,
+		      refused ? g->refusal.type : "", why);
+	td_soon_do(&c->guest->settle);
+}
+
 static void count_failed(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 {
 	td_warn(FWD_MOD, NULL, "connection reset tunnel=%s target=%s peer=%s: %s", c->tunnel->cfg->name,
@@ -133,7 +159,10 @@ void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 {
 	if (!c->watch)
 		count_failed(c, kind, why);
-	td_fd_rst_close(c->fd);
+	if (c->guest)
+		refuse_guest(c, kind, why);
+	else
+		td_fd_rst_close(c->fd);
 	if (c->session) { /* started for it alone */
 		c->session->reserved = NULL;
 		td_soon_do(&c->session->unneeded);
@@ -165,6 +194,11 @@ void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out)
 	if (c->holding) {
 		c->session->holding--;
 		c->tunnel->holding -= !c->watch;
+	}
+	if (c->guest && c->guest->conn) { /* it has not heard how it ended */
+		c->guest->conn = NULL;
+		c->guest->gone = true;
+		td_soon_do(&c->guest->settle);
 	}
 	conn_free(c);
 }

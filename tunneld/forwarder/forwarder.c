@@ -32,6 +32,7 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 		return NULL;
 	}
 	f->loop = l;
+	tnl_list_init(&f->guests);
 	tnl_list_init(&f->endings);
 	tnl_list_init(&f->tunnels);
 	tnl_list_init(&f->groups);
@@ -45,6 +46,7 @@ struct td_forwarder *td_forwarder_new(struct td_loop *l, const struct td_config 
 			return NULL;
 		}
 	}
+	f->cfg = td_config_ref(cfg);
 	td_loop_on_wake(l, on_wake, f);
 	fwd_ledger_open(f, cfg->state_dir);
 	tnl_list_foreach(it, &f->tunnels)
@@ -100,7 +102,10 @@ void td_forwarder_free(struct td_forwarder *f)
 			fwd_conn_closed(tnl_container_of(t->conns.next, struct fwd_conn, node), 0, 0);
 		fwd_probe_forget(&t->probe);
 	}
+	tnl_list_foreach_safe(it, &f->guests)
+		fwd_guest_free(tnl_container_of(it, struct fwd_guest, node));
 	close_all_tunnels(f);
+	td_config_free((struct td_config *)(uintptr_t)f->cfg);
 	fwd_endings_cancel(f);
 	td_ledger_free(f->ledger);
 	td_soon_cancel(&f->settle);

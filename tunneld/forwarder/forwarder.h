@@ -27,6 +27,10 @@ int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, cha
  * 0, or -1 and *why.  How it went is in the status. */
 int td_forwarder_open(struct td_forwarder *f, const char *tunnel, char *why, size_t cap);
 int td_forwarder_close(struct td_forwarder *f, const char *tunnel, char *why, size_t cap);
+/* Serves a one-shot command with a session of ours: words is JSON, fd its connection, where lines of JSON tell it how
+ * that goes (one_shot.c has both); fds came along.  true: all of it is taken; false: *why. */
+bool td_forwarder_one_shot(struct td_forwarder *f, const char *words, int fd, const int *fds, int nfds, char *why,
+			   size_t cap);
 /* Stop listening, let connections finish, terminate sessions, then done(ctx). A second call cuts everything. */
 void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done)(void *), void *ctx);
 /* fn for each tunnel: bytes from and to local programs so far, smoothed round trip (0: unknown). */

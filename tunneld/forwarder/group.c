@@ -28,6 +28,7 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.probe_ns = b.probe_ns;
 	a.aws = *g->aws_cfg;
 	a.required = b.required;
+	a.one_shot = b.one_shot;
 	a.send_proxy = b.send_proxy;
 	a.bandwidth = b.bandwidth;
 	/* A reverse tunnel's session has its listener, which goes with it. */
@@ -244,9 +245,14 @@ static struct fwd_session *least_loaded(const struct fwd_group *g)
 static bool place_on(struct fwd_session *s, struct fwd_conn *c)
 {
 	int err = 0;
-	struct td_pipe *p = td_pipe_client(td_client_pump(s->client), c->fd, c, &err);
+	struct td_pump *pump = td_client_pump(s->client);
+	const struct fwd_guest *guest = c->guest;
+	struct td_pipe *p =
+	    guest ? td_pipe_fds(pump, guest->fds[0], guest->fds[1], -1, c, &err) : td_pipe_client(pump, c->fd, c, &err);
 	if (!p)
 		return false;
+	if (guest)
+		td_pipe_end_sink(p, guest->flags[1]);
 	td_timer_stop(&s->idle);
 	td_pipe_pace(p, c->tunnel->pace);
 	if (c->head_len && td_pipe_lead(p, c->head, c->head_len) < 0)

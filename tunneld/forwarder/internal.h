@@ -13,6 +13,7 @@
  *   status       what it shows
  *   metrics      the same, for machines; is it ready?
  *   switch       tunnels opened and closed by hand
+ *   one_shot     commands that this daemon serves             fwd_guest.settle
  *   drain        the end in order                             td_forwarder.settle
  *   tunnel       listening, accepting, pausing                fwd_tunnel.settle
  *   probe        a look through the whole tunnel
@@ -20,7 +21,8 @@
  *   reverse      what listens at the agent: words, connections from there
  *   group        who goes to which session, who waits
  *   connection   from accept to close
- *   ending       TerminateSession calls, what a crash left */
+ *   ending       TerminateSession calls, what a crash left
+ *   guest        what is said to such a command */
 #ifndef TD_FORWARDER_INTERNAL_H
 #define TD_FORWARDER_INTERNAL_H
 #include "lib/list.h"
@@ -48,7 +50,9 @@ enum fwd_state { FWD_RUNNING, FWD_DRAINING, FWD_ENDING, FWD_OVER };
 struct td_forwarder {
 	struct td_loop *loop;
 	enum fwd_state state;
-	struct tnl_list tunnels, groups;
+	const struct td_config *cfg; /* a reference: what is in force */
+	struct tnl_list tunnels, groups, guests;
+	unsigned nguests;
 	struct tnl_list endings;  /* TerminateSession calls under way */
 	struct td_ledger *ledger; /* ids of open sessions, with the name of their tunnel */
 	struct td_soon settle;	  /* something ended: how far is the drain? */
@@ -123,7 +127,10 @@ struct fwd_tunnel {
 	bool paused;
 	bool closed; /* by hand, until it is opened by hand */
 	uint64_t closed_at;
-	bool closing; /* off the configuration, its connections finish */
+	bool closing;		 /* off the configuration, its connections finish */
+	bool hidden;		 /* it serves one-shot commands and is in no configuration */
+	struct fwd_guest *guest; /* the one command that it is for; NULL: any */
+	struct td_timer linger;	 /* hidden: until nobody has come for idle_timeout */
 	uint64_t accepted, failed, bytes_in, bytes_out;
 	uint64_t failures[FWD_F_COUNT]; /* of failed */
 	uint64_t success_ms;		/* wall time at which a connection was given to a session last; 0: never */
@@ -148,6 +155,9 @@ void fwd_tunnel_take_config(struct fwd_tunnel *t, const struct td_config *cfg, c
 /* No new connections, the running ones finish; it frees itself then. */
 void fwd_tunnel_close(struct fwd_tunnel *t);
 int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap);
+/* A socket that listens already: taken when it succeeds. */
+int fwd_tunnel_listen_on(struct fwd_tunnel *t, int fd, char *why, size_t cap);
+bool fwd_tunnel_full(const struct fwd_tunnel *t);
 void fwd_tunnel_stop_listening(struct fwd_tunnel *t);
 void fwd_tunnel_listen_later(struct fwd_tunnel *t, const char *why);
 
@@ -234,6 +244,10 @@ struct fwd_group {
 	struct td_backoff backoff;
 	uint64_t lost_at; /* a session's link was lost or had just come back, or it is over; 0: one has come up since */
 	char last_error[256];
+	struct { /* while those who wait are told of it: why no session came */
+		int err;
+		char type[96];
+	} refusal;
 	struct { /* since the group is there, of all its sessions */
 		uint64_t resumes, resent, outage_ns, out_since;
 		struct tnl_histogram start; /* StartSession → ready */
@@ -285,6 +299,7 @@ struct fwd_conn {
 	struct fwd_session *session; /* that it is placed on or that was started for it alone */
 	int fd;
 	struct td_pipe *pipe;
+	struct fwd_guest *guest; /* whose input and output it is; NULL: fd is an accepted socket */
 	uint64_t accepted_at;
 	bool holding; /* its program has gone, and a FIN to a stock agent waits for an answer that may still come */
 	struct td_timer patience; /* connect_timeout; whose connection it is gives fn */
@@ -297,11 +312,51 @@ struct fwd_conn {
 /* Takes fd.  NULL: no memory, it has been reset. */
 struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer);
 struct fwd_conn *fwd_conn_new_watched(struct fwd_tunnel *t, int fd, const struct fwd_conn_watch *watch, void *watcher);
+/* On the guest's input and output, which stay its own. */
+struct fwd_conn *fwd_conn_new_guest(struct fwd_tunnel *t, struct fwd_guest *guest);
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p);
 void fwd_conn_hold(struct fwd_conn *c);
 /* These two free it.  One that waits is reset; the pipe of one that was placed has closed. */
 void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why);
 void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out);
+
+/* --- one-shot commands that this daemon serves ------------------------------------------------ */
+
+/* connect: its input and output are a connection.  exec and forward: connections of a socket of theirs, or just an open
+ * tunnel. */
+enum fwd_guest_kind { FWD_GUEST_CONNECT, FWD_GUEST_LISTEN, FWD_GUEST_USE };
+
+struct fwd_guest {
+	struct tnl_list node; /* forwarder->guests */
+	struct td_forwarder *f;
+	enum fwd_guest_kind kind;
+	int fd; /* its connection to us; -1: it was told its end */
+	ev_io io;
+	int fds[2], flags[2];		    /* connect: what it gave us, and their status flags before */
+	struct fwd_conn *conn;		    /* connect, until that is over */
+	struct fwd_tunnel *tunnel;	    /* the others: whose session it waits for; NULL: gone */
+	const struct fwd_session *bereaved; /* its connection went with this one, whose end is told soon */
+	bool up, leaving, gone;		    /* told that it is up; it ends in order; it has ended */
+	struct td_soon settle;
+};
+/* Takes fd and fds when it succeeds.  NULL: no memory. */
+struct fwd_guest *fwd_guest_new(struct td_forwarder *f, enum fwd_guest_kind kind, int fd, const int *fds, int nfds,
+				void (*settle)(void *guest));
+void fwd_guest_free(struct fwd_guest *g);
+void fwd_guest_taken(struct fwd_guest *g, const struct td_addr *listen, int n); /* it is served */
+void fwd_guest_up(struct fwd_guest *g);
+/* Told its end, once: "ok", "failed" (err and type of a start), "refused", "lost", "error", "sink" (err: errno).  Its
+ * owner settles it. */
+void fwd_guest_end(struct fwd_guest *g, const char *how, int err, const char *type, const char *text);
+/* Its pipe has closed. */
+void fwd_guest_conn_over(struct fwd_guest *g, struct fwd_session *s, const struct td_pipe *p, uint32_t reason);
+/* Those who wait for the group's session; whose connection went with the session; whose tunnel goes. */
+void fwd_guests_up(const struct fwd_group *g);
+void fwd_guests_failed(const struct fwd_group *g, int err, const char *type, const char *why);
+void fwd_guests_lost(const struct fwd_session *s, int err, const char *text);
+void fwd_guests_forget(const struct fwd_tunnel *t);
+/* A new configuration is in force. */
+void fwd_one_shots_reload(struct td_forwarder *f);
 
 /* --- ends of sessions ----------------------------------------------------------------------- */
 

@@ -133,8 +133,8 @@ static const struct {
 
 #define EACH_TUNNEL(it, t, f)                                                                                          \
 	tnl_list_foreach(it, &(f)->tunnels)                                                                            \
-		for (const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node); t && !t->closing;     \
-		     t = NULL)
+		for (const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);                       \
+		     t && !t->closing && !t->hidden; t = NULL)
 
 static void write_plain(const struct td_forwarder *f, struct tnl_metrics *m)
 {

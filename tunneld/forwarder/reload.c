@@ -116,7 +116,7 @@ static bool plan_make(struct plan *p, char *why, size_t cap)
 	tnl_list_foreach(it, &p->f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
 		const struct td_tunnel_config *next = find_config(p->cfg, t->cfg->name);
-		if (t->closing)
+		if (t->closing || t->hidden)
 			continue;
 		if (!next || !same_tunnel(t->cfg, next))
 			p->going[p->ngoing++] = t;
@@ -178,6 +178,14 @@ static void plan_undo(struct plan *p)
 	}
 }
 
+static void take_config(struct td_forwarder *f, const struct td_config *cfg)
+{
+	const struct td_config *old = f->cfg;
+	f->cfg = td_config_ref(cfg);
+	fwd_one_shots_reload(f);
+	td_config_free((struct td_config *)(uintptr_t)old);
+}
+
 static int plan_apply(struct plan *p, char *why, size_t cap)
 {
 	/* The addresses of those that go may be needed by those that come. */
@@ -199,6 +207,7 @@ static int plan_apply(struct plan *p, char *why, size_t cap)
 		fwd_tunnel_close(p->going[i]);
 	for (size_t i = 0; i < p->nfresh; i++)
 		fwd_tunnel_begin(p->fresh[i]);
+	take_config(p->f, p->cfg);
 	return 0;
 }
 

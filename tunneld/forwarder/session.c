@@ -40,6 +40,7 @@ void fwd_session_free(struct fwd_session *s)
 {
 	s->group->n.resent += fwd_session_resent(s);
 	fwd_reverse_forget(s);
+	fwd_guests_lost(s, TNL_ECLOSED, "the session ended");
 	take_reserved(s);
 	td_timer_stop(&s->idle);
 	td_soon_cancel(&s->unneeded);
@@ -160,6 +161,7 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	}
 	if (g->f->started)
 		g->f->started(g->f->started_ctx, 0, "", "");
+	fwd_guests_up(g);
 	fwd_group_serve(g);
 }
 
@@ -188,6 +190,7 @@ static void on_changed(void *ctx, enum td_client_state st)
 	}
 	if (st == TD_CLIENT_UP) {
 		count_outage(g);
+		fwd_guests_up(g);
 		td_soon_do(&g->serve);
 	}
 }
@@ -219,6 +222,7 @@ static void report_failure(struct fwd_session *s, int err, const char *type, con
 	g->needs_login = err == TNL_EAUTH && td_credentials_last(g->aws, NULL) == TD_CREDENTIALS_NEEDS_LOGIN;
 	if (g->f->started)
 		g->f->started(g->f->started_ctx, err, type, why);
+	fwd_guests_failed(g, err, type, why);
 }
 
 /* Whoever waits is reset, the rest is forgotten. */
@@ -234,10 +238,14 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 	}
 	struct fwd_conn *c = take_reserved(s);
 	fwd_session_free(s);
+	g->refusal.err = err;
+	snprintf(g->refusal.type, sizeof(g->refusal.type), "%s", type);
 	if (c)
 		fwd_conn_fail(c, FWD_F_SESSION, why);
 	if (needed && !one_shot)
 		fwd_group_fail(g, why);
+	g->refusal.err = 0;
+	g->refusal.type[0] = '\0';
 	fwd_group_settle(g);
 }
 
@@ -255,6 +263,7 @@ static void on_over(void *ctx, int err, const char *text)
 	if (!s->ending && !(s->one_shot && err == TNL_ECLOSED))
 		g->lost_at = g->f->loop->now;
 	td_backoff_up(&g->backoff, g->f->loop->now - td_client_started_at(s->client));
+	fwd_guests_lost(s, err, text);
 	fwd_session_free(s);
 	if (c)
 		fwd_conn_fail(c, FWD_F_SESSION, "the session ended");
@@ -336,6 +345,8 @@ static void on_pipe_closed(void *ctx, struct td_pipe *p, void *user, uint32_t re
 
 	if (!w)
 		count_connection_end(s, c, reason, in, out);
+	if (c->guest)
+		fwd_guest_conn_over(c->guest, s, p, reason);
 	fwd_conn_closed(user, in, out);
 	if (w)
 		w->closed(watcher, reason, td_pipe_end_text(p, reason, text, sizeof(text)));

@@ -147,6 +147,8 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_kv(w, "state", fwd_tunnel_state(t));
 	if (fwd_tunnel_is_reverse(t))
 		put_reverse(w, t);
+	if (t->hidden)
+		put_bool(w, "one_shot", true);
 	put_addresses(w, t);
 	tnl_jw_kv(w, "target", cfg->target);
 	tnl_jw_kv(w, "host", cfg->host);
@@ -176,8 +178,11 @@ void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json)
 	put_bool(&w, "draining", f->state != FWD_RUNNING);
 	tnl_jw_key(&w, "tunnels");
 	tnl_jw_arr(&w);
-	tnl_list_foreach(it, &f->tunnels)
-		put_tunnel(&w, tnl_container_of(it, struct fwd_tunnel, node));
+	tnl_list_foreach(it, &f->tunnels) {
+		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (!t->hidden || t->guest || t->connections || fwd_group_speaker(t->group))
+			put_tunnel(&w, t);
+	}
 	tnl_jw_end_arr(&w);
 	tnl_jw_end_obj(&w);
 }

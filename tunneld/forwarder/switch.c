@@ -13,7 +13,7 @@ static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name, 
 	}
 	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (!t->closing && strcmp(t->cfg->name, name) == 0)
+		if (!t->closing && !t->hidden && strcmp(t->cfg->name, name) == 0)
 			return t;
 	}
 	snprintf(why, cap, "there is no tunnel %s", name);

@@ -23,7 +23,7 @@ static unsigned busy_connections(const struct fwd_tunnel *t)
 
 static void update_pause(struct fwd_tunnel *t)
 {
-	bool pause = busy_connections(t) >= t->cfg->max_connections || td_memory_full();
+	bool pause = fwd_tunnel_full(t) || td_memory_full();
 	if (td_memory_full()) /* whatever else it is paused for */
 		td_memory_on_room(&t->room, t->f->loop, on_memory_room, t);
 	if (pause == t->paused)
@@ -56,6 +56,11 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	fwd_group_place(t->group, c);
 }
 
+bool fwd_tunnel_full(const struct fwd_tunnel *t)
+{
+	return busy_connections(t) >= t->cfg->max_connections;
+}
+
 void fwd_tunnel_stop_listening(struct fwd_tunnel *t)
 {
 	td_timer_stop(&t->relisten);
@@ -85,6 +90,16 @@ int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap)
 		td_listener_pause(l, t->paused);
 		t->nlisteners++;
 	}
+	return 0;
+}
+
+int fwd_tunnel_listen_on(struct fwd_tunnel *t, int fd, char *why, size_t cap)
+{
+	struct td_listener *l = td_listen_on(t->f->loop, fd, on_accept, t, why, cap);
+	if (!l)
+		return -1;
+	t->listeners[t->nlisteners] = l;
+	td_listener_addr(l, &t->bound[t->nlisteners++]);
 	return 0;
 }
 
@@ -124,9 +139,11 @@ static void tunnel_free(struct fwd_tunnel *t)
 	td_soon_cancel(&t->settle);
 	td_timer_stop(&t->probe.timer);
 	td_timer_stop(&t->relisten);
+	td_timer_stop(&t->linger);
 	td_memory_off_room(&t->room);
 	fwd_reverse_drop(t);
 	tnl_list_remove(&t->node);
+	fwd_guests_forget(t);
 	fwd_group_put(t->group);
 	td_pace_free(t->pace);
 	td_config_free((struct td_config *)(uintptr_t)t->owner);
@@ -143,6 +160,8 @@ static void settle_tunnel(void *arg)
 	struct fwd_tunnel *t = arg;
 
 	td_soon_do(&t->f->settle);
+	if (t->guest)
+		td_soon_do(&t->guest->settle);
 	if (has_finished(t))
 		tunnel_free(t);
 	else
@@ -165,6 +184,7 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	tnl_list_init(&t->conns);
 	tnl_list_init(&t->reverse.dialing);
 	td_soon_init(&t->settle, f->loop, settle_tunnel, t);
+	td_timer_init(&t->linger, f->loop, NULL, t);
 	td_timer_init(&t->relisten, f->loop, listen_again, t);
 	td_backoff_init(&t->backoff, RELISTEN_MIN, fwd_tunnel_is_reverse(t) ? REVERSE_MAX : RELISTEN_MAX);
 	fwd_probe_init(&t->probe, t);

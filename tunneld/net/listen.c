@@ -143,6 +143,18 @@ static int open_socket(const struct td_addr *a)
 	return -1;
 }
 
+static void start_listener(struct td_listener *s, struct td_loop *l, td_accept_fn *fn, void *ctx)
+{
+	s->l = l;
+	s->fn = fn;
+	s->ctx = ctx;
+	s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	td_timer_init(&s->resume, l, on_resume, s);
+	ev_io_init(&s->io, on_accept, s->fd, EV_READ);
+	s->io.data = s;
+	update_watcher(s);
+}
+
 struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why,
 			      size_t cap)
 {
@@ -165,9 +177,6 @@ struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_acc
 		tnl_free(s);
 		return NULL;
 	}
-	s->l = l;
-	s->fn = fn;
-	s->ctx = ctx;
 	s->addr = *a;
 	if (a->sa.sa_family == AF_UNIX) {
 		if (lstat(a->un.sun_path, &st) == 0) {
@@ -178,12 +187,26 @@ struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_acc
 		s->addr.len = sizeof(s->addr.ss);
 		getsockname(s->fd, &s->addr.sa, &s->addr.len);
 	}
-	s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	td_timer_init(&s->resume, l, on_resume, s);
-	ev_io_init(&s->io, on_accept, s->fd, EV_READ);
-	s->io.data = s;
-	update_watcher(s);
+	start_listener(s, l, fn, ctx);
 	return s;
+}
+
+struct td_listener *td_listen_on(struct td_loop *l, int fd, td_accept_fn *fn, void *ctx, char *why, size_t cap)
+{
+	int listens = 0;
+	socklen_t len = sizeof(listens);
+	struct td_listener *s = tnl_calloc(1, sizeof(*s));
+	if (s && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens) {
+		td_fd_nonblock(fd);
+		s->fd = fd;
+		s->addr.len = sizeof(s->addr.ss);
+		getsockname(fd, &s->addr.sa, &s->addr.len);
+		start_listener(s, l, fn, ctx);
+		return s;
+	}
+	snprintf(why, cap, s ? "that is no socket that listens" : "out of memory");
+	tnl_free(s);
+	return NULL;
 }
 
 void td_listener_addr(const struct td_listener *s, struct td_addr *out)

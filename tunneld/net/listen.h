@@ -13,6 +13,8 @@ typedef void td_accept_fn(void *ctx, int fd, const struct td_addr *peer);
  * EMFILE: gives up a reserve descriptor, pauses 1 s, logs once. Bounded accepts per turn. NULL and *why on failure. */
 struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why,
 			      size_t cap);
+/* On a socket that listens already.  Taken when it succeeds. */
+struct td_listener *td_listen_on(struct td_loop *l, int fd, td_accept_fn *fn, void *ctx, char *why, size_t cap);
 void td_listener_addr(const struct td_listener *s, struct td_addr *out); /* with the chosen port */
 /* Others leave the last descriptors of the process alone (tunneld/base/fd.h): for those who are to be reached always.
  */

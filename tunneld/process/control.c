@@ -1,6 +1,6 @@
 /* The control socket, both ends: the daemon's, which never blocks and serves a few
  * at a time for ten seconds each, and the one that asks (`tunneld status`, `tunneld reload` and their kin), which
- * waits.  Who may enter the state directory may ask: there is no other check. */
+ * waits.  Who may enter the state directory may ask; descriptors are taken from our own user and from root only. */
 #include "tunneld/process/control.h"
 #include "lib/alloc.h"
 #include "tunneld/base/fd.h"
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CLIENTS_MAX = 8, REPLY_MAX = 64 << 20, REQUEST_MAX = 512 };
+enum { CLIENTS_MAX = 32, REPLY_MAX = 64 << 20, REQUEST_MAX = 2048, FDS_MAX = 2 };
 #define CLIENT_TIMEOUT (10 * TD_SEC)
 
 struct client {
@@ -23,6 +23,7 @@ struct client {
 	struct td_timer timer;
 	char request[REQUEST_MAX];
 	size_t got;
+	int fds[FDS_MAX], nfds; /* that came with it */
 	struct tnl_buf reply;
 };
 
@@ -31,6 +32,7 @@ struct td_control {
 	struct td_listener *listener;
 	int dir_fd; /* keeps /proc/self/fd/N valid when the path is too long for a socket address */
 	td_control_fn *fn;
+	td_control_take_fn *take;
 	void *ctx;
 	struct client clients[CLIENTS_MAX];
 };
@@ -46,16 +48,30 @@ static int socket_addr(const char *dir, int dir_fd, struct td_addr *a)
 	return td_addr_parse(path, a, 1, &fault) == 1 ? 0 : -1;
 }
 
+/* Its place is free; the connection and what came with it are somebody else's. */
+static void leave(struct client *k)
+{
+	ev_io_stop(k->c->l->ev, &k->in);
+	ev_io_stop(k->c->l->ev, &k->out);
+	td_timer_stop(&k->timer);
+	k->fd = -1;
+	k->nfds = 0;
+	tnl_buf_fini(&k->reply);
+}
+
+static void close_all(const int *fds, int n)
+{
+	for (int i = 0; i < n; i++)
+		close(fds[i]);
+}
+
 static void drop(struct client *k)
 {
 	if (k->fd < 0)
 		return;
-	ev_io_stop(k->c->l->ev, &k->in);
-	ev_io_stop(k->c->l->ev, &k->out);
-	td_timer_stop(&k->timer);
 	close(k->fd);
-	k->fd = -1;
-	tnl_buf_fini(&k->reply);
+	close_all(k->fds, k->nfds);
+	leave(k);
 }
 
 static void on_timer(void *arg)
@@ -77,22 +93,67 @@ static void on_out(struct ev_loop *ev, ev_io *w, int events)
 	drop(k);
 }
 
+/* Root, or who we are ourselves. */
+static bool is_trusted(int fd)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && (who.uid == 0 || who.uid == geteuid());
+}
+
 static void answer(struct client *k)
 {
-	ev_io_stop(k->c->l->ev, &k->in);
-	k->c->fn(k->c->ctx, k->request, &k->reply);
+	struct td_control *c = k->c;
+	ev_io_stop(c->l->ev, &k->in);
+	if (c->take && is_trusted(k->fd) && c->take(c->ctx, k->request, k->fd, k->fds, k->nfds, &k->reply)) {
+		leave(k);
+		return;
+	}
+	if (!tnl_buf_len(&k->reply))
+		c->fn(c->ctx, k->request, &k->reply);
 	tnl_buf_putc(&k->reply, '\n');
 	if (k->reply.failed) {
 		tnl_buf_reset(&k->reply);
 		tnl_buf_puts(&k->reply, "{\"error\":\"the answer is too long\"}\n");
 	}
-	ev_io_start(k->c->l->ev, &k->out);
+	ev_io_start(c->l->ev, &k->out);
+}
+
+static void take_descriptors(struct client *k, struct msghdr *m)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		int n = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)), fd;
+		for (int i = 0; c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && i < n; i++) {
+			memcpy(&fd, CMSG_DATA(c) + (size_t)i * sizeof(fd), sizeof(fd));
+			if (k->nfds < FDS_MAX)
+				k->fds[k->nfds++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+static ssize_t receive(struct client *k)
+{
+	union {
+		char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
+		struct cmsghdr aligned;
+	} control;
+	struct iovec v = {k->request + k->got, REQUEST_MAX - 1 - k->got};
+	struct msghdr m = {.msg_iov = &v,
+			   .msg_iovlen = 1,
+			   .msg_control = control.space,
+			   .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(k->fd, &m, MSG_CMSG_CLOEXEC);
+	if (n >= 0)
+		take_descriptors(k, &m);
+	return n;
 }
 
 static void on_in(struct ev_loop *ev, ev_io *w, int events)
 {
 	struct client *k = w->data;
-	ssize_t n = read(k->fd, k->request + k->got, REQUEST_MAX - 1 - k->got);
+	ssize_t n = receive(k);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n > 0)
@@ -116,6 +177,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 			continue;
 		k->fd = fd;
 		k->got = 0;
+		k->nfds = 0;
 		td_fd_nonblock(fd);
 		tnl_buf_init(&k->reply, REPLY_MAX);
 		ev_io_init(&k->in, on_in, fd, EV_READ);
@@ -162,6 +224,11 @@ struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control
 	return c;
 }
 
+void td_control_on_take(struct td_control *c, td_control_take_fn *fn)
+{
+	c->take = fn;
+}
+
 void td_control_free(struct td_control *c)
 {
 	if (!c)
@@ -200,23 +267,52 @@ static char *read_all(int fd, int timeout_ms)
 	}
 }
 
-char *td_control_ask(const char *dir, const char *request, int timeout_ms)
+static bool send_all(int fd, const char *text, size_t n, const int *fds, int nfds)
+{
+	union {
+		char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
+		struct cmsghdr aligned;
+	} control = {.space = {0}};
+	struct iovec v = {(void *)(uintptr_t)text, n};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+	if (nfds) {
+		size_t bytes = (size_t)nfds * sizeof(int);
+		m.msg_control = control.space;
+		m.msg_controllen = CMSG_SPACE(bytes);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		*c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(bytes)};
+		memcpy(CMSG_DATA(c), fds, bytes);
+	}
+	return sendmsg(fd, &m, MSG_NOSIGNAL) == (ssize_t)n;
+}
+
+int td_control_send(const char *dir, const char *request, const int *fds, int nfds)
 {
 	struct td_addr a;
-	char *reply = NULL, line[REQUEST_MAX];
+	char line[REQUEST_MAX];
 	int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1;
-	if (dir_fd >= 0 && !socket_addr(dir, dir_fd, &a))
+	int n = snprintf(line, sizeof(line), "%s\n", request);
+	if (n < 0 || (size_t)n >= sizeof(line))
+		errno = EMSGSIZE;
+	else if (dir_fd >= 0 && !socket_addr(dir, dir_fd, &a))
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !connect(fd, &a.sa, a.len)) {
-		int n = snprintf(line, sizeof(line), "%s\n", request);
-		if (send(fd, line, (size_t)n, MSG_NOSIGNAL) == n)
-			reply = read_all(fd, timeout_ms);
-	}
+	bool sent = fd >= 0 && !connect(fd, &a.sa, a.len) && send_all(fd, line, (size_t)n, fds, nfds);
 	int saved = errno;
-	if (fd >= 0)
+	if (fd >= 0 && !sent)
 		close(fd);
 	if (dir_fd >= 0)
 		close(dir_fd);
+	errno = saved;
+	return sent ? fd : -1;
+}
+
+char *td_control_ask(const char *dir, const char *request, int timeout_ms)
+{
+	int fd = td_control_send(dir, request, NULL, 0);
+	char *reply = fd >= 0 ? read_all(fd, timeout_ms) : NULL;
+	int saved = errno;
+	if (fd >= 0)
+		close(fd);
 	errno = saved;
 	return reply;
 }

@@ -29,6 +29,9 @@ struct td_role {
 	/* One of its tunnels, by hand: 0, or -1 and *why.  NULL: it has none. */
 	int (*open)(void *role, const char *name, char *why, size_t cap);
 	int (*close)(void *role, const char *name, char *why, size_t cap);
+	/* A one-shot command that asks this role to serve it: `words` is JSON, fd its connection, with the descriptors
+	 * that came along.  true: all of that is taken; false: *why.  NULL: it serves none. */
+	bool (*one_shot)(void *role, const char *words, int fd, const int *fds, int nfds, char *why, size_t cap);
 	void (*status)(void *role, struct tnl_buf *json); /* appends one JSON value; also while it drains */
 	void (*free)(void *role);			  /* at once: no words to anybody, drained or not */
 	/* Its families, whole each; NULL: it has none. */

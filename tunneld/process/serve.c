@@ -134,6 +134,22 @@ static void on_request(void *ctx, const char *request, struct tnl_buf *b)
 		write_answer(b, "unknown request", NULL);
 }
 
+static bool on_take(void *ctx, const char *request, int fd, const int *fds, int nfds, struct tnl_buf *b)
+{
+	struct td_daemon *d = ctx;
+	const char *rest;
+	char why[512] = "no tunnels here";
+	if (!is_request(request, "one-shot", &rest))
+		return false;
+	for (int i = 0; i < d->nroles; i++) {
+		const struct td_daemon_role *r = &d->roles[i];
+		if (r->row->one_shot && r->row->one_shot(r->self, rest, fd, fds, nfds, why, sizeof(why)))
+			return true;
+	}
+	write_answer(b, why, NULL);
+	return false;
+}
+
 /* --- HTTP ------------------------------------------------------------------------------ */
 
 static void write_process_metrics(const struct td_daemon *d, struct tnl_metrics *m)
@@ -242,6 +258,8 @@ int td_daemon_serve(struct td_daemon *d)
 		d->control = td_control_new(d->loop, d->state.dir, on_request, d, why, sizeof(why));
 		if (!d->control)
 			td_warn("main", NULL, "no control socket: %s", why);
+		else
+			td_control_on_take(d->control, on_take);
 	}
 	if (d->cfg->nhttp && !(d->http = start_http(d, why, sizeof(why)))) {
 		td_error("main", NULL, "http: %s", why);

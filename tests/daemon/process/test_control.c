@@ -3,6 +3,7 @@
 
 #include "tunneld/process/control.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -112,7 +113,7 @@ static void test_what_is_no_request(void **state)
 	assert_answer(fd, "{\"heard\":8}\n", true); /* what it means is the daemon's affair */
 	close(fd);
 	fd = dial();
-	char endless[600];
+	static char endless[2100];
 	memset(endless, 'x', sizeof(endless) - 1);
 	endless[sizeof(endless) - 1] = '\0';
 	put(fd, endless);
@@ -127,23 +128,23 @@ static void test_what_is_no_request(void **state)
 	td_control_free(C);
 }
 
-/* Eight at a time: the ninth is closed at once, and there is room again when one has gone. */
+/* Thirty-two at a time: the next is closed at once, and there is room again when one has gone. */
 static void test_crowd(void **state)
 {
-	int fd[9];
+	int fd[33];
 	begin(dir);
-	for (int i = 0; i < 9; i++)
+	for (int i = 0; i < 33; i++)
 		fd[i] = dial();
-	assert_answer(fd[8], "", true);
-	assert_answer(fd[7], "", false);
+	assert_answer(fd[32], "", true);
+	assert_answer(fd[31], "", false);
 	close(fd[0]);
 	t_turns(4);
-	close(fd[8]);
-	fd[8] = dial();
-	put(fd[8], "status\n");
-	assert_answer(fd[8], "{\"a\":1}\n", true);
+	close(fd[32]);
+	fd[32] = dial();
+	put(fd[32], "status\n");
+	assert_answer(fd[32], "{\"a\":1}\n", true);
 	td_control_free(C); /* with clients in it */
-	for (int i = 1; i < 9; i++)
+	for (int i = 1; i < 33; i++)
 		close(fd[i]);
 }
 
@@ -169,6 +170,73 @@ static void test_places(void **state)
 	assert_int_equal(mkdir(deep, 0700), 0);
 	begin(deep);
 	td_control_free(C);
+}
+
+/* --- descriptors ---------------------------------------------------------------------- */
+
+static int taken_fd, taken[3], ntaken;
+
+static bool take(void *ctx, const char *request, int fd, const int *fds, int nfds, struct tnl_buf *json)
+{
+	if (strcmp(request, "refuse") == 0)
+		tnl_buf_puts(json, "{\"error\":\"no\"}");
+	if (strcmp(request, "take") != 0)
+		return false;
+	taken_fd = fd;
+	ntaken = nfds;
+	memcpy(taken, fds, (size_t)nfds * sizeof(int));
+	return true;
+}
+
+static size_t open_descriptors(void)
+{
+	size_t n = 0;
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void test_descriptors(void **state)
+{
+	char byte;
+	int pair[2], pipes[2][2];
+	bool closed;
+	begin(dir);
+	td_control_on_take(C, take);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pipe(pipes[i]), 0);
+	size_t before = open_descriptors();
+	pair[0] = td_control_send(dir, "take", (const int[]){pipes[0][0], pipes[1][1]}, 2);
+	assert_true(pair[0] >= 0);
+	t_turns(6);
+	assert_int_equal(ntaken, 2);
+	assert_int_equal(fcntl(taken[0], F_GETFD), FD_CLOEXEC);
+	assert_int_equal(write(taken[1], "x", 1), 1);
+	assert_int_equal(read(pipes[1][0], &byte, 1), 1);
+	/* The connection is whose that is now: no answer, no time limit, and there is room for others. */
+	assert_int_equal(write(taken_fd, "hello\n", 6), 6);
+	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	assert_string_equal(got(pair[0], &closed), "hello\n");
+	assert_false(closed);
+	close(taken_fd);
+	close(taken[0]);
+	close(taken[1]);
+	close(pair[0]);
+	assert_int_equal(open_descriptors(), before);
+	/* What nobody takes is closed. */
+	static const char *const words[] = {"refuse", "status"}, *const answers[] = {"{\"error\":\"no\"}\n",
+										     "{\"a\":1}\n"};
+	for (int i = 0; i < 2; i++) {
+		pair[0] = td_control_send(dir, words[i], (const int[]){pipes[0][0], pipes[1][1]}, 2);
+		t_turns(6);
+		fcntl(pair[0], F_SETFL, O_NONBLOCK);
+		assert_string_equal(got(pair[0], &closed), answers[i]);
+		close(pair[0]);
+	}
+	assert_int_equal(open_descriptors(), before);
+	td_control_free(C);
+	for (int i = 0; i < 4; i++)
+		close(pipes[i / 2][i % 2]);
 }
 
 /* --- td_control_ask ------------------------------------------------------------------ */
@@ -231,8 +299,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_status), TEST(test_what_is_no_request), TEST(test_crowd), TEST(test_places),
-	    TEST(test_ask),    TEST(test_nobody_answers),
+	    TEST(test_status), TEST(test_what_is_no_request), TEST(test_crowd),	      TEST(test_places),
+	    TEST(test_ask),    TEST(test_nobody_answers),     TEST(test_descriptors),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
