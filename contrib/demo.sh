@@ -5,11 +5,12 @@
 set -eu
 tunneld=${BUILD:-build}/tunneld
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/tunneld-demo-XXXXXX")
-service='' tunnel='' teller='' interrupted=''
+service='' tunnel='' teller='' ticker='' interrupted=''
 
 # Ctrl-C reaches tunneld by itself; a second signal would cut what it is still ending.
 cleanup() {
 	trap '' INT TERM
+	tick_end
 	if [ -n "$tunnel" ]; then
 		n=0
 		while [ -n "$interrupted" ] && kill -0 "$tunnel" 2>/dev/null && [ $n -lt 30 ]; do
@@ -74,11 +75,32 @@ echo "service   $target"
 echo "gateway   $gateway   (TLS, control API and WebSockets; an agent is connected to it)"
 echo "tunnel    $address   leads to the service"
 
+# A sign that it goes on, once it has taken a second: on a terminal alone, and gone afterwards.
+tick() {
+	ticks=0
+	while sleep 1; do
+		ticks=$((ticks + 1))
+		printf '\r\033[K%s … %d s' "$1" "$ticks" >&2
+	done
+}
+tick_end() {
+	[ -n "$ticker" ] || return 0
+	kill "$ticker" 2>/dev/null || :
+	wait "$ticker" 2>/dev/null || :
+	ticker=''
+	printf '\r\033[K' >&2
+}
+
 # transfer NAME CURL-ARGUMENT…: prints the rate; the body is in $tmp/body.
 transfer() {
 	name=$1
 	shift
+	if [ -t 2 ] && [ "${TERM:-dumb}" != dumb ]; then
+		tick "$name" &
+		ticker=$!
+	fi
 	seconds=$(curl -sS --noproxy '*' --max-time 300 -o "$tmp/body" -w '%{time_total}' "$@") || die "$name failed"
+	tick_end
 	echo "$seconds" | awk -v what="$name" '{ printf "%-9s 64 MiB in %.2f s, %.0f MiB/s", what, $1, 64 / $1 }'
 }
 check() {

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import stat
@@ -10,6 +11,7 @@ import subprocess
 import time
 
 from harness import AGENT_KEY, AGENT_SECRET, BIN, REGION, SLOW, TARGET, TOP, USER_KEY, USER_SECRET, World, clean_env, free_port, ini, need, until
+from peers import Terminal
 from run import test
 from services import Server, blob, connect, download, echo, ping, upload, wait_reset
 
@@ -268,3 +270,19 @@ def demo():
 			assert re.search(r'^tunnel +127\.0\.0\.1:\d+', out, re.M), out
 			assert target or len(re.findall(r'load +64 MiB in .* MiB/s, SHA-256 .* equal', out)) == 2, out
 			assert not [n for n in os.listdir(w.dir) if n.startswith('tunneld-demo')]
+
+
+@test('make run on a terminal: a transfer that takes longer than a second shows that it goes on, and the line is gone afterwards', 60)
+def demo_progress():
+	need('curl', 'python3', 'sha256sum')
+	with World() as w:
+		os.makedirs(w.path('bin'))
+		with open(w.path('bin/curl'), 'w') as f:
+			f.write('#!/bin/sh\ncase "$*" in *time_total*) sleep 2.5;; esac\nexec %s "$@"\n' % shutil.which('curl'))
+		os.chmod(w.path('bin/curl'), 0o755)
+		env = clean_env(BUILD=os.path.dirname(BIN), ONCE='1', TARGET='', TMPDIR=w.dir, TERM='xterm', PATH=w.path('bin') + ':' + os.environ['PATH'])
+		with Terminal(['sh', 'contrib/demo.sh'], env=env, cwd=TOP) as t:
+			t.expect('\r\033\\[Kupload … 2 s')
+			t.expect('\r\033\\[Kupload +64 MiB in ')
+			t.expect('\r\033\\[Kdownload … 2 s\r\033\\[Kdownload +64 MiB in ')
+			assert t.end() == 0 and ' … ' not in t.out.decode(), t.out

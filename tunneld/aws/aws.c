@@ -92,6 +92,15 @@ bool td_aws_has_profile(const char *name)
 	return has;
 }
 
+void td_aws_each_profile(void (*fn)(void *ctx, const char *name), void *ctx)
+{
+	char why[400];
+	struct td_profiles *p = td_env_profiles(why, sizeof(why));
+	if (p)
+		td_profiles_each(p, TD_PROFILE, fn, ctx);
+	td_profiles_free(p);
+}
+
 static int resolve(struct td_aws *a, char *why, size_t cap)
 {
 	struct td_profiles *p = td_env_profiles(why, cap);

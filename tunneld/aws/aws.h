@@ -22,6 +22,8 @@ const char *td_aws_region(const struct td_aws *a);
 /* service: "ssm", "ssmmessages", "kms", "sts", "ecs".  An https URL without trailing slash. */
 const char *td_aws_endpoint(struct td_aws *a, const char *service);
 struct tnl_tls_ctx *td_aws_tls(struct td_aws *a);
+/* fn for each that is in one of the shared files. */
+void td_aws_each_profile(void (*fn)(void *ctx, const char *name), void *ctx);
 bool td_aws_has_profile(const char *name);				 /* in one of the shared files */
 const struct td_proxy *td_aws_proxy(struct td_aws *a, const char *host); /* after NO_PROXY; NULL: direct */
 bool td_aws_is_amazon(struct td_aws *a);				 /* is the control API AWS's own? */

@@ -81,6 +81,18 @@ bool td_profiles_has(const struct td_profiles *p, enum td_profile_kind kind, con
 	return false;
 }
 
+void td_profiles_each(const struct td_profiles *p, enum td_profile_kind kind, void (*fn)(void *ctx, const char *name),
+		      void *ctx)
+{
+	for (const struct section *s = p->sections; s; s = s->next) {
+		bool first = s->kind == kind;
+		for (const struct section *e = p->sections; first && e != s; e = e->next)
+			first = !is_section(e, kind, s->name);
+		if (first)
+			fn(ctx, s->name);
+	}
+}
+
 static const struct prop *find(const struct section *s, const char *key)
 {
 	const struct prop *v = s->props;

@@ -23,6 +23,9 @@ int td_profiles_parse(struct td_profiles *p, const char *text, size_t n, enum td
 void td_profiles_note(struct td_profiles *p, const char *why);
 /* What was wrong in that section; of one that is not there, in what may have been it. NULL: nothing. */
 const char *td_profiles_fault(const struct td_profiles *p, enum td_profile_kind kind, const char *section);
+/* fn for each section of the kind, once. */
+void td_profiles_each(const struct td_profiles *p, enum td_profile_kind kind, void (*fn)(void *ctx, const char *name),
+		      void *ctx);
 bool td_profiles_has(const struct td_profiles *p, enum td_profile_kind kind, const char *section);
 /* Borrowed until free; NULL: not set. An empty value counts as not set. Keys in lower case. */
 const char *td_profiles_get(const struct td_profiles *p, enum td_profile_kind kind, const char *section,

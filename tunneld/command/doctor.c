@@ -6,7 +6,6 @@
 #include "lib/num.h"
 #include "tunneld/process/confine.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -166,54 +165,14 @@ static int test_all(struct td_doctor *d, const char *tunnel)
 
 /* --- the command ------------------------------------------------------------------------------------------ */
 
-static void on_signal(EV_P_ ev_signal *w, int revents)
-{
-	struct td_doctor *d = w->data;
-	d->interrupted = true;
-	td_loop_stop(d->loop);
-}
-
-static bool open_doctor(struct td_doctor *d)
-{
-	const char *no_color = getenv("NO_COLOR");
-	d->loop = td_loop_new();
-	if (!d->loop)
-		return false;
-	d->colour = isatty(STDOUT_FILENO) && (!no_color || !*no_color);
-	td_progress_init(&d->progress, d->loop);
-	tnl_buf_init(&d->status, TEXT_MAX);
-	tnl_buf_init(&d->secrets, 1 << 20);
-	return true;
-}
-
-static void close_doctor(struct td_doctor *d)
-{
-	td_progress_end(&d->progress);
-	tnl_buf_fini(&d->status);
-	tnl_buf_fini_wiped(&d->secrets);
-	td_config_free(d->cfg);
-	tnl_free(d->path);
-	tnl_free(d->rows);
-	td_loop_free(d->loop);
-}
-
 static int examine(struct td_doctor *d, const char *tunnel)
 {
-	ev_signal sig[2];
-	const int signals[] = {SIGINT, SIGTERM};
 	int r = 0;
-	for (int i = 0; i < 2; i++) {
-		ev_signal_init(&sig[i], on_signal, signals[i]);
-		sig[i].data = d;
-		ev_signal_start(d->loop->ev, &sig[i]);
-	}
 	if (read_config(d))
 		r = test_all(d, tunnel);
 	else
 		skip_all(d, "there is no configuration that can be read");
 	td_doctor_limits(d);
-	for (int i = 0; i < 2; i++)
-		ev_signal_stop(d->loop->ev, &sig[i]);
 	return r ? r : d->interrupted ? TD_EXIT_RUNTIME : d->code;
 }
 
@@ -240,7 +199,7 @@ static int run_doctor(const struct td_command *cmd, int argc, char **argv)
 		return -1 - n;
 	td_confine_shut();
 	td_log_setup(verbose ? TNL_LOG_DEBUG : TNL_LOG_ERROR, TD_LOG_TEXT);
-	if (!open_doctor(&d)) {
+	if (!td_doctor_open(&d)) {
 		fputs("tunneld doctor: cannot make an event loop\n", stderr);
 		return TD_EXIT_RUNTIME;
 	}
@@ -252,7 +211,7 @@ static int run_doctor(const struct td_command *cmd, int argc, char **argv)
 		int r = td_doctor_bundle(&d, bundle);
 		code = code ? code : r;
 	}
-	close_doctor(&d);
+	td_doctor_close(&d);
 	return code;
 }
 

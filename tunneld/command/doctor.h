@@ -48,6 +48,8 @@ struct td_doctor {
 
 /* --- doctor_rows.c --- */
 extern const char *const td_doctor_results[];
+bool td_doctor_open(struct td_doctor *d); /* the rest of it zeroed, or set already */
+void td_doctor_close(struct td_doctor *d);
 /* code: of the command's, should it be the first that fails.  advice NULL: none. */
 void td_doctor_row(struct td_doctor *d, const char *check, enum td_doctor_result result, int code, const char *advice,
 		   const char *fmt, ...) __attribute__((format(printf, 6, 7)));

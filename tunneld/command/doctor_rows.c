@@ -5,10 +5,13 @@
 #include "lib/enc.h"
 #include "tunneld/command/term.h"
 
+#include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { SECRET_MIN = 4 };
+enum { SECRET_MIN = 4, TEXT_MAX = 64 << 20, SIGNALS = 2 };
 
 const char *const td_doctor_results[] = {"ok", "warn", "fail", "skipped"};
 
@@ -90,6 +93,33 @@ void td_doctor_json(const struct td_doctor *d, struct tnl_buf *b)
 	tnl_jw_end_obj(&w);
 }
 
+/* --- the object -------------------------------------------------------------------------------- */
+
+bool td_doctor_open(struct td_doctor *d)
+{
+	const char *no_color = getenv("NO_COLOR");
+	d->loop = td_loop_new();
+	if (!d->loop)
+		return false;
+	d->subject = "";
+	d->colour = isatty(STDOUT_FILENO) && (!no_color || !*no_color);
+	td_progress_init(&d->progress, d->loop);
+	tnl_buf_init(&d->status, TEXT_MAX);
+	tnl_buf_init(&d->secrets, 1 << 20);
+	return true;
+}
+
+void td_doctor_close(struct td_doctor *d)
+{
+	td_progress_end(&d->progress);
+	tnl_buf_fini(&d->status);
+	tnl_buf_fini_wiped(&d->secrets);
+	td_config_free(d->cfg);
+	tnl_free(d->path);
+	tnl_free(d->rows);
+	td_loop_free(d->loop);
+}
+
 /* --- waiting --------------------------------------------------------------------------------- */
 
 static void stop_loop(void *arg)
@@ -97,12 +127,32 @@ static void stop_loop(void *arg)
 	td_loop_stop(arg);
 }
 
+/* Only while something is waited for: else they end the process, and nothing has to be ended before. */
+static void on_signal(EV_P_ ev_signal *w, int revents)
+{
+	struct td_doctor *d = w->data;
+	d->interrupted = true;
+	td_loop_stop(d->loop);
+}
+
+static void watch_signals(struct td_doctor *d, ev_signal sig[SIGNALS])
+{
+	const int signals[SIGNALS] = {SIGINT, SIGTERM};
+	for (int i = 0; i < SIGNALS; i++) {
+		ev_signal_init(&sig[i], on_signal, signals[i]);
+		sig[i].data = d;
+		ev_signal_start(d->loop->ev, &sig[i]);
+	}
+}
+
 bool td_doctor_wait(struct td_doctor *d, const bool *done, uint64_t ns, const char *what)
 {
 	struct td_timer t;
+	ev_signal sig[SIGNALS];
 	td_progress_begin(&d->progress, what);
 	td_timer_init(&t, d->loop, stop_loop, d->loop);
 	td_loop_update(d->loop);
+	watch_signals(d, sig);
 	uint64_t end = d->loop->now + ns;
 	while (!*done && !d->interrupted && d->loop->now < end) {
 		td_timer_at(&t, end);
@@ -110,6 +160,8 @@ bool td_doctor_wait(struct td_doctor *d, const bool *done, uint64_t ns, const ch
 		td_loop_update(d->loop);
 	}
 	td_timer_stop(&t);
+	for (int i = 0; i < SIGNALS; i++)
+		ev_signal_stop(d->loop->ev, &sig[i]);
 	td_progress_end(&d->progress);
 	return *done;
 }

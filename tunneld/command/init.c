@@ -1,4 +1,5 @@
-/* tunneld init gateway: an authority, a certificate, keys and the three configurations that fit together.
+/* tunneld init: what asks is in init_tunnel.c.
+ * tunneld init gateway: an authority, a certificate, keys and the three configurations that fit together.
  * tunneld init ssh: the block for ~/.ssh/config.  Nothing that is there already is touched. */
 #include "lib/alloc.h"
 #include "lib/buf.h"
@@ -7,6 +8,7 @@
 #include "lib/tls.h"
 #include "tunneld/base/file.h"
 #include "tunneld/command/command.h"
+#include "tunneld/command/init_tunnel.h"
 #include "tunneld/command/new_keys.h"
 #include "tunneld/config/config.h"
 #include "tunneld/net/addr.h"
@@ -296,21 +298,11 @@ static int run_ssh(void)
 	return TD_EXIT_OK;
 }
 
-static int run_init(const struct td_command *cmd, int argc, char **argv)
+static int start_gateway(const struct td_command *cmd, const char *dir, const char *port, const char *instance,
+			 char **names, int n)
 {
 	struct made m = {.dir = "."};
-	const char *dir = NULL, *port = NULL, *instance = NULL;
 	char *end;
-	const struct td_arg args[] = {{'d', "dir", .value = &dir},
-				      {'p', "port", .value = &port},
-				      {'i', "instance", .value = &instance}};
-	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), NAMES_MAX + 1);
-	if (n < 0)
-		return -1 - n;
-	if (n == 1 && strcmp(argv[1], "ssh") == 0)
-		return run_ssh();
-	if (n < 1 || strcmp(argv[1], "gateway") != 0)
-		return td_args_usage(cmd, "say what to make: init gateway NAME…, or init ssh");
 	long number = port ? strtol(port, &end, 10) : 8443;
 	if (port && (*end || number < 1 || number > 65535))
 		return td_args_usage(cmd, "--port %s: must be a number from 1 to 65535", port);
@@ -319,14 +311,45 @@ static int run_init(const struct td_command *cmd, int argc, char **argv)
 	snprintf(m.port, sizeof(m.port), "%ld", number);
 	snprintf(m.instance, sizeof(m.instance), "%s", instance ? instance : "");
 	m.dir = dir ? dir : ".";
+	return run_gateway(cmd, &m, names, n);
+}
+
+static int run_init(const struct td_command *cmd, int argc, char **argv)
+{
+	struct td_init_flags f = {NULL};
+	const char *dir = NULL, *instance = NULL;
+	const struct td_arg args[] = {{'d', "dir", .value = &dir},	     {'p', "port", .value = &f.port},
+				      {'i', "instance", .value = &instance}, {0, "profile", .value = &f.profile},
+				      {0, "region", .value = &f.region},     {0, "endpoint", .value = &f.endpoint},
+				      {0, "ca-file", .value = &f.ca_file},   {0, "target", .value = &f.target},
+				      {0, "host", .value = &f.host},	     {'l', "listen", .value = &f.listen},
+				      {0, "name", .value = &f.name},	     {'o', "output", .value = &f.output},
+				      {0, "force", .flag = &f.force},	     {0, "no-test", .flag = &f.no_test}};
+	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), NAMES_MAX + 1);
 	umask(077);
-	return run_gateway(cmd, &m, argv + 2, n - 1);
+	if (n < 0)
+		return -1 - n;
+	if (n == 0)
+		return td_init_tunnel(cmd, &f);
+	if (n == 1 && strcmp(argv[1], "ssh") == 0)
+		return run_ssh();
+	if (strcmp(argv[1], "gateway") != 0)
+		return td_args_usage(cmd, "%s: say what to make: init, init gateway NAME…, or init ssh", argv[1]);
+	return start_gateway(cmd, dir, f.port, instance, argv + 2, n - 1);
 }
 
 const struct td_command td_command_init = {
-    "init", "make what a gateway of one's own takes, or the block for ssh",
-    "usage: tunneld init gateway NAME… [-d DIR] [-p PORT] [-i INSTANCE]\n"
+    "init", "make a configuration, a gateway of one's own, or the block for ssh",
+    "usage: tunneld init [--profile NAME] [--region REGION] [--target ID] [--host HOST]\n"
+    "           [--port PORT] [--listen ADDRESS] [--name NAME] [--endpoint URL] [--ca-file FILE]\n"
+    "           [--output FILE] [--force] [--no-test]\n"
+    "       tunneld init gateway NAME… [-d DIR] [-p PORT] [-i INSTANCE]\n"
     "       tunneld init ssh\n"
+    "\n"
+    "Without a word: asks at the terminal for what no option says (profile, region, which of\n"
+    "the instances that are online, host and port), tests it as tunneld doctor does, and\n"
+    "writes a configuration with one tunnel, mode 0600.  Without a terminal --target and\n"
+    "--port are needed, and a region; what does not pass the test is not written.\n"
     "\n"
     "gateway: an authority, a certificate with each NAME (host names and addresses by which\n"
     "clients and agents reach the gateway; the first is the one that they use), keys, and\n"
@@ -334,9 +357,19 @@ const struct td_command td_command_init = {
     "that is there already is touched.\n"
     "ssh: prints the block for ~/.ssh/config.\n"
     "\n"
-    "  -d, --dir DIR       where to; default: the current directory\n"
-    "  -p, --port PORT     of the gateway; default 8443\n"
-    "  -i, --instance ID   what the agent is called; default: a new mi-…\n"
+    "  -o, --output FILE   where to; default: ~/.config/tunneld/tunneld.ini\n"
+    "      --force         also when the file is there already\n"
+    "      --no-test       write it without testing it\n"
+    "      --profile NAME  of ~/.aws/config; default: what the environment says\n"
+    "      --region REGION default: that of the profile or the environment\n"
+    "      --endpoint URL  of a gateway of one's own, with --ca-file FILE for its authority\n"
+    "      --target ID     the instance; or tag:KEY=VALUE and the like (tunneld list)\n"
+    "      --host HOST     behind it; default: the instance itself\n"
+    "  -p, --port PORT     there; of a gateway: its own, default 8443\n"
+    "  -l, --listen ADDRESS  here; default: a free port of 127.0.0.1\n"
+    "      --name NAME     of the tunnel; default: by the port\n"
+    "  -d, --dir DIR       gateway: where to; default: the current directory\n"
+    "  -i, --instance ID   gateway: what the agent is called; default: a new mi-…\n"
     "  -h, --help          this text\n"
     "  -V, --version       the version\n"
     "\n" TD_EXIT_HELP,
