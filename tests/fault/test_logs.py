@@ -50,6 +50,7 @@ def refused_requests():
 		assert refused['http_404'] >= 3000, refused
 		status, _ = api.call('StartSession', {'Target': 'i-nobody'}, secret='wrong')
 		assert status == 400
+		g.wait_log('reason=InvalidSignatureException')  # the answer can overtake it
 		assert told(g, 'reason=InvalidSignatureException')[0] == 1, 'the first of another kind is missing'
 		g.stop()
 		lines, more = told(g, 'request refused')
