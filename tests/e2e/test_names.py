@@ -78,6 +78,16 @@ def names():
 			p = subprocess.run([BIN, 'connect', '-c', conf] + argv, input=b'hello', stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(),
 				cwd=w.dir, timeout=30 * SLOW)
 			assert p.returncode == 0 and p.stdout == b'hello', (argv, p)
+		ask = 'import socket, sys; c = socket.create_connection((sys.argv[1], int(sys.argv[2]))); c.sendall(b"x" * 8); print(len(c.recv(8)))'
+		assert tool(w, 'exec', '-c', conf, 'db', '--', 'python3', '-c', ask, '{host}', '{port}')[0] == '8\n'
+		out = tool(w, 'exec', '-c', conf, '--select', 'newest', 'tag:Name=web', '--', 'python3', '-c', 'print("{port}")')[0]
+		assert out.strip().isdigit(), out
+		assert 'matches 2 instances' in tool(w, 'exec', '-c', conf, 'tag:Name=web', '--', 'true', code=2)[1]
+		p = w.proc('forward', [BIN, 'forward', '-c', conf, '--select', 'newest', '-L', '0:localhost:%d' % s.port, 'tag:Name=web'])
+		p.wait_log(r'session started tunnel=forward-1 target=%s' % WEB)
+		with connect(w.ports(p)['forward-1']) as c:
+			ping(c)
+		p.stop()
 		err = tool(w, 'connect', '-c', conf, 'tag:Name=web', str(s.port), code=2)[1]
 		assert TARGET in err and WEB in err, err
 		assert 'no instance that is online' in tool(w, 'connect', '-c', conf, 'tag:Name=gone', '22', code=4)[1]

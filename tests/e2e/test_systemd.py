@@ -118,6 +118,7 @@ def units():
 			text = open(os.path.join(UNITS, name)).read()
 			for key in ('StartLimitBurst=', 'WatchdogSec=', 'EnvironmentFile=-', 'KillMode=mixed', 'LimitCORE=0', 'NoNewPrivileges=yes'):
 				assert '\n' + key in text, (name, key)
+			assert name == 'tunneld-gateway.service' or '\nLoadCredential=tunneld-aws-credentials\n' in text, name
 			path = os.path.join(d, name)
 			with open(path, 'w') as f:
 				f.write(text.replace('/usr/local/bin/tunneld', program))

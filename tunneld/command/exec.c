@@ -218,6 +218,7 @@ static void make_config(struct exec *k)
 	k->made = td_config_single(k->fg.cfg, t, own ? t->addrs : &any, own ? t->naddrs : 1);
 	struct td_tunnel_config *made = &k->made->fwd.tunnels[0];
 	made->open_at_start = made->required = true;
+	made->select = k->fg.select_given ? k->fg.select : t->select;
 	if (k->fg.made) /* an id: what is for all holds for it */
 		td_aws_config_inherit(&made->aws, &k->fg.cfg->aws);
 }
@@ -245,12 +246,13 @@ static int run_in(struct exec *k)
 static int run(const struct td_command *cmd, int argc, char **argv)
 {
 	static struct exec k;
-	const char *file = NULL;
+	const char *file = NULL, *select = NULL;
 	bool verbose = false, private_port = false;
 	const struct td_arg args[] = {
 	    {'c', "config", .value = &file},
 	    {'v', "verbose", .flag = &verbose},
 	    {'P', "port", .flag = &private_port},
+	    {0, "select", .value = &select},
 	};
 	td_program_remember();
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), argc);
@@ -259,6 +261,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (n < 2)
 		return td_args_usage(cmd, n ? "the command is missing: … TUNNEL -- COMMAND" : "TUNNEL is missing");
 	int r = td_foreground_open(&k.fg, "exec", file, verbose);
+	if (r == 0)
+		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
 		r = td_foreground_target(&k.fg, argv[1]);
 	if (r != 0)
@@ -279,10 +283,11 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 const struct td_command td_command_exec = {
     "exec",
     "run a program with a tunnel that is open as long as it runs",
-    "usage: tunneld exec [-c FILE] [-Pv] TUNNEL -- COMMAND [ARGUMENT]…\n"
+    "usage: tunneld exec [-c FILE] [-Pv] [--select WORD] TUNNEL -- COMMAND [ARGUMENT]…\n"
     "\n"
-    "TUNNEL is the name of a [tunnel] or [alias] of the configuration, or an instance id\n"
-    "(i-…, mi-…, ecs:…).  When it is up, {host} and {port} in the arguments become its\n"
+    "TUNNEL is the name of a [tunnel] or [alias] of the configuration, an instance id\n"
+    "(i-…, mi-…, ecs:…), or how to find one (tag:KEY=VALUE, name:HOST,\n"
+    "ecs:CLUSTER/SERVICE[/CONTAINER]).  When it is up, {host} and {port} in the arguments become its\n"
     "address, and COMMAND runs; its exit code is passed on:\n"
     "\n"
     "  tunneld exec db -- psql -h {host} -p {port} shop\n"
@@ -290,6 +295,7 @@ const struct td_command td_command_exec = {
     "\n"
     "  -P, --port         listen on a free port of 127.0.0.1, not where the tunnel says;\n"
     "                     an alias and an id have no other\n"
+    "      --select WORD  which of several matches: only (the default: that is an error), newest, any\n"
     "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
     "                     /etc/tunneld/tunneld.ini)\n"
     "  -v, --verbose      say on stderr what happens\n"

@@ -158,7 +158,7 @@ static struct td_config *make_config(struct forward *k)
 		}
 	}
 	for (int i = 0; i < k->nreverse; i++) {
-		if (!td_reverse_section(k->reverse[i], i + 1, k->fg.t->target, &b)) {
+		if (!td_reverse_section(k->reverse[i], i + 1, k->fg.t->target, select, &b)) {
 			td_foreground_say(&k->fg,
 					  "-R %s: not [bind:]port:host:hostport, with numbers for ports, nor with "
 					  "paths of sockets",

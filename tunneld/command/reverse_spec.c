@@ -65,14 +65,14 @@ static bool put_bind(char *f[FIELDS], int n, struct tnl_buf *out)
 	return true;
 }
 
-bool td_reverse_section(const char *spec, int number, const char *target, struct tnl_buf *out)
+bool td_reverse_section(const char *spec, int number, const char *target, const char *select, struct tnl_buf *out)
 {
 	char copy[1024], *f[FIELDS];
 
 	if (!is_plain(spec) || snprintf(copy, sizeof(copy), "%s", spec) >= (int)sizeof(copy))
 		return false;
 	int n = split(copy, f);
-	tnl_buf_printf(out, "[tunnel reverse-%d]\ntype = reverse\ntarget = %s\n", number, target);
+	tnl_buf_printf(out, "[tunnel reverse-%d]\ntype = reverse\ntargets = %s\nselect = %s\n", number, target, select);
 	int taken = n < 0 ? 0 : put_connect(f, n, out);
 	return taken && put_bind(f, n - taken, out);
 }

@@ -5,6 +5,6 @@
 #include <stdbool.h>
 
 /* [BIND:]PORT or a path, then :HOST:HOSTPORT or :PATH, as ssh spells it.  false: it is not that. */
-bool td_reverse_section(const char *spec, int number, const char *target, struct tnl_buf *out);
+bool td_reverse_section(const char *spec, int number, const char *target, const char *select, struct tnl_buf *out);
 
 #endif
