@@ -34,12 +34,12 @@ def resident(pid):
 
 
 class Gateway:
-	def __init__(self, d, agents, port):
+	def __init__(self, d, agents, port, store=None):
 		self.d, self.port = d, port
 		with open(os.path.join(d, 'gateway.ini'), 'w') as f:
 			f.write('[tunneld]\nmemory_limit = 2G\n[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gateway.pem\nprivate_key = gateway.key\nper_peer_connections = 60000\n'
-				'max_sessions = 100000\n[user fleet]\naccess_key_id = AKIAFLEETUSER\n'
-				'secret_access_key = fleet-secret-of-the-user\ntargets = i-*\n' % port)
+				'max_sessions = 100000\n%s[user fleet]\naccess_key_id = AKIAFLEETUSER\n'
+				'secret_access_key = fleet-secret-of-the-user\ntargets = i-*\n' % (port, 'store = %s\nnode = fleet\n' % store if store else ''))
 			for k in range(agents):
 				f.write('[instance i-%017d]\naccess_key_id = AKIAFLEET%011d\nsecret_access_key = fleet-secret-of-%011d\n' % (k, k, k))
 		os.chmod(f.name, 0o600)
@@ -89,12 +89,27 @@ def all_up(fleets, limit):
 	return max(g['seconds'] for g in got), max(g['most_refused'] for g in got), sum(g['refused'] for g in got)
 
 
-def measure(args, d, out):
+class Redis:
+	"""A server of the measurement's own, in memory."""
+
+	def __init__(self, d):
+		port = free_port()
+		self.url = 'redis://127.0.0.1:%d' % port
+		self.p = subprocess.Popen(['redis-server', '--port', str(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', d],
+			stdout=subprocess.DEVNULL)
+
+	def end(self):
+		if self.p.poll() is None:
+			self.p.terminate()
+		self.p.wait()
+
+
+def measure(args, d, out, store=None):
 	def row(name, value, unit):
 		out[name] = value
 		print('%-60s %10.6g %s' % (name, value, unit), flush=True)
 
-	g = Gateway(d, args.agents, free_port())
+	g = Gateway(d, args.agents, free_port(), store and store.url)
 	g.start()
 	time.sleep(1)
 	if g.p.poll() is not None:
@@ -111,6 +126,8 @@ def measure(args, d, out):
 	before = process_cpu(g.p.pid)
 	time.sleep(REST)
 	row('CPU at rest', (process_cpu(g.p.pid) - before) / REST, 's a second')
+	if store:
+		row('resident of Redis', resident(store.p.pid) / 1024, 'KiB')
 	for callers in (1, 4):
 		rates = []
 		for _ in range(args.rounds):
@@ -146,15 +163,19 @@ def main():
 	ap.add_argument('--starts', type=int, default=3000, help='calls of StartSession in a round')
 	ap.add_argument('--spread', type=float, default=10, help='seconds over which the agents come')
 	ap.add_argument('--rounds', type=int, default=5)
+	ap.add_argument('--redis', action='store_true', help='with a shared store')
 	ap.add_argument('--out')
 	args = ap.parse_args()
 	limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 	resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 	d, out = tempfile.mkdtemp(prefix='tunneld-fleet-'), {}
+	store = Redis(d) if args.redis else None
 	try:
 		make_certificates(d)
-		measure(args, d, out)
+		measure(args, d, out, store)
 	finally:
+		if store:
+			store.end()
 		shutil.rmtree(d)
 	if args.out:
 		with open(args.out, 'w') as f:

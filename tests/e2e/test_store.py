@@ -30,7 +30,7 @@ class Shared(Cluster):
 		"""Store, nodes, balancer, an agent; -> the node of its control channel, and the others."""
 		self.redis()
 		self.start_nodes(proxy_protocol=BALANCER, **options)
-		self.haproxy()
+		self.balancer = self.haproxy()
 		self.agent(wait=False)
 		holder = until(lambda: next((n for n in self.names if self.node[n].count('instance connected')), None), 15, 'the agent is connected')
 		for n in self.names:
@@ -149,8 +149,12 @@ def store_restarts():
 		f = w.forwarder({'t': {'port': s.port}, 'u': {'port': s.port, 'session': 'per-connection'}}, port=w.port[start])
 		c = connect(f.ports['t'])
 		upload(c, MIB)
+		over = w.at(start).start(TARGET, 1)[1]['SessionId']
 		w.store.kill9()
 		w.node[start].wait_log('the store is away')
+		assert w.at(start).call('TerminateSession', {'SessionId': over})[0] == 200
+		w.balancer.stop()  # links break meanwhile: their node knows its sessions
+		w.haproxy()
 		upload(c, 8 * MIB)
 		download(c, 8 * MIB)
 		body = json.dumps({'Target': TARGET, 'DocumentName': 'AWS-StartPortForwardingSession', 'Parameters': {'portNumber': ['1']}}).encode()
@@ -170,6 +174,7 @@ def store_restarts():
 		upload(c, MIB)
 		for n in w.names:
 			until(lambda: len(w.at(n).sessions()) == 1, 10, '%s lists the session' % n)
+			until(lambda: [o['SessionId'] for o in w.at(n).sessions('History')] == [over], 10, '%s lists what ended meanwhile' % n)
 		d = connect(f.ports['u'])
 		upload(d, MIB)
 		assert w.gateway_status(start)['store']['up'] is True

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A token for the client's end; the answer waits until the record is in the store. */
-static void grant_token(struct gw_call *c, struct gw_session *s, td_store_done *then)
+/* A token for the client's end; false: answered. */
+static bool grant_token(struct gw_call *c, struct gw_session *s)
 {
 	struct gw_end *e = &s->ends[GW_CLIENT];
 	char token[GW_TOKEN_STR + 1];
@@ -20,11 +20,11 @@ static void grant_token(struct gw_call *c, struct gw_session *s, td_store_done *
 	c->who = NULL;
 	if (!c->token) {
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
-		return;
+		return false;
 	}
 	if (c->g->shared)
 		gw_token_share(c->g, &e->tokens, GW_CLIENT, s->id, NULL, NULL);
-	gw_record_save(s, then, c);
+	return true;
 }
 
 static bool check_still_there(struct gw_call *c)
@@ -225,7 +225,8 @@ static void start_session(struct gw_call *c, const struct td_user_config *u)
 	log_start(c, s);
 	gw_audit_session(c->g, "session-start", s, c);
 	gw_arrival_done(c);
-	grant_token(c, s, on_start_stored);
+	if (grant_token(c, s))
+		gw_record_save(s, on_start_stored, c);
 out:
 	tnl_buf_fini(&params);
 }
@@ -277,8 +278,6 @@ static void on_resume_stored(void *ctx, int err)
 		gw_call_free(c);
 	else if (!c->s || c->s->state == GW_S_ENDED)
 		gw_call_fail(c, 400, "DoesNotExistException", "The session has ended");
-	else if (err != 0 && c->g->shared)
-		gw_call_unavailable(c);
 	else
 		gw_answer_grant(c, c->s->id);
 }
@@ -296,7 +295,12 @@ void gw_op_resume_session(struct gw_call *c)
 	s->last_stream = c->g->l->now;
 	td_debug("gateway", s->id, "resume granted peer=%s", td_request_peer(c->r));
 	gw_audit_session(c->g, "session-resume", s, c);
-	grant_token(c, s, on_resume_stored);
+	if (!grant_token(c, s))
+		return;
+	if (td_store_is_up(c->g->store))
+		gw_record_save(s, on_resume_stored, c);
+	else
+		on_resume_stored(c, 0); /* what runs goes on: the token is good here */
 }
 
 /* A token for one more link of the client's end: only between ends of our own, which know of this call. Of those tokens
@@ -319,7 +323,7 @@ void gw_op_open_session_link(struct gw_call *c)
 	tnl_wipe(token, sizeof(token));
 	if (!c->token)
 		gw_call_fail(c, 500, "InternalServerError", "out of memory");
-	else if (c->g->shared)
+	else if (c->g->shared && td_store_is_up(c->g->store))
 		gw_token_share(c->g, &e->link_tokens, GW_CLIENT, s->id, on_resume_stored, c);
 	else
 		gw_answer_grant(c, s->id);

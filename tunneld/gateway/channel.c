@@ -77,15 +77,21 @@ static struct gw_call *wait_for_store(struct td_gateway *g, struct td_request *r
 	return c;
 }
 
+/* The store may be away: then it is good here. */
+static void on_token_here(void *ctx, int err)
+{
+	on_token_shared(ctx, 0);
+}
+
 static void hand_out(struct td_gateway *g, struct td_request *r, const struct gw_principal *who,
 		     const struct gw_tokens *t, enum gw_role role, const char *id, const char *root, const char *token)
 {
 	struct gw_call *c;
-	if (!g->shared) {
+	if (!g->shared || !td_store_is_up(g->store)) {
 		answer_token(g, r, root, token);
 	} else if ((c = wait_for_store(g, r, root, who)) != NULL) {
 		c->token = tnl_strdup(token);
-		gw_token_share(g, t, role, id, on_token_shared, c);
+		gw_token_share(g, t, role, id, on_token_here, c);
 	}
 }
 

@@ -161,16 +161,18 @@ static unsigned tell_instances(struct td_gateway *g, unsigned left)
 	return left;
 }
 
-static unsigned tell_sessions(struct td_gateway *g, unsigned left)
+/* Of those that ended meanwhile the store may not have heard. */
+static unsigned tell_sessions(struct td_gateway *g, struct tnl_list *l, unsigned left)
 {
-	tnl_list_foreach_safe(it, &g->active) {
+	tnl_list_foreach_safe(it, l) {
 		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		if (!left)
 			break;
 		if (s->told == g->told)
 			continue;
 		s->told = g->told;
-		td_store_count(g->store, s->owner, s->target, 1);
+		if (s->state != GW_S_ENDED)
+			td_store_count(g->store, s->owner, s->target, 1);
 		gw_record_save(s, NULL, NULL);
 		left--;
 	}
@@ -195,7 +197,9 @@ static void tell(void *arg)
 	struct td_gateway *g = arg;
 	if (!td_store_is_up(g->store)) /* it asks again */
 		return;
-	unsigned left = tell_sessions(g, tell_instances(g, PART));
+	unsigned left = tell_instances(g, PART);
+	left = tell_sessions(g, &g->active, left);
+	left = tell_sessions(g, &g->history, left);
 	if (left)
 		save_old(g);
 	else

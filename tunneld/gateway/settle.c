@@ -139,10 +139,10 @@ static void on_token(void *ctx, int err, const char *value, unsigned which)
 static void ask_token(struct gw_link *l, const struct gw_marks *owner, const char *token)
 {
 	l->nhashes = gw_token_hashes(owner, token, l->hashes);
-	if (l->nhashes)
+	if (l->nhashes && (td_store_is_up(l->g->store) || !tokens_of(l, 0)))
 		td_store_token_take(l->g->store, (const uint8_t(*)[32])l->hashes, l->nhashes, on_token, l);
 	else
-		go_on(l); /* to be refused */
+		go_on(l);
 }
 
 /* --- the session -------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include "tests/daemon/gateway/redis_test.h"
 #include "lib/err.h"
 #include "tunneld/gateway/store.h"
+#include "tunneld/net/redis.h"
 
 struct node {
 	struct td_store *s;
@@ -397,6 +398,40 @@ static void test_sessions_of_a_user_newest_first(void **state)
 	close_node(&A);
 }
 
+static int asked_raw;
+static void on_raw_up(void *ctx)
+{
+	const struct tnl_redis_arg v[] = {{"DEL", 3}, {"tunneld:1:node:a", 16}};
+	assert_int_equal(td_redis_send(*(struct td_redis **)ctx, v, 2, NULL, NULL), 0);
+	const struct tnl_redis_arg kill[] = {{"CLIENT", 6}, {"KILL", 4}, {"TYPE", 4}, {"pubsub", 6}};
+	assert_int_equal(td_redis_send(*(struct td_redis **)ctx, kill, 4, NULL, NULL), 0);
+	asked_raw++;
+}
+
+static void on_raw_down(void *ctx, int err, const char *why) {}
+
+/* As after a machine that stood still for a while: its name has expired, and another has taken it. */
+static void test_who_has_lost_his_name_hears_of_it(void **state)
+{
+	static struct td_redis *raw;
+	static const struct td_redis_cb raw_cb = {.up = on_raw_up, .down = on_raw_down};
+	struct tnl_redis_url u;
+	const char *fault;
+	char why[700] = "";
+	open_ok(&A, "a");
+	assert_int_equal(tnl_redis_url_parse(redis_server.url, &u, &fault), 0);
+	raw = td_redis_new(T, &(struct td_redis_opts){.url = &u}, &raw_cb, &raw);
+	assert_true(t_until(&asked_raw, 5000));
+	while (td_redis_queued(raw))
+		t_turns(1);
+	if (!open_as(&B, "a", why, sizeof(why))) /* while A's loop stands still */
+		fail_msg("%s", why);
+	assert_true(t_until(&A.taken, 10000));
+	td_redis_free(raw);
+	close_node(&A);
+	close_node(&B);
+}
+
 /* --- the server goes ---------------------------------------------------------------------- */
 static void test_a_server_that_forgot_everything_is_told_again(void **state)
 {
@@ -456,6 +491,7 @@ int main(void)
 	    TEST(test_an_instance_is_at_one_node),
 	    TEST(test_words),
 	    TEST(test_sessions_of_a_user_newest_first),
+	    TEST(test_who_has_lost_his_name_hears_of_it),
 	    TEST(test_a_server_that_forgot_everything_is_told_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
