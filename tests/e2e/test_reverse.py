@@ -236,6 +236,12 @@ def command():
 			with connect(where) as c:
 				upload(c, MIB)
 		p.stop()
+		there = w.write_forwarder(reverse(s.port, '127.0.0.1:%d' % port), name='other')
+		for words in (('connect', '-c', there, 'r'), ('exec', '-c', there, 'r', '--', 'true')):
+			r = subprocess.run([BIN] + list(words), env=clean_env(), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=20)
+			assert r.returncode == 2 and b'r is a reverse tunnel' in r.stderr, (words, r)
+		r = subprocess.run([BIN, 'doctor', '-c', there, 'r'], env=clean_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+		assert b'the agent listens for clients' in r.stdout, r.stdout
 		for spec, code, said in (('*:%d:localhost:1' % port, 5, 'does not allow it'), ('x:localhost:1', 2, r'-R x:localhost:1: not \[bind:\]port'), ('1:2', 2, 'not')):
 			p = w.proc('forward', [BIN, 'forward', '-c', conf, '-R', spec, TARGET])
 			p.expect_exit = {code}
@@ -293,9 +299,10 @@ def switch():
 		assert subprocess.run([BIN, 'close', '-c', conf, 'r'], env=clean_env(), timeout=20).returncode == 0
 		until(lambda: socket.socket().connect_ex(('127.0.0.1', port)) != 0, 10, 'nobody listens')
 		upload(c, 1000)
-		c.close()
-		assert subprocess.run([BIN, 'open', '-c', conf, 'r'], env=clean_env(), timeout=20).returncode == 0
+		assert subprocess.run([BIN, 'open', '-c', conf, 'r'], env=clean_env(), timeout=20).returncode == 0  # in the session that has stayed
 		port = port_of(bound(w, f))
+		upload(c, 1000)
+		c.close()
 		with connect(port) as c:
 			upload(c, 1000)
 		new = free_port()

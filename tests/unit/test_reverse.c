@@ -118,7 +118,9 @@ static void words_of_a_syn(void **state)
 	struct tnl_smux_event e;
 
 	(void)state;
-	for (size_t words = 0; words <= TNL_SMUX_WORDS + 1; words += TNL_SMUX_WORDS / 3 + (words == TNL_SMUX_WORDS)) {
+	static const size_t lengths[] = {0, 1, TNL_SMUX_WORDS / 2, TNL_SMUX_WORDS, TNL_SMUX_WORDS + 1};
+	for (size_t i = 0; i < TNL_COUNT(lengths); i++) {
+		size_t words = lengths[i];
 		const struct tnl_smux_frame f = {2, TNL_SMUX_SYN, (uint16_t)words, 2};
 		size_t n = TNL_SMUX_HDR + words;
 		tnl_smux_write(in, &f);

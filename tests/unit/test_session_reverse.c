@@ -264,6 +264,24 @@ static void a_hostile_agent(void **state)
 	raw_fini(&r);
 }
 
+/* Not agreed on: nobody opens streams towards a client. */
+static void an_agent_that_opens_all_the_same(void **state)
+{
+	struct tnl_session_config cc, ac;
+	struct raw r;
+	(void)state;
+	reverse_configs(&cc, &ac);
+	raw_client(&r, &cc, OWN_REQUEST);
+	raw_smux(&r, 2, TNL_SMUX_SYN, 2, NULL, 0);
+	raw_smux(&r, 2, TNL_SMUX_SYN, 3, NULL, 0);
+	raw_send(&r, TNL_PT_REVERSE, "{}", 2);
+	assert_int_equal(r.e.nrec, 0);
+	assert_int_equal(r.e.closed, 0);
+	assert_int_equal(tnl_session_stats(r.e.s)->unknown_frames, 2);
+	assert_int_equal(tnl_session_stats(r.e.s)->unknown_payloads, 1);
+	raw_fini(&r);
+}
+
 static void ask_unread(struct raw *r, struct tnl_buf *word)
 {
 	const uint8_t *p;
@@ -343,6 +361,7 @@ int main(void)
 	    cmocka_unit_test(a_hostile_agent),
 	    cmocka_unit_test(a_hostile_client),
 	    cmocka_unit_test(keepalives_without_streams),
+	    cmocka_unit_test(an_agent_that_opens_all_the_same),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

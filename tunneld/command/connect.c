@@ -179,6 +179,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
 		r = td_foreground_find(&k.fg, argv[1]);
+	if (r == 0)
+		r = td_foreground_port(&k.fg);
 	if (r != 0)
 		return r;
 	k.port = port ? (uint16_t)port : k.fg.t->port ? k.fg.t->port : 22;

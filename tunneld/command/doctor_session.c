@@ -299,6 +299,7 @@ static bool open_channel(struct testing *x)
 				      .pong_ns = t->pong_timeout_ns};
 	td_tunnel_session(t, td_aws_is_amazon(x->aws), &cc.session);
 	cc.session.expected_type = "Port";
+	cc.session.reverse = t->type == TD_TUNNEL_REVERSE;
 	x->done = false;
 	x->began = x->d->loop->now;
 	x->client = td_client_new(x->d->loop, &cc, &client_cb, x);
@@ -386,8 +387,25 @@ static void close_stream(struct testing *x)
 	x->pipe = NULL;
 }
 
+/* Nothing is bound: a daemon that runs may have the listener, and this would take it over. */
+static bool listens(struct testing *x)
+{
+	const struct tnl_session_info *i = tnl_session_info(td_pump_session(td_client_pump(x->client)));
+	td_doctor_row(x->d, "dial", i->reverse ? TD_DOCTOR_OK : TD_DOCTOR_FAIL, TD_EXIT_REFUSED,
+		      i->reverse
+			  ? NULL
+			  : "The agent has to be tunneld's, with reverse in [agent]; the gateway has to allow it to "
+			    "this user (reverse in [user]).",
+		      i->reverse ? "the agent listens for clients; whether at %s shows when the tunnel is open"
+				 : "the agent does not listen for this client, at %s or elsewhere",
+		      x->t->bind);
+	return true;
+}
+
 static bool dial(struct testing *x)
 {
+	if (x->t->type == TD_TUNNEL_REVERSE)
+		return listens(x);
 	const char *host = x->t->host ? x->t->host : "localhost";
 	bool asked = false, open = open_stream(x, TNL_KIND_TOLD, &asked);
 	uint64_t began = x->d->loop->now;

@@ -265,6 +265,8 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
 		r = td_foreground_target(&k.fg, argv[1]);
+	if (r == 0)
+		r = td_foreground_port(&k.fg);
 	if (r != 0)
 		return r;
 	k.private_port = private_port;

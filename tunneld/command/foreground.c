@@ -209,6 +209,14 @@ int td_foreground_target(struct td_foreground *fg, const char *name)
 	return r ? r : td_foreground_account(fg);
 }
 
+int td_foreground_port(struct td_foreground *fg)
+{
+	if (fg->t->type != TD_TUNNEL_REVERSE)
+		return 0;
+	td_foreground_say(fg, "%s is a reverse tunnel: there is nothing at its target to connect to", fg->t->name);
+	return TD_EXIT_USAGE;
+}
+
 void td_foreground_settings(struct td_foreground *fg, struct td_client_config *cc)
 {
 	const struct td_tunnel_config *t = fg->t;

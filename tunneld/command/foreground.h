@@ -42,6 +42,8 @@ int td_foreground_target(struct td_foreground *fg, const char *name);
 /* The two halves of it: fg->t, and fg->aws, which takes some milliseconds. */
 int td_foreground_find(struct td_foreground *fg, const char *name);
 int td_foreground_account(struct td_foreground *fg);
+/* Is there a port behind it? 0, or said and a code. */
+int td_foreground_port(struct td_foreground *fg);
 /* A section with every default for a target that stands in no file; lives as long as fg.  NULL: that is none. */
 const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, const char *id);
 /* Session settings of fg->t. */

@@ -321,6 +321,8 @@ static void set_listens(struct row *r, int column, const struct tnl_json *tunnel
 	tnl_json_each(a, tnl_json_get(tunnel, "listen"))
 		if (n < sizeof(text) && tnl_json_str(a))
 			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", n ? ", " : "", tnl_json_str(a));
+	if (text_of(tunnel, "bound")[0])
+		snprintf(text, sizeof(text), "agent: %s", text_of(tunnel, "bound"));
 	set_cell(r, column, text);
 }
 
