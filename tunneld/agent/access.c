@@ -133,7 +133,8 @@ static bool port_matches(const struct td_rule *r, uint16_t port)
 	return port >= r->port_lo && port <= r->port_hi;
 }
 
-static bool is_denied(const struct td_rules *deny, const char *host, const struct canon *forms, int n, uint16_t port)
+static bool is_denied(const struct td_rules *deny, bool udp, const char *host, const struct canon *forms, int n,
+		      uint16_t port)
 {
 	if (!deny->set || deny->n)
 		for (size_t i = 0; i < TNL_COUNT(never); i++)
@@ -142,7 +143,7 @@ static bool is_denied(const struct td_rules *deny, const char *host, const struc
 					return true;
 	for (int i = 0; i < deny->n; i++) {
 		const struct td_rule *r = &deny->v[i];
-		if (!port_matches(r, port))
+		if (!port_matches(r, port) || (r->udp && !udp))
 			continue;
 		if (!r->is_cidr && name_matches(r, host))
 			return true;
@@ -153,7 +154,7 @@ static bool is_denied(const struct td_rules *deny, const char *host, const struc
 	return false;
 }
 
-enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rules *deny, const char *host,
+enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rules *deny, bool udp, const char *host,
 			       const struct td_addr *addr)
 {
 	struct canon forms[2];
@@ -163,16 +164,16 @@ enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rul
 	if (!canonicalize(addr, &forms[0]))
 		return AG_ACCESS_DENIED;
 	n += embedded_ipv4(&forms[0], &forms[1]);
-	if (is_denied(deny, host, forms, n, port))
+	if (is_denied(deny, udp, host, forms, n, port))
 		return AG_ACCESS_DENIED;
-	if (!allow->set)
+	if (!allow->set && !udp)
 		return td_addr_is_loopback(addr) ? AG_ACCESS_OK : AG_ACCESS_NOT_ALLOWED;
 	/* 127.0.0.1 inside a 6to4 address is not this machine: leave to send there was not given. */
 	if (n == 2 && in_cidr(&loopback4, &forms[1]))
 		n = 1;
 	for (int i = 0; i < allow->n; i++) {
 		const struct td_rule *r = &allow->v[i];
-		if (!port_matches(r, port))
+		if (!port_matches(r, port) || r->udp != udp)
 			continue;
 		if (!r->is_cidr && name_matches(r, host))
 			return AG_ACCESS_OK;
@@ -183,14 +184,14 @@ enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rul
 	return AG_ACCESS_NOT_ALLOWED;
 }
 
-int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, const char *host, struct td_addr *addrs,
-		     int n, enum ag_access *first)
+int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, bool udp, const char *host,
+		     struct td_addr *addrs, int n, enum ag_access *first)
 {
 	int kept = 0;
 
 	*first = AG_ACCESS_OK;
 	for (int i = 0; i < n; i++) {
-		enum ag_access got = ag_access_check(allow, deny, host, &addrs[i]);
+		enum ag_access got = ag_access_check(allow, deny, udp, host, &addrs[i]);
 		if (got == AG_ACCESS_OK)
 			addrs[kept++] = addrs[i];
 		else if (*first == AG_ACCESS_OK)

@@ -62,6 +62,8 @@ static bool begin_connection(struct td_audit_line *l, const struct ag_session *s
 	td_audit_str(l, to->kind == TNL_HEAD_UNIX ? "path" : "host", to->name);
 	if (to->kind != TNL_HEAD_UNIX)
 		td_audit_num(l, "port", to->port);
+	if (to->kind == TNL_HEAD_UDP)
+		td_audit_str(l, "protocol", "udp");
 	return true;
 }
 

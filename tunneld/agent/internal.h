@@ -15,6 +15,7 @@
  *   info       UpdateInstanceInformation
  *   control    the control channel: starts, ends, confirmations
  *   port       what serves Port sessions                         access   allow and deny
+ *   udp        its flows of datagrams
  *   shell      what serves shells and commands                   spawn    their processes
  *   session    one session from its start to its end
  *   direct     the port of direct links, and tickets for it      audit    what the audit log has
@@ -234,6 +235,16 @@ void ag_audit_incoming_end(const struct ag_session *s, const char *bind, const c
 
 void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
 
+/* --- datagrams ------------------------------------------------------------------------------- */
+
+#define AG_UDP_QUEUE (256u * 1024) /* of a flow, towards its client */
+struct ag_udp;
+struct ag_udp *ag_udp_open(struct td_agent *a, const struct td_addr *to); /* NULL: no memory, or errno */
+/* false: no memory; then it may only be freed. */
+bool ag_udp_join(struct ag_udp *u, struct td_pump *pump, struct tnl_stream *st, void *user);
+void ag_udp_note_dropped(struct ag_udp *u); /* while its pipe is there */
+void ag_udp_free(struct ag_udp *u);
+
 /* --- control channel ----------------------------------------------------------------------- */
 
 enum ag_control_state { AG_CTL_DOWN, AG_CTL_OPENING, AG_CTL_UP };
@@ -292,7 +303,7 @@ struct td_agent {
 	struct {
 		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages,
 		    ignored_messages, resumes, control_connects, tasks_sent, tasks_unconfirmed, short_of_descriptors,
-		    direct_links, reverse_connections, reverse_failed, reverse_refused;
+		    direct_links, reverse_connections, reverse_failed, reverse_refused, datagrams_dropped;
 	} n;
 };
 static inline const struct td_agent_config *ag_cfg(const struct td_agent *a)

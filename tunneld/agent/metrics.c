@@ -32,6 +32,8 @@ void td_agent_metrics(struct td_agent *a, struct tnl_metrics *m)
 	    {"tunneld_agent_listeners_refused_total", TNL_METRIC_COUNTER, (double)a->n.reverse_refused,
 	     "Listeners that a client asked for and did not get."},
 	    {"tunneld_agent_dials_total", TNL_METRIC_COUNTER, (double)a->n.connections, "Connections to services."},
+	    {"tunneld_agent_datagrams_dropped_total", TNL_METRIC_COUNTER, (double)a->n.datagrams_dropped,
+	     "Datagrams that found no room."},
 	};
 	for (size_t i = 0; i < TNL_COUNT(plain); i++) {
 		tnl_metrics_family(m, plain[i].name, plain[i].type, plain[i].help);

@@ -32,6 +32,7 @@ struct ag_stream {
 	struct tnl_stream *st; /* while it is being dialed; after that the pipe has the stream */
 	struct td_resolve *resolve;
 	struct td_dial *dial;
+	struct ag_udp *udp; /* datagrams */
 	uint64_t began;
 	const struct tnl_head *to; /* where it says that it goes, `own`; else where the session does */
 	struct tnl_head *own;
@@ -65,6 +66,7 @@ static void stream_free(struct ag_stream *x)
 		td_resolve_cancel(x->resolve);
 	if (x->dial)
 		td_dial_cancel(x->dial);
+	ag_udp_free(x->udp);
 	if (x->st)
 		(void)tnl_map_del_u64(x->s->dialing, (uintptr_t)x->st);
 	tnl_list_remove(&x->node);
@@ -95,13 +97,19 @@ static void stream_failed(struct ag_stream *x, uint32_t reason, const char *why)
 	stream_free(x);
 }
 
-static void join_dialed(struct ag_stream *x, int fd, const struct td_addr *peer)
+/* Flows come and go with each question to a name server. */
+static enum tnl_log_level noisy(const struct ag_stream *x)
+{
+	return x->udp ? TNL_LOG_DEBUG : td_log_of_connection();
+}
+
+static void join_dialed(struct ag_stream *x, const struct td_addr *peer)
 {
 	struct ag_session *s = x->s;
 	char name[TD_ADDR_STR];
 
 	s->a->n.connections++;
-	td_log(td_log_of_connection(), AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu",
+	td_log(noisy(x), AG_MOD, s->start.session_id, "connected peer=%s host=%s stream=%u ms=%llu",
 	       td_addr_str(peer, name), x->to->name, tnl_stream_id(x->st),
 	       (unsigned long long)((s->a->loop->now - x->began) / TD_MS));
 	ag_audit_connection(s, x->to, tnl_stream_id(x->st), name, NULL);
@@ -128,7 +136,7 @@ static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, co
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
 		return;
 	}
-	join_dialed(x, fd, peer);
+	join_dialed(x, peer);
 }
 
 static void dial_addrs(struct ag_stream *x, const struct td_addr *addrs, int n)
@@ -138,6 +146,24 @@ static void dial_addrs(struct ag_stream *x, const struct td_addr *addrs, int n)
 	x->dial = td_dial_start_many(a->loop, addrs, n, ag_cfg(a)->dial_timeout_ns, on_dialed, x);
 	if (!x->dial)
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
+}
+
+/* Nothing is asked of the service: the first address that may be reached is it. */
+static void open_udp(struct ag_stream *x, const struct td_addr *addrs, int n)
+{
+	struct ag_session *s = x->s;
+
+	int i = 0;
+	while (i < n && !(x->udp = ag_udp_open(s->a, &addrs[i])))
+		i++;
+	if (!x->udp) {
+		s->a->n.dial_failures++;
+		stream_failed(x, TNL_RESET_CONNECT, strerror(errno));
+	} else if (!ag_udp_join(x->udp, s->pump, x->st, x)) {
+		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
+	} else {
+		join_dialed(x, &addrs[i]);
+	}
 }
 
 static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, const char *why)
@@ -156,15 +182,20 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	}
 	n = TNL_MIN(n, ADDRS_MAX);
 	memcpy(fit, addrs, (size_t)n * sizeof(*fit));
-	n = ag_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, x->to->name, fit, n, &first);
+	bool udp = x->to->kind == TNL_HEAD_UDP;
+	n = ag_access_filter(&ag_cfg(a)->allow, &ag_cfg(a)->deny, udp, x->to->name, fit, n, &first);
 	if (!n) {
 		a->n.denied++;
 		stream_failed(x, TNL_RESET_DENIED,
 			      first == AG_ACCESS_DENIED ? "the address is denied by this agent"
-							: "not allowed: the address is not in this agent's allow list");
+			      : udp ? "not allowed: the address is in no udp: entry of this agent's allow list"
+				    : "not allowed: the address is not in this agent's allow list");
 		return;
 	}
-	dial_addrs(x, fit, n);
+	if (udp)
+		open_udp(x, fit, n);
+	else
+		dial_addrs(x, fit, n);
 }
 
 static void resolve_host(struct ag_stream *x)
@@ -224,7 +255,8 @@ static void port_open(struct ag_session *s, struct tnl_stream *st)
 		return;
 	}
 	struct ag_stream *x = tnl_calloc(1, sizeof(*x));
-	bool ok = x && (to == &s->to || (x->own = tnl_malloc(sizeof(*to))) != NULL);
+	bool udp = tnl_stream_asked(st) == TNL_KIND_UDP;
+	bool ok = x && ((to == &s->to && !udp) || (x->own = tnl_malloc(sizeof(*to))) != NULL);
 	if (!ok || tnl_map_set_u64(s->dialing, (uintptr_t)st, x) != 0) {
 		if (x)
 			tnl_free(x->own);
@@ -239,7 +271,9 @@ static void port_open(struct ag_session *s, struct tnl_stream *st)
 	x->to = x->own ? x->own : to;
 	if (x->own)
 		*x->own = *to;
-	if (to->kind == TNL_HEAD_TCP)
+	if (udp && to->kind == TNL_HEAD_TCP)
+		x->own->kind = TNL_HEAD_UDP; /* there is no head: the session says host and port */
+	if (udp == (x->to->kind == TNL_HEAD_UDP) && x->to->kind != TNL_HEAD_UNIX)
 		resolve_host(x);
 	else if (to->kind == TNL_HEAD_UNIX)
 		dial_path(x);
@@ -268,11 +302,12 @@ static void port_pipe_closed(struct ag_session *s, struct td_pipe *p, void *user
 		return;
 	}
 	char text[300];
-	td_log(td_log_of_connection(), AG_MOD, s->start.session_id,
-	       "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu", orderly ? "closed" : "reset",
-	       x->to->name, x->to->port, td_pipe_end_text(p, reason, text, sizeof(text)), (unsigned long long)in,
-	       (unsigned long long)out);
+	td_log(noisy(x), AG_MOD, s->start.session_id, "connection %s host=%s port=%u reason=\"%s\" in=%llu out=%llu",
+	       orderly ? "closed" : "reset", x->to->name, x->to->port, td_pipe_end_text(p, reason, text, sizeof(text)),
+	       (unsigned long long)in, (unsigned long long)out);
 	ag_audit_connection_end(s, x->to, orderly ? "closed" : text, in, out);
+	if (x->udp)
+		ag_udp_note_dropped(x->udp);
 	stream_free(x);
 	/* The one connection was the session. */
 	if (s->mode == TNL_MODE_SINGLE)

@@ -80,6 +80,7 @@ static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 	    {"reverse_connections", a->n.reverse_connections},
 	    {"reverse_failed", a->n.reverse_failed},
 	    {"reverse_refused", a->n.reverse_refused},
+	    {"datagrams_dropped", a->n.datagrams_dropped},
 	    {"direct_failed", port.failed},
 	    {"direct_turned_away", port.turned_away},
 	};

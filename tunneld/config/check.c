@@ -108,7 +108,7 @@ static void check_user(struct td_cfg_parse *p, const struct td_section_read *s)
 static void check_type(struct td_cfg_parse *p, const struct td_section_read *s, enum td_tunnel_type type)
 {
 	static const char *const not_yet[] = {
-	    [TD_TUNNEL_PROXY] = "proxy", [TD_TUNNEL_UDP] = "udp", [TD_TUNNEL_REVERSE] = NULL};
+	    [TD_TUNNEL_PROXY] = "proxy", [TD_TUNNEL_UDP] = NULL, [TD_TUNNEL_REVERSE] = NULL};
 	if (type != TD_TUNNEL_TCP && not_yet[type])
 		td_cfg_error(p, td_opt_line(s, "type"), "type = %s: this version of tunneld does not have it",
 			     not_yet[type]);
@@ -140,6 +140,25 @@ static void check_reverse(struct td_cfg_parse *p, const struct td_section_read *
 		t->port = 1;
 }
 
+/* Datagrams have no connections, and no way to wait. */
+static void check_udp(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_tunnel_config *t)
+{
+	const struct {
+		const char *key;
+		bool set;
+	} not_for_udp[] = {{"send_proxy", t->send_proxy != TD_SEND_PROXY_NO},
+			   {"bandwidth", t->bandwidth != 0},
+			   {"probe", t->probe_ns != 0},
+			   {"session", t->session == TD_SESSION_PER_CONNECTION}};
+	for (size_t i = 0; i < TNL_COUNT(not_for_udp); i++)
+		if (not_for_udp[i].set)
+			td_cfg_error(p, line_or_section(s, not_for_udp[i].key), "type = udp: %s%s is for connections",
+				     not_for_udp[i].key, i == 3 ? " = per-connection" : "");
+	for (int i = 0; i < t->naddrs; i++)
+		if (t->addrs[i].sa.sa_family != AF_INET && t->addrs[i].sa.sa_family != AF_INET6)
+			td_cfg_error(p, td_opt_line(s, "listen"), "type = udp: listen takes addresses with ports only");
+}
+
 static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	struct td_tunnel_config *t = td_section_place(p->c, s->kind, s->index).own;
@@ -147,6 +166,8 @@ static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s
 	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
 	check_targets(p, s, t);
 	check_type(p, s, t->type);
+	if (t->type == TD_TUNNEL_UDP)
+		check_udp(p, s, t);
 	if (t->probe_ns && t->probe_ns < 1000000000u)
 		td_cfg_error(p, td_opt_line(s, "probe"), "probe: must be 0 or at least 1s");
 	if (s->kind == TD_SECTION_TUNNEL)
@@ -301,12 +322,20 @@ static int addrs_of(struct td_cfg_parse *p, const struct td_section_read *s, con
 	return s->kind == TD_SECTION_GATEWAY ? p->c->gw.naddrs : 0;
 }
 
+/* Its ports are not those of the others. */
+static bool is_udp(const struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	return s->kind == TD_SECTION_TUNNEL && p->c->fwd.tunnels[s->index].type == TD_TUNNEL_UDP;
+}
+
 /* The section that has this address already, of those up to k, of k itself only the first n addresses; NULL: none. */
 static const struct td_section_read *holder_of(struct td_cfg_parse *p, const struct td_addr *a, int k, int n)
 {
 	const struct td_addr *theirs;
 	for (int j = 0; j <= k; j++) {
 		int m = addrs_of(p, &p->secs[j], &theirs);
+		if (is_udp(p, &p->secs[j]) != is_udp(p, &p->secs[k]))
+			continue;
 		for (int i = 0; i < (j == k ? n : m); i++)
 			if (overlap(a, &theirs[i]))
 				return &p->secs[j];

@@ -65,6 +65,8 @@ struct td_tunnel_config {
 	uint64_t session_memory, stream_window;
 	unsigned max_payload;
 	enum td_direct_policy direct;
+	uint64_t udp_idle_ns, udp_queue; /* of a flow of datagrams */
+	unsigned max_flows;
 	enum td_send_proxy send_proxy;
 	uint64_t bandwidth;	  /* bytes a second, of each direction; 0: no limit */
 	struct td_aws_config aws; /* merged with [aws] */
@@ -90,6 +92,7 @@ struct td_cidrs {
 struct td_rule {    /* one entry of allow/deny: HOST:PORT, HOST:LO-HI, HOST:*, CIDR:PORT, unix:PATH */
 	char *host; /* name pattern (glob, case ignored), or NULL when cidr or path */
 	char *path; /* of Unix sockets (glob), or NULL */
+	bool udp;   /* datagrams; without it an entry of allow is for TCP, one of deny for both */
 	struct td_cidr cidr;
 	bool is_cidr;
 	uint16_t port_lo, port_hi;

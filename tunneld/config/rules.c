@@ -1,4 +1,5 @@
-/* allow and deny: HOST:PORT, HOST:LOW-HIGH, HOST:*, CIDR:PORT, [IPV6/BITS]:PORT, unix:PATH; and lists of CIDR alone. */
+/* allow and deny: HOST:PORT, HOST:LOW-HIGH, HOST:*, CIDR:PORT, [IPV6/BITS]:PORT, each with udp: before it, unix:PATH;
+ * and lists of CIDR alone. */
 #include "lib/alloc.h"
 #include "lib/head.h"
 #include "tunneld/config/internal.h"
@@ -104,6 +105,8 @@ static const char *parse_rule(char *s, struct td_rule *r)
 {
 	if (strncmp(s, "unix:", 5) == 0)
 		return parse_path(s + 5, r);
+	r->udp = strncmp(s, "udp:", 4) == 0;
+	s += r->udp ? 4 : 0;
 	bool brackets = *s == '[';
 	char *colon;
 	if (brackets) {
@@ -212,7 +215,8 @@ void td_rules_clear(const struct td_opt *o, void *base)
 
 static bool same_rule(const struct td_rule *x, const struct td_rule *y)
 {
-	if (x->is_cidr != y->is_cidr || x->port_lo != y->port_lo || x->port_hi != y->port_hi || !x->path != !y->path)
+	if (x->is_cidr != y->is_cidr || x->udp != y->udp || x->port_lo != y->port_lo || x->port_hi != y->port_hi ||
+	    !x->path != !y->path)
 		return false;
 	if (x->path)
 		return strcmp(x->path, y->path) == 0;

@@ -36,9 +36,18 @@ void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl
 	    .links = amazon	? 1
 		     : t->links ? t->links
 				: AUTO_LINKS,
+	    .udp = t->type == TD_TUNNEL_UDP,
 	    .require_encryption = t->require_encryption,
 	    .kms_key_pin = t->kms_key_id,
 	};
+}
+
+static bool allows_udp(const struct td_rules *allow)
+{
+	for (int i = 0; i < allow->n; i++)
+		if (allow->v[i].udp)
+			return true;
+	return false;
 }
 
 void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_session_config *c)
@@ -56,6 +65,7 @@ void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_s
 	    .direct = amazon || !a->direct_listen ? TNL_DIRECT_NO : TNL_DIRECT_ONLY,
 	    .reverse = a->reverse.n > 0,
 	    .links = amazon ? 1 : LINKS_MAX,
+	    .udp = allows_udp(&a->allow),
 	    .require_encryption = a->require_encryption,
 	    .require_challenge_ack = a->require_challenge_ack,
 	};

@@ -65,11 +65,14 @@ static struct fwd_conn *conn_new(struct fwd_tunnel *t, int fd)
 
 struct fwd_conn *fwd_conn_new(struct fwd_tunnel *t, int fd, const struct td_addr *peer)
 {
-	td_fd_nodelay(fd);
-	td_fd_keepalive(fd, t->cfg->tcp_keepalive_ns);
+	if (fd >= 0) {
+		td_fd_nodelay(fd);
+		td_fd_keepalive(fd, t->cfg->tcp_keepalive_ns);
+	}
 	struct fwd_conn *c = conn_new(t, fd);
 	if (!c) {
-		td_fd_rst_close(fd);
+		if (fd >= 0)
+			td_fd_rst_close(fd);
 		return NULL;
 	}
 	td_addr_str(peer, c->peer);
@@ -106,6 +109,8 @@ struct fwd_conn *fwd_conn_new_guest(struct fwd_tunnel *t, struct fwd_guest *gues
 static void conn_free(struct fwd_conn *c)
 {
 	td_timer_stop(&c->patience);
+	if (c->gone)
+		c->gone(c);
 	tnl_list_remove(&c->node);
 	if (!c->watch)
 		c->tunnel->connections--;
@@ -161,7 +166,7 @@ void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 		count_failed(c, kind, why);
 	if (c->guest)
 		refuse_guest(c, kind, why);
-	else
+	else if (c->fd >= 0)
 		td_fd_rst_close(c->fd);
 	if (c->session) { /* started for it alone */
 		c->session->reserved = NULL;

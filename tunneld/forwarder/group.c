@@ -31,6 +31,9 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.one_shot = b.one_shot;
 	a.send_proxy = b.send_proxy;
 	a.bandwidth = b.bandwidth;
+	a.udp_idle_ns = b.udp_idle_ns;
+	a.max_flows = b.max_flows;
+	a.udp_queue = b.udp_queue;
 	/* A reverse tunnel's session has its listener, which goes with it. */
 	return a.session == TD_SESSION_SHARED && a.type != TD_TUNNEL_REVERSE && td_tunnel_same(&a, &b);
 }
@@ -247,8 +250,9 @@ static bool place_on(struct fwd_session *s, struct fwd_conn *c)
 	int err = 0;
 	struct td_pump *pump = td_client_pump(s->client);
 	const struct fwd_guest *guest = c->guest;
-	struct td_pipe *p =
-	    guest ? td_pipe_fds(pump, guest->fds[0], guest->fds[1], -1, c, &err) : td_pipe_client(pump, c->fd, c, &err);
+	struct td_pipe *p = c->flow ? td_pipe_flow(pump, c->flow, c, &err)
+			    : guest ? td_pipe_fds(pump, guest->fds[0], guest->fds[1], -1, c, &err)
+				    : td_pipe_client(pump, c->fd, c, &err);
 	if (!p)
 		return false;
 	if (guest)

@@ -114,6 +114,7 @@ struct fwd_tunnel {
 	unsigned holding;      /* of these: only their FIN waits */
 	struct tnl_list conns; /* placed fwd_conn.node */
 	struct td_soon settle; /* a connection has gone */
+	struct fwd_udp *udp;   /* type = udp; NULL: it is not */
 	struct td_pace *pace;  /* bandwidth; NULL: none */
 	struct td_memory_waiter room;
 	struct td_timer relisten; /* an address could not be had */
@@ -160,6 +161,15 @@ int fwd_tunnel_listen_on(struct fwd_tunnel *t, int fd, char *why, size_t cap);
 bool fwd_tunnel_full(const struct fwd_tunnel *t);
 void fwd_tunnel_stop_listening(struct fwd_tunnel *t);
 void fwd_tunnel_listen_later(struct fwd_tunnel *t, const char *why);
+
+/* --- tunnels of datagrams ------------------------------------------------------------------- */
+
+struct fwd_udp *fwd_udp_new(struct fwd_tunnel *t); /* NULL: no memory */
+/* One socket more; *bound is where.  -1 and *why. */
+int fwd_udp_listen(struct fwd_udp *u, const struct td_addr *a, struct td_addr *bound, char *why, size_t cap);
+void fwd_udp_close(struct fwd_udp *u); /* its sockets, and its flows end; u NULL: nothing */
+void fwd_udp_free(struct fwd_udp *u);  /* no flow is left */
+uint64_t fwd_udp_dropped(const struct fwd_udp *u);
 
 /* --- sessions ------------------------------------------------------------------------------- */
 
@@ -304,6 +314,9 @@ struct fwd_conn {
 	bool holding; /* its program has gone, and a FIN to a stock agent waits for an answer that may still come */
 	struct td_timer patience; /* connect_timeout; whose connection it is gives fn */
 	char peer[TD_ADDR_STR];
+	struct td_flow *flow;		  /* datagrams, in place of fd; the pipe's once there is one */
+	void (*gone)(struct fwd_conn *c); /* it is about to go, for its owner; NULL: nobody wants to know */
+	void *owner;
 	uint8_t head[TNL_PROXYHEAD_LONGEST]; /* what the service is told of it first: a PROXY head */
 	size_t head_len;
 	const struct fwd_conn_watch *watch; /* NULL: a local program's.  Others count in no number */

@@ -77,6 +77,11 @@ static double retransmitted(const struct fwd_tunnel *t)
 	return owns(t) ? (double)n : 0;
 }
 
+static double dropped(const struct fwd_tunnel *t)
+{
+	return (double)fwd_udp_dropped(t->udp);
+}
+
 static double last_success(const struct fwd_tunnel *t)
 {
 	return (double)t->success_ms / 1000;
@@ -120,6 +125,8 @@ static const struct {
     {"tunneld_tunnel_rtt_seconds", TNL_METRIC_GAUGE, round_trip, "Smoothed round trip of the session; 0: not known."},
     {"tunneld_tunnel_retransmitted_messages_total", TNL_METRIC_COUNTER, retransmitted,
      "Messages of sessions that were sent again."},
+    {"tunneld_tunnel_datagrams_dropped_total", TNL_METRIC_COUNTER, dropped,
+     "Datagrams that found no room; of tunnels of type udp."},
     {"tunneld_tunnel_last_success_timestamp_seconds", TNL_METRIC_GAUGE, last_success,
      "When a connection was given to a session last; 0: never."},
     {"tunneld_tunnel_probe_up", TNL_METRIC_GAUGE, probe_up,

@@ -290,7 +290,9 @@ static void log_connection_end(const struct fwd_session *s, const struct fwd_con
 	const struct td_tunnel_config *t = c->tunnel->cfg;
 	bool done = reason == UINT32_MAX, refused = reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED;
 
-	td_log(refused ? TNL_LOG_WARN : td_log_of_connection(), FWD_MOD, session_id(s),
+	enum tnl_log_level usual =
+	    c->flow ? TNL_LOG_DEBUG : td_log_of_connection(); /* a flow is perhaps one question */
+	td_log(refused ? TNL_LOG_WARN : usual, FWD_MOD, session_id(s),
 	       "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s\" in=%llu out=%llu",
 	       done ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
 	       td_pipe_end_text(c->pipe, reason, text, sizeof(text)), (unsigned long long)in, (unsigned long long)out);

@@ -153,6 +153,10 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_kv(w, "target", cfg->target);
 	tnl_jw_kv(w, "host", cfg->host);
 	tnl_jw_kvi(w, "port", cfg->port);
+	if (t->udp) {
+		tnl_jw_kv(w, "type", "udp");
+		tnl_jw_kvi(w, "datagrams_dropped", (int64_t)fwd_udp_dropped(t->udp));
+	}
 	tnl_jw_kvi(w, "connections", t->connections);
 	tnl_jw_kvi(w, "accepted", (int64_t)t->accepted);
 	tnl_jw_kvi(w, "failed", (int64_t)t->failed);

@@ -23,6 +23,8 @@ static unsigned busy_connections(const struct fwd_tunnel *t)
 
 static void update_pause(struct fwd_tunnel *t)
 {
+	if (t->udp)
+		return; /* it drops what it cannot take */
 	bool pause = fwd_tunnel_full(t) || td_memory_full();
 	if (td_memory_full()) /* whatever else it is paused for */
 		td_memory_on_room(&t->room, t->f->loop, on_memory_room, t);
@@ -66,9 +68,25 @@ void fwd_tunnel_stop_listening(struct fwd_tunnel *t)
 	td_timer_stop(&t->relisten);
 	if (fwd_tunnel_is_reverse(t))
 		fwd_reverse_stop(t);
-	for (int i = 0; i < t->nlisteners; i++)
+	for (int i = 0; i < t->nlisteners; i++) {
 		td_listener_free(t->listeners[i]);
+		t->listeners[i] = NULL;
+	}
 	t->nlisteners = 0;
+	fwd_udp_close(t->udp);
+}
+
+static int listen_on(struct fwd_tunnel *t, const struct td_addr *a, char *why, size_t cap)
+{
+	int i = t->nlisteners;
+	if (t->udp)
+		return fwd_udp_listen(t->udp, a, &t->bound[i], why, cap);
+	t->listeners[i] = td_listen(t->f->loop, a, on_accept, t, why, cap);
+	if (!t->listeners[i])
+		return -1;
+	td_listener_addr(t->listeners[i], &t->bound[i]);
+	td_listener_pause(t->listeners[i], t->paused);
+	return 0;
 }
 
 int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap)
@@ -79,15 +97,11 @@ int fwd_tunnel_listen(struct fwd_tunnel *t, char *why, size_t cap)
 		fwd_reverse_start(t);
 	for (int i = 0; i < t->cfg->naddrs && i < FWD_MAX_LISTEN; i++) {
 		char text[160];
-		struct td_listener *l = td_listen(t->f->loop, &t->cfg->addrs[i], on_accept, t, text, sizeof(text));
-		if (!l) {
+		if (listen_on(t, &t->cfg->addrs[i], text, sizeof(text)) < 0) {
 			snprintf(why, cap, "tunnel %s: %s", t->cfg->name, text);
 			fwd_tunnel_stop_listening(t);
 			return -1;
 		}
-		t->listeners[t->nlisteners] = l;
-		td_listener_addr(l, &t->bound[t->nlisteners]);
-		td_listener_pause(l, t->paused);
 		t->nlisteners++;
 	}
 	return 0;
@@ -134,6 +148,23 @@ void fwd_tunnel_listen_later(struct fwd_tunnel *t, const char *why)
 
 /* --- the tunnel ----------------------------------------------------------------------------- */
 
+/* What only some have; false: no memory. */
+static bool has_parts(struct fwd_tunnel *t)
+{
+	if (t->cfg->bandwidth)
+		t->pace = td_pace_new(t->f->loop, t->cfg->bandwidth);
+	if (t->cfg->type == TD_TUNNEL_UDP)
+		t->udp = fwd_udp_new(t);
+	return (!t->cfg->bandwidth || t->pace) && (t->cfg->type != TD_TUNNEL_UDP || t->udp);
+}
+
+static void free_parts(struct fwd_tunnel *t)
+{
+	td_pace_free(t->pace);
+	fwd_udp_free(t->udp);
+	tnl_free(t);
+}
+
 static void tunnel_free(struct fwd_tunnel *t)
 {
 	td_soon_cancel(&t->settle);
@@ -145,9 +176,8 @@ static void tunnel_free(struct fwd_tunnel *t)
 	tnl_list_remove(&t->node);
 	fwd_guests_forget(t);
 	fwd_group_put(t->group);
-	td_pace_free(t->pace);
 	td_config_free((struct td_config *)(uintptr_t)t->owner);
-	tnl_free(t);
+	free_parts(t);
 }
 
 static bool has_finished(const struct fwd_tunnel *t)
@@ -188,21 +218,17 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	td_timer_init(&t->relisten, f->loop, listen_again, t);
 	td_backoff_init(&t->backoff, RELISTEN_MIN, fwd_tunnel_is_reverse(t) ? REVERSE_MAX : RELISTEN_MAX);
 	fwd_probe_init(&t->probe, t);
-	if (tc->bandwidth)
-		t->pace = td_pace_new(f->loop, tc->bandwidth);
-	if (!tc->bandwidth || t->pace)
+	if (has_parts(t))
 		t->group = fwd_group_get(f, cfg, tc, fwd_session_adjust, text, sizeof(text));
 	if (!t->group) {
 		snprintf(why, cap, "tunnel %s: %s", tc->name, text);
-		td_pace_free(t->pace);
-		tnl_free(t);
+		free_parts(t);
 		return NULL;
 	}
 	if (fwd_tunnel_listen(t, why, cap) < 0) {
 		if (must) {
 			fwd_group_put(t->group);
-			td_pace_free(t->pace);
-			tnl_free(t);
+			free_parts(t);
 			return NULL;
 		}
 		td_error(FWD_MOD, NULL, "%s; it stays down and is tried again", why);

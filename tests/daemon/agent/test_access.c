@@ -2,6 +2,7 @@
 #include "tunneld/agent/access.h"
 
 static struct td_config *cfg;
+static bool datagrams; /* what is checked: they, or TCP */
 
 /* The rules as a configuration file gives them. NULL: the key is not there. */
 static void rules(const char *allow, const char *deny)
@@ -25,7 +26,7 @@ static enum ag_access check(const char *host, const char *addr, uint16_t port)
 
 	if (!td_addr_literal(addr, port, &a))
 		fail_msg("not an address: %s", addr);
-	return ag_access_check(&cfg->agent.allow, &cfg->agent.deny, host, &a);
+	return ag_access_check(&cfg->agent.allow, &cfg->agent.deny, datagrams, host, &a);
 }
 
 static void without_allow_loopback_only(void **state)
@@ -158,15 +159,41 @@ static void filter_skips_what_is_denied(void **state)
 	assert_true(td_addr_literal("192.0.2.1", 80, &a[1]));
 	assert_true(td_addr_literal("fe80::1", 80, &a[2]));
 	assert_true(td_addr_literal("2001:db8::1", 80, &a[3]));
-	assert_int_equal(ag_access_filter(&cfg->agent.allow, &cfg->agent.deny, "a.example", a, 4, &first), 2);
+	assert_int_equal(ag_access_filter(&cfg->agent.allow, &cfg->agent.deny, false, "a.example", a, 4, &first), 2);
 	assert_int_equal(first, AG_ACCESS_DENIED);
 	char text[TD_ADDR_STR];
 	assert_string_equal(td_addr_str(&a[0], text), "192.0.2.1:80");
 	assert_string_equal(td_addr_str(&a[1], text), "[2001:db8::1]:80");
-	assert_int_equal(ag_access_filter(&cfg->agent.allow, &cfg->agent.deny, "b.test", a, 2, &first), 0);
+	assert_int_equal(ag_access_filter(&cfg->agent.allow, &cfg->agent.deny, false, "b.test", a, 2, &first), 0);
 	assert_int_equal(first, AG_ACCESS_NOT_ALLOWED);
 	struct td_addr u = {.un = {.sun_family = AF_UNIX}};
-	assert_int_equal(ag_access_check(&cfg->agent.allow, &cfg->agent.deny, "a.example", &u), AG_ACCESS_DENIED);
+	assert_int_equal(ag_access_check(&cfg->agent.allow, &cfg->agent.deny, false, "a.example", &u),
+			 AG_ACCESS_DENIED);
+}
+
+static void datagrams_have_rules_of_their_own(void **state)
+{
+	static const struct {
+		const char *allow, *deny, *addr;
+		enum ag_access tcp, udp;
+	} c[] = {
+	    {NULL, NULL, "127.0.0.1", AG_ACCESS_OK, AG_ACCESS_NOT_ALLOWED},
+	    {"10.0.0.1:53", NULL, "10.0.0.1", AG_ACCESS_OK, AG_ACCESS_NOT_ALLOWED},
+	    {"udp:10.0.0.0/8:53", NULL, "10.0.0.1", AG_ACCESS_NOT_ALLOWED, AG_ACCESS_OK},
+	    {"udp:*.example:50-60, 10.0.0.1:53", NULL, "10.0.0.1", AG_ACCESS_OK, AG_ACCESS_OK},
+	    {"udp:[fd00::]/8:*", NULL, "fd00::1", AG_ACCESS_NOT_ALLOWED, AG_ACCESS_OK},
+	    {"udp:10.0.0.1:53, 10.0.0.1:53", "10.0.0.1:*", "10.0.0.1", AG_ACCESS_DENIED, AG_ACCESS_DENIED},
+	    {"udp:10.0.0.1:53, 10.0.0.1:53", "udp:10.0.0.1:*", "10.0.0.1", AG_ACCESS_OK, AG_ACCESS_DENIED},
+	    {"udp:0.0.0.0/0:*", NULL, "169.254.169.254", AG_ACCESS_DENIED, AG_ACCESS_DENIED},
+	    {"udp:10.0.0.1:54", NULL, "10.0.0.1", AG_ACCESS_NOT_ALLOWED, AG_ACCESS_NOT_ALLOWED},
+	};
+	for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+		rules(c[i].allow, c[i].deny);
+		assert_int_equal(check("dns.example", c[i].addr, 53), c[i].tcp);
+		datagrams = true;
+		assert_int_equal(check("dns.example", c[i].addr, 53), c[i].udp);
+		datagrams = false;
+	}
 }
 
 static bool may_bind(const char *list, const char *address)
@@ -215,13 +242,10 @@ static void what_may_be_bound(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(without_allow_loopback_only),
-	    cmocka_unit_test(metadata_and_kin_are_always_denied),
-	    cmocka_unit_test(names_match_what_was_asked_for),
-	    cmocka_unit_test(addresses_match_what_was_resolved),
-	    cmocka_unit_test(deny_wins),
-	    cmocka_unit_test(filter_skips_what_is_denied),
-	    cmocka_unit_test(what_may_be_bound),
+	    cmocka_unit_test(datagrams_have_rules_of_their_own),  cmocka_unit_test(without_allow_loopback_only),
+	    cmocka_unit_test(metadata_and_kin_are_always_denied), cmocka_unit_test(names_match_what_was_asked_for),
+	    cmocka_unit_test(addresses_match_what_was_resolved),  cmocka_unit_test(deny_wins),
+	    cmocka_unit_test(filter_skips_what_is_denied),	  cmocka_unit_test(what_may_be_bound),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	if (cfg)

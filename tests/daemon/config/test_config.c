@@ -190,8 +190,6 @@ static void test_every_mistake(void **s)
 
 static void test_types(void **s)
 {
-	expect(TUNNEL "type = udp\n", TD_ROLE_FORWARDER,
-	       "t.ini:5: type = udp: this version of tunneld does not have it\n");
 	expect(TUNNEL "type = http\n", TD_ROLE_FORWARDER,
 	       "t.ini:5: type = http: must be one of tcp|proxy|udp|reverse\n");
 }
