@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from cluster import BALANCER, Cluster
+from cluster import BALANCER, STORE_PASSWORD, Cluster
 from harness import SLOW, TARGET, until
 from run import test
 from services import MIB, Server, blob, connect, download, upload
@@ -170,6 +170,28 @@ def rolling():
 @test('nodes: a rolling restart behind a plain TCP balancer loses no stream', 240)
 def rolling_passed():
 	restart_all(True)
+
+
+@test('nodes: a takeover that the store forgot is heard of by the node that had the session, once its owner writes', 60)
+def forgotten_takeover():
+	with Cluster(names=('n1', 'n2')) as w:
+		s = Server(blob)
+		w.redis()
+		w.front = w.port['n1']  # no balancer
+		w.start_nodes()
+		w.agent(port=w.port['n1'], wait=False)
+		w.knows_agent('n1')
+		f = w.forwarder({'t': {'port': s.port}}, port=w.port['n1'])
+		c = connect(f.ports['t'])
+		upload(c, 1000)
+		sid = w.at('n1').sessions()[0]['SessionId']
+		until(lambda: w.keys_of_store('--raw', 'HGET', 'tunneld:1:sess:' + sid, 'status') == ['Connected'], 10, 'the record')
+		listener = w.proc('listener', ['redis-cli', '-p', str(w.store_port), '--no-auth-warning', '-a', STORE_PASSWORD, 'SUBSCRIBE', 'tunneld:1:n:n2'])
+		listener.wait_log('subscribe')
+		w.keys_of_store('--raw', 'HSET', 'tunneld:1:sess:' + sid, 'node', 'n2', 'epoch', '0')  # as before n1 took it
+		f.kill9()  # its link goes, which n1 writes
+		listener.wait_log('"op":"lost"|"lost"')
+		until(lambda: w.keys_of_store('--raw', 'HMGET', 'tunneld:1:sess:' + sid, 'node', 'epoch') == ['n1', '1'], 10, 'the record is right again')
 
 
 @test('nodes: one whose certificate has not its name gets no link, in one clear line on each side, and the others go on', 90)

@@ -1,4 +1,4 @@
-/* sim --seeds A-B | --seed N [-v] | --soak 7d [--seed N] */
+/* sim --seeds A-B | --seed N [-v] | --soak 7d [--seed N] | --split A-B [-v] */
 #include "tests/sim/sim.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@ static int usage(void)
 	    stderr,
 	    "usage: sim --seeds A-B        run these seeds; prints those that fail\n"
 	    "       sim --seed N [-v]      replay one\n"
+	    "       sim --split A-B [-v]   three gateways and their store, by these seeds\n"
 	    "       sim --soak 7d [--seed N]  virtual days (d), hours (h) or minutes (m) with a resume every hour\n");
 	return 2;
 }
@@ -54,15 +55,39 @@ static int run_seeds(uint64_t a, uint64_t b)
 	return failed ? 1 : 0;
 }
 
+static int run_splits(uint64_t a, uint64_t b, int verbose)
+{
+	uint64_t failed = 0;
+	struct split_stats all = {0};
+	for (uint64_t i = a; i <= b; i++) {
+		struct split_stats st;
+		if (!split_run(i, verbose, &st)) {
+			failed++;
+			printf("replay: sim --split %llu -v\n", (unsigned long long)i);
+		}
+		all.takes += st.takes;
+		all.moves += st.moves;
+		all.forgets += st.forgets;
+		all.bytes += st.bytes;
+	}
+	printf(
+	    "nodes and store, seeds %llu-%llu: %llu takes, %llu moves, %llu failovers, %llu delivered; %llu passed, %llu failed\n",
+	    (unsigned long long)a, (unsigned long long)b, (unsigned long long)all.takes, (unsigned long long)all.moves,
+	    (unsigned long long)all.forgets, (unsigned long long)all.bytes, (unsigned long long)(b - a + 1 - failed),
+	    (unsigned long long)failed);
+	return failed ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t a = 0, b = 0, seed = 1, soak = 0;
-	bool range = false, one = false;
+	bool range = false, one = false, split = false;
 	int verbose = 0;
 	for (int i = 1; i < argc; i++) {
 		const char *v = i + 1 < argc ? argv[i + 1] : "";
 		char *end;
-		if (strcmp(argv[i], "--seeds") == 0) {
+		if (strcmp(argv[i], "--seeds") == 0 || strcmp(argv[i], "--split") == 0) {
+			split = argv[i][3] == 'p';
 			a = strtoull(v, &end, 10);
 			b = *end == '-' ? strtoull(end + 1, NULL, 10) : a;
 			range = true;
@@ -84,6 +109,8 @@ int main(int argc, char **argv)
 	}
 	if (soak)
 		return soak_run(seed, soak, verbose) ? 0 : 1;
+	if (split)
+		return run_splits(a, b, verbose);
 	if (range)
 		return run_seeds(a, b);
 	if (one)

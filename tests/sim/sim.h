@@ -137,4 +137,10 @@ void node_open(struct node *n, struct flow *f);
 /* soak.c */
 bool soak_run(uint64_t seed, uint64_t ns, int verbose);
 
+/* --- three nodes and their store (split.c) -------------------------------------------- */
+struct split_stats {
+	uint64_t takes, moves, forgets, bytes;
+};
+bool split_run(uint64_t seed, int verbose, struct split_stats *st);
+
 #endif

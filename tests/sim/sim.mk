@@ -8,14 +8,17 @@ $(SIM): $(SIM_OBJ) $(LIB)
 
 sim: $(SIM)
 	$(SIM) --seeds 1-1000
+	$(SIM) --split 1-1000
 	$(SIM) --soak 1d
 
 sim-short: $(SIM)
 	$(SIM) --seeds 1-150
+	$(SIM) --split 1-150
 	$(SIM) --soak 6h
 
 sim-long: $(SIM)
 	$(SIM) --seeds 1001-13000
+	$(SIM) --split 1001-21000
 	$(SIM) --soak 7d
 
 -include $(SIM_OBJ:.o=.d)

@@ -39,6 +39,9 @@ static const char *const texts[STORE_SCRIPTS] = {
 		  "local e=tonumber(ARGV[3]) "
 		  "if r[1] and (tonumber(r[1])>e or (tonumber(r[1])==e and r[2]~=ARGV[2])) then return 0 end "
 		  "redis.call('HSET',k,'node',ARGV[2],'epoch',ARGV[3],unpack(ARGV,8)) "
+		  /* it was taken, and the store has forgotten that: as in FIND */
+		  "if r[2] and r[2]~=ARGV[2] then redis.call('PUBLISH','" P
+		  "n:'..r[2],cjson.encode({op='lost',session=ARGV[1],from=ARGV[2]})) end "
 		  "redis.call('PEXPIRE',k,ARGV[5]) "
 		  "local act,past='" P "act:'..ARGV[6],'" P "past:'..ARGV[6] "
 		  "if ARGV[4]=='1' then redis.call('ZADD',act,ARGV[7],ARGV[1]) "
