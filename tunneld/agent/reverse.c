@@ -126,8 +126,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	l->accepted++;
 	l->connections++;
 	s->a->n.reverse_connections++;
-	td_info(AG_MOD, s->start.session_id, "connection accepted listen=%s peer=%s stream=%u", l->bind, c->peer,
-		c->stream);
+	td_log(td_log_of_connection(), AG_MOD, s->start.session_id, "connection accepted listen=%s peer=%s stream=%u",
+	       l->bind, c->peer, c->stream);
 	ag_audit_incoming(s, l->bind, c->peer, c->stream);
 	ag_reverse_look(s);
 }
@@ -142,8 +142,9 @@ bool ag_reverse_pipe_closed(struct ag_session *s, const struct td_pipe *p, void 
 	if (!c)
 		return false;
 	td_pipe_end_text(p, reason, text, sizeof(text));
-	td_info(AG_MOD, s->start.session_id, "connection %s listen=%s peer=%s reason=\"%s\" in=%llu out=%llu",
-		orderly ? "closed" : "reset", c->bind, c->peer, text, (unsigned long long)in, (unsigned long long)out);
+	td_log(td_log_of_connection(), AG_MOD, s->start.session_id,
+	       "connection %s listen=%s peer=%s reason=\"%s\" in=%llu out=%llu", orderly ? "closed" : "reset", c->bind,
+	       c->peer, text, (unsigned long long)in, (unsigned long long)out);
 	ag_audit_incoming_end(s, c->bind, c->peer, orderly ? "closed" : text, in, out);
 	if (c->from)
 		c->from->connections--;
