@@ -1,4 +1,6 @@
 """tunneld doctor: rows in their order, facts and advice, exit codes of the first that failed, and a bundle without secrets."""
+import email.utils
+import http.server
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import socket
 import stat
 import subprocess
 import tarfile
+import threading
 import time
 
 from harness import AGENT_SECRET, BIN, REGION, SLOW, TARGET, USER_KEY, USER_SECRET, World, clean_env, ini, until
@@ -122,6 +125,50 @@ def failures():
 		code, rows, _ = doctor(w, forwarder_ini(w, {'t': {}}, url='https://gateway.example:8443', proxy='http://u:plantedProxyPw@127.0.0.1:%d' % dead))
 		assert code == 1 and failing(code, rows, 'connection', 'proxy')['tls'] == 'skipped' and 'the proxy 127.0.0.1' in rows['name']['fact'], rows
 		assert 'planted' not in json.dumps(rows)
+
+
+class Web:
+	"""An HTTP server on loopback whose answers have that Date and body."""
+
+	def __init__(self, seconds=0, body=b'{}'):
+		class Handler(http.server.BaseHTTPRequestHandler):
+			def date_time_string(self, timestamp=None):
+				return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+			def do_GET(self):
+				self.rfile.read(int(self.headers.get('Content-Length') or 0))
+				self.send_response(200)
+				self.send_header('Content-Type', 'application/json')
+				self.send_header('Content-Length', str(len(body)))
+				self.end_headers()
+				self.wfile.write(body)
+
+			do_POST = do_GET
+
+			def log_message(self, *args):
+				pass
+
+		self.s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+		self.url = 'http://127.0.0.1:%d' % self.s.server_address[1]
+		threading.Thread(target=self.s.serve_forever, daemon=True).start()
+
+
+@test('doctor: a clock that is off, and whose the credentials are', 60)
+def clock():
+	s = Server(echo)
+	with World() as w:
+		for off, code, result in ((600, 3, 'fail'), (-120, 1, 'warn'), (5, 1, 'ok')):
+			got, rows, _ = doctor(w, forwarder_ini(w, {'t': {}}, url=Web(off).url))
+			assert rows['clock']['result'] == result and ('timedatectl' in rows['clock'].get('advice', '')) == (result != 'ok'), rows['clock']
+			assert rows['tls']['result'] == 'warn' and rows['start-session']['result'] == 'fail' and got == code, (got, rows)
+		w.gateway()
+		w.agent()
+		sts = Web(0, json.dumps({'GetCallerIdentityResponse': {'GetCallerIdentityResult': {'Account': '123456789012', 'Arn': 'arn:aws:iam::1:user/x'}}}).encode())
+		code, rows, _ = doctor(w, forwarder_ini(w, {'t': {'port': s.port}}, sts_endpoint=sts.url))
+		assert code == 0 and 'account 123456789012, arn:aws:iam::1:user/x' in rows['credentials']['fact'], rows['credentials']
+		for answer in (b'<html>', b'{"GetCallerIdentityResponse":7}'):
+			code, rows, _ = doctor(w, forwarder_ini(w, {'t': {'port': s.port}}, sts_endpoint=Web(0, answer).url))
+			assert code == 0 and USER_KEY in rows['credentials']['fact'] and 'account' not in rows['credentials']['fact'], rows['credentials']
 
 
 @test('doctor: a stock agent has no echo, and does not say when it has connected', 60)

@@ -138,7 +138,7 @@ static void test_agent(struct td_doctor *d)
 		return;
 	bool reachable = td_doctor_net(d, aws, services, 1);
 	if (!d->interrupted)
-		td_doctor_credentials(d, aws, reachable);
+		td_doctor_credentials(d, aws, reachable && td_aws_is_amazon(aws));
 	if (!d->interrupted)
 		td_doctor_agent_state(d);
 	td_aws_free(aws);

@@ -64,10 +64,12 @@ void td_doctor_secret(struct td_doctor *d, const char *text);
 /* Of each endpoint that these services have.  Gives whether all can be reached by TLS. */
 bool td_doctor_net(struct td_doctor *d, struct td_aws *aws, const char *const *services, int n);
 
-/* --- doctor_session.c --- */
-/* reachable: what td_doctor_net gave.  The rows of a tunnel or an alias; those of an agent or init: credentials alone.
- */
-bool td_doctor_credentials(struct td_doctor *d, struct td_aws *aws, bool reachable);
+/* --- doctor_keys.c --- */
+/* whose: STS is asked for the account.  Are there any? */
+bool td_doctor_credentials(struct td_doctor *d, struct td_aws *aws, bool whose);
+
+/* --- doctor_session.c: the rows of a tunnel or an alias, from its credentials on --- */
+/* reachable: what td_doctor_net gave. */
 void td_doctor_session(struct td_doctor *d, struct td_aws *aws, const struct td_tunnel_config *t, bool reachable);
 
 /* --- doctor_local.c --- */

@@ -81,9 +81,9 @@ static void tell_keys(struct td_doctor *d, const struct keys *k)
 		      until);
 }
 
-bool td_doctor_credentials(struct td_doctor *d, struct td_aws *aws, bool reachable)
+bool td_doctor_credentials(struct td_doctor *d, struct td_aws *aws, bool whose)
 {
-	struct keys k = {.d = d, .aws = aws, .asked_who = reachable && td_aws_is_amazon(aws)};
+	struct keys k = {.d = d, .aws = aws, .asked_who = whose};
 	struct td_credentials_request *r = td_credentials_ask(aws, false, on_keys, &k);
 	bool answered = r && td_doctor_wait(d, &k.done, TD_DOCTOR_PROBE_NS, "credentials");
 	if (!answered && k.who) { /* the keys are there, only their owner is not known */

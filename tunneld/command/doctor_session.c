@@ -31,7 +31,7 @@ struct testing {
 	/* the session */
 	struct td_session_grant grant;
 	struct td_client *client;
-	bool ready, over;
+	bool ready, over, terminated;
 	/* the stream at hand: ours is the other end of a socket pair */
 	struct td_pipe *pipe;
 	int fd;
@@ -514,7 +514,7 @@ static void echo(struct testing *x)
 static void on_terminated(void *ctx, const char *session_id, bool ok)
 {
 	struct testing *x = ctx;
-	td_doctor_done(x->d, &x->done);
+	td_doctor_done(x->d, &x->terminated);
 }
 
 static void end_session(struct testing *x)
@@ -522,9 +522,8 @@ static void end_session(struct testing *x)
 	bool interrupted = x->d->interrupted;
 	x->d->interrupted = false; /* the end is told in any case, unless there is a second signal */
 	if (x->grant.session_id) {
-		x->done = false;
 		struct td_terminate *t = td_terminate_start(x->aws, x->grant.session_id, on_terminated, x);
-		if (t && !td_doctor_wait(x->d, &x->done, 1500 * TD_MS, "the end of the session"))
+		if (t && !td_doctor_wait(x->d, &x->terminated, 1500 * TD_MS, "the end of the session"))
 			td_terminate_cancel(t);
 	}
 	td_client_free(x->client);
@@ -568,7 +567,7 @@ void td_doctor_session(struct td_doctor *d, struct td_aws *aws, const struct td_
 	if (!reachable) {
 		td_doctor_row(d, "credentials", TD_DOCTOR_SKIPPED, 0, NULL, "the endpoint cannot be reached");
 		skip_rest(d, "start-session", "the endpoint cannot be reached");
-	} else if (!td_doctor_credentials(d, aws, reachable)) {
+	} else if (!td_doctor_credentials(d, aws, td_aws_is_amazon(aws) || t->aws.sts_endpoint)) {
 		skip_rest(d, "start-session", "there are no credentials");
 	} else {
 		test_session(&x);
