@@ -1,10 +1,11 @@
 """Signals: drain, reload, restart."""
 import signal
 import socket
+import subprocess
 import threading
 import time
 
-from harness import SLOW, World, until
+from harness import BIN, SLOW, World, clean_env, until
 from run import test
 from services import Server, blob, connect, echo, ping, read_exact, upload, wait_reset
 
@@ -112,6 +113,25 @@ def reload():
 			pass
 		ping(keep)
 		keep.close()
+
+
+@test('SIGHUP: a tunnel that was opened by hand while it was up goes for good, and its session with it', 60)
+def reload_opened():
+	with World() as w:
+		s = Server(echo)
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'a': {'port': s.port}, 'b': {'port': s.port + 1}})
+		with connect(f.ports['a']) as c:
+			ping(c)
+		r = subprocess.run([BIN, 'open', '-c', w.path('forwarder.ini'), 'a'], env=clean_env(), timeout=20)
+		assert r.returncode == 0, r
+		w.write_forwarder({'b': {'port': s.port + 1}})
+		f.signal(signal.SIGHUP)
+		f.wait_log('reloaded')
+		until(lambda: not w.api().sessions(), 10, 'the session has ended')
+		f.stop()
+		assert f.count('session started') == 1, f.lines
 
 
 @test('SIGHUP: a bad file changes nothing and is reported with its line', 60)

@@ -312,3 +312,4 @@ def switch():
 		until(lambda: socket.socket().connect_ex(('127.0.0.1', port)) != 0, 10, 'and no longer where it did')
 		with connect(new) as c:
 			upload(c, MIB)
+		assert f.count('session started') == 2, f.lines  # one for each address

@@ -323,7 +323,8 @@ bool fwd_group_wanted(const struct fwd_group *g)
 bool fwd_group_needs_session(const struct fwd_group *g)
 {
 	unsigned n = count_sessions(g);
-	if (tnl_list_empty(&g->waiting) && !((g->asked || fwd_group_opens_by_itself(g)) && n == 0))
+	bool asked = g->asked && fwd_group_wanted(g); /* what was asked for by hand goes with its tunnels */
+	if (tnl_list_empty(&g->waiting) && !((asked || fwd_group_opens_by_itself(g)) && n == 0))
 		return false;
 	/* When none is up because the way there is broken, one more would not come up either. */
 	if (n > 0 && !least_loaded(g))
