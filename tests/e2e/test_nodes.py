@@ -48,15 +48,19 @@ class Load:
 			c.close()
 
 
-def begin(w, passed=False, **options):
-	"""Store, nodes and HAProxy; agent and forwarder come through it. passed: TLS passes through to any node."""
+def begin(w, passed=False, nginx=False, **options):
+	"""Store, nodes and HAProxy or nginx; agent and forwarder come through it. passed: TLS passes through to any node."""
 	if passed:
 		w.link_nodes()
 	w.redis()
-	w.options['proxy_protocol'] = BALANCER
+	if not nginx:
+		w.options['proxy_protocol'] = BALANCER
 	w.options.update(options)
 	w.start_nodes()
-	w.haproxy()
+	if nginx:
+		w.nginx()
+	else:
+		w.haproxy()
 	if passed:
 		for n in w.names:  # what they are told is the port where TLS passes through
 			w.node[n].stop()
@@ -100,10 +104,10 @@ def handed_on():
 			c.close()
 
 
-def kill_a_node(passed):
+def kill_a_node(**kw):
 	with Cluster() as w:
 		s = Server(blob)
-		begin(w, passed=passed)
+		begin(w, **kw)
 		f = tunnels(w, s.port)
 		load = Load(f.ports['t'], 4)
 		load.moved()
@@ -130,12 +134,17 @@ def kill_a_node(passed):
 
 @test('nodes: kill -9 of one in mid-transfer: both ends go on at another, new sessions start within 5 s', 150, short=True)
 def killed():
-	kill_a_node(False)
+	kill_a_node()
 
 
 @test('nodes: the same behind a plain TCP balancer', 150)
 def killed_passed():
-	kill_a_node(True)
+	kill_a_node(passed=True)
+
+
+@test('nodes: the same behind nginx', 150)
+def killed_nginx():
+	kill_a_node(nginx=True)
 
 
 def restart_all(passed):
