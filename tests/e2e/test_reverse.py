@@ -10,6 +10,7 @@ from run import test
 from services import MIB, Server, blob, both_ways, connect, download, echo, free_port, ping, read_all, upload, wait_reset
 from stockagent import StockAgent
 from test_audit import wait_event
+from test_http import get, samples
 
 
 def reverse(port, bind, **more):
@@ -47,7 +48,8 @@ class ReverseWorld(World):
 def through():
 	with ReverseWorld() as w:
 		s = Server(blob)
-		w.build(agent={'audit_log': 'agent.audit', 'td_http': '127.0.0.1:0'}, gateway={'audit_log': 'gateway.audit'})
+		http = free_port()
+		w.build(agent={'audit_log': 'agent.audit', 'td_http': '127.0.0.1:%d' % http}, gateway={'audit_log': 'gateway.audit'})
 		f = w.reverse(s.port)
 		port = port_of(bound(w, f))
 		with connect(port) as c:
@@ -68,6 +70,8 @@ def through():
 			upload(c, 1000 + i)
 		t, ses = tunnel(w, f), w.status(w.a)[0]['agent']['sessions'][0]
 		assert t['type'] == 'reverse' and t['connections'] == 40 and t['accepted'] == 41 and t['bytes_in'] > 13 * MIB, t
+		m = samples(get(http, '/metrics')[2])
+		assert (m['tunneld_agent_listeners', ''], m['tunneld_agent_reverse_connections_total', '']) == (1, 41), m
 		assert ses['listeners'] == [{'listen': '127.0.0.1:%d' % port, 'connections': 40, 'accepted': 41, 'paused': False}], ses
 		for c in many:
 			c.close()
