@@ -79,8 +79,12 @@ class Source:
 
 	def comments(self):
 		"""Its text with nothing in it but comments, on their lines."""
-		code = re.compile('(%s)|[^\n]' % COMMENT_OR_TEXT.pattern, re.S)
-		return code.sub(lambda m: m.group(0) if m.group(0)[:2] in ('/*', '//') else '\n' * m.group(0).count('\n'), self.text)
+		out, at = [], 0
+		for m in COMMENT_OR_TEXT.finditer(self.text):
+			out.append('\n' * self.text.count('\n', at, m.start()))
+			at = m.end()
+			out.append(m.group(0) if m.group(0)[:2] in ('/*', '//') else '\n' * m.group(0).count('\n'))
+		return ''.join(out)
 
 	def scan(self):
 		self.blank = COMMENT_OR_TEXT.sub(lambda m: '""' if m.group(0)[0] in '"\'' else '\n' * m.group(0).count('\n'), self.text)

@@ -150,6 +150,10 @@ static void log_goes_through_the_callback(void **state)
 	assert_int_equal(calls, 0);
 	tnl_log(TNL_LOG_INFO, "m", "n=%d", 7);
 	assert_int_equal(calls, 1);
+	assert_string_equal(logged, "2 m "
+				    "\x1f"
+				    "n=7"); /* the mark of a pair whose value is a number */
+	tnl_log_unmark(logged);
 	assert_string_equal(logged, "2 m n=7");
 	tnl_log_set(NULL, NULL, TNL_LOG_WARN);
 }
