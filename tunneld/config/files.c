@@ -166,6 +166,24 @@ static void check_aws_files(struct td_cfg_parse *p, const struct td_section_read
 	drop_file(&key);
 }
 
+static void check_peer_files(struct td_cfg_parse *p, const struct td_section_read *s, const struct pem *cert)
+{
+	const struct td_gateway_config *g = &p->c->gw;
+	struct pem ca;
+	take_file(p, s, "peer_ca", &ca);
+	if (ca.text) {
+		struct tnl_tls_config t = {.ca_pem = ca.text, .ca_pem_len = ca.len};
+		try_tls(p, &t, &ca, "peer_ca");
+	}
+	check_dates(p, &ca, "peer_ca");
+	if (g->peer_listen && g->node && cert->text && !tnl_tls_cert_names(cert->text, cert->len, g->node))
+		td_cfg_warn(p, cert->line,
+			    "certificate: %s has no subjectAltName %s, the name of this node: unless it is the common "
+			    "name, other nodes will refuse it",
+			    cert->path, g->node);
+	drop_file(&ca);
+}
+
 static void check_gateway_files(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	struct pem cert, key, ca, kms;
@@ -187,6 +205,7 @@ static void check_gateway_files(struct td_cfg_parse *p, const struct td_section_
 	check_dates(p, &cert, "certificate");
 	check_dates(p, &ca, "client_ca");
 	check_names(p, &cert, p->c->gw.public_url);
+	check_peer_files(p, s, &cert);
 	drop_file(&cert);
 	drop_file(&key);
 	drop_file(&ca);

@@ -247,6 +247,35 @@ static void test_certificates_that_end(void **s)
 	dates_case(-1, 30, "public_url = https://gw.example.com:8443\n",
 		   "c.pem is not for gw.example.com, the host of");
 	dates_case(-1, 30, "public_url = https://[::1]:8443\n", "is not for ::1,");
+	dates_case(-1, 30, "node = localhost\npeer_listen = 127.0.0.1:1\npeer_ca = c.pem\n", "");
+	dates_case(-1, 30, "node = n1\npeer_listen = 127.0.0.1:1\npeer_ca = c.pem\n",
+		   "c.pem has no subjectAltName n1, the name of this node");
+}
+
+/* Of the two one is of no use without the other, and the address is one that others can use. */
+static void test_peers(void **s)
+{
+	static const struct {
+		const char *keys, *said;
+	} rows[] = {
+	    {"peer_listen = 127.0.0.1:1", "peer_listen and peer_ca belong together"},
+	    {"peer_ca = c.pem", "peer_listen and peer_ca belong together"},
+	    {"peer_listen = 0.0.0.0:1", "is no address that other nodes could connect to"},
+	    {"peer_listen = 127.0.0.1:0", "by which other nodes reach this one"},
+	    {"peer_listen = unix:x", "by which other nodes reach this one"},
+	    {"node = a-b", "is no node name"},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char *said = NULL, text[300];
+		size_t n;
+		FILE *f = open_memstream(&said, &n);
+		snprintf(text, sizeof(text), "[gateway]\nlisten = 127.0.0.1:0\n%s\n", rows[i].keys);
+		assert_null(td_config_parse(text, "t.ini", "/base", 0, f));
+		fclose(f);
+		if (!strstr(said, rows[i].said))
+			fail_msg("%s: %s", rows[i].keys, said);
+		free(said);
+	}
 }
 
 /* Authorities and client certificates of [aws] and its kin. */
@@ -320,6 +349,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_certificates_that_end, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_aws, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_no_configuration, setup, teardown),
+	    cmocka_unit_test(test_peers),
 	    cmocka_unit_test(test_nul),
 	    cmocka_unit_test(test_find),
 	};
