@@ -42,7 +42,7 @@ ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=$(if $(SANITI
 ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now$(comma)-z$(comma)noexecstack) -pie $(LDFLAGS)
 comma := ,
 LIB_LIBS := -lwslay -lcjson -lhiredis $(SSL_LIBS)
-LIBS := -lev -lcares -linih -lsqlite3 -lseccomp $(LIB_LIBS) -lutil -lpthread -lm
+LIBS := -lev -lcares -linih -lsqlite3 -lseccomp -lcrypt $(LIB_LIBS) -lutil -lpthread -lm
 
 LIB_SRC := $(sort $(wildcard lib/*.c))
 TD_SRC := $(sort $(wildcard tunneld/*.c tunneld/*/*.c))

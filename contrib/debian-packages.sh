@@ -2,9 +2,9 @@
 # The one list of Debian packages.  `debian-packages.sh build|run|test|bench|lint|fresh` installs what is missing of
 # that set (all but fresh include build); `--list SET` only prints it.
 set -eu
-build="gcc make libc6-dev libev-dev libwslay-dev libcjson-dev libhiredis-dev libinih-dev libc-ares-dev libsqlite3-dev libseccomp-dev android-libboringssl-dev"
+build="gcc make libc6-dev libev-dev libwslay-dev libcjson-dev libhiredis-dev libinih-dev libc-ares-dev libsqlite3-dev libseccomp-dev libcrypt-dev android-libboringssl-dev"
 demo="python3 curl"
-test="$demo libcmocka-dev clang libclang-rt-14-dev clang-format git openssh-client openssh-server redis-server redis-tools postgresql postgresql-client awscli iproute2 rsync openssl util-linux mandoc systemd procps zlib1g-dev valgrind prometheus chromium python3-jsonschema python3-boto3 python3-paramiko putty-tools dropbear-bin lintian fish zsh nginx-light haproxy dnsmasq-base bind9-dnsutils iperf3"
+test="$demo libcmocka-dev clang libclang-rt-14-dev clang-format git openssh-client openssh-server redis-server redis-tools postgresql postgresql-client awscli iproute2 rsync openssl util-linux mandoc systemd procps zlib1g-dev valgrind prometheus chromium python3-jsonschema python3-boto3 python3-paramiko putty-tools dropbear-bin lintian fish zsh nginx-light haproxy dnsmasq-base bind9-dnsutils iperf3 proxychains4"
 bench="openssh-client openssh-server stunnel4 python3 openssl util-linux"
 lint="clang-format clang-tidy cppcheck python3"
 fresh="debootstrap git util-linux"

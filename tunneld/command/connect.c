@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 struct connect {
+	bool to_socket; /* port = unix:PATH */
 	struct td_foreground fg;
 	uint16_t port;
 	int flags[2]; /* of stdin and stdout, as they were */
@@ -130,7 +131,7 @@ static bool ask_daemon(struct connect *k)
 					   .fds = (const int[]){STDIN_FILENO, STDOUT_FILENO},
 					   .nfds = 2,
 					   .flags = {k->flags[0], k->flags[1]}};
-	if (k->flags[0] < 0 || k->flags[1] < 0 || !(k->served = td_one_shot_start(&k->fg, &w, &cb, k)))
+	if (k->to_socket || k->flags[0] < 0 || k->flags[1] < 0 || !(k->served = td_one_shot_start(&k->fg, &w, &cb, k)))
 		return false;
 	let_go();
 	k->fg.cleanup = end_served;
@@ -139,6 +140,16 @@ static bool ask_daemon(struct connect *k)
 }
 
 /* --- by ourselves ------------------------------------------------------------------- */
+
+/* To port = unix:PATH: the stream says so, and the session goes nowhere else. */
+static void go_to_socket(struct td_client_config *cc)
+{
+	cc->host = "localhost";
+	cc->port = 1;
+	cc->document = NULL;
+	cc->session.dial = TNL_DIAL_VERSION;
+	cc->session.require_dial = true;
+}
 
 static int start_client(struct connect *k)
 {
@@ -150,6 +161,8 @@ static int start_client(struct connect *k)
 	cc.host = k->fg.t->host;
 	cc.document = k->fg.t->document ? k->fg.t->document : cc.host ? NULL : "AWS-StartSSHSession";
 	cc.session.expected_type = "Port";
+	if (k->to_socket)
+		go_to_socket(&cc);
 	k->fg.client = td_client_new(k->fg.loop, &cc, &client_cb, k);
 	return k->fg.client ? 0 : TD_EXIT_RUNTIME;
 }
@@ -184,6 +197,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (r != 0)
 		return r;
 	k.port = port ? (uint16_t)port : k.fg.t->port ? k.fg.t->port : 22;
+	k.to_socket = !port && k.fg.t->path;
 	take_flags(&k);
 	r = ask_daemon(&k) ? 0 : start_client(&k);
 	r = r ? r : td_foreground_run(&k.fg);

@@ -88,8 +88,13 @@ bool td_foreground_sink_failed(struct td_foreground *fg, const struct td_pipe *p
 
 struct td_pipe *td_foreground_stream(struct td_foreground *fg, int in_fd, int err_fd, void *user)
 {
+	struct tnl_head to;
 	int err = 0;
-	struct td_pipe *p = td_pipe_fds(td_client_pump(fg->client), in_fd, STDOUT_FILENO, err_fd, user, &err);
+	struct td_pump *pump = td_client_pump(fg->client);
+	bool dials =
+	    tnl_session_info(td_pump_session(pump))->dial && tnl_head_set(&to, TNL_HEAD_UNIX, fg->t->path, 0) == 0;
+	struct td_pipe *p = dials ? td_pipe_fds_to(pump, in_fd, STDOUT_FILENO, &to, user, &err)
+				  : td_pipe_fds(pump, in_fd, STDOUT_FILENO, err_fd, user, &err);
 	if (!p) {
 		td_foreground_say(fg, "cannot open the stream: %s", tnl_err_text(err));
 		td_foreground_finish(fg, TD_EXIT_RUNTIME);
@@ -230,6 +235,8 @@ void td_foreground_settings(struct td_foreground *fg, struct td_client_config *c
 	cc->pong_ns = t->pong_timeout_ns;
 	cc->links_auto = t->links == 0;
 	td_tunnel_session(t, td_aws_is_amazon(fg->aws), &cc->session);
+	cc->session.dial = 0; /* who goes to the socket of a tunnel says so */
+	cc->session.require_dial = false;
 }
 
 static void stop_when_done(struct td_foreground *fg)

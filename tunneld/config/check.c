@@ -104,16 +104,6 @@ static void check_user(struct td_cfg_parse *p, const struct td_section_read *s)
 				    u->targets.v[i]);
 }
 
-/* Those whose place in the forwarder is still empty. */
-static void check_type(struct td_cfg_parse *p, const struct td_section_read *s, enum td_tunnel_type type)
-{
-	static const char *const not_yet[] = {
-	    [TD_TUNNEL_PROXY] = "proxy", [TD_TUNNEL_UDP] = NULL, [TD_TUNNEL_REVERSE] = NULL};
-	if (type != TD_TUNNEL_TCP && not_yet[type])
-		td_cfg_error(p, td_opt_line(s, "type"), "type = %s: this version of tunneld does not have it",
-			     not_yet[type]);
-}
-
 /* Its session is its own and there from the start. What StartSession is told as the port is the one that is bound. */
 static void check_reverse(struct td_cfg_parse *p, const struct td_section_read *s, struct td_tunnel_config *t)
 {
@@ -159,15 +149,55 @@ static void check_udp(struct td_cfg_parse *p, const struct td_section_read *s, c
 			td_cfg_error(p, td_opt_line(s, "listen"), "type = udp: listen takes addresses with ports only");
 }
 
+/* Keys that stand in the section and have no sense there. */
+static void refuse_keys(struct td_cfg_parse *p, const struct td_section_read *s, const char *const *keys,
+			const char *why)
+{
+	for (; *keys; keys++)
+		if (td_opt_find(s->kind, *keys) && td_opt_line(s, *keys))
+			td_cfg_error(p, td_opt_line(s, *keys), "%s: %s", *keys, why);
+}
+
+/* Anybody who reaches a proxy reaches what the agent reaches. */
+static void check_proxy_auth(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_tunnel_config *t)
+{
+	for (int i = 0; i < t->naddrs && !td_opt_line(s, "proxy_auth"); i++) {
+		char text[TD_ADDR_STR];
+		if (t->addrs[i].sa.sa_family != AF_UNIX && !td_addr_is_loopback(&t->addrs[i]))
+			td_cfg_error(p, line_or_section(s, "listen"),
+				     "listen: a proxy on %s, which others can reach, requires proxy_auth",
+				     td_addr_str(&t->addrs[i], text));
+	}
+}
+
+static void check_place(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_tunnel_config *t)
+{
+	static const char *const not_a_proxys[] = {"port", "host", "document", "probe", "send_proxy", NULL};
+	static const char *const a_proxys[] = {"allow", "proxy_auth", "max_destinations", NULL};
+	static const char *const not_a_paths[] = {"host", "document", NULL};
+	if (t->type == TD_TUNNEL_PROXY) {
+		refuse_keys(p, s, not_a_proxys, "a proxy is told where to go by those who use it");
+		if (t->session != TD_SESSION_SHARED)
+			td_cfg_error(p, td_opt_line(s, "session"), "session: a proxy has shared sessions");
+		check_proxy_auth(p, s, t);
+		return;
+	}
+	refuse_keys(p, s, a_proxys, "only with type = proxy");
+	if (t->path)
+		refuse_keys(p, s, not_a_paths, "not beside port = unix:PATH");
+	if (t->type != TD_TUNNEL_REVERSE && !t->path && !t->port && !td_opt_line(s, "port"))
+		td_cfg_error(p, s->line, "[%s %s] requires port", td_sections[s->kind].word, s->name);
+}
+
 static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s)
 {
 	struct td_tunnel_config *t = td_section_place(p->c, s->kind, s->index).own;
 	check_aws(p, s, &t->aws);
 	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
 	check_targets(p, s, t);
-	check_type(p, s, t->type);
 	if (t->type == TD_TUNNEL_UDP)
 		check_udp(p, s, t);
+	check_place(p, s, t);
 	if (t->probe_ns && t->probe_ns < 1000000000u)
 		td_cfg_error(p, td_opt_line(s, "probe"), "probe: must be 0 or at least 1s");
 	if (s->kind == TD_SECTION_TUNNEL)

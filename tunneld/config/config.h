@@ -33,7 +33,35 @@ enum td_target_select { TD_SELECT_ONLY, TD_SELECT_NEWEST, TD_SELECT_ANY };
 /* What a tunnel carries and how it is told where to: a port; what SOCKS and HTTP CONNECT ask for; datagrams; what is
  * connected to at the agent. */
 enum td_tunnel_type { TD_TUNNEL_TCP, TD_TUNNEL_PROXY, TD_TUNNEL_UDP, TD_TUNNEL_REVERSE };
+/* Who may use a proxy, from a file: user:HASH lines, as crypt(5) has them. */
+struct td_users {
+	char *path; /* NULL: there is none */
+	struct td_strlist lines;
+};
 enum td_session_policy { TD_SESSION_SHARED, TD_SESSION_PER_CONNECTION, TD_SESSION_POOL };
+
+struct td_cidr {
+	bool v6;
+	uint8_t addr[16];
+	int bits;
+};
+struct td_cidrs {
+	struct td_cidr *v;
+	int n;
+};
+struct td_rule {    /* one entry of allow/deny: HOST:PORT, HOST:LO-HI, HOST:*, CIDR:PORT, unix:PATH */
+	char *host; /* name pattern (glob, case ignored), or NULL when cidr or path */
+	char *path; /* of Unix sockets (glob), or NULL */
+	bool udp;   /* datagrams; without it an entry of allow is for TCP, one of deny for both */
+	struct td_cidr cidr;
+	bool is_cidr;
+	uint16_t port_lo, port_hi;
+};
+struct td_rules {
+	struct td_rule *v;
+	int n;
+	bool set;
+};
 
 struct td_tunnel_config {
 	char *name;
@@ -47,6 +75,12 @@ struct td_tunnel_config {
 	char *host, *document, *reason, *kms_key_id;
 	char *bind, *connect; /* type = reverse: at the agent, here */
 	uint16_t port;
+	char *path;	       /* of a Unix socket at the target, in place of host and port */
+	struct td_rules allow; /* a proxy: where to; not set: the agent's rules decide alone */
+	struct td_users users; /* a proxy: who */
+	unsigned max_destinations;
+	unsigned socket_mode;	  /* of Unix sockets that it listens on */
+	char *socket_group;	  /* and whose they are; NULL: not changed */
 	unsigned max_connections; /* default 200 */
 	enum td_session_policy session;
 	unsigned pool;
@@ -72,35 +106,16 @@ struct td_tunnel_config {
 	struct td_aws_config aws; /* merged with [aws] */
 };
 
+/* Is a proxy's destination among the rules?  Names match as they are asked for, networks match addresses; nothing is
+ * resolved. */
+bool td_rules_have(const struct td_rules *r, const char *host, uint16_t port);
+
 struct td_forwarder_config {
 	struct td_tunnel_config *tunnels;
 	int ntunnels;
 	struct td_tunnel_config *aliases;
 	int naliases;		   /* [alias NAME]: for connect, forward and shell; no listen, port 22 */
 	uint64_t drain_timeout_ns; /* 10 s */
-};
-
-struct td_cidr {
-	bool v6;
-	uint8_t addr[16];
-	int bits;
-};
-struct td_cidrs {
-	struct td_cidr *v;
-	int n;
-};
-struct td_rule {    /* one entry of allow/deny: HOST:PORT, HOST:LO-HI, HOST:*, CIDR:PORT, unix:PATH */
-	char *host; /* name pattern (glob, case ignored), or NULL when cidr or path */
-	char *path; /* of Unix sockets (glob), or NULL */
-	bool udp;   /* datagrams; without it an entry of allow is for TCP, one of deny for both */
-	struct td_cidr cidr;
-	bool is_cidr;
-	uint16_t port_lo, port_hi;
-};
-struct td_rules {
-	struct td_rule *v;
-	int n;
-	bool set;
 };
 
 struct td_agent_config {

@@ -78,6 +78,9 @@ enum td_opt_type {
 	TD_T_SIZE32,   /* unsigned */
 	TD_T_UINT,     /* unsigned */
 	TD_T_PORT,     /* uint16_t */
+	TD_T_PLACE,    /* port (uint16_t) and path of a td_tunnel_config */
+	TD_T_MODE,     /* unsigned, octal */
+	TD_T_USERS,    /* struct td_users: a private file */
 	TD_T_BOOL,     /* bool */
 	TD_T_TRI,      /* int, -1 not set */
 	TD_T_WORD,     /* enum, index in `words` */
@@ -168,6 +171,17 @@ void td_number_show_duration(uint64_t ns, char out[TD_NUMBER_STR]);
 void td_number_show_size(uint64_t bytes, char out[TD_NUMBER_STR]);
 void td_number_show_plain(uint64_t v, char out[TD_NUMBER_STR]);
 bool td_number_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+int td_number_octal(const char *s, uint64_t *v);
+void td_number_show_octal(uint64_t v, char out[TD_NUMBER_STR]);
+/* place.c: PORT or unix:PATH */
+bool td_place_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+void td_place_clear(const struct td_opt *o, void *base);
+bool td_place_same(const struct td_opt *o, const void *a, const void *b);
+void td_place_inherit(const struct td_opt *o, void *base, const void *from);
+/* users.c */
+bool td_users_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
+void td_users_clear(const struct td_opt *o, void *base);
+bool td_users_same(const struct td_opt *o, const void *a, const void *b);
 /* text.c */
 bool td_text_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
 void td_text_clear(const struct td_opt *o, void *base);

@@ -4,6 +4,8 @@
 #include "tunneld/base/loop.h"
 #include "tunneld/config/internal.h"
 #include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool td_number_digits(const char **s, uint64_t *v)
@@ -78,6 +80,20 @@ int td_number_size(const char *s, uint64_t *bytes)
 	if (__builtin_mul_overflow(v, unit, bytes))
 		return TNL_ELIMIT;
 	return 0;
+}
+
+int td_number_octal(const char *s, uint64_t *v)
+{
+	size_t n = strlen(s);
+	if (n == 0 || n > 5 || strspn(s, "01234567") != n)
+		return TNL_ESYNTAX;
+	*v = strtoul(s, NULL, 8);
+	return 0;
+}
+
+void td_number_show_octal(uint64_t v, char out[TD_NUMBER_STR])
+{
+	snprintf(out, TD_NUMBER_STR, "%04o", (unsigned)v);
 }
 
 void td_number_show_plain(uint64_t v, char out[TD_NUMBER_STR])

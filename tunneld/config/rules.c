@@ -288,3 +288,38 @@ bool td_cidrs_have(const struct td_cidrs *l, const struct td_addr *a)
 			return true;
 	return false;
 }
+
+/* --- where a proxy may go --- */
+
+static bool in_network(const struct td_cidr *c, const struct td_addr *a)
+{
+	const uint8_t *p = a->sa.sa_family == AF_INET ? (const uint8_t *)&a->in.sin_addr : a->in6.sin6_addr.s6_addr;
+	bool v6 = a->sa.sa_family == AF_INET6;
+	if (v6 && IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr)) {
+		p += 12;
+		v6 = false;
+	}
+	int whole = c->bits / 8, rest = c->bits % 8;
+	if (c->v6 != v6 || memcmp(c->addr, p, (size_t)whole) != 0)
+		return false;
+	return !rest || ((c->addr[whole] ^ p[whole]) & (0xff00 >> rest) & 0xff) == 0;
+}
+
+bool td_rules_have(const struct td_rules *rules, const char *host, uint16_t port)
+{
+	char name[TNL_HEAD_NAME + 1];
+	struct td_addr a;
+	bool literal = td_addr_literal(host, port, &a);
+	int n = snprintf(name, sizeof(name), "%s", host);
+	if (n > 0 && name[n - 1] == '.') /* the root label changes nothing */
+		name[n - 1] = '\0';
+	for (int i = 0; i < rules->n; i++) {
+		const struct td_rule *r = &rules->v[i];
+		if (r->udp || port < r->port_lo || port > r->port_hi)
+			continue;
+		if (r->is_cidr ? literal && in_network(&r->cidr, &a)
+			       : r->host && fnmatch(r->host, name, FNM_CASEFOLD) == 0)
+			return true;
+	}
+	return false;
+}

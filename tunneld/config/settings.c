@@ -37,6 +37,8 @@ void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl
 		     : t->links ? t->links
 				: AUTO_LINKS,
 	    .udp = t->type == TD_TUNNEL_UDP,
+	    .dial = t->path || t->type == TD_TUNNEL_PROXY ? TNL_DIAL_VERSION : 0,
+	    .require_dial = t->path != NULL,
 	    .require_encryption = t->require_encryption,
 	    .kms_key_pin = t->kms_key_id,
 	};

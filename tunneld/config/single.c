@@ -56,4 +56,8 @@ void td_config_name_host(struct td_tunnel_config *t, const char *host, uint16_t 
 	tnl_free(t->host);
 	t->host = host ? td_cfg_dup(host, strlen(host)) : NULL;
 	t->port = port;
+	if (port) { /* not to the socket that the section names */
+		tnl_free(t->path);
+		t->path = NULL;
+	}
 }

@@ -5,8 +5,11 @@
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static void put_end(struct tnl_proxyhead_end *end, const struct td_addr *a)
 {
@@ -112,6 +115,9 @@ static void conn_free(struct fwd_conn *c)
 	if (c->gone)
 		c->gone(c);
 	tnl_list_remove(&c->node);
+	if (c->drop_greet)
+		c->drop_greet(c);
+	tnl_free(c->to);
 	if (!c->watch)
 		c->tunnel->connections--;
 	td_soon_do(&c->tunnel->settle);
@@ -123,7 +129,7 @@ static void count_placed(struct fwd_conn *c)
 	struct fwd_tunnel *t = c->tunnel;
 	tnl_histogram_add(&t->connect, t->f->loop->now - c->accepted_at);
 	t->success_ms = t->f->loop->wall_ms;
-	t->group->used_at = t->f->loop->now;
+	c->group->used_at = t->f->loop->now;
 }
 
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p)
@@ -160,12 +166,33 @@ static void count_failed(struct fwd_conn *c, enum fwd_failure kind, const char *
 	c->tunnel->failures[kind]++;
 }
 
+/* The program reads why before its socket goes; what it has sent meanwhile must not turn that into a reset. */
+static void close_answered(struct fwd_conn *c, enum fwd_failure kind)
+{
+	static const uint32_t reasons[FWD_F_COUNT] = {
+	    [FWD_F_SESSION] = TNL_RESET_SESSION,   [FWD_F_TIMEOUT] = TNL_RESET_TIMEOUT,
+	    [FWD_F_REFUSED] = TNL_RESET_CONNECT,   [FWD_F_DENIED] = TNL_RESET_DENIED,
+	    [FWD_F_SHUTDOWN] = TNL_RESET_SHUTDOWN,
+	};
+	uint8_t out[512], waste[4096];
+	size_t n = c->answer(c, reasons[kind], out, sizeof(out));
+	for (int i = 0; i < 16 && recv(c->fd, waste, sizeof(waste), MSG_DONTWAIT) > 0; i++)
+		;
+	if (n && send(c->fd, out, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		td_debug(FWD_MOD, NULL, "no answer tunnel=%s peer=%s error=\"%s\"", c->tunnel->cfg->name, c->peer,
+			 strerror(errno));
+	shutdown(c->fd, SHUT_WR);
+	close(c->fd);
+}
+
 void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 {
 	if (!c->watch)
 		count_failed(c, kind, why);
 	if (c->guest)
 		refuse_guest(c, kind, why);
+	else if (c->answer)
+		close_answered(c, kind);
 	else if (c->fd >= 0)
 		td_fd_rst_close(c->fd);
 	if (c->session) { /* started for it alone */
@@ -194,7 +221,7 @@ void fwd_conn_closed(struct fwd_conn *c, uint64_t in, uint64_t out)
 	if (!c->watch) {
 		c->tunnel->bytes_in += in;
 		c->tunnel->bytes_out += out;
-		c->tunnel->group->used_at = c->tunnel->f->loop->now;
+		c->group->used_at = c->tunnel->f->loop->now;
 	}
 	if (c->holding) {
 		c->session->holding--;

@@ -90,6 +90,7 @@ static void cut_connections(void *arg)
 	}
 	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		fwd_proxy_cut(&t->proxy, "shutting down");
 		tnl_list_foreach(jt, &t->conns)
 			td_pipe_abort(tnl_container_of(jt, struct fwd_conn, node)->pipe, TNL_RESET_SHUTDOWN);
 	}

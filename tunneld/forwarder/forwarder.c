@@ -98,6 +98,7 @@ void td_forwarder_free(struct td_forwarder *f)
 		free_group_sessions(tnl_container_of(it, struct fwd_group, node));
 	tnl_list_foreach(it, &f->tunnels) {
 		struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		fwd_proxy_cut(&t->proxy, "shutting down");
 		while (!tnl_list_empty(&t->conns)) /* their pipes went with the pumps */
 			fwd_conn_closed(tnl_container_of(t->conns.next, struct fwd_conn, node), 0, 0);
 		fwd_probe_forget(&t->probe);

@@ -5,6 +5,7 @@
 #include "lib/alloc.h"
 #include "lib/num.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool str_same(const char *a, const char *b)
@@ -15,6 +16,8 @@ static bool str_same(const char *a, const char *b)
 static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config *t)
 {
 	struct td_tunnel_config a = *g->cfg, b = *t;
+	if (g->proxy || t->type == TD_TUNNEL_PROXY) /* whose groups are its own */
+		return false;
 	if (!str_same(a.target, b.target) || a.select != b.select || !str_same(a.host, b.host) || a.port != b.port)
 		return false;
 	/* What is each tunnel's own affair does not separate sessions. */
@@ -34,6 +37,8 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.udp_idle_ns = b.udp_idle_ns;
 	a.max_flows = b.max_flows;
 	a.udp_queue = b.udp_queue;
+	a.socket_mode = b.socket_mode;
+	a.socket_group = b.socket_group;
 	/* A reverse tunnel's session has its listener, which goes with it. */
 	return a.session == TD_SESSION_SHARED && a.type != TD_TUNNEL_REVERSE && td_tunnel_same(&a, &b);
 }
@@ -47,7 +52,7 @@ bool fwd_group_off_config(const struct fwd_group *g)
 {
 	tnl_list_foreach(it, &g->f->tunnels) {
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (t->group == g && !t->closing)
+		if (fwd_group_is_for(g, t) && !t->closing)
 			return false;
 	}
 	return true;
@@ -66,6 +71,8 @@ static struct fwd_group *group_new(struct td_forwarder *f, const struct td_tunne
 	if (!g)
 		return NULL;
 	g->f = f;
+	g->adjust_fn = adjust;
+	tnl_list_init(&g->dest);
 	g->cfg = t;
 	g->aws_cfg = &t->aws;
 	g->idle_at = f->loop->now;
@@ -105,14 +112,59 @@ struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *
 	return g;
 }
 
+struct fwd_group *fwd_group_new_dest(struct fwd_proxy *p, const char *host, uint16_t port, char *why, size_t cap)
+{
+	const struct fwd_group *own = p->t->group;
+	struct td_tunnel_config *tc = tnl_malloc(sizeof(*tc));
+	struct fwd_group *g = NULL;
+
+	snprintf(why, cap, "out of memory");
+	if (!tc)
+		return NULL;
+	*tc = *p->t->cfg; /* what it points to is the owner's, but the host */
+	tc->port = port;
+	tc->host = tnl_strdup(host);
+	if (tc->host)
+		g = group_new(own->f, tc, own->adjust_fn, why, cap);
+	if (!g) {
+		tnl_free(tc->host);
+		tnl_free(tc);
+		return NULL;
+	}
+	g->own_cfg = tc;
+	g->owner = td_config_ref(p->t->owner);
+	g->aws_owner = td_config_ref(p->t->owner);
+	g->refs = 1;
+	g->proxy = p;
+	tnl_list_push_back(&p->dests, &g->dest);
+	p->ndests++;
+	return g;
+}
+
 /* Its memory: a callback from its td_aws may be on its way back. */
 static void group_free(void *arg)
 {
 	struct fwd_group *g = arg;
 	td_aws_free(g->aws);
+	if (g->own_cfg)
+		tnl_free(g->own_cfg->host);
+	tnl_free(g->own_cfg);
 	td_config_free((struct td_config *)(uintptr_t)g->owner);
 	td_config_free((struct td_config *)(uintptr_t)g->aws_owner);
 	tnl_free(g);
+}
+
+/* A destination is let go when nobody uses it. */
+static void leave_proxy(struct fwd_group *g)
+{
+	struct fwd_proxy *p = g->proxy;
+	if (!p || !fwd_group_is_dest(g) || !tnl_list_empty(&g->sessions) || !tnl_list_empty(&g->waiting))
+		return;
+	tnl_list_remove(&g->dest);
+	g->proxy = NULL;
+	g->refs = 0;
+	p->ndests--;
+	td_soon_do(&p->settle);
 }
 
 void fwd_group_settle(struct fwd_group *g)
@@ -120,6 +172,7 @@ void fwd_group_settle(struct fwd_group *g)
 	td_soon_do(&g->f->settle);
 	if (tnl_list_empty(&g->sessions))
 		g->idle_at = g->f->loop->now;
+	leave_proxy(g);
 	if (g->refs > 0 || !tnl_list_empty(&g->sessions) || !tnl_list_empty(&g->waiting))
 		return;
 	td_soon_cancel(&g->serve);
@@ -245,19 +298,36 @@ static struct fwd_session *least_loaded(const struct fwd_group *g)
 
 /* --- placing -------------------------------------------------------------------------------- */
 
+/* What the stream says of where it goes; NULL: its session says it. */
+static const struct tnl_head *destination(const struct fwd_session *s, const struct fwd_conn *c, struct tnl_head *path)
+{
+	const struct tnl_session_info *info = tnl_session_info(td_pump_session(td_client_pump(s->client)));
+	const char *socket = s->group->cfg->path;
+	if (!info->dial)
+		return NULL;
+	if (c->to)
+		return c->to;
+	return socket && tnl_head_set(path, TNL_HEAD_UNIX, socket, 0) == 0 ? path : NULL;
+}
+
 static bool place_on(struct fwd_session *s, struct fwd_conn *c)
 {
 	int err = 0;
 	struct td_pump *pump = td_client_pump(s->client);
 	const struct fwd_guest *guest = c->guest;
+	struct tnl_head path;
+	const struct tnl_head *to = destination(s, c, &path);
+	if (c->to && !to && !fwd_group_is_dest(s->group))
+		return false;
 	struct td_pipe *p = c->flow ? td_pipe_flow(pump, c->flow, c, &err)
-			    : guest ? td_pipe_fds(pump, guest->fds[0], guest->fds[1], -1, c, &err)
-				    : td_pipe_client(pump, c->fd, c, &err);
+			    : guest ? td_pipe_fds_to(pump, guest->fds[0], guest->fds[1], to, c, &err)
+				    : td_pipe_client_to(pump, c->fd, to, c->answer, c, &err);
 	if (!p)
 		return false;
 	if (guest)
 		td_pipe_end_sink(p, guest->flags[1]);
 	td_timer_stop(&s->idle);
+	c->group = s->group;
 	td_pipe_pace(p, c->tunnel->pace);
 	if (c->head_len && td_pipe_lead(p, c->head, c->head_len) < 0)
 		td_pipe_abort(p, TNL_RESET_LIMIT);
@@ -314,7 +384,7 @@ bool fwd_group_wanted(const struct fwd_group *g)
 		return true;
 	tnl_list_foreach(it, &g->f->tunnels) {
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		if (t->group == g && !t->closing && !t->closed)
+		if (fwd_group_is_for(g, t) && !t->closing && !t->closed)
 			return true;
 	}
 	return false;
@@ -324,6 +394,8 @@ bool fwd_group_needs_session(const struct fwd_group *g)
 {
 	unsigned n = count_sessions(g);
 	bool asked = g->asked && fwd_group_wanted(g); /* what was asked for by hand goes with its tunnels */
+	if (g->proxy && !fwd_group_is_dest(g) && g->proxy->no_dial_until > g->f->loop->now)
+		return false; /* it would be of no use */
 	if (tnl_list_empty(&g->waiting) && !((asked || fwd_group_opens_by_itself(g)) && n == 0))
 		return false;
 	/* When none is up because the way there is broken, one more would not come up either. */
@@ -354,7 +426,7 @@ const char *fwd_group_trouble(const struct fwd_group *g)
 static void give_up(void *arg)
 {
 	struct fwd_conn *c = arg;
-	const char *trouble = fwd_group_trouble(c->tunnel->group);
+	const char *trouble = fwd_group_trouble(c->group);
 	char why[400];
 	snprintf(why, sizeof(why), "no session within connect_timeout%s%s", trouble[0] ? "; last error: " : "",
 		 trouble);
@@ -365,6 +437,7 @@ void fwd_group_place(struct fwd_group *g, struct fwd_conn *c)
 {
 	if (g->cfg->session != TD_SESSION_PER_CONNECTION && tnl_list_empty(&g->waiting) && try_place(g, c, true))
 		return;
+	c->group = g;
 	tnl_list_push_back(&g->waiting, &c->node);
 	c->patience.fn = give_up;
 	td_timer_in(&c->patience, g->cfg->connect_timeout_ns);

@@ -17,6 +17,8 @@
  *   drain        the end in order                             td_forwarder.settle
  *   tunnel       listening, accepting, pausing                fwd_tunnel.settle
  *   probe        a look through the whole tunnel
+ *   proxy        what those who use a proxy say first, and which group takes them    fwd_proxy.settle
+ *   password     who may
  *   session      from its start to its end                    fwd_group.adjust, fwd_session.unneeded
  *   reverse      what listens at the agent: words, connections from there
  *   group        who goes to which session, who waits
@@ -101,6 +103,37 @@ void fwd_probe_stop(struct fwd_probe *p);
 void fwd_probe_forget(struct fwd_probe *p);		  /* its connection went without a word */
 const char *fwd_probe_trouble(const struct fwd_probe *p); /* why the last one failed; "": it did not */
 
+/* Passwords of a proxy that were seen to be right, as a keyed hash, and how many may be tried now. */
+struct fwd_passwords {
+	uint8_t key[32], known[16][32];
+	unsigned nknown, next, tries;
+	uint64_t tries_at;
+	bool warned;
+};
+void fwd_passwords_init(struct fwd_passwords *p);
+/* lines: as of struct td_users. */
+bool fwd_password_ok(struct fwd_passwords *p, const struct td_strlist *lines, const char *user, const char *password,
+		     uint64_t now);
+
+/* What a tunnel of type proxy has beside the others.  Its own group is for a session whose streams say where they go;
+ * where the far end does not agree on that, each destination has a group. */
+struct fwd_proxy {
+	struct fwd_tunnel *t;
+	struct tnl_list greeting; /* fwd_conn.node: have not said where to */
+	struct tnl_list waiting;  /* fwd_conn.node: for room for one more destination */
+	struct tnl_list dests;	  /* fwd_group.dest */
+	unsigned ndests;
+	uint64_t no_dial_until; /* 0: it is not known that it does not agree */
+	struct td_soon settle;	/* a group has gone, or its own one cannot serve */
+	struct fwd_passwords passwords;
+};
+void fwd_proxy_init(struct fwd_proxy *p, struct fwd_tunnel *t);
+/* Takes an accepted connection. */
+void fwd_proxy_greet(struct fwd_conn *c);
+void fwd_proxy_cut(struct fwd_proxy *p, const char *why); /* who has no group yet */
+void fwd_proxy_adjust(struct fwd_proxy *p);		  /* its groups: is each still wanted? */
+void fwd_proxy_fini(struct fwd_proxy *p);		  /* lets go of its groups */
+
 struct fwd_tunnel {
 	struct tnl_list node; /* forwarder->tunnels */
 	struct td_forwarder *f;
@@ -137,6 +170,7 @@ struct fwd_tunnel {
 	uint64_t success_ms;		/* wall time at which a connection was given to a session last; 0: never */
 	struct tnl_histogram connect;	/* accepted → given to a session */
 	struct fwd_probe probe;
+	struct fwd_proxy proxy;
 };
 /* "up", "resuming", …: one of fwd_tunnel_states (ends in NULL). */
 extern const char *const fwd_tunnel_states[];
@@ -242,7 +276,11 @@ struct fwd_group {
 	const struct td_aws_config *aws_cfg; /* that it was made from: changes with a reload */
 	const struct td_config *aws_owner;   /* keeps aws_cfg alive */
 	int refs;			     /* tunnels */
-	bool asked;			     /* a session was asked for by hand */
+	struct fwd_proxy *proxy;	     /* whose it is alone; NULL: no proxy's */
+	struct tnl_list dest;		     /* proxy->dests; else it is the proxy's own one */
+	struct td_tunnel_config *own_cfg;    /* of a destination */
+	void (*adjust_fn)(void *group);
+	bool asked;	    /* a session was asked for by hand */
 	uint64_t used_at;   /* a connection of a program came or went last, or the session was asked for; 0: never */
 	uint64_t idle_at;   /* since when it has had no session */
 	uint64_t failed_at; /* since when none could be started; 0: the last start succeeded */
@@ -269,6 +307,17 @@ struct fwd_group *fwd_group_get(struct td_forwarder *f, const struct td_config *
 /* All of its sessions call with these from now on. */
 void fwd_group_renew(struct fwd_group *g, struct td_aws *aws, const struct td_aws_config *conf,
 		     const struct td_config *owner);
+/* For one destination of a proxy; it goes when it is not used any more.  NULL: *why. */
+struct fwd_group *fwd_group_new_dest(struct fwd_proxy *p, const char *host, uint16_t port, char *why, size_t cap);
+static inline bool fwd_group_is_dest(const struct fwd_group *g)
+{
+	return g->own_cfg != NULL;
+}
+/* Is the tunnel one of those that it is for? */
+static inline bool fwd_group_is_for(const struct fwd_group *g, const struct fwd_tunnel *t)
+{
+	return t->group == g || (g->proxy && g->proxy->t == t);
+}
 bool fwd_group_fits_aws(const struct fwd_group *g, const struct td_aws_config *conf);
 bool fwd_group_off_config(const struct fwd_group *g); /* each of its tunnels only waits for its connections */
 /* A tunnel lets go. */
@@ -319,6 +368,12 @@ struct fwd_conn {
 	void *owner;
 	uint8_t head[TNL_PROXYHEAD_LONGEST]; /* what the service is told of it first: a PROXY head */
 	size_t head_len;
+	struct tnl_head *to; /* a proxy's: where it goes; NULL: where the tunnel does */
+	/* A proxy's: how its program is answered, then its socket is closed in order; NULL: it is reset. */
+	td_pipe_answer_fn *answer;
+	struct fwd_greet *greet;
+	void (*drop_greet)(struct fwd_conn *c);
+	struct fwd_group *group;	    /* in which it waits, or was placed */
 	const struct fwd_conn_watch *watch; /* NULL: a local program's.  Others count in no number */
 	void *watcher;
 };

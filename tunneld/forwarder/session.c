@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define LOOK_EVERY (1 * TD_SEC)
+#define NO_DIAL_NS (600 * TD_SEC) /* then a proxy asks the agent again: it may be another one */
 
 static const char *session_id(const struct fwd_session *s)
 {
@@ -140,6 +141,22 @@ static void on_granted(void *ctx, const char *id)
 		tell_api(s);
 }
 
+/* A proxy's own session cannot be had: each destination gets one, for a while. */
+static void lack_dial(struct fwd_group *g, const char *why)
+{
+	if (!g->proxy->no_dial_until)
+		td_info(FWD_MOD, NULL, "one session for each destination tunnel=%s reason=\"%s\"", g->cfg->name, why);
+	g->proxy->no_dial_until = g->f->loop->now + NO_DIAL_NS;
+	td_soon_do(&g->proxy->settle);
+}
+
+/* The user may not start such a session, but perhaps others. */
+static bool is_right_lacking(const struct fwd_group *g, const char *type)
+{
+	return g->proxy && !fwd_group_is_dest(g) &&
+	       (strcmp(type, "AccessDeniedException") == 0 || strcmp(type, "InvalidDocument") == 0);
+}
+
 static void on_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct fwd_session *s = ctx;
@@ -147,6 +164,13 @@ static void on_ready(void *ctx, const struct tnl_session_info *info)
 	if (s->ending)
 		return;
 	tnl_histogram_add(&g->n.start, g->f->loop->now - td_client_started_at(s->client));
+	if (!info->dial && g->proxy && !fwd_group_is_dest(g)) {
+		lack_dial(g, "the agent takes no destinations in a session, or the gateway limits those of this user");
+		fwd_session_end(s, "its streams cannot say where they go");
+		return;
+	}
+	if (fwd_group_is_dest(g))
+		td_timer_in(&s->idle, g->cfg->idle_timeout_ns);
 	g->lost_at = 0; /* the way there and the target are back: a refusal from now on is one */
 	g->needs_login = false;
 	g->last_error[0] = '\0';
@@ -232,6 +256,10 @@ static void on_failed(void *ctx, int err, const char *type, const char *why)
 	struct fwd_group *g = s->group;
 	bool needed = !s->ending, one_shot = s->one_shot;
 
+	if (needed && is_right_lacking(g, type)) {
+		lack_dial(g, why);
+		needed = false;
+	}
 	if (needed) {
 		report_failure(s, err, type, why);
 		tell_api(s);
@@ -288,13 +316,15 @@ static void log_connection_end(const struct fwd_session *s, const struct fwd_con
 {
 	char text[300];
 	const struct td_tunnel_config *t = c->tunnel->cfg;
+	const char *host = c->to ? c->to->name : t->path ? t->path : t->host ? t->host : "-";
+	unsigned port = c->to ? c->to->port : t->port;
 	bool done = reason == UINT32_MAX, refused = reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED;
 
 	enum tnl_log_level usual =
 	    c->flow ? TNL_LOG_DEBUG : td_log_of_connection(); /* a flow is perhaps one question */
 	td_log(refused ? TNL_LOG_WARN : usual, FWD_MOD, session_id(s),
 	       "connection %s tunnel=%s target=%s host=%s port=%u peer=%s reason=\"%s\" in=%llu out=%llu",
-	       done ? "closed" : "reset", t->name, t->target, t->host ? t->host : "-", t->port, c->peer,
+	       done ? "closed" : "reset", t->name, t->target, host, port, c->peer,
 	       td_pipe_end_text(c->pipe, reason, text, sizeof(text)), (unsigned long long)in, (unsigned long long)out);
 }
 
@@ -314,13 +344,15 @@ static bool only_probed(const struct fwd_group *g)
 static void on_unused(struct fwd_session *s, bool probe)
 {
 	const struct fwd_group *g = s->group;
+	if (g->proxy && fwd_group_is_dest(g)) /* another destination may want its place */
+		td_soon_do(&g->proxy->settle);
 	if (s->one_shot)
 		fwd_session_end(s, "its connection has ended");
 	else if (!fwd_group_wanted(g))
 		fwd_session_end(s, "no longer needed");
 	else if (probe && only_probed(g))
 		fwd_session_end(s, "only probes use it");
-	else if (g->cfg->session == TD_SESSION_POOL && !is_only_one(s))
+	else if (fwd_group_is_dest(g) || (g->cfg->session == TD_SESSION_POOL && !is_only_one(s)))
 		td_timer_in(&s->idle, g->cfg->idle_timeout_ns);
 }
 
@@ -413,7 +445,7 @@ static uint16_t local_port(const struct fwd_group *g)
 {
 	tnl_list_foreach(it, &g->f->tunnels) {
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
-		for (int i = 0; t->group == g && i < t->nlisteners; i++)
+		for (int i = 0; fwd_group_is_for(g, t) && i < t->nlisteners; i++)
 			if (td_addr_port(&t->bound[i]))
 				return td_addr_port(&t->bound[i]);
 	}
@@ -428,6 +460,7 @@ static struct fwd_session *session_start(struct fwd_group *g)
 
 	if (!s)
 		return NULL;
+	bool dials = t->path || (t->type == TD_TUNNEL_PROXY && !fwd_group_is_dest(g));
 	snprintf(label, sizeof(label), "tunnel=%s", t->name);
 	s->group = g;
 	td_timer_init(&s->idle, g->f->loop, on_idle, s);
@@ -438,9 +471,9 @@ static struct fwd_session *session_start(struct fwd_group *g)
 	    .target = t->target,
 	    .select = t->select,
 	    .document = t->document,
-	    .host = t->host,
+	    .host = dials ? "localhost" : t->host, /* its streams say where they go */
 	    .reason = t->reason,
-	    .port = t->port,
+	    .port = dials ? 1 : t->port,
 	    .local_port = local_port(g),
 	    .reconnect_min_ns = t->reconnect_min_ns,
 	    .reconnect_max_ns = t->reconnect_max_ns,
@@ -450,6 +483,7 @@ static struct fwd_session *session_start(struct fwd_group *g)
 	};
 	td_tunnel_session(t, td_aws_is_amazon(g->aws), &cc.session);
 	cc.session.reverse = t->type == TD_TUNNEL_REVERSE;
+	cc.session.dial = dials ? TNL_DIAL_VERSION : 0;
 	cc.session.expected_type = "Port";
 	s->client = td_client_new(g->f->loop, &cc, &client_cb, s);
 	if (!s->client) {

@@ -131,12 +131,13 @@ static void put_probe(struct tnl_jw *w, const struct fwd_tunnel *t)
 
 static void put_reverse(struct tnl_jw *w, const struct fwd_tunnel *t)
 {
-	tnl_jw_kv(w, "type", "reverse");
 	tnl_jw_kv(w, "bind", t->cfg->bind);
 	if (t->reverse.bound[0])
 		tnl_jw_kv(w, "bound", t->reverse.bound);
 	tnl_jw_kv(w, "connect", t->cfg->connect);
 }
+
+static const char *const type_names[] = {"tcp", "proxy", "udp", "reverse"};
 
 static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 {
@@ -151,12 +152,15 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 		put_bool(w, "one_shot", true);
 	put_addresses(w, t);
 	tnl_jw_kv(w, "target", cfg->target);
+	tnl_jw_kv(w, "type", type_names[cfg->type]);
 	tnl_jw_kv(w, "host", cfg->host);
 	tnl_jw_kvi(w, "port", cfg->port);
-	if (t->udp) {
-		tnl_jw_kv(w, "type", "udp");
+	if (t->udp)
 		tnl_jw_kvi(w, "datagrams_dropped", (int64_t)fwd_udp_dropped(t->udp));
-	}
+	if (cfg->path)
+		tnl_jw_kv(w, "path", cfg->path);
+	if (cfg->type == TD_TUNNEL_PROXY)
+		tnl_jw_kvi(w, "destinations", t->proxy.ndests);
 	tnl_jw_kvi(w, "connections", t->connections);
 	tnl_jw_kvi(w, "accepted", (int64_t)t->accepted);
 	tnl_jw_kvi(w, "failed", (int64_t)t->failed);

@@ -56,5 +56,6 @@ int td_forwarder_close(struct td_forwarder *f, const char *name, char *why, size
 	t->closed_at = f->loop->now;
 	t->group->asked = false;
 	td_soon_do(&t->group->adjust);
+	fwd_proxy_adjust(&t->proxy);
 	return 0;
 }

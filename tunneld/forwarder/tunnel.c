@@ -55,7 +55,10 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 		return;
 	t->accepted++;
 	update_pause(t);
-	fwd_group_place(t->group, c);
+	if (t->cfg->type == TD_TUNNEL_PROXY)
+		fwd_proxy_greet(c);
+	else
+		fwd_group_place(t->group, c);
 }
 
 bool fwd_tunnel_full(const struct fwd_tunnel *t)
@@ -84,6 +87,10 @@ static int listen_on(struct fwd_tunnel *t, const struct td_addr *a, char *why, s
 	t->listeners[i] = td_listen(t->f->loop, a, on_accept, t, why, cap);
 	if (!t->listeners[i])
 		return -1;
+	if (td_listener_permit(t->listeners[i], t->cfg->socket_mode, t->cfg->socket_group, why, cap) < 0) {
+		td_listener_free(t->listeners[i]);
+		return -1;
+	}
 	td_listener_addr(t->listeners[i], &t->bound[i]);
 	td_listener_pause(t->listeners[i], t->paused);
 	return 0;
@@ -175,6 +182,9 @@ static void tunnel_free(struct fwd_tunnel *t)
 	fwd_reverse_drop(t);
 	tnl_list_remove(&t->node);
 	fwd_guests_forget(t);
+	if (t->group->proxy == &t->proxy)
+		t->group->proxy = NULL;
+	fwd_proxy_fini(&t->proxy);
 	fwd_group_put(t->group);
 	td_config_free((struct td_config *)(uintptr_t)t->owner);
 	free_parts(t);
@@ -218,6 +228,7 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	td_timer_init(&t->relisten, f->loop, listen_again, t);
 	td_backoff_init(&t->backoff, RELISTEN_MIN, fwd_tunnel_is_reverse(t) ? REVERSE_MAX : RELISTEN_MAX);
 	fwd_probe_init(&t->probe, t);
+	fwd_proxy_init(&t->proxy, t);
 	if (has_parts(t))
 		t->group = fwd_group_get(f, cfg, tc, fwd_session_adjust, text, sizeof(text));
 	if (!t->group) {
@@ -234,6 +245,8 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 		td_error(FWD_MOD, NULL, "%s; it stays down and is tried again", why);
 		fwd_tunnel_listen_later(t, why);
 	}
+	if (tc->type == TD_TUNNEL_PROXY)
+		t->group->proxy = &t->proxy;
 	t->owner = td_config_ref(cfg);
 	tnl_list_push_back(&f->tunnels, &t->node);
 	return t;
@@ -265,6 +278,10 @@ void fwd_tunnel_take_config(struct fwd_tunnel *t, const struct td_config *cfg, c
 		return;
 	}
 	t->group = g;
+	g->proxy = old->proxy;
+	fwd_proxy_fini(&t->proxy); /* destinations get groups anew */
+	old->proxy = NULL;
+	td_soon_do(&t->proxy.settle);
 	fwd_group_put(old); /* connections that are there stay with its sessions */
 	fwd_group_serve(g);
 }

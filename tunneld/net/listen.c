@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -207,6 +208,51 @@ struct td_listener *td_listen_on(struct td_loop *l, int fd, td_accept_fn *fn, vo
 	snprintf(why, cap, s ? "that is no socket that listens" : "out of memory");
 	tnl_free(s);
 	return NULL;
+}
+
+static int find_group(const char *name, gid_t *gid)
+{
+	char text[4096];
+	struct group g, *got = NULL;
+	int err = getgrnam_r(name, &g, text, sizeof(text), &got);
+	if (got)
+		*gid = g.gr_gid;
+	return got ? 0 : err ? err : ENOENT;
+}
+
+/* The very file that was made, whoever else may write into its folder.  0, or errno. */
+static int permit_file(const struct td_listener *s, unsigned mode, gid_t gid)
+{
+	char name[64];
+	struct stat st;
+	int fd = open(s->addr.un.sun_path, O_PATH | O_NOFOLLOW | O_CLOEXEC), err = 0;
+	if (fd < 0)
+		return errno;
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	if (fstat(fd, &st) != 0 || st.st_ino != s->ino || st.st_dev != s->dev)
+		err = ESTALE;
+	else if ((gid != (gid_t)-1 && chown(name, (uid_t)-1, gid) != 0) || chmod(name, mode) != 0)
+		err = errno;
+	close(fd);
+	return err;
+}
+
+int td_listener_permit(struct td_listener *s, unsigned mode, const char *group, char *why, size_t cap)
+{
+	char name[TD_ADDR_STR];
+	gid_t gid = (gid_t)-1;
+	if (s->addr.sa.sa_family != AF_UNIX)
+		return 0;
+	int err = group ? find_group(group, &gid) : 0;
+	if (err) {
+		snprintf(why, cap, "there is no group %s", group);
+		return -1;
+	}
+	err = permit_file(s, mode, gid);
+	if (err)
+		snprintf(why, cap, "cannot set mode %04o%s%s of %s: %s", mode, group ? " and group " : "",
+			 group ? group : "", td_addr_str(&s->addr, name), strerror(err));
+	return err ? -1 : 0;
 }
 
 void td_listener_addr(const struct td_listener *s, struct td_addr *out)

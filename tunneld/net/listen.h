@@ -1,6 +1,7 @@
 /* Listening sockets, TCP and Unix. */
 #ifndef TD_NET_LISTEN_H
 #define TD_NET_LISTEN_H
+#include "lib/err.h"
 #include "tunneld/base/loop.h"
 #include "tunneld/net/addr.h"
 
@@ -19,6 +20,8 @@ void td_listener_addr(const struct td_listener *s, struct td_addr *out); /* with
 /* Others leave the last descriptors of the process alone (tunneld/base/fd.h): for those who are to be reached always.
  */
 void td_listener_use_spare(struct td_listener *s);
+/* A unix socket that it made: mode and group (NULL: as it is) of its file.  -1: *why. */
+int td_listener_permit(struct td_listener *s, unsigned mode, const char *group, char *why, size_t cap) TNL_MUST_USE;
 void td_listener_pause(struct td_listener *s, bool paused); /* stop accepting, keep the backlog */
 void td_listener_free(struct td_listener *s);		    /* closes; unlinks a unix socket that it made */
 

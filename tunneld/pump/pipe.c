@@ -504,6 +504,12 @@ struct td_pipe *td_pipe_fds(struct td_pump *pump, int in_fd, int out_fd, int err
 	return pipe_client(pipe_new(pump, in_fd, out_fd, err_fd, false, user), NULL, err);
 }
 
+struct td_pipe *td_pipe_fds_to(struct td_pump *pump, int in_fd, int out_fd, const struct tnl_head *to, void *user,
+			       int *err)
+{
+	return pipe_client(pipe_new(pump, in_fd, out_fd, -1, false, user), to, err);
+}
+
 struct td_pipe *td_pipe_agent(struct td_pump *pump, struct tnl_stream *st, int fd, void *user)
 {
 	return td_pipe_agent_pair(pump, st, fd, fd, user);

@@ -122,6 +122,8 @@ struct td_pipe *td_pipe_reverse(struct td_pump *p, int fd, uint16_t listener, co
 /* Client on descriptors that stay the caller's (stdin and stdout of connect and shell). err_fd -1: StdErr goes to
  * out_fd. */
 struct td_pipe *td_pipe_fds(struct td_pump *p, int in_fd, int out_fd, int err_fd, void *user, int *err);
+struct td_pipe *td_pipe_fds_to(struct td_pump *p, int in_fd, int out_fd, const struct tnl_head *to, void *user,
+			       int *err);
 /* Agent: a second source whose bytes go out as StdErr. Takes fd. */
 void td_pipe_add_stderr(struct td_pipe *p, int fd);
 /* Bytes that go before all that the local source sends (copied; once, as soon as there is a pipe). TNL_ENOMEM. They are

@@ -188,12 +188,6 @@ static void test_every_mistake(void **s)
 	expect(text, TD_ROLE_FORWARDER, said);
 }
 
-static void test_types(void **s)
-{
-	expect(TUNNEL "type = http\n", TD_ROLE_FORWARDER,
-	       "t.ini:5: type = http: must be one of tcp|proxy|udp|reverse\n");
-}
-
 /* Letters that were left out, mistaken or swapped. */
 static void test_near_keys(void **s)
 {
@@ -453,7 +447,7 @@ static void test_quotes(void **s)
 	       "access_key_id = \"\nsecret_access_key = '5ecret'\n",
 	       0,
 	       "warning: t.ini:4: port: values are not quoted, these quotes are part of it\n"
-	       "t.ini:4: port = \"2\": must be a port from 1 to 65535\n"
+	       "t.ini:4: port = \"2\": must be a port from 1 to 65535, or unix:PATH\n"
 	       "warning: t.ini:5: reason: values are not quoted, these quotes are part of it\n"
 	       "warning: t.ini:8: secret_access_key: values are not quoted, these quotes are part of it\n");
 }
@@ -569,25 +563,15 @@ static void test_keys_of_aws_can_be_inherited(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_samples),
-	    cmocka_unit_test(test_every_mistake),
-	    cmocka_unit_test(test_types),
-	    cmocka_unit_test(test_many_sections),
-	    cmocka_unit_test(test_keys_of_aws_can_be_inherited),
-	    cmocka_unit_test(test_near_keys),
-	    cmocka_unit_test(test_odd_configurations),
-	    cmocka_unit_test(test_lines),
-	    cmocka_unit_test(test_secrets_not_shown),
-	    cmocka_unit_test(test_inherit),
-	    cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_many_addresses),
-	    cmocka_unit_test(test_conflicts),
-	    cmocka_unit_test(test_quotes),
-	    cmocka_unit_test(test_shell_user),
-	    cmocka_unit_test(test_direct),
-	    cmocka_unit_test(test_certificate_name),
-	    cmocka_unit_test(test_equality),
-	    cmocka_unit_test(test_units),
+	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
+	    cmocka_unit_test(test_many_sections),  cmocka_unit_test(test_keys_of_aws_can_be_inherited),
+	    cmocka_unit_test(test_near_keys),	   cmocka_unit_test(test_odd_configurations),
+	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
+	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
+	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts),
+	    cmocka_unit_test(test_quotes),	   cmocka_unit_test(test_shell_user),
+	    cmocka_unit_test(test_direct),	   cmocka_unit_test(test_certificate_name),
+	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_no_leak),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

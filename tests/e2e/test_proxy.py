@@ -1,0 +1,309 @@
+"""Tunnels of type proxy: SOCKS5, SOCKS4a and HTTP CONNECT on one listener, as programs speak them."""
+import http.server
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import threading
+
+from harness import BIN, SLOW, TARGET, World, clean_env, need, until
+from run import test
+from services import Server, connect, echo, ping, read_exact
+from stockagent import StockAgent
+
+
+class Web:
+	"""A small HTTP server on 127.0.0.1 that says its port."""
+
+	def __init__(self):
+		web = self
+
+		class Handler(http.server.BaseHTTPRequestHandler):
+			def do_GET(self):
+				text = b'<html><body><p id="here">port %d</p></body></html>' % web.port
+				self.send_response(200)
+				self.send_header('Content-Type', 'text/html')
+				self.send_header('Content-Length', str(len(text)))
+				self.end_headers()
+				self.wfile.write(text)
+
+			def log_message(self, *args):
+				pass
+
+		self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+		self.port = self.server.server_port
+		threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def curl(url, *args, **kw):
+	r = subprocess.run(['curl', '-sS', '--max-time', '20', '--noproxy', '', *args, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+		env=clean_env(), timeout=30 * SLOW, **kw)
+	return r.returncode, r.stdout, r.stderr
+
+
+def socks5(port, host, to, cmd=1):
+	"""-> (socket, reply code)."""
+	c = connect(port)
+	c.sendall(b'\5\1\0')
+	assert read_exact(c, 2) == b'\5\0'
+	c.sendall(b'\5' + bytes([cmd]) + b'\0\3' + bytes([len(host)]) + host.encode() + struct.pack('>H', to))
+	return c, read_exact(c, 10)[1]
+
+
+def free_port():
+	s = socket.socket()
+	s.bind(('127.0.0.1', 0))
+	port = s.getsockname()[1]
+	s.close()
+	return port
+
+
+@test('proxy: curl by SOCKS5, SOCKS4a and CONNECT on one port, all in one session; the agent resolves and decides', 60, short=True)
+def three_protocols():
+	with World() as w:
+		web, e = Web(), Server(echo)
+		w.gateway()
+		a = w.agent(audit_log='audit.log')
+		f = w.forwarder({'p': {'type': 'proxy'}})
+		port = f.ports['p']
+		for args in (('--socks5-hostname', '127.0.0.1:%d' % port), ('--socks5', '127.0.0.1:%d' % port), ('--socks4a', '127.0.0.1:%d' % port),
+				('--proxytunnel', '--proxy', 'http://127.0.0.1:%d' % port)):
+			code, out, err = curl('http://localhost:%d/' % web.port, '-4', *args)
+			assert code == 0 and b'port %d<' % web.port in out, (args, code, out, err)
+		c, rep = socks5(port, '127.0.0.1', e.port)
+		assert rep == 0
+		ping(c)
+		for host, to, want in (('169.254.169.254', 80, 2), ('192.0.2.1', 80, 2), ('127.0.0.1', free_port(), 5)):
+			d, rep = socks5(port, host, to)
+			assert rep == want and d.recv(1) == b'', (host, to, rep)
+		for cmd in 2, 3:
+			d, rep = socks5(port, '127.0.0.1', e.port, cmd)
+			assert rep == 7 and d.recv(1) == b'', rep
+		code, out, err = curl('http://localhost:%d/' % web.port, '-i', '--proxy', 'http://127.0.0.1:%d' % port)
+		assert b' 405 ' in out and b'Allow: CONNECT' in out, (out, err)
+		code, out, err = curl('http://192.0.2.1/', '-i', '--proxytunnel', '--proxy', 'http://127.0.0.1:%d' % port)
+		assert code == 56 and b' 403 ' in out + err, (code, out, err)
+		# bytes that come right behind the request, and bytes that end on one side
+		d = connect(port)
+		d.sendall(b'CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\nearly' % e.port)
+		d.shutdown(socket.SHUT_WR)
+		got = b''
+		while part := d.recv(4096):
+			got += part
+		assert got == b'HTTP/1.1 200 Connection established\r\n\r\nearly', got
+		t = w.status(f)[0]['forwarder']['tunnels'][0]
+		assert t['type'] == 'proxy' and len(t['sessions']) == 1 and t['sessions'][0]['streams'] == 1, t
+		assert a.find(r'connected peer=.*host=localhost'), 'the name was not resolved by the agent'
+		with open(w.path('audit.log')) as log:
+			text = log.read()
+		assert '"host":"localhost","port":%d' % web.port in text and '"host":"192.0.2.1","port":80' in text, text
+		ping(c)
+
+
+@test('proxy: an allow list of its own', 60)
+def allow_list():
+	with World() as w:
+		web, e = Web(), Server(echo)
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'p': {'type': 'proxy', 'allow': 'LOCAL*:%d, 127.0.0.0/8:%d' % (web.port, e.port)}})
+		for host, to, want in (('localhost', web.port, 0), ('localhost', e.port, 2), ('127.0.0.1', e.port, 0), ('127.0.0.1', web.port, 2)):
+			assert socks5(f.ports['p'], host, to)[1] == want, (host, to)
+
+
+def users(w, **passwords):
+	with open(w.path('users'), 'w') as f:
+		os.fchmod(f.fileno(), 0o600)
+		f.write('# who\n')
+		for name, password in passwords.items():
+			h = subprocess.run(['openssl', 'passwd', '-6', password], check=True, stdout=subprocess.PIPE, env=clean_env()).stdout.decode()
+			f.write('%s:%s' % (name, h))
+	return w.path('users')
+
+
+@test('proxy: users and passwords; without them it does not listen where others can reach it', 60, short=True)
+def passwords():
+	with World() as w:
+		web = Web()
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'p': {'type': 'proxy', 'listen': '0.0.0.0:0', 'proxy_auth': users(w, ops='secret', dev='other word')}})
+		url, port = 'http://localhost:%d/' % web.port, f.ports['p']
+		for who, args in (('ops:secret', ('--socks5-hostname', '127.0.0.1:%d' % port)), ('dev:other word', ('--proxytunnel', '--proxy', 'http://127.0.0.1:%d' % port))):
+			for _ in range(2):
+				code, out, err = curl(url, *args, '--proxy-user', who)
+				assert code == 0 and b'port' in out, (who, code, out, err)
+			for wrong in (('--proxy-user', who + 'x'), ('--proxy-user', 'nobody:secret'), ()):
+				code, out, err = curl(url, *args, *wrong)
+				assert code in (56, 97), (wrong, code, out, err)
+		assert curl(url, '--socks4a', '127.0.0.1:%d' % port)[0] == 97
+		# a reload takes the users anew
+		f.notified.clear()
+		users(w, ops='changed')
+		f.signal(signal.SIGHUP)
+		f.wait_note('READY=1')
+		port = w.status(f)[0]['forwarder']['tunnels'][-1]['listen'][0].rsplit(':', 1)[1]
+		args = ('--socks5-hostname', '127.0.0.1:%s' % port)
+		assert curl(url, *args, '--proxy-user', 'ops:secret')[0] == 97
+		assert curl(url, *args, '--proxy-user', 'ops:changed')[0] == 0
+		for keys, said in (({'type': 'proxy', 'listen': '0.0.0.0:1080'}, 'requires proxy_auth'), ({'type': 'proxy', 'port': 1}, 'a proxy is told'),
+				({'port': 1, 'proxy_auth': 'users'}, 'only with type = proxy'), ({'type': 'proxy', 'session': 'pool 2'}, 'shared sessions')):
+			conf = w.write_forwarder({'p': keys}, name='bad')
+			r = subprocess.run([BIN, '-t', '-c', conf], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir, timeout=20 * SLOW)
+			assert r.returncode == 2 and said in r.stdout.decode(), (keys, r.stdout)
+
+
+@test('proxy: an agent that takes no destinations has one session for each, the longest idle gives way', 60, short=True)
+def stock_agent():
+	with World() as w:
+		w.gateway()
+		a = StockAgent(w)
+		f = w.forwarder({'p': {'type': 'proxy', 'max_destinations': 2}})
+		ping(first := socks5(f.ports['p'], 'one', 1001)[0])
+		f.wait_log('one session for each destination')
+		ping(second := socks5(f.ports['p'], 'two', 1002)[0])
+		ping(again := socks5(f.ports['p'], 'two', 1002)[0])
+		sessions = lambda: {(s['Details'] if 'Details' in s else '') or s['SessionId'] for s in w.api().call('DescribeSessions', {'State': 'Active'})[1]['Sessions']}
+		until(lambda: len(sessions()) == 2, 10, 'two sessions')
+		first.close()
+		third, rep = socks5(f.ports['p'], 'three', 1003)  # first's session ends for it
+		assert rep == 0
+		ping(third)
+		ping(second)
+		assert f.find('another destination takes its place')
+		until(lambda: len(sessions()) == 2, 10, 'two sessions')
+		# when none is idle it waits for one that becomes so
+		fourth = connect(f.ports['p'])
+		fourth.sendall(b'CONNECT four:1004 HTTP/1.1\r\n\r\n')
+		third.close()
+		assert b' 200 ' in fourth.recv(4096)
+		ping(fourth)
+		second.close(), again.close()
+		t = w.status(f)[0]['forwarder']['tunnels'][0]
+		assert t['destinations'] == 2, t
+
+
+@test('proxy: a user whose hosts or ports are limited goes where they allow, one session each', 60, short=True)
+def limited_user():
+	with World() as w:
+		e = Server(echo)
+		g = w.gateway()
+		conf = w.write_gateway()
+		with open(conf) as f:
+			text = f.read()
+		with open(conf, 'w') as f:
+			f.write(text.replace('[user ops]\n', '[user ops]\nports = %d\nhosts = localhost, 127.0.0.1\n' % e.port))
+		g.notified.clear()
+		g.signal(signal.SIGHUP)
+		g.wait_note('READY=1')
+		w.agent(allow='127.0.0.1:*')
+		f = w.forwarder({'p': {'type': 'proxy'}})
+		c, rep = socks5(f.ports['p'], '127.0.0.1', e.port)
+		assert rep == 0
+		ping(c)
+		assert f.find('one session for each destination')
+		assert socks5(f.ports['p'], '127.0.0.1', e.port + 1)[1] == 3  # the gateway says no
+		ping(c)
+
+
+@test('proxy: who does not say where to is closed, and counts as a connection meanwhile', 60)
+def slow_greeting():
+	with World() as w:
+		e = Server(echo)
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'p': {'type': 'proxy', 'max_connections': 2}})
+		slow = [connect(f.ports['p']) for _ in range(2)]
+		slow[0].sendall(b'\5')
+		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['connections'] == 2, 10)
+		waits = connect(f.ports['p'])  # not accepted yet
+		waits.sendall(b'\5\1\0')
+		for s in slow:
+			assert s.recv(1) == b''
+		assert read_exact(waits, 2) == b'\5\0'
+		assert f.count('it did not say in time where to') == 2
+		junk = connect(f.ports['p'])
+		junk.sendall(b'\x16\x03\x01')
+		assert junk.recv(1) == b''
+
+
+@test('proxy: proxychains4 and a browser go through it', 90)
+def programs():
+	need('proxychains4', 'chromium', 'curl')
+	with World() as w:
+		web = Web()
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'p': {'type': 'proxy'}})
+		with open(w.path('proxychains.conf'), 'w') as out:
+			out.write('strict_chain\nremote_dns_subnet 224\n[ProxyList]\nsocks5 127.0.0.1 %d\n' % f.ports['p'])
+		r = subprocess.run(['proxychains4', '-q', '-f', w.path('proxychains.conf'), 'curl', '-sS', 'http://127.0.0.1:%d/' % web.port], stdout=subprocess.PIPE,
+			stderr=subprocess.PIPE, env=clean_env(), timeout=30 * SLOW)
+		assert b'port %d<' % web.port in r.stdout, (r.stdout, r.stderr)
+		for scheme in 'socks5', 'http':
+			# Chromium asks an HTTP proxy for plain http with GET: only https would go by CONNECT, so that is refused in words
+			r = subprocess.run(['chromium', '--headless', '--no-sandbox', '--disable-gpu', '--user-data-dir=' + w.path('profile'), '--virtual-time-budget=5000',
+				'--proxy-bypass-list=<-loopback>', '--proxy-server=%s://127.0.0.1:%d' % (scheme, f.ports['p']), '--dump-dom', 'http://127.0.0.1:%d/' % web.port],
+				stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(HOME=w.dir), timeout=60 * SLOW)
+			want = b'port %d<' % web.port if scheme == 'socks5' else b'CONNECT only'
+			assert want in r.stdout, (scheme, r.stdout, r.stderr[-2000:])
+
+
+@test('unix sockets: port = unix:PATH of a tunnel and an alias, which the agent allows; mode and group of local ones', 60, short=True)
+def unix_sockets():
+	with World() as w:
+		web = Web()
+		far, near = w.path('far.sock'), w.path('near.sock')
+		listener = socket.socket(socket.AF_UNIX)
+		listener.bind(far)
+		listener.listen(16)
+
+		def serve():
+			while True:
+				c, _ = listener.accept()
+				threading.Thread(target=lambda c=c: (echo(c), c.close()), daemon=True).start()
+
+		threading.Thread(target=serve, daemon=True).start()
+		w.gateway()
+		w.agent(allow='unix:%s/f*.sock, 127.0.0.1:%d' % (w.dir, web.port))
+		f = w.forwarder({'u': {'port': 'unix:' + far, 'listen': 'unix:' + near, 'socket_mode': '0660', 'socket_group': str(grp_name())},
+			'no': {'port': 'unix:' + w.path('other.sock')}, 'tcp': {'port': web.port}})
+		assert oct(os.stat(near).st_mode & 0o777) == '0o660' and os.stat(near).st_gid == os.getgid()
+		with connect(near) as c:
+			ping(c)
+		with connect(f.ports['no']) as c:
+			try:
+				assert c.recv(1) == b''
+			except ConnectionResetError:
+				pass
+		f.wait_log('not allowed: the path is not in this agent')
+		t = w.status(f)[0]['forwarder']['tunnels'][0]
+		assert t['path'] == far and t['port'] == 0, t
+		conf = w.write_forwarder({'u': {'port': 'unix:' + far}}, name='connect')
+		r = subprocess.run([BIN, 'connect', '-c', conf, 'u'], input=b'through a pipe', stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), cwd=w.dir,
+			timeout=30 * SLOW)
+		assert r.stdout == b'through a pipe', (r.returncode, r.stdout, r.stderr)
+		bad = w.write_forwarder({'u': {'port': 'unix:' + far, 'listen': 'unix:' + w.path('x.sock'), 'socket_group': 'no-such-group', 'required': 'yes'}}, name='bad')
+		r = subprocess.run([BIN, '-c', bad], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir, timeout=20 * SLOW)
+		assert r.returncode == 1 and b'there is no group no-such-group' in r.stdout, r.stdout
+
+
+def grp_name():
+	import grp
+	return grp.getgrgid(os.getgid()).gr_name
+
+
+@test('unix sockets: an agent that takes no destinations says so', 60)
+def unix_sockets_stock():
+	with World() as w:
+		w.gateway()
+		StockAgent(w)
+		f = w.forwarder({'u': {'port': 'unix:/run/x.sock'}})
+		with connect(f.ports['u']) as c:
+			try:
+				assert c.recv(1) == b''
+			except ConnectionResetError:
+				pass
+		f.wait_log('the agent takes no destinations in this session')
