@@ -209,7 +209,7 @@ static bool control_is_up(void)
 
 static void set_up(void)
 {
-	char text[600], url[80], why[300] = "";
+	char text[1000], url[80], why[300] = "";
 	td_log_setup(TNL_LOG_ERROR, TD_LOG_TEXT);
 	F.l = td_loop_new();
 	must(F.l != NULL, "loop");
@@ -220,8 +220,9 @@ static void set_up(void)
 	snprintf(text, sizeof(text),
 		 "[agent]\ninstance_id = i-0123456789abcdef0\nregion = eu-west-1\nssmmessages_endpoint = %s\n"
 		 "access_key_id = AKIDTESTTESTTEST\nsecret_access_key = secret-long-enough\nreconnect_min = 1ms\n"
-		 "reconnect_max = 2ms\nallow = 127.0.0.1:%u\ndirect_listen = 127.0.0.1:0\n",
-		 url, F.port);
+		 "reconnect_max = 2ms\nallow = 127.0.0.1:%u, udp:127.0.0.1:%u, unix:%s/*\n"
+		 "reverse = unix:%s/*\ndirect_listen = 127.0.0.1:0\n",
+		 url, F.port, F.port, F.dir, F.dir);
 	F.cfg = td_config_parse(text, "fuzz.ini", F.dir, TD_ROLE_AGENT, stderr);
 	must(F.cfg != NULL, "configuration");
 	F.cfg->state_dir = tnl_strdup(F.dir);
@@ -245,6 +246,7 @@ static void start_op(struct slot *s, uint8_t arg, const uint8_t *p, size_t n)
 	    "{\"portNumber\":\"{{ portNumber }}\"}",
 	    "{\"portNumber\":\"{{ portNumber }}\",\"host\":\"127.0.0.1\",\"type\":\"LocalPortForwarding\"}",
 	    "{\"commands\":\"true\"}"};
+	const struct tnl_start_grants grants = {.reverse = arg & 64, .dial = arg & 128};
 	char content[600], parameters[64];
 	struct tnl_buf b;
 	if (!s->id[0])
@@ -257,7 +259,7 @@ static void start_op(struct slot *s, uint8_t arg, const uint8_t *p, size_t n)
 			     "{\"schemaVersion\":\"1.0\",\"sessionType\":\"%s\",\"properties\":%s}",
 			     types[arg >> 2 & 3], properties[arg >> 4 & 3]);
 	tnl_buf_init(&b, 8000);
-	if (k > 0 && tnl_start_write(&b, s->id, "Doc", content, parameters, "arn:o", "") == 0)
+	if (k > 0 && tnl_start_write(&b, s->id, "Doc", content, parameters, "arn:o", "", &grants) == 0)
 		send_frame(F.control, TNL_MT_INTERACTIVE_SHELL, 0, 0, tnl_buf_data(&b), tnl_buf_len(&b));
 	tnl_buf_fini(&b);
 	for (int i = 0; i < 60 && !has_data(s); i++)
@@ -278,9 +280,9 @@ static void stream(struct slot *s, uint32_t ptype, const void *p, size_t n)
 		send_frame(s->data, TNL_MT_INPUT, s->seq++, ptype, p, n);
 }
 
-static void handshake_op(struct slot *s, bool own)
+static void handshake_op(struct slot *s, unsigned kind)
 {
-	const char *words = session_words[SESSION_WORDS_CLIENT + own];
+	const char *words = session_words[SESSION_WORDS_CLIENT + TNL_MIN(kind, 2u)];
 	ack(s, 0);
 	stream(s, TNL_PT_HANDSHAKE_RESPONSE, words, strlen(words));
 	turns(4);
@@ -334,7 +336,7 @@ static void step(uint8_t op, uint8_t arg, const uint8_t *p, size_t n)
 		start_op(s, arg, p, n);
 		break;
 	case 1:
-		handshake_op(s, arg & 2);
+		handshake_op(s, arg >> 1 & 3);
 		break;
 	case 2:
 	case 3:

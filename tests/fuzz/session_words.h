@@ -5,7 +5,11 @@
 #define SESSION_CAPS                                                                                                           \
 	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Digest\":\"CRC32C\",\"Encrypt\":true,\"Seal\":2," \
 	"\"Opens\":true,\"Reverse\":true}"
-#define SESSION_WORDS_CLIENT 2 /* the agent's come first; of each the stock end's and our own's */
+#define SESSION_CAPS_DIAL                                                                                              \
+	"{\"Version\":1,\"MaxPayload\":32768,\"Smux\":2,\"HalfClose\":true,\"Dial\":1,\"Udp\":true,\"Opens\":true,\"Reverse\":true}"
+#define SESSION_WORDS_CLIENT                                                                                           \
+	2 /* the agent's come first; of each the stock end's and our own's, of the                                     \
+	   * client's also one whose streams say where they go */
 
 static const char *const session_words[] = {
     "{\"AgentVersion\":\"3.3.987.0\",\"RequestedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionParameters\":"
@@ -18,6 +22,9 @@ static const char *const session_words[] = {
     "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
     "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,"
     "\"ActionResult\":" SESSION_CAPS ",\"Error\":\"\"}],\"Errors\":null}",
+    "{\"ClientVersion\":\"1.2.764.0\",\"ProcessedClientActions\":[{\"ActionType\":\"SessionType\",\"ActionStatus\":1,"
+    "\"ActionResult\":null,\"Error\":\"\"},{\"ActionType\":\"TunneldCapabilities\",\"ActionStatus\":1,"
+    "\"ActionResult\":" SESSION_CAPS_DIAL ",\"Error\":\"\"}],\"Errors\":null}",
 };
 
 #endif
