@@ -157,7 +157,7 @@ static bool is_denied(const struct td_rules *deny, bool udp, const char *host, c
 enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rules *deny, bool udp, const char *host,
 			       const struct td_addr *addr)
 {
-	struct canon forms[2];
+	struct canon forms[2] = {{.v6 = false}};
 	int n = 1;
 	uint16_t port = td_addr_port(addr);
 
@@ -259,7 +259,7 @@ bool ag_access_rule_binds(const struct td_rule *r, const struct td_addr *a)
 	if (a->sa.sa_family == AF_UNIX)
 		return r->path && is_tidy_path(a->un.sun_path) && fnmatch(r->path, a->un.sun_path, FNM_PATHNAME) == 0;
 	uint16_t port = td_addr_port(a);
-	return !r->path && port >= r->port_lo && port <= r->port_hi && host_matches(r, a);
+	return !r->path && !r->udp && port >= r->port_lo && port <= r->port_hi && host_matches(r, a);
 }
 
 bool ag_access_may_bind(const struct td_rules *rules, const struct td_addr *a)

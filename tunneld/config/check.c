@@ -226,6 +226,9 @@ static void check_agent(struct td_cfg_parse *p, const struct td_section_read *s)
 	if (a->shell && !a->shell_user)
 		td_cfg_error(p, line_or_section(s, "shell"), "shell = yes requires shell_user");
 	check_direct(p, s, a);
+	for (int i = 0; i < a->reverse.n; i++)
+		if (a->reverse.v[i].udp)
+			td_cfg_error(p, td_opt_line(s, "reverse"), "reverse: listeners are TCP's or Unix sockets");
 }
 
 static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *s)

@@ -61,6 +61,8 @@ static void test_reverse(void **s)
 	expect(REVERSE "bind = db:1\nconnect = a\n", TD_ROLE_FORWARDER,
 	       "t.ini:4: bind = db:1: is neither ADDRESS:PORT nor unix:/PATH\n"
 	       "t.ini:5: connect = a: is neither HOST:PORT nor unix:/PATH\n");
+	expect("[agent]\ninstance_id = i-1\nregion = eu-west-1\nreverse = localhost:1, udp:127.0.0.1:1\n",
+	       TD_ROLE_AGENT, "t.ini:4: reverse: listeners are TCP's or Unix sockets\n");
 	expect(TUNNEL "bind = 127.0.0.1:1\n", TD_ROLE_FORWARDER, "t.ini:5: bind requires type = reverse\n");
 }
 
