@@ -285,6 +285,62 @@ def skew():
 			os.unlink(os.path.join(path, 'control.sock'))
 
 
+@test('one-shot: exec and forward on the daemon\'s session: own address and -P, exit codes, the daemon\'s death, nothing left', 90)
+def others():
+	e = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		port = free_port()
+		conf = write(w, e.port, tunnels={'db': {'listen': '127.0.0.1:%d' % port}}, aliases={'far': {}, 'gone': {'target': 'i-00000000000000bad'}})
+		f = daemon(w, conf)
+		speak = ['--', sys.executable, '-c', 'import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2]))); '
+			's.sendall(b"x"*200000); s.shutdown(1); n=len(s.makefile("rb").read()); print(sys.argv[2], n); sys.exit(n != 200000)', '{host}', '{port}']
+		def speaks(words):
+			r = subprocess.run([BIN, 'exec', '-v', '-c', conf] + words + speak, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), cwd=w.dir,
+				timeout=30 * SLOW)
+			assert r.returncode == 0 and SERVED in r.stderr.decode(), (words, r)
+			where, n = r.stdout.split()
+			assert n == b'200000'
+			return int(where)
+		before = fds(f.pid)
+		assert speaks(['db']) == port
+		assert speaks(['-P', 'db']) != port and speaks(['far']) != port
+		assert len(w.api().sessions()) == 1
+		ended(w, conf, ['gone', '--', 'touch', w.path('ran')], 4, 'tunneld exec: i-00000000000000bad: .*TargetNotConnected|not connected', word='exec')
+		assert not os.path.exists(w.path('ran'))
+		ended(w, conf, ['far', '--', 'sh', '-c', 'kill -9 $$'], 137, '', word='exec')
+		p = subprocess.Popen([BIN, 'forward', '-v', '-c', conf, '-L', '0:localhost:%d' % e.port, '-L', '%s:localhost:%d' % (w.path('sock'), e.port), 'far'],
+			stderr=subprocess.PIPE, env=clean_env(), cwd=w.dir)
+		try:
+			said, at = b'', []
+			while len(at) < 2:
+				said += os.read(p.stderr.fileno(), 4096)
+				at = re.findall(rb'listening tunnel=forward-\d address="?(?:127.0.0.1:(\d+)|unix:(\S+?))"? ', said)
+			assert SERVED.encode() in said, said
+			for tcp, path in at:
+				with connect(int(tcp) if tcp else path.decode()) as c:
+					ping(c)
+			assert len(w.api().sessions()) == 1
+			with connect(int(at[0][0])) as c:
+				ping(c)
+				p.send_signal(signal.SIGTERM)
+				ping(c)  # what is there may finish
+			assert p.wait(20 * SLOW) == 0
+			assert not os.path.exists(w.path('sock'))
+		finally:
+			p.kill()
+			p.wait()
+		until(lambda: len(fds(f.pid)) <= len(before) + 1, 10, 'descriptors given back')
+		# Its death while a program runs: the program's own code; before it, 6.
+		with Connect(w, conf, ['far', '--', 'sh', '-c', 'read a; exit 9'], word='exec') as c:
+			until(lambda: c.served(), 10, 'served')
+			until(lambda: subprocess.run(['pgrep', '-P', str(c.p.pid)], stdout=subprocess.PIPE).stdout, 10, 'the program runs')
+			f.kill9()
+			until(lambda: 'the daemon that served it has ended' in c.said(), 10, 'its word')
+			assert c.end() == 9
+
+
 @test('one-shot: a hidden tunnel keeps its session for the next one up to idle_timeout', 40)
 def lingers():
 	e = Server(echo)

@@ -1,13 +1,16 @@
 /* tunneld exec TUNNEL -- CMD …: a tunnel for as long as a program runs.
  *
- * open the tunnel → wait until its session is up → put its address into the arguments → run → drain → the program's
- * exit code.  The program is not started when the tunnel does not come up; once it runs, failures are waited out. */
+ * open the tunnel, or ask a daemon that runs for it → wait until its session is up → put its address into the arguments
+ * → run → drain → the program's exit code.  The program is not started when the tunnel does not come up; once it runs,
+ * failures are waited out. */
 #include "tunneld/command/foreground.h"
 
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "tunneld/command/one_shot.h"
 #include "tunneld/command/program.h"
 #include "tunneld/forwarder/forwarder.h"
+#include "tunneld/net/listen.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -15,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum { EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 }; /* as shells have it */
 
@@ -24,7 +28,10 @@ struct exec {
 	char **words;	   /* the program and its arguments, ending in NULL */
 	int nwords;
 	struct td_config *made;
-	struct td_forwarder *f;
+	struct td_forwarder *f;	    /* NULL: a daemon serves it */
+	struct td_one_shot *served; /* NULL: none does, or it has ended */
+	bool listens;		    /* on a socket of ours that the daemon has got */
+	struct td_timer patience;
 	struct td_program *program;
 	bool draining;
 	int code; /* of the program */
@@ -105,11 +112,25 @@ static void drained(void *ctx)
 	td_foreground_finish(&k->fg, k->code);
 }
 
+static void drain_over(void *arg)
+{
+	drained(arg);
+}
+
 /* What the program sent last may be on its way still. */
 static void end_with(struct exec *k, int code)
 {
 	k->code = code;
 	k->draining = true;
+	if (!k->f && (!k->served || !k->listens)) {
+		drained(k);
+		return;
+	}
+	if (!k->f) {
+		td_one_shot_finish(k->served);
+		td_timer_in(&k->patience, k->fg.cfg->fwd.drain_timeout_ns);
+		return;
+	}
 	td_forwarder_drain(k->f, k->made->fwd.drain_timeout_ns, drained, k);
 }
 
@@ -153,12 +174,17 @@ static void run_program(struct exec *k, const struct where *w)
 		end_with(k, code);
 }
 
+static int address_at(const struct exec *k, int i, struct td_addr *out)
+{
+	return k->f ? td_forwarder_addr(k->f, 0, i, out) : k->served ? td_one_shot_addr(k->served, i, out) : -1;
+}
+
 /* The first address that is TCP, else the first; false: it has none. */
 static bool find_address(const struct exec *k, struct where *w)
 {
 	struct td_addr a, best;
 	bool found = false;
-	for (int i = 0; td_forwarder_addr(k->f, 0, i, &a) == 0; i++) {
+	for (int i = 0; address_at(k, i, &a) == 0; i++) {
 		bool tcp = a.sa.sa_family != AF_UNIX;
 		if (!found || (tcp && best.sa.sa_family == AF_UNIX))
 			best = a;
@@ -202,6 +228,8 @@ static void cleanup(void *arg)
 {
 	struct exec *k = arg;
 	td_soon_cancel(&k->start);
+	td_timer_stop(&k->patience);
+	td_one_shot_free(k->served);
 	td_program_free(k->program);
 	td_forwarder_free(k->f);
 }
@@ -223,9 +251,57 @@ static void make_config(struct exec *k)
 		td_aws_config_inherit(&made->aws, &k->fg.cfg->aws);
 }
 
-static int run_in(struct exec *k)
+/* --- by a daemon --------------------------------------------------------------------------- */
+
+static void served_up(void *ctx)
+{
+	struct exec *k = ctx;
+	td_soon_do(&k->start);
+}
+
+static void served_ended(void *ctx, int code, bool gone)
+{
+	struct exec *k = ctx;
+	td_one_shot_free(k->served);
+	k->served = NULL;
+	if (k->draining)
+		drained(k);
+	else if (!k->program) /* else the program finds out by itself, and its exit code tells more */
+		td_foreground_finish(&k->fg, code);
+}
+
+/* false: there is none that does. */
+static bool ask_daemon(struct exec *k)
+{
+	static const struct td_one_shot_cb cb = {.up = served_up, .ended = served_ended};
+	struct td_addr any;
+	const char *fault;
+	char why[300];
+	int fd = -1;
+	k->listens = !k->fg.t->naddrs || k->private_port;
+	if (k->listens && td_addr_parse("127.0.0.1:0", &any, 1, &fault) == 1)
+		fd = td_listen_socket(&any, why, sizeof(why));
+	const struct td_one_shot_wish w = {.kind = k->listens ? "listen" : "use",
+					   .host = k->fg.t->host,
+					   .port = k->fg.t->port,
+					   .fds = &fd,
+					   .nfds = fd >= 0,
+					   .flags = {-1, -1}};
+	if (fd >= 0 || !k->listens)
+		k->served = td_one_shot_start(&k->fg, &w, &cb, k);
+	if (fd >= 0)
+		close(fd);
+	return k->served;
+}
+
+/* --- from start to end ----------------------------------------------------------------------- */
+
+static int start_forwarder(struct exec *k)
 {
 	char why[400];
+	int r = td_foreground_account(&k->fg);
+	if (r)
+		return r;
 	make_config(k);
 	k->f = td_forwarder_new(k->fg.loop, k->made, why, sizeof(why));
 	if (!k->f) {
@@ -233,9 +309,18 @@ static int run_in(struct exec *k)
 		return TD_EXIT_RUNTIME;
 	}
 	td_forwarder_on_started(k->f, on_started, k);
-	td_soon_init(&k->start, k->fg.loop, on_up, k);
 	if (k->made->fwd.tunnels[0].session == TD_SESSION_PER_CONNECTION) /* there is nothing to wait for */
 		td_soon_do(&k->start);
+	return 0;
+}
+
+static int run_in(struct exec *k)
+{
+	td_soon_init(&k->start, k->fg.loop, on_up, k);
+	td_timer_init(&k->patience, k->fg.loop, drain_over, k);
+	int r = ask_daemon(k) ? 0 : start_forwarder(k);
+	if (r)
+		return r;
 	k->fg.user = k;
 	k->fg.on_signal = on_signal;
 	k->fg.cleanup = cleanup;
@@ -264,7 +349,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (r == 0)
 		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
-		r = td_foreground_target(&k.fg, argv[1]);
+		r = td_foreground_find(&k.fg, argv[1]);
 	if (r == 0)
 		r = td_foreground_port(&k.fg);
 	if (r != 0)

@@ -1,6 +1,7 @@
 /* tunneld forward -L … TARGET: the forwarder without a file.  Each -L becomes a [tunnel] section with the
  * settings of the target's, so that one reader checks both. */
 #include "tunneld/command/foreground.h"
+#include "tunneld/command/forward_served.h"
 #include "tunneld/command/reverse_spec.h"
 
 #include "lib/alloc.h"
@@ -18,8 +19,9 @@ struct forward {
 	const char *spec[MAX_L], *reverse[MAX_L];
 	int nspec, nreverse;
 	bool draining;
-	bool was_up; /* a session has come up: from then on failures are waited out */
-	struct td_forwarder *f;
+	bool was_up;			  /* a session has come up: from then on failures are waited out */
+	struct td_forwarder *f;		  /* NULL: a daemon serves it */
+	struct td_forward_served *served; /* NULL: none does */
 };
 
 static bool add_spec(void *ctx, const char *value)
@@ -131,12 +133,16 @@ static void on_signal(struct td_foreground *fg, int signum)
 		return;
 	}
 	k->draining = true;
-	td_forwarder_drain(k->f, k->fg.cfg->fwd.drain_timeout_ns, drained, k);
+	if (k->served)
+		td_forward_served_finish(k->served, k->fg.cfg->fwd.drain_timeout_ns);
+	else
+		td_forwarder_drain(k->f, k->fg.cfg->fwd.drain_timeout_ns, drained, k);
 }
 
 static void cleanup(void *arg)
 {
 	struct forward *k = arg;
+	td_forward_served_free(k->served);
 	td_forwarder_free(k->f);
 }
 
@@ -174,12 +180,36 @@ static struct td_config *make_config(struct forward *k)
 	return made;
 }
 
+static void served_ended(void *ctx, int code)
+{
+	struct forward *k = ctx;
+	td_foreground_finish(&k->fg, code);
+}
+
+/* Without a daemon that does it. */
+static int start_forwarder(struct forward *k, struct td_config *made)
+{
+	char why[400];
+	int r = td_foreground_account(&k->fg);
+	if (r)
+		return r;
+	const struct td_aws_config *aws = k->fg.made ? &k->fg.cfg->aws : &k->fg.t->aws;
+	for (int i = 0; i < made->fwd.ntunnels; i++)
+		td_aws_config_inherit(&made->fwd.tunnels[i].aws, aws);
+	k->f = td_forwarder_new(k->fg.loop, made, why, sizeof(why));
+	if (!k->f) {
+		td_foreground_say(&k->fg, "%s", why);
+		return TD_EXIT_RUNTIME;
+	}
+	td_forwarder_on_started(k->f, on_started, k);
+	return 0;
+}
+
 static int run(const struct td_command *cmd, int argc, char **argv)
 {
 	static struct forward k;
 	const char *file = NULL, *select = NULL;
 	bool verbose = false;
-	char why[400];
 	const struct td_arg args[] = {
 	    {'c', "config", .value = &file},
 	    {'v', "verbose", .flag = &verbose},
@@ -199,22 +229,17 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (r == 0)
 		r = td_foreground_select(&k.fg, select);
 	if (r == 0)
-		r = td_foreground_target(&k.fg, argv[1]);
+		r = td_foreground_find(&k.fg, argv[1]);
 	if (r != 0)
 		return r;
 	struct td_config *made = make_config(&k);
 	if (!made)
 		return TD_EXIT_USAGE;
-	const struct td_aws_config *aws = k.fg.made ? &k.fg.cfg->aws : &k.fg.t->aws;
-	for (int i = 0; i < made->fwd.ntunnels; i++)
-		td_aws_config_inherit(&made->fwd.tunnels[i].aws, aws);
 	td_log_setup(verbose ? TNL_LOG_DEBUG : TNL_LOG_INFO, k.fg.cfg->log_format);
-	k.f = td_forwarder_new(k.fg.loop, made, why, sizeof(why));
-	if (!k.f) {
-		td_foreground_say(&k.fg, "%s", why);
-		return TD_EXIT_RUNTIME;
-	}
-	td_forwarder_on_started(k.f, on_started, &k);
+	k.served = td_forward_served_start(&k.fg, made, served_ended, &k);
+	r = k.served ? 0 : start_forwarder(&k, made);
+	if (r != 0)
+		return r;
 	k.fg.user = &k;
 	k.fg.on_signal = on_signal;
 	k.fg.cleanup = cleanup;

@@ -235,6 +235,11 @@ struct td_one_shot *td_one_shot_start(struct td_foreground *fg, const struct td_
 	return o;
 }
 
+bool td_one_shot_is_served(const struct td_one_shot *o)
+{
+	return o->fd >= 0;
+}
+
 int td_one_shot_addr(const struct td_one_shot *o, int i, struct td_addr *out)
 {
 	if (i >= o->naddrs)

@@ -19,6 +19,7 @@ struct td_one_shot_wish {
 /* Is there a daemon of this configuration, and does it serve this?  NULL: no (the log says why with -v). */
 struct td_one_shot *td_one_shot_start(struct td_foreground *fg, const struct td_one_shot_wish *w,
 				      const struct td_one_shot_cb *cb, void *ctx);
+bool td_one_shot_is_served(const struct td_one_shot *o);		       /* it has not ended */
 int td_one_shot_addr(const struct td_one_shot *o, int i, struct td_addr *out); /* where it listens; -1: no more */
 void td_one_shot_finish(struct td_one_shot *o); /* listen: no new connections; ended() when the last has gone */
 void td_one_shot_free(struct td_one_shot *o);	/* NULL is fine */

@@ -144,6 +144,21 @@ static int open_socket(const struct td_addr *a)
 	return -1;
 }
 
+int td_listen_socket(const struct td_addr *a, char *why, size_t cap)
+{
+	char name[TD_ADDR_STR];
+	int fd = open_socket(a), err = errno;
+	if (fd >= 0)
+		return fd;
+	const char *hint = td_addr_given(a) ? " (sockets are given by systemd: FileDescriptorName= in a .socket unit)"
+			   : err == EADDRINUSE ? " (another program listens there)"
+			   : err == EACCES
+			       ? " (not permitted: ports below 1024 need privileges, sockets a writable directory)"
+			       : "";
+	snprintf(why, cap, "cannot listen on %s: %s%s", td_addr_str(a, name), strerror(err), hint);
+	return -1;
+}
+
 static void start_listener(struct td_listener *s, struct td_loop *l, td_accept_fn *fn, void *ctx)
 {
 	s->l = l;
@@ -159,22 +174,14 @@ static void start_listener(struct td_listener *s, struct td_loop *l, td_accept_f
 struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why,
 			      size_t cap)
 {
-	char name[TD_ADDR_STR];
 	struct stat st;
 	struct td_listener *s = tnl_calloc(1, sizeof(*s));
 	if (!s) {
 		snprintf(why, cap, "out of memory");
 		return NULL;
 	}
-	s->fd = open_socket(a);
+	s->fd = td_listen_socket(a, why, cap);
 	if (s->fd < 0) {
-		int err = errno;
-		const char *hint =
-		    td_addr_given(a)	? " (sockets are given by systemd: FileDescriptorName= in a .socket unit)"
-		    : err == EADDRINUSE ? " (another program listens there)"
-		    : err == EACCES ? " (not permitted: ports below 1024 need privileges, sockets a writable directory)"
-				    : "";
-		snprintf(why, cap, "cannot listen on %s: %s%s", td_addr_str(a, name), strerror(err), hint);
 		tnl_free(s);
 		return NULL;
 	}

@@ -14,6 +14,8 @@ typedef void td_accept_fn(void *ctx, int fd, const struct td_addr *peer);
  * EMFILE: gives up a reserve descriptor, pauses 1 s, logs once. Bounded accepts per turn. NULL and *why on failure. */
 struct td_listener *td_listen(struct td_loop *l, const struct td_addr *a, td_accept_fn *fn, void *ctx, char *why,
 			      size_t cap);
+/* The socket alone, as td_listen makes it; -1 and *why. A unix socket is the caller's to unlink. */
+int td_listen_socket(const struct td_addr *a, char *why, size_t cap);
 /* On a socket that listens already.  Taken when it succeeds. */
 struct td_listener *td_listen_on(struct td_loop *l, int fd, td_accept_fn *fn, void *ctx, char *why, size_t cap);
 void td_listener_addr(const struct td_listener *s, struct td_addr *out); /* with the chosen port */
