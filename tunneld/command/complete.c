@@ -58,6 +58,22 @@ static void offer_keys(const char *word)
 	}
 }
 
+/* Those of a tunnel that none before it has. */
+static void offer_groups(const struct td_config *c, int tunnel, const char *word)
+{
+	char text[300];
+	const struct td_strlist *l = &c->fwd.tunnels[tunnel].groups;
+	for (int i = 0; i < l->n; i++) {
+		bool offered = false;
+		for (int j = 0; j < tunnel; j++)
+			for (int k = 0; k < c->fwd.tunnels[j].groups.n; k++)
+				offered = offered || strcmp(c->fwd.tunnels[j].groups.v[k], l->v[i]) == 0;
+		snprintf(text, sizeof(text), "group:%s", l->v[i]);
+		if (!offered)
+			offer(text, word);
+	}
+}
+
 /* What the configuration names; one that does not parse offers nothing. */
 static void offer_names(const char *file, bool tunnels_only, const char *word)
 {
@@ -68,6 +84,8 @@ static void offer_names(const char *file, bool tunnels_only, const char *word)
 		fclose(nowhere);
 	for (int i = 0; c && i < c->fwd.ntunnels; i++)
 		offer(c->fwd.tunnels[i].name, word);
+	for (int i = 0; c && tunnels_only && i < c->fwd.ntunnels; i++)
+		offer_groups(c, i, word);
 	for (int i = 0; c && !tunnels_only && i < c->fwd.naliases; i++)
 		offer(c->fwd.aliases[i].name, word);
 	for (int i = 0; c && !tunnels_only && i < c->fwd.ntunnels; i++)

@@ -77,8 +77,10 @@ static bool hand_all_over(struct td_forward_served *s, const struct td_config *m
 {
 	for (int i = 0; i < made->fwd.ntunnels; i++) {
 		const struct td_tunnel_config *t = &made->fwd.tunnels[i];
+		if (t->type != TD_TUNNEL_TCP)
+			return false;
 		for (int j = 0; j < t->naddrs; j++)
-			if (t->type != TD_TUNNEL_TCP || !hand_over(s, t, &t->addrs[j]))
+			if (!hand_over(s, t, &t->addrs[j]))
 				return false;
 	}
 	return s->n > 0;

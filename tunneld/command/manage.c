@@ -3,6 +3,7 @@
 #include "lib/num.h"
 #include "tunneld/command/command.h"
 #include "tunneld/command/daemons.h"
+#include "tunneld/command/status.h"
 #include "tunneld/command/term.h"
 
 #include <stdio.h>
@@ -108,8 +109,8 @@ static int wait_gone(const struct td_daemons_query *q)
 
 struct opening {
 	const char *tunnel;
-	bool seen, up, failed;
-	char why[512];
+	int seen, up, failed;
+	char why[512]; /* of the first that has failed */
 };
 
 static void look_at_tunnel(void *ctx, char *reply)
@@ -117,29 +118,32 @@ static void look_at_tunnel(void *ctx, char *reply)
 	struct opening *o = ctx;
 	struct tnl_json *j = tnl_json_parse(reply, strlen(reply));
 	tnl_json_each(t, tnl_json_get(tnl_json_get(j, "forwarder"), "tunnels")) {
-		const char *name = tnl_json_get_str(t, "name"), *state = tnl_json_get_str(t, "state");
-		const char *why = tnl_json_get_str(t, "last_error");
-		if (!name || !state || strcmp(name, o->tunnel) != 0 || tnl_json_get(t, "one_shot"))
+		const char *state = tnl_json_get_str(t, "state"), *why = tnl_json_get_str(t, "last_error");
+		if (!state || tnl_json_get(t, "one_shot") || !td_status_is_called(t, o->tunnel))
 			continue;
-		o->seen = true;
-		o->up = strcmp(state, "up") == 0;
-		o->failed = !o->up && (strcmp(state, "idle") == 0 || strcmp(state, "failed") == 0 ||
-				       strcmp(state, "needs-login") == 0);
-		snprintf(o->why, sizeof(o->why), "%s", why ? why : "");
+		bool idle = strcmp(state, "idle") == 0, quiet = !why || !*why;
+		bool failed = idle || strcmp(state, "failed") == 0 || strcmp(state, "needs-login") == 0;
+		o->seen++;
+		/* One with a session for each connection has nothing to open: it listens, and that is all. */
+		o->up += strcmp(state, "up") == 0 || (failed && quiet);
+		o->failed += failed && !quiet;
+		if (failed && !quiet && !*o->why)
+			snprintf(o->why, sizeof(o->why), "%s", why);
 	}
 	tnl_json_free(j);
 }
 
-/* A tunnel with a session for each connection has nothing to open: it listens, and that is all. */
+/* Until each has a session or has failed. */
 static int wait_open(const struct td_command *cmd, const struct td_daemons_query *q, const char *tunnel)
 {
 	struct opening o = {.tunnel = tunnel};
 	for (int ms = 0; ms < OPEN_MS; ms += STEP_MS) {
+		o = (struct opening){.tunnel = tunnel};
 		if (td_daemons_ask(q, "status", look_at_tunnel, &o) < 0)
 			return TD_EXIT_USAGE;
-		if (o.up || (o.failed && !*o.why))
+		if (o.up == o.seen)
 			return TD_EXIT_OK;
-		if (o.failed)
+		if (o.up + o.failed == o.seen)
 			break;
 		pause_step();
 	}
@@ -227,14 +231,14 @@ const struct td_command td_command_drain = {"drain", "end running daemons once t
 					    run_plain};
 const struct td_command td_command_open = {
     "open", "open a tunnel of a running daemon",
-    "usage: tunneld open [-c FILE] TUNNEL [ROLE]\n"
+    "usage: tunneld open [-c FILE] TUNNEL | group:NAME [ROLE]\n"
     "\n"
     "Starts its session without waiting for a connection; one that was closed listens again.\n"
     "Waits until the session is up, or tells why it is not.\n" HELP_REST,
     run_word};
 const struct td_command td_command_close = {
     "close", "close a tunnel of a running daemon",
-    "usage: tunneld close [-c FILE] TUNNEL [ROLE]\n"
+    "usage: tunneld close [-c FILE] TUNNEL | group:NAME [ROLE]\n"
     "\n"
     "It listens no more until it is opened again or the daemon starts anew; connections that\n"
     "are open may finish, then its session ends.\n" HELP_REST,

@@ -131,6 +131,8 @@ static int check_only(const char *path, unsigned roles)
 	struct td_config *c = td_config_load(path, roles, stderr);
 	if (!c)
 		return TD_EXIT_USAGE;
+	for (int i = 0; i < c->included.n; i++)
+		printf("%s: included\n", c->included.v[i]);
 	printf("%s: ok\n", path);
 	td_config_free(c);
 	return TD_EXIT_OK;

@@ -68,6 +68,11 @@ static int gather(struct status *s)
 	return td_daemons_ask(&s->q, "status", take_doc, s);
 }
 
+static const struct tnl_json *tunnels_of(const struct tnl_json *doc)
+{
+	return tnl_json_get(tnl_json_get(doc, "forwarder"), "tunnels");
+}
+
 static bool carries(const struct status *s)
 {
 	for (int i = 0; i < s->n; i++)
@@ -83,11 +88,11 @@ static bool is_well(const struct status *s, FILE *f)
 {
 	bool well = true;
 	for (int i = 0; i < s->n; i++) {
-		const struct tnl_json *t = s->tunnel ? td_status_tunnel(s->doc[i], s->tunnel) : NULL;
-		if (t)
-			well = td_status_tunnel_is_well(t) && well;
-		else
+		if (!s->tunnel)
 			well = td_status_check(s->doc[i], &s->view, f) && well;
+		tnl_json_each(t, tunnels_of(s->doc[i]))
+			if (s->tunnel && td_status_is_called(t, s->tunnel))
+				well = td_status_tunnel_is_well(t) && well;
 	}
 	return well;
 }
@@ -109,7 +114,9 @@ static void show_tables(const struct status *s, FILE *f)
 		fputc('\n', f);
 	for (int i = 0; i < s->n; i++) {
 		if (s->tunnel) {
-			td_status_tree(td_status_tunnel(s->doc[i], s->tunnel), 0, f);
+			tnl_json_each(t, tunnels_of(s->doc[i]))
+				if (td_status_is_called(t, s->tunnel))
+					td_status_tree(t, 0, f);
 			continue;
 		}
 		fputs(i ? "\n" : "", f);
@@ -167,9 +174,9 @@ static int watch(struct status *s)
 static bool all_up(const struct status *s)
 {
 	for (int i = 0; i < s->n; i++)
-		tnl_json_each(t, tnl_json_get(tnl_json_get(s->doc[i], "forwarder"), "tunnels")) {
-			const char *state = tnl_json_get_str(t, "state"), *name = tnl_json_get_str(t, "name");
-			if (s->tunnel && (!name || strcmp(name, s->tunnel) != 0))
+		tnl_json_each(t, tunnels_of(s->doc[i])) {
+			const char *state = tnl_json_get_str(t, "state");
+			if (s->tunnel && !td_status_is_called(t, s->tunnel))
 				continue;
 			if (!state || (strcmp(state, "up") != 0 && strcmp(state, "idle") != 0))
 				return false;
@@ -229,7 +236,7 @@ static int run_status(const struct td_command *cmd, int argc, char **argv)
 
 const struct td_command td_command_status = {
     "status", "what the running daemons of this user are doing",
-    "usage: tunneld status [-c FILE] [--json | --watch | --wait up[=SECONDS]] [ROLE | TUNNEL]\n"
+    "usage: tunneld status [-c FILE] [--json | --watch | --wait up[=SECONDS]] [ROLE | TUNNEL | group:NAME]\n"
     "\n"
     "What is wrong, then a table for each daemon: tunnels with their state, connections,\n"
     "rate and round trip; an agent; a gateway with its instances and sessions.  ROLE is\n"

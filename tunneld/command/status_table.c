@@ -286,10 +286,20 @@ bool td_status_check(const struct tnl_json *doc, const struct td_status_view *v,
 	return check_store(tnl_json_get(doc, "gateway"), v, f) && well;
 }
 
+bool td_status_is_called(const struct tnl_json *tunnel, const char *name)
+{
+	if (strncmp(name, "group:", 6) != 0)
+		return strcmp(text_of(tunnel, "name"), name) == 0;
+	tnl_json_each(g, tnl_json_get(tunnel, "groups"))
+		if (strcmp(tnl_json_str(g) ? tnl_json_str(g) : "", name + 6) == 0)
+			return true;
+	return false;
+}
+
 const struct tnl_json *td_status_tunnel(const struct tnl_json *doc, const char *name)
 {
 	tnl_json_each(t, tunnels_of(doc))
-		if (strcmp(text_of(t, "name"), name) == 0)
+		if (td_status_is_called(t, name))
 			return t;
 	return NULL;
 }

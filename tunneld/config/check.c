@@ -8,6 +8,8 @@
 #include <fnmatch.h>
 #include <string.h>
 
+enum { WHERE_MAX = 4200 };
+
 static int line_or_section(const struct td_section_read *s, const char *key)
 {
 	int line = td_opt_line(s, key);
@@ -387,11 +389,13 @@ static void check_listen(struct td_cfg_parse *p, int k)
 	int n = addrs_of(p, &p->secs[k], &mine);
 	for (int i = 0; i < n; i++) {
 		const struct td_section_read *other = holder_of(p, &mine[i], k, i);
-		char text[TD_ADDR_STR];
+		char text[TD_ADDR_STR], where[WHERE_MAX];
 		if (other)
 			td_cfg_error(p, td_opt_line(&p->secs[k], listen_key(&p->secs[k])),
-				     "%s: %s is taken already, on line %d", listen_key(&p->secs[k]),
-				     td_addr_str(&mine[i], text), td_opt_line(other, listen_key(other)));
+				     "%s: %s is taken already, on %s", listen_key(&p->secs[k]),
+				     td_addr_str(&mine[i], text),
+				     td_cfg_where(p, td_opt_line(other, listen_key(other)), p->secs[k].line, where,
+						  sizeof(where)));
 	}
 }
 
@@ -413,11 +417,14 @@ static int line_of_key(const struct td_section_read *s, int i)
 static void report_key_ids(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_section_read *o)
 {
 	const struct td_access_key *mine = keys_of(p->c, s), *theirs = keys_of(p->c, o);
+	char where[WHERE_MAX];
 	for (int i = 0; i < TD_KEYS_MAX; i++)
 		for (int j = 0; j < (s == o ? i : TD_KEYS_MAX); j++)
 			if (mine[i].id && theirs[j].id && strcmp(mine[i].id, theirs[j].id) == 0)
-				td_cfg_error(p, line_of_key(s, i), "access_key_id %s is taken already, on line %d",
-					     mine[i].id, line_of_key(o, j));
+				td_cfg_error(p, line_of_key(s, i), "access_key_id %s is taken already, on %s",
+					     mine[i].id,
+					     td_cfg_where(p, line_of_key(o, j), line_of_key(s, i), where,
+							  sizeof(where)));
 }
 
 /* One key id stands for one signer: it must not be there twice, in this section or another. There may be many sections:
@@ -440,8 +447,10 @@ static void check_twins(struct td_cfg_parse *p, const struct td_section_read *s)
 	if (is_one_of(s, TD_SECTION_TUNNEL, TD_SECTION_ALIAS)) {
 		enum td_section other = s->kind == TD_SECTION_TUNNEL ? TD_SECTION_ALIAS : TD_SECTION_TUNNEL;
 		int taken = td_cfg_taken(p, td_sections[other].word, s->name);
+		char where[WHERE_MAX];
 		if (taken && taken < s->line)
-			td_cfg_error(p, s->line, "the name %s is taken already, on line %d", s->name, taken);
+			td_cfg_error(p, s->line, "the name %s is taken already, on %s", s->name,
+				     td_cfg_where(p, taken, s->line, where, sizeof(where)));
 	}
 	if (is_one_of(s, TD_SECTION_USER, TD_SECTION_INSTANCE))
 		check_key_ids(p, s);

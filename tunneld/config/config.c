@@ -32,39 +32,23 @@ static void settle(struct td_cfg_parse *p)
 		c->gw.drain_timeout_ns = c->fwd.drain_timeout_ns;
 }
 
-/* Who may write it may have everything that the process may. */
-static void check_writers(struct td_cfg_parse *p, const struct stat *st)
-{
-	if (td_cfg_others_can_write(st))
-		td_cfg_error(p, 0, "everybody can change this file (mode %04o); do: chmod o-w %s",
-			     (unsigned)(st->st_mode & 07777), p->file);
-	else if ((st->st_mode & S_IWGRP) && st->st_gid != 0 && st->st_gid != getegid())
-		td_cfg_warn(p, 0, "group %u can change this file (mode %04o); do: chmod g-w %s", (unsigned)st->st_gid,
-			    (unsigned)(st->st_mode & 07777), p->file);
-	else if (geteuid() == 0 && st->st_uid != 0)
-		td_cfg_warn(p, 0, "root runs on what user %u can change; do: chown root %s", (unsigned)st->st_uid,
-			    p->file);
-}
-
-static struct td_config *parse(const char *text, size_t len, const char *name, const char *dir, unsigned roles,
-			       const struct stat *st, FILE *errors)
+/* full: of a file, links resolved; NULL: it is none. */
+static struct td_config *parse(const char *text, size_t len, const char *name, const char *dir, const char *full,
+			       unsigned roles, const struct stat *st, FILE *errors)
 {
 	struct td_cfg_parse p = {.c = td_cfg_alloc(sizeof(*p.c)),
-				 .file = name,
-				 .dir = dir,
+				 .full = full,
 				 .lines = td_cfg_map(),
 				 .files_are_errors = roles & TD_ROLE_FILES};
 	for (enum td_section kind = 0; kind < TD_SECTION_COUNT; kind++)
 		if (!td_sections[kind].named)
 			td_cfg_set_defaults(&p, kind, 0, 0);
-	td_cfg_read(&p, text, len);
+	td_cfg_read_file(&p, name, dir, text, len, 0);
+	if (st)
+		td_cfg_check_mode(&p, 0, st);
+	td_cfg_read_included(&p);
 	td_cfg_check(&p, roles);
 	settle(&p);
-	if (st && p.has_secret && td_cfg_others_can_read(st))
-		td_cfg_warn(&p, 0, "others can read the secrets in this file (mode %04o); do: chmod 600 %s",
-			    (unsigned)(st->st_mode & 07777), name);
-	if (st)
-		check_writers(&p, st);
 	for (int i = 0; i < p.nsecs; i++) {
 		tnl_free(p.secs[i].name);
 		tnl_free(p.secs[i].key_line);
@@ -72,6 +56,7 @@ static struct td_config *parse(const char *text, size_t len, const char *name, c
 	tnl_free(p.secs);
 	tnl_map_free(p.lines);
 	td_cfg_print_notes(&p, errors);
+	td_cfg_files_free(&p);
 	if (!p.nerrors)
 		return p.c;
 	td_config_free(p.c);
@@ -80,7 +65,7 @@ static struct td_config *parse(const char *text, size_t len, const char *name, c
 
 struct td_config *td_config_parse(const char *text, const char *name, const char *dir, unsigned roles, FILE *errors)
 {
-	return parse(text, strlen(text), name, dir, roles, NULL, errors);
+	return parse(text, strlen(text), name, dir, NULL, roles, NULL, errors);
 }
 
 struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors)
@@ -98,7 +83,7 @@ struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors)
 	char *dir = td_cfg_dup(full ? full : path, strlen(full ? full : path)), *slash = strrchr(dir, '/');
 	if (slash)
 		slash[slash == dir ? 1 : 0] = '\0';
-	struct td_config *c = parse(text, len, path, dir, roles, &st, errors);
+	struct td_config *c = parse(text, len, path, dir, full, roles, &st, errors);
 	if (c)
 		c->path = td_cfg_dup(full ? full : path, strlen(full ? full : path));
 	tnl_free_wiped(text, len);

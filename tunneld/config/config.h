@@ -68,6 +68,7 @@ struct td_tunnel_config {
 	int line; /* of its section */
 	enum td_tunnel_type type;
 	struct td_strlist listen; /* as written */
+	struct td_strlist groups; /* that it can be opened, closed and shown by */
 	struct td_addr *addrs;
 	int naddrs;
 	char *target; /* as of target or targets: a list of what lib/target.h parses, tried in order */
@@ -208,8 +209,10 @@ struct td_config {
 	struct td_addr *http; /* where metrics, checks and the status page are; NULL: nowhere */
 	int nhttp;
 	struct td_strlist http_hosts;
-	char *user;   /* whom the process becomes when root starts it; NULL: nobody else */
-	bool seccomp; /* default yes */
+	struct td_strlist include;  /* as written in [tunneld] */
+	struct td_strlist included; /* the files that were read beside path */
+	char *user;		    /* whom the process becomes when root starts it; NULL: nobody else */
+	bool seccomp;		    /* default yes */
 	bool has_forwarder, has_agent, has_gateway; /* a [tunnel], [agent], [gateway] section is there */
 	struct td_aws_config aws;
 	struct td_forwarder_config fwd;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { FILE_MAX_BYTES = 64 << 20 }; /* a gateway has a section of some 120 bytes for each instance */
 
@@ -237,4 +238,29 @@ void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s)
 		check_aws_files(p, s);
 	if (s->kind == TD_SECTION_AGENT)
 		check_shell_user(p, s);
+}
+
+/* --- the configuration itself ---------------------------------------------------- */
+
+/* Who may write it may have everything that the process may. */
+static void check_writers(struct td_cfg_parse *p, int line, const char *file, const struct stat *st)
+{
+	if (td_cfg_others_can_write(st))
+		td_cfg_error(p, line, "everybody can change this file (mode %04o); do: chmod o-w %s",
+			     (unsigned)(st->st_mode & 07777), file);
+	else if ((st->st_mode & S_IWGRP) && st->st_gid != 0 && st->st_gid != getegid())
+		td_cfg_warn(p, line, "group %u can change this file (mode %04o); do: chmod g-w %s",
+			    (unsigned)st->st_gid, (unsigned)(st->st_mode & 07777), file);
+	else if (geteuid() == 0 && st->st_uid != 0)
+		td_cfg_warn(p, line, "root runs on what user %u can change; do: chown root %s", (unsigned)st->st_uid,
+			    file);
+}
+
+void td_cfg_check_mode(struct td_cfg_parse *p, int file, const struct stat *st)
+{
+	const char *name = p->files[file].name;
+	if (p->has_secret && td_cfg_others_can_read(st))
+		td_cfg_warn(p, -file, "others can read the secrets in this file (mode %04o); do: chmod 600 %s",
+			    (unsigned)(st->st_mode & 07777), name);
+	check_writers(p, -file, name, st);
 }

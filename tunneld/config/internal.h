@@ -1,5 +1,6 @@
-/* Private to tunneld/config.  From below: notes (mistakes, memory) and section (where the values lie); number, text,
- * rules; value (what a type can do); options (the keys); life; read, files, check; config on top. */
+/* Private to tunneld/config.  From below: notes (mistakes, where they are, memory) and section (where the values lie);
+ * number, text, rules; value (what a type can do); options (the keys); life; patterns, read, include, files, check;
+ * config on top. */
 #ifndef TD_CONFIG_INTERNAL_H
 #define TD_CONFIG_INTERNAL_H
 #include "lib/map.h"
@@ -236,7 +237,19 @@ struct td_note {
 
 struct td_cfg_parse {
 	struct td_config *c;
-	const char *file, *dir;
+	const char *full; /* the file itself, links resolved; NULL: it is none */
+	const char *dir;  /* of the file that is being read */
+	int depth;	  /* how deep it is included */
+	struct td_cfg_file {
+		char *name;
+		int base, lines; /* its lines are numbered from base + 1 on */
+	} * files;
+	int nfiles;
+	struct td_cfg_pattern {
+		char *path;
+		int line, depth;
+	} * patterns; /* of include, in their order */
+	int npatterns;
 	struct td_note *notes;
 	int nnotes, nerrors;
 	struct td_section_read *secs;
@@ -257,10 +270,21 @@ void td_cfg_print_notes(struct td_cfg_parse *p, FILE *errors); /* in the order o
 bool td_section_same(enum td_section kind, struct td_place a, struct td_place b); /* all values, not the name */
 /* Nothing is set but the defaults. */
 void td_cfg_set_defaults(struct td_cfg_parse *p, enum td_section kind, int index, int line);
-/* read.c: lines → sections and keys. */
-void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len);
-/* files.c */
 struct stat;
+/* read.c: lines → sections and keys. */
+void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len, int base);
+/* include.c: further files.  Lines are numbered through; line -k stands for the whole of file k. */
+int td_cfg_read_file(struct td_cfg_parse *p, const char *name, const char *dir, const char *text, size_t len,
+		     int depth); /* gives its number */
+void td_cfg_include(struct td_cfg_parse *p, int line, const char *value);
+void td_cfg_read_included(struct td_cfg_parse *p);
+void td_cfg_files_free(struct td_cfg_parse *p);
+const struct td_cfg_file *td_cfg_file_of(const struct td_cfg_parse *p, int line);
+/* "line 3", or "line 3 of FILE" where that is another file than that of the line `from`. */
+const char *td_cfg_where(const struct td_cfg_parse *p, int line, int from, char *out, size_t cap);
+/* files.c: who may read and write it. */
+void td_cfg_check_mode(struct td_cfg_parse *p, int file, const struct stat *st);
+/* files.c */
 bool td_cfg_others_can_read(const struct stat *st);
 bool td_cfg_others_can_write(const struct stat *st);
 /* At most 64 MiB, NUL-terminated, heap; NULL and *why. */

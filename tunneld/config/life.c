@@ -46,6 +46,9 @@ void td_config_free(struct td_config *c)
 		td_section_drop(c, kind);
 	}
 	tnl_free(c->path);
+	for (int i = 0; i < c->included.n; i++)
+		tnl_free(c->included.v[i]);
+	tnl_free(c->included.v);
 	tnl_free(c);
 }
 

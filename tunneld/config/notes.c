@@ -62,6 +62,26 @@ int td_cfg_take(struct td_cfg_parse *p, const char *word, const char *name, int 
 	return taken;
 }
 
+/* --- where a line stands ---------------------------------------------------------- */
+
+const struct td_cfg_file *td_cfg_file_of(const struct td_cfg_parse *p, int line)
+{
+	int k = p->nfiles - 1;
+	if (line < 0)
+		return &p->files[-line];
+	while (k > 0 && line <= p->files[k].base)
+		k--;
+	return k >= 0 ? &p->files[k] : NULL;
+}
+
+const char *td_cfg_where(const struct td_cfg_parse *p, int line, int from, char *out, size_t cap)
+{
+	const struct td_cfg_file *f = td_cfg_file_of(p, line);
+	bool same = !f || f == td_cfg_file_of(p, from);
+	snprintf(out, cap, same ? "line %d" : "line %d of %s", f ? line - f->base : line, f ? f->name : "");
+	return out;
+}
+
 __attribute__((format(printf, 4, 0))) static void add_note(struct td_cfg_parse *p, int line, bool warning,
 							   const char *fmt, va_list ap)
 {
@@ -101,10 +121,12 @@ void td_cfg_print_notes(struct td_cfg_parse *p, FILE *errors)
 		qsort(p->notes, (size_t)p->nnotes, sizeof(*p->notes), by_line);
 	for (int i = 0; i < p->nnotes; i++) {
 		const struct td_note *n = &p->notes[i];
-		if (errors && n->line)
-			fprintf(errors, "%s%s:%d: %s\n", n->warning ? "warning: " : "", p->file, n->line, n->text);
+		const struct td_cfg_file *f = td_cfg_file_of(p, n->line);
+		const char *kind = n->warning ? "warning: " : "", *file = f ? f->name : "";
+		if (errors && n->line > 0)
+			fprintf(errors, "%s%s:%d: %s\n", kind, file, n->line - (f ? f->base : 0), n->text);
 		else if (errors)
-			fprintf(errors, "%s%s: %s\n", n->warning ? "warning: " : "", p->file, n->text);
+			fprintf(errors, "%s%s: %s\n", kind, file, n->text);
 		tnl_free(n->text);
 	}
 	tnl_free(p->notes);

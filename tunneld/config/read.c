@@ -9,7 +9,7 @@
 #include <ini.h>
 #include <string.h>
 
-enum { LINE_MAX_BYTES = 8192, SECTION_MAX = 128, INIH_SAFE = 180 };
+enum { LINE_MAX_BYTES = 8192, SECTION_MAX = 128, INIH_SAFE = 180, WHERE_MAX = 4200 };
 
 struct reader {
 	struct td_cfg_parse *p;
@@ -46,10 +46,11 @@ static const char *check_header(struct reader *r, enum td_section kind, const ch
 		td_cfg_error(p, r->line, "[%s] takes no name", word);
 		name = "";
 	}
+	char where[WHERE_MAX];
 	int taken = td_cfg_take(p, word, name, r->line);
 	if (taken)
-		td_cfg_error(p, r->line, "section [%s%s%s] is there already, on line %d", word, *name ? " " : "", name,
-			     taken);
+		td_cfg_error(p, r->line, "section [%s%s%s] is there already, on %s", word, *name ? " " : "", name,
+			     td_cfg_where(p, taken, r->line, where, sizeof(where)));
 	return name;
 }
 
@@ -162,9 +163,11 @@ static void take_value(struct reader *r, const struct td_opt *o, const char *val
 {
 	struct td_cfg_parse *p = r->p;
 	int *line = &p->cur->key_line[o - td_opts];
+	char where[WHERE_MAX];
 	size_t n = strlen(value);
 	if (*line) {
-		td_cfg_error(p, r->line, "%s is there already, on line %d", o->key, *line);
+		td_cfg_error(p, r->line, "%s is there already, on %s", o->key,
+			     td_cfg_where(p, *line, r->line, where, sizeof(where)));
 		return;
 	}
 	*line = r->line;
@@ -184,6 +187,11 @@ static int on_key(void *user, const char *section, const char *key, const char *
 	if (r->long_value && strcmp(value, "\1") == 0)
 		value = r->long_value;
 	if (p->skipping)
+		return 1;
+	bool include = strcmp(key, "include") == 0;
+	if (include && (!p->cur || p->cur->kind == TD_SECTION_TUNNELD))
+		td_cfg_include(p, r->line, value);
+	if (!p->cur && include)
 		return 1;
 	if (!p->cur) {
 		td_cfg_error(p, r->line, "%s comes before the first section", key);
@@ -285,9 +293,9 @@ static char *next_line(char *out, int num, void *stream)
 	return out;
 }
 
-void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len)
+void td_cfg_read(struct td_cfg_parse *p, const char *text, size_t len, int base)
 {
-	struct reader r = {.p = p, .at = text, .end = text + len};
+	struct reader r = {.p = p, .at = text, .end = text + len, .line = base};
 	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
 		r.at += 3;
 	(void)ini_parse_stream(next_line, &r, on_key, &r); /* its number of the first error says less than ours */

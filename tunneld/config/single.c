@@ -41,7 +41,7 @@ struct td_config *td_config_single(const struct td_config *from, const struct td
 				   const struct td_addr *listen, int n)
 {
 	struct td_config *c = td_config_parse("", "built-in", ".", 0, NULL);
-	struct td_cfg_parse p = {.c = c, .file = "built-in", .dir = "."};
+	struct td_cfg_parse p = {.c = c, .dir = "."};
 	int i = td_section_add(c, TD_SECTION_TUNNEL, t->name, t->line);
 	td_cfg_set_defaults(&p, TD_SECTION_TUNNEL, i, 0);
 	/* An alias has not the keys of listening: those keep their defaults. */

@@ -32,6 +32,7 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 	a.aws = *g->aws_cfg;
 	a.required = b.required;
 	a.one_shot = b.one_shot;
+	a.groups = b.groups;
 	a.send_proxy = b.send_proxy;
 	a.bandwidth = b.bandwidth;
 	a.udp_idle_ns = b.udp_idle_ns;

@@ -86,6 +86,15 @@ static void put_addresses(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_end_arr(w);
 }
 
+static void put_groups(struct tnl_jw *w, const struct td_strlist *l)
+{
+	tnl_jw_key(w, "groups");
+	tnl_jw_arr(w);
+	for (int i = 0; i < l->n; i++)
+		tnl_jw_str(w, l->v[i]);
+	tnl_jw_end_arr(w);
+}
+
 /* Sessions that several tunnels share stand once, with the first of them; the others name it. */
 static void put_sessions(struct tnl_jw *w, const struct fwd_tunnel *t)
 {
@@ -151,6 +160,8 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	if (t->hidden)
 		put_bool(w, "one_shot", true);
 	put_addresses(w, t);
+	if (t->cfg->groups.n)
+		put_groups(w, &t->cfg->groups);
 	tnl_jw_kv(w, "target", cfg->target);
 	tnl_jw_kv(w, "type", type_names[cfg->type]);
 	tnl_jw_kv(w, "host", cfg->host);

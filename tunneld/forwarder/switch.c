@@ -20,7 +20,7 @@ static struct fwd_tunnel *find_tunnel(struct td_forwarder *f, const char *name, 
 	return NULL;
 }
 
-int td_forwarder_open(struct td_forwarder *f, const char *name, char *why, size_t cap)
+static int open_one(struct td_forwarder *f, const char *name, char *why, size_t cap)
 {
 	struct fwd_tunnel *t = find_tunnel(f, name, why, cap);
 	if (!t)
@@ -41,7 +41,7 @@ int td_forwarder_open(struct td_forwarder *f, const char *name, char *why, size_
 	return 0;
 }
 
-int td_forwarder_close(struct td_forwarder *f, const char *name, char *why, size_t cap)
+static int close_one(struct td_forwarder *f, const char *name, char *why, size_t cap)
 {
 	struct fwd_tunnel *t = find_tunnel(f, name, why, cap);
 	if (!t)
@@ -58,4 +58,48 @@ int td_forwarder_close(struct td_forwarder *f, const char *name, char *why, size
 	td_soon_do(&t->group->adjust);
 	fwd_proxy_adjust(&t->proxy);
 	return 0;
+}
+
+/* --- groups ------------------------------------------------------------------------------- */
+
+static bool is_in_group(const struct fwd_tunnel *t, const char *group)
+{
+	for (int i = 0; i < t->cfg->groups.n; i++)
+		if (strcmp(t->cfg->groups.v[i], group) == 0)
+			return !t->closing && !t->hidden;
+	return false;
+}
+
+typedef int one_fn(struct td_forwarder *f, const char *name, char *why, size_t cap);
+
+/* group:NAME is all of them: the first that fails gives the reason, the others are done nevertheless. */
+static int for_name(struct td_forwarder *f, const char *name, one_fn *fn, char *why, size_t cap)
+{
+	const char *group = strncmp(name, "group:", 6) == 0 ? name + 6 : NULL;
+	char first[512] = "", text[512];
+	int seen = 0, failed = 0;
+	if (!group)
+		return fn(f, name, why, cap);
+	tnl_list_foreach(it, &f->tunnels) {
+		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, node);
+		if (!is_in_group(t, group) || ++seen == 0 || fn(f, t->cfg->name, text, sizeof(text)) == 0)
+			continue;
+		if (!failed++)
+			snprintf(first, sizeof(first), "%s", text);
+	}
+	if (!seen)
+		snprintf(why, cap, "there is no tunnel in group %s", group);
+	else if (failed)
+		snprintf(why, cap, "%s", first);
+	return seen && !failed ? 0 : -1;
+}
+
+int td_forwarder_open(struct td_forwarder *f, const char *name, char *why, size_t cap)
+{
+	return for_name(f, name, open_one, why, cap);
+}
+
+int td_forwarder_close(struct td_forwarder *f, const char *name, char *why, size_t cap)
+{
+	return for_name(f, name, close_one, why, cap);
 }
