@@ -77,6 +77,10 @@ class Cluster(World):
 			stdout=subprocess.PIPE, env=clean_env(), timeout=20, check=True)
 		return [line for line in r.stdout.decode().split('\n') if line]
 
+	def shutdown(self, check=True):
+		faults = super().shutdown(check)
+		return faults + ['%s: the password of the store is in its log' % p.name for p in self.procs if STORE_PASSWORD in '\n'.join(p.lines)]
+
 	def haproxy(self):
 		need('haproxy')
 		self.make_pem()

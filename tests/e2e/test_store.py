@@ -111,7 +111,7 @@ def token_once():
 @test('store: quotas count on all nodes together; what a dead node had counts no more', 60)
 def quotas():
 	with Shared(names=('n1', 'n2')) as w:
-		w.quota = 'max_sessions = 2\nsessions_per_minute = 5\n'
+		w.quota = 'max_sessions = 2\nbandwidth = 1M\n'
 		w.redis()
 		w.start_nodes()
 		w.agent(port=w.port['n2'], wait=False)
@@ -123,16 +123,31 @@ def quotas():
 			assert status == 200, (n, status, out)
 			sids.append(out['SessionId'])
 		for n in ('n1', 'n2'):
+			until(lambda: w.gateway_status(n)['user_shares'][0]['bandwidth'] == MIB // 2, 15, '%s gives half of the bandwidth' % n)
+		for n in ('n1', 'n2'):
 			status, out = w.at(n).start(TARGET, 1)
 			assert status == 400 and out['__type'] == 'ThrottlingException' and 'limit of' in out['message'], (n, status, out)
 		assert w.at('n2').call('TerminateSession', {'SessionId': sids[1]})[0] == 200
 		status, out = w.at('n1').start(TARGET, 1)
 		assert status == 200, (status, out)
 		w.node['n1'].kill9()  # both that are left were its own
-		for i in range(2):
-			status, out = w.at('n2').start(TARGET, 1)
-			assert status == 200, (i, status, out)
-			assert w.at('n2').call('TerminateSession', {'SessionId': out['SessionId']})[0] == 200
+		status, out = w.at('n2').start(TARGET, 1)
+		assert status == 200, (status, out)
+		until(lambda: w.gateway_status('n2')['user_shares'][0]['bandwidth'] == MIB, 15, 'n2 gives all of it')
+
+
+@test('store: sessions_per_minute counts on all nodes together', 60)
+def rates():
+	with Shared(names=('n1', 'n2')) as w:
+		w.quota = 'sessions_per_minute = 3\n'
+		w.redis()
+		w.start_nodes()
+		w.agent(port=w.port['n2'], wait=False)
+		w.node['n2'].wait_log('instance connected')
+		w.knows_agent('n1')
+		for n in ('n1', 'n2', 'n1'):
+			status, out = w.at(n).start(TARGET, 1)
+			assert status == 200, (n, status, out)
 		status, out = w.at('n2').start(TARGET, 1)
 		assert status == 400 and 'per minute' in out['message'], (status, out)
 

@@ -225,7 +225,13 @@ static void on_taken(void *ctx)
 	g->stopped(g);
 }
 
-const struct td_store_cb gw_hear = {.announce = on_announce, .lost = on_lost, .message = on_message, .taken = on_taken};
+static void on_beat(void *ctx)
+{
+	gw_split_bandwidth(ctx);
+}
+
+const struct td_store_cb gw_hear = {
+    .announce = on_announce, .lost = on_lost, .message = on_message, .taken = on_taken, .beat = on_beat};
 
 void gw_hear_init(struct td_gateway *g)
 {

@@ -12,7 +12,7 @@
  *   call, page            one JSON call: arguments, answer, errors; answers in pages
  *   link                  a WebSocket: token frame, owner, end
  *   instance              who is configured, their control channels
- *   share, quota          what users and instances may take
+ *   share, quota, split   what users and instances may take, and what of it a node gives
  *   direct                links past the relay: whether, and what the ends say of them
  *   relay                 frames from end to end of a session
  *   record                a session as a store record            session    sessions: states, timers, how they end
@@ -435,8 +435,9 @@ struct gw_share {
 	uint64_t reached;   /* how often its memory was used up */
 	/* quota.c */
 	struct td_quota quota;
-	uint64_t rate_at; /* monotonic; the start that would be on time */
-	int64_t credit;	  /* of bytes */
+	uint64_t rate_at;   /* monotonic; the start that would be on time */
+	uint64_t bandwidth; /* of the quota's: what this node may give of it; 0: no limit */
+	int64_t credit;	    /* of bytes */
 	uint64_t filled_at, relayed;
 	bool throttled;
 	struct td_timer refill;

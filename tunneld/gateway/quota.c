@@ -86,9 +86,9 @@ bool gw_quota_admit(struct td_gateway *g, const char *user, const char *instance
 static void fill_bucket(struct gw_share *h)
 {
 	uint64_t us = (h->g->l->now - h->filled_at) / 1000;
-	int64_t most = TNL_MAX((int64_t)(h->quota.bandwidth / BURST_PARTS), BURST_LEAST);
+	int64_t most = TNL_MAX((int64_t)(h->bandwidth / BURST_PARTS), BURST_LEAST);
 	h->filled_at += us * 1000;
-	h->credit = TNL_MIN(h->credit + (int64_t)(h->quota.bandwidth * TNL_MIN(us, US_PER_SEC) / US_PER_SEC), most);
+	h->credit = TNL_MIN(h->credit + (int64_t)(h->bandwidth * TNL_MIN(us, US_PER_SEC) / US_PER_SEC), most);
 }
 
 static void wait_for_credit(struct gw_share *h);
@@ -96,9 +96,9 @@ static void wait_for_credit(struct gw_share *h);
 static void on_refill(void *arg)
 {
 	struct gw_share *h = arg;
-	if (h->quota.bandwidth)
+	if (h->bandwidth)
 		fill_bucket(h);
-	if (h->quota.bandwidth && h->credit < 0) {
+	if (h->bandwidth && h->credit < 0) {
 		wait_for_credit(h);
 		return;
 	}
@@ -108,7 +108,7 @@ static void on_refill(void *arg)
 
 static void wait_for_credit(struct gw_share *h)
 {
-	uint64_t ns = (uint64_t)-h->credit * US_PER_SEC / h->quota.bandwidth * 1000;
+	uint64_t ns = (uint64_t)-h->credit * US_PER_SEC / h->bandwidth * 1000;
 	if (!h->refill.l)
 		td_timer_init(&h->refill, h->g->l, on_refill, h);
 	td_timer_in(&h->refill, TNL_MAX(ns, PAUSE_LEAST));
@@ -117,7 +117,7 @@ static void wait_for_credit(struct gw_share *h)
 static void charge(struct gw_share *h, size_t n)
 {
 	h->relayed += n;
-	if (!h->quota.bandwidth)
+	if (!h->bandwidth)
 		return;
 	fill_bucket(h);
 	h->credit -= (int64_t)n;

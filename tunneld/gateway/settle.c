@@ -1,8 +1,8 @@
 /* Tokens that a shared store knows of.  Any node may have granted the token that a link begins with, and of all nodes
  * only one may take it, so the store is asked before the link goes on: for the session when it is not here, for the
- * token, and then for the session's ownership, when its node is gone or it is one of ours that went elsewhere
- * meanwhile.  After that the token is among those that were granted here, or is not, and the link is decided upon as
- * always.
+ * token, and then for the session's ownership: when its node is gone, when it is one of ours that went elsewhere
+ * meanwhile, or when, where links are not handed on, the node in its id is gone and its ends came to different ones.
+ * After that the token is among those that were granted here, or is not, and the link is decided upon as always.
  *
  * While the store is away, what was granted here is good here. */
 #include "tunneld/gateway/shared_internal.h"
@@ -99,7 +99,7 @@ static void take_session(struct gw_link *l, const char *value)
 {
 	l->grant = tnl_strdup(value);
 	if (l->grant)
-		td_store_find(l->g->store, l->id, is_home(l) ? TD_STORE_TAKE_BACK : TD_STORE_TAKE, on_taken, l);
+		td_store_find(l->g->store, l->id, is_home(l) ? TD_STORE_TAKE_BACK : TD_STORE_UNITE, on_taken, l);
 	else
 		send_away(l, "out of memory");
 }
@@ -196,7 +196,7 @@ void gw_settle(struct gw_link *l, const uint8_t *p, size_t n, const char *token,
 	l->settled = then;
 	td_wslink_pause(l->w, true);
 	if (l->role != GW_CONTROL && !s) {
-		td_store_find(l->g->store, l->id, TD_STORE_LOOK, on_found, l);
+		td_store_find(l->g->store, l->id, TD_STORE_MAY_UNITE, on_found, l);
 		return;
 	}
 	marks_of(l, s ? s->owner : "", s ? s->target : l->id, &owner);

@@ -25,6 +25,7 @@ static void load_quota(struct gw_share *h)
 	const struct td_user_config *u = h->kind == GW_SHARE_USER ? gw_keys_user(h->g, h->name) : NULL;
 	const struct gw_instance *i = h->kind == GW_SHARE_INSTANCE ? gw_instance_get(h->g, h->name) : NULL;
 	h->quota = u ? u->quota : i ? i->cfg->quota : none;
+	h->bandwidth = h->quota.bandwidth;
 	h->filled_at = h->g->l->now;
 	h->credit = 0;
 }

@@ -78,6 +78,9 @@ void gw_answer_id(struct gw_call *c, const char *id);
 void gw_grant_elsewhere(struct gw_call *c, enum gw_role role, const char *id, const char *client_id, unsigned link,
 			td_store_done *fn);
 
+/* --- split.c --------------------------------------------------------------------------- */
+void gw_split_bandwidth(struct td_gateway *g);
+
 /* --- drain.c --------------------------------------------------------------------------- */
 void gw_drain_at_once(struct td_gateway *g); /* another gateway has our name: links are better at others */
 

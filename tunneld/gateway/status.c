@@ -124,6 +124,7 @@ static void write_shares(struct td_gateway *g, enum gw_share_kind kind, const ch
 		tnl_jw_kvi(w, "sessions", h->sessions);
 		tnl_jw_kvi(w, "max_sessions", h->quota.max_sessions);
 		tnl_jw_kvi(w, "relayed_bytes", (int64_t)h->relayed);
+		tnl_jw_kvi(w, "bandwidth", (int64_t)h->bandwidth);
 		kv_bool(w, "bandwidth_reached", h->throttled);
 		tnl_jw_kvi(w, "kept", (int64_t)h->kept);
 		kv_bool(w, "memory_limit_reached", !gw_share_may_keep(h));

@@ -50,6 +50,7 @@ struct td_store_cb {
 	void (*lost)(void *ctx, const char *session); /* another node owns it now */
 	void (*message)(void *ctx, const char *text, size_t n);
 	void (*taken)(void *ctx); /* another gateway runs under our node's name */
+	void (*beat)(void *ctx);  /* every few seconds, while it is up */
 };
 struct td_store_opts {
 	const char
@@ -100,8 +101,9 @@ struct td_store_found {
 	const struct td_store_session *r; /* NULL: none */
 };
 typedef void td_store_find_fn(void *ctx, int err, const struct td_store_found *f);
-/* TAKE: it becomes ours when it is free; TAKE_BACK: also when another node has it, which hears of it. */
-enum td_store_take { TD_STORE_LOOK, TD_STORE_TAKE, TD_STORE_TAKE_BACK };
+/* TAKE: it becomes ours when it is free; TAKE_BACK: also when another node has it, which hears of it; UNITE: then only
+ * when the node that made its id is not there; MAY_UNITE: FREE if that would take it. */
+enum td_store_take { TD_STORE_LOOK, TD_STORE_TAKE, TD_STORE_TAKE_BACK, TD_STORE_UNITE, TD_STORE_MAY_UNITE };
 void td_store_find(struct td_store *s, const char *id, enum td_store_take take, td_store_find_fn *fn, void *ctx);
 /* The sessions of a user, newest first, `max` from behind `skip` of them; went: how many that were, also of those that
  * are not there any more. */
@@ -150,6 +152,10 @@ enum td_store_verdict {
 typedef void td_store_admit_fn(void *ctx, int err, enum td_store_verdict v, const char *node /* of the instance */);
 void td_store_admit(struct td_store *s, const struct td_store_claim *c, td_store_admit_fn *fn, void *ctx);
 void td_store_count(struct td_store *s, const char *user, const char *instance, int delta);
+/* How many sessions these users (or instances) have on all nodes; n: TD_STORE_ASK_MAX at most. */
+typedef void td_store_counts_fn(void *ctx, int err, const unsigned *v, unsigned n);
+void td_store_counts(struct td_store *s, bool of_instances, const char *const *names, unsigned n,
+		     td_store_counts_fn *fn, void *ctx);
 void td_store_count_anew(struct td_store *s); /* we have none: what follows is counted */
 
 /* We go: our sessions may be taken over from now on, though we are alive. */

@@ -154,7 +154,11 @@ static void on_found(struct store_ask *a, int err, const struct tnl_redis_reply 
 void td_store_find(struct td_store *store, const char *id, enum td_store_take take, td_store_find_fn *fn, void *ctx)
 {
 	struct store_redis *s = td_store_impl(store);
-	static const char *const how[] = {[TD_STORE_LOOK] = "0", [TD_STORE_TAKE] = "1", [TD_STORE_TAKE_BACK] = "2"};
+	static const char *const how[] = {[TD_STORE_LOOK] = "0",
+					  [TD_STORE_TAKE] = "1",
+					  [TD_STORE_TAKE_BACK] = "2",
+					  [TD_STORE_UNITE] = "3",
+					  [TD_STORE_MAY_UNITE] = "4"};
 	const struct tnl_redis_arg v[] = {STORE_TEXT(id), STORE_TEXT(s->node), STORE_TEXT(how[take])};
 	struct store_ask form = {.ctx = ctx, .take = on_found, .fn.find = fn, .id = tnl_strdup(id)};
 	td_store_redis_ask(s, STORE_FIND, v, 3, &form);

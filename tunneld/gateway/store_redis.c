@@ -151,6 +151,8 @@ static void on_beat(void *ctx, int err, const struct tnl_redis_reply *r)
 	s->away = false;
 	if (again)
 		s->cb.announce(s->ctx);
+	else
+		s->cb.beat(s->ctx);
 }
 
 static size_t node_args(const struct store_redis *s, struct tnl_redis_arg v[4], char ms[16])

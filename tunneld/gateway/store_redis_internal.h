@@ -47,6 +47,7 @@ enum store_script {
 	STORE_WHERE,
 	STORE_ADMIT,
 	STORE_COUNT,
+	STORE_SUMS,
 	STORE_SCRIPTS
 };
 struct store_redis;
@@ -62,6 +63,7 @@ struct store_ask { /* what waits for an answer */
 		td_store_token_fn *token;
 		td_store_instances_fn *instances;
 		td_store_admit_fn *admit;
+		td_store_counts_fn *counts;
 		td_store_said_fn *said;
 	} fn;
 	bool forgotten;

@@ -51,20 +51,23 @@ static const char *const texts[STORE_SCRIPTS] = {
 		  "local over=redis.call('ZCARD',past)-1000 "
 		  "if over>0 then for _,o in ipairs(redis.call('ZRANGE',past,0,over-1)) do "
 		  "redis.call('DEL','" P "sess:'..o) end redis.call('ZREMRANGEBYRANK',past,0,over-1) end return 1",
-    /* id, node, 1 take (2: also from another) → state, node, epoch, node's value, fields */
-    [STORE_FIND] = ALIVE "local k='" P "sess:'..ARGV[1] local r=redis.call('HMGET',k,'node','epoch','end') "
-			 "if not r[1] then return {'none'} end "
-			 "if r[3]~='0' then return {'ended',r[1],r[2],'',redis.call('HGETALL',k)} end "
-			 "if ARGV[3]~='2' and r[1]~=ARGV[2] and alive(r[1]) and redis.call('EXISTS','" P
-			 "leaving:'..r[1])==0 then "
-			 ""
-			 "return {'other',r[1],r[2],redis.call('GET','" P "node:'..r[1]),redis.call('HGETALL',k)} end "
-			 "if ARGV[3]=='0' then return {'free',r[1],r[2],'',redis.call('HGETALL',k)} end "
-			 "local e=tostring(tonumber(r[2])+1) redis.call('HSET',k,'node',ARGV[2],'epoch',e) "
-			 "redis.call('SREM','" P "of:'..r[1],ARGV[1]) redis.call('SADD','" P "of:'..ARGV[2],ARGV[1]) "
-			 "if r[1]~=ARGV[2] then redis.call('PUBLISH','" P
-			 "n:'..r[1],cjson.encode({op='lost',session=ARGV[1],from=ARGV[2]})) end "
-			 "return {'ours',ARGV[2],e,'',redis.call('HGETALL',k)}",
+    /* id, node, 1 take (2: also from another, 3: so when the node in the id is not there; 4: would that take it?) →
+       state, node, epoch, node's value, fields */
+    [STORE_FIND] =
+	ALIVE "local function there(n) return alive(n) and redis.call('EXISTS','" P "leaving:'..n)==0 end "
+	      "local k='" P "sess:'..ARGV[1] local r=redis.call('HMGET',k,'node','epoch','end') "
+	      "if not r[1] then return {'none'} end "
+	      "if r[3]~='0' then return {'ended',r[1],r[2],'',redis.call('HGETALL',k)} end "
+	      "local kept=ARGV[3]~='2' and r[1]~=ARGV[2] and there(r[1]) "
+	      "if kept and tonumber(ARGV[3])>2 then kept=there(string.match(ARGV[1],'%-([%w_]+)%-%x+$')) end "
+	      "if kept then "
+	      "return {'other',r[1],r[2],redis.call('GET','" P "node:'..r[1]),redis.call('HGETALL',k)} end "
+	      "if ARGV[3]=='0' or ARGV[3]=='4' then return {'free',r[1],r[2],'',redis.call('HGETALL',k)} end "
+	      "local e=tostring(tonumber(r[2])+1) redis.call('HSET',k,'node',ARGV[2],'epoch',e) "
+	      "redis.call('SREM','" P "of:'..r[1],ARGV[1]) redis.call('SADD','" P "of:'..ARGV[2],ARGV[1]) "
+	      "if r[1]~=ARGV[2] then redis.call('PUBLISH','" P
+	      "n:'..r[1],cjson.encode({op='lost',session=ARGV[1],from=ARGV[2]})) end "
+	      "return {'ours',ARGV[2],e,'',redis.call('HGETALL',k)}",
     /* set, skip, max → id, fields, …; what has expired leaves the set */
     [STORE_LIST] = "local z='" P "'..ARGV[1] local out={} "
 		   "for _,id in ipairs(redis.call('ZREVRANGE',z,ARGV[2],ARGV[2]+ARGV[3]-1)) do "
@@ -106,6 +109,12 @@ static const char *const texts[STORE_SCRIPTS] = {
     "for k,v in pairs(due) do redis.call('SET',k,string.format('%.3f',v),'PX',120000) end "
     "local l='" P "load:'..me redis.call('HINCRBY',l,u,1) redis.call('HINCRBY',l,i,1) redis.call('PEXPIRE',l,15000) "
     "return {0,at}",
+    /* node, "u " or "i ", names → how many sessions each has on all nodes */
+    [STORE_SUMS] = ALIVE "local f={} for i=3,#ARGV do f[#f+1]=ARGV[2]..ARGV[i] end "
+			 "local out={} for i=1,#f do out[i]=0 end "
+			 "for _,n in ipairs(redis.call('SMEMBERS','" P "nodes')) do if n==ARGV[1] or alive(n) then "
+			 "for i,v in ipairs(redis.call('HMGET','" P "load:'..n,unpack(f))) do "
+			 "out[i]=out[i]+tonumber(v or 0) end end end return out",
     /* node, user, instance, delta */
     [STORE_COUNT] = "local l='" P "load:'..ARGV[1] for _,f in ipairs({'u '..ARGV[2],'i '..ARGV[3]}) do "
 		    "if redis.call('HINCRBY',l,f,ARGV[4])<=0 then redis.call('HDEL',l,f) end end "

@@ -190,6 +190,26 @@ void td_store_count(struct td_store *store, const char *user, const char *instan
 	td_store_redis_ask(s, STORE_COUNT, v, 4, &form);
 }
 
+static void on_counts(struct store_ask *a, int err, const struct tnl_redis_reply *r)
+{
+	unsigned v[TD_STORE_ASK_MAX], n = r ? (unsigned)TNL_MIN(r->n, (size_t)TD_STORE_ASK_MAX) : 0;
+	for (unsigned i = 0; i < n; i++)
+		v[i] = (unsigned)TNL_MAX(tnl_redis_int_at(r, i, 0), 0);
+	a->fn.counts(ctx_of(a), err, v, n);
+}
+
+void td_store_counts(struct td_store *store, bool of_instances, const char *const *names, unsigned n,
+		     td_store_counts_fn *fn, void *ctx)
+{
+	struct store_redis *s = shared(store);
+	struct tnl_redis_arg v[2 + TD_STORE_ASK_MAX] = {STORE_TEXT(s->node), STORE_TEXT(of_instances ? "i " : "u ")};
+	n = TNL_MIN(n, TD_STORE_ASK_MAX);
+	for (unsigned i = 0; i < n; i++)
+		v[2 + i] = STORE_TEXT(names[i]);
+	struct store_ask form = {.ctx = ctx, .take = on_counts, .fn.counts = fn};
+	td_store_redis_ask(s, STORE_SUMS, v, 2 + n, &form);
+}
+
 void td_store_count_anew(struct td_store *store)
 {
 	struct store_redis *s = shared(store);

@@ -36,10 +36,10 @@ static void on_taken(void *ctx)
 	((struct node *)ctx)->taken++;
 }
 
-static const struct td_store_cb cb = {.announce = on_announce,
-				      .lost = on_lost,
-				      .message = on_message,
-				      .taken = on_taken};
+static void on_beat(void *ctx) {}
+
+static const struct td_store_cb cb = {
+    .announce = on_announce, .lost = on_lost, .message = on_message, .taken = on_taken, .beat = on_beat};
 
 static struct td_store *open_as(struct node *n, const char *name, char *why, size_t cap)
 {
@@ -167,6 +167,28 @@ static void test_what_a_node_leaves_is_free(void **state)
 	close_node(&B);
 }
 
+/* Its ends came to different nodes, since that which is named in its id is gone. */
+static void test_a_session_without_its_home_is_united(void **state)
+{
+	open_ok(&A, "a");
+	open_ok(&B, "b");
+	assert_int_equal(put(&A, "u-c-0123456789abcdef0", 1, 10, 0), 0);
+	assert_int_equal(put(&A, "u-a-0123456789abcdef0", 1, 10, 0), 0);
+	find(&B, "u-a-0123456789abcdef0", TD_STORE_UNITE);
+	assert_int_equal(R.where, TD_STORE_OTHER);
+	find(&B, "u-c-0123456789abcdef0", TD_STORE_TAKE);
+	assert_int_equal(R.where, TD_STORE_OTHER);
+	find(&B, "u-a-0123456789abcdef0", TD_STORE_MAY_UNITE);
+	assert_int_equal(R.where, TD_STORE_OTHER);
+	find(&B, "u-c-0123456789abcdef0", TD_STORE_MAY_UNITE);
+	assert_int_equal(R.where, TD_STORE_FREE);
+	find(&B, "u-c-0123456789abcdef0", TD_STORE_UNITE);
+	assert_int_equal(R.where, TD_STORE_OURS);
+	assert_true(t_until(&A.heard, 5000));
+	close_node(&A);
+	close_node(&B);
+}
+
 static int loaded;
 static void on_each(void *ctx, const struct td_store_session *r)
 {
@@ -284,6 +306,22 @@ static void ask(struct node *n)
 	assert_int_equal(R.count, 2);
 }
 
+static void on_sums(void *ctx, int err, const unsigned *v, unsigned n)
+{
+	R.n++;
+	R.ids[0] = 0;
+	for (unsigned i = 0; i < n; i++)
+		snprintf(R.ids + strlen(R.ids), sizeof(R.ids) - strlen(R.ids), "%u ", v[i]);
+}
+
+static void sums(struct node *n)
+{
+	static const char *const names[] = {"u", "w", "nobody"};
+	memset(&R, 0, sizeof(R));
+	td_store_counts(n->s, false, names, 3, on_sums, NULL);
+	wait_answer();
+}
+
 static void test_places_count_on_all_nodes(void **state)
 {
 	const struct td_store_fact f[] = {{"version", "3.3"}};
@@ -305,7 +343,11 @@ static void test_places_count_on_all_nodes(void **state)
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(admit(i % 2 ? &A : &B, "w", 0, 3), TD_STORE_ADMITTED);
 	assert_int_equal(admit(&A, "w", 0, 3), TD_STORE_USER_RATE);
+	sums(&A);
+	assert_string_equal(R.ids, "2 3 0 ");
 	close_node(&B); /* with it goes the instance, and what it counted */
+	sums(&A);
+	assert_string_equal(R.ids, "0 1 0 ");
 	assert_int_equal(admit(&A, "u", 2, 0), TD_STORE_AWAY);
 	close_node(&A);
 }
@@ -484,6 +526,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_a_session_has_one_owner),
 	    TEST(test_what_a_node_leaves_is_free),
+	    TEST(test_a_session_without_its_home_is_united),
 	    TEST(test_a_node_that_starts_again_has_its_sessions),
 	    TEST(test_a_name_is_one_nodes),
 	    TEST(test_a_token_is_taken_once),
