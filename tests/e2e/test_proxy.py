@@ -251,6 +251,32 @@ def programs():
 			assert want in r.stdout, (scheme, r.stdout, r.stderr[-2000:])
 
 
+@test('proxy: tunneld forward -D, and -L to the path of a socket', 60)
+def from_the_command_line():
+	with World() as w:
+		e = Server(echo)
+		far = w.path('far.sock')
+		listener = socket.socket(socket.AF_UNIX)
+		listener.bind(far)
+		listener.listen(4)
+		w.gateway()
+		w.agent(allow='unix:%s, 127.0.0.1:*' % far)
+		conf = w.write_forwarder({}, name='cli')
+		p = w.proc('forward', [BIN, 'forward', '-c', conf, '-D', '0', '-L', '0:' + far, TARGET])
+		p._wait(lambda: len(w.ports(p)) == 2, 20, 'two listeners')
+		c, rep = socks5(w.ports(p)['forward-1'], '127.0.0.1', e.port)
+		assert rep == 0
+		ping(c)
+		d = connect(w.ports(p)['forward-2'])
+		there, _ = listener.accept()
+		there.sendall(b'hello')
+		assert read_exact(d, 5) == b'hello'
+		for args in (('-D', 'x'), ('-D', '1:2:3'), ('-L', '1:relative')):
+			r = subprocess.run([BIN, 'forward', '-c', conf, *args, TARGET], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir,
+				timeout=20 * SLOW)
+			assert r.returncode == 2 and args[0].encode() in r.stdout, (args, r.stdout)
+
+
 @test('unix sockets: port = unix:PATH of a tunnel and an alias, which the agent allows; mode and group of local ones', 60, short=True)
 def unix_sockets():
 	with World() as w:

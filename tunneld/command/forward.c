@@ -1,4 +1,4 @@
-/* tunneld forward -L … TARGET: the forwarder without a file.  Each -L becomes a [tunnel] section with the
+/* tunneld forward -L … TARGET: the forwarder without a file.  Each -L and -D becomes a [tunnel] section with the
  * settings of the target's, so that one reader checks both. */
 #include "tunneld/command/foreground.h"
 #include "tunneld/command/forward_served.h"
@@ -17,6 +17,7 @@
 struct forward {
 	struct td_foreground fg;
 	const char *spec[MAX_L], *reverse[MAX_L];
+	bool dynamic[MAX_L]; /* the spec is of a -D: a proxy */
 	int nspec, nreverse;
 	bool draining;
 	bool was_up;			  /* a session has come up: from then on failures are waited out */
@@ -28,11 +29,20 @@ static bool add_spec(void *ctx, const char *value)
 {
 	struct forward *k = ctx;
 	if (k->nspec == MAX_L) {
-		fprintf(stderr, "tunneld forward: -L may be given %d times at most\n", MAX_L);
+		fprintf(stderr, "tunneld forward: -L and -D may be given %d times at most\n", MAX_L);
 		return false;
 	}
 	k->spec[k->nspec++] = value;
 	return true;
+}
+
+static bool add_dynamic(void *ctx, const char *value)
+{
+	struct forward *k = ctx;
+	bool added = add_spec(ctx, value);
+	if (added)
+		k->dynamic[k->nspec - 1] = true;
+	return added;
 }
 
 static bool add_reverse(void *ctx, const char *value)
@@ -73,37 +83,73 @@ static bool is_number(const char *s)
 	return *s && s[strspn(s, "0123456789")] == '\0';
 }
 
-/* [bind:]port:host:hostport or socket:host:hostport, as ssh spells it, into a [tunnel] section. */
-static bool section(const char *spec, int i, const char *target, const char *select, struct tnl_buf *out)
+static void put_listen(struct tnl_buf *out, const char *bind, const char *listen)
 {
-	char copy[1024], *f[4], *p = copy;
-	int n = 0;
-
-	if (snprintf(copy, sizeof(copy), "%s", spec) >= (int)sizeof(copy))
-		return false;
-	while (p && n < 4) {
-		char *next = field(p, &f[n]);
-		n++;
-		p = next;
-	}
-	if (p || n < 3)
-		return false;
-	const char *port = f[n - 1], *host = f[n - 2], *listen = f[n - 3], *bind = n == 4 ? f[0] : "127.0.0.1";
-	if (!*host || !is_number(port) || (listen[0] == '/' ? n == 4 : !is_number(listen)))
-		return false;
-	for (const char *c = spec; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == ';' || *c == '#')
-			return false;
-	tnl_buf_printf(out, "[tunnel forward-%d]\ntargets = %s\nselect = %s\nport = %s\nopen = start\nrequired = yes\n",
-		       i + 1, target, select, port);
 	if (listen[0] == '/')
 		tnl_buf_printf(out, "listen = unix:%s\n", listen);
 	else if (!*bind || strcmp(bind, "*") == 0)
 		tnl_buf_printf(out, "listen = *:%s\n", listen);
 	else
 		tnl_buf_printf(out, strchr(bind, ':') ? "listen = [%s]:%s\n" : "listen = %s:%s\n", bind, listen);
+}
+
+/* Its fields, four at most; 0: it has more, or bytes that would be something else in a section. */
+static int split(const char *spec, char copy[1024], char *f[4])
+{
+	char *p = copy;
+	int n = 0;
+	for (const char *c = spec; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == ';' || *c == '#')
+			return 0;
+	if (snprintf(copy, 1024, "%s", spec) >= 1024)
+		return 0;
+	while (p && n < 4) {
+		char *next = field(p, &f[n]);
+		n++;
+		p = next;
+	}
+	return p ? 0 : n;
+}
+
+/* Where it goes: host:hostport, or the path of a socket, the last of n fields.  How many there are before; -1: neither.
+ */
+static int put_place(struct tnl_buf *out, char *const *f, int n)
+{
+	const char *last = f[n - 1];
+	if (last[0] == '/') {
+		tnl_buf_printf(out, "port = unix:%s\n", last);
+		return n - 1;
+	}
+	if (n < 2 || !is_number(last) || !*f[n - 2])
+		return -1;
+	const char *host = f[n - 2];
+	tnl_buf_printf(out, "port = %s\n", last);
 	if (strcmp(host, "localhost") != 0 && strcmp(host, "127.0.0.1") != 0 && strcmp(host, "::1") != 0)
 		tnl_buf_printf(out, "host = %s\n", host);
+	return n - 2;
+}
+
+/* [bind:]port:host:hostport, socket:host:hostport, and with the path of a socket for host and hostport, as ssh spells
+ * it, into a [tunnel] section; of -D only what stands before. */
+static bool section(const struct forward *k, int i, const char *select, struct tnl_buf *out)
+{
+	char copy[1024], *f[4];
+	int n = split(k->spec[i], copy, f);
+
+	if (!n)
+		return false;
+	tnl_buf_printf(out, "[tunnel forward-%d]\ntargets = %s\nselect = %s\nopen = start\nrequired = yes\n", i + 1,
+		       k->fg.t->target, select);
+	if (k->dynamic[i])
+		tnl_buf_puts(out, "type = proxy\n");
+	else
+		n = put_place(out, f, n);
+	if (n < 1 || n > 2)
+		return false;
+	const char *listen = f[n - 1];
+	if (listen[0] == '/' ? n == 2 : !is_number(listen))
+		return false;
+	put_listen(out, n == 2 ? f[0] : "127.0.0.1", listen);
 	return true;
 }
 
@@ -156,8 +202,11 @@ static struct td_config *make_config(struct forward *k)
 
 	tnl_buf_init(&b, 256 * 1024);
 	for (int i = 0; i < k->nspec; i++) {
-		if (!section(k->spec[i], i, k->fg.t->target, select, &b)) {
-			td_foreground_say(&k->fg, "-L %s: not [bind:]port:host:hostport, with numbers for ports",
+		if (!section(k, i, select, &b)) {
+			td_foreground_say(&k->fg,
+					  k->dynamic[i]
+					      ? "-D %s: not [bind:]port, with a number for the port"
+					      : "-L %s: not [bind:]port:host:hostport, with numbers for ports",
 					  k->spec[i]);
 			tnl_buf_fini(&b);
 			return NULL;
@@ -215,6 +264,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	    {'v', "verbose", .flag = &verbose},
 	    {0, "select", .value = &select},
 	    {'L', "local", .each = add_spec, .ctx = &k},
+	    {'D', "dynamic", .each = add_dynamic, .ctx = &k},
 	    {'R', "remote", .each = add_reverse, .ctx = &k},
 	};
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 1);
@@ -252,18 +302,20 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 const struct td_command td_command_forward = {
     "forward",
     "tunnels from the command line, spelled as for ssh -L and -R",
-    "usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] [-R …] TARGET\n"
+    "usage: tunneld forward [-c FILE] [-v] -L [BIND:]PORT:HOST:HOSTPORT [-L …] [-D …] [-R …] TARGET\n"
     "\n"
     "TARGET is an instance id (i-…, mi-…, ecs:…), how to find one (tag:KEY=VALUE, name:HOST,\n"
     "ecs:CLUSTER/SERVICE[/CONTAINER]), or the name of a [tunnel] or [alias]\n"
     "of the configuration, whose AWS settings it then takes.  HOST is resolved at the\n"
     "target; localhost is the target itself.  PORT may be 0 (the log shows the one chosen)\n"
     "or a path for a Unix socket; BIND defaults to 127.0.0.1, * is every address.\n"
+    "A path in place of HOST:HOSTPORT is that of a socket at the target.\n"
     "\n"
     "With -R it is the target that listens, and HOST is looked up here: BIND, PORT and\n"
     "paths are the agent's, which has to allow them ([agent] reverse).\n"
     "\n"
     "  -L, --local SPEC   a tunnel; may be given several times\n"
+    "  -D, --dynamic SPEC [BIND:]PORT of a proxy: SOCKS5, SOCKS4a, HTTP CONNECT; may be given several times\n"
     "  -R, --remote SPEC  a reverse tunnel; may be given several times\n"
     "  -c, --config FILE  configuration (default: $TUNNELD_CONFIG, ~/.config/tunneld/tunneld.ini,\n"
     "                     /etc/tunneld/tunneld.ini; none is fine)\n"

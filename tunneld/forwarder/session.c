@@ -147,6 +147,8 @@ static void lack_dial(struct fwd_group *g, const char *why)
 	if (!g->proxy->no_dial_until)
 		td_info(FWD_MOD, NULL, "one session for each destination tunnel=%s reason=\"%s\"", g->cfg->name, why);
 	g->proxy->no_dial_until = g->f->loop->now + NO_DIAL_NS;
+	if (g->f->started) /* the way to the target is there */
+		g->f->started(g->f->started_ctx, 0, "", "");
 	td_soon_do(&g->proxy->settle);
 }
 
