@@ -153,6 +153,23 @@ class Web:
 		threading.Thread(target=self.s.serve_forever, daemon=True).start()
 
 
+@test('doctor: tunnels that go elsewhere: a Unix socket, a proxy, datagrams', 60)
+def kinds():
+	with World() as w, socket.socket(socket.AF_UNIX) as u:
+		u.bind(w.path('service.sock'))
+		u.listen()
+		w.gateway()
+		w.agent(allow='unix:%s/*.sock, 127.0.0.1:*, udp:127.0.0.1:53' % w.dir)
+		for name, keys, dial in (('unix', {'port': 'unix:' + w.path('service.sock')}, 'ok'), ('gone', {'port': 'unix:' + w.path('gone.sock')}, 'fail'),
+				('proxy', {'type': 'proxy', 'port': None}, 'skipped'), ('udp', {'type': 'udp', 'port': 53, 'host': '127.0.0.1'}, 'skipped')):
+			code, rows, _ = doctor(w, forwarder_ini(w, {name: keys}))
+			assert rows['dial']['result'] == dial and code == (5 if dial == 'fail' else 0), (name, rows)
+			assert dial == 'fail' or rows['transfer']['result'] == 'ok', (name, rows)
+		bad = forwarder_ini(w, {'p': {'type': 'proxy', 'port': None, 'probe': '60s'}})
+		code, rows, _ = doctor(w, bad)
+		assert code == 2 and 'probe: ' in rows['configuration']['fact'], rows
+
+
 @test('doctor: a clock that is off, and whose the credentials are', 60)
 def clock():
 	s = Server(echo)

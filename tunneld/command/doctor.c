@@ -97,7 +97,7 @@ static void test_tunnel(struct td_doctor *d, const struct td_tunnel_config *t, c
 	d->subject = t->name;
 	if (!d->interrupted)
 		td_doctor_session(d, aws, t, *reachable);
-	if (!d->interrupted)
+	if (!d->interrupted && t->type != TD_TUNNEL_UDP)
 		td_doctor_listen(d, t->addrs, t->naddrs);
 	d->subject = "";
 	td_aws_free(aws);

@@ -4,6 +4,7 @@
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/handshake.h"
+#include "lib/head.h"
 #include "lib/http.h"
 #include "lib/num.h"
 #include "lib/target.h"
@@ -110,6 +111,12 @@ static const char *advice_for(const struct testing *x)
 	return "See what the service says; man 5 tunneld.ini has the keys of a tunnel.";
 }
 
+/* Its streams say where they go, as the forwarder's do. */
+static bool dials(const struct td_tunnel_config *t)
+{
+	return t->path || t->type == TD_TUNNEL_PROXY;
+}
+
 static bool start_session(struct testing *x)
 {
 	struct tnl_buf b;
@@ -117,7 +124,8 @@ static bool start_session(struct testing *x)
 	bool found = find_target(x);
 	x->done = false;
 	tnl_buf_init(&b, 65536);
-	if (found && td_start_session_body(&b, x->id, t->document, t->host, t->port, 0, t->reason, NULL) == 0) {
+	if (found && td_start_session_body(&b, x->id, t->document, dials(t) ? "localhost" : t->host,
+					   dials(t) ? 1 : t->port, 0, t->reason, NULL) == 0) {
 		struct td_aws_call *c = td_aws_json(x->aws, "ssm", "AmazonSSM.StartSession", tnl_buf_str(&b),
 						    tnl_buf_len(&b), 1, on_started, x);
 		if (c && !td_doctor_wait(x->d, &x->done, TD_DOCTOR_PROBE_NS, "StartSession")) {
@@ -299,6 +307,7 @@ static bool open_channel(struct testing *x)
 				      .pong_ns = t->pong_timeout_ns};
 	td_tunnel_session(t, td_aws_is_amazon(x->aws), &cc.session);
 	cc.session.expected_type = "Port";
+	cc.session.dial = dials(t) ? TNL_DIAL_VERSION : 0;
 	cc.session.reverse = t->type == TD_TUNNEL_REVERSE;
 	x->done = false;
 	x->began = x->d->loop->now;
@@ -356,12 +365,15 @@ static void on_io(EV_P_ ev_io *w, int revents)
 static bool open_stream(struct testing *x, enum tnl_stream_kind kind, bool *asked)
 {
 	int pair[2], err = 0;
+	struct tnl_head head;
 	x->connected = x->closed = x->done = false;
 	x->got = x->sent = 0;
 	x->want = 1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
 		return false;
-	x->pipe = td_pipe_client(td_client_pump(x->client), pair[0], NULL, &err);
+	bool to = dials(x->t) && tnl_head_set(&head, x->t->path ? TNL_HEAD_UNIX : TNL_HEAD_TCP,
+					      x->t->path ? x->t->path : "localhost", x->t->path ? 0 : 1) == 0;
+	x->pipe = td_pipe_client_to(td_client_pump(x->client), pair[0], to ? &head : NULL, NULL, NULL, &err);
 	if (!x->pipe) {
 		snprintf(x->text, sizeof(x->text), "%s", tnl_err_text(err));
 		close(pair[0]);
@@ -406,7 +418,13 @@ static bool dial(struct testing *x)
 {
 	if (x->t->type == TD_TUNNEL_REVERSE)
 		return listens(x);
-	const char *host = x->t->host ? x->t->host : "localhost";
+	if (x->t->type != TD_TUNNEL_TCP) {
+		td_doctor_row(x->d, "dial", TD_DOCTOR_SKIPPED, 0, NULL,
+			      x->t->type == TD_TUNNEL_PROXY ? "a proxy goes where programs ask it to"
+							    : "a datagram is not answered by the agent");
+		return true;
+	}
+	const char *host = x->t->path ? x->t->path : x->t->host ? x->t->host : "localhost";
 	bool asked = false, open = open_stream(x, TNL_KIND_TOLD, &asked);
 	uint64_t began = x->d->loop->now;
 	if (open)
