@@ -72,13 +72,13 @@ def rst_close(sock):
 class Server:
 	"""Accepts for ever; handler(sock) runs in a thread of its own. `family` may be AF_INET6."""
 
-	def __init__(self, handler, host='127.0.0.1', family=socket.AF_INET, backlog=1024, rcvbuf=0):
+	def __init__(self, handler, host='127.0.0.1', family=socket.AF_INET, backlog=1024, rcvbuf=0, port=0):
 		self.handler = handler
 		self.listener = socket.socket(family, socket.SOCK_STREAM)
 		self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 		if rcvbuf:
 			self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-		self.listener.bind((host, 0))
+		self.listener.bind((host, port))
 		self.listener.listen(backlog)
 		self.port = self.listener.getsockname()[1]
 		self.accepted = 0

@@ -141,11 +141,15 @@ static void check_udp(struct td_cfg_parse *p, const struct td_section_read *s, c
 	} not_for_udp[] = {{"send_proxy", t->send_proxy != TD_SEND_PROXY_NO},
 			   {"bandwidth", t->bandwidth != 0},
 			   {"probe", t->probe_ns != 0},
-			   {"session", t->session == TD_SESSION_PER_CONNECTION}};
+			   {"session", t->session == TD_SESSION_PER_CONNECTION},
+			   {"port", t->path != NULL}};
 	for (size_t i = 0; i < TNL_COUNT(not_for_udp); i++)
 		if (not_for_udp[i].set)
 			td_cfg_error(p, line_or_section(s, not_for_udp[i].key), "type = udp: %s%s is for connections",
-				     not_for_udp[i].key, i == 3 ? " = per-connection" : "");
+				     not_for_udp[i].key,
+				     i == 3   ? " = per-connection"
+				     : i == 4 ? " = unix:PATH"
+					      : "");
 	for (int i = 0; i < t->naddrs; i++)
 		if (t->addrs[i].sa.sa_family != AF_INET && t->addrs[i].sa.sa_family != AF_INET6)
 			td_cfg_error(p, td_opt_line(s, "listen"), "type = udp: listen takes addresses with ports only");
@@ -197,6 +201,10 @@ static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s
 	check_aws(p, s, &t->aws);
 	check_backoff(p, s, t->reconnect_min_ns, t->reconnect_max_ns);
 	check_targets(p, s, t);
+	if (s->kind == TD_SECTION_TUNNEL && TNL_MAX(t->ports, 1u) != TNL_MAX(t->listen_ports, 1u))
+		td_cfg_error(p, line_or_section(s, "port"),
+			     "listen has %u ports in an entry, port has %u: they have to be as many",
+			     TNL_MAX(t->listen_ports, 1u), TNL_MAX(t->ports, 1u));
 	if (t->type == TD_TUNNEL_UDP)
 		check_udp(p, s, t);
 	check_place(p, s, t);

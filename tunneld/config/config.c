@@ -49,6 +49,8 @@ static struct td_config *parse(const char *text, size_t len, const char *name, c
 	td_cfg_read_included(&p);
 	td_cfg_check(&p, roles);
 	settle(&p);
+	if (!p.nerrors)
+		td_cfg_split_ranges(&p);
 	for (int i = 0; i < p.nsecs; i++) {
 		tnl_free(p.secs[i].name);
 		tnl_free(p.secs[i].key_line);

@@ -71,7 +71,8 @@ struct td_tunnel_config {
 	struct td_strlist groups; /* that it can be opened, closed and shown by */
 	struct td_addr *addrs;
 	int naddrs;
-	char *target; /* as of target or targets: a list of what lib/target.h parses, tried in order */
+	unsigned listen_ports, ports; /* while it is read: of each entry of listen, and of port */
+	char *target;		      /* as of target or targets: a list of what lib/target.h parses, tried in order */
 	enum td_target_select select;
 	char *host, *document, *reason, *kms_key_id;
 	char *bind, *connect; /* type = reverse: at the agent, here */

@@ -1,6 +1,6 @@
 /* Private to tunneld/config.  From below: notes (mistakes, where they are, memory) and section (where the values lie);
- * number, text, rules; value (what a type can do); options (the keys); life; patterns, read, include, files, check;
- * config on top. */
+ * number, text, rules; value (what a type can do); options (the keys); life, copy; patterns, read, include, files,
+ * check, ranges; config on top. */
 #ifndef TD_CONFIG_INTERNAL_H
 #define TD_CONFIG_INTERNAL_H
 #include "lib/map.h"
@@ -79,7 +79,7 @@ enum td_opt_type {
 	TD_T_SIZE32,   /* unsigned */
 	TD_T_UINT,     /* unsigned */
 	TD_T_PORT,     /* uint16_t */
-	TD_T_PLACE,    /* port (uint16_t) and path of a td_tunnel_config */
+	TD_T_PLACE,    /* port (uint16_t), ports and path of a td_tunnel_config */
 	TD_T_MODE,     /* unsigned, octal */
 	TD_T_USERS,    /* struct td_users: a private file */
 	TD_T_BOOL,     /* bool */
@@ -168,6 +168,9 @@ bool td_number_digits(const char **s, uint64_t *v);  /* a number at *s; false: n
 int td_number_duration(const char *s, uint64_t *ns); /* 10s, 150ms, 1h30m; a unit is required, but 0 may stand alone */
 int td_number_size(const char *s, uint64_t *bytes);  /* 16M, 64K, 1G, 1024 */
 int td_number_plain(const char *s, uint64_t *v);
+/* ADDRESS:LOW-HIGH, LOW-HIGH: *n ports, and the text with the first of them alone; else one, and the text. NULL, or
+ * what is wrong. */
+const char *td_number_ports(const char *text, char *first, size_t cap, unsigned *n);
 void td_number_show_duration(uint64_t ns, char out[TD_NUMBER_STR]);
 void td_number_show_size(uint64_t bytes, char out[TD_NUMBER_STR]);
 void td_number_show_plain(uint64_t v, char out[TD_NUMBER_STR]);
@@ -292,6 +295,11 @@ char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s); /* there, private, PEM, matching */
 /* secrets.c: secrets that stand in files of their own become values, as if they were written in the configuration. */
 void td_cfg_load_secrets(struct td_cfg_parse *p, const struct td_section_read *s);
+/* copy.c: `to` becomes like `from`, but for its name and where it listens, which is what td_cfg_set_addresses says. */
+void td_cfg_copy_tunnel(struct td_place to, const struct td_tunnel_config *from, enum td_section kind);
+void td_cfg_set_addresses(struct td_tunnel_config *t, const struct td_addr *v, int n);
+/* ranges.c: a tunnel of a range of ports becomes one for each. */
+void td_cfg_split_ranges(struct td_cfg_parse *p);
 /* check.c: what is missing, what sections owe each other. */
 void td_cfg_check(struct td_cfg_parse *p, unsigned roles);
 /* notes.c: memory for configuration; ends the process when there is none (libev does the same). */

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { RANGE_MAX = 256 }; /* ports of a range */
+
 bool td_number_digits(const char **s, uint64_t *v)
 {
 	const char *p = *s;
@@ -145,4 +147,24 @@ bool td_number_set(struct td_cfg_parse *p, int line, const struct td_opt *o, voi
 	}
 	store((char *)base + o->off, o->type->size, v);
 	return true;
+}
+
+const char *td_number_ports(const char *text, char *first, size_t cap, unsigned *n)
+{
+	const char *colon = strrchr(text, ':'), *low = colon ? colon + 1 : text, *dash = strchr(low, '-'), *end = low;
+	uint64_t lo, hi;
+	*n = 1;
+	snprintf(first, cap, "%s", text);
+	if (!dash || strncmp(text, "unix:", 5) == 0 || strncmp(text, "fd:", 3) == 0)
+		return NULL;
+	if (!td_number_digits(&end, &lo) || end != dash)
+		return NULL; /* no address: that is said by who reads it as one */
+	end++;
+	if (!td_number_digits(&end, &hi) || *end || lo < 1 || hi > 65535 || hi < lo)
+		return "LOW-HIGH must be two ports from 1 to 65535, the lower one first";
+	if (hi - lo >= RANGE_MAX)
+		return "a range has at most 256 ports";
+	*n = (unsigned)(hi - lo + 1);
+	first[TNL_MIN((size_t)(dash - text), cap - 1)] = '\0';
+	return NULL;
 }

@@ -105,7 +105,7 @@ const struct td_opt td_opts[] = {
 	{.key = "select", BOTH(select), TYPE(WORD), .words = "only|newest|any", .dflt = "only",
 	 .help = "which of several instances that a target matches; only: several are an error"},
 	{.key = "port", TUNNEL(port), TYPE(PLACE), .lo = 1, .hi = 65535,
-	 .help = "port at the target, or at host, or unix:PATH of a socket at the target; a proxy has none"},
+	 .help = "port at the target, or at host, LOW-HIGH, or unix:PATH of a socket at the target; a proxy has none"},
 	{.key = "port", ALIAS(port), TYPE(PLACE), .dflt = "22", .lo = 1, .hi = 65535,
 	 .help = "port at the target, or unix:PATH of a socket there"},
 	{.key = "host", BOTH(host), TYPE(HOST),

@@ -8,9 +8,18 @@
 bool td_place_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
 {
 	struct td_tunnel_config *t = base;
+	char first[32];
+	unsigned ports = 1;
 	uint64_t n;
 
 	if (strncmp(value, "unix:", 5) != 0) {
+		bool range = (o->in & TD_IN(TUNNEL)) && strchr(value, '-');
+		const char *fault = range ? td_number_ports(value, first, sizeof(first), &ports) : NULL;
+		if (fault) {
+			td_cfg_error(p, line, "%s = %s: %s", o->key, value, fault);
+			return false;
+		}
+		value = ports > 1 ? first : value;
 		int err = td_number_plain(value, &n);
 		if (err == TNL_ESYNTAX)
 			td_cfg_error(p, line, "%s = %s: must be a port from 1 to 65535, or unix:PATH", o->key, value);
@@ -19,6 +28,7 @@ bool td_place_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void
 		else {
 			td_place_clear(o, base);
 			t->port = (uint16_t)n;
+			t->ports = ports;
 			return true;
 		}
 		return false;

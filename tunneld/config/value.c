@@ -157,24 +157,44 @@ static void absolute_socket(const struct td_cfg_parse *p, char **text)
 	*text = full;
 }
 
-static bool parse_addrs(struct td_cfg_parse *p, int line, const struct td_opt *o, const char *value, struct addrs *out)
+/* Of one entry; ports of each range that there may be. */
+static const char *parse_entry(const char *text, bool ranges, struct addrs *out, unsigned *ports)
+{
+	struct td_addr got[4];
+	char first[192];
+	const char *fault = "not an address";
+	unsigned n = 1;
+	const char *bad = ranges ? td_number_ports(text, first, sizeof(first), &n) : NULL;
+	int k = bad ? 0 : td_addr_parse(ranges ? first : text, got, 4, &fault);
+	if (bad || k <= 0)
+		return bad ? bad : fault;
+	if (out->n && n != *ports)
+		return "all entries have to be as many ports";
+	*ports = n;
+	out->v = td_cfg_grow(out->v, ((size_t)out->n + (size_t)k * n) * sizeof(*out->v));
+	for (int i = 0; i < k; i++)
+		for (unsigned j = 0; j < n; j++) {
+			out->v[out->n] = got[i];
+			if (n > 1)
+				td_addr_set_port(&out->v[out->n], (uint16_t)(td_addr_port(&got[i]) + j));
+			out->n++;
+		}
+	return NULL;
+}
+
+static bool parse_addrs(struct td_cfg_parse *p, int line, const struct td_opt *o, const char *value, bool ranges,
+			struct addrs *out, unsigned *ports)
 {
 	bool ok = list_parse(p, line, o->key, value, &out->text);
+	*ports = 1;
 	for (int i = 0; i < out->text.n; i++) {
-		struct td_addr got[4];
-		const char *fault = "not an address";
 		absolute_socket(p, &out->text.v[i]);
-		int k = td_addr_parse(out->text.v[i], got, 4, &fault);
-		if (k <= 0) {
+		const char *fault = parse_entry(out->text.v[i], ranges, out, ports);
+		if (fault)
 			td_cfg_error(p, line, "%s = %s: %s", o->key, out->text.v[i], fault);
-			ok = false;
-			continue;
-		}
-		out->v = td_cfg_grow(out->v, (size_t)(out->n + k) * sizeof(*out->v));
-		memcpy(out->v + out->n, got, (size_t)k * sizeof(*out->v));
-		out->n += k;
+		ok = ok && !fault;
 	}
-	if (out->n > LISTEN_MAX) {
+	if (out->n > LISTEN_MAX * (int)*ports) {
 		td_cfg_error(p, line, "%s: more than %d addresses", o->key, LISTEN_MAX);
 		ok = false;
 	}
@@ -185,7 +205,7 @@ static bool set_listen(struct td_cfg_parse *p, int line, const struct td_opt *o,
 {
 	struct td_tunnel_config *t = base;
 	struct addrs a = {0};
-	bool ok = parse_addrs(p, line, o, value, &a);
+	bool ok = parse_addrs(p, line, o, value, true, &a, &t->listen_ports);
 	t->listen = a.text;
 	t->addrs = a.v;
 	t->naddrs = a.n;
@@ -221,7 +241,8 @@ static struct td_addr_list *addrs_at(const struct td_opt *o, void *base)
 static bool set_addrs(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
 {
 	struct addrs a = {0};
-	bool ok = parse_addrs(p, line, o, value, &a);
+	unsigned one;
+	bool ok = parse_addrs(p, line, o, value, false, &a, &one);
 	list_free(&a.text);
 	*addrs_at(o, base) = (struct td_addr_list){a.v, a.n};
 	return ok;
@@ -420,7 +441,7 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_SIZE32]   = {.name = "size", NUMBER(unsigned), .number = td_number_size, .show = td_number_show_size, .needs = SIZE_NEEDS},
 	[TD_T_UINT]     = {.name = "number", NUMBER(unsigned), .number = td_number_plain, .show = td_number_show_plain, .needs = "must be a number"},
 	[TD_T_PORT]     = {.name = "port", NUMBER(uint16_t), .number = td_number_plain, .show = td_number_show_plain, .needs = "must be a port from 1 to 65535"},
-	[TD_T_PLACE]    = {.name = "port or unix:PATH", .set = td_place_set, .clear = td_place_clear, .same = td_place_same, .inherit = td_place_inherit},
+	[TD_T_PLACE]    = {.name = "port or LOW-HIGH or unix:PATH", .set = td_place_set, .clear = td_place_clear, .same = td_place_same, .inherit = td_place_inherit},
 	[TD_T_MODE]     = {.name = "mode", NUMBER(unsigned), .number = td_number_octal, .show = td_number_show_octal, .needs = "must be a mode in octal, as 0660"},
 	[TD_T_USERS]    = {.name = "private file", .set = td_users_set, .clear = td_users_clear, .same = td_users_same},
 	[TD_T_BOOL]     = {.name = "yes or no", SCALAR(bool), .set = set_bool},

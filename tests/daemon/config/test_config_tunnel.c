@@ -49,10 +49,66 @@ static void udp_has_ports_of_its_own(void **state)
 	      "t.ini:7: listen: 127.0.0.1:1 is taken already, on line 2\n");
 }
 
+static void a_range_is_a_tunnel_for_each_port(void **state)
+{
+	struct td_config *c = parse("[aws]\nregion = eu-west-1\naccess_key_id = A\nsecret_access_key = long-enough\n"
+				    "[tunnel web]\nlisten = 127.0.0.1:8000-8002, 127.0.0.2:18000-18002\ntarget = i-1\n"
+				    "host = h.internal\nport = 9000-9002\nmax_connections = 7\nsession = pool 3\n"
+				    "message_rate = 5\nbandwidth = 1M\nproxy = none\n"
+				    "[tunnel one]\nlisten = 127.0.0.1:9\ntarget = i-1\nport = 9\n",
+				    NULL);
+	static const char *const names[] = {"web:9000", "one", "web:9001", "web:9002"};
+	assert_int_equal(c->fwd.ntunnels, 4);
+	for (int i = 0; i < 4; i++)
+		assert_string_equal(c->fwd.tunnels[i].name, names[i]);
+	for (int i = 0, k = 0; i < 4; i++) {
+		const struct td_tunnel_config *t = &c->fwd.tunnels[i];
+		if (i == 1)
+			continue;
+		assert_int_equal(t->port, 9000 + k);
+		assert_int_equal(t->naddrs, 2);
+		assert_int_equal(td_addr_port(&t->addrs[0]), 8000 + k);
+		assert_int_equal(td_addr_port(&t->addrs[1]), 18000 + k);
+		assert_string_equal(t->host, "h.internal");
+		assert_int_equal(t->max_connections, 7);
+		assert_int_equal(t->pool, 3);
+		assert_true(t->message_rate_set && t->message_rate == 5 && t->bandwidth == 1 << 20);
+		assert_string_equal(t->aws.secret_access_key, "long-enough");
+		assert_string_equal(t->aws.proxy, "none");
+		k++;
+	}
+	td_config_free(c);
+}
+
+static void ranges_that_do_not_fit(void **state)
+{
+	parse(TUNNEL("127.0.0.1:8000-8002") "port = 9000-9001\n",
+	      "t.ini:4: listen has 3 ports in an entry, port has 2: they have to be as many\n");
+	parse(TUNNEL("127.0.0.1:8000") "port = 9000-9001\n",
+	      "t.ini:4: listen has 1 ports in an entry, port has 2: they have to be as many\n");
+	parse(TUNNEL("127.0.0.1:8000-8001, unix:x") "port = 9000-9001\n",
+	      "t.ini:2: listen = unix:/base/x: all entries have to be as many ports\n");
+	parse(
+	    TUNNEL("127.0.0.1:8001-8000") "port = 1\n",
+	    "t.ini:2: listen = 127.0.0.1:8001-8000: LOW-HIGH must be two ports from 1 to 65535, the lower one first\n");
+	parse(TUNNEL("127.0.0.1:0-3") "port = 1\n",
+	      "t.ini:2: listen = 127.0.0.1:0-3: LOW-HIGH must be two ports from 1 to 65535, the lower one first\n");
+	parse(TUNNEL("127.0.0.1:1-257") "port = 1\n",
+	      "t.ini:2: listen = 127.0.0.1:1-257: a range has at most 256 ports\n");
+	parse(TUNNEL("127.0.0.1:1") "port = 1-x\n",
+	      "t.ini:4: port = 1-x: LOW-HIGH must be two ports from 1 to 65535, the lower one first\n");
+	parse(TUNNEL("127.0.0.1:1-3") "port = 1-3\n[tunnel b]\nlisten = 127.0.0.1:2\ntarget = i-1\nport = 2\n",
+	      "t.ini:6: listen: 127.0.0.1:2 is taken already, on line 2\n");
+	parse(TUNNEL("127.0.0.1:1-3") "port = 1-3\n[tunnel a:2]\nlisten = 127.0.0.1:9\ntarget = i-1\nport = 2\n",
+	      "t.ini:1: the name a:2 is that of a port of the tunnel a as well\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(datagrams_have_no_connections),
+	    cmocka_unit_test(a_range_is_a_tunnel_for_each_port),
+	    cmocka_unit_test(ranges_that_do_not_fit),
 	    cmocka_unit_test(udp_has_ports_of_its_own),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

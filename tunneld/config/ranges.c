@@ -1,0 +1,66 @@
+/* Tunnels of a range of ports: each port becomes a tunnel of its own, NAME:PORT. */
+#include "lib/alloc.h"
+#include "tunneld/config/internal.h"
+#include <string.h>
+
+/* v: the addresses of the whole range, `ports` of them for each of n.  It has the i-th port of each. */
+static void take_port(struct td_tunnel_config *t, const struct td_addr *v, int n, unsigned ports, unsigned i)
+{
+	struct td_addr *mine = td_cfg_alloc((size_t)(n + 1) * sizeof(*v));
+	for (int k = 0; k < n; k++)
+		mine[k] = v[(unsigned)k * ports + i];
+	td_cfg_set_addresses(t, mine, n);
+	tnl_free(mine);
+	t->listen_ports = t->ports = 1;
+}
+
+static void name_by_port(struct td_cfg_parse *p, const char *range, unsigned port, int line, char *out, size_t cap)
+{
+	const struct td_config *c = p->c;
+	snprintf(out, cap, "%s:%u", range, port);
+	for (int i = 0; i < c->fwd.ntunnels; i++)
+		if (strcmp(c->fwd.tunnels[i].name, out) == 0)
+			td_cfg_error(p, line, "the name %s is that of a port of the tunnel %s as well", out, range);
+}
+
+/* One more, like the first, for the i-th port. */
+static void add_port(struct td_cfg_parse *p, int first, const char *range, const struct td_addr *v, int n,
+		     unsigned ports, unsigned i)
+{
+	struct td_config *c = p->c;
+	unsigned port = c->fwd.tunnels[first].port + i;
+	char name[256];
+	name_by_port(p, range, port, c->fwd.tunnels[first].line, name, sizeof(name));
+	int k = td_section_add(c, TD_SECTION_TUNNEL, name, c->fwd.tunnels[first].line);
+	td_cfg_set_defaults(p, TD_SECTION_TUNNEL, k, 0);
+	td_cfg_copy_tunnel(td_section_place(c, TD_SECTION_TUNNEL, k), &c->fwd.tunnels[first], TD_SECTION_TUNNEL);
+	take_port(&c->fwd.tunnels[k], v, n, ports, i);
+	c->fwd.tunnels[k].port = (uint16_t)port;
+}
+
+static void split_range(struct td_cfg_parse *p, int first)
+{
+	struct td_tunnel_config *t = &p->c->fwd.tunnels[first];
+	unsigned ports = t->ports;
+	int n = t->naddrs / (int)ports;
+	struct td_addr *v = t->addrs;
+	char *range = t->name, name[256];
+	t->addrs = NULL;
+	for (int i = 0; i < t->listen.n; i++)
+		tnl_free(t->listen.v[i]);
+	tnl_free(t->listen.v);
+	name_by_port(p, range, t->port, t->line, name, sizeof(name));
+	t->name = td_cfg_dup(name, strlen(name));
+	take_port(t, v, n, ports, 0);
+	for (unsigned i = 1; i < ports; i++)
+		add_port(p, first, range, v, n, ports, i);
+	tnl_free(v);
+	tnl_free(range);
+}
+
+void td_cfg_split_ranges(struct td_cfg_parse *p)
+{
+	for (int i = 0, n = p->c->fwd.ntunnels; i < n; i++)
+		if (p->c->fwd.tunnels[i].ports > 1)
+			split_range(p, i);
+}
