@@ -1,6 +1,7 @@
 """Gateways that share a Redis server: any node takes any call, tokens and quotas hold on all of them together, and what
 becomes of it when a node or the store goes."""
 import json
+import os
 import re
 import subprocess
 import threading
@@ -8,7 +9,7 @@ import time
 import urllib.request
 
 from cluster import BALANCER, STORE_PASSWORD, Cluster
-from harness import BIN, TARGET, clean_env, until
+from harness import BIN, TARGET, TOP, clean_env, until
 from run import test
 from services import MIB, Server, blob, connect, download, free_port, upload
 from wire import WebSocket
@@ -312,3 +313,20 @@ def failover():
 		status, out = w.at('n1').start(TARGET, 1)
 		assert status == 200, (status, out)
 		assert 'knows no server of the name other' in refused(w, 'y', store=w.options['store'].replace('=main', '=other'), node='y')
+
+
+@test('store: the Redis user of docs/scale.md may do all that is needed; one with less is told at the start', 60)
+def acl():
+	text = open(os.path.join(TOP, 'docs', 'scale.md')).read()
+	words = re.search(r'^```\nuser tunneld on >PASSWORD (.*?)^```', text, re.M | re.S).group(1).split()
+	with Shared(names=('n1', 'n2')) as w:
+		w.redis('--user', 'tunneld', 'on', '>' + STORE_PASSWORD, *words, password=None)
+		w.options['store'] = 'redis://tunneld:%s@127.0.0.1:%d' % (STORE_PASSWORD, w.store_port)
+		sid = pair(w)
+		assert w.at('n2').call('TerminateSession', {'SessionId': sid})[0] == 200
+		until(lambda: w.at('n2').sessions('History'), 10, 'it is in the history')
+		for n in w.names:
+			assert not w.node[n].count('refuses what it is asked'), n
+		less = ['redis-cli', '-p', str(w.store_port), 'ACL', 'SETUSER', 'tunneld', '-evalsha']
+		subprocess.run(less, check=True, stdout=subprocess.DEVNULL)
+		assert 'docs/scale.md has the commands' in refused(w, 'z', store=w.options['store'], node='z')
