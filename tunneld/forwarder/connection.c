@@ -59,6 +59,7 @@ static struct fwd_conn *conn_new(struct fwd_tunnel *t, int fd)
 	if (!c)
 		return NULL;
 	c->tunnel = t;
+	c->group = t->group;
 	c->fd = fd;
 	c->accepted_at = t->f->loop->now;
 	tnl_list_init(&c->node);
