@@ -261,7 +261,7 @@ static void suggest_listen(struct asking *k, unsigned port, char out[ANSWER])
 
 static bool ask_port(struct asking *k)
 {
-	char *end, local[ANSWER];
+	char *end, local[ANSWER] = "";
 	if (!ask(k, "--host", "Host behind it, or empty for the instance itself", "", k->host) ||
 	    !ask(k, "--port", "Port there", NULL, k->port))
 		return false;
