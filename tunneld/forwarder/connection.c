@@ -136,6 +136,7 @@ static void count_placed(struct fwd_conn *c)
 void fwd_conn_placed(struct fwd_conn *c, struct fwd_session *s, struct td_pipe *p)
 {
 	td_timer_stop(&c->patience);
+	c->group = s->group;
 	if (!c->watch)
 		count_placed(c);
 	c->fd = -1;
