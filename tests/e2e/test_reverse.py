@@ -7,7 +7,7 @@ import threading
 
 from harness import BIN, TARGET, World, clean_env, until
 from run import test
-from services import MIB, Server, blob, both_ways, connect, download, echo, free_port, ping, read_all, upload, wait_reset
+from services import MIB, Server, blob, both_ways, connect, download, echo, free_port, ping, read_all, refused as refused_at, upload, wait_reset
 from stockagent import StockAgent
 from test_audit import wait_event
 from test_http import get, samples
@@ -95,8 +95,7 @@ def ends():
 			assert read_all(c) == b'300000 bytes'
 		nobody = free_port()
 		other = w.reverse(nobody, name='forwarder-2')
-		with connect(port_of(bound(w, other))) as c:
-			assert wait_reset(c)
+		assert refused_at(port_of(bound(w, other)))
 		other.wait_log('connection refused tunnel=r connect=127.0.0.1:%d peer=127.0.0.1:' % nobody)
 		w.a.wait_log('connection reset listen=.*could not connect')
 
