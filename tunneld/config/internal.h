@@ -216,6 +216,7 @@ char *td_text_path(const char *dir, const char *path); /* absolute, heap */
 /* rules.c */
 bool td_rules_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
 void td_rules_clear(const struct td_opt *o, void *base);
+void td_rules_inherit(const struct td_opt *o, void *base, const void *from);
 bool td_rules_same(const struct td_opt *o, const void *a, const void *b);
 bool td_cidrs_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
 void td_cidrs_clear(const struct td_opt *o, void *base);

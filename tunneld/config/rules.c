@@ -213,6 +213,22 @@ void td_rules_clear(const struct td_opt *o, void *base)
 	*r = (struct td_rules){0};
 }
 
+void td_rules_inherit(const struct td_opt *o, void *base, const void *from)
+{
+	struct td_rules *to = (void *)((char *)base + o->off);
+	const struct td_rules *r = (const void *)((const char *)from + o->off);
+	if (to->set)
+		return;
+	*to = (struct td_rules){.n = r->n, .set = r->set};
+	if (r->n)
+		to->v = td_cfg_alloc((size_t)r->n * sizeof(*to->v));
+	for (int i = 0; i < r->n; i++) {
+		to->v[i] = r->v[i];
+		to->v[i].host = r->v[i].host ? td_cfg_dup(r->v[i].host, strlen(r->v[i].host)) : NULL;
+		to->v[i].path = r->v[i].path ? td_cfg_dup(r->v[i].path, strlen(r->v[i].path)) : NULL;
+	}
+}
+
 static bool same_rule(const struct td_rule *x, const struct td_rule *y)
 {
 	if (x->is_cidr != y->is_cidr || x->udp != y->udp || x->port_lo != y->port_lo || x->port_hi != y->port_hi ||

@@ -453,7 +453,7 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_PORTS]    = {.name = "list of ports", .set = set_ports, .clear = clear_list, .same = same_list, .inherit = inherit_list},
 	[TD_T_LISTEN]   = {.name = "addresses", .set = set_listen, .clear = clear_listen, .same = same_listen},
 	[TD_T_ADDRS]    = {.name = "addresses", .set = set_addrs, .clear = clear_addrs, .same = same_addrs},
-	[TD_T_RULES]    = {.name = "rules", .may_be_empty = true, .set = td_rules_set, .clear = td_rules_clear, .same = td_rules_same},
+	[TD_T_RULES]    = {.name = "rules", .may_be_empty = true, .set = td_rules_set, .clear = td_rules_clear, .same = td_rules_same, .inherit = td_rules_inherit},
 	[TD_T_CIDRS]    = {.name = "list of networks", .set = td_cidrs_set, .clear = td_cidrs_clear, .same = td_cidrs_same},
 };
 /* clang-format on */

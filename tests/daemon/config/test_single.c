@@ -77,9 +77,22 @@ static void an_alias(void **state)
 	td_config_free(c);
 }
 
+static void a_proxy(void **state)
+{
+	struct td_config *c = parse("[tunnel p]\ntype = proxy\nlisten = 127.0.0.1:1\ntarget = i-1\nregion = eu-west-1\n"
+				    "allow = *.internal:443, 10.0.0.0/8:*\n");
+	struct td_config *one = td_config_single(c, &c->fwd.tunnels[0], c->fwd.tunnels[0].addrs, 1);
+	td_config_free(c); /* nothing is shared */
+	const struct td_rules *r = &one->fwd.tunnels[0].allow;
+	assert_true(r->set && r->n == 2 && r->v[1].is_cidr);
+	assert_string_equal(r->v[0].host, "*.internal");
+	td_config_free(one);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_proxy),
 	    cmocka_unit_test(every_type_is_copied),
 	    cmocka_unit_test(a_tunnel),
 	    cmocka_unit_test(an_alias),

@@ -341,13 +341,17 @@ T_UNUSED static int end_of(int fd, unsigned ms)
 	return r;
 }
 
-/* A word from the program to target connection t and one back. */
+/* A word from the program to target connection t, or the next one that is open, and one back. */
 static void talk(int fd, int t)
 {
 	char b[8] = "";
 	assert_int_equal(write(fd, "ping", 4), 4);
-	until_(W.targets > t);
-	assert_int_equal(hear(W.target[t], b, sizeof(b), 8000), 4);
+	int n;
+	do {
+		until_(W.targets > t);
+		n = hear(W.target[t], b, sizeof(b), 8000);
+	} while (n == 0 && ++t < (int)TNL_COUNT(W.target)); /* one that has ended was a probe's */
+	assert_int_equal(n, 4);
 	assert_memory_equal(b, "ping", 4);
 	assert_int_equal(write(W.target[t], "pong", 4), 4);
 	assert_int_equal(hear(fd, b, sizeof(b), 8000), 4);
