@@ -185,6 +185,7 @@ void td_place_inherit(const struct td_opt *o, void *base, const void *from);
 /* users.c */
 bool td_users_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);
 void td_users_clear(const struct td_opt *o, void *base);
+void td_users_inherit(const struct td_opt *o, void *base, const void *from);
 bool td_users_same(const struct td_opt *o, const void *a, const void *b);
 /* text.c */
 bool td_text_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value);

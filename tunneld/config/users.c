@@ -86,6 +86,19 @@ void td_users_clear(const struct td_opt *o, void *base)
 	*u = (struct td_users){0};
 }
 
+void td_users_inherit(const struct td_opt *o, void *base, const void *from)
+{
+	struct td_users *to = (void *)((char *)base + o->off);
+	const struct td_users *u = (const void *)((const char *)from + o->off);
+	if (to->path || !u->path)
+		return;
+	to->path = td_cfg_dup(u->path, strlen(u->path));
+	to->lines.n = u->lines.n;
+	to->lines.v = td_cfg_alloc((size_t)(u->lines.n + 1) * sizeof(char *));
+	for (int i = 0; i < u->lines.n; i++)
+		to->lines.v[i] = td_cfg_dup(u->lines.v[i], strlen(u->lines.v[i]));
+}
+
 bool td_users_same(const struct td_opt *o, const void *base_a, const void *base_b)
 {
 	const struct td_users *a = (const void *)((const char *)base_a + o->off);

@@ -443,7 +443,7 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_PORT]     = {.name = "port", NUMBER(uint16_t), .number = td_number_plain, .show = td_number_show_plain, .needs = "must be a port from 1 to 65535"},
 	[TD_T_PLACE]    = {.name = "port or LOW-HIGH or unix:PATH", .set = td_place_set, .clear = td_place_clear, .same = td_place_same, .inherit = td_place_inherit},
 	[TD_T_MODE]     = {.name = "mode", NUMBER(unsigned), .number = td_number_octal, .show = td_number_show_octal, .needs = "must be a mode in octal, as 0660"},
-	[TD_T_USERS]    = {.name = "private file", .set = td_users_set, .clear = td_users_clear, .same = td_users_same},
+	[TD_T_USERS]    = {.name = "private file", .set = td_users_set, .clear = td_users_clear, .same = td_users_same, .inherit = td_users_inherit},
 	[TD_T_BOOL]     = {.name = "yes or no", SCALAR(bool), .set = set_bool},
 	[TD_T_TRI]      = {.name = "yes or no", SCALAR(int), .set = set_tri, .clear = clear_tri, .inherit = inherit_tri},
 	[TD_T_WORD]     = {SCALAR(unsigned), .set = set_word},
