@@ -292,7 +292,7 @@ def others():
 		w.gateway()
 		w.agent()
 		port = free_port()
-		conf = write(w, e.port, tunnels={'db': {'listen': '127.0.0.1:%d' % port}}, aliases={'far': {}, 'gone': {'target': 'i-00000000000000bad'}})
+		conf = write(w, e.port, tunnels={'db': {'listen': '127.0.0.1:%d' % port, 'links': 1}}, aliases={'far': {'links': 1}, 'gone': {'target': 'i-00000000000000bad'}})
 		f = daemon(w, conf)
 		speak = ['--', sys.executable, '-c', 'import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2]))); '
 			's.sendall(b"x"*200000); s.shutdown(1); n=len(s.makefile("rb").read()); print(sys.argv[2], n); sys.exit(n != 200000)', '{host}', '{port}']
@@ -331,7 +331,7 @@ def others():
 		finally:
 			p.kill()
 			p.wait()
-		until(lambda: len(fds(f.pid)) <= len(before) + 1, 10, 'descriptors given back')
+		until(lambda: len(fds(f.pid)) <= len(before) + 2, 10, 'descriptors given back')  # the session's link, and the call's
 		# Its death while a program runs: the program's own code; before it, 6.
 		with Connect(w, conf, ['far', '--', 'sh', '-c', 'read a; exit 9'], word='exec') as c:
 			until(lambda: c.served(), 10, 'served')
