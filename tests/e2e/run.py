@@ -167,5 +167,8 @@ def main():
 
 
 if __name__ == '__main__':
-	signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
+	# A shell, or nohup, ignores some for what it starts in the background, and what is ignored is inherited.
+	for n in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+		signal.signal(n, signal.SIG_DFL)
+	signal.signal(signal.SIGINT, signal.default_int_handler)
 	sys.exit(main())
