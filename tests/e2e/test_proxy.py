@@ -95,7 +95,7 @@ def three_protocols():
 		assert got == b'HTTP/1.1 200 Connection established\r\n\r\nearly', got
 		t = w.status(f)[0]['forwarder']['tunnels'][0]
 		assert t['type'] == 'proxy' and len(t['sessions']) == 1 and t['sessions'][0]['streams'] == 1, t
-		assert a.find(r'connected peer=.*host=localhost'), 'the name was not resolved by the agent'
+		a.wait_log(r'connected peer=.*host=localhost')  # the name was resolved by the agent
 		with open(w.path('audit.log')) as log:
 			text = log.read()
 		assert '"host":"localhost","port":%d' % web.port in text and '"host":"192.0.2.1","port":80' in text, text
@@ -172,7 +172,7 @@ def stock_agent():
 		assert rep == 0
 		ping(third)
 		ping(second)
-		assert f.find('another destination takes its place')
+		f.wait_log('another destination takes its place')
 		until(lambda: len(sessions()) == 2, 10, 'two sessions')
 		# when none is idle it waits for one that becomes so
 		fourth = connect(f.ports['p'])
@@ -203,7 +203,7 @@ def limited_user():
 		c, rep = socks5(f.ports['p'], '127.0.0.1', e.port)
 		assert rep == 0
 		ping(c)
-		assert f.find('one session for each destination')
+		f.wait_log('one session for each destination')
 		assert socks5(f.ports['p'], '127.0.0.1', e.port + 1)[1] == 3  # the gateway says no
 		ping(c)
 

@@ -61,7 +61,8 @@ def past_the_relay():
 		c.close()
 		w.api().call('TerminateSession', {'SessionId': s['id']})
 		w.g.wait_log(r'session ended .*direct_to_client=[1-9]')
-		assert w.g.find(r'direct link up end=client') and w.g.find(r'direct link up end=agent')
+		w.g.wait_log(r'direct link up end=client')
+		w.g.wait_log(r'direct link up end=agent')
 
 
 @test('direct: cut and made again in mid-transfer, both directions, no byte lost and no resume', 150)
@@ -265,7 +266,7 @@ def only_unreachable():
 		c = connect(w.f.ports['t'], 60)
 		wait_reset(c, 20 * SLOW)
 		assert time.monotonic() - t0 < 12 * SLOW
-		assert w.f.find(r'direct = only, and the agent cannot be reached directly')
+		w.f.wait_log(r'direct = only, and the agent cannot be reached directly')
 
 
 @test('direct: the port shows nothing to who has no ticket, and turns away who keeps trying', 60)
