@@ -2,11 +2,12 @@
 wrong one, and no stream is lost."""
 import re
 import signal
+import subprocess
 import threading
 import time
 
 from cluster import BALANCER, STORE_PASSWORD, Cluster
-from harness import SLOW, TARGET, until
+from harness import BIN, SLOW, TARGET, clean_env, until
 from run import test
 from services import MIB, Server, blob, connect, download, upload
 
@@ -216,3 +217,8 @@ def wrong_certificate():
 			w.node[n].wait_log('no link to node node=n9 .*error="its name is not in its certificate')
 		w.node['n9'].wait_log('no link to node')
 		assert not [p for p in w.gateway_status('n9')['peers'] if p['state'] == 'up']
+		argv = [BIN, 'status', '-c', w.path('gateway-n1.ini')]
+		r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), timeout=20)
+		table = r.stdout.decode()
+		assert r.returncode == 1 and '! node n9: no link' in table and '! node n2' not in table, (r.returncode, table)
+		assert re.search(r'(?m)^n2 .* up *$', table) and re.search(r'(?m)^n9 .* down *$', table), table

@@ -267,6 +267,18 @@ static bool check_store(const struct tnl_json *gateway, const struct td_status_v
 	return false;
 }
 
+static bool check_peers(const struct tnl_json *gateway, const struct td_status_view *v, FILE *f)
+{
+	bool well = true;
+	tnl_json_each(p, tnl_json_get(gateway, "peers")) {
+		if (strcmp(text_of(p, "state"), "up") == 0)
+			continue;
+		print_trouble(f, v, "node", text_of(p, "node"), "no link to it, its log and this one's say why", "");
+		well = false;
+	}
+	return well;
+}
+
 bool td_status_check(const struct tnl_json *doc, const struct td_status_view *v, FILE *f)
 {
 	const struct tnl_json *agent = tnl_json_get(doc, "agent");
@@ -283,7 +295,8 @@ bool td_status_check(const struct tnl_json *doc, const struct td_status_view *v,
 			      text_of(agent, "last_error"));
 		well = false;
 	}
-	return check_store(tnl_json_get(doc, "gateway"), v, f) && well;
+	well = check_store(tnl_json_get(doc, "gateway"), v, f) && well;
+	return check_peers(tnl_json_get(doc, "gateway"), v, f) && well;
 }
 
 bool td_status_is_called(const struct tnl_json *tunnel, const char *name)
@@ -397,11 +410,20 @@ static void instance_table(const struct tnl_json *gateway, const struct td_statu
 	print_table(&t, v, f);
 }
 
+/* Of the link to another node: "up" or "down"; "" where there is none. */
+static const char *peer_state(const struct tnl_json *gateway, const char *node)
+{
+	tnl_json_each(p, tnl_json_get(gateway, "peers"))
+		if (strcmp(text_of(p, "node"), node) == 0)
+			return text_of(p, "state");
+	return "";
+}
+
 /* Where the records are, when others share them, and who these are. */
 static void node_table(const struct tnl_json *gateway, const struct td_status_view *v, FILE *f)
 {
-	static const char *const heads[] = {"NODE", "PEER LINKS"};
-	struct table t = {.columns = TNL_COUNT(heads), .heads = heads, .coloured = -1};
+	static const char *const heads[] = {"NODE", "ADDRESS", "LINK"};
+	struct table t = {.columns = TNL_COUNT(heads), .heads = heads, .coloured = 2};
 	const struct tnl_json *store = tnl_json_get(gateway, "store");
 	struct row r = {.colour = NULL};
 	set_cell(&r, 0, text_of(gateway, "node"));
@@ -413,8 +435,11 @@ static void node_table(const struct tnl_json *gateway, const struct td_status_vi
 		struct row *to = add_row(&t);
 		if (!to)
 			break;
+		const char *link = peer_state(gateway, text_of(n, "name"));
+		to->colour = strcmp(link, "up") == 0 ? "\033[32m" : "\033[31m";
 		set_cell(to, 0, text_of(n, "name"));
 		set_cell(to, 1, text_of(n, "peer"));
+		set_cell(to, 2, link);
 	}
 	print_table(&t, v, f);
 }
