@@ -336,7 +336,7 @@ int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg,
 	watch_signal(d, &d->term, on_term, SIGTERM);
 	watch_signal(d, &d->intr, on_term, SIGINT);
 	watch_signal(d, &d->hup, on_hup, SIGHUP);
-	return td_daemon_serve(d);
+	return td_daemon_record(d);
 }
 
 int td_daemon_add(struct td_daemon *d, const struct td_role *row, struct td_config *own, char *why, size_t cap)
@@ -367,7 +367,7 @@ int td_daemon_start(struct td_daemon *d, const struct td_role *const *rows, int 
 			return -1;
 		}
 	}
-	return confine(d);
+	return td_daemon_serve(d) ? -1 : confine(d);
 }
 
 void td_daemon_ready(struct td_daemon *d)

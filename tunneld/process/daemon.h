@@ -94,9 +94,9 @@ int td_daemon_init(struct td_daemon *d, const char *name, struct td_config *cfg,
 int td_daemon_configure(struct td_daemon *d, struct td_config *cfg);
 /* Starts one role.  own: a configuration of its own, taken in any case, or NULL: d->cfg.  0, or -1 and *why. */
 int td_daemon_add(struct td_daemon *d, const struct td_role *row, struct td_config *own, char *why, size_t cap);
-/* Starts roles in this order: each leans on those before it, so that they drain and end in the other one; then what
- * only starting takes is given up (confine.h).  0, or -1 after an error in the log; those that have started stay until
- * td_daemon_fini. */
+/* Starts roles in this order: each leans on those before it, so that they drain and end in the other one; then they can
+ * be asked, by the control socket and HTTP, and what only starting takes is given up (confine.h).  0, or -1 after an
+ * error in the log; those that have started stay until td_daemon_fini. */
 int td_daemon_start(struct td_daemon *d, const struct td_role *const *rows, int n);
 void *td_daemon_role(const struct td_daemon *d, const struct td_role *row); /* NULL: not started, or drained and gone */
 void td_daemon_ready(struct td_daemon *d);				    /* log line and READY=1 */

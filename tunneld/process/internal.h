@@ -11,7 +11,8 @@ void td_daemon_begin_drain(struct td_daemon *d);
 const struct td_config *td_daemon_config_of(const struct td_daemon *d, const struct td_daemon_role *r);
 
 /* serve.c */
-int td_daemon_serve(struct td_daemon *d); /* control socket and HTTP; -1 after an error in the log */
+int td_daemon_record(struct td_daemon *d); /* events from here on; -1 after an error in the log */
+int td_daemon_serve(struct td_daemon *d);  /* control socket and HTTP, once the roles are there; the same */
 void td_daemon_serve_reload(struct td_daemon *d, const struct td_config *old); /* d->cfg is in force */
 
 #endif

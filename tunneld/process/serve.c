@@ -245,15 +245,18 @@ static struct td_http *start_http(struct td_daemon *d, char *why, size_t cap)
 
 /* --- from start to end -------------------------------------------------------------------- */
 
+int td_daemon_record(struct td_daemon *d)
+{
+	const struct td_http_source source = source_of(d);
+	d->recent = td_recent_new(d->loop, &source);
+	if (!d->recent)
+		td_error("main", NULL, "out of memory");
+	return d->recent ? 0 : -1;
+}
+
 int td_daemon_serve(struct td_daemon *d)
 {
 	char why[512] = "";
-	const struct td_http_source source = source_of(d);
-	d->recent = td_recent_new(d->loop, &source);
-	if (!d->recent) {
-		td_error("main", NULL, "out of memory");
-		return -1;
-	}
 	if (d->cfg->control_socket) {
 		d->control = td_control_new(d->loop, d->state.dir, on_request, d, why, sizeof(why));
 		if (!d->control)

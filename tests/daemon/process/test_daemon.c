@@ -237,6 +237,7 @@ static void test_start_fails_in_the_middle(void **state)
 	F[AGENT].fails = true;
 	begin(&none, "");
 	assert_int_equal(td_daemon_start(&D, rows, ROLES), -1);
+	assert_null(D.control); /* nobody is answered by what has not started */
 	assert_null(td_daemon_role(&D, &row[AGENT]));
 	assert_ptr_equal(td_daemon_role(&D, &row[GATEWAY]), &F[GATEWAY]);
 	td_daemon_fini(&D);
