@@ -41,7 +41,7 @@ part() {
 
 quiet() { $make --no-print-directory "$@"; }
 # Most tests wait more than they work.
-run() { python3 tests/e2e/run.py --jobs 3 "$@"; }
+run() { python3 tests/e2e/run.py --jobs ${JOBS:-3} "$@"; }
 san() { TUNNELD=$build/san/tunneld run "$@"; }
 
 part build quiet -j2 all test-programs || { echo "$passed passed, $failed failed"; exit 1; }
@@ -63,7 +63,7 @@ else
 	part sanitizers-unit quiet SANITIZE=1 unit
 	part sanitizers-sim quiet SANITIZE=1 sim-short
 	part sanitizers-e2e san --short tests/e2e tests/fault
-	part e2e run tests/e2e
+	JOBS=4 part e2e run tests/e2e
 	part fault run tests/fault
 fi
 echo "$passed passed, $failed failed, $skipped skipped in $(($(date +%s) - began)) s"

@@ -6,7 +6,7 @@ import socket
 
 from harness import AGENT_KEY, AGENT_SECRET, TARGET, USER_KEY, USER_SECRET, Skip, World, until
 from run import test
-from services import MIB, Server, blob, both_ways, connect, echo, ping, upload, wait_reset
+from services import MIB, Server, blob, both_ways, connect, echo, ping, refused, upload
 
 
 def lines(path):
@@ -93,7 +93,7 @@ def refused_connection():
 		w.standard(9, agent={'audit_log': 'agent.audit', 'allow': '127.0.0.1:10'})
 		f = w.procs[-1]
 		try:
-			wait_reset(connect(f.ports['t']))
+			refused(f.ports['t'])
 		except ConnectionResetError:
 			pass
 		wait_event(ag, 'connection-refused', user='ops', host='localhost', port=9, text='allow list')

@@ -138,12 +138,14 @@ def hold(port, n):
 	"""Up to n connections through the tunnel that answer; those that were turned away are closed."""
 	good = []
 	for _ in range(n):
+		c = None
 		try:
 			c = connect(port, 20)
 			ping(c)
 			good.append(c)
-		except (OSError, EOFError):
-			c.close()
+		except (OSError, EOFError):  # in whatever moment
+			if c:
+				c.close()
 	return good
 
 
