@@ -20,8 +20,11 @@ static bool write_start(struct gw_session *s, struct tnl_buf *msg)
 	bool encrypt = gw_doc_is_port(d) ? g->cfg->gw.encrypt_ports : g->cfg->gw.encrypt_shells;
 	const struct gw_doc_prefs prefs = {.kms_key_id = encrypt ? g->kms_arn : ""};
 	const struct td_user_config *u = gw_keys_user(g, s->owner);
-	const struct tnl_start_grants grants = {.dial = u && gw_rights_anywhere(u, s->document),
-						.reverse = u && u->reverse && gw_doc_is_port(d)};
+	struct tnl_start_grants grants = {0};
+	if (u)
+		grants = gw_rights_grants(u, s->document);
+	grants.dial = grants.dial && s->dial; /* what its record does not say would be forgotten with us */
+	grants.reverse = grants.reverse && s->reverse;
 	char owner[256];
 	struct tnl_buf content;
 	tnl_buf_init(&content, 32 * 1024);
@@ -29,8 +32,6 @@ static bool write_start(struct gw_session *s, struct tnl_buf *msg)
 	int rc = gw_doc_content(d, &prefs, &content);
 	const char *text = rc == 0 ? tnl_buf_str(&content) : NULL;
 	bool ok = text && tnl_start_write(msg, s->id, s->document, text, s->parameters, owner, "", &grants) == 0;
-	s->dial = s->dial || (ok && grants.dial);
-	s->reverse = s->reverse || (ok && grants.reverse);
 	tnl_buf_fini(&content);
 	return ok;
 }

@@ -281,6 +281,8 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 		  const struct gw_principal **who, struct gw_refusal *why);
 
 /* --- rights.c ------------------------------------------------------------------- */
+/* What the agent is told that such a session of the user may do beside its parameters. */
+struct tnl_start_grants gw_rights_grants(const struct td_user_config *u, const char *document);
 bool gw_rights_target(const struct td_user_config *u, const char *target);
 /* May the streams of a session of that document say themselves where they go? */
 bool gw_rights_anywhere(const struct td_user_config *u, const char *document);
@@ -526,8 +528,8 @@ struct gw_session {
 	enum gw_session_state state;
 	bool complete;	 /* agent_task_complete came */
 	bool agent_lost; /* the agent's link broke since the client's attached (or before a restart) */
-	bool reverse;	 /* the agent was told that it may listen for the client */
-	bool dial;	 /* the agent was told that its streams may go anywhere */
+	bool reverse;	 /* the agent is told that it may listen for the client: decided at the start, and kept */
+	bool dial;	 /* the same: that its streams may go anywhere */
 	bool tell_lost;	 /* the client that is attached now is still to hear of that */
 	uint64_t started_ms, ended_ms, expires_ms; /* wall */
 	uint64_t started, expires, last_stream;	   /* monotonic; expires UINT64_MAX: none */

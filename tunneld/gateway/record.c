@@ -53,6 +53,7 @@ void gw_record_save(struct gw_session *s, td_store_done *fn, void *ctx)
 	    .started_ms = s->started_ms,
 	    .ended_ms = s->ended_ms,
 	    .keep_ms = keep_for(s),
+	    .grants = (s->dial ? TD_STORE_GRANT_DIAL : 0) | (s->reverse ? TD_STORE_GRANT_REVERSE : 0),
 	    .epoch = s->epoch,
 	    .expires_ms = s->expires_ms,
 	    .status = status_of(s),
@@ -104,6 +105,8 @@ bool gw_record_read(struct gw_session *s, const struct td_store_session *r)
 	s->ended_ms = r->ended_ms;
 	s->expires_ms = r->expires_ms;
 	s->epoch = r->epoch;
+	s->dial = r->grants & TD_STORE_GRANT_DIAL;
+	s->reverse = r->grants & TD_STORE_GRANT_REVERSE;
 	s->output = tnl_strndup(r->output, tnl_utf8_cut(r->output, strlen(r->output), TNL_TEXT_MAX));
 	restore_tokens(s, r);
 	if (r->ended_ms) {

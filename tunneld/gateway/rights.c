@@ -4,6 +4,7 @@
  * a port, as shells are, then have to be named in `documents`. */
 #include "tunneld/gateway/internal.h"
 #include "lib/stock.h"
+#include "lib/wire.h"
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,13 @@ static bool may_host(const struct td_user_config *u, const char *host)
 bool gw_rights_anywhere(const struct td_user_config *u, const char *document)
 {
 	return strcmp(document, TNL_DOCUMENT_ANYWHERE) == 0 && u->hosts.n == 0 && u->ports.n == 0;
+}
+
+struct tnl_start_grants gw_rights_grants(const struct td_user_config *u, const char *document)
+{
+	const struct gw_doc *d = gw_doc_find(document);
+	return (struct tnl_start_grants){.dial = gw_rights_anywhere(u, document),
+					 .reverse = u->reverse && d && gw_doc_is_port(d)};
 }
 
 const char *gw_rights_session(const struct td_user_config *u, const char *document, const char *parameters)

@@ -14,6 +14,7 @@
 
 static void on_timer(void *arg);
 static void on_hold(void *arg);
+static void recheck(struct gw_session *s);
 
 static void set_state(struct gw_session *s, enum gw_session_state state)
 {
@@ -125,6 +126,9 @@ struct gw_session *gw_session_new(struct td_gateway *g, const struct td_user_con
 		gw_session_free(s);
 		return NULL;
 	}
+	const struct tnl_start_grants grants = gw_rights_grants(u, document);
+	s->dial = grants.dial;
+	s->reverse = grants.reverse;
 	s->started_ms = g->l->wall_ms;
 	if (g->cfg->gw.max_session_ns) {
 		s->expires = g->l->now + g->cfg->gw.max_session_ns;
@@ -161,7 +165,7 @@ static void place_restored(struct gw_session *s)
 	gw_session_rearm(s);
 }
 
-struct gw_session *gw_session_adopt(struct td_gateway *g, const struct td_store_session *r)
+static struct gw_session *restore(struct td_gateway *g, const struct td_store_session *r)
 {
 	struct gw_session *s = session_alloc(g, r->id);
 	if (s && !gw_record_read(s, r)) {
@@ -173,13 +177,22 @@ struct gw_session *gw_session_adopt(struct td_gateway *g, const struct td_store_
 	return s;
 }
 
+/* Its node may have gone by another configuration. */
+struct gw_session *gw_session_adopt(struct td_gateway *g, const struct td_store_session *r)
+{
+	struct gw_session *s = restore(g, r);
+	if (s && s->state != GW_S_ENDED)
+		recheck(s);
+	return s;
+}
+
 static void restore_one(void *ctx, const struct td_store_session *r)
 {
 	struct td_gateway *g = ctx;
 	bool old = r->ended_ms && r->ended_ms + GW_HISTORY_MS < g->l->wall_ms;
 	if (old || tnl_map_get_str(g->sessions, r->id))
 		return;
-	gw_session_adopt(g, r);
+	restore(g, r);
 }
 
 static void trim_history(struct td_gateway *g)
@@ -201,6 +214,7 @@ int gw_sessions_restore(struct td_gateway *g)
 		return rc;
 	if (g->nactive)
 		td_info("gateway", NULL, "sessions restored, both ends may resume count=%zu", g->nactive);
+	gw_sessions_recheck(g); /* what it permits may have changed meanwhile */
 	trim_history(g);
 	return 0;
 }
@@ -369,17 +383,20 @@ static bool is_permitted(const struct gw_session *s, const struct td_user_config
 	       (!s->reverse || u->reverse);
 }
 
+static void recheck(struct gw_session *s)
+{
+	if (!is_permitted(s, gw_keys_user(s->g, s->owner))) {
+		gw_session_end(s, "Terminated", "Access to this session was removed by the administrator.");
+		return;
+	}
+	gw_direct_tell(&s->ends[GW_CLIENT]);
+	gw_direct_tell(&s->ends[GW_AGENT]);
+}
+
 void gw_sessions_recheck(struct td_gateway *g)
 {
-	tnl_list_foreach_safe(it, &g->active) {
-		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
-		if (!is_permitted(s, gw_keys_user(g, s->owner))) {
-			gw_session_end(s, "Terminated", "Access to this session was removed by the administrator.");
-			continue;
-		}
-		gw_direct_tell(&s->ends[GW_CLIENT]);
-		gw_direct_tell(&s->ends[GW_AGENT]);
-	}
+	tnl_list_foreach_safe(it, &g->active)
+		recheck(tnl_container_of(it, struct gw_session, by_age));
 }
 
 /* --- the timer ------------------------------------------------------------------ */

@@ -12,6 +12,9 @@
 
 #define TD_STORE_TOKENS 8u
 #define TD_STORE_CLIENT_ID 65u
+/* Numbers of the records: none changes its meaning. */
+#define TD_STORE_GRANT_DIAL 1u
+#define TD_STORE_GRANT_REVERSE 2u
 
 struct td_store_token {
 	uint8_t hash[32];    /* SHA-256 of the token */
@@ -30,6 +33,7 @@ struct td_store_session {
 	uint64_t started_ms, ended_ms; /* wall clock; ended 0: active */
 	uint64_t expires_ms;	       /* maximum duration; 0: none */
 	uint64_t keep_ms;	       /* shared: how long the record outlives its last write */
+	uint64_t grants;	       /* TD_STORE_GRANT_…: what the agent is told that it may do */
 	uint64_t epoch;		       /* shared: of its ownership, counted up by who takes it over */
 	unsigned ntokens;
 	struct td_store_token tokens[TD_STORE_TOKENS];

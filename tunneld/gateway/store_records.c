@@ -31,6 +31,7 @@ static const struct {
       {"start", offsetof(struct td_store_session, started_ms)},
       {"end", offsetof(struct td_store_session, ended_ms)},
       {"expires", offsetof(struct td_store_session, expires_ms)},
+      {"grants", offsetof(struct td_store_session, grants)}, /* older versions have none, and leave it alone */
 };
 
 static const char **text_of(struct td_store_session *r, size_t i)

@@ -36,7 +36,7 @@ struct op {
 	struct op *next;
 	bool del;
 	char *text[NTEXT];
-	uint64_t started_ms, ended_ms, expires_ms;
+	uint64_t started_ms, ended_ms, expires_ms, grants;
 	unsigned ntokens;
 	struct td_store_token tokens[TD_STORE_TOKENS];
 	td_store_done *fn;
@@ -121,6 +121,7 @@ static int write_op(struct sqlite *s, const struct op *o)
 	sqlite3_bind_int64(s->put, NTEXT + 1, (sqlite3_int64)o->started_ms);
 	sqlite3_bind_int64(s->put, NTEXT + 2, (sqlite3_int64)o->ended_ms);
 	sqlite3_bind_int64(s->put, NTEXT + 3, (sqlite3_int64)o->expires_ms);
+	sqlite3_bind_int64(s->put, NTEXT + 4, (sqlite3_int64)o->grants);
 	int rc = run_statement(s->put);
 	return rc == SQLITE_OK ? write_tokens(s, o) : rc;
 }
@@ -232,6 +233,7 @@ static void sqlite_put(void *impl, const struct td_store_session *r, td_store_do
 	o->started_ms = r->started_ms;
 	o->ended_ms = r->ended_ms;
 	o->expires_ms = r->expires_ms;
+	o->grants = r->grants;
 	o->ntokens = TNL_MIN(r->ntokens, TD_STORE_TOKENS);
 	memcpy(o->tokens, r->tokens, o->ntokens * sizeof(o->tokens[0]));
 	o->fn = fn;
@@ -283,7 +285,7 @@ static int sqlite_load(void *impl, void (*each)(void *, const struct td_store_se
 	sqlite3_stmt *st = NULL, *tokens = NULL;
 	int rc = sqlite3_prepare_v2(s->db,
 				    "SELECT id,owner,target,document,parameters,reason,client_id,status,output,"
-				    "started_ms,ended_ms,expires_ms FROM session ORDER BY started_ms, id",
+				    "started_ms,ended_ms,expires_ms,grants FROM session ORDER BY started_ms, id",
 				    -1, &st, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_prepare_v2(s->db, "SELECT hash,role,expires_ms,client_id FROM token WHERE session=?", -1,
@@ -297,6 +299,7 @@ static int sqlite_load(void *impl, void (*each)(void *, const struct td_store_se
 		r.started_ms = (uint64_t)sqlite3_column_int64(st, NTEXT);
 		r.ended_ms = (uint64_t)sqlite3_column_int64(st, NTEXT + 1);
 		r.expires_ms = (uint64_t)sqlite3_column_int64(st, NTEXT + 2);
+		r.grants = (uint64_t)sqlite3_column_int64(st, NTEXT + 3);
 		load_tokens(s, tokens, &r);
 		each(ctx, &r);
 		rc = SQLITE_OK;
@@ -313,7 +316,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS session(id TEXT PRIMARY KEY, owner TEXT NOT NULL, target TEXT NOT NULL,"
     " document TEXT NOT NULL, parameters TEXT NOT NULL, reason TEXT NOT NULL, client_id TEXT NOT NULL,"
     " status TEXT NOT NULL, output TEXT NOT NULL, started_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL,"
-    " expires_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    " expires_ms INTEGER NOT NULL, grants INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS token(session TEXT NOT NULL, hash BLOB NOT NULL, role INTEGER NOT NULL,"
     " expires_ms INTEGER NOT NULL, client_id TEXT, PRIMARY KEY(session, hash)) WITHOUT ROWID;";
 
@@ -325,6 +328,17 @@ static int read_version(sqlite3 *db)
 		v = sqlite3_column_int(st, 0);
 	sqlite3_finalize(st);
 	return v;
+}
+
+/* Columns that have come since the first version.  Who has that version still reads and writes such a file. */
+static int add_columns(sqlite3 *db)
+{
+	sqlite3_stmt *st = NULL;
+	if (sqlite3_prepare_v2(db, "SELECT grants FROM session", -1, &st, NULL) == SQLITE_OK) {
+		sqlite3_finalize(st);
+		return SQLITE_OK;
+	}
+	return sqlite3_exec(db, "ALTER TABLE session ADD COLUMN grants INTEGER NOT NULL DEFAULT 0", NULL, NULL, NULL);
 }
 
 static int prepare_database(struct sqlite *s)
@@ -345,6 +359,8 @@ static int prepare_database(struct sqlite *s)
 	snprintf(sql, sizeof(sql), "PRAGMA user_version=%d; COMMIT", SCHEMA_VERSION);
 	rc = sqlite3_exec(s->db, schema, NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
+		rc = add_columns(s->db);
+	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
 	const struct {
 		sqlite3_stmt **st;
@@ -352,9 +368,9 @@ static int prepare_database(struct sqlite *s)
 	} stmts[] = {
 	    {&s->put,
 	     "INSERT INTO session(id,owner,target,document,parameters,reason,client_id,status,output,started_ms,"
-	     "ended_ms,expires_ms) VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+	     "ended_ms,expires_ms,grants) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
 	     "client_id=excluded.client_id,status=excluded.status,output=excluded.output,"
-	     "ended_ms=excluded.ended_ms,expires_ms=excluded.expires_ms"},
+	     "ended_ms=excluded.ended_ms,expires_ms=excluded.expires_ms,grants=excluded.grants"},
 	    {&s->put_token, "INSERT OR REPLACE INTO token(session,hash,role,expires_ms,client_id) VALUES(?,?,?,?,?)"},
 	    {&s->del, "DELETE FROM session WHERE id=?"},
 	    {&s->del_tokens, "DELETE FROM token WHERE session=?"},

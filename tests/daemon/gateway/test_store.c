@@ -6,6 +6,7 @@
 #include "lib/err.h"
 #include <setjmp.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,6 +120,7 @@ static void test_round_trip(void **state)
 {
 	struct td_store *s = open_ok();
 	struct td_store_session r = record("ops-1");
+	r.grants = TD_STORE_GRANT_DIAL | TD_STORE_GRANT_REVERSE;
 	r.ntokens = 2;
 	tnl_sha256("x", 1, r.tokens[0].hash);
 	r.tokens[0].role = 0;
@@ -133,7 +135,7 @@ static void test_round_trip(void **state)
 	for (int i = 0; i < 9; i++)
 		assert_string_equal(seen.text[i], want[i]);
 	assert_true(seen.last.started_ms == r.started_ms && seen.last.expires_ms == r.expires_ms &&
-		    seen.last.ended_ms == 0);
+		    seen.last.ended_ms == 0 && seen.last.grants == r.grants);
 	assert_int_equal(seen.last.ntokens, 2);
 	for (unsigned i = 0; i < 2; i++) {
 		int k = seen.last.tokens[i].role;
@@ -169,6 +171,47 @@ static void test_order_update_delete(void **state)
 		assert_string_equal(seen.ids[i], ids[i < 3 ? i : i + 1]);
 		assert_string_equal(seen.status[i], strcmp(seen.ids[i], "s-07") == 0 ? "Terminated" : "Connected");
 	}
+	td_store_close(s);
+}
+
+static void run_sql(const char *sql)
+{
+	sqlite3 *db;
+	char *fault = NULL;
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	if (sqlite3_exec(db, sql, NULL, NULL, &fault) != SQLITE_OK)
+		fail_msg("%s: %s", sql, fault);
+	sqlite3_close(db);
+}
+
+/* As the first version made it, which has no grants, and can still write what this one wrote. */
+static void test_an_older_file(void **state)
+{
+	run_sql("CREATE TABLE session(id TEXT PRIMARY KEY, owner TEXT NOT NULL, target TEXT NOT NULL,"
+		" document TEXT NOT NULL, parameters TEXT NOT NULL, reason TEXT NOT NULL, client_id TEXT NOT NULL,"
+		" status TEXT NOT NULL, output TEXT NOT NULL, started_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL,"
+		" expires_ms INTEGER NOT NULL) WITHOUT ROWID; PRAGMA user_version=1;"
+		"INSERT INTO session VALUES('old','ops','i-1','Doc','{}','','c-1','Connected','',5,0,6)");
+	struct td_store *s = open_ok();
+	memset(&seen, 0, sizeof(seen));
+	assert_int_equal(td_store_load(s, on_each, &seen), 0);
+	assert_int_equal(seen.n, 1);
+	assert_string_equal(seen.text[6], "c-1");
+	assert_true(seen.last.expires_ms == 6 && seen.last.grants == 0);
+	struct td_store_session r = record("new");
+	r.grants = TD_STORE_GRANT_REVERSE;
+	put_and_wait(s, &r);
+	td_store_close(s);
+	run_sql("INSERT INTO session(id,owner,target,document,parameters,reason,client_id,status,output,started_ms,"
+		"ended_ms,expires_ms) VALUES('new','ops','i-1','Doc','{}','','c-2','Connected','',9,0,9) "
+		"ON CONFLICT(id) DO UPDATE SET client_id=excluded.client_id");
+	s = open_ok();
+	memset(&seen, 0, sizeof(seen));
+	assert_int_equal(td_store_load(s, on_each, &seen), 0);
+	assert_int_equal(seen.n, 2);
+	assert_string_equal(seen.text[0], "new");
+	assert_string_equal(seen.text[6], "c-2");
+	assert_true(seen.last.grants == TD_STORE_GRANT_REVERSE);
 	td_store_close(s);
 }
 
@@ -279,6 +322,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_order_update_delete, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_an_older_file, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_close_writes_the_queue, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_private_and_exclusive, setup, teardown),

@@ -70,7 +70,7 @@ static struct {
 	enum td_store_where where;
 	enum td_store_verdict verdict;
 	char node[40], owner[40], value[80], ids[200];
-	uint64_t epoch;
+	uint64_t epoch, grants;
 	unsigned count, which, went;
 } R;
 
@@ -93,6 +93,7 @@ static void on_found(void *ctx, int err, const struct td_store_found *f)
 	snprintf(R.node, sizeof(R.node), "%s", f->node);
 	snprintf(R.owner, sizeof(R.owner), "%s", f->r ? f->r->owner : "");
 	R.epoch = f->r ? f->r->epoch : 0;
+	R.grants = f->r ? f->r->grants : 0;
 }
 
 static void find(struct node *n, const char *id, enum td_store_take take)
@@ -114,6 +115,7 @@ static int put(struct node *n, const char *id, uint64_t epoch, uint64_t started,
 					   .started_ms = started,
 					   .ended_ms = ended,
 					   .keep_ms = 60000,
+					   .grants = TD_STORE_GRANT_REVERSE,
 					   .epoch = epoch};
 	memset(&R, 0, sizeof(R));
 	td_store_put(n->s, &r, on_done, NULL);
@@ -136,6 +138,7 @@ static void test_a_session_has_one_owner(void **state)
 	find(&B, "s1", TD_STORE_TAKE_BACK);
 	assert_int_equal(R.where, TD_STORE_OURS);
 	assert_int_equal(R.epoch, 2);
+	assert_int_equal(R.grants, TD_STORE_GRANT_REVERSE);
 	assert_true(t_until(&A.heard, 5000));
 	assert_non_null(strstr(A.text, "\"lost\""));
 	assert_int_equal(put(&A, "s1", 1, 10, 0), TNL_EEXPIRED); /* who missed that is told when it writes */
