@@ -309,7 +309,9 @@ def unix_sockets():
 		assert r.stdout == b'through a pipe', (r.returncode, r.stdout, r.stderr)
 		bad = w.write_forwarder({'u': {'port': 'unix:' + far, 'listen': 'unix:' + w.path('x.sock'), 'socket_group': 'no-such-group', 'required': 'yes'}}, name='bad')
 		r = subprocess.run([BIN, '-c', bad], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir, timeout=20 * SLOW)
-		assert r.returncode == 1 and b'there is no group no-such-group' in r.stdout, r.stdout
+		assert r.returncode == 2 and b'bad.ini:17: socket_group = no-such-group: there is no such group on this machine' in r.stdout, r.stdout
+		r = subprocess.run([BIN, '-t', '-c', bad], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir, timeout=20 * SLOW)
+		assert r.returncode == 2 and b'socket_group' in r.stdout, r.stdout
 
 
 def grp_name():

@@ -208,6 +208,10 @@ static void check_tunnel(struct td_cfg_parse *p, const struct td_section_read *s
 	if (t->type == TD_TUNNEL_UDP)
 		check_udp(p, s, t);
 	check_place(p, s, t);
+	if (s->kind == TD_SECTION_TUNNEL && !(t->socket_mode & 0222))
+		td_cfg_error(p, td_opt_line(s, "socket_mode"),
+			     "socket_mode = %04o: who connects has to have the right to write, and nobody has it",
+			     t->socket_mode);
 	if (t->probe_ns && t->probe_ns < 1000000000u)
 		td_cfg_error(p, td_opt_line(s, "probe"), "probe: must be 0 or at least 1s");
 	if (s->kind == TD_SECTION_TUNNEL)
@@ -490,6 +494,8 @@ void td_cfg_check(struct td_cfg_parse *p, unsigned roles)
 		check_listen(p, k);
 		check_twins(p, &p->secs[k]);
 		check_own(p, &p->secs[k]);
+		if (roles && p->secs[k].kind == TD_SECTION_TUNNEL) /* who does not listen needs no group */
+			td_cfg_check_group(p, &p->secs[k]);
 	}
 	check_missing(p, roles);
 }

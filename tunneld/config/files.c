@@ -2,6 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/tls.h"
 #include "tunneld/base/file.h"
+#include "tunneld/base/group.h"
 #include "tunneld/config/internal.h"
 #include <errno.h>
 #include <pwd.h>
@@ -228,6 +229,23 @@ static void check_shell_user(struct td_cfg_parse *p, const struct td_section_rea
 		td_cfg_warn(p, td_opt_line(s, "shell_user"),
 			    "shell_user: the account of %s is closed (its shell is %s): there will be no shells",
 			    a->shell_user, u->pw_shell);
+}
+
+void td_cfg_check_group(struct td_cfg_parse *p, const struct td_section_read *s)
+{
+	const struct td_tunnel_config *t = &p->c->fwd.tunnels[s->index];
+	int line = td_opt_line(s, "socket_group");
+	gid_t gid;
+	if (!t->socket_group)
+		return;
+	int err = td_group_find(t->socket_group, &gid);
+	if (err)
+		td_cfg_error(p, line, "socket_group = %s: %s", t->socket_group,
+			     err == ENOENT ? "there is no such group on this machine" : strerror(err));
+	else if (!td_group_may_give(gid, p->c->user))
+		td_cfg_warn(p, line,
+			    "socket_group = %s: %s%s does not belong to it, and only who does can give it a socket",
+			    t->socket_group, p->c->user ? "user " : "this process", p->c->user ? p->c->user : "");
 }
 
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s)

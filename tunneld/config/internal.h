@@ -294,6 +294,7 @@ bool td_cfg_others_can_read(const struct stat *st);
 bool td_cfg_others_can_write(const struct stat *st);
 /* At most 64 MiB, NUL-terminated, heap; NULL and *why. */
 char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why);
+void td_cfg_check_group(struct td_cfg_parse *p, const struct td_section_read *s); /* whose sockets are */
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s); /* there, private, PEM, matching */
 /* secrets.c: secrets that stand in files of their own become values, as if they were written in the configuration. */
 void td_cfg_load_secrets(struct td_cfg_parse *p, const struct td_section_read *s);

@@ -3,12 +3,12 @@
 
 #include "lib/alloc.h"
 #include "tunneld/base/fd.h"
+#include "tunneld/base/group.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/activation.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -217,16 +217,6 @@ struct td_listener *td_listen_on(struct td_loop *l, int fd, td_accept_fn *fn, vo
 	return NULL;
 }
 
-static int find_group(const char *name, gid_t *gid)
-{
-	char text[4096];
-	struct group g, *got = NULL;
-	int err = getgrnam_r(name, &g, text, sizeof(text), &got);
-	if (got)
-		*gid = g.gr_gid;
-	return got ? 0 : err ? err : ENOENT;
-}
-
 /* The very file that was made, whoever else may write into its folder.  0, or errno. */
 static int permit_file(const struct td_listener *s, unsigned mode, gid_t gid)
 {
@@ -250,15 +240,16 @@ int td_listener_permit(struct td_listener *s, unsigned mode, const char *group, 
 	gid_t gid = (gid_t)-1;
 	if (s->addr.sa.sa_family != AF_UNIX)
 		return 0;
-	int err = group ? find_group(group, &gid) : 0;
+	int err = group ? td_group_find(group, &gid) : 0;
 	if (err) {
-		snprintf(why, cap, "there is no group %s", group);
+		snprintf(why, cap, err == ENOENT ? "there is no group %s" : "group %s cannot be looked up", group);
 		return -1;
 	}
 	err = permit_file(s, mode, gid);
 	if (err)
-		snprintf(why, cap, "cannot set mode %04o%s%s of %s: %s", mode, group ? " and group " : "",
-			 group ? group : "", td_addr_str(&s->addr, name), strerror(err));
+		snprintf(why, cap, "cannot set mode %04o%s%s of %s: %s%s", mode, group ? " and group " : "",
+			 group ? group : "", td_addr_str(&s->addr, name), strerror(err),
+			 err == EPERM && group ? "; only who belongs to a group can give it a socket" : "");
 	return err ? -1 : 0;
 }
 

@@ -12,6 +12,25 @@
 
 #define SEC_NS 1000000000ull
 
+/* Who cannot give a socket to the group hears so before it is tried; who does not listen needs none. */
+static void test_groups(void **s)
+{
+	char *said = NULL;
+	struct td_config *c =
+	    parse_said("[tunneld]\nuser = nobody\n" TUNNEL "socket_group = root\n", TD_ROLE_FORWARDER, &said);
+	assert_non_null(c);
+	assert_string_equal(said, "warning: t.ini:7: socket_group = root: user nobody does not belong to it, and only "
+				  "who does can give it a socket\n");
+	free(said);
+	td_config_free(c);
+	td_config_free(parse_ok("[tunneld]\nuser = root\n" TUNNEL "socket_group = 0\n", TD_ROLE_FORWARDER));
+	c = parse_said(TUNNEL "socket_group = no-such-group\n", 0, &said);
+	assert_non_null(c);
+	assert_string_equal(said, "");
+	free(said);
+	td_config_free(c);
+}
+
 static void test_types(void **s)
 {
 #define PROXY "[tunnel a]\nlisten = 127.0.0.1:1, unix:/run/x, [::1]:1\ntarget = i-1\ntype = proxy\n"
@@ -44,6 +63,11 @@ static void test_types(void **s)
 	expect(TUNNEL "allow = a:1\nsocket_mode = 0888\n", TD_ROLE_FORWARDER,
 	       "t.ini:5: allow: only with type = proxy\n"
 	       "t.ini:6: socket_mode = 0888: must be a mode in octal, as 0660\n");
+	expect(TUNNEL "socket_mode = 0444\nsocket_group = no-such-group\n", TD_ROLE_FORWARDER,
+	       "t.ini:5: socket_mode = 0444: who connects has to have the right to write, and nobody has it\n"
+	       "t.ini:6: socket_group = no-such-group: there is no such group on this machine\n");
+	expect(TUNNEL "socket_mode = 01777\n", TD_ROLE_FORWARDER,
+	       "t.ini:5: socket_mode = 01777: out of range, 0000 to 0777\n");
 	expect("[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\nport = unix:run\n", TD_ROLE_FORWARDER,
 	       "t.ini:4: port = unix:run: needs the absolute path of a socket, of at most 107 bytes\n");
 	expect(TUNNEL "type = http\n", TD_ROLE_FORWARDER,
@@ -52,6 +76,6 @@ static void test_types(void **s)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_types)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_types), cmocka_unit_test(test_groups)};
 	return cmocka_run_group_tests_name("types of tunnels", tests, NULL, NULL);
 }
