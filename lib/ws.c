@@ -424,11 +424,7 @@ int tnl_ws_next(struct tnl_ws *w, struct tnl_ws_event *ev, uint64_t now, const c
 	struct header h;
 	int rc;
 
-	for (;;) {
-		if (w->err) {
-			rc = w->err;
-			break;
-		}
+	while (!(rc = w->err)) {
 		if (w->got_close) {
 			tnl_buf_reset(&w->in);
 			return TNL_EAGAIN;
@@ -525,16 +521,22 @@ int tnl_ws_send(struct tnl_ws *w, enum tnl_ws_op op, const void *data, size_t n)
 
 int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason)
 {
-	size_t n = reason ? strlen(reason) : 0;
+	size_t n = reason && *reason ? tnl_utf8_cut(reason, strlen(reason), 123) : 0;
 
 	if (w->closing)
 		return TNL_ECLOSED;
-	n = n ? tnl_utf8_cut(reason, n, 123) : 0;
 	if (wslay_event_queue_close(w->wslay, code, (const uint8_t *)reason, n) != 0)
 		return TNL_EINVAL;
 	w->closing = true;
 	flush_wslay(w);
 	return 0;
+}
+
+bool tnl_ws_is_over(const struct tnl_ws *w, const uint8_t **rest, size_t *n)
+{
+	*rest = tnl_buf_data(&w->in);
+	*n = tnl_buf_len(&w->in);
+	return w->got_close && w->closing && !w->err && !tnl_buf_len(&w->out);
 }
 
 size_t tnl_ws_out_room(const struct tnl_ws *w)

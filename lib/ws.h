@@ -60,6 +60,9 @@ int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason);
 size_t tnl_ws_out_room(const struct tnl_ws *w); /* payload bytes that send would take now */
 const uint8_t *tnl_ws_out_peek(struct tnl_ws *w, size_t *n);
 void tnl_ws_out_consume(struct tnl_ws *w, size_t n);
+/* Has either end sent its close frame, and ours been taken?  What follows on the connection is of something else: *rest
+ * is what came of that. */
+bool tnl_ws_is_over(const struct tnl_ws *w, const uint8_t **rest, size_t *n);
 
 uint64_t tnl_ws_deadline(const struct tnl_ws *w);  /* UINT64_MAX: none */
 int tnl_ws_expire(struct tnl_ws *w, uint64_t now); /* queues pings; TNL_ETIMEOUT: no pong */

@@ -111,6 +111,19 @@ def per_connection():
 		until(lambda: len(w.api().sessions()) == 0, 15, 'every session is terminated after its connection')
 
 
+@test('session = per-connection: sessions one after another go over the connections of those before them', 90)
+def connections_return():
+	with World(log_level='debug') as w:
+		s = Server(echo)
+		g, a, f = w.standard(s.port, session='per-connection')
+		for _ in range(20):
+			with connect(f.ports['t']) as c:
+				ping(c)
+			until(lambda: len(w.api().sessions()) == 0, 15, 'the session is terminated')
+		made = [sum('TLS is up' in line for line in p.lines) for p in (f, a)]
+		assert max(made) <= 5, 'TLS connections of forwarder and agent: %s' % made
+
+
 @test('session = pool 3: grows while busy, never over three', 60)
 def pool():
 	with World() as w:

@@ -473,6 +473,44 @@ static void test_pings_and_timeouts(void **state)
 	tnl_ws_free(w);
 }
 
+/* What comes behind the close frame is not of the WebSocket. */
+static void test_rest_behind_close(void **state)
+{
+	for (int server = 0; server < 2; server++) {
+		for (int ours_first = 0; ours_first < 2; ours_first++) {
+			struct tnl_ws_config c = {.server = server};
+			struct tnl_ws *w = tnl_ws_new(&c, 0);
+			static const uint8_t key[4] = {1, 2, 3, 4};
+			uint8_t in[40] = {0x88, server ? 0x82 : 2}, *p = in + 2;
+			const uint8_t *rest;
+			struct tnl_ws_event ev;
+			size_t n;
+			if (server) {
+				memcpy(p, key, 4);
+				p += 4;
+			}
+			p[0] = 0x03 ^ (server ? key[0] : 0);
+			p[1] = 0xe8 ^ (server ? key[1] : 0);
+			memcpy(p + 2, "GET /", 5);
+			if (ours_first)
+				assert_int_equal(tnl_ws_close(w, 1000, NULL), 0);
+			assert_false(tnl_ws_is_over(w, &rest, &n));
+			memcpy(tnl_ws_in_reserve(w, &n), in, sizeof(in));
+			tnl_ws_in_commit(w, (size_t)(p + 7 - in), 0);
+			assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+			assert_int_equal(ev.op, TNL_WS_CLOSE);
+			assert_false(tnl_ws_is_over(w, &rest, &n)); /* ours is not out yet */
+			assert_non_null(tnl_ws_out_peek(w, &n));
+			assert_true(n > 0);
+			tnl_ws_out_consume(w, n);
+			assert_true(tnl_ws_is_over(w, &rest, &n));
+			assert_int_equal(n, 5);
+			assert_memory_equal(rest, "GET /", 5);
+			tnl_ws_free(w);
+		}
+	}
+}
+
 static void test_long_close_reason(void **state)
 {
 	struct tnl_ws *w = ws_new(true);
@@ -541,6 +579,7 @@ int main(void)
 	    cmocka_unit_test(test_output_limit),
 	    cmocka_unit_test(test_ping_flood_is_bounded),
 	    cmocka_unit_test(test_pings_and_timeouts),
+	    cmocka_unit_test(test_rest_behind_close),
 	    cmocka_unit_test(test_long_close_reason),
 	    cmocka_unit_test(test_without_memory),
 	};

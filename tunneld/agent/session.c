@@ -59,10 +59,7 @@ void ag_session_free(struct ag_session *s)
 		td_aws_call_cancel(s->kms);
 	if (s->type->plugin->fini)
 		s->type->plugin->fini(s);
-	if (s->pump) {
-		td_pump_detach(s->pump);
-		td_pump_free(s->pump);
-	}
+	td_pump_free(s->pump);
 	tnl_list_remove(&s->node);
 	s->a->nsessions--;
 	tnl_start_fini(&s->start);

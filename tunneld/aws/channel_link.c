@@ -89,6 +89,7 @@ static void dial_link(struct td_channel_link *c, const struct tnl_sigv4_keys *ke
 	    .ping_ns = c->ping_ns,
 	    .pong_ns = c->pong_ns,
 	    .kept = &c->aws->kept,
+	    .returns = !td_aws_is_amazon(c->aws),
 	};
 	c->w = td_wslink_dial(c->aws->loop, c->url, &o, &link_cb, c);
 	if (!c->w)

@@ -368,6 +368,7 @@ struct gw_link {
 	uint64_t bytes;		  /* relayed on it, to its end */
 	bool stock;		  /* User-Agent is not ours */
 	bool paused;
+	struct td_addr peer;
 	unsigned complaints;
 	struct td_peer pending; /* counted there until the token is verified */
 	uint8_t *frame;		/* settle.c: its token frame, while the store is asked */

@@ -13,6 +13,8 @@
 static const char *const phase_names[] = {[GW_L_TOKEN] = "TOKEN", [GW_L_OPEN] = "OPEN", [GW_L_CLOSING] = "CLOSING"};
 static const struct gw_link_cb nobody;
 
+#define RETURN_MAX (64u * 1024) /* of the next request, read together with a close frame */
+
 static const char *session_id(const struct gw_link *l)
 {
 	return l->end ? l->end->s->id : NULL;
@@ -117,6 +119,17 @@ void gw_link_refuse_token(struct gw_link *l, const char *field)
 	gw_link_close(l, 1008, "token refused");
 }
 
+/* The next session of these two ends needs no new connection. */
+static void return_connection(struct gw_link *l)
+{
+	struct tnl_buf bytes;
+	tnl_buf_init(&bytes, RETURN_MAX);
+	struct td_conn *conn = td_wslink_return(l->w, &bytes);
+	if (conn)
+		td_http_server_take(l->g->httpd, conn, &l->peer, &bytes);
+	tnl_buf_fini_wiped(&bytes);
+}
+
 /* --- what the WebSocket says -------------------------------------------------------- */
 static void on_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
 {
@@ -135,6 +148,8 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 		gw_count(g, GW_C_LINKS_BROKEN);
 		l->how = code && code != 1006 ? "closed by the peer" : "broken";
 	}
+	tell_owner(l);
+	return_connection(l);
 	gw_link_free(l);
 }
 
@@ -209,6 +224,7 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 	l->cb = &nobody;
 	l->role = role;
 	l->stock = is_stock(td_request_head(r));
+	l->peer = *td_request_peer_addr(r);
 	tnl_list_init(&l->node);
 	tnl_list_init(&l->unverified);
 	td_timer_init(&l->timer, g->l, on_token_late, l);
@@ -232,7 +248,10 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 						    .writable = on_writable,
 						    .closed = on_closed};
 	struct td_gateway *g = l->g;
-	const struct td_wslink_opts o = {.ping_ns = g->cfg->gw.ping_interval_ns,
+	/* With several nodes the next request may be another one's. */
+	bool returns = !l->stock && !g->shared && !td_request_is_handed(r) && td_request_offers_return(r);
+	const struct td_wslink_opts o = {.returns = returns,
+					 .ping_ns = g->cfg->gw.ping_interval_ns,
 					 .pong_ns = g->cfg->gw.pong_timeout_ns,
 					 .max_message = GW_TOKEN_FRAME_MAX,
 					 .whole_only = true};

@@ -50,12 +50,19 @@ void td_http_kept_init(struct td_http_kept *k, struct td_loop *l)
 	k->l = l;
 	k->count = 0;
 	tnl_list_init(&k->conns);
+	tnl_list_init(&k->leases);
 }
 
 void td_http_kept_fini(struct td_http_kept *k)
 {
 	while (k->count)
 		drop(tnl_container_of(k->conns.next, struct kept, node));
+	while (!tnl_list_empty(&k->leases)) {
+		struct td_http_lease *e = tnl_container_of(k->leases.next, struct td_http_lease, node);
+		tnl_list_remove(&e->node);
+		e->kept = NULL;
+		e->gone(e);
+	}
 }
 
 void td_http_kept_place(char out[TD_HTTP_PLACE], bool tls, const char *host, uint16_t port,
@@ -98,4 +105,30 @@ void td_http_kept_put(struct td_http_kept *k, const char *place, struct td_conn 
 	td_conn_set_cb(c, &conn_cb, e);
 	tnl_list_push_front(&k->conns, &e->node);
 	k->count++;
+}
+
+/* --- those that may come back ---------------------------------------------------- */
+
+void td_http_lease_begin(struct td_http_lease *e, struct td_http_kept *k, const char *place,
+			 void (*gone)(struct td_http_lease *e))
+{
+	*e = (struct td_http_lease){.place = tnl_strdup(place), .gone = gone};
+	tnl_list_init(&e->node);
+	if (!e->place)
+		return;
+	e->kept = k;
+	tnl_list_push_back(&k->leases, &e->node);
+}
+
+void td_http_lease_end(struct td_http_lease *e, struct td_conn *c)
+{
+	if (c && e->kept)
+		td_http_kept_put(e->kept, e->place, c);
+	else
+		td_conn_free(c);
+	if (e->kept)
+		tnl_list_remove(&e->node);
+	tnl_free(e->place);
+	e->kept = NULL;
+	e->place = NULL;
 }

@@ -6,7 +6,7 @@
 #include "lib/list.h"
 #include "tunneld/net/conn.h"
 
-#define TD_HTTP_KEPT_MAX 32u
+#define TD_HTTP_KEPT_MAX 64u
 #define TD_HTTP_KEPT_NS (5 * TD_SEC) /* far below what servers keep them for, so that they seldom close in our face */
 #define TD_HTTP_PLACE 900
 
@@ -14,6 +14,14 @@ struct td_http_kept {
 	struct td_loop *l;
 	struct tnl_list conns; /* the newest first */
 	unsigned count;
+	struct tnl_list leases;
+};
+/* Of a connection that is in use for something else and may come back. */
+struct td_http_lease {
+	struct tnl_list node;
+	struct td_http_kept *kept; /* NULL: there is nowhere to come back to */
+	char *place;
+	void (*gone)(struct td_http_lease *e); /* that has just become so */
 };
 
 void td_http_kept_init(struct td_http_kept *k, struct td_loop *l);
@@ -25,5 +33,9 @@ void td_http_kept_place(char out[TD_HTTP_PLACE], bool tls, const char *host, uin
 struct td_conn *td_http_kept_take(struct td_http_kept *k, const char *place);
 /* Takes c, which is open and owes nothing; one too many goes instead of it. */
 void td_http_kept_put(struct td_http_kept *k, const char *place, struct td_conn *c);
+/* gone may end the lease. No memory: nowhere to come back to. */
+void td_http_lease_begin(struct td_http_lease *e, struct td_http_kept *k, const char *place,
+			 void (*gone)(struct td_http_lease *e));
+void td_http_lease_end(struct td_http_lease *e, struct td_conn *c); /* takes c; NULL: it does not come back */
 
 #endif

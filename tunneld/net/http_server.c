@@ -381,6 +381,19 @@ static uint64_t head_timeout(const struct td_http_server *h)
 	return h->cfg.head_timeout_ns ? h->cfg.head_timeout_ns : HEAD_TIMEOUT;
 }
 
+static void init_hconn(struct hconn *c, struct td_http_server *h)
+{
+	c->h = h;
+	h->count++;
+	tnl_buf_init(&c->in, TNL_HTTP_HEAD_MAX + (h->cfg.body_max ? h->cfg.body_max : BODY_DEFAULT) + 2 * AHEAD_MAX);
+	tnl_buf_init(&c->ahead, AHEAD_MAX);
+	tnl_buf_init(&c->out, 16u * 1024 * 1024);
+	tnl_list_init(&c->silent);
+	td_timer_init(&c->timer, h->l, on_timer, c);
+	td_soon_init(&c->process, h->l, process_input, c);
+	tnl_list_push_back(&h->conns, &c->node);
+}
+
 /* Takes fd; NULL: no memory. */
 static struct hconn *add_hconn(struct td_http_server *h, int fd, bool behind, struct tnl_tls_ctx *tls)
 {
@@ -395,18 +408,31 @@ static struct hconn *add_hconn(struct td_http_server *h, int fd, bool behind, st
 		tnl_free(c);
 		return NULL;
 	}
-	c->h = h;
-	h->count++;
-	tnl_buf_init(&c->in, TNL_HTTP_HEAD_MAX + (h->cfg.body_max ? h->cfg.body_max : BODY_DEFAULT) + 2 * AHEAD_MAX);
-	tnl_buf_init(&c->ahead, AHEAD_MAX);
-	tnl_buf_init(&c->out, 16u * 1024 * 1024);
-	td_timer_init(&c->timer, h->l, on_timer, c);
-	td_soon_init(&c->process, h->l, process_input, c);
+	init_hconn(c, h);
 	td_timer_in(&c->timer, head_timeout(h));
-	tnl_list_push_back(&h->conns, &c->node);
 	tnl_list_push_back(&h->silent, &c->silent);
 	h->nsilent++;
 	return c;
+}
+
+void td_http_server_take(struct td_http_server *h, struct td_conn *conn, const struct td_addr *peer,
+			 const struct tnl_buf *early)
+{
+	struct td_peer counted = {.len = 0};
+	struct hconn *c = h->stopping || td_memory_full() ? NULL : tnl_calloc(1, sizeof(*c));
+	if (!c || !count_peer(h, peer, &counted)) {
+		td_conn_free(conn);
+		tnl_free(c);
+		return;
+	}
+	init_hconn(c, h);
+	c->conn = conn;
+	c->peer = *peer;
+	c->counted = counted;
+	tnl_buf_put(&c->in, tnl_buf_data(early), tnl_buf_len(early));
+	td_conn_set_cb(conn, &conn_cb, c);
+	td_conn_pause(conn, true); /* what was read already causes no event */
+	td_hconn_next(c);
 }
 
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)

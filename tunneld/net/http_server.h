@@ -36,6 +36,9 @@ struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_htt
 void td_http_server_free(struct td_http_server *h);
 /* One more connection, without TLS, which begins with a PROXY header. Takes fd. */
 void td_http_server_hand(struct td_http_server *h, int fd);
+/* Takes a connection that this server has let go of, and whose next request is to come or has begun to. */
+void td_http_server_take(struct td_http_server *h, struct td_conn *c, const struct td_addr *peer,
+			 const struct tnl_buf *early);
 void td_http_server_stop_listening(struct td_http_server *h);
 void td_http_server_set_tls(struct td_http_server *h, struct tnl_tls_ctx *tls); /* from now on; a reference is taken */
 /* Where the i-th listens, with the chosen port; -1: there is none. */
@@ -60,6 +63,7 @@ struct td_conn *td_request_detach(struct td_request *r, struct tnl_buf *bytes);
 bool td_request_is_upgrade(const struct td_request *r); /* a valid WebSocket upgrade (version 13, key) */
 /* Answers 101 and turns the connection into a link. r is not to be used after it. NULL: no memory, connection dropped.
  */
+bool td_request_offers_return(const struct td_request *r); /* of an upgrade, see td_wslink_opts */
 struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslink_opts *o,
 				     const struct td_wslink_cb *cb, void *ctx);
 

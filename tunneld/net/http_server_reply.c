@@ -1,5 +1,6 @@
 /* Answers and upgrades. */
 #include "tunneld/net/http_server_internal.h"
+#include "tunneld/net/wslink_internal.h"
 
 #include "lib/alloc.h"
 #include "lib/enc.h"
@@ -198,20 +199,29 @@ struct td_conn *td_request_detach(struct td_request *r, struct tnl_buf *bytes)
 	return conn;
 }
 
+bool td_request_offers_return(const struct td_request *r)
+{
+	size_t n;
+	char proof[WSLINK_PROOF];
+	const char *said = tnl_http_get(&r->head, WSLINK_RETURN_HEADER, &n);
+	return said && n == WSLINK_PROOF - 1 && td_wslink_return_proof(r->hc->conn, proof) &&
+	       memcmp(said, proof, n) == 0;
+}
+
 struct td_wslink *td_request_upgrade(struct td_request *r, const struct td_wslink_opts *o,
 				     const struct td_wslink_cb *cb, void *ctx)
 {
 	struct hconn *c = r->hc;
 	struct td_conn *conn = c->conn;
 	struct td_wslink *w = NULL;
-	char accept[29], head[200];
+	char accept[29], head[240];
 	size_t klen;
 	const char *key = tnl_http_get(&r->head, "sec-websocket-key", &klen);
 	tnl_ws_accept_key(key ? key : "", key ? klen : 0, accept);
 	int n = snprintf(head, sizeof(head),
 			 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-			 "Sec-WebSocket-Accept: %s\r\n\r\n",
-			 accept);
+			 "Sec-WebSocket-Accept: %s\r\n%s\r\n",
+			 accept, o->returns ? WSLINK_RETURN_HEADER ": yes\r\n" : "");
 	tnl_buf_consume(&c->in, r->head_len + r->body_len);
 	if (tnl_buf_len(&c->ahead))
 		tnl_buf_put(&c->in, tnl_buf_data(&c->ahead), tnl_buf_len(&c->ahead));

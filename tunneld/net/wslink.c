@@ -45,6 +45,7 @@ void td_wslink_free(struct td_wslink *w)
 	if (!w)
 		return;
 	stop_link(w);
+	td_http_lease_end(&w->lease, NULL);
 	td_conn_free(w->conn);
 	td_loop_defer(w->l, free_memory, w);
 }
@@ -432,6 +433,7 @@ struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const vo
 		return NULL;
 	}
 	w->conn = c;
+	w->returns = o->returns;
 	if (td_wslink_begin(w, !o->client, &lim, early, n) != 0) {
 		td_wslink_free(w);
 		return NULL;

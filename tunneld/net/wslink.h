@@ -2,6 +2,7 @@
  * upgrade).  Pings and pong time-outs by itself; back-pressure by room()/pause. */
 #ifndef TD_NET_WSLINK_H
 #define TD_NET_WSLINK_H
+#include "lib/buf.h"
 #include "lib/sigv4.h"
 #include "lib/ws.h"
 #include "tunneld/net/http_kept.h"
@@ -31,6 +32,9 @@ struct td_wslink_opts {
 	bool client;	    /* adopted: this is the end that masks */
 	/* Not NULL: a connection that a call has left there may be taken for the upgrade. Of the same trust as tls. */
 	struct td_http_kept *kept;
+	/* The connection may speak HTTP again when the WebSocket on it is over. Dialed: offered, when it is one of
+	 * `kept`; adopted: it was agreed upon (td_request_offers_return). */
+	bool returns;
 };
 /* url: wss:// or ws://. */
 struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o,
@@ -61,7 +65,13 @@ void td_wslink_pause(struct td_wslink *w, bool paused);
 void td_wslink_ping(struct td_wslink *w);				      /* now (after a sleep) */
 void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason); /* polite; closed() comes within 2 s */
 void td_wslink_free(struct td_wslink *w);				      /* at once; safe inside callbacks */
-bool td_wslink_cert_named(const struct td_wslink *w, const char *name);	      /* tnl_tls_peer_named of its connection */
+/* In place of td_wslink_free, for who is through with it: where it was agreed upon, the WebSocket is closed politely
+ * and the connection goes back to `kept`. Nothing is called any more. */
+void td_wslink_retire(struct td_wslink *w);
+/* In closed(): the connection, when both ends have closed the WebSocket and agreed that HTTP goes on behind it; what
+ * was read of that is appended to `bytes`. NULL: it goes with the link. */
+struct td_conn *td_wslink_return(struct td_wslink *w, struct tnl_buf *bytes);
+bool td_wslink_cert_named(const struct td_wslink *w, const char *name); /* tnl_tls_peer_named of its connection */
 const char *td_wslink_peer(const struct td_wslink *w);
 
 #endif

@@ -31,7 +31,9 @@ struct td_wslink {
 	struct td_soon pump;	 /* messages that are already here cause no event */
 	struct td_soon tell_end; /* closed() */
 	bool paused, high, delivered;
-	uint16_t close_code; /* ours */
+	bool returns;		    /* the connection, to HTTP: agreed upon */
+	struct td_http_lease lease; /* then, when it was dialed */
+	uint16_t close_code;	    /* ours */
 	/* how it ended */
 	int err, http_status;
 	uint16_t code;
@@ -45,6 +47,12 @@ void td_wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status,
 void td_wslink_write_out(struct td_wslink *w);
 void td_wslink_arm(struct td_wslink *w);
 void td_wslink_pump(struct td_wslink *w);
+
+/* What shows that nobody between the two ends has a TLS connection of his own: hex. false: there is no TLS. */
+#define WSLINK_RETURN_HEADER "Tunneld-Return"
+#define WSLINK_PROOF (2 * 32 + 1)
+bool td_wslink_return_proof(struct td_conn *c, char out[WSLINK_PROOF]);
+void td_wslink_lease(struct td_wslink *w, struct td_http_kept *k, const char *place);
 
 void td_wslink_upgrade_timeout(struct td_wslink *w);
 void td_wslink_upgrade_free(struct td_wslink *w);

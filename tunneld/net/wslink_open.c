@@ -27,6 +27,7 @@ struct wslink_upgrade {
 	bool refused;
 	/* A connection that was kept may prove to be closed: then another one is dialed. */
 	bool reused;
+	struct td_http_kept *returns_to; /* offered */
 	uint64_t began;
 	size_t sent; /* of req */
 	char host[256];
@@ -100,6 +101,14 @@ static void feed_refusal(struct td_wslink *w, const uint8_t *p, size_t n)
 		end_refused(w);
 }
 
+static void lease_connection(struct td_wslink *w)
+{
+	const struct wslink_upgrade *u = w->up;
+	char place[TD_HTTP_PLACE];
+	td_http_kept_place(place, !u->to.plain, u->host, u->to.port, u->to.proxy);
+	td_wslink_lease(w, u->returns_to, place);
+}
+
 static void handle_answer(struct td_wslink *w, size_t head)
 {
 	struct wslink_upgrade *u = w->up;
@@ -118,6 +127,8 @@ static void handle_answer(struct td_wslink *w, size_t head)
 		return;
 	}
 	int r = td_wslink_begin(w, false, &u->lim, rest, n);
+	if (u->returns_to && tnl_http_get(&u->head, WSLINK_RETURN_HEADER, NULL))
+		lease_connection(w);
 	td_wslink_upgrade_free(w);
 	if (r)
 		td_wslink_end(w, r, 1006, 0, "out of memory");
@@ -190,16 +201,33 @@ static const struct td_conn_cb upgrade_cb = {
 static int dial(struct td_wslink *w)
 {
 	w->up->reused = false;
+	w->up->returns_to = NULL;
 	w->conn = td_conn_dial(w->l, &w->up->to, &upgrade_cb, w);
 	return w->conn ? 0 : TNL_ENOMEM;
 }
 
-static int take_kept_or_dial(struct td_wslink *w, struct td_http_kept *kept)
+/* The head's last lines: of a connection that is there already it can be offered that it comes back. */
+static int end_request(struct td_wslink *w, struct td_http_kept *returns_to)
+{
+	struct wslink_upgrade *u = w->up;
+	char proof[WSLINK_PROOF];
+	if (w->conn && returns_to && td_wslink_return_proof(w->conn, proof)) {
+		tnl_buf_printf(&u->req, WSLINK_RETURN_HEADER ": %s\r\n", proof);
+		u->returns_to = returns_to;
+	}
+	tnl_buf_puts(&u->req, "\r\n");
+	return u->req.failed ? TNL_ELIMIT : 0;
+}
+
+static int take_kept_or_dial(struct td_wslink *w, const struct td_wslink_opts *o)
 {
 	struct wslink_upgrade *u = w->up;
 	char place[TD_HTTP_PLACE];
 	td_http_kept_place(place, !u->to.plain, u->host, u->to.port, u->to.proxy);
-	w->conn = kept ? td_http_kept_take(kept, place) : NULL;
+	w->conn = o->kept ? td_http_kept_take(o->kept, place) : NULL;
+	int r = end_request(w, o->returns ? o->kept : NULL);
+	if (r)
+		return r;
 	if (!w->conn)
 		return dial(w);
 	u->reused = true;
@@ -239,7 +267,6 @@ static int build_request(struct td_wslink *w, const struct tnl_url *url, const s
 		if (r)
 			return r;
 	}
-	tnl_buf_puts(b, "\r\n");
 	return b->failed ? TNL_ELIMIT : 0;
 }
 
@@ -271,7 +298,7 @@ static int begin_upgrade(struct td_wslink *w, const char *url, const struct td_w
 		u->proxy = *o->proxy;
 		u->to.proxy = &u->proxy;
 	}
-	return take_kept_or_dial(w, o->kept);
+	return take_kept_or_dial(w, o);
 }
 
 struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struct td_wslink_opts *o,

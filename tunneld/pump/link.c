@@ -86,6 +86,8 @@ static void link_closed(void *ctx, int err, uint16_t code, int http_status, cons
 	p->lost.err = err;
 	p->lost.code = code;
 	snprintf(p->lost.why, sizeof(p->lost.why), "%s", why ? why : "");
+	td_wslink_retire(l->w);
+	l->w = NULL;
 	td_pump_link_drop(p, link);
 	td_pump_relay_went(p);
 }
@@ -108,7 +110,7 @@ void td_pump_links_fini(struct td_pump *p)
 {
 	td_pump_direct_fini(p);
 	for (unsigned i = 0; i < TNL_LINKS_MAX; i++) {
-		td_wslink_free(p->links[i].w);
+		td_wslink_retire(p->links[i].w);
 		p->links[i].w = NULL;
 	}
 }
