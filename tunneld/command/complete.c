@@ -74,6 +74,16 @@ static void offer_groups(const struct td_config *c, int tunnel, const char *word
 	}
 }
 
+/* The range that it is a port of, unless one before it is as well. */
+static void offer_range(const struct td_config *c, int tunnel, const char *word)
+{
+	const struct td_tunnel_config *t = &c->fwd.tunnels[tunnel];
+	char text[300];
+	snprintf(text, sizeof(text), "%.*s", (int)t->range, t->name);
+	if (t->range && td_tunnel_find(c->fwd.tunnels, c->fwd.ntunnels, text) == t)
+		offer(text, word);
+}
+
 /* What the configuration names; one that does not parse offers nothing. */
 static void offer_names(const char *file, bool tunnels_only, const char *word)
 {
@@ -82,8 +92,10 @@ static void offer_names(const char *file, bool tunnels_only, const char *word)
 	struct td_config *c = nowhere ? td_config_load(path, 0, nowhere) : NULL;
 	if (nowhere)
 		fclose(nowhere);
-	for (int i = 0; c && i < c->fwd.ntunnels; i++)
+	for (int i = 0; c && i < c->fwd.ntunnels; i++) {
+		offer_range(c, i, word);
 		offer(c->fwd.tunnels[i].name, word);
+	}
 	for (int i = 0; c && tunnels_only && i < c->fwd.ntunnels; i++)
 		offer_groups(c, i, word);
 	for (int i = 0; c && !tunnels_only && i < c->fwd.naliases; i++)

@@ -167,6 +167,20 @@ static int start_client(struct connect *k)
 	return k->fg.client ? 0 : TD_EXIT_RUNTIME;
 }
 
+/* 0, or said and a code. */
+static int find_port(struct td_foreground *fg, uint16_t port)
+{
+	td_foreground_choose_port(fg, port);
+	int r = td_foreground_port(fg);
+	if (r || fg->t->type != TD_TUNNEL_UDP)
+		return r;
+	td_foreground_say(fg,
+			  "%s is a tunnel of datagrams (type = udp), and connect makes connections: send to its "
+			  "address, or name the target",
+			  fg->t->name);
+	return TD_EXIT_USAGE;
+}
+
 static int run(const struct td_command *cmd, int argc, char **argv)
 {
 	static struct connect k;
@@ -193,7 +207,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (r == 0)
 		r = td_foreground_find(&k.fg, argv[1]);
 	if (r == 0)
-		r = td_foreground_port(&k.fg);
+		r = find_port(&k.fg, (uint16_t)port);
 	if (r != 0)
 		return r;
 	k.port = port ? (uint16_t)port : k.fg.t->port ? k.fg.t->port : 22;
@@ -212,7 +226,8 @@ const struct td_command td_command_connect = {
     "\n"
     "HOST is an instance id (i-…, mi-…, ecs:…), how to find one (tag:KEY=VALUE, name:HOST,\n"
     "ecs:CLUSTER/SERVICE[/CONTAINER]), or the name of a [tunnel] or [alias]\n"
-    "of the configuration; PORT defaults to that section's, else 22.  In ssh_config:\n"
+    "of the configuration; PORT defaults to that section's, else 22, and says which of a\n"
+    "range of ports.  In ssh_config:\n"
     "\n"
     "  Host i-* mi-*\n"
     "      ProxyCommand tunneld connect %h %p\n"

@@ -103,28 +103,24 @@ static void test_tunnel(struct td_doctor *d, const struct td_tunnel_config *t, c
 	td_aws_free(aws);
 }
 
-static const struct td_tunnel_config *find(const struct td_tunnel_config *v, int n, const char *name)
-{
-	for (int i = 0; i < n; i++)
-		if (strcmp(v[i].name, name) == 0)
-			return &v[i];
-	return NULL;
-}
-
 static int test_tunnels(struct td_doctor *d, const char *name)
 {
 	const struct td_forwarder_config *f = &d->cfg->fwd;
-	const struct td_tunnel_config *before = NULL;
+	const struct td_tunnel_config *before = NULL, *alias = NULL;
 	bool reachable = false;
-	const struct td_tunnel_config *one = name ? find(f->tunnels, f->ntunnels, name) : NULL;
-	if (name && !one)
-		one = find(f->aliases, f->naliases, name);
-	if (name && !one) {
+	if (name && !td_tunnel_find(f->tunnels, f->ntunnels, name)) {
+		alias = td_tunnel_find(f->aliases, f->naliases, name);
+		if (alias) {
+			test_tunnel(d, alias, NULL, &reachable);
+			return 0;
+		}
 		fprintf(stderr, "tunneld doctor: there is no [tunnel] or [alias] of that name in %s\n", d->path);
 		return TD_EXIT_USAGE;
 	}
-	for (int i = 0; i < (one ? 1 : f->ntunnels) && !d->interrupted; i++) {
-		test_tunnel(d, one ? one : &f->tunnels[i], before, &reachable);
+	for (int i = 0; i < f->ntunnels && !d->interrupted; i++) {
+		if (name && !td_tunnel_is_called(&f->tunnels[i], name))
+			continue;
+		test_tunnel(d, &f->tunnels[i], before, &reachable);
 		before = &f->tunnels[i];
 	}
 	return 0;

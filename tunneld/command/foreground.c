@@ -134,14 +134,6 @@ void td_foreground_quiet(struct td_foreground *fg)
 		td_log_setup(TNL_LOG_ERROR, fg->cfg->log_format);
 }
 
-static const struct td_tunnel_config *by_name(const struct td_tunnel_config *v, int n, const char *name)
-{
-	for (int i = 0; i < n; i++)
-		if (strcmp(v[i].name, name) == 0)
-			return &v[i];
-	return NULL;
-}
-
 /* Anything else is the name of a section. */
 static bool is_target(const char *s)
 {
@@ -181,10 +173,10 @@ int td_foreground_select(struct td_foreground *fg, const char *word)
 
 int td_foreground_find(struct td_foreground *fg, const char *name)
 {
-
-	fg->t = by_name(fg->cfg->fwd.tunnels, fg->cfg->fwd.ntunnels, name);
+	fg->t = td_tunnel_find(fg->cfg->fwd.tunnels, fg->cfg->fwd.ntunnels, name);
 	if (!fg->t)
-		fg->t = by_name(fg->cfg->fwd.aliases, fg->cfg->fwd.naliases, name);
+		fg->t = td_tunnel_find(fg->cfg->fwd.aliases, fg->cfg->fwd.naliases, name);
+	fg->several = fg->t && strcmp(fg->t->name, name) != 0;
 	if (!fg->t && is_target(name))
 		fg->t = td_foreground_defaults(fg, name);
 	if (!fg->t) {
@@ -214,12 +206,39 @@ int td_foreground_target(struct td_foreground *fg, const char *name)
 	return r ? r : td_foreground_account(fg);
 }
 
+/* The first and the last port of the range. */
+static int say_ports(const struct td_foreground *fg)
+{
+	const struct td_forwarder_config *f = &fg->cfg->fwd;
+	const struct td_tunnel_config *t = fg->t, *last = t;
+	for (int i = 0; i < f->ntunnels; i++)
+		if (f->tunnels[i].range == t->range && memcmp(f->tunnels[i].name, t->name, t->range) == 0)
+			last = &f->tunnels[i];
+	td_foreground_say(fg, "%.*s is a range of ports: say which one, %s to %s", (int)t->range, t->name, t->name,
+			  last->name);
+	return TD_EXIT_USAGE;
+}
+
 int td_foreground_port(struct td_foreground *fg)
 {
+	if (fg->several)
+		return say_ports(fg);
 	if (fg->t->type != TD_TUNNEL_REVERSE)
 		return 0;
 	td_foreground_say(fg, "%s is a reverse tunnel: there is nothing at its target to connect to", fg->t->name);
 	return TD_EXIT_USAGE;
+}
+
+void td_foreground_choose_port(struct td_foreground *fg, uint16_t port)
+{
+	const struct td_forwarder_config *f = &fg->cfg->fwd;
+	char name[300];
+	if (!fg->several || !port)
+		return;
+	snprintf(name, sizeof(name), "%.*s:%u", (int)fg->t->range, fg->t->name, port);
+	const struct td_tunnel_config *t = td_tunnel_find(f->tunnels, f->ntunnels, name);
+	fg->t = t ? t : fg->t;
+	fg->several = false; /* what it goes to is said */
 }
 
 void td_foreground_settings(struct td_foreground *fg, struct td_client_config *cc)

@@ -15,8 +15,8 @@ struct td_foreground {
 	const struct td_tunnel_config *t; /* target, host, port, document, times and sizes */
 	struct td_aws *aws;
 	enum td_target_select select; /* of --select, else that of t */
-	bool select_given;
-	struct td_client *client;				 /* the command makes it, td_foreground_run frees it */
+	bool select_given, several;   /* several: t is the first port of the range that was named */
+	struct td_client *client;     /* the command makes it, td_foreground_run frees it */
 	void (*on_signal)(struct td_foreground *fg, int signum); /* the first one; NULL: end with 0 */
 	void *user;						 /* for on_signal */
 	void (*cleanup)(void *);				 /* before the loop is freed; or NULL */
@@ -42,8 +42,10 @@ int td_foreground_target(struct td_foreground *fg, const char *name);
 /* The two halves of it: fg->t, and fg->aws, which takes some milliseconds. */
 int td_foreground_find(struct td_foreground *fg, const char *name);
 int td_foreground_account(struct td_foreground *fg);
-/* Is there a port behind it? 0, or said and a code. */
+/* Is there a port behind it, one only? 0, or said and a code. */
 int td_foreground_port(struct td_foreground *fg);
+/* Of a range that was named, the port of that number at the target; 0: none was said. */
+void td_foreground_choose_port(struct td_foreground *fg, uint16_t port);
 /* A section with every default for a target that stands in no file; lives as long as fg.  NULL: that is none. */
 const struct td_tunnel_config *td_foreground_defaults(struct td_foreground *fg, const char *id);
 /* Session settings of fg->t. */

@@ -8,6 +8,7 @@
 #include "lib/num.h"
 #include "tunneld/forwarder/forwarder.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,18 @@ static bool is_number(const char *s)
 	return *s && s[strspn(s, "0123456789")] == '\0';
 }
 
+/* PORT, or a range LOW-HIGH: how many ports that are; 0: neither. */
+static unsigned ports_of(const char *s)
+{
+	unsigned low, high;
+	char more;
+	if (is_number(s))
+		return 1;
+	if (!isdigit((unsigned char)*s) || sscanf(s, "%5u-%5u%c", &low, &high, &more) != 2 || high < low)
+		return 0;
+	return high - low + 1;
+}
+
 static void put_listen(struct tnl_buf *out, const char *bind, const char *listen)
 {
 	if (listen[0] == '/')
@@ -120,7 +133,7 @@ static int put_place(struct tnl_buf *out, char *const *f, int n)
 		tnl_buf_printf(out, "port = unix:%s\n", last);
 		return n - 1;
 	}
-	if (n < 2 || !is_number(last) || !*f[n - 2])
+	if (n < 2 || !ports_of(last) || !*f[n - 2])
 		return -1;
 	const char *host = f[n - 2];
 	tnl_buf_printf(out, "port = %s\n", last);
@@ -129,28 +142,39 @@ static int put_place(struct tnl_buf *out, char *const *f, int n)
 	return n - 2;
 }
 
-/* [bind:]port:host:hostport, socket:host:hostport, and with the path of a socket for host and hostport, as ssh spells
- * it, into a [tunnel] section; of -D only what stands before. */
-static bool section(const struct forward *k, int i, const char *select, struct tnl_buf *out)
+/* Each port of a range leads to one. */
+static bool as_many(const char *listen, const char *far)
 {
+	return (listen[0] == '/' ? 1 : ports_of(listen)) == (far[0] == '/' ? 1 : ports_of(far));
+}
+
+/* [bind:]port:host:hostport, socket:host:hostport, and with the path of a socket for host and hostport, as ssh spells
+ * it, into a [tunnel] section; of -D only what stands before.  What is wrong with it; NULL: nothing. */
+static const char *section(const struct forward *k, int i, const char *select, struct tnl_buf *out)
+{
+	const char *not_that = k->dynamic[i] ? "not [bind:]port, with a number for the port"
+					     : "not [bind:]port:host:hostport, with numbers or LOW-HIGH for ports";
 	char copy[1024], *f[4];
 	int n = split(k->spec[i], copy, f);
 
 	if (!n)
-		return false;
+		return not_that;
 	tnl_buf_printf(out, "[tunnel forward-%d]\ntargets = %s\nselect = %s\nopen = start\nrequired = yes\n", i + 1,
 		       k->fg.t->target, select);
+	const char *far = f[n - 1];
 	if (k->dynamic[i])
 		tnl_buf_puts(out, "type = proxy\n");
 	else
 		n = put_place(out, f, n);
 	if (n < 1 || n > 2)
-		return false;
+		return not_that;
 	const char *listen = f[n - 1];
-	if (listen[0] == '/' ? n == 2 : !is_number(listen))
-		return false;
+	if (listen[0] == '/' ? n == 2 : k->dynamic[i] ? !is_number(listen) : !ports_of(listen))
+		return not_that;
+	if (!k->dynamic[i] && !as_many(listen, far))
+		return "there are not as many ports here as there";
 	put_listen(out, n == 2 ? f[0] : "127.0.0.1", listen);
-	return true;
+	return NULL;
 }
 
 static void drained(void *ctx)
@@ -202,12 +226,9 @@ static struct td_config *make_config(struct forward *k)
 
 	tnl_buf_init(&b, 256 * 1024);
 	for (int i = 0; i < k->nspec; i++) {
-		if (!section(k, i, select, &b)) {
-			td_foreground_say(&k->fg,
-					  k->dynamic[i]
-					      ? "-D %s: not [bind:]port, with a number for the port"
-					      : "-L %s: not [bind:]port:host:hostport, with numbers for ports",
-					  k->spec[i]);
+		const char *fault = section(k, i, select, &b);
+		if (fault) {
+			td_foreground_say(&k->fg, "-%c %s: %s", k->dynamic[i] ? 'D' : 'L', k->spec[i], fault);
 			tnl_buf_fini(&b);
 			return NULL;
 		}
@@ -309,7 +330,8 @@ const struct td_command td_command_forward = {
     "of the configuration, whose AWS settings it then takes.  HOST is resolved at the\n"
     "target; localhost is the target itself.  PORT may be 0 (the log shows the one chosen)\n"
     "or a path for a Unix socket; BIND defaults to 127.0.0.1, * is every address.\n"
-    "A path in place of HOST:HOSTPORT is that of a socket at the target.\n"
+    "A path in place of HOST:HOSTPORT is that of a socket at the target.  PORT and HOSTPORT\n"
+    "may be ranges of as many ports (8000-8010:HOST:9000-9010), 256 at most.\n"
     "\n"
     "With -R it is the target that listens, and HOST is looked up here: BIND, PORT and\n"
     "paths are the agent's, which has to allow them ([agent] reverse).\n"

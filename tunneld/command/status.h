@@ -33,7 +33,8 @@ void td_status_tables(const struct tnl_json *doc, const struct td_status_view *v
 /* All members as an indented list. */
 void td_status_tree(const struct tnl_json *object, int depth, FILE *f);
 /* The tunnel of that name in the document, or NULL. */
-bool td_status_is_called(const struct tnl_json *tunnel, const char *name); /* by its name, or as group:NAME */
+bool td_status_is_called(const struct tnl_json *tunnel,
+			 const char *name); /* by its name, its range's, or as group:NAME */
 const struct tnl_json *td_status_tunnel(const struct tnl_json *doc, const char *name);
 /* up, or idle: it opens when somebody comes; and its last probe, if it has them, got through. */
 bool td_status_tunnel_is_well(const struct tnl_json *tunnel);

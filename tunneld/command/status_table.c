@@ -302,7 +302,8 @@ bool td_status_check(const struct tnl_json *doc, const struct td_status_view *v,
 bool td_status_is_called(const struct tnl_json *tunnel, const char *name)
 {
 	if (strncmp(name, "group:", 6) != 0)
-		return strcmp(text_of(tunnel, "name"), name) == 0;
+		return strcmp(text_of(tunnel, "name"), name) == 0 ||
+		       (*name && strcmp(text_of(tunnel, "range"), name) == 0);
 	tnl_json_each(g, tnl_json_get(tunnel, "groups"))
 		if (strcmp(tnl_json_str(g) ? tnl_json_str(g) : "", name + 6) == 0)
 			return true;

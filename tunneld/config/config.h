@@ -65,7 +65,8 @@ struct td_rules {
 
 struct td_tunnel_config {
 	char *name;
-	int line; /* of its section */
+	size_t range; /* bytes of the name that are that of its range of ports; 0: it belongs to none */
+	int line;     /* of its section */
 	enum td_tunnel_type type;
 	struct td_strlist listen; /* as written */
 	struct td_strlist groups; /* that it can be opened, closed and shown by */
@@ -108,6 +109,10 @@ struct td_tunnel_config {
 	struct td_aws_config aws; /* merged with [aws] */
 };
 
+/* Is that its name, or the name of its range? */
+bool td_tunnel_is_called(const struct td_tunnel_config *t, const char *name);
+/* The one of that name, else the first port of the range; NULL: none. */
+const struct td_tunnel_config *td_tunnel_find(const struct td_tunnel_config *v, int n, const char *name);
 /* Is a proxy's destination among the rules?  Names match as they are asked for, networks match addresses; nothing is
  * resolved. */
 bool td_rules_have(const struct td_rules *r, const char *host, uint16_t port);

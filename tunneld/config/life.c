@@ -60,7 +60,7 @@ static struct td_place place_of_tunnel(const struct td_tunnel_config *t)
 
 bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b)
 {
-	return strcmp(a->name, b->name) == 0 &&
+	return strcmp(a->name, b->name) == 0 && a->range == b->range &&
 	       td_section_same(TD_SECTION_TUNNEL, place_of_tunnel(a), place_of_tunnel(b));
 }
 

@@ -36,6 +36,7 @@ static void add_port(struct td_cfg_parse *p, int first, const char *range, const
 	td_cfg_copy_tunnel(td_section_place(c, TD_SECTION_TUNNEL, k), &c->fwd.tunnels[first], TD_SECTION_TUNNEL);
 	take_port(&c->fwd.tunnels[k], v, n, ports, i);
 	c->fwd.tunnels[k].port = (uint16_t)port;
+	c->fwd.tunnels[k].range = strlen(range);
 }
 
 static void split_range(struct td_cfg_parse *p, int first)
@@ -51,6 +52,7 @@ static void split_range(struct td_cfg_parse *p, int first)
 	tnl_free(t->listen.v);
 	name_by_port(p, range, t->port, t->line, name, sizeof(name));
 	t->name = td_cfg_dup(name, strlen(name));
+	t->range = strlen(range);
 	take_port(t, v, n, ports, 0);
 	for (unsigned i = 1; i < ports; i++)
 		add_port(p, first, range, v, n, ports, i);
@@ -63,4 +65,18 @@ void td_cfg_split_ranges(struct td_cfg_parse *p)
 	for (int i = 0, n = p->c->fwd.ntunnels; i < n; i++)
 		if (p->c->fwd.tunnels[i].ports > 1)
 			split_range(p, i);
+}
+
+bool td_tunnel_is_called(const struct td_tunnel_config *t, const char *name)
+{
+	return strcmp(t->name, name) == 0 ||
+	       (t->range && strlen(name) == t->range && memcmp(t->name, name, t->range) == 0);
+}
+
+const struct td_tunnel_config *td_tunnel_find(const struct td_tunnel_config *v, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+		if (td_tunnel_is_called(&v[i], name))
+			return &v[i];
+	return NULL;
 }

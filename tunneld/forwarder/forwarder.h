@@ -38,7 +38,8 @@ void td_forwarder_sample(struct td_forwarder *f,
 			 void (*fn)(void *ctx, const char *tunnel, uint64_t up, uint64_t down, uint64_t rtt_us),
 			 void *ctx);
 void td_forwarder_metrics(struct td_forwarder *f, struct tnl_metrics *m);
-/* 1: the tunnel of that name, or each (NULL), is up or opens on demand; 0: it is not, *why; -1: there is no such one.
+/* 1: the tunnel of that name, each of the range of that name, or each (NULL), is up or opens on demand; 0: it is not,
+ * *why; -1: there is no such one.
  */
 int td_forwarder_ready(struct td_forwarder *f, const char *tunnel, char *why, size_t cap);
 void td_forwarder_status(struct td_forwarder *f, struct tnl_buf *json);		       /* one JSON object */

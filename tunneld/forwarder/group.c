@@ -22,6 +22,7 @@ static bool group_fits(const struct fwd_group *g, const struct td_tunnel_config 
 		return false;
 	/* What is each tunnel's own affair does not separate sessions. */
 	a.name = b.name;
+	a.range = b.range;
 	a.line = b.line;
 	a.listen = b.listen;
 	a.addrs = b.addrs;
@@ -329,7 +330,7 @@ static bool place_on(struct fwd_session *s, struct fwd_conn *c)
 		td_pipe_end_sink(p, guest->flags[1]);
 	td_timer_stop(&s->idle);
 	c->group = s->group;
-	td_pipe_pace(p, c->tunnel->pace);
+	td_pipe_pace(p, c->tunnel->share->pace);
 	if (c->head_len && td_pipe_lead(p, c->head, c->head_len) < 0)
 		td_pipe_abort(p, TNL_RESET_LIMIT);
 	fwd_conn_placed(c, s, p);

@@ -23,6 +23,7 @@
  *   reverse      what listens at the agent: words, connections from there
  *   group        who goes to which session, who waits
  *   connection   from accept to close
+ *   share        what the ports of a range have together
  *   ending       TerminateSession calls, what a crash left
  *   guest        what is said to such a command */
 #ifndef TD_FORWARDER_INTERNAL_H
@@ -134,8 +135,20 @@ void fwd_proxy_cut(struct fwd_proxy *p, const char *why); /* who has no group ye
 void fwd_proxy_adjust(struct fwd_proxy *p);		  /* its groups: is each still wanted? */
 void fwd_proxy_fini(struct fwd_proxy *p);		  /* lets go of its groups */
 
+/* What the ports of a range have together; a tunnel that is no port of a range has one for itself. */
+struct fwd_share {
+	struct tnl_list tunnels; /* fwd_tunnel.by_share */
+	struct td_pace *pace;	 /* bandwidth; NULL: none */
+	bool full;		 /* at max_connections, as the tunnels were told */
+};
+bool fwd_share_join(struct fwd_tunnel *t); /* false: no memory */
+void fwd_share_leave(struct fwd_tunnel *t);
+unsigned fwd_share_connections(const struct fwd_share *s); /* that count for max_connections */
+
 struct fwd_tunnel {
 	struct tnl_list node; /* forwarder->tunnels */
+	struct tnl_list by_share;
+	struct fwd_share *share;
 	struct td_forwarder *f;
 	const struct td_tunnel_config *cfg;
 	const struct td_config *owner; /* keeps cfg alive */
@@ -148,7 +161,6 @@ struct fwd_tunnel {
 	struct tnl_list conns; /* placed fwd_conn.node */
 	struct td_soon settle; /* a connection has gone */
 	struct fwd_udp *udp;   /* type = udp; NULL: it is not */
-	struct td_pace *pace;  /* bandwidth; NULL: none */
 	struct td_memory_waiter room;
 	struct td_timer relisten; /* an address could not be had */
 	struct td_backoff backoff;

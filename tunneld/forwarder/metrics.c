@@ -251,7 +251,7 @@ int td_forwarder_ready(struct td_forwarder *f, const char *tunnel, char *why, si
 	bool seen = false;
 	EACH_TUNNEL(it, t, f)
 	{
-		if (tunnel && strcmp(tunnel, t->cfg->name) != 0)
+		if (tunnel && !td_tunnel_is_called(t->cfg, tunnel))
 			continue;
 		seen = true;
 		if (!tunnel_ready(t, why, cap))

@@ -160,6 +160,10 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	if (t->hidden)
 		put_bool(w, "one_shot", true);
 	put_addresses(w, t);
+	if (cfg->range) {
+		tnl_jw_key(w, "range");
+		tnl_jw_strn(w, cfg->name, cfg->range);
+	}
 	if (t->cfg->groups.n)
 		put_groups(w, &t->cfg->groups);
 	tnl_jw_kv(w, "target", cfg->target);

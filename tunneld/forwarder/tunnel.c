@@ -15,13 +15,7 @@
 
 static void on_memory_room(void *arg);
 
-/* Those whose FIN waits cost a descriptor each, so they count again when there are very many. */
-static unsigned busy_connections(const struct fwd_tunnel *t)
-{
-	return t->connections - TNL_MIN(t->holding, FWD_HOLDING_MAX);
-}
-
-static void update_pause(struct fwd_tunnel *t)
+static void set_pause(struct fwd_tunnel *t)
 {
 	if (t->udp)
 		return; /* it drops what it cannot take */
@@ -35,6 +29,17 @@ static void update_pause(struct fwd_tunnel *t)
 		td_info(FWD_MOD, NULL, "listener paused tunnel=%s connections=%u", t->cfg->name, t->connections);
 	for (int i = 0; i < t->nlisteners; i++)
 		td_listener_pause(t->listeners[i], pause);
+}
+
+/* It, and the others of its range when that is full now or not any more. */
+static void update_pause(struct fwd_tunnel *t)
+{
+	bool full = fwd_tunnel_full(t), changed = full != t->share->full;
+	set_pause(t);
+	t->share->full = full;
+	if (changed)
+		tnl_list_foreach(it, &t->share->tunnels)
+			set_pause(tnl_container_of(it, struct fwd_tunnel, by_share));
 }
 
 static void on_memory_room(void *arg)
@@ -63,7 +68,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 
 bool fwd_tunnel_full(const struct fwd_tunnel *t)
 {
-	return busy_connections(t) >= t->cfg->max_connections;
+	return fwd_share_connections(t->share) >= t->cfg->max_connections;
 }
 
 void fwd_tunnel_stop_listening(struct fwd_tunnel *t)
@@ -158,17 +163,15 @@ void fwd_tunnel_listen_later(struct fwd_tunnel *t, const char *why)
 /* What only some have; false: no memory. */
 static bool has_parts(struct fwd_tunnel *t)
 {
-	if (t->cfg->bandwidth)
-		t->pace = td_pace_new(t->f->loop, t->cfg->bandwidth);
 	if (t->cfg->type == TD_TUNNEL_UDP)
 		t->udp = fwd_udp_new(t);
-	return (!t->cfg->bandwidth || t->pace) && (t->cfg->type != TD_TUNNEL_UDP || t->udp);
+	return fwd_share_join(t) && (t->cfg->type != TD_TUNNEL_UDP || t->udp);
 }
 
 static void free_parts(struct fwd_tunnel *t)
 {
-	td_pace_free(t->pace);
 	fwd_udp_free(t->udp);
+	fwd_share_leave(t);
 	tnl_free(t);
 }
 
@@ -202,10 +205,9 @@ static void settle_tunnel(void *arg)
 	td_soon_do(&t->f->settle);
 	if (t->guest)
 		td_soon_do(&t->guest->settle);
+	update_pause(t);
 	if (has_finished(t))
 		tunnel_free(t);
-	else
-		update_pause(t);
 }
 
 struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config *cfg,
@@ -221,6 +223,7 @@ struct fwd_tunnel *fwd_tunnel_new(struct td_forwarder *f, const struct td_config
 	t->f = f;
 	t->cfg = tc;
 	tnl_list_init(&t->node);
+	tnl_list_init(&t->by_share);
 	tnl_list_init(&t->conns);
 	tnl_list_init(&t->reverse.dialing);
 	td_soon_init(&t->settle, f->loop, settle_tunnel, t);
