@@ -6,6 +6,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 BUILD ?= build
+comma := ,
 OPT ?= -O2 -g
 # V=1 shows the commands.
 Q := $(if $(V),,@)
@@ -16,9 +17,11 @@ WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-protot
 ifdef CI
 WARN += -Werror
 endif
+# SANITIZE=thread: the one that looks for races; any other value: the two that look at memory and arithmetic.
 ifdef SANITIZE
-BUILD := $(BUILD)/san
-OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+sanitizers := $(if $(filter thread,$(SANITIZE)),thread,address$(comma)undefined)
+BUILD := $(BUILD)/$(if $(filter thread,$(SANITIZE)),tsan,san)
+OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=$(sanitizers) $(if $(filter thread,$(SANITIZE)),,-fno-sanitize-recover=undefined)
 endif
 
 triplet := $(shell $(CC) -dumpmachine 2>/dev/null)
@@ -39,8 +42,7 @@ known = $(shell $(CC) -Werror $(1) -x c -c -o /dev/null /dev/null 2>/dev/null &&
 HARDEN := -fstack-protector-strong -fPIE $(foreach o,-fstack-clash-protection -fcf-protection -mbranch-protection=standard \
 	-ftrivial-auto-var-init=zero,$(call known,$(o)))
 ALL_CFLAGS = -std=gnu11 $(OPT) $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=$(if $(SANITIZE),0,2) $(CFLAGS)
-ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=address$(comma)undefined,-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now$(comma)-z$(comma)noexecstack) -pie $(LDFLAGS)
-comma := ,
+ALL_LDFLAGS = $(if $(SANITIZE),-fsanitize=$(sanitizers),-Wl$(comma)-z$(comma)relro$(comma)-z$(comma)now$(comma)-z$(comma)noexecstack) -pie $(LDFLAGS)
 LIB_LIBS := -lwslay -lcjson -lhiredis $(SSL_LIBS)
 LIBS := -lev -lcares -linih -lsqlite3 -lseccomp -lcrypt $(LIB_LIBS) -lutil -lpthread -lm
 
@@ -149,7 +151,7 @@ help:
 	@echo "make check-fresh  make run and make check in a new Debian 12, as root   (FRESH=run: only the first)"
 	@echo "make lint       rooms, clang-format, clang-tidy, cppcheck (FILE=)    make install     PREFIX= DESTDIR= (uninstall)"
 	@echo "make deb        a Debian package in build/deb                    make sbom        what is linked, build/tunneld.spdx"
-	@echo "SANITIZE=1      ASan + UBSan build in build/san                      BORINGSSL_PREFIX=  an upstream BoringSSL tree"
+	@echo "SANITIZE=1      ASan + UBSan build in build/san (thread: TSan, build/tsan)  BORINGSSL_PREFIX=  an upstream BoringSSL tree"
 
 -include $(LIB_OBJ:.o=.d) $(TD_OBJ:.o=.d)
 .PHONY: all run deb sbom install uninstall clean help

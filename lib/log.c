@@ -11,12 +11,12 @@ void tnl_log_set(tnl_log_fn *fn, void *ctx, enum tnl_log_level max)
 {
 	sink = fn;
 	sink_ctx = ctx;
-	sink_max = max;
+	__atomic_store_n(&sink_max, max, __ATOMIC_RELAXED); /* changes while other threads log */
 }
 
 int tnl_log_on(enum tnl_log_level level)
 {
-	return sink && level <= sink_max;
+	return sink && level <= __atomic_load_n(&sink_max, __ATOMIC_RELAXED);
 }
 
 void tnl_log(enum tnl_log_level level, const char *module, const char *fmt, ...)

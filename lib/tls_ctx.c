@@ -328,13 +328,13 @@ fail:
 
 struct tnl_tls_ctx *tnl_tls_ctx_ref(struct tnl_tls_ctx *c)
 {
-	c->refs++;
+	__atomic_fetch_add(&c->refs, 1, __ATOMIC_RELAXED);
 	return c;
 }
 
 void tnl_tls_ctx_free(struct tnl_tls_ctx *c)
 {
-	if (!c || --c->refs)
+	if (!c || __atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL))
 		return;
 	for (int i = 0; i < TNL_TLS_CACHE; i++)
 		saved_drop(&c->saved[i]);

@@ -19,7 +19,7 @@
 
 enum { TEXT_CAP = 6000 };
 
-static enum td_log_format format = TD_LOG_TEXT;
+static enum td_log_format format = TD_LOG_TEXT; /* atomic, as all that a reload sets */
 
 /* Other threads log as well, now and then. */
 static struct {
@@ -27,17 +27,21 @@ static struct {
 	struct td_loop *l; /* NULL: nothing is folded */
 	pthread_t thread;  /* the loop's */
 	struct td_timer timer;
+	ev_async due; /* a line of another thread was folded */
 } folding = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct {
+	pthread_mutex_t lock;
 	td_log_tap_fn *fn;
 	void *ctx;
-} tap;
+} tap = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void td_log_tap(td_log_tap_fn *fn, void *ctx)
 {
+	pthread_mutex_lock(&tap.lock);
 	tap.fn = fn;
 	tap.ctx = ctx;
+	pthread_mutex_unlock(&tap.lock);
 }
 
 /* --- where lines go --------------------------------------------------------------------------------- */
@@ -100,11 +104,13 @@ static void to_stderr(const char *line, size_t len)
 static void tell_tap(const struct td_log_entry *e)
 {
 	char text[TEXT_CAP];
-	if (!tap.fn)
-		return;
-	snprintf(text, sizeof(text), "%s", e->text);
-	tnl_log_unmark(text);
-	tap.fn(tap.ctx, e->level, e->module, e->session, text);
+	pthread_mutex_lock(&tap.lock);
+	if (tap.fn) {
+		snprintf(text, sizeof(text), "%s", e->text);
+		tnl_log_unmark(text);
+		tap.fn(tap.ctx, e->level, e->module, e->session, text);
+	}
+	pthread_mutex_unlock(&tap.lock);
 }
 
 static void emit_line(enum tnl_log_level level, const char *module, const char *session, const char *text)
@@ -118,7 +124,7 @@ static void emit_line(enum tnl_log_level level, const char *module, const char *
 				       .text = text,
 				       .wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000};
 	tell_tap(&e);
-	if (format == TD_LOG_JSON)
+	if (__atomic_load_n(&format, __ATOMIC_RELAXED) == TD_LOG_JSON)
 		to_stderr(line, td_log_line_json(&e, line));
 	else if (!to_journal(&e))
 		to_stderr(line, td_log_line_text(&e, line));
@@ -140,42 +146,63 @@ static void on_fold_due(void *arg)
 	pthread_mutex_unlock(&folding.lock);
 }
 
+static void arm_fold(void)
+{
+	if (folding.timer.at == UINT64_MAX)
+		td_timer_in(&folding.timer, TD_FOLD_NS);
+}
+
+static void on_folded_elsewhere(struct ev_loop *ev, ev_async *w, int events)
+{
+	arm_fold();
+}
+
 static bool passes(enum tnl_log_level level, const char *fmt, const char *module, const char *session, const char *text)
 {
 	const struct td_fold_line l = {level, fmt, module, session, text};
-	if (!folding.l || level >= TNL_LOG_DEBUG)
+	if (level >= TNL_LOG_DEBUG)
 		return true;
 	pthread_mutex_lock(&folding.lock);
-	bool yes = td_fold_passes(&l, clock_now(), emit_line);
-	if (!yes && folding.timer.at == UINT64_MAX && pthread_equal(folding.thread, pthread_self()))
-		td_timer_in(&folding.timer, TD_FOLD_NS);
+	bool yes = !folding.l || td_fold_passes(&l, clock_now(), emit_line);
+	if (!yes && pthread_equal(folding.thread, pthread_self()))
+		arm_fold();
+	else if (!yes)
+		ev_async_send(folding.l->ev, &folding.due);
 	pthread_mutex_unlock(&folding.lock);
 	return yes;
 }
 
 void td_log_fold(struct td_loop *l)
 {
+	pthread_mutex_lock(&folding.lock);
 	if (folding.l) {
 		td_timer_stop(&folding.timer);
+		ev_ref(folding.l->ev);
+		ev_async_stop(folding.l->ev, &folding.due);
 		td_fold_say(clock_now(), true, emit_line);
 		td_fold_clear();
 	}
 	folding.l = l;
 	folding.thread = pthread_self();
-	if (l)
+	if (l) {
 		td_timer_init(&folding.timer, l, on_fold_due, NULL);
+		ev_async_init(&folding.due, on_folded_elsewhere);
+		ev_async_start(l->ev, &folding.due);
+		ev_unref(l->ev);
+	}
+	pthread_mutex_unlock(&folding.lock);
 }
 
 static bool connections_are_logged = true;
 
 void td_log_connections(bool yes)
 {
-	connections_are_logged = yes;
+	__atomic_store_n(&connections_are_logged, yes, __ATOMIC_RELAXED);
 }
 
 enum tnl_log_level td_log_of_connection(void)
 {
-	return connections_are_logged ? TNL_LOG_INFO : TNL_LOG_DEBUG;
+	return __atomic_load_n(&connections_are_logged, __ATOMIC_RELAXED) ? TNL_LOG_INFO : TNL_LOG_DEBUG;
 }
 
 void td_log(enum tnl_log_level level, const char *module, const char *session, const char *fmt, ...)
@@ -202,7 +229,7 @@ static void from_library(void *ctx, enum tnl_log_level level, const char *module
 void td_log_setup(enum tnl_log_level max, enum td_log_format f)
 {
 	static bool looked;
-	format = f;
+	__atomic_store_n(&format, f, __ATOMIC_RELAXED);
 	if (!looked && stderr_is_journal())
 		td_log_journal("/run/systemd/journal/socket");
 	looked = true;

@@ -80,7 +80,7 @@ void td_loop_clocks(struct td_loop *l, uint64_t mono_ns, uint64_t boot_ns)
 static void sample_clocks(struct td_loop *l)
 {
 	l->now = clock_ns(CLOCK_MONOTONIC);
-	l->wall_ms = clock_ns(CLOCK_REALTIME) / TD_MS;
+	__atomic_store_n(&l->wall_ms, clock_ns(CLOCK_REALTIME) / TD_MS, __ATOMIC_RELAXED);
 	if (l->wake)
 		td_loop_clocks(l, l->now, clock_ns(CLOCK_BOOTTIME));
 }
@@ -118,6 +118,15 @@ void td_soon_cancel(struct td_soon *s)
 		return;
 	s->pending = false;
 	tnl_list_remove(&s->node);
+}
+
+void td_soon_move(struct td_soon *s, struct td_loop *l)
+{
+	bool pending = s->pending;
+	td_soon_cancel(s);
+	s->l = l;
+	if (pending)
+		td_soon_do(s);
 }
 
 /* One round: what was asked for up to now.  What that asks for in turn waits for the next. */
@@ -182,6 +191,39 @@ static void run_at_free(struct td_loop *l)
 	}
 }
 
+/* --- around sleep ----------------------------------------------------------- */
+static void before_sleep(struct ev_loop *ev) EV_NOEXCEPT
+{
+	struct td_loop *l = ev_userdata(ev);
+	tnl_list_foreach_safe(it, &l->sleepers) {
+		struct td_sleeper *s = tnl_container_of(it, struct td_sleeper, node);
+		if (s->before)
+			s->before(s->arg);
+	}
+}
+
+static void after_sleep(struct ev_loop *ev) EV_NOEXCEPT
+{
+	struct td_loop *l = ev_userdata(ev);
+	tnl_list_foreach_safe(it, &l->sleepers) {
+		struct td_sleeper *s = tnl_container_of(it, struct td_sleeper, node);
+		if (s->after)
+			s->after(s->arg);
+	}
+}
+
+void td_loop_around_sleep(struct td_loop *l, struct td_sleeper *s)
+{
+	if (tnl_list_empty(&l->sleepers))
+		ev_set_loop_release_cb(l->ev, before_sleep, after_sleep);
+	tnl_list_push_back(&l->sleepers, &s->node);
+}
+
+void td_sleeper_stop(struct td_sleeper *s)
+{
+	tnl_list_remove(&s->node);
+}
+
 static void on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
 {
 	struct td_loop *l = w->data;
@@ -212,6 +254,8 @@ struct td_loop *td_loop_new(void)
 	l->ev = ev;
 	tnl_list_init(&l->soon);
 	tnl_list_init(&l->at_free);
+	tnl_list_init(&l->sleepers);
+	ev_set_userdata(ev, l);
 	tnl_list_init(&l->children);
 	ev_check_init(&l->check, on_check);
 	ev_set_priority(&l->check, EV_MAXPRI); /* the clock first, then the sockets */
@@ -375,6 +419,14 @@ void td_timer_stop(struct td_timer *t)
 		return;
 	ev_timer_stop(t->l->ev, &t->w);
 	t->at = UINT64_MAX;
+}
+
+void td_timer_move(struct td_timer *t, struct td_loop *l)
+{
+	uint64_t at = t->at;
+	td_timer_stop(t);
+	t->l = l;
+	td_timer_at(t, at);
 }
 
 /* --- back-off ------------------------------------------------------------- */

@@ -17,11 +17,12 @@ struct td_wake;
 struct td_loop {
 	struct ev_loop *ev;
 	uint64_t now;	    /* CLOCK_MONOTONIC ns, sampled once per turn */
-	uint64_t wall_ms;   /* CLOCK_REALTIME ms, sampled with it */
+	uint64_t wall_ms;   /* CLOCK_REALTIME ms, sampled with it; other threads may look (atomic) */
 	struct td_dns *dns; /* c-ares resolver, made on first use */
 	/* private below */
 	struct tnl_list soon; /* what td_soon_do asked for, in order */
 	struct tnl_list at_free;
+	struct tnl_list sleepers;
 	struct tnl_list children; /* of child.c */
 	bool children_at_free;
 	struct td_wake *wake;
@@ -49,12 +50,23 @@ struct td_soon {
 void td_soon_init(struct td_soon *s, struct td_loop *l, void (*fn)(void *), void *arg);
 void td_soon_do(struct td_soon *s);
 void td_soon_cancel(struct td_soon *s);
+void td_soon_move(struct td_soon *s,
+		  struct td_loop *l); /* it is done on that loop, also when it was asked for before */
 /* The same once, without a member to hold it, so that it cannot be cancelled: fn must find its arg alive. */
 void td_loop_defer(struct td_loop *l, void (*fn)(void *), void *arg);
 /* tnl_free(p) behind everything that was asked for before; p may be in use until the current callbacks return. */
 void td_loop_free_later(struct td_loop *l, void *p);
 /* fn(arg) runs in td_loop_free, the last that was asked for first, before the descriptors of the loop are closed. */
 void td_loop_at_free(struct td_loop *l, void (*fn)(void *), void *arg);
+/* before(arg) and after(arg), each unless it is NULL: around each wait for sockets, the last thing of a turn and the
+ * first of the next. */
+struct td_sleeper {
+	struct tnl_list node;
+	void (*before)(void *arg), (*after)(void *arg);
+	void *arg;
+};
+void td_loop_around_sleep(struct td_loop *l, struct td_sleeper *s);
+void td_sleeper_stop(struct td_sleeper *s);
 /* Called (once per resume) when CLOCK_BOOTTIME ran ahead of CLOCK_MONOTONIC by more than 2 s: the machine slept. */
 void td_loop_on_wake(struct td_loop *l, void (*fn)(void *), void *arg);
 void td_loop_off_wake(struct td_loop *l, void (*fn)(void *), void *arg);
@@ -73,6 +85,7 @@ void td_timer_init(struct td_timer *t, struct td_loop *l, void (*fn)(void *), vo
 void td_timer_at(struct td_timer *t, uint64_t at);
 void td_timer_in(struct td_timer *t, uint64_t ns);
 void td_timer_stop(struct td_timer *t);
+void td_timer_move(struct td_timer *t, struct td_loop *l); /* goes on there */
 
 /* Back-off: full jitter between `first` and a bound that starts at 2 * first and doubles up to `max`.
  * reset only after the thing was up for 10 s. */

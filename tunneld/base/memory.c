@@ -1,7 +1,14 @@
-/* The account is one for the process, whatever loops it has; each waiter is called on its own. */
+/* The account is one for the process, whatever loops it has; each waiter is called on its own.  The numbers are atomic,
+ * since any thread may change them; the list of waiters belongs to the main thread, and threads beside it leave it to
+ * that one to tell them (td_memory_aside). */
 #include "tunneld/base/memory.h"
 #include "lib/alloc.h"
 #include "lib/num.h"
+
+#define LOAD(v) __atomic_load_n(&(v), __ATOMIC_RELAXED)
+#define STORE(v, to) __atomic_store_n(&(v), to, __ATOMIC_RELAXED)
+
+static _Thread_local bool aside;
 
 static struct {
 	uint64_t limit;
@@ -13,14 +20,15 @@ static struct {
 
 void td_memory_limit(uint64_t bytes)
 {
-	mem.limit = bytes;
+	STORE(mem.limit, bytes);
 	td_memory_change(0);
 }
 
 /* What owners may keep between them. */
 static uint64_t for_owners(void)
 {
-	return mem.limit - mem.limit / 8;
+	uint64_t limit = LOAD(mem.limit);
+	return limit - limit / 8;
 }
 
 static bool has_room(void)
@@ -30,7 +38,8 @@ static bool has_room(void)
 
 static bool has_fallen(void)
 {
-	return mem.short_at && td_memory_used() + mem.limit / 32 < mem.short_at;
+	uint64_t at = LOAD(mem.short_at);
+	return at && td_memory_used() + LOAD(mem.limit) / 32 < at;
 }
 
 static void tell_waiter(void *arg)
@@ -39,23 +48,34 @@ static void tell_waiter(void *arg)
 	if (has_room())
 		w->fn(w->arg);
 	else
-		mem.was_full = true; /* those before it took what there was: once more when there is room again */
+		STORE(mem.was_full, true); /* those before it took what there was: once more when there is room again */
+}
+
+bool td_memory_owes(void)
+{
+	return !td_memory_full() && (LOAD(mem.was_full) || has_fallen()) && has_room();
+}
+
+void td_memory_aside(void)
+{
+	aside = true;
 }
 
 static void tell_waiters(void)
 {
-	if (td_memory_full() || !(mem.was_full || has_fallen()) || !has_room())
+	if (!td_memory_owes())
 		return;
-	mem.was_full = false;
-	mem.short_at = 0;
+	STORE(mem.was_full, false);
+	STORE(mem.short_at, 0);
 	tnl_list_foreach(it, &mem.waiters)
 		td_soon_do(&tnl_container_of(it, struct td_memory_waiter, node)->soon);
 }
 
 void td_memory_change(int64_t delta)
 {
-	mem.used += delta;
-	tell_waiters();
+	__atomic_fetch_add(&mem.used, delta, __ATOMIC_RELAXED);
+	if (!aside)
+		tell_waiters();
 }
 
 /* Most of what frees memory does not report it. */
@@ -69,7 +89,8 @@ static void look(struct ev_loop *ev, ev_prepare *w, int events)
 
 uint64_t td_memory_told(void)
 {
-	return mem.used > 0 ? (uint64_t)mem.used : 0;
+	int64_t used = LOAD(mem.used);
+	return used > 0 ? (uint64_t)used : 0;
 }
 
 uint64_t td_memory_used(void)
@@ -79,13 +100,14 @@ uint64_t td_memory_used(void)
 
 uint64_t td_memory_max(void)
 {
-	return mem.limit;
+	return LOAD(mem.limit);
 }
 
 bool td_memory_full(void)
 {
-	bool full = td_memory_used() > mem.limit;
-	mem.was_full |= full;
+	bool full = td_memory_used() > LOAD(mem.limit);
+	if (full)
+		STORE(mem.was_full, true);
 	return full;
 }
 
@@ -96,7 +118,7 @@ bool td_memory_spent(void)
 
 uint64_t td_memory_lacking(void)
 {
-	return td_memory_spent() ? td_memory_used() - for_owners() + mem.limit / 32 : 0;
+	return td_memory_spent() ? td_memory_used() - for_owners() + LOAD(mem.limit) / 32 : 0;
 }
 
 bool td_memory_may_keep(uint64_t kept, unsigned weight)
@@ -104,7 +126,8 @@ bool td_memory_may_keep(uint64_t kept, unsigned weight)
 	uint64_t used = td_memory_used(), all = for_owners();
 	if (used < all && kept <= weight * (all - used))
 		return true;
-	mem.short_at = TNL_MAX(mem.short_at, used);
+	if (used > LOAD(mem.short_at)) /* two at once: one of the two numbers, which are about the same */
+		STORE(mem.short_at, used);
 	return false;
 }
 

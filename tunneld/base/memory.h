@@ -12,6 +12,10 @@ uint64_t td_memory_told(void); /* what td_memory_change has come to */
 uint64_t td_memory_used(void); /* that, or the heap when it is more */
 uint64_t td_memory_max(void);
 bool td_memory_full(void); /* above the limit: do not read more */
+/* The calling thread is not the main one: what it changes does not call those who wait for room (below).  When there is
+ * room that they have not heard of, it wakes a loop of the main thread, which tells them at the end of its turn. */
+void td_memory_aside(void);
+bool td_memory_owes(void);
 
 /* Shares.  What waits for somebody belongs to an owner: a session, a user, an instance.  All owners together have 7/8
  * of the limit, the rest is left to calls and control channels.  One that keeps `kept` bytes may take more while that

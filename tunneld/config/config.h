@@ -195,6 +195,7 @@ struct td_gateway_config {
 	uint64_t ping_interval_ns, pong_timeout_ns, drain_timeout_ns;
 	uint64_t relay_memory; /* per direction and session, 4 MiB */
 	unsigned max_sessions, per_peer_connections;
+	unsigned workers;	  /* loops that relay; 0: one for each core */
 	bool direct;		  /* may clients and agents that reach each other go without us? */
 	uint64_t direct_grace_ns; /* how long they may while one of them is not in reach of us */
 	struct td_user_config *users;

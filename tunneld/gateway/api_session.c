@@ -292,6 +292,7 @@ void gw_op_resume_session(struct gw_call *c)
 		return;
 	}
 	gw_count(c->g, GW_C_SESSIONS_RESUMED);
+	gw_worker_hold(s->worker);
 	s->last_stream = c->g->l->now;
 	td_debug("gateway", s->id, "resume granted peer=%s", td_request_peer(c->r));
 	gw_audit_session(c->g, "session-resume", s, c);

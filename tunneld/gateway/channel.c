@@ -310,6 +310,7 @@ static void replace_data_link(struct gw_end *e)
 	gw_count(e->s->g, GW_C_LINKS_REPLACED);
 	if (e->role == GW_AGENT) /* lost before we noticed */
 		e->s->agent_lost = e->s->tell_lost = true;
+	gw_worker_hold(e->s->worker);
 	e->link = NULL;
 	old->how = "another link took its place";
 	gw_link_drop(old);
@@ -319,6 +320,8 @@ static void open_lane(struct gw_link *l, struct gw_end *e)
 {
 	td_debug("gateway", e->s->id, "further link attached index=%u peer=%s", l->index, td_wslink_peer(l->w));
 	gw_link_open(l, &data_link);
+	gw_session_place(e->s);
+	gw_link_move(l, e->s->worker);
 	if (gw_relay_attach_lane(e, l) != 0)
 		gw_link_close(l, 1011, "out of memory");
 	else
@@ -343,6 +346,8 @@ static void open_data(struct gw_link *l, const struct tnl_open *o)
 	td_debug("gateway", s->id, "%s attached peer=%s", l->role == GW_CLIENT ? "client" : "agent",
 		 td_wslink_peer(l->w));
 	gw_link_open(l, &data_link);
+	gw_session_place(s);
+	gw_link_move(l, s->worker);
 	gw_relay_attach(e, l);
 	gw_audit_link(l, "link-open");
 	if (s->state == GW_S_ENDED)

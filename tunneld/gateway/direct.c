@@ -41,6 +41,7 @@ void gw_direct_tell(struct gw_end *e)
 	struct tnl_buf b;
 	if (!e->link || e->link->stock)
 		return;
+	gw_worker_hold(e->s->worker);
 	tnl_buf_init(&b, TNL_DIRECT_JSON);
 	if (tnl_direct_write(&b, &d) == 0) {
 		size_t n = gw_message_encode(e->s->g, out, TNL_MT_DIRECT, tnl_buf_data(&b), tnl_buf_len(&b));

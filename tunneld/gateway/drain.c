@@ -27,6 +27,7 @@ static void set_drain(struct td_gateway *g, enum gw_drain state)
 
 static bool end_has_work(const struct gw_end *e)
 {
+	gw_worker_hold(e->s->worker);
 	return (e->link && td_wslink_queued(e->link->w)) || (gw_relay_links(e) && gw_relay_waiting(e));
 }
 

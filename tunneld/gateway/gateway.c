@@ -117,7 +117,7 @@ static void on_crowded(void *ctx)
 /* --- setting up ----------------------------------------------------------------- */
 static uint64_t unix_time(void *ctx)
 {
-	return ((struct td_loop *)ctx)->wall_ms / 1000;
+	return __atomic_load_n(&((struct td_loop *)ctx)->wall_ms, __ATOMIC_RELAXED) / 1000; /* workers ask as well */
 }
 
 /* A whole PEM file; NULL: *why. */
@@ -235,6 +235,8 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 		return NULL;
 	}
 	g->l = l;
+	g->here = (struct gw_worker){.g = g, .l = l};
+	tnl_list_init(&g->here.mails);
 	g->cfg = td_config_ref(cfg);
 	tnl_list_init(&g->active);
 	tnl_list_init(&g->history);
@@ -266,6 +268,8 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 		goto fail;
 	g->peers = gw_peers_new(g, why, cap);
 	if (!g->peers && why[0])
+		goto fail;
+	if (gw_workers_start(g, cfg->gw.workers ? cfg->gw.workers : td_worker_cores(), why, cap) != 0)
 		goto fail;
 	log_addresses(g);
 	set_public_url(g);
@@ -304,6 +308,7 @@ int td_gateway_reload(struct td_gateway *g, const struct td_config *cfg, char *w
 	struct tnl_map *keys = NULL, *marks = NULL;
 	struct tnl_tls_ctx *tls = NULL;
 	struct gw_kms *kms = NULL;
+	gw_workers_hold(g); /* they look at what is about to change */
 	if (!same_listen(g, &cfg->gw)) {
 		snprintf(why, cap,
 			 "listen in [gateway] cannot be changed while it runs, so nothing of the gateway was; "
@@ -353,6 +358,7 @@ void td_gateway_free(struct td_gateway *g)
 {
 	if (!g)
 		return;
+	gw_workers_stop(g);
 	td_timer_stop(&g->drain_timer);
 	td_timer_stop(&g->tell);
 	td_memory_off_room(&g->room);
@@ -381,6 +387,7 @@ void td_gateway_free(struct td_gateway *g)
 	if (g->instances)
 		gw_instances_free(g);
 	tnl_map_free(g->sessions);
+	gw_workers_free(g);
 	gw_shares_fini(g);
 	td_peers_free(g->pending);
 	gw_keys_free(g->keys, g->marks);

@@ -100,8 +100,10 @@ static void hear_lost(struct td_gateway *g, const struct tnl_json *m)
 static void hear_touch(struct td_gateway *g, const struct tnl_json *m)
 {
 	struct gw_session *s = session_of(g, m);
-	if (s)
-		s->last_stream = g->l->now;
+	if (!s)
+		return;
+	gw_worker_hold(s->worker);
+	s->last_stream = g->l->now;
 }
 
 static void hear_terminate(struct td_gateway *g, const struct tnl_json *m)

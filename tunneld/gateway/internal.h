@@ -8,6 +8,7 @@
  *   documents             what a session can be started with
  *   token                 tokens of new links                    queue      frames that wait for a link
  *   keys                  access keys and their marks            rights     what a user may do
+ *   worker                loops beside the main one, on which links are relayed
  *   audit                 what the audit log has                 auth       who signed a request
  *   call, page            one JSON call: arguments, answer, errors; answers in pages
  *   link                  a WebSocket: token frame, owner, end
@@ -43,6 +44,7 @@
 #include "tunneld/base/memory.h"
 #include "tunneld/gateway/gateway.h"
 #include "tunneld/gateway/store.h"
+#include "tunneld/gateway/worker_internal.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/net/peers.h"
 
@@ -79,51 +81,7 @@ struct gw_peers;
 struct gw_session;
 struct gw_share;
 
-/* --- the gateway itself, and its counters (gateway.c, status.c) ---------------------- */
-enum gw_counter {
-	GW_C_API_CALLS,
-	GW_C_API_ERRORS,
-	GW_C_HTTP_REFUSED,
-	GW_C_AUTH_MISSING,
-	GW_C_AUTH_MALFORMED,
-	GW_C_AUTH_UNKNOWN_KEY,
-	GW_C_AUTH_SIGNATURE,
-	GW_C_AUTH_CLOCK,
-	GW_C_AUTH_DENIED,
-	GW_C_TOKENS_ISSUED,
-	GW_C_TOKENS_USED,
-	GW_C_TOKENS_REFUSED,
-	GW_C_LINKS_OPENED,
-	GW_C_LINKS_REPLACED,
-	GW_C_LINKS_BROKEN,
-	GW_C_FRAMES_REFUSED,
-	GW_C_FRAMES_IGNORED,
-	GW_C_FRAMES_RELAYED,
-	GW_C_BYTES_RELAYED,
-	GW_C_READ_PAUSES,
-	GW_C_CLIENT_HOLDS,
-	GW_C_SESSIONS_STARTED,
-	GW_C_SESSIONS_RESUMED,
-	GW_C_SESSIONS_RESTORED,
-	GW_C_SESSIONS_ENDED,
-	GW_C_IDLE_TIMEOUTS,
-	GW_C_MAX_DURATIONS,
-	GW_C_AGENTS_LOST,
-	GW_C_LIMIT_SESSIONS,
-	GW_C_LIMIT_FAIR_SHARE,
-	GW_C_LIMIT_USER_SESSIONS,
-	GW_C_LIMIT_INSTANCE_SESSIONS,
-	GW_C_LIMIT_USER_RATE,
-	GW_C_LIMIT_INSTANCE_RATE,
-	GW_C_LIMIT_USER_BANDWIDTH,
-	GW_C_LIMIT_INSTANCE_BANDWIDTH,
-	GW_C_LIMIT_DESCRIPTORS,
-	GW_C_LIMIT_USER_MEMORY,
-	GW_C_LIMIT_INSTANCE_MEMORY,
-	GW_C_MEMORY_ENDED,
-	GW_C_DIRECT_LINKS,
-	GW_C_COUNT
-};
+/* --- the gateway itself (gateway.c, status.c) ---------------------- */
 
 /* How long after the start, and how long at most, a call waits for an instance that has not come yet (arrival.c). */
 struct gw_arrival {
@@ -178,9 +136,11 @@ struct td_gateway {
 	struct tnl_list unverified; /* links that wait for their token, the oldest first */
 	struct gw_arrival arrival;
 	size_t nactive, nhistory;
-	uint64_t counters[GW_C_COUNT];
+	uint64_t counters[GW_C_COUNT]; /* gw_count, gw_counted */
 	struct gw_refusals refused;
-	uint64_t relayed[2]; /* bytes to clients, to agents */
+	struct gw_worker here;	   /* the main loop */
+	struct gw_worker *workers; /* beside it */
+	unsigned nworkers, next_worker;
 	enum gw_drain drain;
 	uint64_t drain_until; /* monotonic; of the state */
 	uint64_t drain_end;   /* of the whole */
@@ -189,11 +149,6 @@ struct td_gateway {
 	void (*drained)(void *);
 	void *drained_ctx;
 };
-
-static inline void gw_count(struct td_gateway *g, enum gw_counter c)
-{
-	g->counters[c]++;
-}
 
 extern const char *const gw_counter_names[GW_C_COUNT];
 
@@ -352,6 +307,7 @@ struct gw_link {
 	struct tnl_list node;	    /* in g->links */
 	struct tnl_list unverified; /* in g->unverified, until its token is */
 	struct td_gateway *g;
+	struct gw_worker *worker; /* whose loop it is on */
 	struct td_wslink *w;
 	const struct gw_link_cb *cb;
 	enum gw_phase phase;
@@ -378,6 +334,15 @@ struct gw_link {
 	unsigned nhashes;
 	char *grant; /* what the store says of its token, while it is asked for the session */
 	struct td_timer timer;
+	struct gw_mail mail; /* what was met on its worker, for the main loop */
+	struct {
+		bool over; /* the WebSocket is */
+		int err;
+		uint16_t code, close_code; /* close_code: it is to be closed */
+		char *why;
+		const char *reason;
+		struct gw_queue words; /* messages about direct links */
+	} met;
 };
 /* Before the upgrade. TNL_ENOMEM; TNL_ELIMIT: too many of this peer wait for their token. */
 int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role role, const char *id,
@@ -387,7 +352,10 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 bool gw_link_add_key(struct gw_link *l, const uint8_t mark[GW_MARK], const char **field);
 bool gw_link_has_keys(const struct gw_link *l); /* all that it lives by */
 void gw_links_recheck(struct td_gateway *g);	/* after a reload: those whose key has gone are closed */
-void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb);	  /* its token was verified */
+void gw_link_open(struct gw_link *l, const struct gw_link_cb *cb); /* its token was verified */
+void gw_link_move(struct gw_link *l, struct gw_worker *k);
+/* On a worker: the message is for the main loop, where cb->message gets it. */
+void gw_link_hand_in(struct gw_link *l, const uint8_t *p, size_t n);
 void gw_link_close(struct gw_link *l, uint16_t code, const char *reason); /* politely */
 void gw_link_free(struct gw_link *l);
 void gw_link_replace(struct gw_link *l, const char *reason); /* politely, and gone() is not called */
@@ -443,8 +411,9 @@ struct gw_share {
 	int64_t credit;	    /* of bytes */
 	uint64_t filled_at, relayed;
 	bool throttled;
-	struct td_timer refill;
-};
+	struct td_timer refill; /* of the main loop */
+	struct gw_mail mail;	/* it is to be armed */
+}; /* kept, reached, warned_at, sessions, bandwidth to throttled: atomic, its sessions may be on several workers */
 bool gw_shares_init(struct td_gateway *g);
 void gw_shares_load(struct td_gateway *g); /* quotas, from g->cfg */
 void gw_shares_fini(struct td_gateway *g);
@@ -455,7 +424,7 @@ void gw_shares_end(struct gw_session *s);  /* it has ended; what its client is s
 void gw_shares_keep(struct gw_session *s, int64_t delta);
 bool gw_share_may_keep(const struct gw_share *h);
 struct gw_share *gw_shares_used_up(const struct gw_session *s); /* the one of its two that may keep no more, or NULL */
-void gw_share_reached(struct gw_share *h);			/* counts, and says it once a minute */
+void gw_share_reached(struct gw_share *h, uint64_t now);	/* counts, and says it once a minute */
 
 /* --- quota.c ---------------------------------------------------------------------- */
 /* May the user have one more session to the instance? false: counted, *why says why not. */
@@ -521,6 +490,7 @@ void gw_relay_room(void *g);	      /* process memory has room again */
 enum gw_session_state { GW_S_CONNECTING, GW_S_CONNECTED, GW_S_ENDED };
 struct gw_session {
 	struct td_gateway *g;
+	struct gw_worker *worker;    /* its links are on that loop */
 	struct tnl_list by_instance; /* while active */
 	struct tnl_list by_age;	     /* in g->active or g->history */
 	struct gw_instance *inst;    /* NULL when ended */
@@ -556,7 +526,8 @@ bool gw_session_id_node(const char *id, char out[TD_NODE_MAX + 1]);
 struct gw_session *gw_session_get(struct td_gateway *g, const char *id);
 int gw_sessions_restore(struct td_gateway *g);
 void gw_session_bind_client(struct gw_session *s, const char *client_id); /* no other can have it from here on */
-void gw_session_update_state(struct gw_session *s);			  /* an end came: CONNECTED with the second */
+void gw_session_place(struct gw_session *s);	    /* a link comes: the first one chooses the worker */
+void gw_session_update_state(struct gw_session *s); /* an end came: CONNECTED with the second */
 void gw_session_end(struct gw_session *s, const char *status, const char *output);
 void gw_session_send_farewell(struct gw_session *s); /* to a client that came after the end */
 void gw_session_rearm(struct gw_session *s);

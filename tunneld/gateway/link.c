@@ -2,6 +2,10 @@
  * end of a session or to an instance, which hear of it through the callbacks that they set.  A link knows of its owner
  * only the name, for the log.
  *
+ * An open data channel is on a worker (worker_internal.h).  What happens to it there and is not the relay's, its end
+ * above all, is put down in it and mailed to the main loop; until that has dealt with it nothing comes from it any
+ * more.
+ *
  * Until a token is verified anybody can have one, so those that wait are counted for each peer address, and the oldest
  * makes way for the next. */
 #include "tunneld/gateway/shared_internal.h"
@@ -42,10 +46,26 @@ static void tell_owner(struct gw_link *l)
 	l->inst = NULL;
 }
 
+static void on_mail(void *arg);
+
+static void mail_close(struct gw_link *l, uint16_t code, const char *reason)
+{
+	if (!l->met.close_code) {
+		l->met.close_code = code;
+		l->met.reason = reason;
+	}
+	gw_worker_mail(l->worker, &l->mail, on_mail, l);
+}
+
 void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 {
 	if (l->phase == GW_L_CLOSING)
 		return;
+	if (td_worker_here()) {
+		mail_close(l, code, reason);
+		return;
+	}
+	gw_worker_hold(l->worker);
 	l->how = reason;
 	td_store_forget(l->g->store, l);
 	set_phase(l, GW_L_CLOSING);
@@ -58,6 +78,8 @@ void gw_link_close(struct gw_link *l, uint16_t code, const char *reason)
 
 void gw_link_free(struct gw_link *l)
 {
+	gw_worker_hold(l->worker);
+	gw_mail_cancel(&l->mail);
 	td_timer_stop(&l->timer);
 	td_peers_leave(l->g->pending, &l->pending);
 	tell_owner(l);
@@ -73,17 +95,22 @@ void gw_link_free(struct gw_link *l)
 	tnl_free(l->user);
 	tnl_free(l->instance);
 	tnl_free(l->key_id);
+	gw_queue_clear(&l->met.words);
+	tnl_free(l->met.why);
+	l->worker->links--;
 	tnl_free(l);
 }
 
 void gw_link_replace(struct gw_link *l, const char *reason)
 {
+	gw_worker_hold(l->worker);
 	l->cb = &nobody;
 	gw_link_close(l, 1008, reason);
 }
 
 void gw_link_drop(struct gw_link *l)
 {
+	gw_worker_hold(l->worker);
 	l->cb = &nobody;
 	gw_link_free(l);
 }
@@ -131,9 +158,8 @@ static void return_connection(struct gw_link *l)
 }
 
 /* --- what the WebSocket says -------------------------------------------------------- */
-static void on_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
+static void end_link(struct gw_link *l, int err, uint16_t code, const char *why)
 {
-	struct gw_link *l = ctx;
 	struct td_gateway *g = l->g;
 	bool peers_fault = err == TNL_EPROTO || err == TNL_ETOOBIG || err == TNL_ESYNTAX;
 	if (peers_fault) {
@@ -153,6 +179,20 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 	gw_link_free(l);
 }
 
+static void on_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
+{
+	struct gw_link *l = ctx;
+	if (!td_worker_here()) {
+		end_link(l, err, code, why);
+		return;
+	}
+	l->met.over = true;
+	l->met.err = err;
+	l->met.code = code;
+	l->met.why = tnl_strdup(why ? why : "");
+	gw_worker_mail(l->worker, &l->mail, on_mail, l);
+}
+
 static void on_writable(void *ctx)
 {
 	struct gw_link *l = ctx;
@@ -164,7 +204,7 @@ static void on_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 {
 	struct gw_link *l = ctx;
 	bool text = op == TNL_WS_TEXT;
-	if (l->phase == GW_L_CLOSING)
+	if (l->phase == GW_L_CLOSING || l->met.close_code)
 		return;
 	if (text == (l->phase == GW_L_TOKEN)) {
 		l->cb->message(l, p, n);
@@ -177,6 +217,36 @@ static void on_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 		gw_link_complain(l, "first frame is not the token frame", "opcode");
 		gw_link_close(l, 1008, "token frame expected");
 	}
+}
+
+/* --- what was met on its worker ---------------------------------------------------- */
+#define WORDS_MAX (32u * 1024)
+
+void gw_link_hand_in(struct gw_link *l, const uint8_t *p, size_t n)
+{
+	if (l->met.words.bytes + n > WORDS_MAX || gw_queue_put(&l->met.words, p, n) != 0)
+		gw_count(l->g, GW_C_FRAMES_IGNORED);
+	else
+		gw_worker_mail(l->worker, &l->mail, on_mail, l);
+}
+
+/* Its worker is held. */
+static void on_mail(void *arg)
+{
+	struct gw_link *l = arg;
+	struct gw_queue words = l->met.words;
+	size_t n;
+	const uint8_t *p;
+	l->met.words = (struct gw_queue){0};
+	while ((p = gw_queue_peek(&words, &n)) != NULL) {
+		if (l->phase == GW_L_OPEN)
+			l->cb->message(l, (uint8_t *)(uintptr_t)p, n);
+		gw_queue_pop(&words);
+	}
+	if (l->met.close_code)
+		gw_link_close(l, l->met.close_code, l->met.reason);
+	if (l->met.over)
+		end_link(l, l->met.err, l->met.code, l->met.why);
 }
 
 static void on_token_late(void *arg)
@@ -221,6 +291,8 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 	if (!l)
 		return TNL_ENOMEM;
 	l->g = g;
+	l->worker = &g->here;
+	g->here.links++;
 	l->cb = &nobody;
 	l->role = role;
 	l->stock = is_stock(td_request_head(r));
@@ -267,10 +339,22 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 	td_timer_in(&l->timer, GW_TOKEN_FRAME_NS);
 }
 
+/* Of an open link, with the worker that it leaves. */
+void gw_link_move(struct gw_link *l, struct gw_worker *k)
+{
+	gw_worker_hold(l->worker);
+	gw_worker_hold(k);
+	l->worker->links--;
+	k->links++;
+	l->worker = k;
+	td_wslink_move(l->w, k->l);
+}
+
 /* Of a link that is not upgraded yet the request was looked at (auth.c). */
 static bool has_certificate(const struct gw_link *l, const struct gw_principal *p)
 {
 	const char *name = gw_keys_certificate(p);
+	gw_worker_hold(l->worker);
 	return !name || !l->w || td_wslink_cert_named(l->w, name);
 }
 

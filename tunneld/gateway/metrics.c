@@ -44,12 +44,12 @@ static double certificate_end(struct td_gateway *g)
 
 static double sessions_started(struct td_gateway *g)
 {
-	return (double)g->counters[GW_C_SESSIONS_STARTED];
+	return (double)gw_counted(g, GW_C_SESSIONS_STARTED);
 }
 
 static double tokens_refused(struct td_gateway *g)
 {
-	return (double)g->counters[GW_C_TOKENS_REFUSED];
+	return (double)gw_counted(g, GW_C_TOKENS_REFUSED);
 }
 
 static const struct {
@@ -76,7 +76,8 @@ static void write_counters(const struct td_gateway *g, struct tnl_metrics *m, co
 	tnl_metrics_family(m, name, TNL_METRIC_COUNTER, help);
 	for (int i = 0; i < GW_C_COUNT; i++)
 		if (strncmp(gw_counter_names[i], prefix, n) == 0)
-			tnl_metrics_put(m, label, gw_counter_names[i] + n, NULL, NULL, (double)g->counters[i]);
+			tnl_metrics_put(m, label, gw_counter_names[i] + n, NULL, NULL,
+					(double)gw_counted(g, (enum gw_counter)i));
 }
 
 static void write_ends(const struct td_gateway *g, struct tnl_metrics *m)
@@ -88,10 +89,10 @@ static void write_ends(const struct td_gateway *g, struct tnl_metrics *m)
 		       {"max_session", GW_C_MAX_DURATIONS},
 		       {"agent_lost", GW_C_AGENTS_LOST},
 		       {"memory", GW_C_MEMORY_ENDED}};
-	uint64_t known = 0, all = g->counters[GW_C_SESSIONS_ENDED];
+	uint64_t known = 0, all = gw_counted(g, GW_C_SESSIONS_ENDED);
 	tnl_metrics_family(m, "tunneld_gateway_sessions_ended_total", TNL_METRIC_COUNTER, "Sessions that have ended.");
 	for (size_t i = 0; i < TNL_COUNT(reasons); i++) {
-		uint64_t n = g->counters[reasons[i].counter];
+		uint64_t n = gw_counted(g, reasons[i].counter);
 		known += n;
 		tnl_metrics_put(m, "reason", reasons[i].reason, NULL, NULL, (double)n);
 	}
@@ -106,8 +107,8 @@ void td_gateway_metrics(struct td_gateway *g, struct tnl_metrics *m)
 	}
 	write_ends(g, m);
 	tnl_metrics_family(m, "tunneld_gateway_relayed_bytes_total", TNL_METRIC_COUNTER, "Bytes of frames relayed.");
-	tnl_metrics_put(m, "direction", "to_client", NULL, NULL, (double)g->relayed[0]);
-	tnl_metrics_put(m, "direction", "to_agent", NULL, NULL, (double)g->relayed[1]);
+	tnl_metrics_put(m, "direction", "to_client", NULL, NULL, (double)gw_relayed(g, false));
+	tnl_metrics_put(m, "direction", "to_agent", NULL, NULL, (double)gw_relayed(g, true));
 	write_counters(g, m, "tunneld_gateway_auth_failures_total", "reason", "auth_",
 		       "Calls whose caller was refused.");
 	write_counters(g, m, "tunneld_gateway_quota_hits_total", "kind", "limit_", "Requests that met a quota.");

@@ -4,7 +4,9 @@
  * only for those who have less than an eighth of all.  One user alone may have them all.
  *
  * bandwidth is a bucket that fills at that rate and may go into debt by a message; while there is debt the links of its
- * sessions are not read, so that the senders slow down and nothing is lost. */
+ * sessions are not read, so that the senders slow down and nothing is lost.  Several workers may take from one bucket:
+ * its numbers are atomic, whoever brings filled_at forward puts in what is due for that time, and the one that finds it
+ * empty has the main loop wait for it. */
 #include "tunneld/gateway/internal.h"
 #include "lib/num.h"
 #include "tunneld/base/fd.h"
@@ -74,7 +76,7 @@ bool gw_quota_admit(struct td_gateway *g, const char *user, const char *instance
 		gw_count(g, GW_C_LIMIT_DESCRIPTORS);
 		snprintf(why, cap, "the gateway has few descriptors left");
 	} else if (!gw_share_may_keep(u)) {
-		gw_share_reached(u);
+		gw_share_reached(u, g->l->now);
 		snprintf(why, cap, "the sessions of user %.100s keep as much memory as they may", user);
 	} else {
 		return admits(u, why, cap) && admits(i, why, cap);
@@ -83,62 +85,81 @@ bool gw_quota_admit(struct td_gateway *g, const char *user, const char *instance
 }
 
 /* --- bandwidth ------------------------------------------------------------------ */
-static void fill_bucket(struct gw_share *h)
+static int64_t load_credit(const struct gw_share *h)
 {
-	uint64_t us = (h->g->l->now - h->filled_at) / 1000;
-	int64_t most = TNL_MAX((int64_t)(h->bandwidth / BURST_PARTS), BURST_LEAST);
-	h->filled_at += us * 1000;
-	h->credit = TNL_MIN(h->credit + (int64_t)(h->bandwidth * TNL_MIN(us, US_PER_SEC) / US_PER_SEC), most);
+	return __atomic_load_n(&h->credit, __ATOMIC_RELAXED);
 }
 
-static void wait_for_credit(struct gw_share *h);
+static uint64_t load_bandwidth(const struct gw_share *h)
+{
+	return __atomic_load_n(&h->bandwidth, __ATOMIC_RELAXED);
+}
+
+static void fill_bucket(struct gw_share *h, uint64_t now)
+{
+	uint64_t at = __atomic_load_n(&h->filled_at, __ATOMIC_RELAXED), rate = load_bandwidth(h);
+	uint64_t us = now > at ? (now - at) / 1000 : 0;
+	int64_t most = TNL_MAX((int64_t)(rate / BURST_PARTS), BURST_LEAST), had = load_credit(h), has;
+	if (!us ||
+	    !__atomic_compare_exchange_n(&h->filled_at, &at, at + us * 1000, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return;
+	do
+		has = TNL_MIN(had + (int64_t)(rate * TNL_MIN(us, US_PER_SEC) / US_PER_SEC), most);
+	while (!__atomic_compare_exchange_n(&h->credit, &had, has, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+
+static void wait_for_credit(void *arg);
 
 static void on_refill(void *arg)
 {
 	struct gw_share *h = arg;
-	if (h->bandwidth)
-		fill_bucket(h);
-	if (h->bandwidth && h->credit < 0) {
+	bool limited = load_bandwidth(h) > 0;
+	if (limited)
+		fill_bucket(h, h->g->l->now);
+	if (limited && load_credit(h) < 0) {
 		wait_for_credit(h);
 		return;
 	}
-	h->throttled = false;
+	__atomic_store_n(&h->throttled, false, __ATOMIC_RELAXED);
 	td_soon_do(&h->g->go_on);
 }
 
-static void wait_for_credit(struct gw_share *h)
+static void wait_for_credit(void *arg)
 {
-	uint64_t ns = (uint64_t)-h->credit * US_PER_SEC / h->bandwidth * 1000;
+	struct gw_share *h = arg;
+	uint64_t lacking = (uint64_t)-TNL_MIN(load_credit(h), (int64_t)0), rate = TNL_MAX(load_bandwidth(h), 1ull);
 	if (!h->refill.l)
 		td_timer_init(&h->refill, h->g->l, on_refill, h);
-	td_timer_in(&h->refill, TNL_MAX(ns, PAUSE_LEAST));
+	td_timer_in(&h->refill, TNL_MAX(lacking * US_PER_SEC / rate * 1000, PAUSE_LEAST));
 }
 
-static void charge(struct gw_share *h, size_t n)
+static void charge(struct gw_share *h, size_t n, struct gw_worker *k)
 {
-	h->relayed += n;
-	if (!h->bandwidth)
+	__atomic_fetch_add(&h->relayed, n, __ATOMIC_RELAXED);
+	if (!load_bandwidth(h))
 		return;
-	fill_bucket(h);
-	h->credit -= (int64_t)n;
-	if (h->credit >= 0 || h->throttled)
+	fill_bucket(h, k->l->now);
+	if (__atomic_sub_fetch(&h->credit, (int64_t)n, __ATOMIC_RELAXED) >= 0 ||
+	    __atomic_exchange_n(&h->throttled, true, __ATOMIC_RELAXED))
 		return;
-	h->throttled = true;
 	gw_count(h->g, h->kind == GW_SHARE_USER ? GW_C_LIMIT_USER_BANDWIDTH : GW_C_LIMIT_INSTANCE_BANDWIDTH);
-	wait_for_credit(h);
+	if (td_worker_here())
+		gw_worker_mail(k, &h->mail, wait_for_credit, h);
+	else
+		wait_for_credit(h);
 }
 
 void gw_quota_charge(struct gw_session *s, size_t n)
 {
 	for (int i = 0; i < GW_SHARES; i++)
 		if (s->shares[i])
-			charge(s->shares[i], n);
+			charge(s->shares[i], n, s->worker);
 }
 
 bool gw_quota_throttles(const struct gw_session *s)
 {
 	for (int i = 0; i < GW_SHARES; i++)
-		if (s->shares[i] && s->shares[i]->throttled)
+		if (s->shares[i] && __atomic_load_n(&s->shares[i]->throttled, __ATOMIC_RELAXED))
 			return true;
 	return false;
 }

@@ -8,6 +8,17 @@
 #include "lib/wire.h"
 #include <string.h>
 
+/* What is called from the main loop has the session's worker held; frames come on that worker itself. */
+static void hold(const struct gw_end *e)
+{
+	gw_worker_hold(e->s->worker);
+}
+
+static uint64_t now_of(const struct gw_end *e)
+{
+	return e->s->worker->l->now;
+}
+
 /* --- back-pressure ----------------------------------------------------------- */
 static struct gw_end *other_end(struct gw_end *e)
 {
@@ -60,6 +71,7 @@ unsigned gw_relay_links(const struct gw_end *e)
 
 uint64_t gw_relay_waiting_bytes(const struct gw_end *e)
 {
+	hold(e);
 	uint64_t n = e->q.bytes;
 	for (unsigned i = 1; i < lanes_of(e); i++)
 		n += e->lane[i].q.bytes;
@@ -68,6 +80,7 @@ uint64_t gw_relay_waiting_bytes(const struct gw_end *e)
 
 size_t gw_relay_waiting(const struct gw_end *e)
 {
+	hold(e);
 	size_t n = e->q.frames;
 	for (unsigned i = 1; i < lanes_of(e); i++)
 		n += e->lane[i].q.frames;
@@ -115,7 +128,7 @@ static void update_link_pause(struct gw_end *from, unsigned i)
 	if (pause)
 		gw_count(from->s->g, GW_C_READ_PAUSES);
 	if (pause && who)
-		gw_share_reached(who);
+		gw_share_reached(who, now_of(from));
 	td_wslink_pause(l->w, pause);
 }
 
@@ -134,8 +147,11 @@ static void update_pauses(struct gw_session *s)
 void gw_relay_room(void *arg)
 {
 	struct td_gateway *g = arg;
-	tnl_list_foreach_safe(it, &g->active)
-		update_pauses(tnl_container_of(it, struct gw_session, by_age));
+	tnl_list_foreach_safe(it, &g->active) {
+		struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
+		gw_worker_hold(s->worker);
+		update_pauses(s);
+	}
 }
 
 /* --- sending --------------------------------------------------------------------- */
@@ -147,26 +163,26 @@ static void hold_stock_client(struct gw_end *to, const uint8_t *p, size_t n)
 		return;
 	if (tnl_msg_type(p) != TNL_MT_OUTPUT)
 		return;
-	struct td_gateway *g = to->s->g;
-	to->hold_until = g->l->now + GW_HOLD_NS;
+	to->hold_until = now_of(to) + GW_HOLD_NS;
 	td_timer_at(&to->s->hold, to->hold_until);
-	gw_count(g, GW_C_CLIENT_HOLDS);
+	gw_count(to->s->g, GW_C_CLIENT_HOLDS);
 }
 
 static bool is_held_back(const struct gw_end *e)
 {
-	return e->hold_until > e->s->g->l->now;
+	return e->hold_until > now_of(e);
 }
 
 static void note_sent(struct gw_end *to, unsigned i, const uint8_t *p, size_t n)
 {
+	struct gw_worker *k = to->s->worker;
 	to->frames++;
 	to->bytes += n;
 	link_of(to, i)->bytes += n;
-	to->s->g->counters[GW_C_FRAMES_RELAYED]++;
-	to->s->g->counters[GW_C_BYTES_RELAYED] += n;
+	gw_add(&k->frames, 1);
+	gw_add(&k->bytes, n);
+	gw_add(&k->to[to == &to->s->ends[GW_AGENT]], n);
 	gw_quota_charge(to->s, n);
-	to->s->g->relayed[to == &to->s->ends[GW_AGENT]] += n;
 	if (!i)
 		hold_stock_client(to, p, n);
 }
@@ -188,7 +204,7 @@ static void flush_link(struct gw_end *e, unsigned i)
 		if (send_frame(e, i, p, n) != 0)
 			break;
 		gw_queue_pop(q);
-		e->waits_since = e->s->g->l->now;
+		e->waits_since = now_of(e);
 	}
 	account_end(e);
 	update_pause(other_end(e));
@@ -196,6 +212,7 @@ static void flush_link(struct gw_end *e, unsigned i)
 
 void gw_relay_flush(struct gw_end *e)
 {
+	hold(e);
 	flush_link(e, 0);
 }
 
@@ -218,14 +235,14 @@ static bool is_next(struct gw_end *to, unsigned i)
 static void queue_frame(struct gw_end *to, unsigned i, const uint8_t *p, size_t n)
 {
 	if (!gw_relay_waiting(to))
-		to->waits_since = to->s->g->l->now;
+		to->waits_since = now_of(to);
 	if (gw_queue_put(queue_of(to, i), p, n) != 0) { /* as if the network had lost it: the ends send it again */
 		gw_count(to->s->g, GW_C_FRAMES_IGNORED);
 		return;
 	}
 	account_end(to);
 	if (td_memory_spent())
-		td_soon_do(&to->s->g->make_room);
+		gw_worker_crowded(to->s->worker);
 	update_pause(other_end(to));
 }
 
@@ -257,6 +274,7 @@ static void pass_on(struct gw_link *l, const uint8_t *p, size_t n)
 void gw_relay_send(struct gw_end *e, enum tnl_mtype t, const void *p, size_t n)
 {
 	uint8_t *out = tnl_malloc(TNL_MSG_HDR + n);
+	hold(e);
 	if (!out)
 		return;
 	forward_frame(e, 0, out, gw_message_encode(e->s->g, out, t, p, n));
@@ -297,6 +315,7 @@ void gw_relay_attach(struct gw_end *e, struct gw_link *l)
 {
 	struct gw_end *o = other_end(e);
 	struct gw_session *s = e->s;
+	hold(e);
 	e->link = l;
 	e->seen = true;
 	e->attached_at = s->g->l->now;
@@ -338,6 +357,7 @@ static void leave_link(struct gw_end *e, unsigned i)
 void gw_relay_detach(struct gw_end *e)
 {
 	struct gw_end *o = other_end(e);
+	hold(e);
 	e->link = NULL;
 	e->absent_since = e->s->g->l->now;
 	if (e->s->state == GW_S_ENDED) {
@@ -353,6 +373,7 @@ void gw_relay_detach(struct gw_end *e)
 /* --- further links ------------------------------------------------------------------- */
 int gw_relay_attach_lane(struct gw_end *e, struct gw_link *l)
 {
+	hold(e);
 	if (!e->lane && !(e->lane = tnl_calloc(GW_LINKS, sizeof(*e->lane))))
 		return TNL_ENOMEM;
 	struct gw_link *old = e->lane[l->index].link;
@@ -370,6 +391,7 @@ int gw_relay_attach_lane(struct gw_end *e, struct gw_link *l)
 
 void gw_relay_detach_lane(struct gw_end *e, unsigned index)
 {
+	hold(e);
 	e->lane[index].link = NULL;
 	if (e->s->state == GW_S_ENDED &&
 	    !(e->role == GW_CLIENT && e->link)) { /* that one still gets what waits for it */
@@ -384,6 +406,7 @@ void gw_relay_detach_lane(struct gw_end *e, unsigned index)
 
 void gw_relay_close_lanes(struct gw_end *e)
 {
+	hold(e);
 	for (unsigned i = 1; i < lanes_of(e); i++)
 		if (e->lane[i].link)
 			gw_link_close(e->lane[i].link, 1000, "session over");
@@ -391,6 +414,7 @@ void gw_relay_close_lanes(struct gw_end *e)
 
 void gw_relay_drop_lanes(struct gw_end *e)
 {
+	hold(e);
 	for (unsigned i = 1; i < lanes_of(e); i++) {
 		struct gw_link *l = e->lane[i].link;
 		e->lane[i].link = NULL;
@@ -405,11 +429,13 @@ void gw_relay_drop_lanes(struct gw_end *e)
 
 void gw_relay_forget(struct gw_link *l)
 {
+	hold(l->end);
 	set_link(l->end, l->index, NULL);
 }
 
 void gw_relay_drop(struct gw_end *e)
 {
+	hold(e);
 	gw_queue_clear(&e->q);
 	account_end(e);
 	update_pause(other_end(e));
@@ -445,7 +471,7 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 		return;
 	bool client = from->role == GW_CLIENT;
 	if (rc == 0 && m.type == (client ? TNL_MT_INPUT : TNL_MT_OUTPUT)) {
-		s->last_stream = s->g->l->now;
+		s->last_stream = now_of(from);
 		pass_on(l, p, n);
 	} else if (rc == 0 && m.type == TNL_MT_ACK) {
 		if (m.seq == TNL_HOP_ASKED)
@@ -457,7 +483,9 @@ void gw_relay_message(struct gw_link *l, uint8_t *p, size_t n)
 	} else if (rc == 0 && m.type == TNL_MT_DIRECT && !l->stock) {
 		struct gw_end *to = other_end(from);
 		td_wslink_unmask(l->w);
-		if (gw_direct_message(from, &m) && to->link && !to->link->stock)
+		if (td_worker_here())
+			gw_link_hand_in(l, p, n);
+		else if (gw_direct_message(from, &m) && to->link && !to->link->stock)
 			forward_frame(to, 0, p, n);
 	} else { /* nothing else has any business on a data channel */
 		gw_link_complain(l, "message of a type that this end does not send", "MessageType");

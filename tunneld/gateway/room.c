@@ -20,9 +20,14 @@ static size_t unread_bytes(const struct gw_session *s)
 	return n;
 }
 
+static uint64_t kept_by_user(const struct gw_session *s)
+{
+	return __atomic_load_n(&s->shares[GW_SHARE_USER]->kept, __ATOMIC_RELAXED);
+}
+
 static bool goes_before(const struct gw_session *a, const struct gw_session *b)
 {
-	uint64_t ka = a->shares[GW_SHARE_USER]->kept, kb = b->shares[GW_SHARE_USER]->kept;
+	uint64_t ka = kept_by_user(a), kb = kept_by_user(b);
 	return ka != kb ? ka > kb : unread_bytes(a) > unread_bytes(b);
 }
 
@@ -46,6 +51,7 @@ static struct gw_session *find_victim(struct td_gateway *g)
 static void cut_end(struct gw_end *e)
 {
 	struct gw_link *l = e->link;
+	gw_worker_hold(e->s->worker);
 	e->link = NULL;
 	if (l)
 		gw_link_drop(l);
@@ -57,7 +63,7 @@ static void end_unread(struct gw_session *s)
 {
 	bool client = is_unread(&s->ends[GW_CLIENT]);
 	gw_count(s->g, GW_C_MEMORY_ENDED);
-	gw_share_reached(s->shares[GW_SHARE_USER]);
+	gw_share_reached(s->shares[GW_SHARE_USER], s->g->l->now);
 	for (int i = 0; i < 2; i++)
 		if (is_unread(&s->ends[i]))
 			cut_end(&s->ends[i]);

@@ -21,6 +21,7 @@ static void set_state(struct gw_session *s, enum gw_session_state state)
 	static const char *const names[] = {
 	    [GW_S_CONNECTING] = "CONNECTING", [GW_S_CONNECTED] = "CONNECTED", [GW_S_ENDED] = "ENDED"};
 	td_debug("gateway", s->id, "session state=%s before=%s", names[state], names[s->state]);
+	gw_worker_hold(s->worker);
 	s->state = state;
 }
 
@@ -39,6 +40,7 @@ static struct gw_session *session_alloc(struct td_gateway *g, const char *id)
 	if (!s)
 		return NULL;
 	s->g = g;
+	s->worker = &g->here;
 	tnl_list_init(&s->by_instance);
 	tnl_list_init(&s->by_age);
 	td_timer_init(&s->timer, g->l, on_timer, s);
@@ -261,6 +263,7 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 		return;
 	struct td_gateway *g = s->g;
 	struct gw_instance *inst = s->inst;
+	gw_worker_hold(s->worker);
 	td_info("gateway", s->id,
 		"session ended status=%s owner=%s target=%s direct_to_client=%llu direct_to_agent=%llu output=\"%s\"",
 		status, s->owner, s->target, (unsigned long long)s->ends[GW_CLIENT].direct.received,
@@ -297,6 +300,7 @@ void gw_session_end(struct gw_session *s, const char *status, const char *output
 
 void gw_session_send_farewell(struct gw_session *s)
 {
+	gw_worker_hold(s->worker);
 	s->ended = s->g->l->now;
 	s->linger_until = s->ended + GW_LINGER_NS;
 	send_closed_to(s, &s->ends[GW_CLIENT]);
@@ -307,6 +311,7 @@ void gw_session_free(struct gw_session *s)
 	if (!s)
 		return;
 	struct td_gateway *g = s->g;
+	gw_worker_hold(s->worker);
 	for (int i = 0; i < 2; i++) {
 		struct gw_link *l = s->ends[i].link;
 		gw_relay_drop_lanes(&s->ends[i]);
@@ -357,6 +362,17 @@ void gw_session_lose(struct td_gateway *g, const char *id, const char *node)
 			gw_link_close(e->link, 1012, "session is at another node now");
 	}
 	gw_session_free(s);
+}
+
+void gw_session_place(struct gw_session *s)
+{
+	if (gw_relay_links(&s->ends[GW_CLIENT]) || gw_relay_links(&s->ends[GW_AGENT]))
+		return;
+	struct gw_worker *k = gw_worker_choose(s->g);
+	gw_worker_hold(s->worker);
+	gw_worker_hold(k);
+	s->worker = k;
+	td_timer_move(&s->hold, k->l);
 }
 
 void gw_session_update_state(struct gw_session *s)
@@ -428,6 +444,7 @@ static uint64_t agent_deadline(const struct gw_session *s)
 void gw_session_rearm(struct gw_session *s)
 {
 	uint64_t at, other;
+	gw_worker_hold(s->worker);
 	if (s->state == GW_S_ENDED) {
 		at = s->ends[0].link || s->ends[1].link ? s->linger_until : UINT64_MAX;
 		other = gw_tokens_deadline(&s->ends[GW_CLIENT].tokens, s->g->l);
@@ -459,6 +476,7 @@ static void on_timer(void *arg)
 {
 	struct gw_session *s = arg;
 	struct td_gateway *g = s->g;
+	gw_worker_hold(s->worker);
 	uint64_t now = g->l->now;
 	if (s->state == GW_S_ENDED) {
 		if (gw_tokens_drop_expired(&s->ends[GW_CLIENT].tokens, g->l->wall_ms))

@@ -92,7 +92,7 @@ void gw_shares_keep(struct gw_session *s, int64_t delta)
 {
 	for (int i = 0; i < GW_SHARES; i++)
 		if (s->shares[i])
-			s->shares[i]->kept += (uint64_t)delta;
+			__atomic_fetch_add(&s->shares[i]->kept, (uint64_t)delta, __ATOMIC_RELAXED);
 }
 
 bool gw_shares_join(struct gw_session *s)
@@ -104,7 +104,7 @@ bool gw_shares_join(struct gw_session *s)
 		return false;
 	}
 	for (int i = 0; i < GW_SHARES; i++)
-		s->shares[i]->sessions++;
+		__atomic_fetch_add(&s->shares[i]->sessions, 1, __ATOMIC_RELAXED);
 	s->counted = true;
 	gw_shares_keep(s, SESSION_COST);
 	return true;
@@ -117,7 +117,7 @@ void gw_shares_end(struct gw_session *s)
 	s->counted = false;
 	gw_shares_keep(s, -SESSION_COST);
 	for (int i = 0; i < GW_SHARES; i++)
-		s->shares[i]->sessions--;
+		__atomic_fetch_sub(&s->shares[i]->sessions, 1, __ATOMIC_RELAXED);
 	if (s->g->shared && s->g->drain != GW_D_DONE)
 		td_store_count(s->g->store, s->owner, s->target, -1);
 }
@@ -125,7 +125,7 @@ void gw_shares_end(struct gw_session *s)
 /* --- memory ---------------------------------------------------------------------- */
 bool gw_share_may_keep(const struct gw_share *h)
 {
-	return td_memory_may_keep(h->kept, weights[h->kind]);
+	return td_memory_may_keep(__atomic_load_n(&h->kept, __ATOMIC_RELAXED), weights[h->kind]);
 }
 
 struct gw_share *gw_shares_used_up(const struct gw_session *s)
@@ -136,17 +136,19 @@ struct gw_share *gw_shares_used_up(const struct gw_session *s)
 	return NULL;
 }
 
-void gw_share_reached(struct gw_share *h)
+void gw_share_reached(struct gw_share *h, uint64_t now)
 {
 	struct td_gateway *g = h->g;
 	gw_count(g, h->kind == GW_SHARE_USER ? GW_C_LIMIT_USER_MEMORY : GW_C_LIMIT_INSTANCE_MEMORY);
-	h->reached++;
-	if (h->warned_at && g->l->now - h->warned_at < WARN_EVERY)
-		return;
-	h->warned_at = g->l->now;
+	uint64_t warned = __atomic_load_n(&h->warned_at, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&h->reached, 1, __ATOMIC_RELAXED);
+	if ((warned && now < warned + WARN_EVERY) ||
+	    !__atomic_compare_exchange_n(&h->warned_at, &warned, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return; /* said, or another worker is about to */
 	td_warn("gateway", NULL,
 		"memory limit reached by %s %s: nothing more is read for ends that do not take it "
 		"kept=%llu sessions=%u used=%llu memory_limit=%llu",
-		gw_share_kind(h), h->name, (unsigned long long)h->kept, h->sessions,
-		(unsigned long long)td_memory_used(), (unsigned long long)td_memory_max());
+		gw_share_kind(h), h->name, (unsigned long long)__atomic_load_n(&h->kept, __ATOMIC_RELAXED),
+		__atomic_load_n(&h->sessions, __ATOMIC_RELAXED), (unsigned long long)td_memory_used(),
+		(unsigned long long)td_memory_max());
 }

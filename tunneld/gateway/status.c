@@ -5,6 +5,8 @@
 #include "lib/enc.h"
 #include "lib/tls.h"
 
+#include <stdio.h>
+
 #define STATUS_SESSIONS 1000 /* listed one by one; the rest is only counted */
 
 const char *const gw_counter_names[GW_C_COUNT] = {
@@ -117,18 +119,18 @@ static void write_shares(struct td_gateway *g, enum gw_share_kind kind, const ch
 	tnl_jw_key(w, title);
 	tnl_jw_arr(w);
 	for (struct gw_share *h; (h = tnl_map_next(g->shares[kind], &it, &key, &klen)) != NULL;) {
-		if (!h->sessions && !h->reached)
+		if (!h->sessions && !__atomic_load_n(&h->reached, __ATOMIC_RELAXED))
 			continue;
 		tnl_jw_obj(w);
 		tnl_jw_kv(w, "name", h->name);
 		tnl_jw_kvi(w, "sessions", h->sessions);
 		tnl_jw_kvi(w, "max_sessions", h->quota.max_sessions);
-		tnl_jw_kvi(w, "relayed_bytes", (int64_t)h->relayed);
+		tnl_jw_kvi(w, "relayed_bytes", (int64_t)__atomic_load_n(&h->relayed, __ATOMIC_RELAXED));
 		tnl_jw_kvi(w, "bandwidth", (int64_t)h->bandwidth);
-		kv_bool(w, "bandwidth_reached", h->throttled);
-		tnl_jw_kvi(w, "kept", (int64_t)h->kept);
+		kv_bool(w, "bandwidth_reached", __atomic_load_n(&h->throttled, __ATOMIC_RELAXED));
+		tnl_jw_kvi(w, "kept", (int64_t)__atomic_load_n(&h->kept, __ATOMIC_RELAXED));
 		kv_bool(w, "memory_limit_reached", !gw_share_may_keep(h));
-		tnl_jw_kvi(w, "memory_limit_reached_times", (int64_t)h->reached);
+		tnl_jw_kvi(w, "memory_limit_reached_times", (int64_t)__atomic_load_n(&h->reached, __ATOMIC_RELAXED));
 		tnl_jw_end_obj(w);
 	}
 	tnl_jw_end_arr(w);
@@ -138,6 +140,7 @@ static void write_end(struct tnl_jw *w, const char *name, const struct gw_end *e
 {
 	tnl_jw_key(w, name);
 	tnl_jw_obj(w);
+	gw_worker_hold(e->s->worker);
 	kv_bool(w, "attached", e->link != NULL);
 	if (e->link) {
 		tnl_jw_kv(w, "peer", td_wslink_peer(e->link->w));
@@ -165,6 +168,7 @@ static void write_sessions(struct td_gateway *g, struct tnl_jw *w)
 		const struct gw_session *s = tnl_container_of(it, struct gw_session, by_age);
 		if (left-- == 0)
 			break;
+		gw_worker_hold(s->worker);
 		tnl_jw_obj(w);
 		tnl_jw_kv(w, "id", s->id);
 		tnl_jw_kv(w, "owner", s->owner);
@@ -174,9 +178,35 @@ static void write_sessions(struct td_gateway *g, struct tnl_jw *w)
 		tnl_jw_kvi(w, "age_s", (int64_t)((g->l->wall_ms - s->started_ms) / 1000));
 		tnl_jw_kvi(w, "idle_s", (int64_t)((g->l->now - s->last_stream) / TD_SEC));
 		kv_bool(w, "direct_allowed", gw_direct_allowed(s));
+		tnl_jw_kvi(w, "worker", (int64_t)(s->worker->w ? s->worker - g->workers + 1 : 0));
 		write_end(w, "client", &s->ends[GW_CLIENT]);
 		write_end(w, "agent", &s->ends[GW_AGENT]);
 		tnl_jw_end_obj(w);
+	}
+	tnl_jw_end_arr(w);
+}
+
+static void write_worker(struct tnl_jw *w, const char *name, const struct gw_worker *k)
+{
+	tnl_jw_obj(w);
+	tnl_jw_kv(w, "name", name);
+	tnl_jw_kvi(w, "links", k->links);
+	tnl_jw_kvi(w, "relayed_frames", (int64_t)__atomic_load_n(&k->frames, __ATOMIC_RELAXED));
+	tnl_jw_kvi(w, "relayed_bytes", (int64_t)__atomic_load_n(&k->bytes, __ATOMIC_RELAXED));
+	tnl_jw_kvi(w, "cpu_ms", (int64_t)((k->w ? td_worker_cpu(k->w) : td_worker_cpu_here()) / TD_MS));
+	tnl_jw_end_obj(w);
+}
+
+/* The main loop first. */
+static void write_workers(const struct td_gateway *g, struct tnl_jw *w)
+{
+	char name[24];
+	tnl_jw_key(w, "workers");
+	tnl_jw_arr(w);
+	write_worker(w, "main", &g->here);
+	for (unsigned i = 0; i < g->nworkers; i++) {
+		snprintf(name, sizeof(name), "relay-%u", i + 1);
+		write_worker(w, name, &g->workers[i]);
 	}
 	tnl_jw_end_arr(w);
 }
@@ -253,6 +283,7 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	write_shares(g, GW_SHARE_USER, "user_shares", &w);
 	write_shares(g, GW_SHARE_INSTANCE, "instance_shares", &w);
 	write_sessions(g, &w);
+	write_workers(g, &w);
 	write_store(g, &w);
 	write_nodes(g, &w);
 	write_peers(g->peers, &w);
@@ -260,7 +291,7 @@ void td_gateway_status(struct td_gateway *g, struct tnl_buf *json)
 	tnl_jw_key(&w, "counters");
 	tnl_jw_obj(&w);
 	for (int i = 0; i < GW_C_COUNT; i++)
-		tnl_jw_kvi(&w, gw_counter_names[i], (int64_t)g->counters[i]);
+		tnl_jw_kvi(&w, gw_counter_names[i], (int64_t)gw_counted(g, (enum gw_counter)i));
 	tnl_jw_end_obj(&w);
 	tnl_jw_end_obj(&w);
 }

@@ -184,6 +184,30 @@ void td_conn_free(struct td_conn *c)
 	td_loop_defer(c->l, free_memory, c);
 }
 
+static void move_watcher(ev_io *w, int fd, int events, struct ev_loop *from, struct ev_loop *to)
+{
+	bool active = ev_is_active(w);
+	ev_io_stop(from, w);
+	/* Set anew: else libev takes it for the descriptor that had this number on that loop a moment ago. */
+	ev_io_set(w, fd, events);
+	if (active)
+		ev_io_start(to, w);
+}
+
+/* Bytes of which no socket event will tell have their td_soon, which goes along. */
+void td_conn_move(struct td_conn *c, struct td_loop *l)
+{
+	if (c->l == l)
+		return;
+	move_watcher(&c->rd, c->fd, EV_READ, c->l->ev, l->ev);
+	move_watcher(&c->wr, c->fd, EV_WRITE, c->l->ev, l->ev);
+	td_timer_move(&c->timer, l);
+	td_soon_move(&c->flush, l);
+	td_soon_move(&c->pump, l);
+	td_soon_move(&c->step, l);
+	c->l = l;
+}
+
 void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx)
 {
 	c->cb = *cb;

@@ -51,6 +51,9 @@ struct td_conn *td_conn_connected(struct td_loop *l, int fd, struct tnl_tls_ctx 
 				  uint64_t timeout_ns, const struct td_conn_cb *cb, void *ctx);
 /* End to end; NULL: without TLS, or not there yet. Borrowed, for questions. */
 struct tnl_tls *td_conn_tls(struct td_conn *c);
+/* Of one that was accepted, is open, or over: from here on its callbacks come from that loop, also those about what was
+ * read already. */
+void td_conn_move(struct td_conn *c, struct td_loop *l);
 void td_conn_set_cb(struct td_conn *c, const struct td_conn_cb *cb, void *ctx);
 /* >0, TNL_EAGAIN; end and errors come through closed() after everything readable was read. */
 ssize_t td_conn_read(struct td_conn *c, void *p, size_t n);

@@ -70,6 +70,8 @@ void td_wslink_end(struct td_wslink *w, int err, uint16_t code, int http_status,
 	w->code = code;
 	w->http_status = http_status;
 	w->why = tnl_strdup(why);
+	if (w->conn)
+		td_conn_pause(w->conn, true); /* nothing is read any more, however late its owner frees it */
 	td_soon_do(&w->tell_end);
 }
 
@@ -441,6 +443,19 @@ struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const vo
 	return w;
 }
 
+void td_wslink_move(struct td_wslink *w, struct td_loop *l)
+{
+	if (w->l == l)
+		return;
+	td_conn_move(w->conn, l);
+	td_timer_move(&w->timer, l);
+	td_timer_move(&w->linger, l);
+	td_soon_move(&w->flush, l);
+	td_soon_move(&w->pump, l);
+	td_soon_move(&w->tell_end, l);
+	w->l = l;
+}
+
 void td_wslink_trust(struct td_wslink *w, size_t max_message)
 {
 	if (w->ws)
@@ -455,7 +470,8 @@ void td_wslink_set_clear(struct td_wslink *w, size_t n)
 
 void td_wslink_unmask(struct td_wslink *w)
 {
-	tnl_ws_unmask(w->given);
+	if (w->given)
+		tnl_ws_unmask(w->given);
 }
 
 void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *ctx)

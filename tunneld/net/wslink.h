@@ -43,6 +43,9 @@ struct td_wslink *td_wslink_dial(struct td_loop *l, const char *url, const struc
  * read behind the head. */
 struct td_wslink *td_wslink_adopt(struct td_loop *l, struct td_conn *c, const void *early, size_t n,
 				  const struct td_wslink_opts *o, const struct td_wslink_cb *cb, void *ctx);
+/* Of an open link: from here on its callbacks come from that loop; also inside of message(), then those that follow in
+ * the same turn still come from here. Messages that were read already come there. */
+void td_wslink_move(struct td_wslink *w, struct td_loop *l);
 void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *ctx);
 /* What is taken from the next message on: the peer has shown who it is. */
 void td_wslink_trust(struct td_wslink *w, size_t max_message);
@@ -51,7 +54,7 @@ int td_wslink_send(struct td_wslink *w, enum tnl_ws_op op, const void *p, size_t
 /* Of binary messages only the first n bytes can be read, a multiple of 4, and the rest after td_wslink_unmask: for who
  * sends most of them on. SIZE_MAX: all. */
 void td_wslink_set_clear(struct td_wslink *w, size_t n);
-void td_wslink_unmask(struct td_wslink *w); /* inside of message() */
+void td_wslink_unmask(struct td_wslink *w); /* inside of message(); else nothing */
 /* As td_wslink_send of the message that `from` is just handing over. */
 int td_wslink_send_on(struct td_wslink *w, const struct td_wslink *from);
 size_t td_wslink_room(const struct td_wslink *w); /* payload bytes that send takes now; 0 while not open */

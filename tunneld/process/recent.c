@@ -8,8 +8,10 @@
 #include "lib/num.h"
 #include "tunneld/base/log.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { TEXT_MAX = 400 };
 
@@ -28,12 +30,12 @@ struct event {
 };
 
 struct td_recent {
-	struct td_loop *l;
 	struct td_http_source source;
 	struct td_timer timer;
 	bool sampling;
 	struct tnl_map *series; /* by tunnel */
 	uint64_t step;		/* of the samples that are being taken, from 1 */
+	pthread_mutex_t lock;	/* of what follows: any thread logs */
 	struct event events[TD_RECENT_EVENTS];
 	uint64_t nevents; /* all that there were */
 };
@@ -136,14 +138,18 @@ void td_recent_history(const struct td_recent *r, struct tnl_buf *json)
 static void take_event(void *ctx, enum tnl_log_level level, const char *module, const char *session, const char *text)
 {
 	struct td_recent *r = ctx;
-	struct event *e = &r->events[r->nevents % TD_RECENT_EVENTS];
 	char line[TEXT_MAX];
+	struct timespec at;
 	if (level == TNL_LOG_DEBUG)
 		return;
+	clock_gettime(CLOCK_REALTIME, &at);
 	snprintf(line, sizeof(line), "%s %s%s%s", module, session ? session : "", session ? " " : "", text);
+	pthread_mutex_lock(&r->lock);
+	struct event *e = &r->events[r->nevents % TD_RECENT_EVENTS];
 	tnl_free(e->text);
-	*e = (struct event){r->l->wall_ms, level, tnl_strdup(line)};
+	*e = (struct event){(uint64_t)at.tv_sec * 1000 + (uint64_t)at.tv_nsec / TD_MS, level, tnl_strdup(line)};
 	r->nevents++;
+	pthread_mutex_unlock(&r->lock);
 }
 
 static void put_event(struct tnl_jw *w, const struct event *e)
@@ -162,15 +168,17 @@ static void put_event(struct tnl_jw *w, const struct event *e)
 	tnl_buf_fini(&b);
 }
 
-void td_recent_events(const struct td_recent *r, struct tnl_buf *json)
+void td_recent_events(struct td_recent *r, struct tnl_buf *json)
 {
 	struct tnl_jw w;
-	uint64_t n = TNL_MIN(r->nevents, (uint64_t)TD_RECENT_EVENTS);
 	tnl_jw_init(&w, json);
 	tnl_jw_arr(&w);
+	pthread_mutex_lock(&r->lock);
+	uint64_t n = TNL_MIN(r->nevents, (uint64_t)TD_RECENT_EVENTS);
 	for (uint64_t i = r->nevents - n; i < r->nevents; i++)
 		if (r->events[i % TD_RECENT_EVENTS].text)
 			put_event(&w, &r->events[i % TD_RECENT_EVENTS]);
+	pthread_mutex_unlock(&r->lock);
 	tnl_jw_end_arr(&w);
 }
 
@@ -183,7 +191,7 @@ struct td_recent *td_recent_new(struct td_loop *l, const struct td_http_source *
 		tnl_free(r);
 		return NULL;
 	}
-	r->l = l;
+	pthread_mutex_init(&r->lock, NULL);
 	r->source = *s;
 	td_timer_init(&r->timer, l, on_step, r);
 	td_log_tap(take_event, r);
@@ -211,5 +219,6 @@ void td_recent_free(struct td_recent *r)
 	tnl_map_free(r->series);
 	for (size_t i = 0; i < TD_RECENT_EVENTS; i++)
 		tnl_free(r->events[i].text);
+	pthread_mutex_destroy(&r->lock);
 	tnl_free(r);
 }

@@ -12,7 +12,7 @@ struct td_recent;
 struct td_recent *td_recent_new(struct td_loop *l, const struct td_http_source *s);
 void td_recent_sample(struct td_recent *r, bool on); /* by itself, while it is on; at first it is off */
 void td_recent_history(const struct td_recent *r, struct tnl_buf *json);
-void td_recent_events(const struct td_recent *r, struct tnl_buf *json); /* the oldest first */
+void td_recent_events(struct td_recent *r, struct tnl_buf *json); /* the oldest first */
 void td_recent_free(struct td_recent *r);
 
 #endif
