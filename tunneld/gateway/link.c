@@ -152,8 +152,10 @@ static void return_connection(struct gw_link *l)
 	struct tnl_buf bytes;
 	tnl_buf_init(&bytes, RETURN_MAX);
 	struct td_conn *conn = td_wslink_return(l->w, &bytes);
-	if (conn)
+	if (conn) {
+		td_conn_move(conn, l->g->l);
 		td_http_server_take(l->g->httpd, conn, &l->peer, &bytes);
+	}
 	tnl_buf_fini_wiped(&bytes);
 }
 

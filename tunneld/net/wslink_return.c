@@ -33,6 +33,7 @@ struct td_conn *td_wslink_return(struct td_wslink *w, struct tnl_buf *bytes)
 	    (n && tnl_buf_put(bytes, rest, n) != 0))
 		return NULL;
 	w->conn = NULL;
+	td_conn_pause(c, false); /* it was since the end of the WebSocket */
 	return c;
 }
 
