@@ -167,6 +167,8 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
 	}
 	struct td_aws *old = a->aws;
 	bool same = td_aws_same_service(aws, old) && strcmp(id, a->instance_id) == 0;
+	if (ag_control_is_up(a)) /* of several addresses that which it came up at may be gone from the list */
+		same = same && td_aws_has_endpoint(aws, "ssmmessages", a->control.channel.at);
 	tnl_free(a->instance_id);
 	a->aws = aws;
 	a->instance_id = id;

@@ -77,9 +77,9 @@ static void on_link(void *ctx, const struct td_channel_link_result *l)
 /* NULL: it does not fit. */
 static const char *channel_url(struct ag_channel *c, struct tnl_buf *url)
 {
-	const char *endpoint = td_aws_endpoint(c->aws, "ssmmessages"), *rest = strstr(endpoint, "://");
+	const char *rest = strstr(c->at, "://");
 
-	tnl_buf_puts(url, strncmp(endpoint, "http:", 5) == 0 ? "ws" : "wss");
+	tnl_buf_puts(url, strncmp(c->at, "http:", 5) == 0 ? "ws" : "wss");
 	tnl_buf_puts(url, rest ? rest : "");
 	put_path(c, url);
 	tnl_buf_puts(url, c->session_id ? "?role=publish_subscribe" : "?role=subscribe&stream=input");
@@ -138,6 +138,8 @@ static void on_created(void *ctx, const struct td_aws_reply *r)
 
 	c->call = NULL;
 	char *token = NULL;
+	if (r->endpoint)
+		snprintf(c->at, sizeof(c->at), "%s", r->endpoint);
 	if (!r->err && r->status == 201 && tnl_create_reply_parse(r->body, r->body_len, &token) == 0) {
 		open_link(c, token);
 		tnl_free_wiped(token, strlen(token));

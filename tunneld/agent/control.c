@@ -152,6 +152,8 @@ static void on_closed(void *ctx, int err, uint16_t code, int http_status, const 
 	char text[200];
 
 	snprintf(text, sizeof(text), "%s (close code %u)", why && *why ? why : tnl_err_text(err), code);
+	if (err == TNL_ETIMEOUT) /* it takes connections perhaps, and does not answer */
+		td_aws_url_failed(a->aws, c->channel.at, text);
 	drop_link(a);
 	td_backoff_up(&c->backoff, a->loop->now - c->up_at);
 	/* AWS ends each channel about hourly with 1000. */

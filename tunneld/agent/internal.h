@@ -59,6 +59,7 @@ struct ag_channel {
 	const char *session_id; /* NULL: control channel */
 	unsigned link_number;	/* of the session's links; 0: the main one */
 	struct td_aws_call *call;
+	char at[TD_ENDPOINT_TEXT]; /* whose token it has: the endpoint that answered last */
 	struct td_channel_link *link;
 	struct td_soon no_memory; /* the call could not even be made */
 	ag_channel_fn *fn;

@@ -23,6 +23,8 @@ void td_agent_metrics(struct td_agent *a, struct tnl_metrics *m)
 		const char *help;
 	} plain[] = {
 	    {"tunneld_agent_control_up", TNL_METRIC_GAUGE, ag_control_is_up(a), "1 while the control channel is up."},
+	    {"tunneld_agent_endpoint_changes_total", TNL_METRIC_COUNTER,
+	     (double)td_aws_endpoint_moves(a->aws, "ssmmessages"), "How often another endpoint of the list was taken."},
 	    {"tunneld_agent_sessions", TNL_METRIC_GAUGE, (double)a->nsessions, "Sessions that have not ended."},
 	    {"tunneld_agent_shells", TNL_METRIC_GAUGE, count_shells(a), "Sessions that run a shell or a command."},
 	    {"tunneld_agent_sessions_total", TNL_METRIC_COUNTER, (double)a->n.sessions, "Sessions that were begun."},

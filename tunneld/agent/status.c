@@ -104,6 +104,7 @@ void td_agent_status(struct td_agent *a, struct tnl_buf *json)
 	tnl_jw_key(&w, "draining");
 	tnl_jw_bool(&w, a->state != AG_RUNNING);
 	tnl_jw_kv(&w, "last_error", a->control.last_error);
+	td_aws_put_endpoints(a->aws, "ssmmessages", &w);
 	tnl_jw_kvi(&w, "memory", (int64_t)td_memory_used());
 	tnl_jw_kvi(&w, "memory_max", (int64_t)td_memory_max());
 	tnl_jw_key(&w, "sessions");

@@ -147,6 +147,11 @@ struct td_aws *td_aws_new(struct td_loop *l, const struct td_aws_config *c, char
 		td_aws_free(a);
 		return NULL;
 	}
+	tnl_list_foreach(it, &all) {
+		const struct td_aws *old = tnl_container_of(it, struct td_aws, node);
+		for (enum td_service s = TD_SERVICE_SSM; old->loop == l && s <= TD_SERVICE_SSMMESSAGES; s++)
+			td_addresses_follow(a->endpoints[s], old->endpoints[s]);
+	}
 	tnl_list_push_back(&all, &a->node);
 	return a;
 }
@@ -173,8 +178,7 @@ void td_aws_free(struct td_aws *a)
 	tnl_free(a->region);
 	tnl_free(a->suffix);
 	tnl_free(a->dual_suffix);
-	for (int i = 0; i < TD_SERVICE_COUNT; i++)
-		tnl_free(a->endpoints[i]);
+	td_aws_endpoints_fini(a);
 	tnl_free(a->no_proxy);
 	tnl_wipe(&a->proxy, sizeof(a->proxy));
 	tnl_wipe(&a->http_proxy, sizeof(a->http_proxy));
@@ -192,9 +196,10 @@ void td_aws_reload(struct td_loop *l)
 
 bool td_aws_same_service(struct td_aws *a, struct td_aws *b)
 {
-	return a == b || (strcmp(a->region, b->region) == 0 &&
-			  strcmp(td_aws_endpoint(a, "ssm"), td_aws_endpoint(b, "ssm")) == 0 &&
-			  strcmp(td_aws_endpoint(a, "ssmmessages"), td_aws_endpoint(b, "ssmmessages")) == 0);
+	return a == b ||
+	       (strcmp(a->region, b->region) == 0 &&
+		td_addresses_meet(a->endpoints[TD_SERVICE_SSM], b->endpoints[TD_SERVICE_SSM]) &&
+		td_addresses_meet(a->endpoints[TD_SERVICE_SSMMESSAGES], b->endpoints[TD_SERVICE_SSMMESSAGES]));
 }
 
 const char *td_aws_region(const struct td_aws *a)

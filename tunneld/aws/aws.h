@@ -19,8 +19,17 @@ void td_aws_reload(struct td_loop *l);
 /* Do both lead to the same control API and message gateway?  Then a session of one is known to the other. */
 bool td_aws_same_service(struct td_aws *a, struct td_aws *b);
 const char *td_aws_region(const struct td_aws *a);
-/* service: "ssm", "ssmmessages", "kms", "sts", "ecs".  An https URL without trailing slash. */
+/* service: "ssm", "ssmmessages", "kms", "sts", "ecs".  An https URL without trailing slash: of several the one in use.
+ */
 const char *td_aws_endpoint(struct td_aws *a, const char *service);
+/* Of several the i-th, in the order of the list; NULL behind the last. */
+const char *td_aws_endpoint_at(struct td_aws *a, const char *service, unsigned i);
+bool td_aws_has_endpoint(struct td_aws *a, const char *service, const char *url); /* by host and port */
+/* Something else than a call has shown that it is not to be had: it is passed over for a while. */
+void td_aws_url_failed(struct td_aws *a, const char *url, const char *why);
+/* [{url, in_use, error}], for status; and how often another one had to be taken. */
+void td_aws_put_endpoints(struct td_aws *a, const char *service, struct tnl_jw *w);
+uint64_t td_aws_endpoint_moves(struct td_aws *a, const char *service);
 struct tnl_tls_ctx *td_aws_tls(struct td_aws *a);
 /* fn for each that is in one of the shared files. */
 void td_aws_each_profile(void (*fn)(void *ctx, const char *name), void *ctx);
@@ -71,6 +80,7 @@ struct td_aws_reply {
 	enum td_credentials_state cred;
 	const char *text; /* for people, raw from the peer: escape */
 	int status;
+	const char *endpoint;	     /* that has answered, or was asked last; NULL: none was */
 	const struct tnl_json *json; /* parsed body (borrowed) or NULL (XML bodies) */
 	const uint8_t *body;
 	size_t body_len;

@@ -1,12 +1,18 @@
-/* Signed calls: keys, one request, the verdict, and another try where one helps.  The answer comes once, from the loop;
- * behind it, or when it is cancelled, the call frees itself at the end of the turn. */
+/* Signed calls: keys, one request, the verdict, and another try where one helps: at the service's next address at once,
+ * as long as there is one, and when all have failed after a while.  The answer comes once, from the loop; behind it, or
+ * when it is cancelled, the call frees itself at the end of the turn. */
 #include "lib/alloc.h"
 #include "tunneld/aws/internal.h"
 #include <stdio.h>
 #include <string.h>
 
+/* How long one of several addresses may keep a call that the next one could answer. */
+#define ANSWER_BY (5 * TD_SEC)
+
 struct td_aws_call {
 	struct td_aws *aws;
+	struct td_addresses *addresses; /* of the service, in aws */
+	unsigned at, tried;		/* which is asked; a bit for each that has failed in this round */
 	char service[24], target[96], path[1024];
 	struct tnl_buf body;
 	int attempts;
@@ -73,16 +79,39 @@ static void try_again(void *arg)
 static void judge_answer(struct td_aws_call *c, const struct td_http_client_response *h, struct td_aws_reply *r)
 {
 	const struct td_aws_asked asked = {.aws = c->aws,
-					   .endpoint = td_aws_endpoint(c->aws, c->service),
+					   .endpoint = td_addresses_url(c->addresses, c->at),
 					   .key_id = c->key_id,
 					   .with_token = c->with_token};
 	td_aws_judge(&asked, h, r, c->text, sizeof(c->text));
 }
 
+/* Of its address.  No answer, or one that says that it cannot: false, and whether the next one may be asked at once. */
+static bool note_address(struct td_aws_call *c, const struct td_aws_reply *r, bool no_answer)
+{
+	char why[300];
+
+	if (!no_answer && r->status < 500) {
+		td_addresses_worked(c->addresses, c->at);
+		return false;
+	}
+	if (no_answer)
+		snprintf(why, sizeof(why), "%s", r->text);
+	else
+		snprintf(why, sizeof(why), "HTTP status %d%s%s%s%.100s", r->status, r->type[0] ? " " : "", r->type,
+			 r->text[0] ? ": " : "", r->text);
+	td_addresses_failed(c->addresses, c->at, why);
+	c->tried |= 1u << c->at;
+	return td_addresses_next(c->addresses, c->tried) < TD_ENDPOINTS_MAX;
+}
+
 static void on_http(void *ctx, const struct td_http_client_response *h)
 {
 	struct td_aws_call *c = ctx;
-	struct td_aws_reply r = {.status = h->status, .body = h->body, .body_len = h->body_len, .text = ""};
+	struct td_aws_reply r = {.status = h->status,
+				 .endpoint = td_addresses_url(c->addresses, c->at),
+				 .body = h->body,
+				 .body_len = h->body_len,
+				 .text = ""};
 	struct tnl_json *j = !h->err && h->body_len ? tnl_json_parse(h->body, h->body_len) : NULL;
 	bool again;
 
@@ -90,7 +119,10 @@ static void on_http(void *ctx, const struct td_http_client_response *h)
 	r.json = j;
 	judge_answer(c, h, &r);
 	again = h->err || h->status >= 500 || td_aws_throttled(r.type);
-	if (again && --c->attempts > 0) {
+	if (note_address(c, &r, h->err != 0)) {
+		ask_keys(c, false);
+	} else if (again && --c->attempts > 0) {
+		c->tried = 0;
 		td_timer_in(&c->retry, td_backoff_next(&c->backoff));
 	} else if (!again && !c->refreshed && td_aws_says_other_keys(r.type)) {
 		snprintf(c->said, sizeof(c->said), "%s", td_aws_said(&r));
@@ -125,11 +157,14 @@ static void on_keys(void *ctx, const struct tnl_sigv4_keys *k, enum td_credentia
 	}
 	snprintf(c->key_id, sizeof(c->key_id), "%s", k->access_key_id);
 	c->with_token = k->session_token && k->session_token[0];
-	snprintf(url, sizeof(url), "%s%s", td_aws_endpoint(c->aws, c->service), c->path);
+	c->at = td_addresses_next(c->addresses, c->tried);
+	snprintf(url, sizeof(url), "%s%s", td_addresses_url(c->addresses, c->at), c->path);
 	if (tnl_url_parse(url, &u, &fault) != 0) {
 		answer_call(c, &(struct td_aws_reply){.err = TNL_EINVAL, .text = fault});
 		return;
 	}
+	if (td_addresses_next(c->addresses, c->tried | 1u << c->at) < TD_ENDPOINTS_MAX)
+		o.timeout_ns = ANSWER_BY;
 	o.proxy = td_aws_proxy_for(c->aws, strcmp(u.scheme, "https") == 0, u.host, u.port);
 	c->http = td_http_client_signed(c->aws->loop, "POST", url, h, c->target[0] ? 2 : 1, tnl_buf_data(&c->body),
 					tnl_buf_len(&c->body), k, c->aws->region, c->service, &o, on_http, c);
@@ -157,6 +192,7 @@ static struct td_aws_call *call_new(struct td_aws *a, const char *service, const
 		return NULL;
 	}
 	c->aws = td_aws_ref(a);
+	c->addresses = td_aws_addresses(a, service);
 	c->attempts = attempts;
 	c->fn = fn;
 	c->ctx = ctx;

@@ -64,6 +64,10 @@ static void on_open(void *ctx)
 
 static void on_closed(void *ctx, int err, uint16_t code, int http_status, const char *why)
 {
+	const struct td_channel_link *c = ctx;
+
+	if (!http_status || http_status >= 500)
+		td_aws_url_failed(c->aws, c->url, why && *why ? why : tnl_err_text(err));
 	give_result(ctx, &(struct td_channel_link_result){.dialed = true,
 							  .http_status = http_status,
 							  .why = why && *why ? why : tnl_err_text(err)});

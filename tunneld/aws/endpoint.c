@@ -67,24 +67,51 @@ static bool amazon_url(const char *url)
 
 /* --- endpoints ---------------------------------------------------------------------- */
 
-/* A URL without its trailing slash. */
-static int set_endpoint(struct td_aws *a, enum td_service s, const char *url, const char *what, char *why, size_t cap)
+static int check_endpoint(const char *url, const char *what, char *why, size_t cap)
 {
-	size_t n = strlen(url);
 	const char *fault = NULL;
 	struct tnl_url u;
 
-	while (n && url[n - 1] == '/')
-		n--;
-	tnl_free(a->endpoints[s]);
-	a->endpoints[s] = tnl_strndup(url, n);
-	if (!a->endpoints[s])
-		return TNL_ENOMEM;
-	if (tnl_url_parse(a->endpoints[s], &u, &fault) != 0 || strncmp(u.scheme, "http", 4) != 0 || u.query_len) {
-		snprintf(why, cap, "%s: %.200s is no https URL%s%s", what, url, fault ? ": " : "", fault ? fault : "");
+	if (tnl_url_parse(url, &u, &fault) == 0 && strncmp(u.scheme, "http", 4) == 0 && !u.query_len)
+		return 0;
+	snprintf(why, cap, "%s: %.200s is no https URL%s%s", what, url, fault ? ": " : "", fault ? fault : "");
+	return TNL_ECONF;
+}
+
+/* Another service's, with the same list: what fails for one is passed over by the other. */
+static struct td_addresses *equal_list(const struct td_aws *a, const char *list)
+{
+	for (enum td_service s = 0; s < TD_SERVICE_COUNT; s++)
+		if (a->endpoints[s] && strcmp(td_addresses_list(a->endpoints[s]), list) == 0)
+			return a->endpoints[s];
+	return NULL;
+}
+
+void td_aws_endpoints_fini(struct td_aws *a)
+{
+	for (enum td_service s = 0; s < TD_SERVICE_COUNT; s++) {
+		struct td_addresses *x = a->endpoints[s];
+		for (enum td_service t = s; t < TD_SERVICE_COUNT; t++)
+			if (a->endpoints[t] == x)
+				a->endpoints[t] = NULL;
+		td_addresses_free(x);
+	}
+}
+
+/* One URL, or several with commas between them. */
+static int set_endpoint(struct td_aws *a, enum td_service s, const char *list, const char *what, char *why, size_t cap)
+{
+	struct td_addresses *x = equal_list(a, list);
+	int rc = x ? 0 : td_addresses_new(&x, a->loop, list);
+
+	if (rc == TNL_ETOOBIG) {
+		snprintf(why, cap, "%s: %.200s: more than %d addresses", what, list, TD_ENDPOINTS_MAX);
 		return TNL_ECONF;
 	}
-	return 0;
+	a->endpoints[s] = x;
+	for (unsigned i = 0; rc == 0 && i < td_addresses_count(x); i++)
+		rc = check_endpoint(td_addresses_url(x, i), what, why, cap);
+	return rc;
 }
 
 static const char *from_config(const struct td_aws *a, enum td_service s)
@@ -128,6 +155,11 @@ static int default_endpoint(struct td_aws *a, enum td_service s, char *why, size
 	return set_endpoint(a, s, url, "region", why, cap);
 }
 
+const char *td_aws_url(const struct td_aws *a, enum td_service s)
+{
+	return td_addresses_url(a->endpoints[s], td_addresses_in_use(a->endpoints[s]));
+}
+
 /* A gateway of one's own serves the message and key calls beside the control API: what is set
  * for one holds for the other, unless it is AWS's. */
 static const char *companion(const struct td_aws *a, enum td_service s)
@@ -139,8 +171,8 @@ static const char *companion(const struct td_aws *a, enum td_service s)
 		return NULL;
 	for (int i = 0; i < 2; i++)
 		if (other[i] != s && a->configured[other[i]] && a->endpoints[other[i]] &&
-		    !amazon_url(a->endpoints[other[i]]))
-			return a->endpoints[other[i]];
+		    !amazon_url(td_aws_url(a, other[i])))
+			return td_addresses_list(a->endpoints[other[i]]);
 	return NULL;
 }
 
@@ -178,9 +210,10 @@ static char *region_in_url(const char *url)
 {
 	struct tnl_url u;
 	const char *fault;
-	char *dot, *end;
+	char *dot, *end, first[512];
 
-	if (!url || tnl_url_parse(url, &u, &fault) != 0 || strncmp(u.host, "ssm", 3) != 0 || !amazon_host(u.host))
+	snprintf(first, sizeof(first), "%.*s", url ? (int)strcspn(url, ",") : 0, url ? url : "");
+	if (tnl_url_parse(first, &u, &fault) != 0 || strncmp(u.host, "ssm", 3) != 0 || !amazon_host(u.host))
 		return NULL;
 	dot = strchr(u.host, '.');
 	end = dot ? strchr(dot + 1, '.') : NULL;
@@ -241,12 +274,7 @@ int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *w
 	return init_endpoints(a, p, why, cap);
 }
 
-const char *td_aws_url(const struct td_aws *a, enum td_service s)
-{
-	return a->endpoints[s];
-}
-
-const char *td_aws_endpoint(struct td_aws *a, const char *service)
+struct td_addresses *td_aws_addresses(const struct td_aws *a, const char *service)
 {
 	for (int s = 0; s < TD_SERVICE_COUNT; s++)
 		if (strcmp(service, services[s].word) == 0)
@@ -254,9 +282,60 @@ const char *td_aws_endpoint(struct td_aws *a, const char *service)
 	return a->endpoints[TD_SERVICE_SSM];
 }
 
+const char *td_aws_endpoint(struct td_aws *a, const char *service)
+{
+	const struct td_addresses *x = td_aws_addresses(a, service);
+	return td_addresses_url(x, td_addresses_in_use(x));
+}
+
+const char *td_aws_endpoint_at(struct td_aws *a, const char *service, unsigned i)
+{
+	const struct td_addresses *x = td_aws_addresses(a, service);
+	return i < td_addresses_count(x) ? td_addresses_url(x, i) : NULL;
+}
+
+bool td_aws_has_endpoint(struct td_aws *a, const char *service, const char *url)
+{
+	return td_addresses_find(td_aws_addresses(a, service), url) < TD_ENDPOINTS_MAX;
+}
+
+uint64_t td_aws_endpoint_moves(struct td_aws *a, const char *service)
+{
+	return td_addresses_moves(td_aws_addresses(a, service));
+}
+
+void td_aws_url_failed(struct td_aws *a, const char *url, const char *why)
+{
+	struct td_addresses *done = NULL;
+
+	for (enum td_service s = TD_SERVICE_SSM; s <= TD_SERVICE_SSMMESSAGES; s++) {
+		unsigned i = td_addresses_find(a->endpoints[s], url);
+		if (i < TD_ENDPOINTS_MAX && a->endpoints[s] != done)
+			td_addresses_failed(a->endpoints[s], i, why);
+		done = a->endpoints[s];
+	}
+}
+
+void td_aws_put_endpoints(struct td_aws *a, const char *service, struct tnl_jw *w)
+{
+	const struct td_addresses *x = td_aws_addresses(a, service);
+
+	tnl_jw_key(w, "endpoints");
+	tnl_jw_arr(w);
+	for (unsigned i = 0; i < td_addresses_count(x); i++) {
+		tnl_jw_obj(w);
+		tnl_jw_kv(w, "url", td_addresses_url(x, i));
+		tnl_jw_key(w, "in_use");
+		tnl_jw_bool(w, i == td_addresses_in_use(x));
+		tnl_jw_kv(w, "error", td_addresses_trouble(x, i));
+		tnl_jw_end_obj(w);
+	}
+	tnl_jw_end_arr(w);
+}
+
 bool td_aws_is_amazon(struct td_aws *a)
 {
-	return amazon_url(a->endpoints[TD_SERVICE_SSM]);
+	return amazon_url(td_aws_url(a, TD_SERVICE_SSM));
 }
 
 /* --- StreamUrl ------------------------------------------------------------------------- */
@@ -287,7 +366,10 @@ static bool endpoint_host(const struct td_aws *a, enum td_service s, const char 
 	struct tnl_url u;
 	const char *fault;
 
-	return a->configured[s] && tnl_url_parse(a->endpoints[s], &u, &fault) == 0 && tnl_ieq(u.host, host);
+	for (unsigned i = 0; a->configured[s] && i < td_addresses_count(a->endpoints[s]); i++)
+		if (tnl_url_parse(td_addresses_url(a->endpoints[s], i), &u, &fault) == 0 && tnl_ieq(u.host, host))
+			return true;
+	return false;
 }
 
 static bool listed_host(const struct td_aws *a, const char *host)
@@ -328,7 +410,7 @@ char *td_aws_stream_route(struct td_aws *a, const char *url)
 
 	if (!a->configured[TD_SERVICE_SSMMESSAGES] || td_aws_url_presigned(url) ||
 	    tnl_url_parse(url, &u, &fault) != 0 ||
-	    tnl_url_parse(a->endpoints[TD_SERVICE_SSMMESSAGES], &e, &fault) != 0 || !gateway_host(a, u.host) ||
+	    tnl_url_parse(td_aws_url(a, TD_SERVICE_SSMMESSAGES), &e, &fault) != 0 || !gateway_host(a, u.host) ||
 	    endpoint_host(a, TD_SERVICE_SSM, u.host) || !(slash = strchr(strstr(url, "://") + 3, '/')))
 		return tnl_strdup(url);
 	bool tls = strcmp(e.scheme, "https") == 0, six = strchr(e.host, ':') != NULL;

@@ -2,6 +2,7 @@
 #ifndef TD_AWS_INTERNAL_H
 #define TD_AWS_INTERNAL_H
 #include "lib/list.h"
+#include "tunneld/aws/addresses.h"
 #include "tunneld/aws/aws.h"
 #include "tunneld/aws/profile.h"
 
@@ -65,8 +66,8 @@ struct td_aws {
 	char *profile;		   /* effective name */
 	bool profile_named;	   /* by the configuration or AWS_PROFILE, so it must exist */
 	char *region, *suffix, *dual_suffix;
-	char *endpoints[TD_SERVICE_COUNT];
-	bool configured[TD_SERVICE_COUNT]; /* not AWS's own default */
+	struct td_addresses *endpoints[TD_SERVICE_COUNT]; /* services with equal lists have one between them */
+	bool configured[TD_SERVICE_COUNT];		  /* not AWS's own default */
 	bool fips, dualstack;
 	struct tnl_tls_ctx *tls;
 	struct td_proxy proxy, http_proxy;
@@ -112,7 +113,9 @@ int td_aws_tls_init(struct td_aws *a, const struct td_profiles *p, char *why, si
 
 /* --- endpoint.c, proxy.c --- */
 int td_aws_endpoints_init(struct td_aws *a, const struct td_profiles *p, char *why, size_t cap);
-const char *td_aws_url(const struct td_aws *a, enum td_service s);
+void td_aws_endpoints_fini(struct td_aws *a);
+const char *td_aws_url(const struct td_aws *a, enum td_service s); /* the one in use */
+struct td_addresses *td_aws_addresses(const struct td_aws *a, const char *service);
 bool td_host_under(const char *host, const char *domain); /* a name below the domain, case ignored */
 int td_aws_proxy_init(struct td_aws *a, char *why, size_t cap);
 const struct td_proxy *td_aws_proxy_for(struct td_aws *a, bool https, const char *host, uint16_t port);

@@ -20,11 +20,13 @@ enum step { UNTRIED, GOOD, BAD };
 struct endpoint {
 	struct td_doctor *d;
 	struct td_aws *aws;
-	char url[400], host[256];
+	char url[TD_ENDPOINT_TEXT], host[256];
 	uint16_t port;
 	bool tls;
 	const struct td_proxy *proxy; /* NULL: direct */
 	bool answered;
+	const char *service;
+	bool spare; /* another one of its service can be had */
 	uint64_t began;
 	struct {
 		enum step how;
@@ -189,7 +191,7 @@ static void on_date(void *ctx, const struct td_http_client_response *r)
 
 static void ask_date(struct endpoint *e)
 {
-	char url[420];
+	char url[TD_ENDPOINT_TEXT + 1];
 	struct td_http_client_opts o = {.tls = td_aws_tls(e->aws), .proxy = e->proxy, .timeout_ns = TD_DOCTOR_PROBE_NS};
 	begin(e);
 	snprintf(url, sizeof(url), "%s/", e->url);
@@ -207,6 +209,12 @@ static void ask_all(struct endpoint *e)
 		ask_tls(e);
 	if (e->tcp.how == GOOD && (!e->tls || e->cert.how == GOOD))
 		ask_date(e);
+}
+
+/* One of several that is not needed now, or the only one. */
+static enum td_doctor_result failure(const struct endpoint *e)
+{
+	return e->spare ? TD_DOCTOR_WARN : TD_DOCTOR_FAIL;
 }
 
 /* --- the rows ---------------------------------------------------------------------------------- */
@@ -232,7 +240,7 @@ static void tell_clock(struct td_doctor *d, const struct endpoint *v, int n)
 
 static void tell_name(struct td_doctor *d, const struct endpoint *e)
 {
-	td_doctor_row(d, "name", e->name.how == GOOD ? TD_DOCTOR_OK : TD_DOCTOR_FAIL, TD_EXIT_RUNTIME,
+	td_doctor_row(d, "name", e->name.how == GOOD ? TD_DOCTOR_OK : failure(e), TD_EXIT_RUNTIME,
 		      e->name.how == GOOD ? NULL
 		      : e->proxy
 			  ? "Check proxy, and what name servers this machine asks (/etc/resolv.conf)."
@@ -246,7 +254,7 @@ static void tell_tcp(struct td_doctor *d, const struct endpoint *e)
 		td_doctor_row(d, "connection", TD_DOCTOR_SKIPPED, 0, NULL, "%s:%u: its name is not known", e->host,
 			      e->port);
 	else
-		td_doctor_row(d, "connection", e->tcp.how == GOOD ? TD_DOCTOR_OK : TD_DOCTOR_FAIL, TD_EXIT_RUNTIME,
+		td_doctor_row(d, "connection", e->tcp.how == GOOD ? TD_DOCTOR_OK : failure(e), TD_EXIT_RUNTIME,
 			      e->tcp.how == GOOD ? NULL
 			      : e->proxy	 ? "Check proxy: it must permit CONNECT to this host and port."
 						 : "Allow outbound TCP to it, set proxy, or start the gateway.",
@@ -265,7 +273,7 @@ static void tell_tls(struct td_doctor *d, const struct endpoint *e)
 	else if (e->cert.how == UNTRIED)
 		td_doctor_row(d, "tls", TD_DOCTOR_SKIPPED, 0, NULL, "%s: there is no connection", e->host);
 	else if (e->cert.how == BAD)
-		td_doctor_row(d, "tls", TD_DOCTOR_FAIL, TD_EXIT_RUNTIME, advice, "%s: %s", e->host, e->cert.text);
+		td_doctor_row(d, "tls", failure(e), TD_EXIT_RUNTIME, advice, "%s: %s", e->host, e->cert.text);
 	else
 		td_doctor_row(d, "tls", e->certificate_ends ? TD_DOCTOR_WARN : TD_DOCTOR_OK, 0,
 			      e->certificate_ends ? "Have the certificate renewed before it ends." : NULL, "%s: %s",
@@ -274,14 +282,16 @@ static void tell_tls(struct td_doctor *d, const struct endpoint *e)
 
 /* --- all of them --------------------------------------------------------------------------------- */
 
-static bool take_endpoint(struct endpoint *e, struct td_doctor *d, struct td_aws *aws, const char *service)
+static bool take_endpoint(struct endpoint *e, struct td_doctor *d, struct td_aws *aws, const char *service,
+			  const char *url)
 {
 	struct tnl_url u;
 	const char *fault;
 	memset(e, 0, sizeof(*e));
 	e->d = d;
 	e->aws = aws;
-	snprintf(e->url, sizeof(e->url), "%s", td_aws_endpoint(aws, service));
+	e->service = service;
+	snprintf(e->url, sizeof(e->url), "%s", url);
 	if (tnl_url_parse(e->url, &u, &fault) != 0)
 		return false;
 	snprintf(e->host, sizeof(e->host), "%s", u.host);
@@ -291,21 +301,51 @@ static bool take_endpoint(struct endpoint *e, struct td_doctor *d, struct td_aws
 	return true;
 }
 
+static bool is_known(const struct endpoint *v, int k, const struct endpoint *e)
+{
+	for (int j = 0; j < k; j++)
+		if (strcmp(v[j].host, e->host) == 0 && v[j].port == e->port)
+			return true;
+	return false;
+}
+
+static int take_all(struct endpoint *v, int max, struct td_doctor *d, struct td_aws *aws, const char *const *services,
+		    int n)
+{
+	const char *url;
+	int k = 0;
+	for (int i = 0; i < n; i++)
+		for (unsigned at = 0; k < max && (url = td_aws_endpoint_at(aws, services[i], at)) != NULL; at++)
+			k += take_endpoint(&v[k], d, aws, services[i], url) && !is_known(v, k, &v[k]);
+	return k;
+}
+
+static bool is_good(const struct endpoint *e)
+{
+	return e->tcp.how == GOOD && (!e->tls || e->cert.how == GOOD);
+}
+
+/* Of each service one will do. */
+static bool find_spares(struct endpoint *v, int k)
+{
+	bool all = true;
+	for (int i = 0; i < k; i++) {
+		bool one = false;
+		for (int j = 0; j < k; j++)
+			one = one || ((td_aws_has_endpoint(v[j].aws, v[i].service, v[j].url) && is_good(&v[j])));
+		v[i].spare = one;
+		all = all && one;
+	}
+	return all;
+}
+
 bool td_doctor_net(struct td_doctor *d, struct td_aws *aws, const char *const *services, int n)
 {
-	struct endpoint v[4];
-	int k = 0;
-	bool good = true;
-	for (int i = 0; i < n && k < 4; i++) {
-		bool known = !take_endpoint(&v[k], d, aws, services[i]);
-		for (int j = 0; j < k; j++)
-			known = known || (strcmp(v[j].host, v[k].host) == 0 && v[j].port == v[k].port);
-		k += !known;
-	}
-	for (int i = 0; i < k; i++) {
+	struct endpoint v[2 * TD_ENDPOINTS_MAX + 2];
+	int k = take_all(v, (int)TNL_COUNT(v), d, aws, services, n);
+	for (int i = 0; i < k; i++)
 		ask_all(&v[i]);
-		good = good && v[i].tcp.how == GOOD && (!v[i].tls || v[i].cert.how == GOOD);
-	}
+	bool good = find_spares(v, k);
 	tell_clock(d, v, k);
 	for (int i = 0; i < k; i++)
 		tell_name(d, &v[i]);

@@ -13,10 +13,13 @@ struct td_strlist {
 	int n;
 };
 
+enum { TD_ENDPOINTS_MAX = 8, TD_ENDPOINT_TEXT = 528 }; /* of one service; room for its URL */
+
 /* [aws], and the same keys inside a [tunnel] (which inherits). NULL / 0: not set. */
 struct td_aws_config {
 	char *region, *profile;
-	char *ssm_endpoint, *ssmmessages_endpoint, *kms_endpoint, *sts_endpoint, *ecs_endpoint;
+	char *ssm_endpoint, *ssmmessages_endpoint; /* lists: URLs with commas between them, TD_ENDPOINTS_MAX at most */
+	char *kms_endpoint, *sts_endpoint, *ecs_endpoint;
 	char *ca_file, *client_certificate, *client_key;
 	char *access_key_id, *secret_access_key, *session_token;
 	char *secret_access_key_file; /* its content is in secret_access_key */

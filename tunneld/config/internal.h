@@ -69,6 +69,7 @@ enum td_opt_type {
 	TD_T_PEER,     /* char *: ADDRESS:PORT, none of them a wildcard */
 	TD_T_NODE,     /* char *: letters, digits, _ */
 	TD_T_URL,      /* char *: https://HOST[:PORT] */
+	TD_T_URLS,     /* char *: a list of them, with commas alone between them */
 	TD_T_PROXY,    /* char *: http[s]://[USER:PASSWORD@]HOST:PORT or none */
 	TD_T_HOST,     /* char *: name or address */
 	TD_T_DIRECT,   /* char *: ADDRESS:PORT */

@@ -114,6 +114,49 @@ static bool set_tags(struct td_cfg_parse *p, int line, const struct td_opt *o, v
 	return ok;
 }
 
+/* false: said. */
+static bool check_url(struct td_cfg_parse *p, int line, const char *key, const struct td_strlist *l, int k)
+{
+	size_t len = strlen(l->v[k]);
+	const char *fault = td_text_url_fault(l->v[k], &len);
+	if (!fault)
+		l->v[k][len] = '\0';
+	for (int i = 0; i < k && !fault; i++)
+		fault = strcmp(l->v[i], l->v[k]) == 0 ? "stands there twice" : NULL;
+	if (!fault && k >= TD_ENDPOINTS_MAX)
+		fault = "is one too many: at most 8";
+	if (fault)
+		td_cfg_error(p, line, "%s = %s: %s", key, l->v[k], fault);
+	return !fault;
+}
+
+static char *join(const struct td_strlist *l)
+{
+	size_t len = 1;
+	for (int i = 0; i < l->n; i++)
+		len += strlen(l->v[i]) + 1;
+	char *out = td_cfg_alloc(len), *end = out;
+	*out = '\0';
+	for (int i = 0; i < l->n; i++)
+		end = stpcpy(stpcpy(end, i ? "," : ""), l->v[i]);
+	return out;
+}
+
+static bool set_urls(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
+{
+	char **to = field(o, base);
+	struct td_strlist l = {0};
+	bool ok = list_parse(p, line, o->key, value, &l);
+	for (int i = 0; i < l.n; i++)
+		ok &= check_url(p, line, o->key, &l, i);
+	if (ok) {
+		tnl_free(*to);
+		*to = join(&l);
+	}
+	list_free(&l);
+	return ok;
+}
+
 static void clear_list(const struct td_opt *o, void *base)
 {
 	list_free(field(o, base));
@@ -431,6 +474,7 @@ const struct td_type td_types[TD_T_COUNT] = {
 	[TD_T_PEER]     = {.name = "address", TEXT, .fault = td_text_peer_fault},
 	[TD_T_NODE]     = {.name = "name", TEXT, .fault = td_text_node_fault},
 	[TD_T_URL]      = {.name = "URL", TEXT, .fault = td_text_url_fault},
+	[TD_T_URLS]     = {.name = "URLs", .set = set_urls, .clear = td_text_clear, .same = td_text_same, .inherit = td_text_inherit},
 	[TD_T_PROXY]    = {.name = "URL or none", TEXT, .fault = td_text_proxy_fault},
 	[TD_T_BIND]     = {.name = "address", TEXT, .fault = td_text_bind_fault},
 	[TD_T_CONNECT]  = {.name = "address", TEXT, .fault = td_text_connect_fault},

@@ -82,6 +82,11 @@ static double dropped(const struct fwd_tunnel *t)
 	return (double)fwd_udp_dropped(t->udp);
 }
 
+static double endpoint_changes(const struct fwd_tunnel *t)
+{
+	return (double)td_aws_endpoint_moves(t->group->aws, "ssm");
+}
+
 static double last_success(const struct fwd_tunnel *t)
 {
 	return (double)t->success_ms / 1000;
@@ -127,6 +132,8 @@ static const struct {
      "Messages of sessions that were sent again."},
     {"tunneld_tunnel_datagrams_dropped_total", TNL_METRIC_COUNTER, dropped,
      "Datagrams that found no room; of tunnels of type udp."},
+    {"tunneld_tunnel_endpoint_changes_total", TNL_METRIC_COUNTER, endpoint_changes,
+     "How often another endpoint of ssm_endpoint was taken."},
     {"tunneld_tunnel_last_success_timestamp_seconds", TNL_METRIC_GAUGE, last_success,
      "When a connection was given to a session last; 0: never."},
     {"tunneld_tunnel_probe_up", TNL_METRIC_GAUGE, probe_up,

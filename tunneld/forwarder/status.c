@@ -186,6 +186,7 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 		trouble = fwd_probe_trouble(&t->probe);
 	if (trouble[0])
 		tnl_jw_kv(w, "last_error", trouble);
+	td_aws_put_endpoints(t->group->aws, "ssm", w);
 	if (cfg->probe_ns)
 		put_probe(w, t);
 	put_sessions(w, t);

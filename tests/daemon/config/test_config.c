@@ -166,6 +166,31 @@ static void test_near_keys(void **s)
 	       "t.ini:9: unknown key frobnicate in [tunneld]\n");
 }
 
+/* Several endpoints: each is looked at, and kept as it is compared. */
+static void test_endpoints(void **s)
+{
+#define AWS "[tunnel a]\nlisten = 127.0.0.1:1\ntarget = i-1\nport = 2\n"
+	struct td_config *c = parse_ok(AWS "ssm_endpoint = https://a:8443/ ,https://b\n", TD_ROLE_FORWARDER);
+	struct td_config *d = parse_ok("[aws]\nssm_endpoint = https://a:8443, https://b/\n" AWS, TD_ROLE_FORWARDER);
+
+	assert_string_equal(c->fwd.tunnels[0].aws.ssm_endpoint, "https://a:8443,https://b");
+	assert_true(td_tunnel_same(&c->fwd.tunnels[0], &d->fwd.tunnels[0]));
+	td_config_free(c);
+	td_config_free(d);
+	expect(AWS "ssm_endpoint = https://a, http://b.example,https://a/, https://c/x,\n", 0,
+	       "t.ini:5: ssm_endpoint: an entry of the list is empty\n"
+	       "t.ini:5: ssm_endpoint = http://b.example: http:// is for loopback addresses only; use https://\n"
+	       "t.ini:5: ssm_endpoint = https://a: stands there twice\n"
+	       "t.ini:5: ssm_endpoint = https://c/x: a path or query does not belong here\n");
+	expect(AWS
+	       "ssmmessages_endpoint = https://a,https://b,https://c,https://d,https://e,https://f,https://g,https://h,"
+	       "https://i\n",
+	       0, "t.ini:5: ssmmessages_endpoint = https://i: is one too many: at most 8\n");
+	expect(AWS "kms_endpoint = https://a,https://b\n", 0,
+	       "t.ini:5: kms_endpoint = https://a,https://b: a path or query does not belong here\n");
+#undef AWS
+}
+
 #define GW "listen = 127.0.0.1:0\ncertificate = c\nprivate_key = k\n"
 
 /* What parses and yet cannot be meant. */
@@ -529,15 +554,25 @@ static void test_keys_of_aws_can_be_inherited(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_samples),	   cmocka_unit_test(test_every_mistake),
-	    cmocka_unit_test(test_many_sections),  cmocka_unit_test(test_keys_of_aws_can_be_inherited),
-	    cmocka_unit_test(test_near_keys),	   cmocka_unit_test(test_odd_configurations),
-	    cmocka_unit_test(test_lines),	   cmocka_unit_test(test_secrets_not_shown),
-	    cmocka_unit_test(test_inherit),	   cmocka_unit_test(test_rules),
-	    cmocka_unit_test(test_many_addresses), cmocka_unit_test(test_conflicts),
-	    cmocka_unit_test(test_quotes),	   cmocka_unit_test(test_shell_user),
-	    cmocka_unit_test(test_direct),	   cmocka_unit_test(test_certificate_name),
-	    cmocka_unit_test(test_equality),	   cmocka_unit_test(test_units),
+	    cmocka_unit_test(test_samples),
+	    cmocka_unit_test(test_every_mistake),
+	    cmocka_unit_test(test_many_sections),
+	    cmocka_unit_test(test_keys_of_aws_can_be_inherited),
+	    cmocka_unit_test(test_near_keys),
+	    cmocka_unit_test(test_endpoints),
+	    cmocka_unit_test(test_odd_configurations),
+	    cmocka_unit_test(test_lines),
+	    cmocka_unit_test(test_secrets_not_shown),
+	    cmocka_unit_test(test_inherit),
+	    cmocka_unit_test(test_rules),
+	    cmocka_unit_test(test_many_addresses),
+	    cmocka_unit_test(test_conflicts),
+	    cmocka_unit_test(test_quotes),
+	    cmocka_unit_test(test_shell_user),
+	    cmocka_unit_test(test_direct),
+	    cmocka_unit_test(test_certificate_name),
+	    cmocka_unit_test(test_equality),
+	    cmocka_unit_test(test_units),
 	    cmocka_unit_test(test_no_leak),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
