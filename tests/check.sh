@@ -56,10 +56,9 @@ else
 	part house python3 contrib/house.py
 	part house-tests run tests/house
 	part unit quiet unit
-	part instructions quiet check-instructions
-	part sim quiet sim
-	part fuzz-corpus quiet fuzz-replay
+	part instructions+sim quiet -j2 -O check-instructions sim
 	part sanitizers-build quiet -j2 SANITIZE=1 all test-programs
+	part fuzz-corpus quiet -j2 SANITIZE=1 fuzz-replay
 	part sanitizers-unit quiet SANITIZE=1 unit
 	part sanitizers-sim quiet SANITIZE=1 sim-short
 	part sanitizers-e2e san --short tests/e2e tests/fault

@@ -1,15 +1,19 @@
 /* Many agents and their sessions, as one process that holds their connections: what a gateway costs for each.
  *
- *   bench_fleet FLEET_URL API_URL CA_FILE FIRST COUNT [SPREAD_MS]
+ *   bench_fleet FLEET_URL[,FLEET_URL…] API_URL CA_FILE FIRST COUNT [SPREAD_MS]
  *
  * Agent number k is instance i-%017u with the key AKIAFLEET%011u and the secret fleet-secret-of-%011u; the user's key
  * is AKIAFLEETUSER with the secret fleet-secret-of-the-user.  It dials the control channels of COUNT agents from number
- * FIRST on, within SPREAD_MS, and for ever again with an agent's back-off (100 ms to 5 s, full jitter).  Commands come
- * on standard input, a line each; answers are lines of JSON: again               what follows is measured from here
+ * FIRST on, within SPREAD_MS, and for ever again with an agent's back-off (100 ms to 5 s, full jitter).  Of several
+ * URLs agent k begins with number k modulo their count, and takes the next one whenever one fails.  Commands come on
+ * standard input, a line each; answers are lines of JSON:
+ *
+ *   again               what follows is measured from here
  *   wait SECONDS        until all are up, or so long: how many are, in what time, how often they were refused meanwhile
  *   hold N              N sessions, both of whose data channels are opened and held
  *   start N CALLERS     N calls of StartSession, each ended by TerminateSession, by so many callers beside each other
  *   quit
+ *
  * Nothing here has a second way of speaking to a gateway: HTTP, SigV4, WebSockets and frames are the program's own. */
 #include "lib/alloc.h"
 #include "lib/json.h"
@@ -33,6 +37,7 @@
 /* One WebSocket: a call that gives its token, if it is an agent's, then the upgrade, then the token frame. */
 struct channel {
 	char path[200];
+	const char *url;
 	const struct tnl_sigv4_keys *keys; /* of the upgrade and the call; NULL: a client's, with the token there is */
 	struct td_http_kept *kept;
 	char *token;
@@ -52,8 +57,8 @@ struct agent {
 	struct channel control;
 	struct td_backoff backoff;
 	struct td_timer timer;
-	unsigned refused;
-	uint64_t lost_at, up_at;
+	unsigned refused, node;
+	uint64_t up_at;
 };
 
 struct held {
@@ -69,7 +74,9 @@ static struct {
 	struct td_loop *l;
 	struct tnl_tls_ctx *tls;
 	struct td_http_kept kept; /* the user's */
-	const char *url, *api;
+	char *nodes[8];
+	unsigned nnodes;
+	const char *api; /* a balancer brings both ends of a session to the node that it was started by */
 	struct agent *agents;
 	unsigned count, up, calls_refused, most_refused;
 	uint64_t began;
@@ -147,7 +154,7 @@ static void channel_upgrade(struct channel *c)
 					 .ping_ns = 300 * TD_SEC,
 					 .pong_ns = 60 * TD_SEC};
 	char url[400];
-	snprintf(url, sizeof(url), "ws%s/v1/%s", F.url + 4, c->path);
+	snprintf(url, sizeof(url), "ws%s/v1/%s", c->url + 4, c->path);
 	c->w = td_wslink_dial(F.l, url, &o, &cb, c);
 	if (!c->w)
 		fail(url, "it cannot be dialed");
@@ -180,7 +187,7 @@ static void channel_open(struct channel *c)
 		return;
 	}
 	size_t n = strcspn(c->path, "?");
-	snprintf(url, sizeof(url), "%s/v1/%.*s", F.url, (int)n, c->path);
+	snprintf(url, sizeof(url), "%s/v1/%.*s", c->url, (int)n, c->path);
 	tnl_buf_init(&b, 1000);
 	if (tnl_create_write(&b, "5d0b1d0a-0000-4000-8000-000000000002",
 			     strncmp(c->path, "data", 4) == 0 ? CLIENT_ID : NULL, 0) != 0)
@@ -221,6 +228,8 @@ static void agent_ended(struct channel *c, bool was_up)
 	} else {
 		F.calls_refused++;
 		F.most_refused = TNL_MAX(F.most_refused, ++a->refused);
+		a->node = (a->node + 1) % F.nnodes;
+		a->control.url = F.nodes[a->node];
 	}
 	td_timer_in(&a->timer, td_backoff_next(&a->backoff));
 }
@@ -238,6 +247,7 @@ static struct held *held_of(const char *session)
 	struct held *h = &F.held[F.nheld++];
 	snprintf(h->client.path, sizeof(h->client.path), "%s", path);
 	snprintf(h->agent.path, sizeof(h->agent.path), "%s", path);
+	h->client.url = h->agent.url = F.api;
 	return h;
 }
 
@@ -301,8 +311,14 @@ static void agents_start(unsigned first, unsigned count, unsigned spread_ms)
 		snprintf(a->key_id, sizeof(a->key_id), "AKIAFLEET%011u", a->number);
 		snprintf(a->secret, sizeof(a->secret), "fleet-secret-of-%011u", a->number);
 		a->keys = (struct tnl_sigv4_keys){a->key_id, a->secret, NULL};
-		a->control =
-		    (struct channel){.keys = &a->keys, .is_up = agent_is_up, .ended = agent_ended, .got = agent_got};
+		a->node = a->number % F.nnodes;
+		td_http_kept_init(&a->kept, F.l);
+		a->control = (struct channel){.keys = &a->keys,
+					      .kept = &a->kept,
+					      .url = F.nodes[a->node],
+					      .is_up = agent_is_up,
+					      .ended = agent_ended,
+					      .got = agent_got};
 		snprintf(a->control.path, sizeof(a->control.path), "control-channel/%s?role=subscribe&stream=input",
 			 a->id);
 		td_backoff_init(&a->backoff, 100 * TD_MS, 5 * TD_SEC);
@@ -482,13 +498,15 @@ int main(int argc, char **argv)
 	struct rlimit r;
 	ev_io in;
 	if (argc < 6)
-		fail("usage", "bench_fleet FLEET_URL API_URL CA_FILE FIRST COUNT [SPREAD_MS]");
+		fail("usage", "bench_fleet FLEET_URL[,FLEET_URL…] API_URL CA_FILE FIRST COUNT [SPREAD_MS]");
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
 		r.rlim_cur = r.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &r);
 	}
 	F.l = td_loop_new();
-	F.url = argv[1];
+	for (char *save, *u = strtok_r(argv[1], ",", &save); u && F.nnodes < TNL_COUNT(F.nodes);
+	     u = strtok_r(NULL, ",", &save))
+		F.nodes[F.nnodes++] = u;
 	F.api = argv[2];
 	td_http_kept_init(&F.kept, F.l);
 	open_tls(argv[3]);

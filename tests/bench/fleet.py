@@ -34,21 +34,22 @@ def resident(pid):
 
 
 class Gateway:
-	def __init__(self, d, agents, port, store=None):
-		self.d, self.port = d, port
-		with open(os.path.join(d, 'gateway.ini'), 'w') as f:
+	def __init__(self, d, agents, port, store=None, node='fleet'):
+		self.d, self.port, self.name = d, port, node
+		with open(os.path.join(d, node + '.ini'), 'w') as f:
 			f.write('[tunneld]\nmemory_limit = 2G\n[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gateway.pem\nprivate_key = gateway.key\nper_peer_connections = 60000\n'
 				'max_sessions = 100000\n%s[user fleet]\naccess_key_id = AKIAFLEETUSER\n'
-				'secret_access_key = fleet-secret-of-the-user\ntargets = i-*\n' % (port, 'store = %s\nnode = fleet\n' % store if store else ''))
+				'secret_access_key = fleet-secret-of-the-user\ntargets = i-*\n' % (port, 'store = %s\nnode = %s\n' % (store, node) if store else ''))
 			for k in range(agents):
 				f.write('[instance i-%017d]\naccess_key_id = AKIAFLEET%011d\nsecret_access_key = fleet-secret-of-%011d\n' % (k, k, k))
 		os.chmod(f.name, 0o600)
 		self.p = None
 
 	def start(self):
-		self.log = open(os.path.join(self.d, 'gateway.log'), 'ab')
-		self.p = subprocess.Popen([BIN, 'gateway', '-c', 'gateway.ini'], cwd=self.d, stderr=self.log, stdin=subprocess.DEVNULL,
-			env=clean_env(XDG_STATE_HOME=self.d))
+		self.log = os.path.join(self.d, self.name + '.log')
+		with open(self.log, 'ab') as log:
+			self.p = subprocess.Popen([BIN, 'gateway', '-c', self.name + '.ini'], cwd=self.d, stderr=log, stdin=subprocess.DEVNULL,
+				env=clean_env(XDG_STATE_HOME=os.path.join(self.d, self.name)))
 
 	def kill(self):
 		self.p.kill()
@@ -58,10 +59,10 @@ class Gateway:
 class Fleet:
 	"""Some agents in a process of their own."""
 
-	def __init__(self, d, port, first, count, spread):
-		url = 'https://127.0.0.1:%d' % port
+	def __init__(self, d, ports, first, count, spread):
+		urls = ['https://127.0.0.1:%d' % port for port in ports]
 		self.count = count
-		self.p = subprocess.Popen([FLEET, url, url, os.path.join(d, 'ca.pem'), str(first), str(count), str(spread)], stdin=subprocess.PIPE,
+		self.p = subprocess.Popen([FLEET, ','.join(urls), urls[0], os.path.join(d, 'ca.pem'), str(first), str(count), str(spread)], stdin=subprocess.PIPE,
 			stdout=subprocess.PIPE, env=clean_env())
 
 	def say(self, line):
@@ -104,28 +105,40 @@ class Redis:
 		self.p.wait()
 
 
-def measure(args, d, out, store=None):
+def start_gateways(args, d, store):
+	nodes = [Gateway(d, args.agents, free_port(), store and store.url, 'n%d' % (i + 1)) for i in range(args.nodes)]
+	for g in nodes:
+		g.start()
+	time.sleep(1)
+	for g in nodes:
+		if g.p.poll() is not None:
+			raise RuntimeError(read(g.log) or 'the gateway does not start')
+	return nodes
+
+
+def resident_of(nodes):
+	return sum(resident(g.p.pid) for g in nodes)
+
+
+def measure(args, out, nodes, fleets, store):
 	def row(name, value, unit):
 		out[name] = value
 		print('%-60s %10.6g %s' % (name, value, unit), flush=True)
 
-	g = Gateway(d, args.agents, free_port(), store and store.url)
-	g.start()
-	time.sleep(1)
-	if g.p.poll() is not None:
-		raise RuntimeError(read(os.path.join(d, 'gateway.log')) or 'the gateway does not start')
-	empty = resident(g.p.pid)
-	row('resident with nobody there', empty / 1024, 'KiB')
+	def cpu():
+		return sum(process_cpu(g.p.pid) for g in nodes)
+
+	empty = resident_of(nodes)
+	row('resident with nobody there', empty / 1024 / len(nodes), 'KiB a node')
 	sizes = [min(IN_ONE, args.agents - k) for k in range(0, args.agents, IN_ONE)]
-	fleets = [Fleet(d, g.port, IN_ONE * i, n, args.spread * 1000) for i, n in enumerate(sizes)]
+	fleets += [Fleet(nodes[0].d, [g.port for g in nodes], IN_ONE * i, n, args.spread * 1000) for i, n in enumerate(sizes)]
 	took, _, _ = all_up(fleets, 120)
 	row('all agents are up after', took, 's')
 	time.sleep(8)  # what is kept for a few seconds has gone
-	full = resident(g.p.pid)
-	row('resident for each idle agent', (full - empty) / 1024 / args.agents, 'KiB')
-	before = process_cpu(g.p.pid)
+	row('resident for each idle agent', (resident_of(nodes) - empty) / 1024 / args.agents, 'KiB')
+	before = cpu()
 	time.sleep(REST)
-	row('CPU at rest', (process_cpu(g.p.pid) - before) / REST, 's a second')
+	row('CPU at rest', (cpu() - before) / REST, 's a second')
 	if store:
 		row('resident of Redis', resident(store.p.pid) / 1024, 'KiB')
 	for callers in (1, 4):
@@ -133,27 +146,31 @@ def measure(args, d, out, store=None):
 		for _ in range(args.rounds):
 			r = fleets[0].ask('start %d %d' % (args.starts, callers))
 			rates.append(r['started'] / r['seconds'])
-		row('StartSession and TerminateSession a second, %d at a time' % callers, sorted(rates)[len(rates) // 2], '(of %d rounds)' % args.rounds)
+		row('StartSession and TerminateSession a second, %d at a time' % callers, sorted(rates)[len(rates) // 2],
+			'(%.0f to %.0f in %d rounds)' % (min(rates), max(rates), args.rounds))
 	if args.sessions:
-		before = resident(g.p.pid)
+		before = resident_of(nodes)
 		r = fleets[0].ask('hold %d' % args.sessions)
 		row('data channels held', r['channels'], '')
 		time.sleep(8)
-		row('resident for each idle session', (resident(g.p.pid) - before) / 1024 / args.sessions, 'KiB')
-	for f in fleets:
-		f.say('again')
-	g.kill()
-	g.start()
-	time.sleep(0.2)
-	took, most, refused = all_up(fleets, 120)
-	row('all agents are back after a kill -9 after', took, 's')
-	row('most refusals of one agent meanwhile', most, '')
-	row('refusals in all', refused, '')
-	for f in fleets:
-		f.say('quit')
-		f.p.wait()
-	g.p.terminate()
-	g.p.wait()
+		row('resident for each idle session', (resident_of(nodes) - before) / 1024 / args.sessions, 'KiB')
+	times = []
+	for _ in range(args.rounds):
+		for f in fleets:
+			f.say('again')
+		nodes[-1].kill()
+		if len(nodes) == 1:
+			nodes[0].start()
+		time.sleep(0.2)
+		times.append(all_up(fleets, 120))
+		if len(nodes) > 1:
+			nodes[-1].start()
+			time.sleep(12)  # the node's old name has gone, and the others know
+			break
+	took = sorted(t[0] for t in times)
+	row('all agents are back after a kill -9 after', took[len(took) // 2], 's (%.1f to %.1f in %d rounds)' % (took[0], took[-1], len(took)))
+	row('most refusals of one agent meanwhile', max(t[1] for t in times), '')
+	row('refusals in all, in a round', sorted(t[2] for t in times)[len(times) // 2], '')
 
 
 def main():
@@ -164,16 +181,21 @@ def main():
 	ap.add_argument('--spread', type=float, default=10, help='seconds over which the agents come')
 	ap.add_argument('--rounds', type=int, default=5)
 	ap.add_argument('--redis', action='store_true', help='with a shared store')
+	ap.add_argument('--nodes', type=int, default=1, help='gateways, with a shared store if there are several; one of them is killed')
 	ap.add_argument('--out')
 	args = ap.parse_args()
 	limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 	resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-	d, out = tempfile.mkdtemp(prefix='tunneld-fleet-'), {}
-	store = Redis(d) if args.redis else None
+	d, out, nodes, fleets = tempfile.mkdtemp(prefix='tunneld-fleet-'), {}, [], []
+	store = Redis(d) if args.redis or args.nodes > 1 else None
 	try:
 		make_certificates(d)
-		measure(args, d, out, store)
+		nodes = start_gateways(args, d, store)
+		measure(args, out, nodes, fleets, store)
 	finally:
+		for p in [f.p for f in fleets] + [g.p for g in nodes if g.p]:
+			p.kill()
+			p.wait()
 		if store:
 			store.end()
 		shutil.rmtree(d)

@@ -35,9 +35,11 @@ $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/test
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
 
+.SECONDARY: $(FUZZ_REPLAY)
 ifdef SANITIZE
-fuzz-replay: $(FUZZ_REPLAY)
-	@for t in $(FUZZ); do $(BUILD)/tests/fuzz/replay_$$t tests/fuzz/corpus/$$t || exit 1; done
+fuzz-replay: $(FUZZ:%=fuzz-replay-%)
+fuzz-replay-%: $(BUILD)/tests/fuzz/replay_%
+	@$< tests/fuzz/corpus/$*
 else
 fuzz-replay:
 	@$(MAKE) --no-print-directory SANITIZE=1 fuzz-replay
