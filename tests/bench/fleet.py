@@ -126,7 +126,7 @@ def measure(args, out, nodes, fleets, store):
 		print('%-60s %10.6g %s' % (name, value, unit), flush=True)
 
 	def cpu():
-		return sum(process_cpu(g.p.pid) for g in nodes)
+		return sum(process_cpu(g.p.pid) for g in nodes if g.p.poll() is None)
 
 	empty = resident_of(nodes)
 	row('resident with nobody there', empty / 1024 / len(nodes), 'KiB a node')
@@ -161,14 +161,17 @@ def measure(args, out, nodes, fleets, store):
 		nodes[-1].kill()
 		if len(nodes) == 1:
 			nodes[0].start()
+		before = cpu()
 		time.sleep(0.2)
-		times.append(all_up(fleets, 120))
+		times.append(all_up(fleets, 120) + (cpu() - before,))
 		if len(nodes) > 1:
 			nodes[-1].start()
 			time.sleep(12)  # the node's old name has gone, and the others know
 			break
 	took = sorted(t[0] for t in times)
 	row('all agents are back after a kill -9 after', took[len(took) // 2], 's (%.1f to %.1f in %d rounds)' % (took[0], took[-1], len(took)))
+	back = args.agents / (len(nodes) if len(nodes) > 1 else 1)
+	row('CPU for each agent that comes back', sorted(t[3] for t in times)[len(times) // 2] * 1000 / back, 'ms')
 	row('most refusals of one agent meanwhile', max(t[1] for t in times), '')
 	row('refusals in all, in a round', sorted(t[2] for t in times)[len(times) // 2], '')
 
