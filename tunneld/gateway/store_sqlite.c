@@ -1,8 +1,7 @@
-/* Session records in SQLite.  One worker thread owns the database once it
- * runs: it takes everything that is queued, writes it as one transaction and
- * hands the results back to the loop.  WAL with synchronous=NORMAL: what was
- * committed survives the death of the process, a power cut may take the last
- * moments. */
+/* Session records in SQLite.  One worker thread owns the database once it runs: it takes everything that is queued,
+ * writes it as one transaction and hands the results back to the loop.  What nobody waits for lies LAZY for company,
+ * and for what takes its place: a record of the same session that is newer.  WAL with synchronous=NORMAL: what was
+ * committed survives the death of the process, a power cut may take the last moments. */
 #include "tunneld/gateway/store.h"
 #include "lib/alloc.h"
 #include "lib/err.h"
@@ -15,9 +14,13 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SCHEMA_VERSION 1
+#define LAZY (10 * TD_MS)
+#define LOOK_BACK 256u /* records, for one of the same session */
+#define TELL_AT 64u    /* records that were written and that nobody asked for */
 
 enum {
 	COL_ID,
@@ -60,6 +63,9 @@ struct sqlite {
 	pthread_cond_t cond;
 	/* under mu */
 	struct queue todo, done;
+	unsigned ndone;
+	bool urgent; /* somebody waits for one of todo */
+	bool faulty; /* the last batch was not written */
 	bool stop;
 	uint64_t queued, written, failed;
 	char fault[200];
@@ -145,6 +151,7 @@ static void write_batch(struct sqlite *s, struct queue *q)
 		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 	}
 	pthread_mutex_lock(&s->mu);
+	bool tell = s->faulty || rc != SQLITE_OK; /* the log */
 	while (q->first) {
 		struct op *o = q->first;
 		q->first = o->next;
@@ -154,11 +161,31 @@ static void write_batch(struct sqlite *s, struct queue *q)
 			s->failed++;
 		else
 			s->written++;
+		tell |= o->fn || ++s->ndone >= TELL_AT;
 		queue_push(&s->done, o);
 	}
+	s->faulty = rc != SQLITE_OK;
 	if (fault[0])
 		memcpy(s->fault, fault, sizeof(fault));
 	pthread_mutex_unlock(&s->mu);
+	if (tell)
+		ev_async_send(s->l->ev, &s->done_watcher);
+}
+
+/* Until there is something to write and it is time to. */
+static void wait_for_work(struct sqlite *s)
+{
+	struct timespec at;
+	while (!s->todo.first && !s->stop)
+		pthread_cond_wait(&s->cond, &s->mu);
+	if (s->urgent || s->stop)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	uint64_t until = (uint64_t)at.tv_sec * TD_SEC + (uint64_t)at.tv_nsec + LAZY;
+	at.tv_sec = (time_t)(until / TD_SEC);
+	at.tv_nsec = (long)(until % TD_SEC);
+	while (!s->urgent && !s->stop && pthread_cond_timedwait(&s->cond, &s->mu, &at) == 0)
+		;
 }
 
 static void *run_worker(void *arg)
@@ -166,17 +193,16 @@ static void *run_worker(void *arg)
 	struct sqlite *s = arg;
 	for (;;) {
 		pthread_mutex_lock(&s->mu);
-		while (!s->todo.first && !s->stop)
-			pthread_cond_wait(&s->cond, &s->mu);
+		wait_for_work(s);
 		struct queue q = s->todo;
 		s->todo = (struct queue){NULL, NULL};
+		s->urgent = false;
 		bool stop = s->stop;
 		pthread_mutex_unlock(&s->mu);
 		if (q.first)
 			write_batch(s, &q);
 		if (stop)
 			return NULL; /* push_op() is not called any more: the queue was empty or is written */
-		ev_async_send(s->l->ev, &s->done_watcher);
 	}
 }
 
@@ -188,6 +214,7 @@ static void on_done(struct ev_loop *ev, ev_async *w, int revents)
 	pthread_mutex_lock(&s->mu);
 	struct queue q = s->done;
 	s->done = (struct queue){NULL, NULL};
+	s->ndone = 0;
 	memcpy(fault, s->fault, sizeof(fault));
 	pthread_mutex_unlock(&s->mu);
 	while (q.first) {
@@ -205,13 +232,50 @@ static void on_done(struct ev_loop *ev, ev_async *w, int revents)
 	}
 }
 
+/* The last that waits of the same session. */
+static struct op *find_waiting(const struct sqlite *s, const struct op *o)
+{
+	struct op *found = NULL;
+	unsigned n = 0;
+	for (struct op *w = s->todo.first; w && n < LOOK_BACK; w = w->next, n++)
+		if (strcmp(w->text[COL_ID], o->text[COL_ID]) == 0)
+			found = w;
+	return n < LOOK_BACK ? found : NULL;
+}
+
+/* In the place of one that waits, which is then of no more use; o is what is left over. */
+static bool take_place(struct sqlite *s, struct op *o)
+{
+	struct op *w = o->del ? NULL : find_waiting(s, o);
+	if (!w || w->del || (w->fn && o->fn))
+		return false;
+	struct op *next = w->next, old = *w;
+	*w = *o;
+	w->next = next;
+	w->started_ms = old.started_ms;
+	if (old.fn) {
+		w->fn = old.fn;
+		w->ctx = old.ctx;
+	}
+	*o = old;
+	return true;
+}
+
 static void push_op(struct sqlite *s, struct op *o)
 {
 	pthread_mutex_lock(&s->mu);
-	queue_push(&s->todo, o);
-	s->queued++;
-	pthread_cond_signal(&s->cond);
+	bool wakes = !s->todo.first || (o->fn && !s->urgent);
+	s->urgent |= o->fn != NULL;
+	bool placed = take_place(s, o);
+	if (!placed) {
+		queue_push(&s->todo, o);
+		s->queued++;
+	}
+	if (wakes)
+		pthread_cond_signal(&s->cond);
 	pthread_mutex_unlock(&s->mu);
+	if (placed)
+		op_free(o);
 }
 
 static void sqlite_put(void *impl, const struct td_store_session *r, td_store_done *fn, void *ctx)
@@ -436,7 +500,11 @@ static void *sqlite_open(struct td_loop *l, const struct td_store_opts *o, char 
 	}
 	s->l = l;
 	pthread_mutex_init(&s->mu, NULL);
-	pthread_cond_init(&s->cond, NULL);
+	pthread_condattr_t clock;
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->cond, &clock);
+	pthread_condattr_destroy(&clock);
 	ev_async_init(&s->done_watcher, on_done);
 	s->done_watcher.data = s;
 	ev_async_start(l->ev, &s->done_watcher);

@@ -4,6 +4,7 @@
 #include "tunneld/gateway/store.h"
 #include "lib/crypto.h"
 #include "lib/err.h"
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -174,6 +175,43 @@ static void test_order_update_delete(void **state)
 	td_store_close(s);
 }
 
+/* Of a session that changes faster than its record is written the last state counts; it is written soon although nobody
+ * waits for it. */
+static void test_newer_takes_the_place(void **state)
+{
+	struct td_store *s = open_ok();
+	struct td_store_stats st = {.queued = 1};
+	struct td_store_session r = record("a"), other = record("b");
+	answers = 0;
+	wanted = 2;
+	td_store_put(s, &r, on_done, NULL);
+	for (int i = 0; i < 100; i++) {
+		r.status = i % 2 ? "Connecting" : "Connected";
+		td_store_put(s, &r, NULL, NULL);
+		td_store_put(s, &other, NULL, NULL);
+	}
+	r.status = "Terminated";
+	r.ended_ms = 9;
+	r.ntokens = 1;
+	td_store_put(s, &r, on_done, NULL);
+	td_loop_run(loop);
+	td_store_stats(s, &st);
+	assert_in_range(st.written, 2, 20);
+	other.status = "Failed";
+	td_store_put(s, &other, NULL, NULL);
+	for (st.queued = 1; st.queued; td_store_stats(s, &st))
+		sched_yield();
+	/* it went, and came back */
+	td_store_del(s, "b");
+	td_store_put(s, &other, NULL, NULL);
+	td_store_del(s, "a");
+	reopen(&s);
+	assert_int_equal(seen.n, 1);
+	assert_string_equal(seen.ids[0], "b");
+	assert_string_equal(seen.status[0], "Failed");
+	td_store_close(s);
+}
+
 static void run_sql(const char *sql)
 {
 	sqlite3 *db;
@@ -322,6 +360,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_order_update_delete, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_newer_takes_the_place, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_an_older_file, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_close_writes_the_queue, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
