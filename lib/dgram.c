@@ -86,6 +86,19 @@ size_t tnl_dgramq_pull(struct tnl_dgramq *q, uint8_t *out, size_t cap)
 	return done;
 }
 
+const uint8_t *tnl_dgramq_first(const struct tnl_dgramq *q, size_t *n)
+{
+	if (!q->count)
+		return NULL;
+	*n = first_of(q)->len - TNL_DGRAM_HDR;
+	return first_of(q)->b + TNL_DGRAM_HDR;
+}
+
+void tnl_dgramq_pop(struct tnl_dgramq *q)
+{
+	remove_node(q, first_of(q));
+}
+
 void tnl_dgramq_clear(struct tnl_dgramq *q)
 {
 	while (q->count)

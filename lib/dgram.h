@@ -7,7 +7,6 @@
 #include "lib/err.h"
 #include "lib/list.h"
 #include <stdbool.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +25,9 @@ void tnl_dgramq_init(struct tnl_dgramq *q, size_t limit);
 void tnl_dgramq_push(struct tnl_dgramq *q, const void *p, size_t n);
 /* Up to cap bytes of the stream; 0: there is nothing. */
 size_t tnl_dgramq_pull(struct tnl_dgramq *q, uint8_t *out, size_t cap);
+/* The oldest whole, of which nothing was pulled, until it is popped; NULL: there is none. */
+const uint8_t *tnl_dgramq_first(const struct tnl_dgramq *q, size_t *n);
+void tnl_dgramq_pop(struct tnl_dgramq *q);
 void tnl_dgramq_clear(struct tnl_dgramq *q); /* they do not count as dropped */
 
 struct tnl_dgram_reader { /* zeroed: at the beginning */

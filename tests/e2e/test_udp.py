@@ -232,5 +232,115 @@ def odd():
 			assert n.recv(100) == b'here'
 		bad = w.write_forwarder({'u': {'type': 'udp', 'port': 1, 'send_proxy': 'v1', 'bandwidth': '1M', 'listen': 'unix:x'}}, name='bad')
 		r = subprocess.run([BIN, '-t', '-c', bad], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean_env())
-		assert r.returncode and r.stdout.count('type = udp: ') == 3, r.stdout
+		assert r.returncode and r.stdout.count('type = udp: ') == 2, r.stdout
 		f.stop()
+
+
+@test('udp: bandwidth holds each way, shared by all flows; what is more waits, then the oldest go, and are counted', 60)
+def bandwidth():
+	burst = 102400 // 10 + 65536
+	with World() as w:
+		sink, source = Echo(answers=0), Echo(answers=40)
+		w.gateway()
+		w.agent(allow='udp:127.0.0.1:*')
+		slow = {'type': 'udp', 'bandwidth': '100K', 'udp_queue': '20K'}
+		f = w.forwarder({'up': dict(slow, port=sink.port), 'down': dict(slow, port=source.port)})
+		with client(f.ports['up']) as c, client(f.ports['up']) as d:
+			c.send(b'1'), d.send(b'2')
+			until(lambda: sink.got == 2, 10, 'both flows stand')
+			t0 = time.monotonic()
+			for i in range(300):
+				for s in (c, d):
+					s.send(b'%08d' % i + b'x' * 992)
+				if i % 10 == 9:
+					time.sleep(0.002)  # all of it would not find room in the kernel's buffer
+			until(lambda: tunnel_of(w, f, 'up')['datagrams_dropped'] + sink.got == 602, 20, 'each has come or was dropped')
+			assert sink.got * 1000 <= (time.monotonic() - t0) * 102400 + burst, (sink.got, time.monotonic() - t0)
+			assert sink.got < 400 and len(sink.seen) == 2, sink.got
+		with client(f.ports['down']) as c:
+			t0 = time.monotonic()
+			for i in range(20):
+				c.send(b'%08d' % i + b'x' * 992)
+			got = []
+			while not got or got[-1] != 19 or got.count(19) < 5:  # of the newest some come
+				got.append(int(c.recv(2000)[:8]))
+			assert got == sorted(got)
+			assert len(got) * 1000 <= (time.monotonic() - t0) * 102400 + burst, (len(got), time.monotonic() - t0)
+			assert len(got) < 400 and tunnel_of(w, f, 'down')['datagrams_dropped'] > 20, (len(got), tunnel_of(w, f, 'down'))
+
+
+@test('udp: probe says that the agent may send there, sends nothing, and says so when the agent may not', 60)
+def probe():
+	with World() as w:
+		e, nobody = Echo(), free_port()
+		w.gateway()
+		w.agent(allow='udp:127.0.0.1:%d, udp:127.0.0.1:%d' % (e.port, nobody))
+		f = w.forwarder({'u': {'type': 'udp', 'port': e.port, 'probe': '1s'}, 'n': {'type': 'udp', 'port': nobody, 'probe': '1s'},
+			'x': {'type': 'udp', 'port': 1, 'probe': '1s'}})
+		for name, result in (('u', 'ok'), ('n', 'ok'), ('x', 'denied')):
+			until(lambda: tunnel_of(w, f, name)['probe']['result'] == result, 15, '%s: %s' % (name, result))
+		assert tunnel_of(w, f)['probe']['certain'] is False
+		assert 'no udp: entry' in tunnel_of(w, f, 'x')['probe']['error']
+		f.wait_log('probe succeeded tunnel=u')
+		with client(f.ports['u']) as c:
+			ask(c, b'x')
+		t = tunnel_of(w, f)
+		assert (t['connections'], t['accepted'], e.got) == (1, 1, 1), t
+		w.write_forwarder({'u': {'type': 'udp', 'port': e.port}})  # and goes, also while one is under way
+		f.signal(1)
+		until(lambda: 'probe' not in tunnel_of(w, f), 10, 'the reload')
+
+
+@test('udp: IPv6 at both ends with the longest datagram; that nobody listens is said once, and the flow goes on', 60)
+def six_and_nobody():
+	with World() as w:
+		s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+		s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+		s.bind(('::1', 0))
+		s.settimeout(10)
+		nobody = free_port()
+		w.gateway()
+		a = w.agent(allow='udp:[::1]:*, udp:127.0.0.1:*')
+		f = w.forwarder({'u': {'type': 'udp', 'port': s.getsockname()[1], 'host': '::1', 'listen': '[::1]:0'}, 'n': {'type': 'udp', 'port': nobody}})
+		c = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+		c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+		c.connect(f.ports['u'])
+		c.settimeout(10)
+		for n in (65507, 0, 1):
+			data = os.urandom(n)
+			c.send(data)
+			got, who = s.recvfrom(70000)
+			assert got == data
+			s.sendto(got, who)
+			assert c.recv(70000) == data
+		with client(f.ports['n']) as n:
+			for _ in range(3):
+				n.send(b'nobody is there')
+				a.wait_log('datagrams are not taken peer=127.0.0.1:%d error="Connection refused"' % nobody)
+			late = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+			late.bind(('127.0.0.1', nobody))
+			late.settimeout(10)
+			n.send(b'now')
+			data, who = late.recvfrom(100)
+			late.sendto(b'here', who)
+			assert n.recv(100) == b'here'
+			assert a.count('datagrams are not taken') == 1
+			late.close()
+			until(lambda: (n.send(b'gone'), a.count('datagrams are not taken') == 2)[1], 10, 'it is said again', 0.05)
+
+
+@test('udp: connect is refused in words, exec gives a program the address', 60)
+def one_shot():
+	with World() as w:
+		e = Echo()
+		w.gateway()
+		w.agent(allow='udp:127.0.0.1:*, 127.0.0.1:*')
+		conf = w.write_forwarder({'u': {'type': 'udp', 'port': e.port}})
+		for words in (('u',), ('u', '22')):
+			r = subprocess.run([BIN, 'connect', '-c', conf, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), timeout=30)
+			assert r.returncode == 2 and b'u is a tunnel of datagrams (type = udp), and connect makes connections' in r.stderr, r.stderr
+		code = 'import socket,sys; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(10); s.sendto(b"hi",(sys.argv[1],int(sys.argv[2]))); print(s.recv(9))'
+		for p in ((), ('-P',)):
+			r = subprocess.run([BIN, 'exec', '-c', conf, *p, 'u', '--', 'python3', '-c', code, '{host}', '{port}'], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+				env=clean_env(), timeout=60)
+			assert r.returncode == 0 and r.stdout == b"b'hi'\n", (p, r)

@@ -57,6 +57,24 @@ static void across(size_t pull, size_t read)
 	free(piece);
 }
 
+static void whole_from_the_front(void **state)
+{
+	struct tnl_dgramq q;
+	size_t n = 7;
+
+	tnl_dgramq_init(&q, 1 << 20);
+	assert_null(tnl_dgramq_first(&q, &n));
+	for (size_t i = 0; i < TNL_COUNT(sizes); i++)
+		push(&q, i, sizes[i]);
+	for (size_t i = 0; i < TNL_COUNT(sizes); i++) {
+		const uint8_t *d = tnl_dgramq_first(&q, &n);
+		check(i, d, n);
+		tnl_dgramq_pop(&q);
+	}
+	assert_null(tnl_dgramq_first(&q, &n));
+	assert_int_equal(q.bytes + q.count + q.dropped, 0);
+}
+
 static void every_split(void **state)
 {
 	static const size_t pieces[] = {1, 2, 3, 5, 1000, 16384, 65509, 300000};
@@ -156,6 +174,7 @@ static void a_flood_of_nothing_is_bounded(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(whole_from_the_front),
 	    cmocka_unit_test(every_split),
 	    cmocka_unit_test(too_long),
 	    cmocka_unit_test(no_room_for_parts),

@@ -240,7 +240,8 @@ void ag_kms_request(struct ag_session *s, const struct tnl_kms_request *r);
 
 #define AG_UDP_QUEUE (256u * 1024) /* of a flow, towards its client */
 struct ag_udp;
-struct ag_udp *ag_udp_open(struct td_agent *a, const struct td_addr *to); /* NULL: no memory, or errno */
+/* session: its id, which stays.  NULL: no memory, or errno. */
+struct ag_udp *ag_udp_open(struct td_agent *a, const char *session, const struct td_addr *to);
 /* false: no memory; then it may only be freed. */
 bool ag_udp_join(struct ag_udp *u, struct td_pump *pump, struct tnl_stream *st, void *user);
 void ag_udp_note_dropped(struct ag_udp *u); /* while its pipe is there */

@@ -154,7 +154,7 @@ static void open_udp(struct ag_stream *x, const struct td_addr *addrs, int n)
 	struct ag_session *s = x->s;
 
 	int i = 0;
-	while (i < n && !(x->udp = ag_udp_open(s->a, &addrs[i])))
+	while (i < n && !(x->udp = ag_udp_open(s->a, s->start.session_id, &addrs[i])))
 		i++;
 	if (!x->udp) {
 		s->a->n.dial_failures++;

@@ -1,9 +1,12 @@
-/* Datagrams to a service: a connected socket for each flow. */
+/* Datagrams to a service: a connected socket for each flow.  That nobody listens there (an ICMP message) is told once,
+ * until something comes; it ends no flow, since who listens may come yet. */
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/log.h"
 #include "tunneld/net/udp.h"
 
+#include <string.h>
 #include <unistd.h>
 
 struct ag_udp {
@@ -11,33 +14,51 @@ struct ag_udp {
 	struct td_flow *flow; /* the pipe's, once there is one */
 	int fd;
 	ev_io io;
+	struct td_addr to;
+	const char *session; /* its id */
+	bool told;
 };
+
+static void note_answer(struct ag_udp *u, int err)
+{
+	char name[TD_ADDR_STR];
+	if (!err || u->told)
+		return;
+	u->told = true;
+	td_log(td_log_of_connection(), AG_MOD, u->session, "datagrams are not taken peer=%s error=\"%s\"",
+	       td_addr_str(&u->to, name), strerror(err));
+}
 
 static void on_datagram(void *ctx, const struct td_addr *from, const uint8_t *p, size_t n)
 {
 	struct ag_udp *u = ctx;
+	u->told = false;
 	td_flow_send(u->flow, p, n);
 }
 
 static void on_readable(EV_P_ ev_io *w, int revents)
 {
 	struct ag_udp *u = w->data;
-	td_udp_read(u->fd, on_datagram, u);
+	note_answer(u, td_udp_read(u->fd, on_datagram, u));
 }
 
 static void deliver(void *user, const uint8_t *p, size_t n)
 {
 	struct ag_udp *u = user;
-	if (!td_udp_send(u->fd, NULL, p, n))
+	int answer = 0;
+	if (!td_udp_send(u->fd, NULL, p, n, &answer))
 		u->a->n.datagrams_dropped++;
+	note_answer(u, answer);
 }
 
-struct ag_udp *ag_udp_open(struct td_agent *a, const struct td_addr *to)
+struct ag_udp *ag_udp_open(struct td_agent *a, const char *session, const struct td_addr *to)
 {
 	struct ag_udp *u = tnl_calloc(1, sizeof(*u));
 	if (!u)
 		return NULL;
 	u->a = a;
+	u->session = session;
+	u->to = *to;
 	u->fd = td_udp_connected(to);
 	u->flow = u->fd < 0 ? NULL : td_flow_new(AG_UDP_QUEUE, deliver, u);
 	if (!u->flow) {

@@ -139,16 +139,14 @@ static void check_udp(struct td_cfg_parse *p, const struct td_section_read *s, c
 		const char *key;
 		bool set;
 	} not_for_udp[] = {{"send_proxy", t->send_proxy != TD_SEND_PROXY_NO},
-			   {"bandwidth", t->bandwidth != 0},
-			   {"probe", t->probe_ns != 0},
 			   {"session", t->session == TD_SESSION_PER_CONNECTION},
 			   {"port", t->path != NULL}};
 	for (size_t i = 0; i < TNL_COUNT(not_for_udp); i++)
 		if (not_for_udp[i].set)
 			td_cfg_error(p, line_or_section(s, not_for_udp[i].key), "type = udp: %s%s is for connections",
 				     not_for_udp[i].key,
-				     i == 3   ? " = per-connection"
-				     : i == 4 ? " = unix:PATH"
+				     i == 1   ? " = per-connection"
+				     : i == 2 ? " = unix:PATH"
 					      : "");
 	for (int i = 0; i < t->naddrs; i++)
 		if (t->addrs[i].sa.sa_family != AF_INET && t->addrs[i].sa.sa_family != AF_INET6)

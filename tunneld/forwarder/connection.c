@@ -89,7 +89,8 @@ struct fwd_conn *fwd_conn_new_watched(struct fwd_tunnel *t, int fd, const struct
 {
 	struct fwd_conn *c = conn_new(t, fd);
 	if (!c) {
-		td_fd_rst_close(fd);
+		if (fd >= 0)
+			td_fd_rst_close(fd);
 		return NULL;
 	}
 	c->watch = watch;

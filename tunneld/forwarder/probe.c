@@ -6,6 +6,9 @@
  *   resting ── timer → going ── placed, the far end says that it stands → closing ── closed → resting
  *                        └───── refused, too late, no session ────────────────────────────────┘
  *
+ * In a tunnel of datagrams it is a flow that sends none, since nobody knows what a service would make of one: the agent
+ * says that it may send there and has a socket for it, and nobody says whether anything listens.
+ *
  * An agent of ours says when it has connected.  A stock agent says only when it has not: there it counts that no
  * refusal came within QUIET, or that the service sent something, and the result says which (certain). */
 #include "tunneld/forwarder/internal.h"
@@ -81,7 +84,10 @@ static void succeed(struct fwd_probe *p, bool certain)
 		return;
 	p->certain = certain;
 	note_result(p, FWD_P_OK, "");
-	shutdown(p->fd, SHUT_WR); /* an end in order: services log a reset */
+	if (p->conn->flow)
+		td_pipe_end_flow(p->conn->pipe);
+	else
+		shutdown(p->fd, SHUT_WR); /* an end in order: services log a reset */
 	td_timer_in(&p->timer, CLOSE_WITHIN);
 }
 
@@ -115,13 +121,14 @@ static void rest(struct fwd_probe *p)
 static void on_placed(void *ctx)
 {
 	struct fwd_probe *p = ctx;
-	p->told = td_pipe_ask(p->conn->pipe, TNL_KIND_TOLD);
+	p->told = p->conn->flow || td_pipe_ask(p->conn->pipe, TNL_KIND_TOLD);
 	td_timer_in(&p->timer, p->told ? cfg_of(p)->connect_timeout_ns : TNL_MIN(cfg_of(p)->connect_timeout_ns, QUIET));
 }
 
 static void on_connected(void *ctx)
 {
-	succeed(ctx, true);
+	struct fwd_probe *p = ctx;
+	succeed(p, !p->conn->flow);
 }
 
 static void on_failed(void *ctx, enum fwd_failure kind, const char *why)
@@ -170,25 +177,59 @@ static bool may_begin(const struct fwd_probe *p)
 	return p->t->f->state == FWD_RUNNING && !td_fd_short() && !td_memory_full() && !only_stream_taken(p->t->group);
 }
 
-static void begin(struct fwd_probe *p)
+/* Whatever the service sends there by itself. */
+static void on_datagram(void *user, const uint8_t *b, size_t n)
+{
+	struct fwd_probe *p = user;
+	p->certain = true;
+}
+
+static void on_gone(struct fwd_conn *c)
+{
+	if (!c->pipe)
+		td_flow_free(c->flow);
+}
+
+static struct fwd_conn *make_flow(struct fwd_probe *p)
+{
+	struct td_flow *flow = td_flow_new((size_t)cfg_of(p)->udp_queue, on_datagram, p);
+	struct fwd_conn *c = flow ? fwd_conn_new_watched(p->t, -1, &watch, p) : NULL;
+	if (!c) {
+		td_flow_free(flow);
+		return NULL;
+	}
+	c->flow = flow;
+	c->gone = on_gone;
+	return c;
+}
+
+/* On one end of a socket pair; the other one is ours. */
+static struct fwd_conn *make_conn(struct fwd_probe *p)
 {
 	int pair[2];
-	if (!may_begin(p) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
-		rest(p);
-		return;
-	}
-	p->conn = fwd_conn_new_watched(p->t, pair[0], &watch, p);
-	if (!p->conn) {
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
+		return NULL;
+	struct fwd_conn *c = fwd_conn_new_watched(p->t, pair[0], &watch, p);
+	if (!c) {
 		close(pair[1]);
-		rest(p);
-		return;
+		return NULL;
 	}
 	p->fd = pair[1];
-	p->state = FWD_PROBE_GOING;
-	p->began = now_of(p);
 	ev_io_init(&p->io, on_readable, p->fd, EV_READ);
 	p->io.data = p;
 	ev_io_start(p->t->f->loop->ev, &p->io);
+	return c;
+}
+
+static void begin(struct fwd_probe *p)
+{
+	p->conn = !may_begin(p) ? NULL : p->t->udp ? make_flow(p) : make_conn(p);
+	if (!p->conn) {
+		rest(p);
+		return;
+	}
+	p->state = FWD_PROBE_GOING;
+	p->began = now_of(p);
 	fwd_group_place(p->t->group, p->conn);
 }
 

@@ -141,7 +141,7 @@ static void deliver(void *user, const uint8_t *p, size_t n)
 	struct flow *x = user;
 	int fd = x->u->socks[x->key.sock].fd;
 
-	if (fd < 0 || !td_udp_send(fd, &x->peer, p, n))
+	if (fd < 0 || !td_udp_send(fd, &x->peer, p, n, NULL))
 		x->u->dropped++;
 	touch(x);
 }
@@ -224,7 +224,7 @@ static void on_datagram(void *ctx, const struct td_addr *from, const uint8_t *p,
 static void on_readable(EV_P_ ev_io *w, int revents)
 {
 	struct udp_sock *s = w->data;
-	td_udp_read(s->fd, on_datagram, s);
+	(void)td_udp_read(s->fd, on_datagram, s);
 }
 
 /* --- sockets ---------------------------------------------------------------------------------- */

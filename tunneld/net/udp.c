@@ -43,7 +43,7 @@ int td_udp_connected(const struct td_addr *a)
 	return fd < 0 ? -1 : or_close(fd, connect(fd, &a->sa, a->len));
 }
 
-void td_udp_read(int fd, td_udp_fn *fn, void *ctx)
+int td_udp_read(int fd, td_udp_fn *fn, void *ctx)
 {
 	static uint8_t room[AT_ONCE][TNL_DGRAM_MAX + 1]; /* of all sockets: nobody reads inside of fn */
 	struct td_addr from[AT_ONCE];
@@ -62,15 +62,23 @@ void td_udp_read(int fd, td_udp_fn *fn, void *ctx)
 		from[i].len = m[i].msg_hdr.msg_namelen;
 		fn(ctx, &from[i], room[i], m[i].msg_len);
 	}
+	return n < 0 && errno != EAGAIN && errno != EINTR ? errno : 0;
 }
 
-bool td_udp_send(int fd, const struct td_addr *to, const uint8_t *p, size_t n)
+/* What an ICMP message becomes on a socket that is connected. */
+static bool is_answer(int err)
 {
-	/* The first may only tell of an answer to an earlier one: nobody listens there. */
+	return err == ECONNREFUSED || err == EHOSTUNREACH || err == ENETUNREACH;
+}
+
+bool td_udp_send(int fd, const struct td_addr *to, const uint8_t *p, size_t n, int *answer)
+{
 	for (int i = 0; i < 2; i++) {
 		if (sendto(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL, to ? &to->sa : NULL, to ? to->len : 0) >= 0)
 			return true;
-		if (errno != ECONNREFUSED && errno != EINTR)
+		if (answer && is_answer(errno))
+			*answer = errno;
+		if (!is_answer(errno) && errno != EINTR)
 			return false;
 	}
 	return false;

@@ -161,6 +161,7 @@ void td_pipe_drain(struct td_pipe *p); /* writes what the stream kept */
 /* flow.c */
 bool td_flow_feed(struct td_pipe *p); /* as td_pipe_feed_session */
 void td_flow_join(struct td_flow *f, struct td_pipe *p);
+void td_flow_drain(struct td_pipe *p); /* its turn has come to bring datagrams to its owner */
 size_t td_flow_deliver(struct td_pipe *p, const uint8_t *b, size_t n);
 
 /* pace.c: each of a pipe's directions, with one that has no pace among them */

@@ -29,7 +29,10 @@ static void go_out(struct tnl_pace_turn *t)
 static void go_in(struct tnl_pace_turn *t)
 {
 	struct td_pipe *p = tnl_container_of(t, struct td_pipe, paced[TD_PACE_IN]);
-	td_pipe_drain(p);
+	if (p->flow)
+		td_flow_drain(p);
+	else
+		td_pipe_drain(p);
 }
 
 static void give_turns(struct td_pace *pace, enum td_pace_way way)

@@ -26,8 +26,6 @@ static void datagrams_have_no_connections(void **state)
 	parse(TUNNEL("127.0.0.1:1") "port = 2\ntype = udp\nsend_proxy = v2\nbandwidth = 1M\nprobe = 10s\n"
 				    "session = per-connection\n",
 	      "t.ini:6: type = udp: send_proxy is for connections\n"
-	      "t.ini:7: type = udp: bandwidth is for connections\n"
-	      "t.ini:8: type = udp: probe is for connections\n"
 	      "t.ini:9: type = udp: session = per-connection is for connections\n");
 	parse(TUNNEL("unix:x") "port = 2\ntype = udp\n",
 	      "t.ini:2: type = udp: listen takes addresses with ports only\n");
