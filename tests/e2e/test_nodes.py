@@ -216,9 +216,58 @@ def wrong_certificate():
 		for n in ('n1', 'n2'):
 			w.node[n].wait_log('no link to node node=n9 .*error="its name is not in its certificate')
 		w.node['n9'].wait_log('no link to node')
+		time.sleep(4)  # attempts enough
+		for n in w.names:
+			lines = [line for line in w.node[n].lines if 'no link to node' in line]
+			assert len(lines) <= 2, lines
 		assert not [p for p in w.gateway_status('n9')['peers'] if p['state'] == 'up']
 		argv = [BIN, 'status', '-c', w.path('gateway-n1.ini')]
 		r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), timeout=20)
 		table = r.stdout.decode()
 		assert r.returncode == 1 and '! node n9: no link' in table and '! node n2' not in table, (r.returncode, table)
 		assert re.search(r'(?m)^n2 .* up *$', table) and re.search(r'(?m)^n9 .* down *$', table), table
+
+
+@test('nodes: an agent that goes from one node to another is waited for, and one that has gone for good not longer than that', 60)
+def moving():
+	with Cluster(names=('n1', 'n2')) as w:
+		s = Server(blob)
+		w.redis()
+		w.front = w.port['n1']  # no balancer
+		w.start_nodes()
+		a = w.agent(port=w.port['n1'], wait=False)
+		w.knows_agent('n2')
+		until(lambda: w.at('n2').start(TARGET, s.port)[0] == 200, 20, 'both know it')
+		time.sleep(16 * SLOW)  # a node that has just started waits for whom it does not know
+
+		def start(out):
+			t0 = time.monotonic()
+			out.append(w.at('n2').start(TARGET, s.port))
+			out.append(time.monotonic() - t0)
+		a.stop()
+		until(lambda: not [i for i in w.gateway_status('n1')['instances'] if i['connected']], 10, 'it has left')
+		moved, gone, later = [], [], []
+		t = threading.Thread(target=start, args=(moved,))
+		t.start()
+		time.sleep(0.3)
+		assert not moved, moved
+		a = w.agent(port=w.port['n2'], wait=False)
+		t.join()
+		assert moved[0][0] == 200 and moved[1] < 2.5 * SLOW, moved
+		a.kill9()
+		until(lambda: not [i for i in w.gateway_status('n2')['instances'] if i['connected']], 10, 'it has left')
+		start(gone)
+		assert 'TargetNotConnected' in str(gone[0]) and gone[1] < 3 * SLOW, gone
+		start(later)
+		assert 'TargetNotConnected' in str(later[0]) and later[1] < 1 * SLOW, later
+
+
+@test('nodes: a node that is called as its host, and whose certificate has not that name, says so, -t too', 60)
+def host_name():
+	with Cluster(names=('n1',)) as w:
+		w.link_nodes()
+		w.redis()
+		w.start_node('n1', node=None)
+		assert w.node['n1'].count('has no subjectAltName .*the name of this node'), w.node['n1'].lines
+		r = subprocess.run([BIN, 'gateway', '-t', '-c', w.path('gateway-n1.ini')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), timeout=20)
+		assert r.returncode == 0 and b'has no subjectAltName' in r.stdout, r.stdout.decode()

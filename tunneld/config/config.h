@@ -249,6 +249,8 @@ void td_config_free(struct td_config *c);
 /* -c, $TUNNELD_CONFIG, ~/.config/…, /etc/…; heap string (tnl_free) or NULL when none exists. */
 char *td_config_find(const char *arg);
 /* Would a reload change this tunnel? */
+/* Its name among those that share a store: as configured, else with Redis the first part of the host's name. */
+void td_gateway_node(const struct td_gateway_config *g, char out[TD_NODE_MAX + 1]);
 bool td_tunnel_same(const struct td_tunnel_config *a, const struct td_tunnel_config *b);
 
 /* A configuration of that one tunnel (or alias) alone, with all its settings, which listens at these addresses instead

@@ -171,6 +171,7 @@ static void check_aws_files(struct td_cfg_parse *p, const struct td_section_read
 static void check_peer_files(struct td_cfg_parse *p, const struct td_section_read *s, const struct pem *cert)
 {
 	const struct td_gateway_config *g = &p->c->gw;
+	char node[TD_NODE_MAX + 1];
 	struct pem ca;
 	take_file(p, s, "peer_ca", &ca);
 	if (ca.text) {
@@ -178,11 +179,12 @@ static void check_peer_files(struct td_cfg_parse *p, const struct td_section_rea
 		try_tls(p, &t, &ca, "peer_ca");
 	}
 	check_dates(p, &ca, "peer_ca");
-	if (g->peer_listen && g->node && cert->text && !tnl_tls_cert_names(cert->text, cert->len, g->node))
+	td_gateway_node(g, node);
+	if (g->peer_listen && *node && cert->text && !tnl_tls_cert_names(cert->text, cert->len, node))
 		td_cfg_warn(p, cert->line,
 			    "certificate: %s has no subjectAltName %s, the name of this node: unless it is the common "
 			    "name, other nodes will refuse it",
-			    cert->path, g->node);
+			    cert->path, node);
 	drop_file(&ca);
 }
 

@@ -3,6 +3,9 @@
 
 #include "lib/session.h"
 #include "tunneld/base/loop.h"
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 /* AWS's gateway cuts or pauses what sends more than 1,000 messages a second. */
 #define AMAZON_RATE 900
@@ -71,4 +74,16 @@ void td_agent_session(const struct td_agent_config *a, bool amazon, struct tnl_s
 	    .require_encryption = a->require_encryption,
 	    .require_challenge_ack = a->require_challenge_ack,
 	};
+}
+
+void td_gateway_node(const struct td_gateway_config *g, char out[TD_NODE_MAX + 1])
+{
+	const char *node = g->node;
+	char host[256] = "";
+	if (!node && g->store && strncmp(g->store, "redis", 5) == 0 && gethostname(host, sizeof(host) - 1) == 0)
+		node = host;
+	snprintf(out, TD_NODE_MAX + 1, "%.*s", (int)(node ? strcspn(node, ".") : 0), node ? node : "");
+	for (char *p = out; *p; p++)
+		if (!strchr("_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", *p))
+			*p = '_';
 }

@@ -4,6 +4,9 @@
  * it was here before.  Once an instance has come, its absence is a fact.  An instance that no section of the
  * configuration names waits like one that has one, so that nobody learns from the time which ids are known.
  *
+ * Where several nodes share a store, an instance that has just left one of them is most likely on its way to another:
+ * for two seconds a call waits for that too.
+ *
  * A waiting call is decided anew by again(c) when an instance has come, after a reload, when a drain begins and when
  * its time is over.  It asks gw_arrival_wait() again then, which says whether it may go on waiting. */
 #include "tunneld/gateway/internal.h"
@@ -44,12 +47,19 @@ static unsigned waiting_of(struct td_gateway *g, const char *user)
 	return n;
 }
 
+static uint64_t moving_until(const struct td_gateway *g, const struct gw_instance *i)
+{
+	return g->shared && i && i->left_at && !i->link && !i->remote[0] ? i->left_at + GW_WORDS_NS : 0;
+}
+
 /* Until when a call that comes now may wait for it; 0: not at all. */
 static uint64_t wait_until(const struct td_gateway *g, const struct gw_instance *i)
 {
 	const struct gw_arrival *a = &g->arrival;
 	uint64_t now = g->l->now;
 	bool known = i && i->recorded;
+	if (now < moving_until(g, i))
+		return moving_until(g, i);
 	uint64_t until = known ? a->known_until : a->unknown_until;
 	return now < until ? TNL_MIN(until, now + (known ? a->known_wait : a->unknown_wait)) : 0;
 }
@@ -58,7 +68,7 @@ bool gw_arrival_wait(struct gw_call *c, const char *user, const char *instance, 
 {
 	struct td_gateway *g = c->g;
 	const struct gw_instance *i = gw_instance_get(g, instance);
-	if (i && i->generation)
+	if (i && i->generation && g->l->now >= moving_until(g, i))
 		return false;
 	if (c->again)
 		return g->l->now < c->until;

@@ -116,6 +116,7 @@ void gw_instance_at(struct gw_instance *i, const char *node)
 		return;
 	snprintf(i->remote, sizeof(i->remote), "%s", node);
 	i->remote_since = i->g->l->now;
+	i->left_at = i->g->l->now;
 }
 
 void gw_instance_read(struct gw_instance *i, const struct td_store_instance *v)
@@ -182,6 +183,7 @@ void gw_instance_attach(struct gw_instance *i, struct gw_link *l)
 void gw_instance_detach(struct gw_instance *i)
 {
 	i->link = NULL;
+	i->left_at = i->g->l->now;
 	i->ping_ms = i->g->l->wall_ms;
 	gw_queue_clear(&i->q);
 	if (i->g->shared)

@@ -70,7 +70,7 @@
 #define GW_SESSION_ID_MAX 128u
 #define GW_KEEP_NS (3600 * TD_SEC) /* a record in a shared store, beyond its idle time */
 #define GW_WORDS_MAX (256u * 1024)
-#define GW_WORDS_NS (2 * TD_SEC) /* for a node's answer */
+#define GW_WORDS_NS (2 * TD_SEC) /* for a node's answer, and for an agent that goes from one node to another */
 #define GW_IDLE_TEXT "Your session timed out due to inactivity and has been terminated."
 
 struct gw_call;
@@ -377,6 +377,7 @@ struct gw_instance {
 	uint64_t up_since;		      /* monotonic; of the control channel */
 	char remote[TD_NODE_MAX + 1];	      /* node that has its control channel; "": none that we know of */
 	uint64_t remote_since;		      /* monotonic; that we know it */
+	uint64_t left_at;		      /* monotonic; that it was connected to some node, and is to none now */
 	unsigned told;			      /* as in the gateway */
 	unsigned replaced;		      /* how often in a row while the one before was young */
 	uint64_t restarted;		      /* monotonic; the agent said that it has just started */

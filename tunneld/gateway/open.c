@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PEM_MAX (256u * 1024)
 #define SYSTEM_CA "/etc/ssl/certs/ca-certificates.crt"
@@ -21,24 +20,6 @@ static char *read_pem(const char *path, const char *key, size_t *n, char *why, s
 	if (!text)
 		snprintf(why, cap, "%s %s: %s", key, path, errno == EFBIG ? "too large" : strerror(errno));
 	return text;
-}
-
-static bool is_redis(const struct td_gateway_config *c)
-{
-	return c->store && strncmp(c->store, "redis", 5) == 0;
-}
-
-/* As configured, else for who shares a store the first part of the host's name. */
-static void set_node(struct td_gateway *g)
-{
-	const char *node = g->cfg->gw.node;
-	char host[256] = "";
-	if (!node && is_redis(&g->cfg->gw) && gethostname(host, sizeof(host) - 1) == 0)
-		node = host;
-	snprintf(g->node, sizeof(g->node), "%.*s", (int)(node ? strcspn(node, ".") : 0), node ? node : "");
-	for (char *p = g->node; *p; p++)
-		if (!strchr("_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", *p))
-			*p = '_';
 }
 
 /* Of rediss://, where we show the gateway's own certificate. */
@@ -75,7 +56,7 @@ int gw_store_open(struct td_gateway *g, char *why, size_t cap)
 	char spec[4200];
 	struct tnl_tls_ctx *tls = NULL;
 	bool over_tls = c->gw.store && strncmp(c->gw.store, "rediss:", 7) == 0;
-	set_node(g);
+	td_gateway_node(&c->gw, g->node);
 	if (c->gw.store) {
 		snprintf(spec, sizeof(spec), "%s", c->gw.store);
 	} else if (c->state_dir) {

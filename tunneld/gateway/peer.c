@@ -48,6 +48,37 @@ static void dial_later(struct gw_peer *p)
 		td_timer_in(&p->again, td_backoff_next(&p->backoff));
 }
 
+/* The same trouble is said once a minute, not with each attempt. `key`: what makes it the same. */
+static bool is_news(struct gw_trouble *t, size_t n, const char *key, uint64_t now)
+{
+	struct gw_trouble *oldest = t;
+	for (size_t i = 0; i < n; i++) {
+		if (t[i].at && strcmp(t[i].key, key) == 0 && now - t[i].at < GW_PEER_SAY_NS)
+			return false;
+		oldest = t[i].at < oldest->at ? &t[i] : oldest;
+	}
+	snprintf(oldest->key, sizeof(oldest->key), "%s", key);
+	oldest->at = now;
+	return true;
+}
+
+/* Of a node that we dial it is the reason; of who has not said his name it is where he is. */
+static void say_no_link(struct gw_trunk *k, const char *why)
+{
+	struct gw_peer *p = k->peer;
+	uint64_t now = k->peers->g->l->now;
+	const char *node = p ? p->name : "-", *peer = td_conn_peer(k->conn), *port = strrchr(peer, ':');
+	char key[sizeof(p->trouble.key)];
+	size_t n = p ? strlen(why) : port ? (size_t)(port - peer) : 0;
+	n = TNL_MIN(n, sizeof(key) - 1);
+	memcpy(key, p ? why : peer, n);
+	key[n] = '\0';
+	if (p ? is_news(&p->trouble, 1, key, now) : is_news(k->peers->trouble, GW_PEER_TROUBLES, key, now))
+		td_warn("peer", NULL, "no link to node node=%s peer=%s error=\"%s\"", node, peer, why);
+	else
+		td_debug("peer", NULL, "no link to node, as before node=%s peer=%s error=\"%s\"", node, peer, why);
+}
+
 /* Said, and tried again by whoever dials. */
 static void lose_trunk(struct gw_trunk *k, const char *why)
 {
@@ -59,8 +90,7 @@ static void lose_trunk(struct gw_trunk *k, const char *why)
 			why);
 		td_backoff_up(&p->backoff, l->now - p->up_since);
 	} else {
-		td_warn("peer", NULL, "no link to node node=%s peer=%s error=\"%s\"", p ? p->name : "-",
-			td_conn_peer(k->conn), why);
+		say_no_link(k, why);
 	}
 	free_trunk(k);
 	if (p)
@@ -141,6 +171,7 @@ static void use_trunk(struct gw_trunk *k, struct gw_peer *p)
 	p->dial = p->dial == k ? NULL : p->dial;
 	p->link = k;
 	p->up_since = k->peers->g->l->now;
+	p->trouble.at = 0;
 	if (!tnl_list_empty(&k->node))
 		k->peers->nstrangers--;
 	tnl_list_remove(&k->node);

@@ -16,6 +16,8 @@
 #define GW_STRANGERS_MAX 32u	     /* connections of which it is not known yet which node they are */
 #define GW_PEER_NOP_NS (10 * TD_SEC) /* between signs of life */
 #define GW_PEER_LOST_NS (30 * TD_SEC)
+#define GW_PEER_TROUBLES 8u
+#define GW_PEER_SAY_NS (60 * TD_SEC) /* between two lines about the same trouble with a node */
 
 struct gw_trunk {	      /* one connection to another node */
 	struct tnl_list node; /* in the peers' strangers until it has greeted */
@@ -30,6 +32,11 @@ struct gw_trunk {	      /* one connection to another node */
 	uint64_t to, from; /* bytes of streams, both ways */
 };
 
+struct gw_trouble { /* what was said last of links that could not be made */
+	char key[200];
+	uint64_t at; /* monotonic; 0: nothing, or it is over */
+};
+
 struct gw_peer { /* another node, as the store has it */
 	char name[TD_NODE_MAX + 1], host[256];
 	uint16_t port;
@@ -40,6 +47,7 @@ struct gw_peer { /* another node, as the store has it */
 	struct td_backoff backoff;
 	struct td_timer again;
 	uint64_t up_since;
+	struct gw_trouble trouble;
 };
 
 struct gw_peers {
@@ -51,7 +59,8 @@ struct gw_peers {
 	unsigned n;
 	struct tnl_list strangers; /* the oldest first */
 	unsigned nstrangers;
-	struct td_peers *clients; /* whose connections go to other nodes */
+	struct gw_trouble trouble[GW_PEER_TROUBLES]; /* with them */
+	struct td_peers *clients;		     /* whose connections go to other nodes */
 	struct tnl_list ferries;
 	struct td_timer learn; /* who is there, from the store */
 	uint64_t handed_on, taken_in, refused;

@@ -43,6 +43,8 @@ static void on_verdict(void *ctx, int err, enum td_store_verdict v, const char *
 	} else if (err != 0) {
 		gw_call_unavailable(c);
 	} else if (v == TD_STORE_AWAY) {
+		if (i && !i->link) /* its node may have gone without a word */
+			gw_instance_at(i, "");
 		c->placed(c, NULL);
 	} else if (!admitted) {
 		refuse(c, v, user, target);
