@@ -1,7 +1,8 @@
 """send_proxy: what programs that nobody here wrote read of the PROXY header, and what of the connection behind it."""
 import socket
+import subprocess
 
-from harness import World, need, until
+from harness import BIN, SLOW, World, clean_env, need, until
 from run import test
 from services import Server, blob, connect, download, free_port, read_all, read_exact, upload
 from stockagent import StockAgent
@@ -112,3 +113,37 @@ def server_first():
 		with connect(other.ports['s']) as c:
 			line = b'PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n' % (c.getsockname()[1], other.ports['s'])
 			assert read_exact(c, len(line)) == line  # it echoes
+
+
+@test('send_proxy: connect by itself and beside a daemon, and a probe, come for nobody: LOCAL, or UNKNOWN', 60)
+def commands():
+	empty = {'v1': b'PROXY UNKNOWN\r\n', 'v2': b'\r\n\r\n\0\r\nQUIT\n\x20\0\0\0'}
+	for v, head in empty.items():
+		with World() as w:
+			heads = []
+
+			def service(sock):
+				heads.append(read_exact(sock, len(head)))
+				sock.sendall(read_all(sock))
+
+			s, plain = Server(service), Server(lambda sock: sock.sendall(read_all(sock)))
+			w.gateway()
+			w.agent()
+			conf = w.write_forwarder({'t': {'port': s.port, 'send_proxy': v}})
+
+			def connects(*words):
+				r = subprocess.run([BIN, 'connect', '-v', '-c', conf, *words], input=b'x' * 100000, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(),
+					timeout=40 * SLOW, cwd=w.dir)
+				assert r.returncode == 0 and r.stdout == b'x' * 100000, (words, r.returncode, len(r.stdout), r.stderr)
+				return b'served by the daemon' in r.stderr
+
+			assert not connects('t')
+			connects('t', str(plain.port))  # another service of the target
+			f = w.proc('forwarder', [BIN, '-c', conf])
+			f.wait_note('READY=1')
+			assert connects('t')
+			assert heads == [head] * 2, heads
+			w.write_forwarder({'t': {'port': s.port, 'send_proxy': v, 'probe': '1s'}})
+			f.signal(1)
+			until(lambda: w.status(f)[0]['forwarder']['tunnels'][0].get('probe', {}).get('result') == 'ok', 15, 'the probe')
+			until(lambda: heads == [head] * 3, 10, 'its header: %r' % heads)

@@ -73,6 +73,10 @@ def not_up():
 		touch = ['--', 'touch', w.path('ran')]
 		run_exec(w, [], 2, 'TUNNEL is missing')
 		run_exec(w, ['-c', good, 'db'], 2, 'the command is missing')
+		for words in (['db', 'psql', '-h', '{host}'], ['-P', 'db', 'sh', '-c', 'exit 0'], ['--select=any', '-v', 'db', 'psql', '-p', '{port}', '--', 'x'], ['db', 'psql', '--help']):
+			run_exec(w, ['-c', good] + words, 2, '-- is missing before (psql|sh)')
+		assert b'usage: tunneld exec' in run_exec(w, ['--help', 'db', 'psql'])
+		assert run_exec(w, ['-c', good, '-P', 'db', '--', 'echo', '-h', '--help', '--', '{host']) == b'-h --help -- {host\n'
 		run_exec(w, ['-c', good, 'nobody'] + touch, 2, 'neither an instance id')
 		run_exec(w, ['-c', good, 'sock'] + touch + ['{port}'], 2, 'has no {port}; -P')
 		run_exec(w, ['-c', bad, 'db'] + touch, 3, '[Ss]ignature')

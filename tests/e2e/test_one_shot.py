@@ -360,3 +360,51 @@ def lingers():
 			assert [s['SessionId'] for s in w.api().sessions()] == first
 			assert c.end() == 0
 		until(lambda: not w.api().sessions(), 10, 'its session ended after a while')
+
+
+@test('one-shot: 200 at a time on one session of the daemon, and each has what is its own', 120)
+def many():
+	e = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		conf = write(w, e.port, log_level='info')
+		f = daemon(w, conf)
+		before = len(fds(f.pid))
+		ps = []
+		for i in range(200):
+			p = subprocess.Popen([BIN, 'connect', '-v', '-c', conf, 'far'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(),
+				cwd=w.dir)
+			p.stdin.write(b'%d ' % i * 1000)
+			p.stdin.flush()
+			ps.append(p)
+		until(lambda: e.accepted >= 200, 60, 'all are connected')
+		assert len(w.api().sessions()) == 1
+		for i, p in enumerate(ps):
+			out, err = p.communicate(timeout=60 * SLOW)
+			assert p.returncode == 0 and out == b'%d ' % i * 1000 and SERVED.encode() in err, (i, p.returncode, len(out), err)
+		until(lambda: len(fds(f.pid)) <= before + 2, 20, 'descriptors given back')
+
+
+@test('one-shot: another user, who may not ask the daemon, is served by nobody and does it alone; a drain lets a connection finish, or cuts it', 90)
+def others_and_drain():
+	e = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		conf = write(w, e.port, drain_timeout='2s')
+		f = daemon(w, conf)
+		if os.geteuid() == 0:
+			os.chmod(conf, 0o644)
+			r = subprocess.run([BIN, 'connect', '-v', '-c', conf, 'far'], input=b'alone', stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd='/', user='nobody',
+				env=clean_env(HOME='/nonexistent'), timeout=40 * SLOW)
+			assert r.returncode == 0 and r.stdout == b'alone' and SERVED.encode() not in r.stderr, r
+		with Connect(w, conf, ['far']) as c, Connect(w, conf, ['far']) as d:
+			c.ping(), d.ping()
+			assert c.served() and d.served()
+			f.signal(signal.SIGTERM)
+			f.wait_log('draining')
+			c.ping(b'goes on')
+			assert c.end() == 0
+			assert d.p.wait(20 * SLOW) == 6 and 'session lost: the daemon that served it is shutting down' in d.said(), (d.p.returncode, d.said())
+		assert f.wait() == 0

@@ -118,6 +118,8 @@ void td_client_start_refused(struct td_client *c, const char *what, const struct
 		td_warn(MOD, NULL, "%s will be tried again %-s error=\"%s\" text=\"%s\"", what, c->cfg.label,
 			r->type[0] ? r->type : tnl_err_text(r->err), r->text ? r->text : "");
 		call_after(c, call_start, td_backoff_next(&c->backoff));
+		if (c->cb->delayed)
+			c->cb->delayed(c->ctx, c->last_error);
 		return;
 	}
 	if (r->err == TNL_EUNREACH && try_once_more(c, call_start, what, r->text ? r->text : ""))

@@ -30,6 +30,9 @@ struct td_client_cb {
 	 * after a back-off, since the other end may be coming back as well; NULL: never.  The first failure of the
 	 * network is tried once more whatever it says. */
 	bool (*unreachable)(void *ctx, int err, const char *type);
+	/* Its start was refused for now (throttled, or the service has a fault), and is tried again after a back-off.
+	 */
+	void (*delayed)(void *ctx, const char *why);
 	void (*ready)(void *ctx, const struct tnl_session_info *info);
 	void (*changed)(void *ctx, enum td_client_state st);
 	/* It never became ready and is over. type: the API's error type or "". Free it. */

@@ -1,3 +1,4 @@
+/* The words of a command line: options by letter and by name, operands, and what stands behind --. */
 #include "tunneld/command/command.h"
 #include "tunneld/config/config.h"
 #include <stdarg.h>
@@ -84,6 +85,39 @@ static int long_option(const struct td_command *cmd, char **word, const struct t
 		return -1 - td_args_usage(cmd, "option --%s requires a value", a->name);
 	int r = set(cmd, a, eq ? eq + 1 : word[1]);
 	return r ? r : takes_value(a) && !eq;
+}
+
+/* How many further words the option at *word takes. */
+static int value_words(char **word, const struct td_arg *args, size_t n)
+{
+	const char *w = *word;
+	if (w[1] == '-') {
+		const struct td_arg *a = find_long(args, n, w + 2, strcspn(w + 2, "="));
+		return a && takes_value(a) && !strchr(w, '=');
+	}
+	for (const char *c = w + 1; *c; c++) {
+		const struct td_arg *a = find_letter(args, n, *c);
+		if (!a || takes_value(a))
+			return a && !c[1];
+	}
+	return 0;
+}
+
+int td_args_command(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n)
+{
+	bool named = false;
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+			return 0;
+		if (argv[i][0] == '-' && argv[i][1])
+			i += value_words(argv + i, args, n);
+		else if (named)
+			return td_args_usage(cmd, "-- is missing before %s, or its options would be taken for ours",
+					     argv[i]);
+		else
+			named = true;
+	}
+	return 0;
 }
 
 int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands)

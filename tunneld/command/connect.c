@@ -4,6 +4,7 @@
 #include "tunneld/command/one_shot.h"
 
 #include "lib/num.h"
+#include "lib/proxyhead.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -27,12 +28,26 @@ static void restore(struct connect *k)
 			fcntl(fd, F_SETFL, k->flags[fd]);
 }
 
+/* send_proxy of the section, for the service that is behind it: nobody has connected here. */
+static void say_who(const struct connect *k, struct td_pipe *p)
+{
+	const struct td_tunnel_config *t = k->fg.t;
+	struct tnl_proxyhead h = {.version = (int)t->send_proxy};
+	uint8_t head[TNL_PROXYHEAD_LONGEST];
+	if (!h.version || (!k->to_socket && k->port != t->port))
+		return;
+	if (td_pipe_lead(p, head, tnl_proxyhead_write(&h, head)) < 0)
+		td_pipe_abort(p, TNL_RESET_LIMIT);
+}
+
 static void on_ready(void *ctx, const struct tnl_session_info *info)
 {
 	struct connect *k = ctx;
 	struct td_pipe *p = td_foreground_stream(&k->fg, STDIN_FILENO, -1, k);
-	if (p)
-		td_pipe_end_sink(p, k->flags[1]); /* or ssh would wait for ever for a server that hung up */
+	if (!p)
+		return;
+	say_who(k, p);
+	td_pipe_end_sink(p, k->flags[1]); /* or ssh would wait for ever for a server that hung up */
 }
 
 static void on_failed(void *ctx, int err, const char *type, const char *why)

@@ -340,12 +340,15 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	    {0, "select", .value = &select},
 	};
 	td_program_remember();
+	int r = td_args_command(cmd, argc, argv, args, TNL_COUNT(args));
+	if (r)
+		return r;
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), argc);
 	if (n < 0)
 		return -1 - n;
 	if (n < 2)
 		return td_args_usage(cmd, n ? "the command is missing: … TUNNEL -- COMMAND" : "TUNNEL is missing");
-	int r = td_foreground_open(&k.fg, "exec", file, verbose);
+	r = td_foreground_open(&k.fg, "exec", file, verbose);
 	if (r == 0)
 		r = td_foreground_select(&k.fg, select);
 	if (r == 0)

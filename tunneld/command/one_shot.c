@@ -178,7 +178,9 @@ static void stop(struct td_one_shot *o)
 static void take_word(struct td_one_shot *o, const char *line)
 {
 	struct tnl_json *j = tnl_json_parse(line, strlen(line));
-	const char *end = tnl_json_get_str(j, "end");
+	const char *end = tnl_json_get_str(j, "end"), *note = tnl_json_get_str(j, "note");
+	if (note)
+		td_foreground_say(o->fg, "%s: %s; it is tried again", o->fg->t->target, note);
 	if (end) {
 		stop(o);
 		o->cb->ended(o->ctx, conclude(o, end, j), false);

@@ -1,5 +1,6 @@
 /* One-shot commands that this daemon serves: what is said to them, a line of JSON each, on the connection of the
- * control socket that they came by.  {"taken"} first, {"up"} when the session is there, {"end"} last. */
+ * control socket that they came by.  {"taken"} first, {"note"} when the session has to wait, {"up"} when it is there,
+ * {"end"} last. */
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
@@ -122,6 +123,8 @@ void fwd_guest_conn_over(struct fwd_guest *g, struct fwd_session *s, const struc
 		fwd_guest_end(g, "sink", td_pipe_sink_errno(p), "", "");
 	else if (reason == TNL_RESET_SESSION || closed)
 		g->bereaved = s;
+	else if (reason == TNL_RESET_SHUTDOWN && g->f->state != FWD_RUNNING)
+		fwd_guest_end(g, "lost", 0, "", "the daemon that served it is shutting down");
 	else if (reason == UINT32_MAX)
 		fwd_guest_end(g, "ok", 0, "", "");
 	else if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED)
@@ -146,6 +149,23 @@ void fwd_guests_up(const struct fwd_group *group)
 	EACH_GUEST(g, group->f)
 	if (waits_for(g, group))
 		fwd_guest_up(g);
+}
+
+void fwd_guests_delayed(const struct fwd_group *group, const char *why)
+{
+	struct tnl_buf b;
+	struct tnl_jw w;
+	EACH_GUEST(g, group->f)
+	{
+		bool waits = g->conn && !g->conn->pipe && g->conn->group == group;
+		if (g->delayed || !(waits || waits_for(g, group)))
+			continue;
+		g->delayed = true;
+		begin(&w, &b);
+		tnl_jw_kv(&w, "note", why);
+		tnl_jw_end_obj(&w);
+		say(g, &b);
+	}
 }
 
 void fwd_guests_failed(const struct fwd_group *group, int err, const char *type, const char *why)

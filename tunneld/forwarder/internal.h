@@ -417,6 +417,7 @@ struct fwd_guest {
 	struct fwd_tunnel *tunnel;	    /* the others: whose session it waits for; NULL: gone */
 	const struct fwd_session *bereaved; /* its connection went with this one, whose end is told soon */
 	bool up, leaving, gone;		    /* told that it is up; it ends in order; it has ended */
+	bool delayed;			    /* told that it takes longer */
 	struct td_soon settle;
 };
 /* Takes fd and fds when it succeeds.  NULL: no memory. */
@@ -432,6 +433,7 @@ void fwd_guest_end(struct fwd_guest *g, const char *how, int err, const char *ty
 void fwd_guest_conn_over(struct fwd_guest *g, struct fwd_session *s, const struct td_pipe *p, uint32_t reason);
 /* Those who wait for the group's session; whose connection went with the session; whose tunnel goes. */
 void fwd_guests_up(const struct fwd_group *g);
+void fwd_guests_delayed(const struct fwd_group *g, const char *why); /* told once: it takes longer */
 void fwd_guests_failed(const struct fwd_group *g, int err, const char *type, const char *why);
 void fwd_guests_lost(const struct fwd_session *s, int err, const char *text);
 void fwd_guests_forget(const struct fwd_tunnel *t);

@@ -231,6 +231,13 @@ static bool on_unreachable(void *ctx, int err, const char *type)
 	return s->one_shot ? s->reserved != NULL : fwd_group_needs_retry(s->group);
 }
 
+static void on_delayed(void *ctx, const char *why)
+{
+	struct fwd_session *s = ctx;
+	if (!s->ending)
+		fwd_guests_delayed(s->group, why);
+}
+
 /* It could not be started, and somebody needs it.  Connections that wait for it are reset each with a line of its own
  * that says why: this one is for when there are none. */
 static void report_failure(struct fwd_session *s, int err, const char *type, const char *why)
@@ -426,6 +433,7 @@ static void on_drained(void *ctx, struct td_pipe *p, void *user)
 
 static const struct td_client_cb client_cb = {
     .granted = on_granted,
+    .delayed = on_delayed,
     .unreachable = on_unreachable,
     .ready = on_ready,
     .changed = on_changed,
