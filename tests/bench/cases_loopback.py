@@ -95,6 +95,36 @@ def sessions(run):
 		together(run, w, (1, 20) if run.quick else (1, 100, 200), 'sessions')
 
 
+class WorkersWorld(BenchWorld):
+	def __init__(self, workers):
+		super().__init__()
+		self.workers = workers
+
+	def gateway_options(self):
+		return {'workers': self.workers}
+
+	def thread_cpu(self):
+		"""ms of CPU time that each of the gateway's threads has had"""
+		return {k['name']: k['cpu_ms'] for k in self.status(self.g)[0]['gateway']['workers']}
+
+
+def workers(run):
+	"""Eight sessions at once through gateways with one worker and with two; what that costs the gateway, and which thread."""
+	total = (200 if run.quick else 1000) * MIB
+	for _ in range(run.rounds):
+		for n in (1, 2):
+			with WorkersWorld(n).build(('tunneld',), {'session': 'per-connection'}) as w:
+				way, name = w.ways['tunneld'], '%d worker%s' % (n, 's' if n > 1 else '')
+				for mode, label in (('up', 'upload'), ('down', 'download')):
+					before = w.thread_cpu()
+					got, m = measured(w, way, mode, streams=8, bytes=total, warm=1, seconds=20.0, limit=60)
+					moved, cpu = got['up'] + got['down'], w.thread_cpu()
+					run.rows.add('8 sessions, ' + label, name, 'MB/s', moved / got['seconds'] / 1e6, got, m, moved)
+					run.rows.add('8 sessions, %s, for each CPU s of the gateway' % label, name, 'MB', moved / m.cpu['gateway'] / 1e6, None, m)
+					for thread in sorted(cpu):
+						run.rows.add('8 sessions, %s, CPU of thread %s' % (label, thread), name, 's', (cpu[thread] - before[thread]) / 1e3, None, m, more_is_better=False)
+
+
 def held(run):
 	"""Resident memory with so many quiet connections open through one session."""
 	with BenchWorld().build(('tunneld',), {'max_connections': 65000}) as w:
@@ -170,5 +200,6 @@ CASES = (
 	('recovery', recovery, True, True, lambda s: 0, 14),
 	('streams', streams, False, False, lambda s: 60, 5),
 	('sessions', sessions, False, False, lambda s: 20, 4),
+	('workers', workers, False, False, lambda s: 12, 4),
 	('held', held, False, False, lambda s: 0, 20),
 )

@@ -17,7 +17,7 @@ from wire import Api
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.abspath(os.environ.get('TUNNELD', os.path.join(TOP, 'build', 'tunneld')))
-SANITIZED = '/san/' in BIN
+SANITIZED = '/san/' in BIN or '/tsan/' in BIN
 SLOW = float(os.environ.get('SLOW', '4' if SANITIZED else '1'))  # stretches time limits, never work
 TARGET = 'i-0123456789abcdef0'
 REGION = 'eu-west-1'
@@ -50,6 +50,7 @@ def clean_env(**more):
 	env.update(more)
 	env.setdefault('ASAN_OPTIONS', 'detect_leaks=1:abort_on_error=0:exitcode=99')
 	env.setdefault('UBSAN_OPTIONS', 'print_stacktrace=1')
+	env.setdefault('TSAN_OPTIONS', 'exitcode=99:suppressions=' + os.path.join(TOP, 'tests', 'tsan.supp'))
 	return env
 
 

@@ -1,6 +1,6 @@
 /* One thread, one loop, one lock.  The lock is taken whenever the loop runs callbacks and given back around its wait
- * for sockets (td_sleeper).  A mutex alone would be taken again at once by a worker that is busy, and the main thread
- * would starve: so that one says that it wants it, and the worker waits until it had it. */
+ * for sockets (td_sleeper).  A mutex alone would be taken again at once by whichever of the two threads is busy, and
+ * the other would starve: so when both want it they have it in turns. */
 #include "tunneld/base/worker.h"
 
 #include "lib/alloc.h"
@@ -17,10 +17,12 @@ struct td_worker {
 	struct td_loop *home, *l;
 	pthread_t thread;
 	pthread_mutex_t lock;
-	pthread_cond_t had; /* the main thread had the lock, and gives it back */
-	bool wanted;	    /* by the main thread (atomic) */
-	bool held;	    /* by the main thread, which alone looks */
-	bool running;	    /* the same */
+	pthread_cond_t change; /* of the next three */
+	bool waiting;	       /* the worker, for its turn */
+	bool due;	       /* and its turn is next */
+	bool wanted;	       /* by the main thread (atomic) */
+	bool held;	       /* by the main thread, which alone looks */
+	bool running;	       /* the same */
 	bool stop;
 	ev_async poke;	 /* on l: there may be something to do, or it is to stop */
 	ev_async posted; /* on home */
@@ -62,8 +64,11 @@ static void take_again(void *arg)
 {
 	struct td_worker *w = arg;
 	pthread_mutex_lock(&w->lock);
-	while (__atomic_load_n(&w->wanted, __ATOMIC_RELAXED))
-		pthread_cond_wait(&w->had, &w->lock);
+	w->waiting = true;
+	while (__atomic_load_n(&w->wanted, __ATOMIC_RELAXED) && !w->due)
+		pthread_cond_wait(&w->change, &w->lock);
+	w->waiting = w->due = false;
+	pthread_cond_signal(&w->change);
 }
 
 static void on_poke(struct ev_loop *ev, ev_async *a, int events)
@@ -98,6 +103,8 @@ void td_worker_hold(struct td_worker *w)
 	if (w->running && !w->held) {
 		__atomic_store_n(&w->wanted, true, __ATOMIC_RELAXED);
 		pthread_mutex_lock(&w->lock);
+		while (w->due)
+			pthread_cond_wait(&w->change, &w->lock);
 		w->held = true;
 		td_loop_update(w->home);
 		td_loop_update(w->l);
@@ -113,8 +120,9 @@ static void let_go(void *arg)
 	if (!w->held)
 		return;
 	w->held = false;
+	w->due = w->waiting;
 	__atomic_store_n(&w->wanted, false, __ATOMIC_RELAXED);
-	pthread_cond_signal(&w->had);
+	pthread_cond_signal(&w->change);
 	pthread_mutex_unlock(&w->lock);
 	ev_async_send(w->l->ev, &w->poke);
 }
@@ -164,7 +172,7 @@ struct td_worker *td_worker_new(struct td_loop *home, const char *name, void (*m
 	w->ctx = ctx;
 	snprintf(w->name, sizeof(w->name), "%s", name);
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->had, NULL);
+	pthread_cond_init(&w->change, NULL);
 	ev_async_init(&w->poke, on_poke);
 	ev_async_init(&w->posted, on_posted);
 	w->poke.data = w->posted.data = w;
@@ -203,7 +211,7 @@ void td_worker_free(struct td_worker *w)
 	ev_async_stop(w->home->ev, &w->posted);
 	ev_async_stop(w->l->ev, &w->poke);
 	td_loop_free(w->l);
-	pthread_cond_destroy(&w->had);
+	pthread_cond_destroy(&w->change);
 	pthread_mutex_destroy(&w->lock);
 	tnl_free(w);
 }

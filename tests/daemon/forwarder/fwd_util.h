@@ -137,7 +137,7 @@ static struct td_config *gateway_config(void)
 	char text[600];
 	snprintf(
 	    text, sizeof(text),
-	    "[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\nstore = sqlite:sessions.db\n"
+	    "[gateway]\nworkers = 1\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\nstore = sqlite:sessions.db\n"
 	    "[user ops]\naccess_key_id = %s\ntargets = i-*\n"
 	    "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = s2-of-tests\n",
 	    W.port, W.user_key);

@@ -94,7 +94,7 @@ static struct td_config *config(const char *sections)
 	char text[4096];
 	snprintf(
 	    text, sizeof(text),
-	    "[tunneld]\nlog_level = warn\n[gateway]\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\n"
+	    "[tunneld]\nlog_level = warn\n[gateway]\nworkers = 1\nlisten = 127.0.0.1:%d\ncertificate = gw.pem\nprivate_key = gw.key\n"
 	    "store = sqlite:sessions.db\n%s\n%s",
 	    T.port, T.extra,
 	    sections

@@ -48,7 +48,7 @@ static void start_n1(const char *certificate)
 	struct td_addr a;
 	snprintf(
 	    text, sizeof(text),
-	    "[tunneld]\nlog_level = warn\n[gateway]\nlisten = 127.0.0.1:0\ncertificate = %s.pem\nprivate_key = %s.key\n"
+	    "[tunneld]\nlog_level = warn\n[gateway]\nworkers = 1\nlisten = 127.0.0.1:0\ncertificate = %s.pem\nprivate_key = %s.key\n"
 	    "store = sqlite:n1.db\nnode = n1\npeer_listen = 127.0.0.1:%d\npeer_ca = ca.pem\n"
 	    "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = ops-secret\ntargets = i-*\n"
 	    "[instance i-1]\naccess_key_id = AKIDI1\nsecret_access_key = i1-secret\n",
