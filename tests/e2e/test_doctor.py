@@ -12,6 +12,7 @@ import tarfile
 import threading
 import time
 
+from cluster import STORE_PASSWORD, Cluster
 from harness import AGENT_SECRET, BIN, REGION, SLOW, TARGET, USER_KEY, USER_SECRET, World, clean_env, ini, until
 from peers import Terminal
 from run import test
@@ -19,7 +20,8 @@ from services import Server, connect, echo, free_port, ping
 from stockagent import StockAgent
 
 ORDER = ['configuration', 'clock', 'name', 'connection', 'tls', 'credentials', 'start-session', 'target', 'stream-url', 'websocket', 'dial',
-	'round-trip', 'transfer', 'listen', 'descriptors', 'memory']
+	'round-trip', 'transfer', 'store', 'peers', 'listen', 'descriptors', 'memory']
+WAY = [c for c in ORDER if c not in ('store', 'peers')]  # of a tunnel
 
 
 def forwarder_ini(w, tunnels, name='fwd', url=None, more=(), **aws):
@@ -63,26 +65,28 @@ def healthy():
 		w.agent()
 		conf = forwarder_ini(w, {'db': {'port': s.port}, 'web': {'port': s.port, 'host': '127.0.0.1'}}, more=[('alias box', {'target': TARGET, 'port': s.port})])
 		code, rows, every = doctor(w, conf, 'db')
-		assert code == 0 and [r['check'] for r in every] == ORDER and set(results(rows).values()) == {'ok'}, every
+		assert code == 0 and [r['check'] for r in every] == WAY and set(results(rows).values()) == {'ok'}, every
 		assert '1 MiB each way' in rows['transfer']['fact'] and 'tunneld 0' in rows['websocket']['fact'] and TARGET in rows['target']['fact'], rows
 		assert 'days left' in rows['tls']['fact'] and USER_KEY in rows['credentials']['fact'] and rows['dial']['tunnel'] == 'db'
 		code, rows, every = doctor(w, conf)  # every tunnel, what they share once
 		assert code == 0 and [r['check'] for r in every].count('tls') == 1 and {r.get('tunnel') for r in every if r['check'] == 'dial'} == {'db', 'web'}, every
 		assert doctor(w, conf, 'box')[0] == 0
 		r = subprocess.run([BIN, 'doctor', '-c', conf, 'nobody'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(HOME=w.dir), cwd=w.dir)
-		assert r.returncode == 2 and b'no [tunnel] or [alias]' in r.stderr
+		assert r.returncode == 2 and b'no [tunnel] or [alias] nobody in ' in r.stderr and not r.stdout, r
 		r = subprocess.run([BIN, 'doctor', '-c', conf, 'db'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(HOME=w.dir), cwd=w.dir)
 		lines = r.stdout.decode().splitlines()
-		assert r.returncode == 0 and not r.stderr and [l.split()[:2] for l in lines] == [['ok', c] for c in ORDER] and b'\033' not in r.stdout, r
+		assert r.returncode == 0 and not r.stderr and [l.split()[:2] for l in lines] == [['ok', c] for c in WAY] and b'\033' not in r.stdout, r
 		until(lambda: not w.status(g)[0]['gateway']['sessions_active'], 5, 'no session is left')
 		# Roles that are not the forwarder's.
 		code, rows, every = doctor(w, w.path('agent.ini'))
 		assert code == 0 and rows['channel']['result'] == 'ok' and 'credentials' in rows and 'start-session' not in rows, rows
 		code, rows, every = doctor(w, w.path('gateway.ini'))
 		assert code == 0 and 'tunneld listens there' in rows['listen']['fact'] and 'days left' in rows['tls']['fact'], rows
+		assert rows['store']['fact'].startswith('sqlite: up, 0 records queued') and rows['peers']['result'] == 'skipped', rows
+		assert not [l for l in g.lines if 'WARN' in l or 'request refused' in l], g.lines
 
 
-@test('doctor: what fails, by exit code: configuration 2, credentials 3, target 4, refused 5, the network 1; dependent rows are skipped', 120)
+@test('doctor: what fails, by exit code: configuration 2, credentials 3, target 4, names, connections, TLS and what is refused 5; dependent rows are skipped', 120)
 def failures():
 	s = Server(echo)
 	with World() as w:
@@ -113,18 +117,51 @@ def failures():
 		subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', w.path('o.key'), '-out',
 			w.path('other.pem'), '-days', '2', '-subj', '/CN=other'], check=True, stderr=subprocess.DEVNULL, env=clean_env())
 		code, rows, _ = doctor(w, forwarder_ini(w, {'t': {}}, ca_file='other.pem'))
-		assert code == 1 and failing(code, rows, 'tls', '.')['credentials'] == 'skipped' and 'ca_file' in rows['tls']['advice'], rows
+		assert code == 5 and failing(code, rows, 'tls', '.')['credentials'] == 'skipped' and 'ca_file' in rows['tls']['advice'], rows
 		with socket.create_server(('127.0.0.1', 0)) as taken:
 			code, rows, _ = doctor(w, forwarder_ini(w, {'t': {'listen': '127.0.0.1:%d' % taken.getsockname()[1]}}))
-			assert rows['listen']['result'] == 'fail' and 'in use' in rows['listen']['fact'], rows['listen']
+			assert code == 4 and rows['listen']['result'] == 'fail' and 'in use' in rows['listen']['fact'], rows['listen']
 		w.procs[0].stop()
 		code, rows, _ = doctor(w, forwarder_ini(w, {'t': {}}))
-		assert code == 1 and rows['name']['result'] == 'ok' and set(failing(code, rows, 'connection', 'refused').values()) >= {'skipped', 'ok'}
+		assert code == 5 and rows['name']['result'] == 'ok' and set(failing(code, rows, 'connection', 'refused').values()) >= {'skipped', 'ok'}
 		assert rows['tls']['result'] == rows['credentials']['result'] == rows['clock']['result'] == 'skipped'
 		dead = free_port()
 		code, rows, _ = doctor(w, forwarder_ini(w, {'t': {}}, url='https://gateway.example:8443', proxy='http://u:plantedProxyPw@127.0.0.1:%d' % dead))
-		assert code == 1 and failing(code, rows, 'connection', 'proxy')['tls'] == 'skipped' and 'the proxy 127.0.0.1' in rows['name']['fact'], rows
+		assert code == 5 and failing(code, rows, 'connection', 'proxy')['tls'] == 'skipped' and 'the proxy 127.0.0.1' in rows['name']['fact'], rows
 		assert 'planted' not in json.dumps(rows)
+
+
+@test('doctor: a gateway\'s store and the other nodes, before it runs and while it does', 90)
+def nodes():
+	with Cluster(names=('n1', 'n2')) as w:
+		w.link_nodes()
+		w.redis()
+		conf = w.start_node('n1').argv[3]
+		w.start_node('n2')
+		w.linked()
+		code, rows, every = doctor(w, conf)
+		assert code == 0 and rows['store']['fact'].startswith('redis 127.0.0.1:%d: up' % w.store_port), rows
+		assert [r['fact'] for r in every if r['check'] == 'peers'] == ['n2 at 127.0.0.1:%d: linked' % w.peer['n2']], every
+		w.node['n2'].stop()
+		w.node['n1'].stop()
+		code, rows, _ = doctor(w, conf)
+		assert code == 0 and 'it answers' in rows['store']['fact'] and rows['peers']['result'] == 'skipped', rows
+		text = open(conf).read()
+		open(conf, 'w').write(text.replace(STORE_PASSWORD, 'plantedOther'))
+		code, rows, _ = doctor(w, conf)
+		assert code == 3 and rows['store']['result'] == 'fail' and 'plantedOther' not in json.dumps(rows), rows
+		open(conf, 'w').write(text)
+		w.store.stop()
+		code, rows, _ = doctor(w, conf)
+		assert code == 5 and failing(code, {'store': rows['store']}, 'store', 'refused') == {}, rows
+	with World() as w:
+		for store, code, fact in (('sqlite:%s' % w.path('a.db'), 0, 'made at the first start'), ('sqlite:%s' % w.path('ca.pem'), 2, 'no SQLite database'),
+				('sqlite::memory:', 0, 'in memory')):
+			got, rows, _ = doctor(w, w.write_gateway(store=store))
+			assert got == code and fact in rows['store']['fact'], (store, rows)
+		with socket.create_server(('127.0.0.1', 0)) as taken:
+			code, rows, _ = doctor(w, w.write_gateway(listen='127.0.0.1:%d' % taken.getsockname()[1]))
+			assert code == 2 and rows['listen']['result'] == 'fail', rows
 
 
 class Web:
@@ -134,6 +171,10 @@ class Web:
 		class Handler(http.server.BaseHTTPRequestHandler):
 			def date_time_string(self, timestamp=None):
 				return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+			def do_HEAD(self):
+				self.send_response(200)
+				self.end_headers()
 
 			def do_GET(self):
 				self.rfile.read(int(self.headers.get('Content-Length') or 0))
@@ -174,7 +215,7 @@ def kinds():
 def clock():
 	s = Server(echo)
 	with World() as w:
-		for off, code, result in ((600, 3, 'fail'), (-120, 1, 'warn'), (5, 1, 'ok')):
+		for off, code, result in ((600, 3, 'fail'), (-120, 5, 'warn'), (5, 5, 'ok')):
 			got, rows, _ = doctor(w, forwarder_ini(w, {'t': {}}, url=Web(off).url))
 			assert rows['clock']['result'] == result and ('timedatectl' in rows['clock'].get('advice', '')) == (result != 'ok'), rows['clock']
 			assert rows['tls']['result'] == 'warn' and rows['start-session']['result'] == 'fail' and got == code, (got, rows)
@@ -262,7 +303,7 @@ def progress():
 			with Terminal([BIN, 'doctor', '-c', conf], env=clean_env(HOME=w.dir, **env), cwd=w.dir) as t:
 				before = t.expect(r'(\033\[2m)?[-|/\\] TLS … [123] s')
 				t.expect(r'fail')
-				assert t.end() == 1
+				assert t.end() == 5
 				out, last = t.out.decode(), t.out.decode().rfind('TLS …')
 				assert last < 0 or '\r\033[K' in out[last:], out
 				assert bool(before[1]) == ('NO_COLOR' not in env) and ('\033[2mskipped' in out) == ('NO_COLOR' not in env), out

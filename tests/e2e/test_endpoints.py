@@ -248,4 +248,4 @@ def told():
 		assert dead.split('/')[-1] in found[0][1], found
 		none = w.write_forwarder({'t': {'port': s.port}}, url=dead + ',https://127.0.0.1:%d' % free_port(), name='none')
 		code, every = doctor(w, none)
-		assert code == 1 and [r['result'] for r in every if r['check'] == 'connection'] == ['fail', 'fail'], every
+		assert code == 5 and [r['result'] for r in every if r['check'] == 'connection'] == ['fail', 'fail'], every

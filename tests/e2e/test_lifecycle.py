@@ -121,11 +121,12 @@ def reload_opened():
 		s = Server(echo)
 		w.gateway()
 		w.agent()
-		f = w.forwarder({'a': {'port': s.port}, 'b': {'port': s.port + 1}})
+		f = w.forwarder({'a': {'port': s.port}, 'b': {'port': s.port + 1}, 'each': {'port': s.port, 'session': 'per-connection'}})
 		with connect(f.ports['a']) as c:
 			ping(c)
-		r = subprocess.run([BIN, 'open', '-c', w.path('forwarder.ini'), 'a'], env=clean_env(), timeout=20)
-		assert r.returncode == 0, r
+		for name, said in (('a', b''), ('each', b'tunneld open: each: it listens; a session starts with each connection, none was tried (tunneld doctor does)\n')):
+			r = subprocess.run([BIN, 'open', '-c', w.path('forwarder.ini'), name], env=clean_env(), timeout=20, stdout=subprocess.PIPE)
+			assert r.returncode == 0 and r.stdout == said, r
 		w.write_forwarder({'b': {'port': s.port + 1}})
 		f.signal(signal.SIGHUP)
 		f.wait_log('reloaded')

@@ -45,6 +45,23 @@ def members():
 		assert a.alive()
 
 
+@test('logs: what the configuration warns of is a line of the log, also before anything has started', 60, short=True)
+def warnings():
+	for form in ('json', 'text'):
+		with World(log_format=form) as w:
+			conf = w.write_gateway()
+			os.chmod(conf, 0o644)  # there are secrets in it
+			p = w.proc('gateway', [BIN, 'gateway', '-c', conf])
+			p.wait_note('READY=1')
+			lines = [line for line in p.lines if line]
+			if form == 'text':
+				assert lines[0].startswith('warning: ' + conf), lines[0]
+				continue
+			assert not [line for line in lines if not line.startswith('{')], lines
+			first = json.loads(lines[0])
+			assert first['level'] == 'warn' and first['module'] == 'config' and conf in first['message'] and 'time' in first, first
+
+
 @test('logs: a tunnel without lines for its connections still tells of those that fail', 60, short=True)
 def quiet():
 	s = Server(echo)

@@ -31,16 +31,23 @@ static unsigned first_line(const char *text, char *out, size_t cap)
 	return n;
 }
 
-static bool read_config(struct td_doctor *d)
+/* What its reader says about it is the caller's; NULL: no memory. */
+static char *read_config(struct td_doctor *d)
 {
-	char *told = NULL, line[400] = "", has[120];
+	char *told = NULL;
 	size_t n = 0;
 	FILE *f = open_memstream(&told, &n);
 	if (!f)
-		return false;
+		return NULL;
 	d->path = td_config_find(d->file);
 	d->cfg = d->path ? td_config_load(d->path, TD_ROLE_ANY | TD_ROLE_FILES, f) : NULL;
 	fclose(f);
+	return told;
+}
+
+static void tell_config(struct td_doctor *d, const char *told)
+{
+	char line[400] = "", has[120];
 	unsigned lines = first_line(told, line, sizeof(line));
 	if (!d->path)
 		td_doctor_row(d, "configuration", TD_DOCTOR_FAIL, TD_EXIT_USAGE,
@@ -53,8 +60,6 @@ static bool read_config(struct td_doctor *d)
 		td_doctor_row(d, "configuration", lines ? TD_DOCTOR_WARN : TD_DOCTOR_OK, 0,
 			      lines ? "tunneld -t -c FILE lists every warning." : NULL, "%s: %s%s%s", d->path,
 			      what_it_has(d->cfg, has, sizeof(has)), lines ? "; " : "", line);
-	free(told);
-	return d->cfg != NULL;
 }
 
 static void skip_all(struct td_doctor *d, const char *why)
@@ -103,19 +108,22 @@ static void test_tunnel(struct td_doctor *d, const struct td_tunnel_config *t, c
 	td_aws_free(aws);
 }
 
-static int test_tunnels(struct td_doctor *d, const char *name)
+/* A tunnel, several (the ports of a range), or an alias. */
+static bool is_there(const struct td_doctor *d, const char *name)
 {
 	const struct td_forwarder_config *f = &d->cfg->fwd;
-	const struct td_tunnel_config *before = NULL, *alias = NULL;
+	return td_tunnel_find(f->tunnels, f->ntunnels, name) || td_tunnel_find(f->aliases, f->naliases, name);
+}
+
+/* Of that name, which is there; NULL: all. */
+static void test_tunnels(struct td_doctor *d, const char *name)
+{
+	const struct td_forwarder_config *f = &d->cfg->fwd;
+	const struct td_tunnel_config *before = NULL;
 	bool reachable = false;
 	if (name && !td_tunnel_find(f->tunnels, f->ntunnels, name)) {
-		alias = td_tunnel_find(f->aliases, f->naliases, name);
-		if (alias) {
-			test_tunnel(d, alias, NULL, &reachable);
-			return 0;
-		}
-		fprintf(stderr, "tunneld doctor: there is no [tunnel] or [alias] of that name in %s\n", d->path);
-		return TD_EXIT_USAGE;
+		test_tunnel(d, td_tunnel_find(f->aliases, f->naliases, name), NULL, &reachable);
+		return;
 	}
 	for (int i = 0; i < f->ntunnels && !d->interrupted; i++) {
 		if (name && !td_tunnel_is_called(&f->tunnels[i], name))
@@ -123,7 +131,6 @@ static int test_tunnels(struct td_doctor *d, const char *name)
 		test_tunnel(d, &f->tunnels[i], before, &reachable);
 		before = &f->tunnels[i];
 	}
-	return 0;
 }
 
 static void test_agent(struct td_doctor *d)
@@ -140,36 +147,44 @@ static void test_agent(struct td_doctor *d)
 	td_aws_free(aws);
 }
 
-static void test_gateway(struct td_doctor *d)
+static void test_all(struct td_doctor *d, const char *tunnel)
 {
-	td_doctor_certificate(d);
-	td_doctor_listen(d, d->cfg->gw.addrs, d->cfg->gw.naddrs);
-}
-
-static int test_all(struct td_doctor *d, const char *tunnel)
-{
-	int r = 0;
 	td_doctor_running(d);
 	if (d->cfg->fwd.ntunnels || tunnel)
-		r = test_tunnels(d, tunnel);
-	if (!r && d->cfg->has_agent && !tunnel && !d->interrupted)
+		test_tunnels(d, tunnel);
+	if (d->cfg->has_agent && !tunnel && !d->interrupted)
 		test_agent(d);
-	if (!r && d->cfg->has_gateway && !tunnel && !d->interrupted)
-		test_gateway(d);
-	return r;
+	if (d->cfg->has_gateway && !tunnel && !d->interrupted)
+		td_doctor_gateway(d);
 }
 
 /* --- the command ------------------------------------------------------------------------------------------ */
 
+/* Rows to d, and its code; -1: there is no such tunnel, and no row. */
 static int examine(struct td_doctor *d, const char *tunnel)
 {
-	int r = 0;
-	if (read_config(d))
-		r = test_all(d, tunnel);
+	char *told = read_config(d);
+	if (d->cfg && tunnel && !is_there(d, tunnel)) {
+		free(told);
+		return -1;
+	}
+	tell_config(d, told ? told : "");
+	free(told);
+	if (d->cfg)
+		test_all(d, tunnel);
 	else
 		skip_all(d, "there is no configuration that can be read");
 	td_doctor_limits(d);
-	return r ? r : d->interrupted ? TD_EXIT_RUNTIME : d->code;
+	if (d->interrupted) /* what failed then failed by that */
+		d->code = TD_EXIT_RUNTIME;
+	return d->code;
+}
+
+static int no_such_tunnel(const struct td_command *cmd, struct td_doctor *d, const char *name)
+{
+	int r = td_args_usage(cmd, "there is no [tunnel] or [alias] %.100s in %s", name, d->path);
+	td_doctor_close(d);
+	return r;
 }
 
 static void print_json(const struct td_doctor *d)
@@ -201,6 +216,8 @@ static int run_doctor(const struct td_command *cmd, int argc, char **argv)
 	}
 	d.live = !json;
 	int code = examine(&d, n ? argv[1] : NULL);
+	if (code < 0)
+		return no_such_tunnel(cmd, &d, argv[1]);
 	if (json)
 		print_json(&d);
 	if (bundle) {
@@ -233,5 +250,7 @@ const struct td_command td_command_doctor = {
     "  -h, --help          this text\n"
     "  -V, --version       the version\n"
     "\n"
-    "Exit code: that of the first row that failed.\n" TD_EXIT_HELP,
+    "Exit code: that of the first row that failed: 2 configuration and listen addresses, 3\n"
+    "clock and credentials, 4 target, 5 names, connections, TLS and what was refused, 6 the\n"
+    "session; 0 when none did, 1 when it was interrupted.\n",
     run_doctor};

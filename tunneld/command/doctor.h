@@ -5,6 +5,7 @@
  *   doctor_session  StartSession, target, StreamUrl, WebSocket, dial, echo
  *   doctor_keys     credentials
  *   doctor_net      clock, names, connections, TLS of the endpoints
+ *   doctor_gateway  certificate, store and nodes of a gateway
  *   doctor_local    listen addresses, descriptors, memory, what runs
  *   doctor_rows     rows, waiting
  *
@@ -77,7 +78,10 @@ void td_doctor_running(struct td_doctor *d); /* fills status; no row */
 void td_doctor_listen(struct td_doctor *d, const struct td_addr *addrs, int n);
 void td_doctor_limits(struct td_doctor *d);
 void td_doctor_agent_state(struct td_doctor *d);
-void td_doctor_certificate(struct td_doctor *d); /* of the gateway */
+struct tnl_json *td_doctor_status(const struct td_doctor *d); /* what td_doctor_running found, an array; NULL */
+
+/* --- doctor_gateway.c --- */
+void td_doctor_gateway(struct td_doctor *d);
 
 /* --- doctor_bundle.c --- */
 int td_doctor_bundle(struct td_doctor *d, const char *path); /* 0, or an exit code after a line on stderr */

@@ -1,21 +1,19 @@
-/* What this machine has for it: addresses to listen on, descriptors, memory, the gateway's certificate; and what runs
- * with the configuration already. */
+/* What this machine has for it: addresses to listen on, descriptors, memory; and what runs with the configuration
+ * already.
+ */
 #include "tunneld/command/daemons.h"
 #include "tunneld/command/doctor.h"
 
 #include "lib/alloc.h"
-#include "lib/http.h"
-#include "tunneld/base/file.h"
 #include "tunneld/net/listen.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { FEW_DESCRIPTORS = 1024, DAYS_WARN = 14, DAY = 86400, PEM_MAX = 1 << 20 };
+enum { FEW_DESCRIPTORS = 1024 };
 
 /* --- what runs ----------------------------------------------------------------------------------- */
 
@@ -35,7 +33,7 @@ void td_doctor_running(struct td_doctor *d)
 		(void)td_daemons_ask(&q, "status", take_status, d);
 }
 
-static struct tnl_json *read_status(const struct td_doctor *d)
+struct tnl_json *td_doctor_status(const struct td_doctor *d)
 {
 	struct tnl_buf b;
 	tnl_buf_init(&b, 64u << 20);
@@ -89,14 +87,14 @@ static void listen_on(struct td_doctor *d, const struct tnl_json *docs, const st
 	if (l)
 		td_doctor_row(d, "listen", TD_DOCTOR_OK, 0, NULL, "%s: free", text);
 	else
-		td_doctor_row(d, "listen", TD_DOCTOR_FAIL, TD_EXIT_RUNTIME,
+		td_doctor_row(d, "listen", TD_DOCTOR_FAIL, TD_EXIT_USAGE,
 			      "Change listen, or end the program that has it: ss -ltnp shows which.", "%s", why);
 	td_listener_free(l);
 }
 
 void td_doctor_listen(struct td_doctor *d, const struct td_addr *addrs, int n)
 {
-	struct tnl_json *docs = read_status(d);
+	struct tnl_json *docs = td_doctor_status(d);
 	for (int i = 0; i < n; i++)
 		listen_on(d, docs, &addrs[i]);
 	tnl_json_free(docs);
@@ -136,11 +134,11 @@ void td_doctor_limits(struct td_doctor *d)
 		      "memory_limit is %llu MiB, %llu MiB are available", want, have);
 }
 
-/* --- agent and gateway -------------------------------------------------------------------------------------- */
+/* --- agent --------------------------------------------------------------------------------------- */
 
 void td_doctor_agent_state(struct td_doctor *d)
 {
-	struct tnl_json *docs = read_status(d);
+	struct tnl_json *docs = td_doctor_status(d);
 	const struct tnl_json *agent = NULL;
 	tnl_json_each(doc, docs) {
 		if (tnl_json_get(doc, "agent"))
@@ -158,30 +156,4 @@ void td_doctor_agent_state(struct td_doctor *d)
 			      there ? "connected to its gateway%s%s" : "not connected to its gateway%s%s",
 			      !there && why ? ": " : "", !there && why ? why : "");
 	tnl_json_free(docs);
-}
-
-void td_doctor_certificate(struct td_doctor *d)
-{
-	const struct td_gateway_config *g = &d->cfg->gw;
-	struct tnl_url u;
-	const char *fault;
-	uint64_t from = 0, until = 0, now = (uint64_t)time(NULL);
-	size_t n = 0;
-	char *pem = td_file_read(g->certificate, PEM_MAX, 0, &n, NULL);
-	bool dated = pem && tnl_tls_cert_dates(pem, n, &from, &until) == 0;
-	bool named = !g->public_url || tnl_url_parse(g->public_url, &u, &fault) != 0 ||
-		     (dated && tnl_tls_cert_names(pem, n, u.host));
-	long long days = dated && until > now ? (long long)((until - now) / DAY) : 0;
-	bool over = !dated || days == 0 || from > now;
-	td_doctor_row(d, "tls",
-		      over || !named	 ? TD_DOCTOR_FAIL
-		      : days < DAYS_WARN ? TD_DOCTOR_WARN
-					 : TD_DOCTOR_OK,
-		      TD_EXIT_USAGE,
-		      over || days < DAYS_WARN ? "Replace the file and run tunneld reload."
-		      : !named		       ? "Have one made with the host of public_url among its subjectAltNames."
-					       : NULL,
-		      dated ? "%s: %lld days left%s" : "%s: %lld%s", g->certificate, days,
-		      named ? "" : ", not for the host of public_url");
-	tnl_free(pem);
 }

@@ -195,7 +195,7 @@ static void ask_date(struct endpoint *e)
 	struct td_http_client_opts o = {.tls = td_aws_tls(e->aws), .proxy = e->proxy, .timeout_ns = TD_DOCTOR_PROBE_NS};
 	begin(e);
 	snprintf(url, sizeof(url), "%s/", e->url);
-	struct td_http_client *h = td_http_client_request(e->d->loop, "GET", url, NULL, 0, NULL, 0, &o, on_date, e);
+	struct td_http_client *h = td_http_client_request(e->d->loop, "HEAD", url, NULL, 0, NULL, 0, &o, on_date, e);
 	if (h && !td_doctor_wait(e->d, &e->answered, TD_DOCTOR_PROBE_NS + 100 * TD_MS, "the server's date"))
 		td_http_client_cancel(h);
 }
@@ -240,7 +240,7 @@ static void tell_clock(struct td_doctor *d, const struct endpoint *v, int n)
 
 static void tell_name(struct td_doctor *d, const struct endpoint *e)
 {
-	td_doctor_row(d, "name", e->name.how == GOOD ? TD_DOCTOR_OK : failure(e), TD_EXIT_RUNTIME,
+	td_doctor_row(d, "name", e->name.how == GOOD ? TD_DOCTOR_OK : failure(e), TD_EXIT_REFUSED,
 		      e->name.how == GOOD ? NULL
 		      : e->proxy
 			  ? "Check proxy, and what name servers this machine asks (/etc/resolv.conf)."
@@ -254,7 +254,7 @@ static void tell_tcp(struct td_doctor *d, const struct endpoint *e)
 		td_doctor_row(d, "connection", TD_DOCTOR_SKIPPED, 0, NULL, "%s:%u: its name is not known", e->host,
 			      e->port);
 	else
-		td_doctor_row(d, "connection", e->tcp.how == GOOD ? TD_DOCTOR_OK : failure(e), TD_EXIT_RUNTIME,
+		td_doctor_row(d, "connection", e->tcp.how == GOOD ? TD_DOCTOR_OK : failure(e), TD_EXIT_REFUSED,
 			      e->tcp.how == GOOD ? NULL
 			      : e->proxy	 ? "Check proxy: it must permit CONNECT to this host and port."
 						 : "Allow outbound TCP to it, set proxy, or start the gateway.",
@@ -273,7 +273,7 @@ static void tell_tls(struct td_doctor *d, const struct endpoint *e)
 	else if (e->cert.how == UNTRIED)
 		td_doctor_row(d, "tls", TD_DOCTOR_SKIPPED, 0, NULL, "%s: there is no connection", e->host);
 	else if (e->cert.how == BAD)
-		td_doctor_row(d, "tls", failure(e), TD_EXIT_RUNTIME, advice, "%s: %s", e->host, e->cert.text);
+		td_doctor_row(d, "tls", failure(e), TD_EXIT_REFUSED, advice, "%s: %s", e->host, e->cert.text);
 	else
 		td_doctor_row(d, "tls", e->certificate_ends ? TD_DOCTOR_WARN : TD_DOCTOR_OK, 0,
 			      e->certificate_ends ? "Have the certificate renewed before it ends." : NULL, "%s: %s",

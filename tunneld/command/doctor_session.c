@@ -139,8 +139,10 @@ static bool start_session(struct testing *x)
 		td_doctor_row(x->d, "start-session", TD_DOCTOR_OK, 0, NULL, "%s for %s", x->grant.session_id, x->id);
 		return true;
 	}
-	td_doctor_row(x->d, "start-session", TD_DOCTOR_FAIL, td_foreground_code(x->err, x->type), advice_for(x),
-		      "%s%s%s", x->type, x->type[0] ? ": " : "", x->text[0] ? x->text : tnl_err_text(x->err));
+	int code = td_foreground_code(x->err, x->type);
+	td_doctor_row(x->d, "start-session", TD_DOCTOR_FAIL, code == TD_EXIT_RUNTIME ? TD_EXIT_REFUSED : code,
+		      advice_for(x), "%s%s%s", x->type, x->type[0] ? ": " : "",
+		      x->text[0] ? x->text : tnl_err_text(x->err));
 	return false;
 }
 

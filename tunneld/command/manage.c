@@ -109,7 +109,7 @@ static int wait_gone(const struct td_daemons_query *q)
 
 struct opening {
 	const char *tunnel;
-	int seen, up, failed;
+	int seen, up, failed, listens;
 	char why[512]; /* of the first that has failed */
 };
 
@@ -126,11 +126,26 @@ static void look_at_tunnel(void *ctx, char *reply)
 		o->seen++;
 		/* One with a session for each connection has nothing to open: it listens, and that is all. */
 		o->up += strcmp(state, "up") == 0 || (failed && quiet);
+		o->listens += failed && quiet;
 		o->failed += failed && !quiet;
 		if (failed && !quiet && !*o->why)
 			snprintf(o->why, sizeof(o->why), "%s", why);
 	}
 	tnl_json_free(j);
+}
+
+/* What was not tried is said: that it listens does not mean that a session will come up. */
+static int tell_listening(const struct td_command *cmd, const struct opening *o)
+{
+	if (!o->listens)
+		return TD_EXIT_OK;
+	printf("tunneld %s: ", cmd->name);
+	td_term_put(stdout, o->tunnel);
+	printf(": %s; a session starts with each connection, none was tried (tunneld doctor does)\n",
+	       o->seen == 1	       ? "it listens"
+	       : o->listens == o->seen ? "all listen"
+				       : "some only listen");
+	return TD_EXIT_OK;
 }
 
 /* Until each has a session or has failed. */
@@ -142,7 +157,7 @@ static int wait_open(const struct td_command *cmd, const struct td_daemons_query
 		if (td_daemons_ask(q, "status", look_at_tunnel, &o) < 0)
 			return TD_EXIT_USAGE;
 		if (o.up == o.seen)
-			return TD_EXIT_OK;
+			return tell_listening(cmd, &o);
 		if (o.up + o.failed == o.seen)
 			break;
 		pause_step();
@@ -234,7 +249,8 @@ const struct td_command td_command_open = {
     "usage: tunneld open [-c FILE] TUNNEL | group:NAME [ROLE]\n"
     "\n"
     "Starts its session without waiting for a connection; one that was closed listens again.\n"
-    "Waits until the session is up, or tells why it is not.\n" HELP_REST,
+    "Waits until the session is up, or tells why it is not.  One with a session for each\n"
+    "connection has none to start: it listens, and the command says so.\n" HELP_REST,
     run_word};
 const struct td_command td_command_close = {
     "close", "close a tunnel of a running daemon",

@@ -140,12 +140,12 @@ static int check_only(const char *path, unsigned roles)
 
 static int run_process(struct role_command *r)
 {
-	struct td_config *c = load(r, stderr);
+	const struct td_daemon_hooks hooks = {.load = load, .ctx = r};
+	struct td_config *c = td_daemon_load(&hooks);
 	struct td_daemon d;
 	int code = TD_EXIT_RUNTIME;
 	if (!c)
 		return TD_EXIT_USAGE;
-	const struct td_daemon_hooks hooks = {.load = load, .ctx = r};
 	if (td_daemon_prepare(c, &r->row, 1)) {
 		td_config_free(c);
 		return TD_EXIT_RUNTIME;

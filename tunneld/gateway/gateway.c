@@ -74,6 +74,8 @@ static void on_request(void *ctx, struct td_request *r)
 		const char *target = tnl_http_get(h, "X-Amz-Target", &tn);
 		if (has_method(h, "POST"))
 			gw_api_request(g, r, target, tn);
+		else if (has_method(h, "HEAD")) /* is somebody there, and what time is it: nothing was refused */
+			td_request_reply(r, 405, NULL, NULL, 0, NULL, 0);
 		else
 			refuse_request(g, r, 405, "method");
 		return;

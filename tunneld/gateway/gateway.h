@@ -7,6 +7,7 @@
 #include "tunneld/config/config.h"
 
 struct td_gateway;
+struct tnl_tls_ctx;
 
 /* Listens when it returns; sessions of the store are restored. Takes a reference to cfg. NULL: *why says what to do. */
 struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg, char *why, size_t cap);
@@ -23,5 +24,8 @@ void td_gateway_metrics(struct td_gateway *g, struct tnl_metrics *m);
 int td_gateway_ready(struct td_gateway *g, const char *tunnel, char *why, size_t cap);
 void td_gateway_status(struct td_gateway *g, struct tnl_buf *json); /* one object */
 void td_gateway_free(struct td_gateway *g);			    /* NULL is fine; writes what the store has queued */
+
+/* What a store at rediss:// is reached with; NULL: *why says what to do. */
+struct tnl_tls_ctx *td_gateway_store_tls(struct td_loop *l, const struct td_gateway_config *c, char *why, size_t cap);
 
 #endif

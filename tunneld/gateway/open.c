@@ -23,11 +23,10 @@ static char *read_pem(const char *path, const char *key, size_t *n, char *why, s
 }
 
 /* Of rediss://, where we show the gateway's own certificate. */
-static struct tnl_tls_ctx *make_store_tls(struct td_gateway *g, char *why, size_t cap)
+struct tnl_tls_ctx *td_gateway_store_tls(struct td_loop *l, const struct td_gateway_config *c, char *why, size_t cap)
 {
-	const struct td_gateway_config *c = &g->cfg->gw;
 	const char *path = c->store_ca ? c->store_ca : SYSTEM_CA;
-	struct tnl_tls_config t = {.unix_time = unix_time, .time_ctx = g->l};
+	struct tnl_tls_config t = {.unix_time = unix_time, .time_ctx = l};
 	struct tnl_tls_ctx *ctx = NULL;
 	char text[200] = "", *cert = NULL, *key = NULL;
 	char *ca = read_pem(path, "store_ca", &t.ca_pem_len, why, cap);
@@ -66,7 +65,7 @@ int gw_store_open(struct td_gateway *g, char *why, size_t cap)
 			 "there is no place for session records: set store in [gateway] or state_dir in [tunneld]");
 		return -1;
 	}
-	if (over_tls && !(tls = make_store_tls(g, why, cap)))
+	if (over_tls && !(tls = td_gateway_store_tls(g->l, &c->gw, why, cap)))
 		return -1;
 	const struct td_store_opts o = {
 	    .spec = spec, .node = g->node, .peer = g->cfg->gw.peer_listen, .tls = tls, .cb = &gw_hear, .ctx = g};

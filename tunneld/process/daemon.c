@@ -146,6 +146,24 @@ static struct td_config *load(struct td_daemon *d, struct tnl_buf *told)
 	return c;
 }
 
+struct td_config *td_daemon_load(const struct td_daemon_hooks *hooks)
+{
+	char *said = NULL;
+	size_t n;
+	FILE *f = open_memstream(&said, &n);
+	struct td_config *c = f ? hooks->load(hooks->ctx, f) : NULL;
+	if (f)
+		fclose(f);
+	if (said && c && c->log_format == TD_LOG_JSON) {
+		td_log_setup(c->log_level, c->log_format);
+		log_lines(said, NULL);
+	} else if (said) {
+		fputs(said, stderr);
+	}
+	free(said);
+	return c;
+}
+
 static bool take_config(struct td_daemon *d, struct td_config *c)
 {
 	char why[1024] = "";

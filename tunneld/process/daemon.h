@@ -56,6 +56,10 @@ struct td_daemon_hooks {
 	void *ctx;
 };
 
+/* The configuration to start with.  Its warnings go where its log goes, as JSON lines when that is their form;
+ * mistakes, of a file that says nothing yet about logs, as text to stderr: NULL. */
+struct td_config *td_daemon_load(const struct td_daemon_hooks *hooks);
+
 enum { TD_DAEMON_ROLES_MAX = 3 };
 
 struct td_daemon {

@@ -183,6 +183,10 @@ static void test_routes(void **state)
 	assert_int_equal(http_status("GET", "/v1/data-channel/x"), 426);
 	assert_int_equal(http_status("DELETE", "/v1/data-channel/x"), 405);
 	assert_int_equal(status_of("counters/http_refused"), 7);
+	assert_int_equal(http_status("HEAD", "/"), 405); /* who only looks whether somebody is there is no fault */
+	assert_int_equal(status_of("counters/http_refused"), 7);
+	assert_int_equal(http_status("HEAD", "/admin"), 404);
+	assert_int_equal(status_of("counters/http_refused"), 8);
 }
 
 /* --- who may what ---------------------------------------------------------------- */
