@@ -63,7 +63,7 @@ static bool take_host(struct tnl_greeting *g, const char *p, size_t n)
 	if (n == 0 || n >= sizeof(g->host))
 		return false;
 	for (size_t i = 0; i < n; i++)
-		if (p[i] <= ' ' || p[i] >= 0x7f)
+		if (p[i] <= ' ' || p[i] >= 0x7f || p[i] == '"' || p[i] == '\\')
 			return false;
 	memcpy(g->host, p, n);
 	g->host[n] = '\0';
@@ -95,6 +95,8 @@ static enum tnl_greeting_event socks5_methods(struct tnl_greeting *g, const uint
 static enum tnl_greeting_event socks5_password(struct tnl_greeting *g, const uint8_t *b)
 {
 	size_t user = b[1], password = b[2 + user];
+	if (memchr(b + 2, 0, user) || memchr(b + 3 + user, 0, password)) /* strings they are not */
+		user = password = 0;
 	memcpy(g->user, b + 2, user);
 	g->user[user] = '\0';
 	memcpy(g->password, b + 3 + user, password);
@@ -305,12 +307,21 @@ static enum tnl_greeting_event http_request_line(struct tnl_greeting *g, const c
 	return TNL_GREETING_MORE;
 }
 
+/* An empty line is its last. */
+static bool http_ends(const uint8_t *b, size_t n)
+{
+	if (n < 3 || b[n - 1] != '\n')
+		return false;
+	return b[n - 2] == '\n' || (b[n - 2] == '\r' && b[n - 3] == '\n');
+}
+
 static enum tnl_greeting_event http_head(struct tnl_greeting *g, const char *b, size_t n)
 {
 	bool first = true;
-	for (const char *end; n > 2; n -= (size_t)(end + 2 - b), b = end + 2, first = false) {
-		end = memmem(b, n, "\r\n", 2);
+	for (const char *end; n > 2; n -= (size_t)(end + 1 - b), b = end + 1, first = false) {
+		end = memchr(b, '\n', n);
 		size_t len = (size_t)(end - b);
+		len -= len > 0 && b[len - 1] == '\r';
 		enum tnl_greeting_event e = first ? http_request_line(g, b, len) : TNL_GREETING_MORE;
 		if (e != TNL_GREETING_MORE)
 			return e;
@@ -349,7 +360,7 @@ static enum tnl_greeting_event look(struct tnl_greeting *g)
 			e = socks4_request(g, b);
 		break;
 	default:
-		all = n >= 4 && memcmp(b + n - 4, "\r\n\r\n", 4) == 0 ? n : 0;
+		all = http_ends(b, n) ? n : 0;
 		if (all)
 			e = http_head(g, (const char *)b, n);
 	}
@@ -403,7 +414,25 @@ enum tnl_greeting_event tnl_greeting_admit(struct tnl_greeting *g, bool ok)
 	return TNL_GREETING_MORE;
 }
 
-size_t tnl_greeting_answer(struct tnl_greeting *g, enum tnl_greeting_result r, uint8_t out[TNL_GREETING_OUT])
+/* ": WORDS", without what is none of a line of text. */
+static void put_words(char *out, size_t cap, const char *words)
+{
+	int n = snprintf(out, cap, "%s%s", words[0] ? ": " : "", words);
+	for (char *p = out; n > 0 && *p; p++)
+		if (*p < ' ' || *p >= 0x7f)
+			*p = '?';
+}
+
+static size_t http_failed(uint8_t *out, const char *status, const char *text, const char *words)
+{
+	char line[320];
+	size_t n = (size_t)snprintf(line, sizeof(line), "%s", text);
+	put_words(line + n, sizeof(line) - n, words);
+	return http_answer(out, status, "", line);
+}
+
+size_t tnl_greeting_answer(struct tnl_greeting *g, enum tnl_greeting_result r, const char *words,
+			   uint8_t out[TNL_GREETING_OUT])
 {
 	static const struct {
 		uint8_t rep;
@@ -412,6 +441,8 @@ size_t tnl_greeting_answer(struct tnl_greeting *g, enum tnl_greeting_result r, u
 	    [TNL_GREETING_OK] = {0, NULL, NULL},
 	    [TNL_GREETING_DENIED] = {2, "403 Forbidden", "this destination is not allowed"},
 	    [TNL_GREETING_NO_WAY] = {3, "503 Service Unavailable", "there is no way to the target now"},
+	    [TNL_GREETING_NET] = {3, "502 Bad Gateway", "the network of the destination cannot be reached"},
+	    [TNL_GREETING_HOST] = {4, "502 Bad Gateway", "the destination cannot be reached"},
 	    [TNL_GREETING_TIMEOUT] = {4, "504 Gateway Timeout", "the destination did not answer in time"},
 	    [TNL_GREETING_REFUSED] = {5, "502 Bad Gateway", "could not connect to the destination"},
 	    [TNL_GREETING_FAILED] = {1, "502 Bad Gateway", "the connection failed"},
@@ -429,7 +460,7 @@ size_t tnl_greeting_answer(struct tnl_greeting *g, enum tnl_greeting_result r, u
 		return sizeof(socks5);
 	}
 	if (r != TNL_GREETING_OK)
-		return http_answer(out, of[r].status, "", of[r].text);
+		return http_failed(out, of[r].status, of[r].text, words);
 	memcpy(out, established, sizeof(established) - 1);
 	return sizeof(established) - 1;
 }

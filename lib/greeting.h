@@ -1,6 +1,7 @@
 /* What a local program says to a proxy before its own bytes, told apart by the first one: SOCKS5 (RFC 1928, 1929),
  * SOCKS4 and 4a, and HTTP CONNECT (RFC 9110, 9.3.6); and what it is answered.
  *
+ * Lines of a head end with CR LF, or with LF alone, as some programs write them: nothing of a head is passed on.
  * Names are passed on as they are.  Refused, in the protocol's own words: BIND, UDP ASSOCIATE, plain HTTP proxying, and
  * where a password is wanted what has none.  The parser takes bytes as they come, and none behind the request. */
 #ifndef TNL_GREETING_H
@@ -18,14 +19,17 @@ enum tnl_greeting_kind { TNL_GREETING_NONE, TNL_GREETING_SOCKS5, TNL_GREETING_SO
 /* MORE: nothing yet.  PASSWORD: user and password are there, tnl_greeting_admit says what comes of them.  READY: host
  * and port are there.  OVER: it is refused, and answered. */
 enum tnl_greeting_event { TNL_GREETING_MORE, TNL_GREETING_PASSWORD, TNL_GREETING_READY, TNL_GREETING_OVER };
-/* How it came out. */
+/* How it came out.  docs/proxy.md has what each protocol makes of it. */
 enum tnl_greeting_result {
 	TNL_GREETING_OK,
 	TNL_GREETING_DENIED,  /* by a rule */
 	TNL_GREETING_NO_WAY,  /* there is no session to carry it */
+	TNL_GREETING_NET,     /* no way to its network, from the far end */
+	TNL_GREETING_HOST,    /* no way to the host, or no such host */
 	TNL_GREETING_TIMEOUT, /* the destination does not answer */
 	TNL_GREETING_REFUSED, /* it does: no */
-	TNL_GREETING_FAILED
+	TNL_GREETING_FAILED,
+	TNL_GREETING_RESULTS
 };
 
 struct tnl_greeting {
@@ -45,7 +49,9 @@ void tnl_greeting_fini(struct tnl_greeting *g); /* wipes */
 enum tnl_greeting_event tnl_greeting_feed(struct tnl_greeting *g, const uint8_t *p, size_t n, size_t *used);
 enum tnl_greeting_event tnl_greeting_admit(struct tnl_greeting *g, bool ok);
 size_t tnl_greeting_take(struct tnl_greeting *g, const uint8_t **p); /* what is to be sent, once */
-/* After READY: the answer to the request, once; 0: it has been given. */
-size_t tnl_greeting_answer(struct tnl_greeting *g, enum tnl_greeting_result r, uint8_t out[TNL_GREETING_OUT]);
+/* After READY: the answer to the request, once; 0: it has been given.  words: why it did not come to be, "" if nobody
+ * said; where the protocol has room for words they are made one line of printable ASCII, and cut to what fits. */
+size_t tnl_greeting_answer(struct tnl_greeting *g, enum tnl_greeting_result r, const char *words,
+			   uint8_t out[TNL_GREETING_OUT]);
 
 #endif

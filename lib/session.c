@@ -20,7 +20,10 @@ const char *tnl_reset_text(uint32_t reason)
 					   "session over",
 					   "too many streams",
 					   "shutting down",
-					   "the agent lost its link and may take again what it has"};
+					   "the agent lost its link and may take again what it has",
+					   "could not connect",
+					   "could not connect",
+					   "could not connect"};
 	return reason < TNL_COUNT(text) ? text[reason] : "unknown reason";
 }
 

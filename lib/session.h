@@ -50,8 +50,17 @@ enum tnl_reset {
 	TNL_RESET_SESSION, /* session over */
 	TNL_RESET_LIMIT,
 	TNL_RESET_SHUTDOWN,
-	TNL_RESET_DOUBT /* a stock agent lost its link while bytes were on their way to it */
+	TNL_RESET_DOUBT, /* a stock agent lost its link while bytes were on their way to it */
+	/* In place of CONNECT, of streams that said themselves where they go: */
+	TNL_RESET_NAME, /* the name has no address */
+	TNL_RESET_HOST, /* no way to the host */
+	TNL_RESET_NET	/* no way to its network */
 };
+static inline bool tnl_reset_is_refusal(uint32_t reason) /* it was never connected, and the far end said so */
+{
+	return reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED ||
+	       (reason >= TNL_RESET_NAME && reason <= TNL_RESET_NET);
+}
 const char *tnl_reset_text(uint32_t reason);
 
 /* What a stream is for. */

@@ -1,4 +1,5 @@
 """Tunnels of type proxy: SOCKS5, SOCKS4a and HTTP CONNECT on one listener, as programs speak them."""
+import errno
 import http.server
 import os
 import re
@@ -10,7 +11,7 @@ import threading
 
 from harness import BIN, SLOW, TARGET, World, clean_env, need, until
 from run import test
-from services import Server, connect, echo, ping, read_exact, refused
+from services import Server, connect, echo, ping, read_all, read_exact, refused
 from stockagent import StockAgent
 
 
@@ -50,6 +51,45 @@ def socks5(port, host, to, cmd=1):
 	assert read_exact(c, 2) == b'\5\0'
 	c.sendall(b'\5' + bytes([cmd]) + b'\0\3' + bytes([len(host)]) + host.encode() + struct.pack('>H', to))
 	return c, read_exact(c, 10)[1]
+
+
+def socks4a(port, host, to):
+	c = connect(port)
+	c.sendall(struct.pack('>BBHI', 4, 1, to, 1) + b'me\0' + host.encode() + b'\0')
+	return c, read_exact(c, 8)[1]
+
+
+def connect_by_http(port, authority, end='\r\n', fields=('A: b',)):
+	"""-> (status, head, body) of a request that is refused."""
+	with connect(port) as c:
+		c.sendall(end.join(['CONNECT %s HTTP/1.1' % authority, *fields, '', '']).encode())
+		head, _, body = read_all(c).decode().partition('\r\n\r\n')
+	assert 'Content-Length: %d' % len(body) in head and body.count('\n') == 1 and body[:-1].isprintable(), (head, body)
+	return int(head.split()[1]), head, body
+
+
+class Silent:
+	"""A port whose connections never come to be: nobody accepts, and the queue is full."""
+
+	def __init__(self):
+		self.listener = socket.socket()
+		self.listener.bind(('127.0.0.1', 0))
+		self.listener.listen(0)
+		self.port, self.fill = self.listener.getsockname()[1], []
+		for _ in range(4):
+			s = socket.socket()
+			s.setblocking(False)
+			s.connect_ex(('127.0.0.1', self.port))
+			self.fill.append(s)
+
+
+def has_route(address):
+	with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+		try:
+			s.connect((address, 9))
+		except OSError as e:
+			return e.errno != errno.ENETUNREACH
+	return True
 
 
 def free_port():
@@ -102,6 +142,70 @@ def three_protocols():
 		ping(c)
 
 
+@test('proxy: what cannot be had is told in the words of each protocol, with the reason of the agent', 60, short=True)
+def refusals():
+	with World() as w:
+		silent, no = Silent(), free_port()
+		w.gateway()
+		a = w.agent(allow='127.0.0.0/8:*, [2001:db8::]/32:*, *..name:*', dial_timeout='1s')
+		f = w.forwarder({'p': {'type': 'proxy'}})
+		port = f.ports['p']
+		cases = [('192.0.2.1', 80, 2, 403, "this destination is not allowed: the address is not in this agent's allow list\n"),
+			('169.254.169.254', 80, 2, 403, 'this destination is not allowed: the address is denied by this agent\n'),
+			('no..name', 80, 4, 502, 'the destination cannot be reached: cannot resolve no..name: '),
+			('h' * 255, 80, 4, 502, 'the destination cannot be reached: a host name has 1 to 253 characters, this one 255\n'),
+			('127.0.0.1', no, 5, 502, 'could not connect to the destination: 127.0.0.1:%d: Connection refused\n' % no),
+			('127.0.0.1', silent.port, 4, 504, 'the destination did not answer in time: 127.0.0.1:%d: no answer in time\n' % silent.port)]
+		if not has_route('2001:db8::1'):
+			cases.append(('2001:db8::1', 80, 3, 502, 'the network of the destination cannot be reached: [2001:db8::1]:80: '))
+		for host, to, rep, status, words in cases:
+			assert socks5(port, host, to)[1] == rep, (host, rep)
+			assert socks4a(port, host, to)[1] == 91, host
+			code, head, body = connect_by_http(port, ('[%s]:%d' if ':' in host else '%s:%d') % (host, to))
+			assert code == status and body.startswith(words) and 'Content-Type: text/plain' in head, (host, code, body)
+		f.wait_log("reason=\"not allowed: the address is not in this agent's allow list\"")
+		for p in f, a:
+			assert not re.search(r'(\w[\w ]{5,}): \1', "\n".join(p.lines)), re.search(r'.*(\w[\w ]{5,}): \1.*', "\n".join(p.lines)).group()  # nothing is said twice
+		for authority, status in (('x', 400), ('a"b:1', 400), ('127.0.0.1:0', 400)):
+			assert connect_by_http(port, authority)[0] == status, authority
+		assert connect_by_http(port, '192.0.2.1:80', '\n')[0] == 403  # lines that end with LF alone
+		with connect(port) as c:
+			c.sendall(b'GET http://localhost/ HTTP/1.1\nHost: localhost\n\n')
+			assert b' 405 ' in read_all(c)
+
+
+@test('proxy: requests cut anywhere and all at once, addresses of each family; what is behind a request reaches the service', 60, short=True)
+def requests_cut():
+	with World() as w:
+		e = Server(echo)
+		six = has_route('::1') and Server(echo, '::1', socket.AF_INET6)
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'p': {'type': 'proxy'}})
+		port, n = f.ports['p'], struct.pack('>H', e.port)
+		v4, v6 = b'\x7f\0\0\1', b'\0' * 15 + b'\1'
+		ok5 = b'\5\0\5\0\0\1' + b'\0' * 6
+		requests = [(b'\5\1\0\5\1\0\1' + v4 + n, ok5), (b'\5\2\2\0\5\1\0\3\x09localhost' + n, ok5), (b'\4\1' + n + v4 + b'\0', b'\0\x5a' + b'\0' * 6),
+			(b'\4\1' + n + b'\0\0\0\1me\0localhost\0', b'\0\x5a' + b'\0' * 6),
+			(b'CONNECT localhost:%d HTTP/1.1\nHost: x\r\n\n' % e.port, b'HTTP/1.1 200 Connection established\r\n\r\n')]
+		if six:
+			n = struct.pack('>H', six.port)
+			requests += [(b'\5\1\0\5\1\0\4' + v6 + n, ok5), (b'\5\1\0\5\1\0\3\3::1' + n, ok5), (b'\4\1' + n + b'\0\0\0\1\0::1\0', b'\0\x5a' + b'\0' * 6),
+				(b'CONNECT [::1]:%d HTTP/1.1\r\n\r\n' % six.port, b'HTTP/1.1 200 Connection established\r\n\r\n')]
+		for request, answer in requests:
+			for cut in range(len(request) + 1):
+				with connect(port) as c:
+					c.sendall(request[:cut])
+					c.sendall(request[cut:] + b'right behind it')
+					assert read_exact(c, len(answer)) == answer, (request, cut)
+					assert read_exact(c, 15) == b'right behind it', (request, cut)
+			with connect(port) as c:
+				for i in range(len(request)):
+					c.sendall(request[i:i + 1])
+				assert read_exact(c, len(answer)) == answer, request
+				ping(c)
+
+
 @test('proxy: an allow list of its own', 60)
 def allow_list():
 	with World() as w:
@@ -111,6 +215,8 @@ def allow_list():
 		f = w.forwarder({'p': {'type': 'proxy', 'allow': 'LOCAL*:%d, 127.0.0.0/8:%d' % (web.port, e.port)}})
 		for host, to, want in (('localhost', web.port, 0), ('localhost', e.port, 2), ('127.0.0.1', e.port, 0), ('127.0.0.1', web.port, 2)):
 			assert socks5(f.ports['p'], host, to)[1] == want, (host, to)
+		code, _, body = connect_by_http(f.ports['p'], 'localhost:%d' % e.port)
+		assert code == 403 and body == "this destination is not allowed: localhost port %d is not in the proxy's allow list\n" % e.port, (code, body)
 
 
 def users(w, **passwords):
@@ -204,7 +310,9 @@ def limited_user():
 		assert rep == 0
 		ping(c)
 		f.wait_log('one session for each destination')
-		assert socks5(f.ports['p'], '127.0.0.1', e.port + 1)[1] == 3  # the gateway says no
+		assert socks5(f.ports['p'], '127.0.0.1', e.port + 1)[1] == 2  # the gateway says no
+		code, _, body = connect_by_http(f.ports['p'], '127.0.0.1:%d' % (e.port + 1))
+		assert code == 403 and body == 'this destination is not allowed\n', (code, body)
 		ping(c)
 
 

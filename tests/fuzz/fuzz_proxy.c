@@ -31,7 +31,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (e == TNL_GREETING_READY && tnl_head_set(&h, TNL_HEAD_TCP, g.host, g.port) != 0)
 		abort(); /* each destination has a head */
-	size_t n = tnl_greeting_answer(&g, (enum tnl_greeting_result)(data[0] % 6), out);
+	size_t n = tnl_greeting_answer(&g, (enum tnl_greeting_result)(data[0] % TNL_GREETING_RESULTS),
+				       (const char[]){(char)data[0], '\n', 0}, out);
 	if ((e == TNL_GREETING_READY) != (n > 0) || n > sizeof(out))
 		abort();
 	tnl_greeting_fini(&g);

@@ -66,10 +66,13 @@ static const struct {
     {false, B("\5\1\0\5\1\0\2\12\0"), TNL_GREETING_OVER, "", 0, B("\5\0\5\10\0\1\0\0\0\0\0\0")},
     {false, B("\5\1\0\5\1\0\3\0\0\120"), TNL_GREETING_OVER, "", 0, B("\5\0\5\10\0\1\0\0\0\0\0\0")},
     {false, B("\5\1\0\5\1\0\3\3a b\0\120"), TNL_GREETING_OVER, "", 0, B("\5\0\5\10\0\1\0\0\0\0\0\0")},
+    {false, B("\5\1\0\5\1\0\3\3a\"b\0\120"), TNL_GREETING_OVER, "", 0, B("\5\0\5\10\0\1\0\0\0\0\0\0")},
+    {false, B("\5\1\0\5\1\0\3\3a\\b\0\120"), TNL_GREETING_OVER, "", 0, B("\5\0\5\10\0\1\0\0\0\0\0\0")},
     {false, B("\5\1\0\5\1\0\3\1h\0\0"), TNL_GREETING_OVER, "", 0, B("\5\0\5\10\0\1\0\0\0\0\0\0")},
     {false, B("\5\1\0\4"), TNL_GREETING_OVER, "", 0, B("\5\0\5\10\0\1\0\0\0\0\0\0")},
     {true, B("\5\2\0\2\1\3ops\6secret\5\1\0\3\1h\0\120"), TNL_GREETING_READY, "h", 80, B("\5\2\1\0")},
     {true, B("\5\1\2\1\3ops\5wrong"), TNL_GREETING_OVER, "", 0, B("\5\2\1\1")},
+    {true, B("\5\1\2\1\3ops\10secret\0x"), TNL_GREETING_OVER, "", 0, B("\5\2\1\1")}, /* more than the string */
     {true, B("\5\1\2\1\0\0"), TNL_GREETING_OVER, "", 0, B("\5\2\1\1")},
     {true, B("\5\1\2\5"), TNL_GREETING_OVER, "", 0, B("\5\2")},
     {true, B("\5\1\0"), TNL_GREETING_OVER, "", 0, B("\5\377")},
@@ -84,6 +87,15 @@ static const struct {
     {false, B("CONNECT db.internal:5432 HTTP/1.1\r\nHost: db.internal:5432\r\n\r\n"), TNL_GREETING_READY, "db.internal",
      5432, B("")},
     {false, B("CONNECT [::1]:443 HTTP/1.0\r\n\r\n"), TNL_GREETING_READY, "::1", 443, B("")},
+    {false, B("CONNECT h:80 HTTP/1.1\nHost: h:80\n\n"), TNL_GREETING_READY, "h", 80, B("")},
+    {false, B("CONNECT h:80 HTTP/1.1\r\nHost: h:80\n\r\n"), TNL_GREETING_READY, "h", 80, B("")},
+    {false, B("CONNECT h:80 HTTP/1.1\nHost: h:80\r\n\n"), TNL_GREETING_READY, "h", 80, B("")},
+    {true, B("CONNECT h:80 HTTP/1.1\nProxy-Authorization: Basic b3BzOnNlY3JldA==\n\n"), TNL_GREETING_READY, "h", 80,
+     B("")},
+    {false, B("CONNECT h:80 HTTP/1.1\nA: b\rc\n\n"), TNL_GREETING_OVER, "", 0, B("HTTP/1.1 400 ")},
+    {false, B("CONNECT h:80 HTTP/1.1\r\r\n\r\n"), TNL_GREETING_OVER, "", 0, B("HTTP/1.1 400 ")},
+    {false, B("C\n\n"), TNL_GREETING_OVER, "", 0, B("HTTP/1.1 400 ")},
+    {false, B("CONNECT h\"x:80 HTTP/1.1\r\n\r\n"), TNL_GREETING_OVER, "", 0, B("HTTP/1.1 400 ")},
     {true, B("CONNECT h:80 HTTP/1.1\r\nproxy-authorization:  basic b3BzOnNlY3JldA== \r\n\r\n"), TNL_GREETING_READY, "h",
      80, B("")},
     {false, B("GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n"), TNL_GREETING_OVER, "", 0, B("HTTP/1.1 405 ")},
@@ -149,39 +161,115 @@ static void greetings_cut_anywhere(void **state)
 	assert_int_equal(tnl_alloc_live(), 0);
 }
 
+/* The first of the cases that begins with these bytes and is answered with yes. */
+static size_t case_of(const char *begin)
+{
+	size_t i = 0;
+	while (cases[i].end != TNL_GREETING_READY || cases[i].want_password ||
+	       strncmp(cases[i].in.p, begin, strlen(begin)) != 0)
+		i++;
+	return i;
+}
+
 static void answers(void **state)
 {
 	static const struct {
-		size_t greeting;
+		const char *greeting; /* how it begins */
 		enum tnl_greeting_result r;
 		struct bytes out;
 	} want[] = {
-	    {0, TNL_GREETING_OK, B("\5\0\0\1\0\0\0\0\0\0")},
-	    {0, TNL_GREETING_DENIED, B("\5\2\0\1\0\0\0\0\0\0")},
-	    {0, TNL_GREETING_NO_WAY, B("\5\3\0\1\0\0\0\0\0\0")},
-	    {0, TNL_GREETING_TIMEOUT, B("\5\4\0\1\0\0\0\0\0\0")},
-	    {0, TNL_GREETING_REFUSED, B("\5\5\0\1\0\0\0\0\0\0")},
-	    {0, TNL_GREETING_FAILED, B("\5\1\0\1\0\0\0\0\0\0")},
-	    {17, TNL_GREETING_OK, B("\0\132\0\0\0\0\0\0")},
-	    {17, TNL_GREETING_REFUSED, B("\0\133\0\0\0\0\0\0")},
-	    {23, TNL_GREETING_OK, B("HTTP/1.1 200 Connection established\r\n\r\n")},
-	    {23, TNL_GREETING_DENIED, B("HTTP/1.1 403 ")},
-	    {23, TNL_GREETING_NO_WAY, B("HTTP/1.1 503 ")},
-	    {23, TNL_GREETING_TIMEOUT, B("HTTP/1.1 504 ")},
-	    {23, TNL_GREETING_REFUSED, B("HTTP/1.1 502 ")},
-	    {23, TNL_GREETING_FAILED, B("HTTP/1.1 502 ")},
+	    {"\5", TNL_GREETING_OK, B("\5\0\0\1\0\0\0\0\0\0")},
+	    {"\5", TNL_GREETING_DENIED, B("\5\2\0\1\0\0\0\0\0\0")},
+	    {"\5", TNL_GREETING_NO_WAY, B("\5\3\0\1\0\0\0\0\0\0")},
+	    {"\5", TNL_GREETING_TIMEOUT, B("\5\4\0\1\0\0\0\0\0\0")},
+	    {"\5", TNL_GREETING_REFUSED, B("\5\5\0\1\0\0\0\0\0\0")},
+	    {"\5", TNL_GREETING_FAILED, B("\5\1\0\1\0\0\0\0\0\0")},
+	    {"\5", TNL_GREETING_NET, B("\5\3\0\1\0\0\0\0\0\0")},
+	    {"\5", TNL_GREETING_HOST, B("\5\4\0\1\0\0\0\0\0\0")},
+	    {"\4", TNL_GREETING_OK, B("\0\132\0\0\0\0\0\0")},
+	    {"\4", TNL_GREETING_REFUSED, B("\0\133\0\0\0\0\0\0")},
+	    {"CONNECT", TNL_GREETING_OK, B("HTTP/1.1 200 Connection established\r\n\r\n")},
+	    {"CONNECT", TNL_GREETING_DENIED, B("HTTP/1.1 403 ")},
+	    {"CONNECT", TNL_GREETING_NO_WAY, B("HTTP/1.1 503 ")},
+	    {"CONNECT", TNL_GREETING_TIMEOUT, B("HTTP/1.1 504 ")},
+	    {"CONNECT", TNL_GREETING_REFUSED, B("HTTP/1.1 502 ")},
+	    {"CONNECT", TNL_GREETING_NET, B("HTTP/1.1 502 ")},
+	    {"CONNECT", TNL_GREETING_HOST, B("HTTP/1.1 502 ")},
+	    {"CONNECT", TNL_GREETING_FAILED, B("HTTP/1.1 502 ")},
 	};
 	for (size_t i = 0; i < TNL_COUNT(want); i++) {
 		uint8_t out[TNL_GREETING_OUT];
 		struct story s = {.last = TNL_GREETING_MORE};
 		tnl_greeting_init(&s.g, false);
-		assert_int_equal(tnl_greeting_answer(&s.g, TNL_GREETING_OK, out), 0); /* to what? */
-		feed(&s, cases[want[i].greeting].in.p, cases[want[i].greeting].in.n);
+		assert_int_equal(tnl_greeting_answer(&s.g, TNL_GREETING_OK, "", out), 0); /* to what? */
+		size_t k = case_of(want[i].greeting);
+		feed(&s, cases[k].in.p, cases[k].in.n);
 		assert_int_equal(s.last, TNL_GREETING_READY);
-		assert_true(tnl_greeting_answer(&s.g, want[i].r, out) >= want[i].out.n);
+		assert_true(tnl_greeting_answer(&s.g, want[i].r, "", out) >= want[i].out.n);
 		assert_memory_equal(out, want[i].out.p, want[i].out.n);
-		assert_int_equal(tnl_greeting_answer(&s.g, want[i].r, out), 0); /* once */
+		assert_int_equal(tnl_greeting_answer(&s.g, want[i].r, "", out), 0); /* once */
 		tnl_greeting_fini(&s.g);
+	}
+}
+
+/* The words of others: one line, nothing that a terminal would take for its own, and no more than fits. */
+static void words_of_an_answer(void **state)
+{
+	char much[4000];
+	memset(much, 'w', sizeof(much));
+	much[sizeof(much) - 1] = '\0';
+	static const char *const want[] = {"\r\n\r\nthis destination is not allowed: no\n",
+					   "\r\n\r\nthis destination is not allowed: a??Set-Cookie: b?[31m??\n",
+					   "www\n"};
+	const char *const words[] = {"no", "a\r\nSet-Cookie: b\033[31m\303\244", much};
+	for (size_t i = 0; i < TNL_COUNT(words); i++) {
+		uint8_t out[TNL_GREETING_OUT];
+		struct story s = {.last = TNL_GREETING_MORE};
+		unsigned len = 0;
+		tnl_greeting_init(&s.g, false);
+		feed(&s, "CONNECT h:80 HTTP/1.1\r\n\r\n", 27);
+		size_t n = tnl_greeting_answer(&s.g, TNL_GREETING_DENIED, words[i], out);
+		assert_in_range(n, strlen(want[i]), sizeof(out) - 1);
+		assert_memory_equal(out + n - strlen(want[i]), want[i], strlen(want[i]));
+		out[n] = '\0';
+		const char *length = strstr((char *)out, "Content-Length: "),
+			   *body = strstr((char *)out, "\r\n\r\n") + 4;
+		assert_int_equal(sscanf(length, "Content-Length: %u", &len), 1);
+		assert_int_equal(len, strlen(body));
+		assert_ptr_equal(strchr(body, '\n'), body + len - 1);
+		tnl_greeting_fini(&s.g);
+	}
+}
+
+/* As long as the protocols allow it. */
+static void the_longest(void **state)
+{
+	static char in[800];
+	char user[256], host[256];
+	memset(user, 'u', 255);
+	memset(host, 'h', 255);
+	user[255] = host[255] = '\0';
+	size_t n = (size_t)snprintf(in, sizeof(in), "\5\1\2\1\377%s\377%s\5\1x\3\377%s\1\273", user, user, host);
+	in[3 + 2 + 255 + 1 + 255 + 2] = 0;
+	for (size_t chunk = 1; chunk < 800; chunk += 257) {
+		struct tnl_greeting g;
+		enum tnl_greeting_event e = TNL_GREETING_MORE;
+		const uint8_t *out;
+		tnl_greeting_init(&g, true);
+		for (size_t at = 0, used; at < n && (e == TNL_GREETING_MORE || e == TNL_GREETING_PASSWORD);
+		     at += used) {
+			e = tnl_greeting_feed(&g, (const uint8_t *)in + at, TNL_MIN(chunk, n - at), &used);
+			if (e == TNL_GREETING_PASSWORD) {
+				assert_string_equal(g.user, user);
+				assert_string_equal(g.password, user);
+				e = tnl_greeting_admit(&g, true);
+			}
+			tnl_greeting_take(&g, &out);
+		}
+		assert_int_equal(e, TNL_GREETING_READY);
+		assert_string_equal(g.host, host);
+		assert_int_equal(g.port, 443);
+		tnl_greeting_fini(&g);
 	}
 }
 
@@ -205,8 +293,8 @@ static void what_does_not_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(greetings_cut_anywhere),
-	    cmocka_unit_test(answers),
+	    cmocka_unit_test(greetings_cut_anywhere), cmocka_unit_test(answers),
+	    cmocka_unit_test(words_of_an_answer),     cmocka_unit_test(the_longest),
 	    cmocka_unit_test(what_does_not_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

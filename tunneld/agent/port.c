@@ -118,15 +118,35 @@ static void join_dialed(struct ag_stream *x, const struct td_addr *peer)
 	tnl_list_push_back(&s->connected, &x->node);
 }
 
+/* In full only to who has said where the stream goes: others know no reason but CONNECT. */
+static uint32_t reason_of(const struct ag_stream *x, int err, int system_error)
+{
+	if (err == TNL_ETIMEOUT)
+		return TNL_RESET_TIMEOUT;
+	if (!tnl_stream_head(x->st))
+		return TNL_RESET_CONNECT;
+	switch (system_error) {
+	case ENETUNREACH:
+	case ENETDOWN:
+		return TNL_RESET_NET;
+	case EHOSTUNREACH:
+	case EHOSTDOWN:
+		return TNL_RESET_HOST;
+	default:
+		return err == TNL_ENOTFOUND ? TNL_RESET_NAME : TNL_RESET_CONNECT;
+	}
+}
+
 static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
 {
 	struct ag_stream *x = ctx;
 	struct ag_session *s = x->s;
 
+	int system_error = td_dial_errno(x->dial);
 	x->dial = NULL;
 	if (fd < 0) {
 		s->a->n.dial_failures++;
-		stream_failed(x, err == TNL_ETIMEOUT ? TNL_RESET_TIMEOUT : TNL_RESET_CONNECT, why);
+		stream_failed(x, reason_of(x, err, system_error), why);
 		return;
 	}
 	td_fd_nodelay(fd);
@@ -176,7 +196,7 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	x->resolve = NULL;
 	if (err || n <= 0) {
 		a->n.dial_failures++;
-		stream_failed(x, err == TNL_ETIMEOUT ? TNL_RESET_TIMEOUT : TNL_RESET_CONNECT,
+		stream_failed(x, reason_of(x, err == TNL_ETIMEOUT ? err : TNL_ENOTFOUND, 0),
 			      why && *why ? why : "the name has no address");
 		return;
 	}
@@ -188,8 +208,8 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 		a->n.denied++;
 		stream_failed(x, TNL_RESET_DENIED,
 			      first == AG_ACCESS_DENIED ? "the address is denied by this agent"
-			      : udp ? "not allowed: the address is in no udp: entry of this agent's allow list"
-				    : "not allowed: the address is not in this agent's allow list");
+			      : udp			? "the address is in no udp: entry of this agent's allow list"
+							: "the address is not in this agent's allow list");
 		return;
 	}
 	if (udp)
@@ -232,9 +252,8 @@ static void dial_path(struct ag_stream *x)
 	if (got != AG_ACCESS_OK) {
 		a->n.denied++;
 		stream_failed(x, TNL_RESET_DENIED,
-			      got == AG_ACCESS_DENIED
-				  ? "the path is denied by this agent"
-				  : "not allowed: the path is not in this agent's allow list (unix:PATH)");
+			      got == AG_ACCESS_DENIED ? "the path is denied by this agent"
+						      : "the path is not in this agent's allow list (unix:PATH)");
 		return;
 	}
 	addr.un.sun_family = AF_UNIX;

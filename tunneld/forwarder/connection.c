@@ -172,7 +172,7 @@ static void count_failed(struct fwd_conn *c, enum fwd_failure kind, const char *
 }
 
 /* The program reads why before its socket goes; what it has sent meanwhile must not turn that into a reset. */
-static void close_answered(struct fwd_conn *c, enum fwd_failure kind)
+static void close_answered(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 {
 	static const uint32_t reasons[FWD_F_COUNT] = {
 	    [FWD_F_SESSION] = TNL_RESET_SESSION,   [FWD_F_TIMEOUT] = TNL_RESET_TIMEOUT,
@@ -180,7 +180,9 @@ static void close_answered(struct fwd_conn *c, enum fwd_failure kind)
 	    [FWD_F_SHUTDOWN] = TNL_RESET_SHUTDOWN,
 	};
 	uint8_t out[512], waste[4096];
-	size_t n = c->answer(c, reasons[kind], out, sizeof(out));
+	/* Rules are told to who meets them; why there is no session is for the log. */
+	const char *words = kind == FWD_F_DENIED && !fwd_group_is_dest(c->group) ? why : "";
+	size_t n = c->answer(c, reasons[kind], words, out, sizeof(out));
 	for (int i = 0; i < 16 && recv(c->fd, waste, sizeof(waste), MSG_DONTWAIT) > 0; i++)
 		;
 	if (n && send(c->fd, out, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
@@ -197,7 +199,7 @@ void fwd_conn_fail(struct fwd_conn *c, enum fwd_failure kind, const char *why)
 	if (c->guest)
 		refuse_guest(c, kind, why);
 	else if (c->answer)
-		close_answered(c, kind);
+		close_answered(c, kind, why);
 	else if (c->fd >= 0)
 		td_fd_rst_close(c->fd);
 	if (c->session) { /* started for it alone */

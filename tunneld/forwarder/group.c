@@ -446,6 +446,13 @@ void fwd_group_place(struct fwd_group *g, struct fwd_conn *c)
 	fwd_group_serve(g);
 }
 
+/* Of one destination of a proxy: the gateway's rules are rules, as the agent's are. */
+static enum fwd_failure kind_of_refusal(const struct fwd_group *g)
+{
+	bool denied = fwd_group_is_dest(g) && strcmp(g->refusal.type, "AccessDeniedException") == 0;
+	return denied ? FWD_F_DENIED : FWD_F_SESSION;
+}
+
 void fwd_group_fail(struct fwd_group *g, const char *why)
 {
 	serve_waiting(g, false); /* a pool that cannot grow still has what it has */
@@ -453,7 +460,7 @@ void fwd_group_fail(struct fwd_group *g, const char *why)
 	bool resuming = any_resuming(g);
 	tnl_list_foreach_safe(it, &g->waiting) {
 		if (!resuming)
-			fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), FWD_F_SESSION, why);
+			fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), kind_of_refusal(g), why);
 	}
 	if (fwd_group_opens_by_itself(g) && g->f->state == FWD_RUNNING && count_sessions(g) == 0)
 		td_timer_in(&g->restart, td_backoff_next(&g->backoff));

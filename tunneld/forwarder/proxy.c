@@ -32,6 +32,11 @@ static enum tnl_greeting_result result_of(uint32_t reason)
 		return TNL_GREETING_OK;
 	case TNL_RESET_DENIED:
 		return TNL_GREETING_DENIED;
+	case TNL_RESET_NET:
+		return TNL_GREETING_NET;
+	case TNL_RESET_NAME:
+	case TNL_RESET_HOST:
+		return TNL_GREETING_HOST;
 	case TNL_RESET_CONNECT:
 		return TNL_GREETING_REFUSED;
 	case TNL_RESET_TIMEOUT:
@@ -44,10 +49,10 @@ static enum tnl_greeting_result result_of(uint32_t reason)
 	}
 }
 
-static size_t answer(void *conn, uint32_t reason, uint8_t *out, size_t cap)
+static size_t answer(void *conn, uint32_t reason, const char *words, uint8_t *out, size_t cap)
 {
 	struct fwd_conn *c = conn;
-	return cap < TNL_GREETING_OUT ? 0 : tnl_greeting_answer(&c->greet->g, result_of(reason), out);
+	return cap < TNL_GREETING_OUT ? 0 : tnl_greeting_answer(&c->greet->g, result_of(reason), words, out);
 }
 
 static void drop_greet(struct fwd_conn *c)
@@ -160,7 +165,7 @@ static void route(struct fwd_conn *c)
 	}
 	if (t->cfg->allow.set && !td_rules_have(&t->cfg->allow, g->host, g->port)) {
 		char why[400];
-		snprintf(why, sizeof(why), "host=%s port=%u is not in the proxy's allow list", g->host, g->port);
+		snprintf(why, sizeof(why), "%s port %u is not in the proxy's allow list", g->host, g->port);
 		fwd_conn_fail(c, FWD_F_DENIED, why);
 		return;
 	}

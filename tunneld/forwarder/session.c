@@ -327,7 +327,7 @@ static void log_connection_end(const struct fwd_session *s, const struct fwd_con
 	const struct td_tunnel_config *t = c->tunnel->cfg;
 	const char *host = c->to ? c->to->name : t->path ? t->path : t->host ? t->host : "-";
 	unsigned port = c->to ? c->to->port : t->port;
-	bool done = reason == UINT32_MAX, refused = reason == TNL_RESET_CONNECT || reason == TNL_RESET_DENIED;
+	bool done = reason == UINT32_MAX, refused = tnl_reset_is_refusal(reason);
 
 	enum tnl_log_level usual =
 	    c->flow ? TNL_LOG_DEBUG : td_log_of_connection(); /* a flow is perhaps one question */
@@ -370,10 +370,10 @@ static void count_connection_end(struct fwd_session *s, const struct fwd_conn *c
 {
 	s->bytes_in += in;
 	s->bytes_out += out;
-	if (reason == TNL_RESET_CONNECT || reason == TNL_RESET_TIMEOUT)
-		c->tunnel->failures[FWD_F_REFUSED]++;
-	else if (reason == TNL_RESET_DENIED)
+	if (reason == TNL_RESET_DENIED)
 		c->tunnel->failures[FWD_F_DENIED]++;
+	else if (tnl_reset_is_refusal(reason) || reason == TNL_RESET_TIMEOUT)
+		c->tunnel->failures[FWD_F_REFUSED]++;
 	log_connection_end(s, c, reason, in, out);
 }
 

@@ -31,7 +31,7 @@ struct td_dial {
 	struct td_timer timer;
 	struct td_soon deliver;
 	int fd, won; /* the connected one and its address; fd -1: none (yet) */
-	int err;
+	int err, system_error;
 	char why[256];
 	struct td_addr addrs[MAX_ADDRS];
 	struct attempt tries[MAX_ADDRS];
@@ -78,6 +78,7 @@ static void note_failure(struct td_dial *d, int i, int err)
 	if (d->err == TNL_EREFUSED)
 		return;
 	d->err = err == ECONNREFUSED ? TNL_EREFUSED : err == ETIMEDOUT ? TNL_ETIMEOUT : TNL_EUNREACH;
+	d->system_error = err;
 	snprintf(d->why, sizeof(d->why), "%s: %s", td_addr_str(&d->addrs[i], name), strerror(err));
 }
 
@@ -183,8 +184,14 @@ static void on_timer(void *arg)
 		return;
 	}
 	d->err = TNL_ETIMEOUT;
+	d->system_error = 0;
 	snprintf(d->why, sizeof(d->why), "%s: no answer in time", td_addr_str(&d->addrs[0], name));
 	settle_dial(d);
+}
+
+int td_dial_errno(const struct td_dial *d)
+{
+	return d->system_error;
 }
 
 static struct td_dial *dial_new(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,

@@ -14,6 +14,8 @@ struct td_dial *td_dial_start(struct td_loop *l, const struct td_addr *addrs, in
 /* The same, for connections of which there may be any number: it fails when only the last descriptors are left. */
 struct td_dial *td_dial_start_many(struct td_loop *l, const struct td_addr *addrs, int n, uint64_t timeout_ns,
 				   td_dial_fn *fn, void *ctx);
+/* In fn, when it failed: the errno of what `why` is about; 0: there is none. */
+int td_dial_errno(const struct td_dial *d);
 void td_dial_cancel(struct td_dial *d);
 
 #endif

@@ -70,7 +70,7 @@ static void give_answer(struct td_pipe *p, uint32_t reason)
 	if (!answer)
 		return;
 	p->answer = NULL;
-	size_t n = answer(p->user, reason, b, sizeof(b));
+	size_t n = answer(p->user, reason, p->words ? p->words : "", b, sizeof(b));
 	if (n && write(p->out_fd, b, n) != (ssize_t)n)
 		td_pipe_abort(p, TNL_RESET_PEER);
 }

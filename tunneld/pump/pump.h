@@ -109,8 +109,8 @@ bool td_pipe_ask(struct td_pipe *p, enum tnl_stream_kind kind);
 /* The same with a destination, which each stream has where Dial is agreed (lib/session.h), or NULL.  answer: what the
  * local program is told once, when it is connected (TD_PIPE_ORDERLY; without a destination at once) or when it cannot
  * be; then its socket is closed in order, and not reset.  It fills `out`, gives how many bytes, and calls nothing of
- * the pump. NULL: no word. */
-typedef size_t td_pipe_answer_fn(void *user, uint32_t reason, uint8_t *out, size_t cap);
+ * the pump. words: the far end's about the reason, or "". NULL: no answer. */
+typedef size_t td_pipe_answer_fn(void *user, uint32_t reason, const char *words, uint8_t *out, size_t cap);
 struct td_pipe *td_pipe_client_to(struct td_pump *p, int fd, const struct tnl_head *to, td_pipe_answer_fn *answer,
 				  void *user, int *err);
 /* Agent: the dialed socket, pty or pipe for a stream from open(). Takes fd. NULL: no memory (st is untouched). */

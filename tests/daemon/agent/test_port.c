@@ -224,6 +224,7 @@ static void streams_say_where_they_go(void **state)
 	expect_refusal(open_stream_to(TNL_HEAD_TCP, "169.254.169.254", 80), TNL_RESET_DENIED);
 	expect_refusal(open_stream_to(TNL_HEAD_TCP, "10.0.0.1", 80), TNL_RESET_DENIED);
 	expect_refusal(open_stream_to(TNL_HEAD_TCP, "127.0.0.1", 1), TNL_RESET_CONNECT);
+	expect_refusal(open_stream_to(TNL_HEAD_TCP, "no..name", 80), TNL_RESET_NAME);
 	expect_refusal(open_stream_to(TNL_HEAD_UNIX, "/run/x.sock", 0), TNL_RESET_DENIED);
 	echo_through(fd, "still");
 	assert_int_equal(open_stream_to_nowhere(), TNL_EINVAL);
