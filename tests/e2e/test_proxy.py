@@ -13,6 +13,7 @@ from harness import BIN, SLOW, TARGET, World, clean_env, need, until
 from run import test
 from services import Server, connect, echo, ping, read_all, read_exact, refused
 from stockagent import StockAgent
+from test_http import Watched
 
 
 class Web:
@@ -316,7 +317,7 @@ def limited_user():
 		ping(c)
 
 
-@test('proxy: who does not say where to is closed, and counts as a connection meanwhile', 60)
+@test('proxy: who does not say where to is closed, and holds up nobody meanwhile', 60)
 def slow_greeting():
 	with World() as w:
 		e = Server(echo)
@@ -325,16 +326,104 @@ def slow_greeting():
 		f = w.forwarder({'p': {'type': 'proxy', 'max_connections': 2}})
 		slow = [connect(f.ports['p']) for _ in range(2)]
 		slow[0].sendall(b'\5')
-		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['connections'] == 2, 10)
-		waits = connect(f.ports['p'])  # not accepted yet
+		tunnel = lambda: w.status(f)[0]['forwarder']['tunnels'][0]
+		until(lambda: tunnel()['greetings'] == 2, 10)
+		assert tunnel()['connections'] == 0
+		swift = [socks5(f.ports['p'], '127.0.0.1', e.port)[0] for _ in range(2)]
+		for s in swift:
+			ping(s)
+		t = tunnel()
+		assert t['greetings'] == 2 and t['connections'] == 2, t
+		f.wait_log('listener paused tunnel=p connections=2')
+		waits = connect(f.ports['p'])  # not accepted yet: as many as max_connections are there
 		waits.sendall(b'\5\1\0')
 		for s in slow:
 			assert s.recv(1) == b''
-		assert read_exact(waits, 2) == b'\5\0'
 		assert f.count('it did not say in time where to') == 2
+		assert tunnel()['accepted'] == 4
+		swift.pop().close()
+		assert read_exact(waits, 2) == b'\5\0'
+		ping(swift[0])
 		junk = connect(f.ports['p'])
 		junk.sendall(b'\x16\x03\x01')
 		assert junk.recv(1) == b''
+
+
+@test('proxy: many who say nothing give way to who does, the oldest first; connections do not', 60, short=True)
+def silent_crowd():
+	with Watched() as w:
+		e = Server(echo)
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'p': {'type': 'proxy', 'max_connections': 2}}, **w.top('forwarder'))
+		port = f.ports['p']
+		c, rep = socks5(port, '127.0.0.1', e.port)
+		ping(c)
+		asks = connect(port)  # the oldest
+		crowd = []
+		for i in range(300):
+			crowd.append(connect(port))
+			crowd[-1].sendall((b'', b'\5', b'\5\1\0\5\1', b'CONNECT x', b'\4\1')[i % 5])
+		assert asks.recv(1) == b''
+		d, rep = socks5(port, '127.0.0.1', e.port)
+		assert rep == 0
+		ping(d)
+		ping(c)
+		t = w.status(f)[0]['forwarder']['tunnels'][0]
+		assert t['connections'] == 2 and 120 <= t['greetings'] <= 128, t
+		m = w.metrics('forwarder')
+		assert m['tunneld_tunnel_greetings_displaced_total', '{tunnel="p"}'] >= 301 - 128, m
+		assert 1 <= f.count('it had not said where to when too many others came') <= 40
+		assert f.count('did not say in time') == 0  # all this was no matter of time
+		for s in crowd:
+			s.close()
+		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['greetings'] == 0, 10)
+
+
+@test('proxy: who has said where to keeps its place when max_connections are there', 60, short=True)
+def said_and_waits():
+	with World() as w:
+		e = Server(echo)
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'p': {'type': 'proxy', 'max_connections': 1}})
+		port = f.ports['p']
+		early = [connect(port) for _ in range(3)]
+		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['greetings'] == 3, 10)
+		for c in early:
+			c.sendall(b'CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\n' % e.port)
+			until(lambda: c is not early[0] or w.status(f)[0]['forwarder']['tunnels'][0]['connections'] == 1, 10)
+		for c in early:  # one after the other, as they came
+			assert b' 200 ' in c.recv(4096)
+			ping(c)
+			assert w.status(f)[0]['forwarder']['tunnels'][0]['connections'] == 1
+			c.close()
+
+
+@test('proxy: who guesses passwords is stopped, and nobody else is', 60, short=True)
+def guessed_passwords():
+	with World() as w:
+		e = Server(echo)
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'p': {'type': 'proxy', 'proxy_auth': users(w, ops='secret', dev='other')}})
+
+		def login(password, user='ops', source='127.0.0.1'):
+			c = socket.create_connection(('127.0.0.1', f.ports['p']), timeout=20 * SLOW, source_address=(source, 0))
+			c.sendall(b'\5\1\2' + b'\1' + bytes([len(user)]) + user.encode() + bytes([len(password)]) + password.encode())
+			return c, read_exact(c, 4)[3]
+
+		known, status = login('secret')
+		assert status == 0
+		for i in range(40):
+			assert login('guess%d' % i)[1] == 1
+		f.wait_log('password not looked at: there were too many wrong ones tunnel=p peer=127.0.0.1')
+		assert login('other', 'dev')[1] == 1  # from the same address, and not known
+		assert login('secret')[1] == 0  # known
+		until(lambda: login('other', 'dev', '127.0.0.2')[1] == 0, 10, 'another address')
+		known.sendall(b'\5\1\0\1\x7f\0\0\1' + struct.pack('>H', e.port))
+		assert read_exact(known, 10)[1] == 0
+		ping(known)
 
 
 @test('proxy: proxychains4 and a browser go through it', 90)

@@ -42,6 +42,7 @@
 #define FWD_MOD "forwarder"
 #define FWD_MAX_LISTEN 16
 #define FWD_HOLDING_MAX 4096u
+#define FWD_GREETINGS_MAX 128u /* of a tunnel at a time */
 
 struct fwd_group;
 
@@ -104,23 +105,29 @@ void fwd_probe_stop(struct fwd_probe *p);
 void fwd_probe_forget(struct fwd_probe *p);		  /* its connection went without a word */
 const char *fwd_probe_trouble(const struct fwd_probe *p); /* why the last one failed; "": it did not */
 
-/* Passwords of a proxy that were seen to be right, as a keyed hash, and how many may be tried now. */
+/* Passwords of a proxy that were seen to be right, as a keyed hash, and how many may be tried now: by each address, and
+ * by all. */
 struct fwd_passwords {
-	uint8_t key[32], known[16][32];
+	uint8_t key[32], known[64][32];
 	unsigned nknown, next, tries;
 	uint64_t tries_at;
-	bool warned;
+	struct td_throttle *wrong; /* NULL: there was none yet */
 };
+enum fwd_password { FWD_PASSWORD_OK, FWD_PASSWORD_WRONG, FWD_PASSWORD_UNCHECKED };
 void fwd_passwords_init(struct fwd_passwords *p);
-/* lines: as of struct td_users. */
-bool fwd_password_ok(struct fwd_passwords *p, const struct td_strlist *lines, const char *user, const char *password,
-		     uint64_t now);
+void fwd_passwords_fini(struct fwd_passwords *p);
+/* lines: as of struct td_users.  UNCHECKED: there were too many wrong ones. */
+enum fwd_password fwd_password_check(struct fwd_passwords *p, const struct td_strlist *lines, const char *user,
+				     const char *password, const struct td_addr *from, uint64_t now);
 
 /* What a tunnel of type proxy has beside the others.  Its own group is for a session whose streams say where they go;
  * where the far end does not agree on that, each destination has a group. */
 struct fwd_proxy {
 	struct fwd_tunnel *t;
-	struct tnl_list greeting; /* fwd_conn.node: have not said where to */
+	struct tnl_list greeting; /* fwd_conn.node: have not said where to, the oldest first */
+	struct tnl_list ready;	  /* fwd_conn.node: have, and max_connections are there */
+	unsigned ngreeting;	  /* of both; they are not among max_connections, and FWD_GREETINGS_MAX at most */
+	uint64_t displaced;	  /* gave way to a newer one before they had said it */
 	struct tnl_list waiting;  /* fwd_conn.node: for room for one more destination */
 	struct tnl_list dests;	  /* fwd_group.dest */
 	unsigned ndests;
@@ -130,7 +137,8 @@ struct fwd_proxy {
 };
 void fwd_proxy_init(struct fwd_proxy *p, struct fwd_tunnel *t);
 /* Takes an accepted connection. */
-void fwd_proxy_greet(struct fwd_conn *c);
+void fwd_proxy_greet(struct fwd_conn *c, const struct td_addr *peer);
+void fwd_proxy_admit(struct fwd_proxy *p);		  /* who is ready, as far as max_connections allows */
 void fwd_proxy_cut(struct fwd_proxy *p, const char *why); /* who has no group yet */
 void fwd_proxy_adjust(struct fwd_proxy *p);		  /* its groups: is each still wanted? */
 void fwd_proxy_fini(struct fwd_proxy *p);		  /* lets go of its groups */
@@ -184,6 +192,11 @@ struct fwd_tunnel {
 	struct fwd_probe probe;
 	struct fwd_proxy proxy;
 };
+/* Connections without greetings. */
+static inline unsigned fwd_tunnel_open(const struct fwd_tunnel *t)
+{
+	return t->connections - t->proxy.ngreeting;
+}
 /* "up", "resuming", …: one of fwd_tunnel_states (ends in NULL). */
 extern const char *const fwd_tunnel_states[];
 const char *fwd_tunnel_state(const struct fwd_tunnel *t);

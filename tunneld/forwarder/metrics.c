@@ -18,7 +18,7 @@ static double is_up(const struct fwd_tunnel *t)
 
 static double connections(const struct fwd_tunnel *t)
 {
-	return t->connections;
+	return fwd_tunnel_open(t);
 }
 
 static double accepted(const struct fwd_tunnel *t)
@@ -87,6 +87,16 @@ static double endpoint_changes(const struct fwd_tunnel *t)
 	return (double)td_aws_endpoint_moves(t->group->aws, "ssm");
 }
 
+static double greetings(const struct fwd_tunnel *t)
+{
+	return t->proxy.ngreeting;
+}
+
+static double displaced(const struct fwd_tunnel *t)
+{
+	return (double)t->proxy.displaced;
+}
+
 static double last_success(const struct fwd_tunnel *t)
 {
 	return (double)t->success_ms / 1000;
@@ -134,6 +144,10 @@ static const struct {
      "Datagrams that found no room; of tunnels of type udp."},
     {"tunneld_tunnel_endpoint_changes_total", TNL_METRIC_COUNTER, endpoint_changes,
      "How often another endpoint of ssm_endpoint was taken."},
+    {"tunneld_tunnel_greetings", TNL_METRIC_GAUGE, greetings,
+     "Connections to a proxy that are not among the open ones yet: they have not said where to."},
+    {"tunneld_tunnel_greetings_displaced_total", TNL_METRIC_COUNTER, displaced,
+     "Connections to a proxy that had said nothing in full when too many newer ones came."},
     {"tunneld_tunnel_last_success_timestamp_seconds", TNL_METRIC_GAUGE, last_success,
      "When a connection was given to a session last; 0: never."},
     {"tunneld_tunnel_probe_up", TNL_METRIC_GAUGE, probe_up,

@@ -1,21 +1,30 @@
 /* Passwords of a proxy against the hashes of crypt(3).  One hash takes some ms of the loop: what was right once is
- * known again by a keyed hash that this process alone can make, and tries that may be wrong are few. */
+ * known again by a keyed hash that this process alone can make.  Wrong ones are few: an address may be wrong WRONG_MAX
+ * times, and once more every WRONG_EACH, and all of them together TRIES_A_SECOND; so who guesses shuts out nobody else,
+ * and holds the loop up for a small part of its time. */
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
 #include "lib/crypto.h"
-#include "tunneld/base/log.h"
+#include "tunneld/net/throttle.h"
 
 #include <crypt.h>
 #include <string.h>
 
-enum { TRIES_MAX = 10, TRIES_A_SECOND = 5, KNOWN = 16 };
+enum { TRIES_MAX = 10, TRIES_A_SECOND = 5, KNOWN = 64, WRONG_MAX = 5 };
+#define WRONG_EACH (6 * TD_SEC)
 
 void fwd_passwords_init(struct fwd_passwords *p)
 {
 	memset(p, 0, sizeof(*p));
 	tnl_random(p->key, sizeof(p->key));
 	p->tries = TRIES_MAX;
+}
+
+void fwd_passwords_fini(struct fwd_passwords *p)
+{
+	td_throttle_free(p->wrong);
+	p->wrong = NULL;
 }
 
 /* The hash of a user; NULL: there is no such one. */
@@ -51,12 +60,7 @@ static bool may_try(struct fwd_passwords *p, uint64_t now)
 		p->tries = more >= TRIES_MAX - p->tries ? TRIES_MAX : p->tries + (unsigned)more;
 		p->tries_at = now;
 	}
-	if (p->tries)
-		return p->tries--;
-	if (!p->warned)
-		td_warn(FWD_MOD, NULL, "passwords are tried faster than they are checked: more of them are refused");
-	p->warned = true;
-	return false;
+	return p->tries > 0;
 }
 
 static bool matches(const char *hash, const char *password)
@@ -69,8 +73,8 @@ static bool matches(const char *hash, const char *password)
 	return ok;
 }
 
-bool fwd_password_ok(struct fwd_passwords *p, const struct td_strlist *lines, const char *user, const char *password,
-		     uint64_t now)
+enum fwd_password fwd_password_check(struct fwd_passwords *p, const struct td_strlist *lines, const char *user,
+				     const char *password, const struct td_addr *from, uint64_t now)
 {
 	const char *hash = find_user(lines, user);
 	/* Who is not there costs as much time as who is. */
@@ -82,9 +86,16 @@ bool fwd_password_ok(struct fwd_passwords *p, const struct td_strlist *lines, co
 	tnl_hmac_sha256(p->key, sizeof(p->key), text, (size_t)n, mark);
 	tnl_wipe(text, sizeof(text));
 	if (is_known(p, mark))
-		return true;
-	if (!may_try(p, now) || !matches(tried, password) || !hash)
-		return false;
+		return FWD_PASSWORD_OK;
+	if (!p->wrong)
+		p->wrong = td_throttle_new(WRONG_MAX, WRONG_EACH);
+	if (!p->wrong || !td_throttle_allows(p->wrong, from, now) || !may_try(p, now))
+		return FWD_PASSWORD_UNCHECKED;
+	if (!matches(tried, password) || !hash) {
+		p->tries--;
+		td_throttle_failed(p->wrong, from, now);
+		return FWD_PASSWORD_WRONG;
+	}
 	learn(p, mark);
-	return true;
+	return FWD_PASSWORD_OK;
 }

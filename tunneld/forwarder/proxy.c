@@ -3,23 +3,32 @@
  *   accept → greeting → password, allow → the tunnel's own group      its session's streams say where they go
  *                                       → a group for the destination  where the far end does not agree on that
  *
- * Of those there are at most max_destinations: the one that nobody has used for longest gives way, else who comes
- * waits. Names are not resolved here. */
+ * Greetings are not among max_connections: of these there are FWD_GREETINGS_MAX, and when one more comes the oldest one
+ * gives way, of the same address if that has many of them.  Who has said where to keeps its place and waits, should
+ * max_connections be there.
+ *
+ * Of destinations there are at most max_destinations: the one that nobody has used for longest gives way, else who
+ * comes waits. Names are not resolved here. */
 #include "tunneld/forwarder/internal.h"
 
 #include "lib/alloc.h"
 #include "lib/greeting.h"
+#include "lib/num.h"
 #include "tunneld/base/log.h"
+#include "tunneld/net/peers.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #define GREETING_NS (10 * TD_SEC)
+#define MANY (FWD_GREETINGS_MAX / 4) /* of one address */
 
 struct fwd_greet {
 	struct fwd_conn *c;
 	struct tnl_greeting g;
+	struct td_addr peer;
+	bool counted; /* among the greetings */
 	ev_io io;
 };
 
@@ -55,8 +64,19 @@ static size_t answer(void *conn, uint32_t reason, const char *words, uint8_t *ou
 	return cap < TNL_GREETING_OUT ? 0 : tnl_greeting_answer(&c->greet->g, result_of(reason), words, out);
 }
 
+static void count_greeting(struct fwd_conn *c, bool yes)
+{
+	struct fwd_proxy *p = &c->tunnel->proxy;
+	if (c->greet->counted == yes)
+		return;
+	c->greet->counted = yes;
+	p->ngreeting += yes ? 1u : -1u;
+	td_soon_do(&c->tunnel->settle);
+}
+
 static void drop_greet(struct fwd_conn *c)
 {
+	count_greeting(c, false);
 	ev_io_stop(c->tunnel->f->loop->ev, &c->greet->io);
 	tnl_greeting_fini(&c->greet->g);
 	tnl_free(c->greet);
@@ -158,6 +178,7 @@ static void route(struct fwd_conn *c)
 	struct fwd_tunnel *t = c->tunnel;
 	const struct tnl_greeting *g = &c->greet->g;
 
+	count_greeting(c, false);
 	c->to = tnl_malloc(sizeof(*c->to));
 	if (!c->to || tnl_head_set(c->to, TNL_HEAD_TCP, g->host, g->port) != 0) {
 		fwd_conn_fail(c, FWD_F_SESSION, "out of memory");
@@ -174,6 +195,67 @@ static void route(struct fwd_conn *c)
 		place_or_wait(&t->proxy, c);
 	else
 		fwd_group_place(t->group, c);
+}
+
+/* --- how many ----------------------------------------------------------------------------------- */
+
+static void no_place(void *arg)
+{
+	fwd_conn_fail(arg, FWD_F_TIMEOUT, "as many connections as max_connections allows are open");
+}
+
+static bool is_full(const struct fwd_proxy *p)
+{
+	return fwd_share_connections(p->t->share) >= p->t->cfg->max_connections;
+}
+
+static void route_or_wait(struct fwd_conn *c)
+{
+	struct fwd_proxy *p = &c->tunnel->proxy;
+	if (tnl_list_empty(&p->ready) && !is_full(p)) {
+		route(c);
+		return;
+	}
+	tnl_list_push_back(&p->ready, &c->node);
+	c->patience.fn = no_place;
+	td_timer_in(&c->patience, p->t->cfg->connect_timeout_ns);
+}
+
+void fwd_proxy_admit(struct fwd_proxy *p)
+{
+	while (!tnl_list_empty(&p->ready) && !is_full(p)) {
+		struct fwd_conn *c = tnl_container_of(p->ready.next, struct fwd_conn, node);
+		tnl_list_remove(&c->node);
+		route(c);
+	}
+}
+
+static bool same_peer(const struct td_addr *a, const struct td_addr *b)
+{
+	struct td_peer x = td_peer_of(a), y = td_peer_of(b);
+	return x.len == y.len && memcmp(x.key, y.key, x.len) == 0;
+}
+
+/* Room for one more greeting, from there; false: each that is there has said where to. */
+static bool make_room(struct fwd_proxy *p, const struct td_addr *peer)
+{
+	struct fwd_conn *first = NULL;
+	unsigned n = 0;
+	if (p->ngreeting < FWD_GREETINGS_MAX)
+		return true;
+	if (tnl_list_empty(&p->greeting))
+		return false;
+	tnl_list_foreach(it, &p->greeting) {
+		struct fwd_conn *c = tnl_container_of(it, struct fwd_conn, node);
+		if (!same_peer(&c->greet->peer, peer))
+			continue;
+		first = first ? first : c;
+		n++;
+	}
+	p->displaced++;
+	fwd_conn_fail(n >= MANY ? first : tnl_container_of(p->greeting.next, struct fwd_conn, node), FWD_F_TIMEOUT,
+		      "it had not said where to when too many others came");
+	return true;
 }
 
 /* --- the greeting ----------------------------------------------------------------------------- */
@@ -193,8 +275,12 @@ static enum tnl_greeting_event check_password(struct fwd_conn *c)
 {
 	struct fwd_tunnel *t = c->tunnel;
 	struct tnl_greeting *g = &c->greet->g;
-	bool ok = fwd_password_ok(&t->proxy.passwords, &t->cfg->users.lines, g->user, g->password, t->f->loop->now);
-	return tnl_greeting_admit(g, ok);
+	enum fwd_password got = fwd_password_check(&t->proxy.passwords, &t->cfg->users.lines, g->user, g->password,
+						   &c->greet->peer, t->f->loop->now);
+	if (got == FWD_PASSWORD_UNCHECKED)
+		td_warn(FWD_MOD, NULL, "password not looked at: there were too many wrong ones tunnel=%s peer=%s",
+			t->cfg->name, c->peer);
+	return tnl_greeting_admit(g, got == FWD_PASSWORD_OK);
 }
 
 /* true: it goes on with what comes next; false: it is routed, or gone. */
@@ -209,7 +295,7 @@ static bool take_event(struct fwd_conn *c, enum tnl_greeting_event e)
 	ev_io_stop(c->tunnel->f->loop->ev, &c->greet->io);
 	tnl_list_remove(&c->node);
 	if (e == TNL_GREETING_READY)
-		route(c);
+		route_or_wait(c);
 	else
 		fwd_conn_fail(c, FWD_F_DENIED, c->greet->g.fault);
 	return false;
@@ -242,17 +328,20 @@ static void too_late(void *arg)
 	fwd_conn_fail(arg, FWD_F_TIMEOUT, "it did not say in time where to");
 }
 
-void fwd_proxy_greet(struct fwd_conn *c)
+void fwd_proxy_greet(struct fwd_conn *c, const struct td_addr *peer)
 {
 	struct fwd_tunnel *t = c->tunnel;
 	struct fwd_greet *x = tnl_calloc(1, sizeof(*x));
 
-	if (!x) {
-		fwd_conn_fail(c, FWD_F_SESSION, "out of memory");
+	if (!x || !make_room(&t->proxy, peer)) {
+		tnl_free(x);
+		fwd_conn_fail(c, FWD_F_SESSION, x ? "too many wait for max_connections" : "out of memory");
 		return;
 	}
 	x->c = c;
+	x->peer = *peer;
 	c->greet = x;
+	count_greeting(c, true);
 	c->drop_greet = drop_greet;
 	c->answer = answer;
 	tnl_greeting_init(&x->g, t->cfg->users.lines.n > 0);
@@ -270,6 +359,7 @@ void fwd_proxy_init(struct fwd_proxy *p, struct fwd_tunnel *t)
 {
 	p->t = t;
 	tnl_list_init(&p->greeting);
+	tnl_list_init(&p->ready);
 	tnl_list_init(&p->waiting);
 	tnl_list_init(&p->dests);
 	td_soon_init(&p->settle, t->f->loop, settle_proxy, p);
@@ -278,8 +368,8 @@ void fwd_proxy_init(struct fwd_proxy *p, struct fwd_tunnel *t)
 
 void fwd_proxy_cut(struct fwd_proxy *p, const char *why)
 {
-	struct tnl_list *const lists[] = {&p->greeting, &p->waiting};
-	for (int i = 0; i < 2; i++)
+	struct tnl_list *const lists[] = {&p->greeting, &p->ready, &p->waiting};
+	for (size_t i = 0; i < TNL_COUNT(lists); i++)
 		tnl_list_foreach_safe(it, lists[i])
 			fwd_conn_fail(tnl_container_of(it, struct fwd_conn, node), FWD_F_SHUTDOWN, why);
 }
@@ -293,6 +383,7 @@ void fwd_proxy_adjust(struct fwd_proxy *p)
 void fwd_proxy_fini(struct fwd_proxy *p)
 {
 	td_soon_cancel(&p->settle);
+	fwd_passwords_fini(&p->passwords);
 	tnl_list_foreach_safe(it, &p->dests) {
 		struct fwd_group *g = tnl_container_of(it, struct fwd_group, dest);
 		tnl_list_remove(&g->dest);

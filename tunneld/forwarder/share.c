@@ -62,7 +62,7 @@ unsigned fwd_share_connections(const struct fwd_share *s)
 	unsigned all = 0, holding = 0;
 	tnl_list_foreach(it, &s->tunnels) {
 		const struct fwd_tunnel *t = tnl_container_of(it, struct fwd_tunnel, by_share);
-		all += t->connections;
+		all += fwd_tunnel_open(t);
 		holding += t->holding;
 	}
 	/* Those whose FIN waits cost a descriptor each, so they count again when there are very many. */

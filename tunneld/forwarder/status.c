@@ -146,6 +146,12 @@ static void put_reverse(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_kv(w, "connect", t->cfg->connect);
 }
 
+static void put_proxy(struct tnl_jw *w, const struct fwd_proxy *p)
+{
+	tnl_jw_kvi(w, "destinations", p->ndests);
+	tnl_jw_kvi(w, "greetings", p->ngreeting);
+}
+
 static const char *const type_names[] = {"tcp", "proxy", "udp", "reverse"};
 
 static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
@@ -175,8 +181,8 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	if (cfg->path)
 		tnl_jw_kv(w, "path", cfg->path);
 	if (cfg->type == TD_TUNNEL_PROXY)
-		tnl_jw_kvi(w, "destinations", t->proxy.ndests);
-	tnl_jw_kvi(w, "connections", t->connections);
+		put_proxy(w, &t->proxy);
+	tnl_jw_kvi(w, "connections", fwd_tunnel_open(t));
 	tnl_jw_kvi(w, "accepted", (int64_t)t->accepted);
 	tnl_jw_kvi(w, "failed", (int64_t)t->failed);
 	put_bytes(w, t);

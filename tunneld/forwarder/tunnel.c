@@ -26,7 +26,7 @@ static void set_pause(struct fwd_tunnel *t)
 		return;
 	t->paused = pause;
 	if (pause)
-		td_info(FWD_MOD, NULL, "listener paused tunnel=%s connections=%u", t->cfg->name, t->connections);
+		td_info(FWD_MOD, NULL, "listener paused tunnel=%s connections=%u", t->cfg->name, fwd_tunnel_open(t));
 	for (int i = 0; i < t->nlisteners; i++)
 		td_listener_pause(t->listeners[i], pause);
 }
@@ -59,11 +59,13 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	if (!c)
 		return;
 	t->accepted++;
+	if (t->cfg->type == TD_TUNNEL_PROXY) {
+		fwd_proxy_greet(c, peer);
+		update_pause(t);
+		return;
+	}
 	update_pause(t);
-	if (t->cfg->type == TD_TUNNEL_PROXY)
-		fwd_proxy_greet(c);
-	else
-		fwd_group_place(t->group, c);
+	fwd_group_place(t->group, c);
 }
 
 bool fwd_tunnel_full(const struct fwd_tunnel *t)
@@ -205,6 +207,7 @@ static void settle_tunnel(void *arg)
 	td_soon_do(&t->f->settle);
 	if (t->guest)
 		td_soon_do(&t->guest->settle);
+	fwd_proxy_admit(&t->proxy);
 	update_pause(t);
 	if (has_finished(t))
 		tunnel_free(t);
