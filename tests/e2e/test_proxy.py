@@ -3,8 +3,10 @@ import errno
 import http.server
 import os
 import re
+import select
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -19,12 +21,14 @@ from test_http import Watched
 class Web:
 	"""A small HTTP server on 127.0.0.1 that says its port."""
 
-	def __init__(self):
+	def __init__(self, w=None):
+		"""With a folder: over TLS."""
 		web = self
 
 		class Handler(http.server.BaseHTTPRequestHandler):
 			def do_GET(self):
-				text = b'<html><body><p id="here">port %d</p></body></html>' % web.port
+				text = b'<html><body><p id="here">port %d</p><script>document.getElementById("here").append(", read over " + location.protocol)' \
+					b'</script></body></html>' % web.port
 				self.send_response(200)
 				self.send_header('Content-Type', 'text/html')
 				self.send_header('Content-Length', str(len(text)))
@@ -36,6 +40,12 @@ class Web:
 
 		self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
 		self.port = self.server.server_port
+		if w:
+			subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=localhost', '-days', '2',
+				'-keyout', w.path('web.key'), '-out', w.path('web.pem')], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean_env())
+			context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+			context.load_cert_chain(w.path('web.pem'), w.path('web.key'))
+			self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
 		threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
@@ -262,6 +272,26 @@ def passwords():
 			assert r.returncode == 2 and said in r.stdout.decode(), (keys, r.stdout)
 
 
+@test('proxy: each line of proxy_auth that is wrong is told, with its number', 60, short=True)
+def wrong_users():
+	with World() as w:
+		path = w.path('users')
+		with open(path, 'w') as f:
+			os.fchmod(f.fileno(), 0o600)
+			f.write('# who\nops:$6$salt$hash\nno-hash\n\nold:$1$salt$hash\nlong:$6$rounds=999999$salt$hash\n')
+		conf = w.write_forwarder({'p': {'type': 'proxy', 'proxy_auth': path}})
+		r = subprocess.run([BIN, '-t', '-c', conf], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir, timeout=20 * SLOW)
+		said = r.stdout.decode()
+		assert r.returncode == 2 and said.count('proxy_auth: ') == 3, said
+		for line in '3: needs user:HASH', '5: needs a hash that begins', '6: a hash of more than':
+			assert 'proxy_auth: %s:%s' % (path, line) in said, said
+		with open(path, 'w') as f:
+			f.write('ops:$6$salt$hash\n' + 'x\n' * 50)
+		r = subprocess.run([BIN, '-t', '-c', conf], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir, timeout=20 * SLOW)
+		said = r.stdout.decode()
+		assert said.count('needs user:HASH') == 20 and '%s: 30 lines more are wrong' % path in said, said
+
+
 @test('proxy: an agent that takes no destinations has one session for each, the longest idle gives way', 60, short=True)
 def stock_agent():
 	with World() as w:
@@ -393,10 +423,15 @@ def said_and_waits():
 		for c in early:
 			c.sendall(b'CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\n' % e.port)
 			until(lambda: c is not early[0] or w.status(f)[0]['forwarder']['tunnels'][0]['connections'] == 1, 10)
-		for c in early:  # one after the other, as they came
+		while early:  # one after the other
+			ready, _, _ = select.select(early, [], [], 20 * SLOW)
+			assert len(ready) == 1, ready
+			c = ready[0]
+			early.remove(c)
 			assert b' 200 ' in c.recv(4096)
 			ping(c)
-			assert w.status(f)[0]['forwarder']['tunnels'][0]['connections'] == 1
+			t = w.status(f)[0]['forwarder']['tunnels'][0]
+			assert t['connections'] == 1 and t['greetings'] == len(early), t
 			c.close()
 
 
@@ -426,6 +461,12 @@ def guessed_passwords():
 		ping(known)
 
 
+def chromium(w, proxy, url):
+	return subprocess.run(['chromium', '--headless', '--no-sandbox', '--disable-gpu', '--user-data-dir=' + w.path('profile'), '--virtual-time-budget=5000',
+		'--ignore-certificate-errors', '--proxy-bypass-list=<-loopback>', '--proxy-server=' + proxy, '--dump-dom', url],
+		stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(HOME=w.dir), timeout=60 * SLOW)
+
+
 @test('proxy: proxychains4 and a browser go through it', 90)
 def programs():
 	need('proxychains4', 'chromium', 'curl')
@@ -439,12 +480,15 @@ def programs():
 		r = subprocess.run(['proxychains4', '-q', '-f', w.path('proxychains.conf'), 'curl', '-sS', 'http://127.0.0.1:%d/' % web.port], stdout=subprocess.PIPE,
 			stderr=subprocess.PIPE, env=clean_env(), timeout=30 * SLOW)
 		assert b'port %d<' % web.port in r.stdout, (r.stdout, r.stderr)
+		secure = Web(w)
+		for scheme in 'socks5', 'http':  # a page over https, as its DOM has it when its script has run
+			r = chromium(w, '%s://127.0.0.1:%d' % (scheme, f.ports['p']), 'https://localhost:%d/' % secure.port)
+			assert b'port %d, read over https:<' % secure.port in r.stdout, (scheme, r.stdout, r.stderr[-2000:])
+		until(lambda: f.count('port=%d' % secure.port) >= 2, 10)
 		for scheme in 'socks5', 'http':
 			# Chromium asks an HTTP proxy for plain http with GET: only https would go by CONNECT, so that is refused in words
-			r = subprocess.run(['chromium', '--headless', '--no-sandbox', '--disable-gpu', '--user-data-dir=' + w.path('profile'), '--virtual-time-budget=5000',
-				'--proxy-bypass-list=<-loopback>', '--proxy-server=%s://127.0.0.1:%d' % (scheme, f.ports['p']), '--dump-dom', 'http://127.0.0.1:%d/' % web.port],
-				stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(HOME=w.dir), timeout=60 * SLOW)
-			want = b'port %d<' % web.port if scheme == 'socks5' else b'CONNECT only'
+			r = chromium(w, '%s://127.0.0.1:%d' % (scheme, f.ports['p']), 'http://127.0.0.1:%d/' % web.port)
+			want = b'port %d, read over http:<' % web.port if scheme == 'socks5' else b'CONNECT only'
 			assert want in r.stdout, (scheme, r.stdout, r.stderr[-2000:])
 
 
@@ -468,6 +512,13 @@ def from_the_command_line():
 		there, _ = listener.accept()
 		there.sendall(b'hello')
 		assert read_exact(d, 5) == b'hello'
+		# each is told of by its own name
+		for args, said in ((('-D', '0.0.0.0:1080'), '-D 0.0.0.0:1080: listen: a proxy on 0.0.0.0:1080, which others can reach, requires proxy_auth'),
+				(('-L', '0:localhost:1', '-D', '0', '-L', '0:localhost:0'), '-L 0:localhost:0: port'), (('-D', '0', '-D', '70000'), '-D 70000: listen'),
+				((), '-L, -D or -R is missing')):
+			r = subprocess.run([BIN, 'forward', '-c', conf, *args, TARGET], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir,
+				timeout=20 * SLOW)
+			assert r.returncode == 2 and said in r.stdout.decode() and r.stdout.count(b'\n') <= 2, (args, r.stdout)
 		for args in (('-D', 'x'), ('-D', '1:2:3'), ('-L', '1:relative')):
 			r = subprocess.run([BIN, 'forward', '-c', conf, *args, TARGET], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), cwd=w.dir,
 				timeout=20 * SLOW)

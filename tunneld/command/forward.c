@@ -216,6 +216,60 @@ static void cleanup(void *arg)
 	td_forwarder_free(k->f);
 }
 
+/* What is wrong with the last part of the text is said with the option that it was made from. */
+static bool check_part(struct forward *k, char option, const char *spec, struct tnl_buf *b, size_t at)
+{
+	char *said = NULL, *save = NULL;
+	size_t n = 0;
+	const char *text = tnl_buf_str(b);
+	FILE *errors = text ? open_memstream(&said, &n) : NULL;
+	struct td_config *alone = errors ? td_config_parse(text + at, "", ".", TD_ROLE_FORWARDER, errors) : NULL;
+	bool ok = alone != NULL;
+
+	td_config_free(alone);
+	if (errors)
+		fclose(errors);
+	else
+		td_foreground_say(&k->fg, "out of memory");
+	for (char *line = ok || !said ? NULL : strtok_r(said, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		const char *what = strstr(line, ": "); /* behind the number of a line that nobody wrote */
+		td_foreground_say(&k->fg, "-%c %s: %s", option, spec, what ? what + 2 : line);
+	}
+	free(said);
+	return ok;
+}
+
+/* -L and -D.  false: one is wrong, which was said. */
+static bool put_sections(struct forward *k, const char *select, struct tnl_buf *b)
+{
+	for (int i = 0; i < k->nspec; i++) {
+		char option = k->dynamic[i] ? 'D' : 'L';
+		size_t at = tnl_buf_len(b);
+		const char *fault = section(k, i, select, b);
+		if (fault)
+			td_foreground_say(&k->fg, "-%c %s: %s", option, k->spec[i], fault);
+		if (fault || !check_part(k, option, k->spec[i], b, at))
+			return false;
+	}
+	return true;
+}
+
+static bool put_reverse_sections(struct forward *k, const char *select, struct tnl_buf *b)
+{
+	for (int i = 0; i < k->nreverse; i++) {
+		size_t at = tnl_buf_len(b);
+		bool formed = td_reverse_section(k->reverse[i], i + 1, k->fg.t->target, select, b);
+		if (!formed)
+			td_foreground_say(&k->fg,
+					  "-R %s: not [bind:]port:host:hostport, with numbers for ports, nor with "
+					  "paths of sockets",
+					  k->reverse[i]);
+		if (!formed || !check_part(k, 'R', k->reverse[i], b, at))
+			return false;
+	}
+	return true;
+}
+
 /* The tunnels of the command line, with everything else from the target's section or the file. */
 static struct td_config *make_config(struct forward *k)
 {
@@ -225,27 +279,10 @@ static struct td_config *make_config(struct forward *k)
 	const char *select = words[k->fg.select_given ? k->fg.select : k->fg.t->select];
 
 	tnl_buf_init(&b, 256 * 1024);
-	for (int i = 0; i < k->nspec; i++) {
-		const char *fault = section(k, i, select, &b);
-		if (fault) {
-			td_foreground_say(&k->fg, "-%c %s: %s", k->dynamic[i] ? 'D' : 'L', k->spec[i], fault);
-			tnl_buf_fini(&b);
-			return NULL;
-		}
-	}
-	for (int i = 0; i < k->nreverse; i++) {
-		if (!td_reverse_section(k->reverse[i], i + 1, k->fg.t->target, select, &b)) {
-			td_foreground_say(&k->fg,
-					  "-R %s: not [bind:]port:host:hostport, with numbers for ports, nor with "
-					  "paths of sockets",
-					  k->reverse[i]);
-			tnl_buf_fini(&b);
-			return NULL;
-		}
-	}
-	const char *text = tnl_buf_str(&b);
+	bool ok = put_sections(k, select, &b) && put_reverse_sections(k, select, &b);
+	const char *text = ok ? tnl_buf_str(&b) : NULL;
 	if (text)
-		made = td_config_parse(text, "-L", ".", TD_ROLE_FORWARDER, stderr);
+		made = td_config_parse(text, "command line", ".", TD_ROLE_FORWARDER, stderr);
 	tnl_buf_fini(&b);
 	return made;
 }
@@ -295,7 +332,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	if (n < 1)
 		return td_args_usage(cmd, "TARGET is missing");
 	if (!k.nspec && !k.nreverse)
-		return td_args_usage(cmd, "-L or -R is missing");
+		return td_args_usage(cmd, "-L, -D or -R is missing");
 	int r = td_foreground_open(&k.fg, "forward", file, verbose);
 	if (r == 0)
 		r = td_foreground_select(&k.fg, select);

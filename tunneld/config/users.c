@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { ROUNDS_MAX = 20000, USERS_MAX = 1000, LINE_MAX_BYTES = 512, FILE_MAX_BYTES = 1 << 20 };
+enum { ROUNDS_MAX = 20000, USERS_MAX = 1000, LINE_MAX_BYTES = 512, FAULTS_MAX = 20, FILE_MAX_BYTES = 1 << 20 };
 
 /* What is wrong with one line, or NULL. */
 static const char *line_fault(const char *s, size_t n)
@@ -29,29 +29,28 @@ static const char *line_fault(const char *s, size_t n)
 static bool take_lines(struct td_cfg_parse *p, int line, const char *key, struct td_users *u, const char *text,
 		       size_t len)
 {
-	bool ok = true;
-	int number = 0;
+	int number = 0, faults = 0;
 	for (const char *s = text, *end = text + len; s < end;) {
 		size_t n = strcspn(s, "\n");
 		size_t used = n && s[n - 1] == '\r' ? n - 1 : n;
 		number++;
-		const char *fault = used && *s != '#' ? line_fault(s, used) : NULL;
-		if (fault || u->lines.n == USERS_MAX) {
-			td_cfg_error(p, line, "%s: line %d of %s %s", key, number, u->path,
-				     fault ? fault : "is one too many");
-			return false;
-		}
-		if (used && *s != '#') {
+		bool counts = used && *s != '#';
+		const char *fault = !counts		      ? NULL
+				    : u->lines.n == USERS_MAX ? "one user too many"
+							      : line_fault(s, used);
+		if (fault && faults++ < FAULTS_MAX)
+			td_cfg_error(p, line, "%s: %s:%d: %s", key, u->path, number, fault);
+		if (counts && !fault) {
 			u->lines.v = td_cfg_grow(u->lines.v, (size_t)(u->lines.n + 1) * sizeof(char *));
 			u->lines.v[u->lines.n++] = td_cfg_dup(s, used);
 		}
 		s += n + (s + n < end);
 	}
-	if (!u->lines.n) {
+	if (faults > FAULTS_MAX)
+		td_cfg_error(p, line, "%s: %s: %d lines more are wrong", key, u->path, faults - FAULTS_MAX);
+	if (!u->lines.n && !faults)
 		td_cfg_error(p, line, "%s: there is no user in %s", key, u->path);
-		ok = false;
-	}
-	return ok;
+	return u->lines.n && !faults;
 }
 
 bool td_users_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void *base, const char *value)
