@@ -37,16 +37,21 @@ static void remove_node(struct tnl_dgramq *q, struct node *d)
 	tnl_free(d);
 }
 
-/* Room for n more, at the cost of the oldest that the stream has nothing of yet. */
+bool tnl_dgramq_drop(struct tnl_dgramq *q)
+{
+	struct tnl_list *oldest = q->gone ? q->list.next->next : q->list.next;
+	if (oldest == &q->list)
+		return false;
+	remove_node(q, tnl_container_of(oldest, struct node, node));
+	q->dropped++;
+	return true;
+}
+
+/* Room for n more, at the cost of the oldest. */
 static void make_room(struct tnl_dgramq *q, size_t n)
 {
-	while (q->bytes + n > q->limit) {
-		struct tnl_list *oldest = q->gone ? q->list.next->next : q->list.next;
-		if (oldest == &q->list)
-			return;
-		remove_node(q, tnl_container_of(oldest, struct node, node));
-		q->dropped++;
-	}
+	while (q->bytes + n > q->limit && tnl_dgramq_drop(q))
+		;
 }
 
 void tnl_dgramq_push(struct tnl_dgramq *q, const void *p, size_t n)

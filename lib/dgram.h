@@ -23,6 +23,8 @@ struct tnl_dgramq {
 void tnl_dgramq_init(struct tnl_dgramq *q, size_t limit);
 /* Copied.  One is kept however large it is; longer than TNL_DGRAM_MAX or without memory it is dropped itself. */
 void tnl_dgramq_push(struct tnl_dgramq *q, const void *p, size_t n);
+/* The oldest that the stream has nothing of goes; false: there is none. */
+bool tnl_dgramq_drop(struct tnl_dgramq *q);
 /* Up to cap bytes of the stream; 0: there is nothing. */
 size_t tnl_dgramq_pull(struct tnl_dgramq *q, uint8_t *out, size_t cap);
 /* The oldest whole, of which nothing was pulled, until it is popped; NULL: there is none. */

@@ -1,4 +1,5 @@
 """send_proxy: what programs that nobody here wrote read of the PROXY header, and what of the connection behind it."""
+import os
 import socket
 import subprocess
 
@@ -147,3 +148,31 @@ def commands():
 			f.signal(1)
 			until(lambda: w.status(f)[0]['forwarder']['tunnels'][0].get('probe', {}).get('result') == 'ok', 15, 'the probe')
 			until(lambda: heads == [head] * 3, 10, 'its header: %r' % heads)
+
+
+@test('send_proxy: who comes over IPv4 to a socket of both families is told as IPv4', 60)
+def mapped():
+	def service(sock):
+		line = b''
+		while not line.endswith(b'\r\n'):
+			line += read_exact(sock, 1)
+		sock.sendall(line)
+
+	with World() as w, socket.socket(socket.AF_INET6) as both:
+		s = Server(service)
+		w.gateway()
+		w.agent()
+		both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+		both.bind(('::', 0))
+		both.listen()
+		port = both.getsockname()[1]
+		conf = w.write_forwarder({'t': {'port': s.port, 'send_proxy': 'v1', 'listen': 'fd:t'}})
+		high = os.dup2(both.fileno(), 200, inheritable=True)
+		f = w.proc('forwarder', [BIN, '-c', conf], pass_fds=[high],
+			prefix=['bash', '-c', 'exec 3<&200 200<&-; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=t exec "$@"', 'sh'])
+		os.close(high)
+		f.wait_note('READY=1')
+		for host, family in (('127.0.0.1', b'TCP4'), ('::1', b'TCP6')):
+			with connect((host, port)) as c:
+				want = b'PROXY %s %s %s %d %d\r\n' % (family, host.encode(), host.encode(), c.getsockname()[1], port)
+				assert read_exact(c, len(want)) == want

@@ -101,7 +101,17 @@ def together():
 		for c in waiting:
 			c.settimeout(20)
 			assert c.recv(5) == b'waits'
-			c.close()
+		w.write_forwarder({'web': {'listen': '127.0.0.1:%d-%d' % (w.local, w.local + 1), 'port': '%d-%d' % (w.remote, w.remote + 1), 'max_connections': 3}},
+			http='127.0.0.1:%d' % w.http)
+		w.f.signal(1)  # shorter: the port that goes has one of the three until that ends
+		w.f.wait_log('reloaded')
+		with connect(w.local) as late:
+			late.sendall(b'later')
+			ping(waiting[2])
+			assert sum(s.accepted for s in w.servers) == 6, [s.accepted for s in w.servers]
+			waiting[2].close()
+			late.settimeout(20)
+			assert late.recv(5) == b'later'
 
 
 @test('ranges: bandwidth is shared by all ports', 60)

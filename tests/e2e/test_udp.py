@@ -344,3 +344,32 @@ def one_shot():
 			r = subprocess.run([BIN, 'exec', '-c', conf, *p, 'u', '--', 'python3', '-c', code, '{host}', '{port}'], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
 				env=clean_env(), timeout=60)
 			assert r.returncode == 0 and r.stdout == b"b'hi'\n", (p, r)
+
+
+@test('udp: what waits of many flows, at either end, stays within memory_limit, and the newest of each comes when there is room', 90)
+def memory():
+	with World() as w:
+		flood = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+		flood.bind(('127.0.0.1', 0))
+		flood.settimeout(20)
+		g = w.gateway()
+		a = w.agent(allow='udp:127.0.0.1:*', td_memory_limit='16M')
+		f = w.forwarder({'u': {'type': 'udp', 'port': flood.getsockname()[1], 'udp_queue': '16M', 'reconnect_min': '20ms', 'reconnect_max': '200ms'}}, memory_limit='16M')
+		socks, peers = [client(f.ports['u']) for _ in range(300)], []
+		for s in socks:
+			s.send(b'first')
+			peers.append(flood.recvfrom(100)[1])
+		g.kill9()
+		f.wait_log('data channel lost')
+		before = f.rss(), a.rss()
+		for i in range(100):  # 90 MB, from each end
+			for s, peer in zip(socks, peers):
+				s.send(b'%08d' % i + b'x' * 2992)
+				flood.sendto(b'%08d' % i + b'x' * 2992, peer)
+			time.sleep(0.01)
+		grown = f.rss() - before[0], a.rss() - before[1]
+		print('note: grown by %s KiB' % (tuple(x >> 10 for x in grown),))
+		assert max(grown) < 24 << 20 or SANITIZED, grown
+		w.gateway()
+		for s in (socks[0], socks[-1]):
+			until(lambda: (s.send(b'last'), flood.recvfrom(4000)[0] == b'last')[1], 30, 'it goes on', 0.001)

@@ -6,6 +6,7 @@
 
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "tunneld/base/memory.h"
 
 #define PARTS_MOST ((size_t)2 << 20) /* of a session */
 #define AGAIN (10 * TD_MS)
@@ -48,12 +49,28 @@ uint64_t td_flow_dropped(const struct td_flow *f)
 	return f->out.dropped + f->late.dropped + f->in.skipped;
 }
 
+/* While memory is spent nothing grows: each takes the place of older ones, or, where there are none, is dropped. */
+static void put_off(struct tnl_dgramq *q, const uint8_t *p, size_t n)
+{
+	size_t before = q->bytes;
+	if (!td_memory_spent()) {
+		tnl_dgramq_push(q, p, n);
+		return;
+	}
+	while (before - q->bytes < n && tnl_dgramq_drop(q))
+		;
+	if (before - q->bytes >= n)
+		tnl_dgramq_push(q, p, n);
+	else
+		q->dropped++;
+}
+
 void td_flow_send(struct td_flow *f, const uint8_t *p, size_t n)
 {
 	struct td_pipe *pipe = f->pipe;
 	if (pipe && (pipe->dying || !pipe->st || td_pipe_sources_over(pipe)))
 		return;
-	tnl_dgramq_push(&f->out, p, n);
+	put_off(&f->out, p, n);
 	if (!pipe)
 		return;
 	tnl_stream_want_send(pipe->st, true);
@@ -135,7 +152,7 @@ size_t td_flow_deliver(struct td_pipe *p, const uint8_t *b, size_t n)
 		int rc = tnl_dgram_read(r, b + at, n - at, &used, &d, &len);
 		if (rc == 1) {
 			if (p->pace)
-				tnl_dgramq_push(&p->flow->late, d, len);
+				put_off(&p->flow->late, d, len);
 			else
 				bring(p, d, len);
 			tnl_dgram_done(r);
