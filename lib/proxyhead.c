@@ -208,6 +208,34 @@ static int check_fields(const uint8_t *p, size_t n, size_t at)
 	return 0;
 }
 
+size_t tnl_proxyhead_add(uint8_t *head, size_t n, size_t cap, uint8_t type, const void *p, size_t len)
+{
+	size_t all = n + 3 + len;
+
+	if (len > UINT16_MAX || all > cap || all > TNL_PROXYHEAD_MAX)
+		return 0;
+	head[n] = type;
+	put16(head + n + 1, (uint16_t)len);
+	memcpy(head + n + 3, p, len);
+	put16(head + 14, (uint16_t)(all - V2_HEAD));
+	return all;
+}
+
+bool tnl_proxyhead_next(const uint8_t *head, size_t n, size_t *at, uint8_t *type, const uint8_t **p, size_t *len)
+{
+	if (n < V2_HEAD || memcmp(head, v2_start, sizeof(v2_start)) != 0 || (head[12] & 0x0f) == 0 ||
+	    head[13] >> 4 == 0)
+		return false;
+	size_t from = *at ? *at : V2_HEAD + v2_sizes[head[13] >> 4];
+	if (n < from + 3 || n - from - 3 < get16(head + from + 1))
+		return false;
+	*type = head[from];
+	*len = get16(head + from + 1);
+	*p = head + from + 3;
+	*at = from + 3 + *len;
+	return true;
+}
+
 /* Command, family and protocol: of those only that the specification has. */
 static int read_kind(uint8_t command, uint8_t family, struct tnl_proxyhead *h)
 {

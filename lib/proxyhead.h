@@ -34,6 +34,11 @@ struct tnl_proxyhead {
 
 /* How many bytes. */
 size_t tnl_proxyhead_write(const struct tnl_proxyhead *h, uint8_t out[TNL_PROXYHEAD_LONGEST]);
+/* One field more at the end of a head of version 2 that was written, of n bytes: how many there are now; 0: it has no
+ * room in `cap` bytes, or in any head. */
+size_t tnl_proxyhead_add(uint8_t *head, size_t n, size_t cap, uint8_t type, const void *p, size_t len);
+/* The field behind *at, 0 for the first, of a head that was parsed and has n bytes; false: there are no more. */
+bool tnl_proxyhead_next(const uint8_t *head, size_t n, size_t *at, uint8_t *type, const uint8_t **p, size_t *len);
 /* The length of the head, which is *h; TNL_EAGAIN: so far it may become one; TNL_ESYNTAX: it is none, or a wrong one;
  * TNL_ETOOBIG: one that is too long.  An answer other than TNL_EAGAIN does not change when more comes. */
 int tnl_proxyhead_parse(const void *p, size_t n, struct tnl_proxyhead *h) TNL_MUST_USE;

@@ -386,11 +386,16 @@ X509 *tnl_tls_shown(const struct tnl_tls *t)
 	return SSL_in_init(t->ssl) ? NULL : SSL_get_peer_certificate(t->ssl);
 }
 
+X509 *tnl_tls_verified(const struct tnl_tls *t)
+{
+	return SSL_get_verify_result(t->ssl) == X509_V_OK ? tnl_tls_shown(t) : NULL;
+}
+
 bool tnl_tls_peer_named(const struct tnl_tls *t, const char *name)
 {
-	X509 *x = tnl_tls_shown(t);
+	X509 *x = tnl_tls_verified(t);
 	const unsigned flags = X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_WILDCARDS;
-	bool named = x && SSL_get_verify_result(t->ssl) == X509_V_OK && *name &&
+	bool named = x && *name &&
 		     (common_name_is(x, name) || X509_check_host(x, name, strlen(name), flags, NULL) == 1 ||
 		      X509_check_email(x, name, strlen(name), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT) == 1);
 

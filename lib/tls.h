@@ -70,6 +70,9 @@ bool tnl_tls_resumed(const struct tnl_tls *t);
 /* Is the name in the certificate that the peer has shown and that was verified: a DNS name or a mail address of its
  * subjectAltName, or its common name? */
 bool tnl_tls_peer_named(const struct tnl_tls *t, const char *name);
+/* Each of those names; exact: case counts in it. */
+void tnl_tls_peer_names(const struct tnl_tls *t, void (*fn)(void *ctx, const char *name, size_t n, bool exact),
+			void *ctx);
 /* The certificate that the peer has shown, for people: names cut to what fits.  0 or TNL_ECERT: there is none. */
 struct tnl_tls_peer {
 	char subject[128], issuer[128]; /* common names */

@@ -3,6 +3,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -67,6 +68,36 @@ int tnl_tls_peer(const struct tnl_tls *t, struct tnl_tls_peer *p)
 	X509_free(x);
 	ERR_clear_error();
 	return 0;
+}
+
+static void each_alternative(X509 *x, void (*fn)(void *ctx, const char *name, size_t n, bool exact), void *ctx)
+{
+	GENERAL_NAMES *all = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
+
+	for (size_t i = 0; all && i < sk_GENERAL_NAME_num(all); i++) {
+		const GENERAL_NAME *g = sk_GENERAL_NAME_value(all, i);
+		if (g->type != GEN_DNS && g->type != GEN_EMAIL)
+			continue;
+		const ASN1_IA5STRING *s = g->type == GEN_DNS ? g->d.dNSName : g->d.rfc822Name;
+		fn(ctx, (const char *)ASN1_STRING_get0_data(s), (size_t)ASN1_STRING_length(s), g->type != GEN_DNS);
+	}
+	GENERAL_NAMES_free(all);
+}
+
+void tnl_tls_peer_names(const struct tnl_tls *t, void (*fn)(void *ctx, const char *name, size_t n, bool exact),
+			void *ctx)
+{
+	char cn[256];
+	X509 *x = tnl_tls_verified(t);
+
+	if (!x)
+		return;
+	int n = X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, cn, sizeof(cn));
+	if (n > 0)
+		fn(ctx, cn, (size_t)n, true);
+	each_alternative(x, fn, ctx);
+	X509_free(x);
+	ERR_clear_error();
 }
 
 uint64_t tnl_tls_ctx_cert_ends(const struct tnl_tls_ctx *c)

@@ -51,5 +51,6 @@ SSL_SESSION *tnl_tls_session_take(struct tnl_tls_ctx *c, const char *host);
 
 /* What the peer has shown, for X509_free; NULL: nothing, or not yet. */
 X509 *tnl_tls_shown(const struct tnl_tls *t);
+X509 *tnl_tls_verified(const struct tnl_tls *t); /* the same, when it was found to be good */
 
 #endif

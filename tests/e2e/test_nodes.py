@@ -1,5 +1,6 @@
 """Three gateways, a Redis server and HAProxy before them: nodes die, restart one after the other and drain, links come to the
 wrong one, and no stream is lost."""
+import os
 import re
 import signal
 import subprocess
@@ -72,6 +73,20 @@ def begin(w, passed=False, nginx=False, **options):
 	w.agent(wait=False)
 	for n in w.names:
 		w.knows_agent(n)
+
+
+def certificate_of(w, name):
+	"""A client certificate with that name, of the same authority."""
+	pem, key = name + '.pem', name + '.key'
+
+	def run(*argv):
+		subprocess.run(('openssl',) + argv, check=True, cwd=w.dir, env=clean_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+	run('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', key)
+	os.chmod(w.path(key), 0o600)
+	run('req', '-new', '-key', key, '-subj', '/CN=' + name, '-out', name + '.csr')
+	run('x509', '-req', '-in', name + '.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-set_serial', '77', '-days', '2',
+		'-out', pem)
+	return {'client_certificate': pem, 'client_key': key}
 
 
 def tunnels(w, port):
@@ -271,3 +286,37 @@ def host_name():
 		assert w.node['n1'].count('has no subjectAltName .*the name of this node'), w.node['n1'].lines
 		r = subprocess.run([BIN, 'gateway', '-t', '-c', w.path('gateway-n1.ini')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(), timeout=20)
 		assert r.returncode == 0 and b'has no subjectAltName' in r.stdout, r.stdout.decode()
+
+
+@test('nodes: a key that is bound to a client certificate works on the node that a link is handed to, and not without', 60)
+def handed_certificate():
+	with Cluster(names=('n1', 'n2')) as w:
+		s = Server(blob)
+		w.link_nodes()
+		w.redis()
+		ours = certificate_of(w, 'ops.example')
+		for n in w.names:
+			w.start_node(n, public_url='https://127.0.0.1:%d' % w.port['n2'], client_ca='ca.pem', wait=False)
+			w.node[n].wait_note('READY=1')
+		w.linked()
+		w.front = w.gw_port = w.port['n1']
+		w.agent(wait=False, **certificate_of(w, 'agent.example'))
+		until(lambda: [i for i in w.gateway_status('n1')['instances'] if i['connected']], 10, 'the agent')
+
+		def bind(name):
+			for n in w.names:
+				conf = w.path('gateway-%s.ini' % n)
+				text = re.sub(r'certificate_name = .*\n', '', open(conf).read()).replace('[user ops]\n', '[user ops]\ncertificate_name = %s\n' % name)
+				open(conf, 'w').write(text)
+				since = w.node[n].mark()
+				w.node[n].signal(signal.SIGHUP)
+				w.node[n].wait_log('reload', since=since)
+		# Sessions are started at n1, and their links come to n2, as public_url of both says: they are handed to n1.
+		bind('ops.example')
+		f = w.forwarder({'t': {'port': s.port}}, aws=ours)
+		with connect(f.ports['t']) as c:
+			upload(c, MIB)
+			st = w.gateway_status('n2')
+			assert st['handed_on'] >= 1 and w.gateway_status('n1')['taken_in'] >= 1, st
+			bind('other.example')
+			w.node['n1'].wait_log('link closed: its client certificate')

@@ -237,6 +237,37 @@ static void long_line(void **state)
 	assert_int_equal(tnl_proxyhead_parse(b, 108, &h), TNL_ETOOBIG);
 }
 
+/* Fields that are added are found again, as long as they fit. */
+static void added(void **state)
+{
+	struct tnl_proxyhead h = {.version = 2, .family = TNL_PROXYHEAD_INET}, got;
+	uint8_t b[TNL_PROXYHEAD_MAX], type, big[1500] = {0};
+	const uint8_t *p;
+	size_t n = tnl_proxyhead_write(&h, b), at = 0, len, first = n;
+
+	assert_false(tnl_proxyhead_next(b, n, &at, &type, &p, &len));
+	n = tnl_proxyhead_add(b, n, sizeof(b), 0xe0, "a.example", 9);
+	assert_int_equal(n, first + 12);
+	n = tnl_proxyhead_add(b, n, sizeof(b), 0xe1, "", 0);
+	n = tnl_proxyhead_add(b, n, sizeof(b), 0xe1, big, sizeof(big));
+	assert_int_equal(tnl_proxyhead_add(b, n, sizeof(b), 0xe1, big, sizeof(big)), 0);
+	assert_int_equal(tnl_proxyhead_add(b, n, n + 3, 0xe1, "x", 1), 0);
+	assert_int_equal(tnl_proxyhead_parse(b, n, &got), n);
+	assert_true(tnl_proxyhead_next(b, n, &at, &type, &p, &len));
+	assert_int_equal(type, 0xe0);
+	assert_int_equal(len, 9);
+	assert_memory_equal(p, "a.example", 9);
+	assert_true(tnl_proxyhead_next(b, n, &at, &type, &p, &len) && type == 0xe1 && len == 0);
+	assert_true(tnl_proxyhead_next(b, n, &at, &type, &p, &len) && len == sizeof(big));
+	assert_false(tnl_proxyhead_next(b, n, &at, &type, &p, &len));
+	h.local = true; /* what is in it is to be skipped */
+	n = tnl_proxyhead_add(b, tnl_proxyhead_write(&h, b), sizeof(b), 0xe0, "a", 1);
+	at = 0;
+	assert_false(tnl_proxyhead_next(b, n, &at, &type, &p, &len));
+	at = 0;
+	assert_false(tnl_proxyhead_next((const uint8_t *)"PROXY UNKNOWN\r\n", 15, &at, &type, &p, &len));
+}
+
 static void looks(void **state)
 {
 	assert_true(tnl_proxyhead_looks("PROXY nonsense", 14));
@@ -252,7 +283,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(written), cmocka_unit_test(read_back), cmocka_unit_test(read_others),
 	    cmocka_unit_test(fields),  cmocka_unit_test(refused),   cmocka_unit_test(long_line),
-	    cmocka_unit_test(looks),
+	    cmocka_unit_test(looks),   cmocka_unit_test(added),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

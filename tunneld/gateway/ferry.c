@@ -199,6 +199,20 @@ static size_t write_head(const struct td_addr *a, uint8_t out[TNL_PROXYHEAD_LONG
 	return tnl_proxyhead_write(&h, out);
 }
 
+struct head {
+	uint8_t bytes[TNL_PROXYHEAD_MAX];
+	size_t n;
+};
+
+/* What finds no room is not told, and not missed unless it is that which a key is bound to. */
+static void add_name(void *ctx, const char *name, size_t n, bool exact)
+{
+	struct head *h = ctx;
+	size_t longer = tnl_proxyhead_add(h->bytes, h->n, sizeof(h->bytes),
+					  exact ? TD_CONN_FIELD_EXACT : TD_CONN_FIELD_NAME, name, n);
+	h->n = longer ? longer : h->n;
+}
+
 /* More than a part of a turn, before anybody reads: it is less than a window. */
 static bool put_bytes(struct tnl_trunk_stream *st, const uint8_t *p, size_t n)
 {
@@ -218,12 +232,15 @@ static bool put_bytes(struct tnl_trunk_stream *st, const uint8_t *p, size_t n)
 /* The request is not the caller's any more. */
 static void send_from(struct gw_ferry *f, struct td_request *r)
 {
-	uint8_t head[TNL_PROXYHEAD_LONGEST];
 	struct tnl_buf bytes;
-	size_t n = write_head(td_request_peer_addr(r), head);
+	struct head head;
+	head.n = write_head(td_request_peer_addr(r), head.bytes);
+	if (td_request_tls(r))
+		tnl_tls_peer_names(td_request_tls(r), add_name, &head);
 	tnl_buf_init(&bytes, HEAD_MAX);
 	f->conn = td_request_detach(r, &bytes);
-	if (f->conn && put_bytes(f->st, head, n) && put_bytes(f->st, tnl_buf_data(&bytes), tnl_buf_len(&bytes))) {
+	if (f->conn && put_bytes(f->st, head.bytes, head.n) &&
+	    put_bytes(f->st, tnl_buf_data(&bytes), tnl_buf_len(&bytes))) {
 		f->open = true;
 		td_conn_set_cb(f->conn, &conn_cb, f);
 		td_conn_pause(f->conn, false);

@@ -173,6 +173,7 @@ static void free_memory(void *arg)
 	tnl_tls_ctx_free(c->tls_ctx);
 	tnl_buf_fini_wiped(&c->early);
 	tnl_buf_fini_wiped(&c->stage);
+	tnl_buf_fini(&c->vouch);
 	tnl_free(c);
 }
 

@@ -45,6 +45,12 @@ struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *
 /* The same from a balancer: in front of all, TLS too, stands a PROXY header, 1 or 2, within timeout_ns. */
 struct td_conn *td_conn_accepted_behind(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, uint64_t timeout_ns,
 					const struct td_conn_cb *cb, void *ctx);
+/* Fields of the header, by which one of us says what names the peer's certificate has (tnl_tls_peer_names). */
+enum { TD_CONN_FIELD_NAME = 0xe0, TD_CONN_FIELD_EXACT = 0xe1 };
+/* Of one that is accepted behind one of us: these fields are believed. At once. */
+void td_conn_vouched(struct td_conn *c);
+/* Is the name in the peer's verified certificate (tnl_tls_peer_named), or in that of whom it comes for? */
+bool td_conn_cert_named(const struct td_conn *c, const char *name);
 /* The other side of td_conn_accepted: takes fd, which is connected, and begins TLS as the client; tls_name as in
  * td_conn_opts. */
 struct td_conn *td_conn_connected(struct td_loop *l, int fd, struct tnl_tls_ctx *tls, const char *tls_name,

@@ -50,7 +50,9 @@ struct td_conn {
 	struct tnl_buf early;  /* read behind the proxy's head; BEHIND: the PROXY header */
 	struct tnl_buf stage;  /* plaintext not yet in a record; without TLS: all that waits */
 	struct conn_opening *op;
-	int64_t budget; /* bytes that this turn may still read */
+	bool vouched;	      /* who hands it on has looked at the certificate: `vouch` counts */
+	struct tnl_buf vouch; /* the PROXY header then, with the names of the certificate */
+	int64_t budget;	      /* bytes that this turn may still read */
 	size_t discarded;
 	struct td_tcp_hop hop;
 	bool sock_more, progress, drained, paused;

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define OPEN_TIMEOUT (15 * TD_SEC)
 #define READ_STEP ((size_t)2048)
@@ -231,6 +232,8 @@ static bool take_header(struct td_conn *c)
 	for (;;) {
 		int n = tnl_proxyhead_parse(tnl_buf_data(&c->early), tnl_buf_len(&c->early), &h);
 		if (n > 0) {
+			if (c->vouched)
+				tnl_buf_put(&c->vouch, tnl_buf_data(&c->early), (size_t)n);
 			tnl_buf_consume(&c->early, (size_t)n);
 			take_name(c, &h);
 			return c->state == CONN_BEHIND;
@@ -454,4 +457,29 @@ struct td_conn *td_conn_accepted_behind(struct td_loop *l, int fd, struct tnl_tl
 	if (c)
 		c->state = CONN_BEHIND;
 	return c;
+}
+
+void td_conn_vouched(struct td_conn *c)
+{
+	c->vouched = true;
+	tnl_buf_init(&c->vouch, TNL_PROXYHEAD_MAX);
+}
+
+static bool is_vouched(const struct td_conn *c, const char *name)
+{
+	size_t at = 0, n, want = strlen(name);
+	const uint8_t *p;
+	uint8_t type;
+
+	while (tnl_proxyhead_next(tnl_buf_data(&c->vouch), tnl_buf_len(&c->vouch), &at, &type, &p, &n)) {
+		bool exact = type == TD_CONN_FIELD_EXACT, fits = n == want && (exact || type == TD_CONN_FIELD_NAME);
+		if (fits && (exact ? memcmp(p, name, n) : strncasecmp((const char *)p, name, n)) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool td_conn_cert_named(const struct td_conn *c, const char *name)
+{
+	return *name && ((c->tls && tnl_tls_peer_named(c->tls, name)) || (c->vouched && is_vouched(c, name)));
 }

@@ -467,8 +467,10 @@ void td_http_server_hand(struct td_http_server *h, int fd)
 	if (h->nsilent >= SILENT_MAX)
 		drop_silent(h, NULL);
 	struct hconn *c = add_hconn(h, fd, true, NULL);
-	if (c)
-		c->handed = true;
+	if (!c)
+		return;
+	c->handed = true;
+	td_conn_vouched(c->conn);
 }
 
 struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *cfg, char *why,

@@ -34,7 +34,7 @@ struct td_http_server_config {
 struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *c, char *why,
 					  size_t cap);
 void td_http_server_free(struct td_http_server *h);
-/* One more connection, without TLS, which begins with a PROXY header. Takes fd. */
+/* One more connection, without TLS, which begins with a PROXY header of one of us (td_conn_vouched). Takes fd. */
 void td_http_server_hand(struct td_http_server *h, int fd);
 /* Takes a connection that this server has let go of, and whose next request is to come or has begun to. */
 void td_http_server_take(struct td_http_server *h, struct td_conn *c, const struct td_addr *peer,
@@ -48,7 +48,8 @@ size_t td_http_server_connections(const struct td_http_server *h);
 const struct tnl_http_head *td_request_head(const struct td_request *r);
 const uint8_t *td_request_body(const struct td_request *r, size_t *n);
 const char *td_request_peer(const struct td_request *r);
-bool td_request_cert_named(const struct td_request *r, const char *name); /* tnl_tls_peer_named of its connection */
+bool td_request_cert_named(const struct td_request *r, const char *name); /* td_conn_cert_named */
+struct tnl_tls *td_request_tls(const struct td_request *r);		  /* td_conn_tls of its connection */
 const struct td_addr *td_request_peer_addr(const struct td_request *r);
 bool td_request_is_handed(const struct td_request *r); /* of td_http_server_hand */
 void td_request_set_user(struct td_request *r, void *u);

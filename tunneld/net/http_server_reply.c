@@ -141,8 +141,12 @@ const uint8_t *td_request_body(const struct td_request *r, size_t *n)
 
 bool td_request_cert_named(const struct td_request *r, const char *name)
 {
-	const struct tnl_tls *t = td_conn_tls(r->hc->conn);
-	return t && tnl_tls_peer_named(t, name);
+	return td_conn_cert_named(r->hc->conn, name);
+}
+
+struct tnl_tls *td_request_tls(const struct td_request *r)
+{
+	return td_conn_tls(r->hc->conn);
 }
 
 const char *td_request_peer(const struct td_request *r)

@@ -482,8 +482,7 @@ void td_wslink_set_cb(struct td_wslink *w, const struct td_wslink_cb *cb, void *
 
 bool td_wslink_cert_named(const struct td_wslink *w, const char *name)
 {
-	const struct tnl_tls *t = w->conn ? td_conn_tls(w->conn) : NULL;
-	return t && tnl_tls_peer_named(t, name);
+	return w->conn && td_conn_cert_named(w->conn, name);
 }
 
 const char *td_wslink_peer(const struct td_wslink *w)

@@ -74,7 +74,7 @@ void td_wslink_retire(struct td_wslink *w);
 /* In closed(): the connection, when both ends have closed the WebSocket and agreed that HTTP goes on behind it; what
  * was read of that is appended to `bytes`. NULL: it goes with the link. */
 struct td_conn *td_wslink_return(struct td_wslink *w, struct tnl_buf *bytes);
-bool td_wslink_cert_named(const struct td_wslink *w, const char *name); /* tnl_tls_peer_named of its connection */
+bool td_wslink_cert_named(const struct td_wslink *w, const char *name); /* td_conn_cert_named */
 const char *td_wslink_peer(const struct td_wslink *w);
 
 #endif
