@@ -75,6 +75,25 @@ static void whole_from_the_front(void **state)
 	assert_int_equal(q.bytes + q.count + q.dropped, 0);
 }
 
+/* Who asks for room loses the oldest, but not the one that the stream has the beginning of. */
+static void oldest_go(void **state)
+{
+	struct tnl_dgramq q;
+	uint8_t b[3];
+
+	tnl_dgramq_init(&q, 1 << 20);
+	assert_false(tnl_dgramq_drop(&q));
+	for (size_t i = 0; i < 3; i++)
+		push(&q, 3, sizes[3]);
+	assert_true(tnl_dgramq_drop(&q));
+	assert_int_equal(tnl_dgramq_pull(&q, b, sizeof(b)), sizeof(b));
+	assert_true(tnl_dgramq_drop(&q));
+	assert_false(tnl_dgramq_drop(&q));
+	assert_int_equal(q.count, 1);
+	assert_int_equal(q.dropped, 2);
+	tnl_dgramq_clear(&q);
+}
+
 static void every_split(void **state)
 {
 	static const size_t pieces[] = {1, 2, 3, 5, 1000, 16384, 65509, 300000};
@@ -175,6 +194,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(whole_from_the_front),
+	    cmocka_unit_test(oldest_go),
 	    cmocka_unit_test(every_split),
 	    cmocka_unit_test(too_long),
 	    cmocka_unit_test(no_room_for_parts),

@@ -49,11 +49,12 @@ uint64_t td_flow_dropped(const struct td_flow *f)
 	return f->out.dropped + f->late.dropped + f->in.skipped;
 }
 
-/* While memory is spent nothing grows: each takes the place of older ones, or, where there are none, is dropped. */
+/* While memory is spent nothing grows: each takes the place of older ones.  Where there are none it has what is kept
+ * for such moments, or is dropped. */
 static void put_off(struct tnl_dgramq *q, const uint8_t *p, size_t n)
 {
 	size_t before = q->bytes;
-	if (!td_memory_spent()) {
+	if (!td_memory_spent() || (!q->count && !td_memory_full())) {
 		tnl_dgramq_push(q, p, n);
 		return;
 	}
