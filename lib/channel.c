@@ -410,7 +410,7 @@ void tnl_channel_stats(const struct tnl_channel *ch, struct tnl_channel_stats *s
 {
 	*st = ch->st;
 	const struct tnl_chlink *lead = ch->up ? ch->link[__builtin_ctz(ch->up)] : &ch->first, *l;
-	st->srtt_ns = lead->rto.srtt;
+	st->srtt_ns = lead->rto.shown;
 	st->rttvar_ns = lead->rto.rttvar;
 	st->rto_ns = tnl_rto_value(&lead->rto);
 	st->min_rtt_ns = lead->cc.base.rtt == UINT64_MAX ? 0 : lead->cc.base.rtt;

@@ -37,7 +37,8 @@ struct tnl_channel_config {
 struct tnl_channel_stats {
 	uint64_t sent, resent, received, duplicates, reordered, dropped_full, bad, acks_sent, acks_received;
 	uint64_t payload_sent, payload_received;
-	uint64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns;
+	uint64_t srtt_ns; /* as measured; 0: not yet */
+	uint64_t rttvar_ns, rto_ns, min_rtt_ns;
 	uint64_t delivery_rate; /* bytes/s, 0: not known */
 	size_t cwnd, inflight_bytes, inflight_msgs, reorder_msgs, memory;
 };

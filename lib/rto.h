@@ -11,6 +11,7 @@
 
 struct tnl_rto {
 	uint64_t srtt, rttvar, rto;
+	uint64_t shown;	  /* the round trip as it was measured, smoothed from the first sample on; 0: there was none */
 	unsigned backoff; /* timeouts in a row: the value doubles for each, up to the cap */
 };
 

@@ -79,7 +79,8 @@ def metrics():
 		for reason in ('session', 'timeout', 'refused', 'denied', 'shutdown'):
 			assert m['tunneld_tunnel_connections_failed_total', '{tunnel="db",reason="%s"}' % reason] == 0
 		assert m['tunneld_tunnel_state', '{tunnel="db",state="idle"}'] == 1 and m['tunneld_tunnel_state', '{tunnel="db",state="up"}'] == 0
-		assert m['tunneld_credentials_expiry_timestamp_seconds', ''] == 0
+		for name in w.http:
+			assert w.metrics(name)['tunneld_credentials_expiry_timestamp_seconds', ''] == 0, name
 		assert abs(m['tunneld_start_time_seconds', ''] - time.time()) < 60
 		assert 0 < m['tunneld_memory_bytes', ''] < m['tunneld_memory_limit_bytes', ''] == 96 << 20
 		with connect(f.ports['db']) as c:

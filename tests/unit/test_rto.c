@@ -20,6 +20,19 @@ static void the_timeout_before_any_sample_is_200_ms(void **state)
 	assert_int_equal(tnl_rto_value(&r), 200 * MS);
 	assert_int_equal(r.srtt, 100 * MS);
 	assert_int_equal(r.rttvar, 0);
+	assert_int_equal(r.shown, 0);
+}
+
+static void what_is_shown_begins_with_the_first_sample(void **state)
+{
+	(void)state;
+	struct tnl_rto r;
+	tnl_rto_init(&r);
+	tnl_rto_sample(&r, 800 * US);
+	assert_int_equal(r.shown, 800 * US);
+	tnl_rto_sample(&r, 1600 * US);
+	assert_int_equal(r.shown, 900 * US);
+	assert_true(r.srtt > 70 * MS); /* the timer stays careful */
 }
 
 static void samples_follow_the_table(void **state)
@@ -89,6 +102,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(the_timeout_before_any_sample_is_200_ms),
+	    cmocka_unit_test(what_is_shown_begins_with_the_first_sample),
 	    cmocka_unit_test(samples_follow_the_table),
 	    cmocka_unit_test(the_floor_is_10_ms_over_the_round_trip),
 	    cmocka_unit_test(expiries_double_it_up_to_one_second_and_a_sample_ends_that),

@@ -22,6 +22,7 @@ int td_agent_reload(struct td_agent *a, const struct td_config *cfg, char *why, 
  * the agent may be freed. Called again while that is going on: done comes at once. */
 void td_agent_drain(struct td_agent *a, uint64_t timeout_ns, void (*done)(void *), void *ctx);
 /* Appends one JSON object. */
+uint64_t td_agent_credentials_end(const struct td_agent *a); /* Unix seconds; 0: they do not */
 void td_agent_metrics(struct td_agent *a, struct tnl_metrics *m);
 /* 1: its control channel is up; 0: it is not, *why; -1: a tunnel was named, and it has none. */
 int td_agent_ready(struct td_agent *a, const char *tunnel, char *why, size_t cap);

@@ -14,6 +14,11 @@ static double count_shells(const struct td_agent *a)
 	return (double)n;
 }
 
+uint64_t td_agent_credentials_end(const struct td_agent *a)
+{
+	return a->aws ? td_credentials_expire(a->aws) : 0;
+}
+
 void td_agent_metrics(struct td_agent *a, struct tnl_metrics *m)
 {
 	const struct {

@@ -45,6 +45,16 @@ ADAPT(forwarder)
 ADAPT(agent)
 ADAPT(gateway)
 
+static uint64_t forwarder_credentials_end(void *r)
+{
+	return td_forwarder_credentials_end(r);
+}
+
+static uint64_t agent_credentials_end(void *r)
+{
+	return td_agent_credentials_end(r);
+}
+
 static void sample_tunnels(void *r, td_sample_fn *fn, void *ctx)
 {
 	td_forwarder_sample(r, fn, ctx);
@@ -106,10 +116,15 @@ static void describe_gateway(void *r, const struct td_config *cfg, char *out, si
 	.name = #role, .start = role##_start, .reload = role##_reload, .drain = role##_drain, .status = role##_status, \
 	.metrics = role##_metrics, .ready = role##_ready, .free = role##_free, .drain_timeout = role##_drain_timeout,  \
 	.describe = describe_##role
-const struct td_role td_roles_forwarder = {ROW(forwarder),	  .open = open_tunnel,	      .sample = sample_tunnels,
-					   .close = close_tunnel, .one_shot = serve_one_shot, .runs_programs = true};
+const struct td_role td_roles_forwarder = {ROW(forwarder),
+					   .open = open_tunnel,
+					   .sample = sample_tunnels,
+					   .close = close_tunnel,
+					   .one_shot = serve_one_shot,
+					   .runs_programs = true,
+					   .credentials_end = forwarder_credentials_end};
 const struct td_role td_roles_agent = {ROW(agent), .prepare = td_agent_prepare, .runs_programs = true,
-				       .describes_itself_anew = true};
+				       .credentials_end = agent_credentials_end, .describes_itself_anew = true};
 const struct td_role td_roles_gateway = {ROW(gateway)};
 
 /* --- the commands ---------------------------------------------------------------- */

@@ -37,6 +37,8 @@ void td_forwarder_drain(struct td_forwarder *f, uint64_t timeout_ns, void (*done
 void td_forwarder_sample(struct td_forwarder *f,
 			 void (*fn)(void *ctx, const char *tunnel, uint64_t up, uint64_t down, uint64_t rtt_us),
 			 void *ctx);
+/* Unix seconds at which the first of the credentials in use end; 0: none do. */
+uint64_t td_forwarder_credentials_end(const struct td_forwarder *f);
 void td_forwarder_metrics(struct td_forwarder *f, struct tnl_metrics *m);
 /* 1: the tunnel of that name, each of the range of that name, or each (NULL), is up or opens on demand; 0: it is not,
  * *why; -1: there is no such one.

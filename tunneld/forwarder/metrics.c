@@ -215,21 +215,18 @@ static void write_histograms(const struct td_forwarder *f, struct tnl_metrics *m
 	tnl_metrics_put_histogram(m, "tunnel", t->cfg->name, &t->connect);
 }
 
-static void write_expiry(const struct td_forwarder *f, struct tnl_metrics *m)
+uint64_t td_forwarder_credentials_end(const struct td_forwarder *f)
 {
 	uint64_t first = 0;
 	tnl_list_foreach(it, &f->groups) {
 		uint64_t ends = td_credentials_expire(tnl_container_of(it, struct fwd_group, node)->aws);
 		first = ends && (!first || ends < first) ? ends : first;
 	}
-	tnl_metrics_family(m, "tunneld_credentials_expiry_timestamp_seconds", TNL_METRIC_GAUGE,
-			   "When the first of the credentials in use ends; 0: none does.");
-	tnl_metrics_put(m, NULL, NULL, NULL, NULL, (double)first);
+	return first;
 }
 
 void td_forwarder_metrics(struct td_forwarder *f, struct tnl_metrics *m)
 {
-	write_expiry(f, m);
 	write_plain(f, m);
 	write_states(f, m);
 	write_failures(f, m);

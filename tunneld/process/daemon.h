@@ -45,7 +45,8 @@ struct td_role {
 	uint64_t (*drain_timeout)(const struct td_config *cfg); /* for drain(), in ns */
 	/* A few words for `systemctl status`. */
 	void (*describe)(void *role, const struct td_config *cfg, char *out, size_t cap);
-	bool describes_itself_anew; /* they change without a reload: asked for every second */
+	uint64_t (*credentials_end)(void *role); /* Unix seconds at which the first of its keys end; 0: none do */
+	bool describes_itself_anew;		 /* they change without a reload: asked for every second */
 };
 
 /* What the command adds; each may be NULL. */

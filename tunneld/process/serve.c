@@ -152,6 +152,18 @@ static bool on_take(void *ctx, const char *request, int fd, const int *fds, int 
 
 /* --- HTTP ------------------------------------------------------------------------------ */
 
+/* The first of all roles; 0: none do. */
+static uint64_t credentials_end(const struct td_daemon *d)
+{
+	uint64_t first = 0;
+	for (int i = 0; i < d->nroles; i++) {
+		const struct td_daemon_role *r = &d->roles[i];
+		uint64_t ends = r->row->credentials_end ? r->row->credentials_end(r->self) : 0;
+		first = ends && (!first || ends < first) ? ends : first;
+	}
+	return first;
+}
+
 static void write_process_metrics(const struct td_daemon *d, struct tnl_metrics *m)
 {
 	const struct {
@@ -162,6 +174,8 @@ static void write_process_metrics(const struct td_daemon *d, struct tnl_metrics 
 	     (double)d->loop->wall_ms / 1000 - (double)(d->loop->now - d->started) / 1e9},
 	    {"tunneld_memory_bytes", "Memory that the process has taken for its work.", (double)td_memory_used()},
 	    {"tunneld_memory_limit_bytes", "memory_limit of the configuration.", (double)d->cfg->process_memory},
+	    {"tunneld_credentials_expiry_timestamp_seconds",
+	     "When the first of the credentials in use ends; 0: none does.", (double)credentials_end(d)},
 	};
 	tnl_metrics_family(m, "tunneld_build_info", TNL_METRIC_GAUGE, "1, with the version and the role as labels.");
 	tnl_metrics_put(m, "version", TUNNELD_VERSION, "role", d->name, 1);
