@@ -152,6 +152,18 @@ def pages():
 				assert not faults, faults
 
 
+@test('help: the exit codes of a sub-command are those that it can end with', 30, short=True)
+def exit_codes():
+	told = lambda *words: run(BIN, *words, '--help').partition('Exit code')[2]
+	for name in ('agent', 'gateway', 'completion', 'reload', 'open', 'status'):
+		assert '2 usage' in told(name) and '6 session lost' not in told(name), (name, told(name))
+	for name in ('status', 'reload', 'drain', 'open', 'close', 'log-level'):
+		assert '7 nothing runs' in told(name), (name, told(name))
+	assert 'a node without its store' in ' '.join(told('status').split()) and '5 names, connections, TLS' in told('doctor')
+	for name in ('connect', 'exec', 'forward', 'shell', 'list'):
+		assert '4 target not connected' in told(name), (name, told(name))
+
+
 @test('samples: what stands in comments passes as well, and every key is in the manual', 60)
 def samples_in_full():
 	page = open(os.path.join(ROOT, 'docs/man/tunneld.ini.5')).read()
@@ -167,3 +179,23 @@ def samples_in_full():
 				os.fchmod(f.fileno(), 0o600)
 				f.write(text)
 			run(BIN, '-t', '-c', copy)
+
+
+@test('container: its file installs what there is, builds with a target that there is, and runs as the user that the package makes', 30, short=True)
+def containerfile():
+	text = open(os.path.join(ROOT, 'contrib', 'Containerfile')).read().replace('\\\n', ' ')
+	steps = [line.split(None, 1) for line in text.splitlines() if line and not line.startswith('#')]
+	did = lambda word: [rest for verb, rest in steps if verb == word]
+	built, installed = did('RUN')
+	assert did('FROM')[0].split()[0] == did('FROM')[1], 'what is built runs on the same system'
+	assert 'contrib/debian-packages.sh build' in built and re.search(r'\bmake\b.*\bdeb\b', built), built
+	assert re.search(r'^deb:', open(os.path.join(ROOT, 'Makefile')).read(), re.M)
+	assert [r.split()[0] for r in did('COPY')] == ['.', '--from=build'] and '/src/build/deb/*.deb' in did('COPY')[1], did('COPY')
+	user = did('USER')[0]
+	assert re.search(r'^u %s\b' % user, open(os.path.join(ROOT, 'contrib', 'systemd', 'tunneld.sysusers')).read(), re.M), user
+	state = did('VOLUME')[0]
+	assert did('ENV') == ['STATE_DIRECTORY=' + state] and '-o %s -g %s %s' % (user, user, state) in installed, installed
+	# What the package needs comes with it: no systemd runs there.
+	depends = open(os.path.join(ROOT, 'contrib', 'deb.sh')).read()
+	assert 'systemd-standalone-sysusers |' in depends and 'systemd-standalone-tmpfiles |' in depends
+	assert did('STOPSIGNAL') == ['SIGTERM'] and json.loads(did('ENTRYPOINT')[0]) == ['/usr/bin/tunneld'] and json.loads(did('CMD')[0])[0] == '-c'

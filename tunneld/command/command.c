@@ -29,8 +29,8 @@ static void print_help(void)
 		printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);
 	fputs(
 	    "\n" TD_ROLES_HELP_OPTIONS
-	    "      --options [KEY] list every key of the configuration, or one, or a section's\n" TD_ROLES_HELP_RUNNING
-	    "\n"
+	    "      --options [KEY] list every key of the configuration, or one, or a section's\n" TD_ROLES_HELP_SIGNALS
+		TD_EXIT_HELP "\n"
 	    "More: tunneld COMMAND --help, man 8 tunneld, man 5 tunneld.ini\n",
 	    stdout);
 }

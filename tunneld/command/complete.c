@@ -252,5 +252,6 @@ const struct td_command td_command_completion = {
     "\n"
     "  -h, --help          this text\n"
     "  -V, --version       the version\n"
-    "\n" TD_EXIT_HELP,
+    "\n"
+    "Exit codes: 0 ok, 2 usage.\n",
     run_completion};

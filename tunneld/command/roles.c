@@ -216,7 +216,8 @@ const struct td_command td_command_agent = {
     "\n"
     "Keeps a control channel to the gateway and connects sessions to services that\n"
     "[agent] allows. Runs in the foreground, logs on stderr.\n"
-    "\n" TD_ROLES_HELP_OPTIONS TD_ROLES_HELP_RUNNING,
+    "\n" TD_ROLES_HELP_OPTIONS TD_ROLES_HELP_SIGNALS
+    "Exit codes: 0 ended as it should, 1 runtime error, 2 usage or configuration.\n",
     run_agent};
 const struct td_command td_command_gateway = {
     "gateway", "the control API and the relay between forwarders and agents",
@@ -224,5 +225,6 @@ const struct td_command td_command_gateway = {
     "\n"
     "One HTTPS port for sessions of the users and instances in the configuration.\n"
     "Runs in the foreground, logs on stderr.\n"
-    "\n" TD_ROLES_HELP_OPTIONS TD_ROLES_HELP_RUNNING,
+    "\n" TD_ROLES_HELP_OPTIONS TD_ROLES_HELP_SIGNALS
+    "Exit codes: 0 ended as it should, 1 runtime error, 2 usage or configuration.\n",
     run_gateway};

@@ -12,8 +12,8 @@ extern const struct td_role td_roles_forwarder, td_roles_agent, td_roles_gateway
 	"  -t, --check         check it, report every mistake as file:line: text, and exit\n"                          \
 	"  -h, --help          this text\n"                                                                            \
 	"  -V, --version       the version\n"
-#define TD_ROLES_HELP_RUNNING                                                                                          \
+#define TD_ROLES_HELP_SIGNALS                                                                                          \
 	"\n"                                                                                                           \
-	"Signals: TERM or INT drains and ends, a second one ends at once; HUP reloads.\n" TD_EXIT_HELP
+	"Signals: TERM or INT drains and ends, a second one ends at once; HUP reloads.\n"
 
 #endif
