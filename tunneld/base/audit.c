@@ -21,9 +21,10 @@
 #define LINE_MAX_BYTES (60u * 1024)
 #define VALUE_MAX 8192u /* as long as a command may be */
 #define AGAIN_S 1
+#define END_S 2 /* what the end of the process waits for a disk that does not answer */
 
 struct td_audit {
-	struct td_loop *l;
+	struct td_loop *l; /* NULL: nobody is told any more; changes under mu */
 	char *spec, role[16];
 	bool syslog;
 	pthread_t thread;
@@ -39,6 +40,8 @@ struct td_audit {
 	char *ring;
 	size_t start, used;
 	bool stop, reopen;
+	bool over;	/* the worker does no more with it */
+	bool left;	/* it is the worker's to free: nobody waits for the worker */
 	int err;	/* of the last write; 0: it went well */
 	int reopen_err; /* the new file cannot be opened, the old one is gone on with */
 };
@@ -60,7 +63,10 @@ static int open_file(const char *path)
 
 static void tell(struct td_audit *a)
 {
-	ev_async_send(a->l->ev, &a->told);
+	pthread_mutex_lock(&a->mu);
+	if (a->l)
+		ev_async_send(a->l->ev, &a->told);
+	pthread_mutex_unlock(&a->mu);
 }
 
 /* Whole lines from the ring, as many as fit. */
@@ -156,6 +162,27 @@ static bool to_file(struct td_audit *a, size_t n)
 	return true;
 }
 
+static void audit_free(struct td_audit *a)
+{
+	if (a->fd >= 0)
+		close(a->fd);
+	pthread_mutex_destroy(&a->mu);
+	pthread_cond_destroy(&a->cond);
+	tnl_free(a->ring);
+	tnl_free(a->spec);
+	tnl_free(a);
+}
+
+static void end_worker(struct td_audit *a)
+{
+	pthread_mutex_lock(&a->mu);
+	bool left = a->left;
+	a->over = true;
+	pthread_mutex_unlock(&a->mu);
+	if (left)
+		audit_free(a);
+}
+
 static void *run_worker(void *arg)
 {
 	struct td_audit *a = arg;
@@ -176,6 +203,7 @@ static void *run_worker(void *arg)
 		else if (!to_file(a, n))
 			break;
 	}
+	end_worker(a);
 	return NULL;
 }
 
@@ -267,15 +295,6 @@ static int start_worker(struct td_audit *a)
 	return rc;
 }
 
-static void audit_free(struct td_audit *a)
-{
-	if (a->fd >= 0)
-		close(a->fd);
-	tnl_free(a->ring);
-	tnl_free(a->spec);
-	tnl_free(a);
-}
-
 struct td_audit *td_audit_open(struct td_loop *l, const char *role, const char *spec, char *why, size_t cap)
 {
 	struct td_audit *a = tnl_calloc(1, sizeof(*a));
@@ -308,23 +327,67 @@ struct td_audit *td_audit_open(struct td_loop *l, const char *role, const char *
 	return a;
 }
 
-void td_audit_close(struct td_audit *a)
+static void begin_end(struct td_audit *a)
 {
-	if (!a)
-		return;
 	pthread_mutex_lock(&a->mu);
 	if (a->untold && RING - a->used > LINE_MAX_BYTES)
 		(void)tell_dropped(a);
 	a->stop = true;
 	pthread_cond_signal(&a->cond);
 	pthread_mutex_unlock(&a->mu);
-	pthread_join(a->thread, NULL);
 	ev_async_stop(a->l->ev, &a->told);
+}
+
+static void free_ended(struct td_audit *a)
+{
 	if (a->used || a->err)
 		td_error("audit", NULL, "%s could not be written to its end: %s", a->spec, strerror(a->err));
-	pthread_mutex_destroy(&a->mu);
-	pthread_cond_destroy(&a->cond);
 	audit_free(a);
+}
+
+/* The worker frees it, whenever it comes to its end; true: that was before, and nothing is left to it. */
+static bool leave_to_worker(struct td_audit *a)
+{
+	pthread_t thread = a->thread;
+	pthread_mutex_lock(&a->mu);
+	bool over = a->over;
+	a->left = !over;
+	a->l = NULL;
+	pthread_mutex_unlock(&a->mu);
+	if (!over)
+		pthread_detach(thread);
+	return over;
+}
+
+void td_audit_close(struct td_audit *a)
+{
+	struct timespec until;
+	if (!a)
+		return;
+	begin_end(a);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += END_S;
+	if (pthread_timedjoin_np(a->thread, NULL, &until) != 0) {
+		td_error("audit", NULL, "%s could not be written to its end: the disk does not answer", a->spec);
+		if (!leave_to_worker(a))
+			return;
+		pthread_join(a->thread, NULL);
+	}
+	free_ended(a);
+}
+
+/* While others are served: its worker writes what waits and ends, and is not waited for. */
+static void retire(struct td_audit *a)
+{
+	if (!a)
+		return;
+	begin_end(a);
+	if (a->said)
+		td_error("audit", NULL, "%s is no longer the audit log and could not be written to its end", a->spec);
+	if (!leave_to_worker(a))
+		return;
+	pthread_join(a->thread, NULL);
+	free_ended(a);
 }
 
 int td_audit_reload(struct td_audit **a, struct td_loop *l, const char *role, const char *spec, char *why, size_t cap)
@@ -339,7 +402,7 @@ int td_audit_reload(struct td_audit **a, struct td_loop *l, const char *role, co
 	struct td_audit *next = spec ? td_audit_open(l, role, spec, why, cap) : NULL;
 	if (spec && !next)
 		return -1;
-	td_audit_close(*a);
+	retire(*a);
 	*a = next;
 	return 0;
 }

@@ -5,8 +5,10 @@
  * The loop never waits: when the ring is full, because the disk is full or slow, lines are dropped and counted, and the
  * next line that has room comes after one that says how many ("event":"dropped").  The worker tries again every second
  * and loses nothing of the ring meanwhile.  That it cannot write, and that it can again, is told in the ordinary log.
+ * A disk or syslogd that does not answer stops the worker alone: a reload does not wait for it, the end of the process
+ * 2 s.
  *
- * A line has "time", "role" and "event", then what the caller adds.  Values are escaped as JSON and cut at 1 KiB, so
+ * A line has "time", "role" and "event", then what the caller adds.  Values are escaped as JSON and cut at 8 KiB, so
  * that no peer can forge a field, a line, or fill the log with one call. */
 #ifndef TD_BASE_AUDIT_H
 #define TD_BASE_AUDIT_H
@@ -23,9 +25,11 @@ struct td_audit_line {
 /* spec: a path, made with mode 0600, or "syslog".  NULL: *why. */
 struct td_audit *td_audit_open(struct td_loop *l, const char *role, const char *spec, char *why, size_t cap);
 /* What a reload makes of it: the same file is opened again (it may have been rotated), another one takes its place,
- * NULL closes it.  *a changes only when it returns 0; -1: *why. */
+ * NULL closes it; what waits for the old one is still written there, by its worker.  *a changes only when it returns 0;
+ * -1: *why. */
 int td_audit_reload(struct td_audit **a, struct td_loop *l, const char *role, const char *spec, char *why, size_t cap);
-void td_audit_close(struct td_audit *a); /* writes what is in the ring, as far as it can be written; NULL is fine */
+void td_audit_close(
+    struct td_audit *a); /* writes what is in the ring, as far as it can be written in 2 s; NULL is fine */
 
 /* false: there is no audit log (a is NULL), and nothing to be added. */
 bool td_audit_begin(struct td_audit *a, struct td_audit_line *l, const char *event);

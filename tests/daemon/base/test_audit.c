@@ -167,10 +167,81 @@ static void test_full_disk(void **state)
 	assert_int_equal(n + lost, said + 5);
 }
 
+/* Puts a pipe that nobody reads in the place of the file that is open: a write there never comes back. */
+static void stick(int pipe_end)
+{
+	char link[64], to[sizeof(path)];
+	for (int fd = 3; fd < 256; fd++) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		ssize_t n = readlink(link, to, sizeof(to) - 1);
+		to[TNL_MAX(n, 0)] = 0;
+		if (strcmp(to, path) == 0) {
+			assert_int_equal(dup2(pipe_end, fd), fd);
+			return;
+		}
+	}
+	fail_msg("%s is not open", path);
+}
+
+/* A FIFO is refused; a worker that hangs in write(2) for ever stops neither a reload, to another file or to none, nor
+ * the end, and what waited is written when the disk answers. */
+static void test_stuck_disk(void **state)
+{
+	char fifo[sizeof(path) + 8], other[sizeof(path) + 8], why[200], text[1000];
+	unsigned lost;
+	int p[2];
+	snprintf(fifo, sizeof(fifo), "%s.fifo", path);
+	snprintf(other, sizeof(other), "%s.other", path);
+	memset(text, 'z', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	struct td_audit *a = open_log(), *same = a;
+	assert_int_equal(td_audit_reload(&a, T, "test", fifo, why, sizeof(why)), -1);
+	assert_ptr_equal(a, same);
+	for (int to_none = 0; to_none < 2; to_none++) {
+		size_t seen = 0;
+		ssize_t k;
+		assert_int_equal(pipe(p), 0);
+		stick(p[1]);
+		for (int i = 0; i < 500; i++) /* more than a pipe takes */
+			say(a, "line", text);
+		alarm(20);
+		assert_int_equal(td_audit_reload(&a, T, "test", to_none ? NULL : other, why, sizeof(why)), 0);
+		alarm(0);
+		close(p[1]);
+		if (!to_none) {
+			say(a, "after", "it");
+			td_audit_close(a);
+			assert_int_equal(count_lines(other, &lost), 1);
+			a = open_log();
+		}
+		while ((k = read(p[0], text, sizeof(text) - 1)) > 0) /* its end: the worker has closed it */
+			for (ssize_t i = 0; i < k; i++)
+				seen += text[i] == '\n';
+		memset(text, 'z', sizeof(text) - 1); /* it begins anew */
+		close(p[0]);
+		assert_int_equal(seen, 500);
+	}
+	/* the end of the process does not wait for ever either */
+	a = open_log();
+	assert_int_equal(pipe(p), 0);
+	stick(p[1]);
+	for (int i = 0; i < 500; i++)
+		say(a, "line", text);
+	alarm(20);
+	td_audit_close(a);
+	alarm(0);
+	close(p[1]);
+	while (read(p[0], text, sizeof(text) - 1) > 0)
+		;
+	close(p[0]);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {TEST(test_lines), TEST(test_rotation), TEST(test_full_disk)};
+	const struct CMUnitTest tests[] = {TEST(test_lines), TEST(test_rotation), TEST(test_full_disk),
+					   TEST(test_stuck_disk)};
 	return cmocka_run_group_tests_name("audit log", tests, NULL, NULL);
 }
