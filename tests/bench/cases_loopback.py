@@ -114,15 +114,15 @@ def workers(run):
 	for _ in range(run.rounds):
 		for n in (1, 2):
 			with WorkersWorld(n).build(('tunneld',), {'session': 'per-connection'}) as w:
-				way, name = w.ways['tunneld'], '%d worker%s' % (n, 's' if n > 1 else '')
-				for mode, label in (('up', 'upload'), ('down', 'download')):
-					before = w.thread_cpu()
+				way = w.ways['tunneld']
+				for mode in ('up', 'down'):
+					name, before = '8 sessions %s, workers = %d' % (mode, n), w.thread_cpu()
 					got, m = measured(w, way, mode, streams=8, bytes=total, warm=1, seconds=20.0, limit=60)
 					moved, cpu = got['up'] + got['down'], w.thread_cpu()
-					run.rows.add('8 sessions, ' + label, name, 'MB/s', moved / got['seconds'] / 1e6, got, m, moved)
-					run.rows.add('8 sessions, %s, for each CPU s of the gateway' % label, name, 'MB', moved / m.cpu['gateway'] / 1e6, None, m)
+					run.rows.add(name, way.name, 'MB/s', moved / got['seconds'] / 1e6, got, m, moved)
+					run.rows.add(name + ', a CPU s of the gateway', way.name, 'MB', moved / m.cpu['gateway'] / 1e6, None, m)
 					for thread in sorted(cpu):
-						run.rows.add('8 sessions, %s, CPU of thread %s' % (label, thread), name, 's', (cpu[thread] - before[thread]) / 1e3, None, m, more_is_better=False)
+						run.rows.add('%s, CPU of %s' % (name, thread), way.name, 's', (cpu[thread] - before[thread]) / 1e3, None, m, more_is_better=False)
 
 
 def held(run):
