@@ -39,6 +39,8 @@ struct tnl_tls_ctx *tnl_tls_ctx_ref(struct tnl_tls_ctx *c);
 
 /* Unix seconds at which its own certificate ends; 0: it has none. */
 uint64_t tnl_tls_ctx_cert_ends(const struct tnl_tls_ctx *c);
+/* Is it for host, as tnl_tls_cert_names? */
+bool tnl_tls_ctx_named(const struct tnl_tls_ctx *c, const char *host);
 
 /* Client: `host` is checked against the certificate (name or IP literal), sent
  * as SNI when a name, and is the key for session resumption. Server: NULL. */

@@ -39,15 +39,27 @@ int tnl_tls_cert_dates(const char *pem, size_t len, uint64_t *not_before, uint64
 	return 0;
 }
 
-bool tnl_tls_cert_names(const char *pem, size_t len, const char *host)
+static bool is_for(X509 *x, const char *host)
 {
-	X509 *x = first_of(pem, len);
 	bool named = x && (X509_check_ip_asc(x, host, 0) == 1 ||
 			   X509_check_host(x, host, strlen(host), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL) == 1);
 
-	X509_free(x);
 	ERR_clear_error();
 	return named;
+}
+
+bool tnl_tls_cert_names(const char *pem, size_t len, const char *host)
+{
+	X509 *x = first_of(pem, len);
+	bool named = is_for(x, host);
+
+	X509_free(x);
+	return named;
+}
+
+bool tnl_tls_ctx_named(const struct tnl_tls_ctx *c, const char *host)
+{
+	return is_for(SSL_CTX_get0_certificate(c->ssl), host);
 }
 
 static void name_of(X509_NAME *n, char *out, size_t cap)

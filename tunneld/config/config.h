@@ -180,7 +180,7 @@ struct td_gateway_config {
 	struct td_addr *addrs;
 	int naddrs;
 	char *public_url, *region;
-	struct td_strlist signed_hosts; /* n 0: any */
+	struct td_strlist signed_hosts; /* n 0: our own */
 	struct td_cidrs proxy_protocol; /* who says by a PROXY header for whom it connects; n 0: nobody */
 	char *certificate, *private_key, *client_ca;
 	char *audit_log;    /* a path, or "syslog"; NULL: none */

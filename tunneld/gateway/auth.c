@@ -61,37 +61,66 @@ static int refuse_certificate(struct td_gateway *g, struct td_request *r, const 
 	return refuse_request(g, r, p->key_id, p, why, GW_C_AUTH_DENIED, "client certificate");
 }
 
-/* Names and addresses as they stand in Host headers and URLs, without port and brackets. */
-static bool host_is(const char *host, size_t n, const char *name)
+/* The host of a Host header, without port and brackets; false: there is none that can be right. */
+static bool host_of(const struct tnl_http_head *h, char *out, size_t cap)
 {
-	size_t len = strlen(name);
+	size_t n = 0;
+	const char *host = tnl_http_get(h, "Host", &n), *end;
+	if (!host)
+		return false;
 	if (n && host[0] == '[') {
-		const char *end = memchr(host, ']', n);
 		host++;
+		end = memchr(host, ']', n - 1);
 		n = end ? (size_t)(end - host) : 0;
-	} else {
-		const char *colon = memchr(host, ':', n);
-		n = colon ? (size_t)(colon - host) : n;
+	} else if ((end = memchr(host, ':', n)) != NULL) {
+		n = (size_t)(end - host);
 	}
-	return n == len && strncasecmp(host, name, n) == 0;
+	if (!n || n >= cap || memchr(host, 0, n))
+		return false;
+	memcpy(out, host, n);
+	out[n] = 0;
+	return true;
 }
 
-static bool is_signed_for_us(const struct td_gateway *g, const struct tnl_http_head *h)
+static bool is_listened_at(const struct td_gateway_config *c, const char *host)
+{
+	struct td_addr a;
+	for (int i = 0; i < c->naddrs; i++)
+		if (td_addr_literal(host, td_addr_port(&c->addrs[i]), &a) && a.len == c->addrs[i].len &&
+		    memcmp(&a.ss, &c->addrs[i].ss, a.len) == 0)
+			return true;
+	return false;
+}
+
+/* Without signed_hosts: our certificate says who we are to those who check it.  Without one, behind a balancer,
+ * public_url does, unless several nodes have one each and a name in common that stands nowhere. */
+static bool is_our_own(const struct td_gateway *g, const char *host)
+{
+	const struct td_gateway_config *c = &g->cfg->gw;
+	if (!g->tls && (!c->public_url || g->peers))
+		return true;
+	return (g->tls && tnl_tls_ctx_named(g->tls, host)) || td_addr_host_is_loopback(host) ||
+	       strcasecmp(host, g->node) == 0 || is_listened_at(c, host);
+}
+
+bool gw_auth_host_is_ours(const struct td_gateway *g, const struct tnl_http_head *h)
 {
 	const struct td_strlist *names = &g->cfg->gw.signed_hosts;
 	struct tnl_url url;
 	const char *fault;
-	size_t n = 0;
-	const char *host = tnl_http_get(h, "Host", &n);
-	if (!names->n)
-		return true;
-	if (!host)
+	char host[256];
+	for (int i = 0; i < names->n; i++)
+		if (strcmp(names->v[i], "*") == 0)
+			return true;
+	if (!host_of(h, host, sizeof(host)))
 		return false;
 	for (int i = 0; i < names->n; i++)
-		if (host_is(host, n, names->v[i]))
+		if (strcasecmp(host, names->v[i]) == 0)
 			return true;
-	return g->cfg->gw.public_url && tnl_url_parse(g->cfg->gw.public_url, &url, &fault) == 0 &&
-	       host_is(host, n, url.host);
+	if (g->cfg->gw.public_url && tnl_url_parse(g->cfg->gw.public_url, &url, &fault) == 0 &&
+	    strcasecmp(host, url.host) == 0)
+		return true;
+	return names->n == 0 && is_our_own(g, host);
 }
 
 int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
@@ -119,9 +148,11 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 	fault = "signature";
 	rc = tnl_sigv4_verify(h, body, n, &c, p ? p->secret : NULL, g->cfg->gw.region, service, g->l->wall_ms / 1000,
 			      &fault);
-	if (rc == 0 && p && !is_signed_for_us(g, h)) {
+	if (rc == 0 && p && !td_request_is_handed(r) &&
+	    !gw_auth_host_is_ours(g, h)) { /* else the other node has looked */
 		set_refusal(why, 400, "InvalidSignatureException", "The signature is for another host than this one.");
-		return refuse_request(g, r, p->key_id, p, why, GW_C_AUTH_SIGNATURE, "Host: not in signed_hosts");
+		return refuse_request(g, r, p->key_id, p, why, GW_C_AUTH_SIGNATURE,
+				      "Host: neither ours nor in signed_hosts");
 	}
 	if (rc == 0 && p) {
 		const char *name = gw_keys_certificate(p);

@@ -232,6 +232,7 @@ struct gw_refusal {
 	char text[300];
 };
 /* 0: *who is set (also NULL with `unsigned_ok` when there is no signature); -1: *why filled, counted and logged. */
+bool gw_auth_host_is_ours(const struct td_gateway *g, const struct tnl_http_head *h); /* as signatures may name us */
 int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *service, bool unsigned_ok,
 		  const struct gw_principal **who, struct gw_refusal *why);
 

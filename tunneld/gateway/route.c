@@ -3,6 +3,7 @@
  * request goes on here, and is decided upon as if there were none. */
 #include "tunneld/gateway/peer_internal.h"
 #include "lib/alloc.h"
+#include "lib/sigv4.h"
 #include <string.h>
 
 /* The session's own node takes it back instead. */
@@ -43,10 +44,20 @@ static bool ask_store(struct td_gateway *g, struct td_request *r, const char *id
 	return true;
 }
 
+/* It is refused here: the next node takes our word that we were meant. */
+static bool is_signed_for_others(const struct td_gateway *g, struct td_request *r)
+{
+	const struct tnl_http_head *h = td_request_head(r);
+	struct tnl_sigv4_claim c;
+	const char *fault;
+	return tnl_sigv4_claim_parse(h, &c, &fault) != TNL_ENOTFOUND && !gw_auth_host_is_ours(g, h);
+}
+
 bool gw_route_away(struct td_gateway *g, struct td_request *r, const char *id)
 {
 	char node[TD_NODE_MAX + 1];
-	if (!g->peers || td_request_is_handed(r) || gw_session_get(g, id) || is_home(g, id))
+	if (!g->peers || td_request_is_handed(r) || gw_session_get(g, id) || is_home(g, id) ||
+	    is_signed_for_others(g, r))
 		return false;
 	if (g->shared)
 		return ask_store(g, r, id);
