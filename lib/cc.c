@@ -143,20 +143,26 @@ static uint64_t pace_slack(const struct tnl_cc *c, uint64_t now)
 	return PACE_SLACK + (uint64_t)((double)c->bunch.extra.best * 1e9 / (double)tnl_cc_rate(c));
 }
 
+/* A round trip at most: after a silence the measured rate can be next to nothing, and with nothing on its way no ack
+ * would ever put it right. The window holds back what is too much. */
+static uint64_t pace_time(const struct tnl_cc *c, size_t bytes, uint64_t now)
+{
+	double ns = bytes ? (double)bytes * 1e9 / pace_rate(c, now) : 0, most = (double)base_rtt(c);
+	return (uint64_t)(ns < most ? ns : most);
+}
+
 uint64_t tnl_cc_pace(const struct tnl_cc *c, size_t queued, uint64_t now)
 {
 	if (!is_paced(c))
 		return 0;
-	uint64_t at = TNL_MAX(c->pace_at, now), most = pace_slack(c, now);
-	if (queued)
-		at += (uint64_t)((double)queued * 1e9 / pace_rate(c, now));
+	uint64_t at = TNL_MAX(c->pace_at, now) + pace_time(c, queued, now), most = pace_slack(c, now);
 	return at <= now + most ? 0 : at - most + MS / 2;
 }
 
 void tnl_cc_sent(struct tnl_cc *c, struct tnl_cc_snap *s, size_t len, size_t inflight, uint64_t now)
 {
 	if (is_paced(c))
-		c->pace_at = TNL_MAX(c->pace_at, now) + (uint64_t)((double)len * 1e9 / pace_rate(c, now));
+		c->pace_at = TNL_MAX(c->pace_at, now) + pace_time(c, len, now);
 	c->round.flight = TNL_MAX(c->round.flight, inflight + len);
 	if (inflight == 0)
 		c->arrived.first_sent = c->arrived.at = now;

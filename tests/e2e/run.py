@@ -16,12 +16,16 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TESTS = []
+PLACES = set()  # of those: name, file and line
 
 
 def test(name, timeout=60, short=False, long=False, alone=False):
 	"""alone: measures time or memory, so nothing else runs beside it."""
 	def wrap(fn):
-		TESTS.append((name, fn, timeout, short, long, alone))
+		place = (name, os.path.realpath(fn.__code__.co_filename), fn.__code__.co_firstlineno)
+		if place not in PLACES:  # a file that another one imports is loaded twice
+			PLACES.add(place)
+			TESTS.append((name, fn, timeout, short, long, alone))
 		return fn
 	return wrap
 

@@ -2,6 +2,7 @@
  * while there is enough to send, and its repairs of losses, which hold back everything behind a hole for a round trip
  * or more. The start counts: every measurement begins with the first byte. */
 #include "tests/unit/cc_util.h"
+#include "lib/channel_internal.h"
 #include <stdio.h>
 
 static const char *const places[] = {"", "before the gateway", "behind it", "both"};
@@ -91,11 +92,38 @@ static void a_gateway_that_lies_costs_time_and_nothing_else(void **state)
 	}
 }
 
+/* What was measured over a silence is next to nothing: the next message goes a round trip later all the same, and its
+ * ack tells better. */
+static void a_rate_of_next_to_nothing_holds_no_message_back(void **state)
+{
+	(void)state;
+	static const uint64_t rates[] = {0, 1, 500};
+	struct world w;
+	world_open(&w, 1.25e7, 25 * MS);
+	world_tcp(&w, BOTH, 0);
+	measure(&w, 2 * SEC);
+	for (unsigned i = 0; i < 3; i++) {
+		struct tnl_cc c = w.a.ch->first.cc;
+		struct tnl_cc_snap s;
+		assert_int_equal(c.state, TNL_CC_STEADY);
+		c.rate.recent.best = rates[i];
+		c.pace_at = 0;
+		for (unsigned k = 0; k < 3; k++) {
+			uint64_t at = tnl_cc_pace(&c, 0, w.now);
+			assert_true(at <= w.now + 3 * 110 * MS);
+			assert_true(tnl_cc_pace(&c, 32768, w.now) <= w.now + 4 * 110 * MS);
+			tnl_cc_sent(&c, &s, 32768, 0, w.now);
+		}
+	}
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_path_is_filled_like_by_one_tcp),
 	    cmocka_unit_test(a_gateway_that_lies_costs_time_and_nothing_else),
+	    cmocka_unit_test(a_rate_of_next_to_nothing_holds_no_message_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
