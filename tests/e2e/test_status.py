@@ -150,8 +150,13 @@ def open_close():
 		tool(w, 'open', '-c', conf, 't')
 		t = w.status(f)[0]['forwarder']['tunnels'][0]
 		assert t['state'] == 'up' and len(t['listen']) == 1, t
-		_, err = tool(w, 'open', '-c', conf, 'nobody', code=1)
-		assert 'there is no tunnel nobody' in err, err
+		os.mkdir(w.path('all'))
+		for d in ('agent', 'forwarder', 'gateway'):
+			for name in os.listdir(w.path('state-' + d)):
+				os.symlink(w.path('state-%s/%s' % (d, name)), w.path('all/' + name))
+		for argv, env in ((('-c', conf), {}), ((), {'STATE_DIRECTORY': w.path('all')})):  # of all that run, agent and gateway as well
+			_, err = tool(w, 'open', *argv, 'nobody', code=1, env=env)
+			assert 'there is no tunnel nobody' in err, err
 		tool(w, 'close', '-c', conf, 't')
 		until(lambda: not w.api().sessions(), 10, 'its session ended')
 		a.stop()
@@ -227,10 +232,15 @@ def schema():
 	s, taken = Server(echo), socket.create_server(('127.0.0.1', 0))
 	with World() as w:
 		g, a = w.gateway(), w.agent()
-		f = w.forwarder({'t': {'port': s.port}, 'twin': {'port': s.port}, 'busy': {'port': 1, 'listen': '127.0.0.1:%d' % taken.getsockname()[1]}}, wait=False)
+		f = w.forwarder({'t': {'port': s.port}, 'twin': {'port': s.port}, 'busy': {'port': 1, 'listen': '127.0.0.1:%d' % taken.getsockname()[1]},
+			'away': {'port': 1, 'target': 'i-00000000000000bad', 'open': 'start'}}, wait=False)
 		f.wait_note('READY=1')
 		f.wait_log('listening tunnel=twin')
 		take = lambda *procs: [docs.extend(w.status(p)) for p in procs]
+		def asks():  # no id yet: StartSession waits for an instance that does not come
+			take(f)
+			return any(x['id'] is None for t in docs[-1]['forwarder']['tunnels'] for x in t['sessions'])
+		until(asks, 20, 'a session that starts')
 		take(g, a, f)
 		with connect(w.ports(f)['t']) as c, connect(w.ports(f)['twin']) as d:
 			ping(c)

@@ -5,6 +5,7 @@
 #include "tunneld/command/daemons.h"
 #include "tunneld/command/status.h"
 #include "tunneld/command/term.h"
+#include "tunneld/process/control.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -40,7 +41,8 @@ static void take_answer(void *ctx, char *reply)
 		a->ok++;
 	} else {
 		a->failed++;
-		snprintf(a->last, sizeof(a->last), "%s", error ? error : "no answer");
+		if (!*a->last || !error || strcmp(error, TD_CONTROL_NO_TUNNELS) != 0) /* the others know more */
+			snprintf(a->last, sizeof(a->last), "%s", error ? error : "no answer");
 		if (details && *details)
 			print_lines(details);
 	}

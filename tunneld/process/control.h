@@ -6,6 +6,9 @@
 #include "tunneld/base/loop.h"
 #include "tunneld/net/addr.h"
 
+/* The answer to what is asked of tunnels, by a process that is no forwarder. */
+#define TD_CONTROL_NO_TUNNELS "no tunnels here"
+
 struct td_control;
 /* Writes one JSON object for the request, whatever that may be. */
 typedef void td_control_fn(void *ctx, const char *request, struct tnl_buf *json);

@@ -78,7 +78,7 @@ static void answer_log_level(const struct td_daemon *d, const char *word, struct
 
 static void answer_switch(struct td_daemon *d, bool open, const char *name, struct tnl_buf *b)
 {
-	char why[512] = "no tunnels here";
+	char why[512] = TD_CONTROL_NO_TUNNELS;
 	for (int i = 0; i < d->nroles; i++) {
 		const struct td_daemon_role *r = &d->roles[i];
 		int (*fn)(void *, const char *, char *, size_t) = open ? r->row->open : r->row->close;
@@ -138,7 +138,7 @@ static bool on_take(void *ctx, const char *request, int fd, const int *fds, int 
 {
 	struct td_daemon *d = ctx;
 	const char *rest;
-	char why[512] = "no tunnels here";
+	char why[512] = TD_CONTROL_NO_TUNNELS;
 	if (!is_request(request, "one-shot", &rest))
 		return false;
 	for (int i = 0; i < d->nroles; i++) {
