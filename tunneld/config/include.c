@@ -40,12 +40,36 @@ int td_cfg_read_file(struct td_cfg_parse *p, const char *name, const char *dir, 
 	return p->nfiles - 1;
 }
 
-static bool is_read_already(struct td_cfg_parse *p, const char *full)
+static const struct td_cfg_file *find_read(const struct td_cfg_parse *p, const char *full)
 {
-	for (int i = 0; i < p->c->included.n; i++)
-		if (strcmp(p->c->included.v[i], full) == 0)
-			return true;
-	return p->full && strcmp(p->full, full) == 0;
+	for (int i = 0; i < p->nfiles; i++) {
+		const char *that = i ? p->files[i].full : p->full;
+		if (that && strcmp(that, full) == 0)
+			return &p->files[i];
+	}
+	return NULL;
+}
+
+/* The line of `above` by which it came to include what stands on `line`: `line` when that is in it; 0: it does not. */
+static int led_here(const struct td_cfg_parse *p, const struct td_cfg_file *above, int line)
+{
+	while (line > 0 && td_cfg_file_of(p, line) != above)
+		line = td_cfg_file_of(p, line)->included_on;
+	return line;
+}
+
+static void refuse_again(struct td_cfg_parse *p, int line, const char *path, const struct td_cfg_file *read)
+{
+	char where[300];
+	int led = led_here(p, read, line);
+	if (led == line)
+		td_cfg_error(p, line, "include: %s is this file itself, a cycle", path);
+	else if (led)
+		td_cfg_error(p, line, "include: %s includes this file, by %s: a cycle", path,
+			     td_cfg_where(p, led, line, where, sizeof(where)));
+	else
+		td_cfg_error(p, line, "include: %s is read already, by %s", path,
+			     td_cfg_where(p, read->included_on, line, where, sizeof(where)));
 }
 
 static void keep_name(struct td_strlist *l, const char *full)
@@ -60,8 +84,9 @@ static void read_one(struct td_cfg_parse *p, const struct td_cfg_pattern *from, 
 	size_t len = 0;
 	const char *why;
 	char *full = realpath(path, NULL), *text = NULL;
-	if (full && is_read_already(p, full))
-		td_cfg_error(p, from->line, "include: %s is read already", path);
+	const struct td_cfg_file *read = full ? find_read(p, full) : NULL;
+	if (read)
+		refuse_again(p, from->line, path, read);
 	else if (p->nfiles > FILES_MAX)
 		td_cfg_error(p, from->line, "include: more than %d files", FILES_MAX);
 	else if ((text = td_cfg_slurp(path, &len, &st, &why)) == NULL)
@@ -71,7 +96,10 @@ static void read_one(struct td_cfg_parse *p, const struct td_cfg_pattern *from, 
 		if (slash)
 			slash[slash == dir ? 1 : 0] = '\0';
 		keep_name(&p->c->included, full ? full : path);
-		td_cfg_check_mode(p, td_cfg_read_file(p, path, dir, text, len, from->depth), &st);
+		int file = td_cfg_read_file(p, path, dir, text, len, from->depth);
+		p->files[file].included_on = from->line;
+		p->files[file].full = full ? td_cfg_dup(full, strlen(full)) : NULL;
+		td_cfg_check_mode(p, file, &st);
 		tnl_free_wiped(text, len);
 		tnl_free(dir);
 	}
@@ -93,6 +121,8 @@ static void read_pattern(struct td_cfg_parse *p, const struct td_cfg_pattern *fr
 		read_one(p, from, from->path);
 	else if (r != 0 && r != GLOB_NOMATCH)
 		td_cfg_error(p, from->line, "include: cannot list %s", from->path);
+	else if (r == GLOB_NOMATCH)
+		td_cfg_warn(p, from->line, "include: no file matches %s", from->path);
 	for (size_t i = 0; r == 0 && i < g.gl_pathc; i++) {
 		bool full = p->nfiles > FILES_MAX;
 		read_one(p, from, g.gl_pathv[i]);
@@ -112,8 +142,10 @@ void td_cfg_read_included(struct td_cfg_parse *p)
 
 void td_cfg_files_free(struct td_cfg_parse *p)
 {
-	for (int i = 0; i < p->nfiles; i++)
+	for (int i = 0; i < p->nfiles; i++) {
 		tnl_free(p->files[i].name);
+		tnl_free(p->files[i].full);
+	}
 	for (int i = 0; i < p->npatterns; i++)
 		tnl_free(p->patterns[i].path);
 	tnl_free(p->files);

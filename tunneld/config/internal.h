@@ -247,8 +247,9 @@ struct td_cfg_parse {
 	const char *dir;  /* of the file that is being read */
 	int depth;	  /* how deep it is included */
 	struct td_cfg_file {
-		char *name;
-		int base, lines; /* its lines are numbered from base + 1 on */
+		char *name, *full; /* full: links resolved; NULL: it is the first, see above */
+		int base, lines;   /* its lines are numbered from base + 1 on */
+		int included_on;   /* line of the include that names it; 0: the first file */
 	} * files;
 	int nfiles;
 	struct td_cfg_pattern {

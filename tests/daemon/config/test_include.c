@@ -63,7 +63,7 @@ static struct td_config *load(void)
 
 static void order(void **state)
 {
-	char want[160];
+	char want[240];
 	put("main.ini", "include = conf.d/*.ini\n[aws]\nregion = eu-west-1\n" TUNNEL("main", "1"));
 	put("conf.d/20.ini", TUNNEL("c", "4"));
 	put("conf.d/10.ini", "include = more\n" TUNNEL("b", "2") "ca_file = ca.pem\n");
@@ -84,9 +84,11 @@ static void order(void **state)
 	assert_string_equal(c->included.v[2], want);
 	td_config_free(c);
 
-	put("main.ini", "[tunneld]\nlog_level = warn\ninclude = nowhere/*.ini, conf.d/20.ini\n"); /* no match is none */
+	put("main.ini", "[tunneld]\nlog_level = warn\ninclude = nowhere/*.ini, conf.d/20.ini\n");
 	c = load();
-	assert_non_null(c);
+	assert_non_null(c); /* no match is none, and said */
+	snprintf(want, sizeof(want), "warning: %s/main.ini:3: include: no file matches %s/nowhere/*.ini\n", dir, dir);
+	assert_string_equal(said, want);
 	assert_int_equal(c->fwd.ntunnels, 1);
 	td_config_free(c);
 }
@@ -124,8 +126,15 @@ static void bounds(void **state)
 	put("main.ini", "include = conf.d/a\n");
 	put("conf.d/a", "include = b\n");
 	put("conf.d/b", "include = ../main.ini, a\n");
-	expect("@/conf.d/b:1: include: @/conf.d/../main.ini is read already\n"
-	       "@/conf.d/b:1: include: @/conf.d/a is read already\n");
+	expect("@/conf.d/b:1: include: @/conf.d/../main.ini includes this file, by line 1 of @/main.ini: a cycle\n"
+	       "@/conf.d/b:1: include: @/conf.d/a includes this file, by line 1 of @/conf.d/a: a cycle\n");
+	put("main.ini", "\ninclude = conf.d/b, main.ini\n");
+	put("conf.d/b", "\n\ninclude = b, c, c\n");
+	put("conf.d/c", TUNNEL("x", "1"));
+	expect("@/main.ini:2: include: @/main.ini is this file itself, a cycle\n"
+	       "@/conf.d/b:3: include: @/conf.d/b is this file itself, a cycle\n"
+	       "@/conf.d/b:3: include: @/conf.d/c is read already, by line 3\n");
+	put("main.ini", "include = conf.d/a\n");
 	put("conf.d/b", "include = c\n");
 	put("conf.d/c", "include = d\n");
 	put("conf.d/d", "include = e\n");
