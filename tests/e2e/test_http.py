@@ -289,6 +289,9 @@ def page():
 			assert TARGET in dom and '>on<' in dom and 'data-label="Owner"' in dom, dom[-3000:]
 			b.picture(url('gateway'), 'gateway.png')
 			assert '>connected<' in b.dom(url('agent'))
+			subprocess.run([BIN, 'exec', '-c', f.argv[f.argv.index('-c') + 1], '-P', 'db', '--', 'true'], check=True, env=clean_env(), timeout=20 * SLOW)
+			rows = re.findall(r'<tr data-tunnel="db".*?</tr>', b.dom(url('forwarder')), re.S)
+			assert ['for commands' in r for r in rows] == [False, True] and not any('<div>…' in r for r in rows), rows
 			g.kill9()
 			until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['state'] == 'resuming', 10, 'resuming')
 			dom = b.dom(url('forwarder'))

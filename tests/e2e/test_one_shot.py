@@ -136,6 +136,7 @@ def connects():
 		until(lambda: len(fds(f.pid)) <= len(before) + 1, 10, 'descriptors given back')  # one more link: the session of sum
 		t = {x['name']: x for x in w.status(f)[0]['forwarder']['tunnels']}
 		assert t['sum']['one_shot'] and not t['sum']['listen'] and t['sum']['connections'] == 0, t
+		assert re.search(r'^sum +for commands ', subprocess.run([BIN, 'status', '-c', conf], stdout=subprocess.PIPE, env=clean_env()).stdout.decode(), re.M)
 		assert f.stop() == 0
 		until(lambda: not w.api().sessions(), 10, 'sessions ended')
 

@@ -40,7 +40,8 @@ static const char *text_of(const struct tnl_json *o, const char *key)
 
 static void rate_key(const struct tnl_json *doc, const struct tnl_json *tunnel, char *out, size_t cap)
 {
-	snprintf(out, cap, "%lld %s", (long long)number_of(doc, "pid"), text_of(tunnel, "name"));
+	snprintf(out, cap, "%lld%s %s", (long long)number_of(doc, "pid"),
+		 tnl_json_get(tunnel, "one_shot") ? " one-shot" : "", text_of(tunnel, "name"));
 }
 
 static void take_rate(struct td_status_rates *r, const char *key, int64_t in, int64_t out, uint64_t now_ms)
@@ -347,6 +348,8 @@ static void set_listens(struct row *r, int column, const struct tnl_json *tunnel
 			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", n ? ", " : "", tnl_json_str(a));
 	if (text_of(tunnel, "bound")[0])
 		snprintf(text, sizeof(text), "agent: %s", text_of(tunnel, "bound"));
+	else if (!n && tnl_json_get(tunnel, "one_shot"))
+		snprintf(text, sizeof(text), "for commands");
 	set_cell(r, column, text);
 }
 
