@@ -53,6 +53,7 @@ def tables():
 			assert db['CONN'] == '1' and 'ms' in db['RTT'] and re.search(r'\d', db['RATE']), db
 			detail, _ = tool(w, 'status', '-c', conf, 'db')
 			assert re.search(r'^state +up$', detail, re.M) and 'other' not in detail, detail
+			assert re.search(r'^ +error +-$', detail, re.M) and not re.search(r' $', detail, re.M), detail  # nothing is blank
 			assert TARGET in tool(w, 'status', '-c', conf_of(a))[0] and 'yes' in tool(w, 'status', '-c', conf_of(a))[0]
 			gw = tool(w, 'status', '-c', conf_of(g))[0]
 			assert row(gw, TARGET)['CONNECTED'] == 'yes' and 'SESSION' in gw, gw

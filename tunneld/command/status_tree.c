@@ -12,7 +12,7 @@ static bool print_scalar(const struct tnl_json *v, FILE *f)
 	if (tnl_json_is_obj(v) || tnl_json_is_arr(v))
 		return false;
 	if (tnl_json_str(v))
-		td_term_put(f, tnl_json_str(v));
+		td_term_put(f, *tnl_json_str(v) ? tnl_json_str(v) : "-");
 	else if (tnl_json_int(v, &n))
 		fprintf(f, "%lld", (long long)n);
 	else if (tnl_json_is_null(v))
