@@ -295,7 +295,7 @@ const struct td_opt td_opts[] = {
 	 .help = "sessions at a time"},
 	{.key = "per_peer_connections", GATEWAY(per_peer_connections), TYPE(UINT), .dflt = "256", .lo = 1, .hi = 1000000,
 	 .help = "connections of one address"},
-	{.key = "workers", GATEWAY(workers), TYPE(UINT), .dflt = "1", .lo = 1, .hi = 64,
+	{.key = "workers", GATEWAY(workers), TYPE(UINT), .lo = 1, .hi = 64,
 	 .help = "threads that relay frames"},
 	{.key = "direct", GATEWAY(direct), TYPE(BOOL), .dflt = "yes",
 	 .help = "let ends that can reach each other go without the relay"},
