@@ -262,13 +262,24 @@ def refused(address, data=b'', timeout=10):
 		return wait_reset(sock, timeout)
 
 
+TAKEN = []  # ports of this process, each an abstract socket whose name nobody else can have
+
+
 def free_port(host='127.0.0.1'):
-	s = socket.socket()
-	s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-	s.bind((host, 0))
-	port = s.getsockname()[1]
-	s.close()
-	return port
+	"""Below the ports that the kernel gives to clients, so that no connection of another test takes it meanwhile, and
+	promised to nobody else that asks here, in any process."""
+	while True:
+		port = random.randrange(10000, 32000)
+		promise, s = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
+		try:
+			promise.bind('\0tunneld-test-port-%d' % port)
+			s.bind((host, port))
+			TAKEN.append(promise)
+			return port
+		except OSError:
+			promise.close()
+		finally:
+			s.close()
 
 
 def rss_peak(pid):
