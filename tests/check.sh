@@ -61,7 +61,7 @@ else
 	part fuzz-corpus quiet -j2 SANITIZE=1 fuzz-replay
 	part sanitizers-unit quiet SANITIZE=1 unit
 	part sanitizers-sim quiet SANITIZE=1 sim-short
-	part sanitizers-e2e san --short tests/e2e tests/fault
+	JOBS=4 part sanitizers-e2e san --short tests/e2e tests/fault
 	JOBS=4 part e2e run tests/e2e
 	part fault run tests/fault
 fi

@@ -35,7 +35,6 @@ $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/test
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
 
-.SECONDARY: $(FUZZ_REPLAY)
 ifdef SANITIZE
 fuzz-replay: $(FUZZ:%=fuzz-replay-%)
 fuzz-replay-%: $(BUILD)/tests/fuzz/replay_%

@@ -144,9 +144,11 @@ static void clocks(void **state)
 	close_rig(&r);
 }
 
+/* It is told at the end of a turn, when the loop is about to sleep. */
 static void on_room(void *arg)
 {
 	++*(int *)arg;
+	ev_break(T->ev, EVBREAK_ONE);
 }
 
 static void fill_memory(void *arg)
