@@ -58,6 +58,18 @@ def tunnel_of(w, f, name='u'):
 	return next(t for t in w.status(f)[0]['forwarder']['tunnels'] if t['name'] == name)
 
 
+def comes_late(port, client):
+	"""A service begins at the port, and the client's flow, to which nobody answered before, goes there."""
+	late = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+	late.bind(('127.0.0.1', port))
+	late.settimeout(10)
+	client.send(b'now')
+	data, who = late.recvfrom(100)
+	late.sendto(b'here', who)
+	assert client.recv(100) == b'here'
+	return late
+
+
 @test('udp: datagrams of 0, 1 and 65,507 bytes both ways; many clients at a time, each a flow that ends with udp_idle', 90)
 def sizes_and_flows():
 	with World() as w:
@@ -223,13 +235,7 @@ def odd():
 			c.send(b'y' * 5000)
 			for _ in range(20):
 				assert len(c.recv(65536)) == 5000
-			late = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-			late.bind(('127.0.0.1', nobody))
-			late.settimeout(10)
-			n.send(b'now')
-			data, who = late.recvfrom(100)
-			late.sendto(b'here', who)
-			assert n.recv(100) == b'here'
+			late = comes_late(nobody, n)
 		bad = w.write_forwarder({'u': {'type': 'udp', 'port': 1, 'send_proxy': 'v1', 'bandwidth': '1M', 'listen': 'unix:x'}}, name='bad')
 		r = subprocess.run([BIN, '-t', '-c', bad], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=clean_env())
 		assert r.returncode and r.stdout.count('type = udp: ') == 2, r.stdout
@@ -317,13 +323,7 @@ def six_and_nobody():
 			for _ in range(3):
 				n.send(b'nobody is there')
 				a.wait_log('datagrams are not taken peer=127.0.0.1:%d error="Connection refused"' % nobody)
-			late = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-			late.bind(('127.0.0.1', nobody))
-			late.settimeout(10)
-			n.send(b'now')
-			data, who = late.recvfrom(100)
-			late.sendto(b'here', who)
-			assert n.recv(100) == b'here'
+			late = comes_late(nobody, n)
 			assert a.count('datagrams are not taken') == 1
 			late.close()
 			until(lambda: (n.send(b'gone'), a.count('datagrams are not taken') == 2)[1], 10, 'it is said again', 0.05)

@@ -1,12 +1,10 @@
 /* Two ends of a connection that fill it with numbered bytes and count what comes, and a server for one of them. */
 #ifndef CONN_TEST_H
 #define CONN_TEST_H
-#include "tests/daemon/base/td_test.h"
+#include "tests/daemon/net/tls_test.h"
 #include "tunneld/net/conn.h"
 #include "tunneld/net/listen.h"
 #include <sys/socket.h>
-
-static struct tnl_tls_ctx *server_tls, *client_tls;
 
 struct end {
 	struct td_conn *c;
@@ -160,19 +158,6 @@ T_UNUSED static void finish(struct server *s, struct end *e)
 	td_conn_free(s->e.c);
 	td_listener_free(s->l);
 	t_close();
-}
-
-T_UNUSED static int setup(void **state)
-{
-	t_tls(&server_tls, &client_tls);
-	return 0;
-}
-
-T_UNUSED static int teardown(void **state)
-{
-	tnl_tls_ctx_free(server_tls);
-	tnl_tls_ctx_free(client_tls);
-	return 0;
 }
 
 #endif

@@ -162,5 +162,5 @@ int main(void)
 	    cmocka_unit_test(last_bytes), cmocka_unit_test(end_while_sending), cmocka_unit_test(broken),
 	    cmocka_unit_test(fairness),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

@@ -286,5 +286,5 @@ int main(void)
 	    cmocka_unit_test(through_proxy),
 	    cmocka_unit_test(proxy_refusals),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

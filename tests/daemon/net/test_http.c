@@ -1,6 +1,6 @@
 /* HTTP client against HTTP server: exchanges, keep-alive, every refusal with its status, limits, time-outs. */
 #include "lib/steps.h"
-#include "tests/daemon/base/td_test.h"
+#include "tests/daemon/net/tls_test.h"
 #include "lib/num.h"
 #include "tunneld/net/http_client.h"
 #include "tunneld/net/http_server.h"
@@ -9,8 +9,6 @@
 
 #include <errno.h>
 #include <sys/socket.h>
-
-static struct tnl_tls_ctx *server_tls, *client_tls;
 
 struct server {
 	struct td_http_server *h;
@@ -574,19 +572,6 @@ static void signed_call(void **state)
 	t_close();
 }
 
-static int setup(void **state)
-{
-	t_tls(&server_tls, &client_tls);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	tnl_tls_ctx_free(server_tls);
-	tnl_tls_ctx_free(client_tls);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -595,5 +580,5 @@ int main(void)
 	    cmocka_unit_test(slow_heads),     cmocka_unit_test(per_peer_limit), cmocka_unit_test(silent_ones_make_way),
 	    cmocka_unit_test(head_in_pieces), cmocka_unit_test(full_memory),	cmocka_unit_test(signed_call),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

@@ -1,13 +1,11 @@
 /* A link that goes from the main loop to a worker's: nothing that was read, written or waited for before is lost. */
-#include "tests/daemon/base/td_test.h"
+#include "tests/daemon/net/tls_test.h"
 #include "lib/num.h"
 #include "tunneld/base/worker.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/net/wslink.h"
 
 #include <sys/socket.h>
-
-static struct tnl_tls_ctx *server_tls, *client_tls;
 
 /* The server's end moves; all of it is the worker's from then on. */
 struct server {
@@ -353,24 +351,11 @@ static void number_again(void **state)
 	t_close();
 }
 
-static int setup(void **state)
-{
-	t_tls(&server_tls, &client_tls);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	tnl_tls_ctx_free(server_tls);
-	tnl_tls_ctx_free(client_tls);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(paused),  cmocka_unit_test(inside),  cmocka_unit_test(unsent),
 	    cmocka_unit_test(closing), cmocka_unit_test(unfreed), cmocka_unit_test(number_again),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

@@ -1,10 +1,8 @@
 /* Connections that go back to HTTP when the WebSocket on them is over: when, and when not.  A server over TLS that
  * answers POSTs and echoes on WebSockets. */
-#include "tests/daemon/base/td_test.h"
+#include "tests/daemon/net/tls_test.h"
 #include "tunneld/net/http_client.h"
 #include "tunneld/net/http_server.h"
-
-static struct tnl_tls_ctx *server_tls, *client_tls;
 
 static struct {
 	struct td_http_kept kept;
@@ -315,9 +313,5 @@ int main(void)
 	    TEST(not_without_tls),	     TEST(not_when_it_broke),	       TEST(nowhere_to_go),
 	    TEST(not_through_somebody_else), TEST(not_to_a_server_that_stops),
 	};
-	t_tls(&server_tls, &client_tls);
-	int rc = cmocka_run_group_tests(tests, NULL, NULL);
-	tnl_tls_ctx_free(server_tls);
-	tnl_tls_ctx_free(client_tls);
-	return rc;
+	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

@@ -1,13 +1,11 @@
 /* WebSocket links: echo over TLS, back-pressure, close codes, dead peers, refused upgrades, frees inside callbacks. */
-#include "tests/daemon/base/td_test.h"
+#include "tests/daemon/net/tls_test.h"
 #include "lib/num.h"
 #include "tunneld/net/http_server.h"
 #include "tunneld/net/wslink.h"
 #include "tunneld/net/listen.h"
 
 #include <sys/socket.h>
-
-static struct tnl_tls_ctx *server_tls, *client_tls;
 
 enum server_mode { ECHO, SINK_PAUSED, REFUSE, SILENT };
 
@@ -540,19 +538,6 @@ static void linger(void **state)
 	finish(&s, &c);
 }
 
-static int setup(void **state)
-{
-	t_tls(&server_tls, &client_tls);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	tnl_tls_ctx_free(server_tls);
-	tnl_tls_ctx_free(client_tls);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -569,5 +554,5 @@ int main(void)
 	    cmocka_unit_test(pause_keeps_messages),
 	    cmocka_unit_test(linger),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }
