@@ -7,7 +7,7 @@ import time
 from faults import FaultWorld
 from harness import SANITIZED, World, until
 from run import test
-from services import MIB, Server, blob, connect, download, echo, ping, request, rss_peak, upload
+from services import MIB, Server, blob, connect, download, echo, ping, read_exact, request, rss_peak, upload
 from wire import WebSocket, encode
 
 
@@ -128,6 +128,34 @@ def unread_at_the_ends():
 		gate.set()
 		for x in idle:
 			x.close()
+
+
+@test('240 sessions whose readers do not read fill both ends: one that is read goes on', 60)
+def very_many_at_the_ends():
+	with World() as w:
+		s = Server(blob)
+		w.gateway()
+		a = w.agent(td_memory_limit='16M', drain_timeout='200ms')
+		f = w.forwarder({'slow': {'port': s.port, 'session': 'per-connection', 'max_connections': 300}, 't': {'port': s.port}}, memory_limit='16M',
+			drain_timeout='200ms')
+		c = connect(f.ports['t'], 60)
+		upload(c, 1000)
+		idle = []
+		for _ in range(240):  # while there is room for new ones
+			idle.append(connect(f.ports['slow'], 60))
+			idle[-1].sendall(request(b'D', 1000, 5))
+			read_exact(idle[-1], 1000)
+		for x in idle:
+			x.sendall(request(b'D', 8 * MIB, 5))
+		until(lambda: w.status(f)[0]['memory']['used'] > 15 * MIB, 30, 'a full process')
+		t0 = time.monotonic()
+		for _ in range(5):
+			upload(c, MIB), download(c, MIB)
+		used = [w.status(p)[0]['memory']['used'] / MIB for p in (a, f)]
+		print('note: 10 MiB beside them in %.1f s; agent %.0f MiB, forwarder %.0f' % (time.monotonic() - t0, *used))
+		for x in idle:
+			x.close()
+		c.close()
 
 
 def limited(n):

@@ -18,16 +18,26 @@
 #define LONE_MAX 1024u /* of a message whose ack may wait: bulk is acknowledged at once */
 #define ACK_LINGER (1 * TD_MS)
 #define A_LOT 16		    /* a part of the limit */
-#define SESSION_LEAST (256u * 1024) /* kept by a session however full the process is */
+#define SESSION_LEAST (128u * 1024) /* kept by a session however full the process is */
 #define BULK_SPAN (250 * TD_MS)
 #define BULK_BYTES (64u * 1024)	       /* in each of two spans in a row, acks not counted */
 #define LINK_ROOM_LEAST ((size_t)4096) /* for what the session sends beside data */
 
 /* ---- the run -------------------------------------------------------------------- */
 
+/* What waits in the links counts too, twice, since their buffers grow by doubling. */
+static size_t memory_of(const struct td_pump *p)
+{
+	size_t n = tnl_session_memory(p->session);
+	for (unsigned i = 0; i < TNL_LINKS_MAX; i++)
+		if (p->links[i].w)
+			n += 2 * td_wslink_queued(p->links[i].w);
+	return n;
+}
+
 static void account_memory(struct td_pump *p)
 {
-	size_t now = tnl_session_memory(p->session);
+	size_t now = memory_of(p);
 	if (now != p->memory_told) {
 		td_memory_change((int64_t)now - (int64_t)p->memory_told);
 		p->memory_told = now;
