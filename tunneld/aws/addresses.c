@@ -1,9 +1,9 @@
 /* The addresses of one service, tried in turn, with a memory of what worked.  A call asks for the one to begin with,
  * says what became of it, and asks for the next; nothing here opens a connection.
  *
- *   in use   the one that worked last; the first of the list until then.  It is asked first, and stays when those
- * before it in the list are well again. failed   passed over until a back-off with jitter is over; then its turn may
- * come again, behind the one in use. When all have failed, the one whose failure is the oldest is asked. */
+ * In use is the one that worked last, the first of the list until then.  It is asked first, and stays when those before
+ * it in the list are well again.  One that failed is passed over until a back-off with jitter is over; then its turn
+ * may come again, behind the one in use.  When all have failed, the one whose failure is the oldest is asked. */
 #include "tunneld/aws/addresses.h"
 
 #include "lib/alloc.h"
