@@ -1,7 +1,7 @@
 /* Datagrams on a stream of bytes: each is a two-byte length, big endian, and its bytes (as RFC 4571 has it).
  *
- *   queue    what waits to be sent, bounded: the oldest go when there is no room, since who sends datagrams does not
- * wait reader   takes the bytes of a stream as they come, gives whole datagrams */
+ *   queue    what waits to be sent, bounded: the oldest go when there is no room, as datagrams wait for nobody
+ *   reader   takes the bytes of a stream as they come, gives whole datagrams */
 #ifndef TNL_DGRAM_H
 #define TNL_DGRAM_H
 #include "lib/err.h"
