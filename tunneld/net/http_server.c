@@ -443,7 +443,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 		h->cfg.crowded(h->cfg.ctx);
 	if (td_memory_full())
 		pause_for_memory(h);
-	if (td_fd_is_spare(fd))
+	if (td_fd_short()) /* fd itself may have the number of what made way before it */
 		drop_oldest_quiet(h);
 	struct td_peer counted = {.len = 0};
 	if (h->nsilent >= (td_memory_used() < td_memory_max() / 2 ? SILENT_MOST : SILENT_MAX))
