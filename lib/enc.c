@@ -342,8 +342,7 @@ int tnl_iso_date_parse(const char *s, size_t n, uint64_t *unix_ms)
 	return 0;
 }
 
-/* Length of the valid UTF-8 sequence at p, or 0. */
-static size_t utf8_len(const uint8_t *p, size_t n)
+size_t tnl_utf8_len(const uint8_t *p, size_t n)
 {
 	uint8_t c = p[0];
 
@@ -368,7 +367,7 @@ static size_t utf8_len(const uint8_t *p, size_t n)
 bool tnl_utf8_valid(const uint8_t *p, size_t n)
 {
 	while (n) {
-		size_t k = utf8_len(p, n);
+		size_t k = tnl_utf8_len(p, n);
 		if (!k)
 			return false;
 		p += k;
@@ -386,19 +385,34 @@ size_t tnl_utf8_cut(const char *s, size_t n, size_t most)
 	return most;
 }
 
+/* The characters that turn the direction of writing, or end a line. */
+static bool is_format(const uint8_t *p)
+{
+	if (p[0] != 0xe2)
+		return false;
+	return (p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae) || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
+}
+
+size_t tnl_utf8_printable(const uint8_t *p, size_t n)
+{
+	size_t k = tnl_utf8_len(p, n);
+	/* C1 controls are U+0080 to U+009F: two bytes in UTF-8, and they too drive terminals. */
+	bool control =
+	    k && (*p < 0x20 || *p == 0x7f || (k == 2 && *p == 0xc2 && p[1] < 0xa0) || (k == 3 && is_format(p)));
+	return control ? 0 : k;
+}
+
 int tnl_escape(struct tnl_buf *b, const char *s, size_t n, bool quote)
 {
 	const uint8_t *p = (const uint8_t *)s;
 	int rc = 0;
 
 	while (n && !rc) {
-		size_t k = utf8_len(p, n);
-		/* C1 controls are U+0080 to U+009F: two bytes in UTF-8, and they too drive terminals. */
-		bool control = !k || *p < 0x20 || *p == 0x7f || (k == 2 && *p == 0xc2 && p[1] < 0xa0);
+		size_t k = tnl_utf8_printable(p, n);
+		bool control = k == 0;
 		k = k ? k : 1;
 		if (control)
-			for (size_t i = 0; i < k && !rc; i++)
-				rc = tnl_buf_printf(b, "\\x%02x", p[i]);
+			rc = tnl_buf_printf(b, "\\x%02x", *p);
 		else if (quote && (*p == '"' || *p == '\\'))
 			rc = tnl_buf_printf(b, "\\%c", *p);
 		else

@@ -34,11 +34,15 @@ int tnl_iso_date_parse(
     const char *s, size_t n,
     uint64_t *unix_ms); /* with or without fraction; Z, UTC, GMT or ±hh:mm; with or without - and : */
 
+/* Length of the valid character at p, of n > 0 bytes, or 0. */
+size_t tnl_utf8_len(const uint8_t *p, size_t n);
 bool tnl_utf8_valid(const uint8_t *p, size_t n);
 /* How much of n bytes stays when at most so many may: not cut in mid-character. */
 size_t tnl_utf8_cut(const char *s, size_t n, size_t most);
-/* Appends text with control characters (C0, DEL, C1), and invalid UTF-8,
- * escaped as \xNN; quote and backslash too when `quote`. */
+/* Length of the character at p, of n > 0 bytes; 0: it is invalid, or must not reach a terminal as it is (controls, C1
+ * too, what turns the direction of writing, and Unicode's ends of lines). */
+size_t tnl_utf8_printable(const uint8_t *p, size_t n);
+/* Appends text with what is not printable escaped as \xNN; quote and backslash too when `quote`. */
 int tnl_escape(struct tnl_buf *b, const char *s, size_t n, bool quote);
 bool tnl_ieq(const char *a, const char *b); /* ASCII case-insensitive */
 

@@ -440,6 +440,20 @@ void tnl_jw_end_arr(struct tnl_jw *w)
 	close_level(w, ']');
 }
 
+/* Whole UTF-8 characters pass, those that a terminal must not see as escapes; a stray byte would make the document
+ * invalid.  How many bytes it was. */
+static size_t put_character(struct tnl_buf *b, const uint8_t *p, size_t n)
+{
+	size_t k = tnl_utf8_len(p, n);
+	if (!k || tnl_utf8_printable(p, n))
+		tnl_buf_put(b, k ? p : (const uint8_t *)"\xef\xbf\xbd", k ? k : 3);
+	else if (k == 2)
+		tnl_buf_printf(b, "\\u%04x", (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu));
+	else
+		tnl_buf_printf(b, "\\u%04x", (p[0] & 0xfu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu));
+	return k ? k : 1;
+}
+
 static void put_string(struct tnl_buf *b, const char *s, size_t n)
 {
 	const uint8_t *p = (const uint8_t *)s, *end = p + n;
@@ -459,12 +473,7 @@ static void put_string(struct tnl_buf *b, const char *s, size_t n)
 		} else if (*p < 0x20 || *p == 0x7f) {
 			tnl_buf_printf(b, "\\u%04x", *p);
 		} else {
-			/* Whole UTF-8 characters pass; a stray byte would make the document invalid. */
-			k = (size_t)TNL_MIN(end - p, 4);
-			while (k && !(tnl_utf8_valid(p, k) && (*p >= 0xf0 ? k == 4 : *p >= 0xe0 ? k == 3 : k == 2)))
-				k--;
-			tnl_buf_put(b, k ? p : (const uint8_t *)"\xef\xbf\xbd", k ? k : 3);
-			k = k ? k : 1;
+			k = put_character(b, p, (size_t)(end - p));
 		}
 		p += k;
 	}

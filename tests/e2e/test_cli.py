@@ -237,7 +237,9 @@ def completion():
 		assert complete('connect', '--select', 'n') == {'newest'} and complete('--options', 'log_f') == {'log_format'}
 		# As bash takes words apart: the answer goes behind the last : or =.
 		os.makedirs(d.dir + '/cache/tunneld')
-		d.write('cache/tunneld/instances', 'i-0ccc\nname:web-1\ntag:Name=db\ntag:Name=web\n')
+		d.write('cache/tunneld/instances', 'i-0ccc\nname:web-1\ntag:Name=db\ntag:Name=web\n'
+			# Peers choose these: nothing that a shell would run.
+			'tag:Name=$(id)\ntag:Name=`id`\ntag:Name=w;id\ntag:Name=w id\ntag:Name=*\ntag:Name=w\x1b[31m\ntag:Name=w\u202ex\n')
 		cached = dict(XDG_CACHE_HOME=d.dir + '/cache')
 		assert complete('shell', 'i-0', **cached) == {'i-0aaa', 'i-0ccc'}
 		assert complete('shell', 'tag', ':', 'Na', **cached) == {'Name=db', 'Name=web'}

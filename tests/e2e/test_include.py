@@ -1,6 +1,7 @@
 """include and groups, on a running daemon."""
 import os
 import re
+import signal
 import subprocess
 
 from harness import BIN, TARGET, World, clean_env
@@ -59,6 +60,15 @@ def reload():
 			tool(w, conf, 'reload')
 			assert closed(ports[1])
 			ping(c)
+			# A pipe that nobody writes into is not waited for.
+			os.rename(conf, conf + '.was')
+			os.mkfifo(conf, 0o600)
+			held = os.open(conf, os.O_RDWR)
+			f.signal(signal.SIGHUP)
+			f.wait_log('reload refused: the configuration is wrong')
+			ping(c)
+			os.close(held)
+			os.rename(conf + '.was', conf)
 
 
 @test('groups: open, close and status by group:NAME take its tunnels and no others', 40)

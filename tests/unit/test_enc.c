@@ -200,11 +200,14 @@ static void utf8(void **state)
 static void escaping(void **state)
 {
 	struct tnl_buf b;
-	static const char in[] = "a\x1b[31m\r\n\x7f\xc2\x9b\xc3\xa4\xff\"\\";
+	static const char in[] =
+	    "a\x1b[31m\r\n\x7f\xc2\x9b\xc3\xa4\xff\"\\\xe2\x80\xae\xe2\x80\xaf\xe2\x81\xa6\xe2\x80\xa8";
 
 	tnl_buf_init(&b, 200);
 	assert_int_equal(tnl_escape(&b, in, sizeof(in) - 1, false), 0);
-	assert_string_equal(tnl_buf_str(&b), "a\\x1b[31m\\x0d\\x0a\\x7f\\xc2\\x9b\xc3\xa4\\xff\"\\");
+	assert_string_equal(
+	    tnl_buf_str(&b),
+	    "a\\x1b[31m\\x0d\\x0a\\x7f\\xc2\\x9b\xc3\xa4\\xff\"\\\\xe2\\x80\\xae\xe2\x80\xaf\\xe2\\x81\\xa6\\xe2\\x80\\xa8");
 	tnl_buf_reset(&b);
 	tnl_escape(&b, "\"\\\0x", 4, true);
 	assert_string_equal(tnl_buf_str(&b), "\\\"\\\\\\x00x");

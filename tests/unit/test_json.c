@@ -209,7 +209,7 @@ static void writing(void **state)
 	tnl_buf_init(&b, 4096);
 	tnl_jw_init(&w, &b);
 	tnl_jw_obj(&w);
-	tnl_jw_kv(&w, "s", "a\"\\\n\x01\x7f/\xc3\xa4\xf0\x9f\x98\x80\xff");
+	tnl_jw_kv(&w, "s", "a\"\\\n\x01\x7f/\xc3\xa4\xf0\x9f\x98\x80\xff\xc2\x9b\xe2\x80\xae");
 	tnl_jw_kv(&w, "n", NULL);
 	tnl_jw_kvi(&w, "i", INT64_MIN);
 	tnl_jw_key(&w, "l");
@@ -226,9 +226,10 @@ static void writing(void **state)
 	tnl_jw_bool(&w, false);
 	tnl_jw_end_obj(&w);
 	assert_false(b.failed);
-	assert_string_equal(tnl_buf_str(&b),
-			    "{\"s\":\"a\\\"\\\\\\n\\u0001\\u007f/\xc3\xa4\xf0\x9f\x98\x80\xef\xbf\xbd\",\"n\":null,"
-			    "\"i\":-9223372036854775808,\"l\":[1,true,{},[],{\"r\":1}],\"b\":false}");
+	assert_string_equal(
+	    tnl_buf_str(&b),
+	    "{\"s\":\"a\\\"\\\\\\n\\u0001\\u007f/\xc3\xa4\xf0\x9f\x98\x80\xef\xbf\xbd\\u009b\\u202e\",\"n\":null,"
+	    "\"i\":-9223372036854775808,\"l\":[1,true,{},[],{\"r\":1}],\"b\":false}");
 	struct tnl_json *j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
 	assert_non_null(j);
 	tnl_json_free(j);

@@ -13,8 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILE_MAX (8u << 20)
-
 static const char *const system_ca[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
 					"/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
 
@@ -109,7 +107,7 @@ static bool add_file(struct td_profiles *p, enum td_profile_file kind, char *pat
 	if (text) {
 		rc = td_profiles_parse(p, text, n, kind, path, fault, sizeof(fault));
 	} else if (path && errno != ENOENT && errno != ENOTDIR) {
-		snprintf(fault, sizeof(fault), "%s: cannot be read: %s", path, strerror(errno));
+		snprintf(fault, sizeof(fault), "%s: cannot be read: %s", path, td_file_trouble(errno));
 		td_profiles_note(p, fault);
 	}
 	if (!why[0])
@@ -189,9 +187,9 @@ int td_aws_tls_init(struct td_aws *a, const struct td_profiles *p, char *why, si
 	char *ca = NULL, *cert = NULL, *key = NULL, text[200] = "";
 	int rc = TNL_ECONF;
 
-	ca = td_file_read(path, FILE_MAX, 0, &tc.ca_pem_len, NULL);
+	ca = td_file_read(path, TD_FILE_SMALL, 0, &tc.ca_pem_len, NULL);
 	if (!ca) {
-		snprintf(why, cap, "%s: cannot read %s: %s", what, path, strerror(errno));
+		snprintf(why, cap, "%s: cannot read %s: %s", what, path, td_file_trouble(errno));
 		return rc;
 	}
 	if (a->conf.client_certificate) {
@@ -199,15 +197,16 @@ int td_aws_tls_init(struct td_aws *a, const struct td_profiles *p, char *why, si
 			snprintf(why, cap, "client_certificate is set without client_key");
 			goto out;
 		}
-		cert = td_file_read(a->conf.client_certificate, FILE_MAX, 0, &tc.cert_pem_len, NULL);
+		cert = td_file_read(a->conf.client_certificate, TD_FILE_SMALL, 0, &tc.cert_pem_len, NULL);
 		if (!cert) {
 			snprintf(why, cap, "client_certificate: cannot read %s: %s", a->conf.client_certificate,
-				 strerror(errno));
+				 td_file_trouble(errno));
 			goto out;
 		}
-		key = td_file_read(a->conf.client_key, FILE_MAX, 0, &tc.key_pem_len, NULL);
+		key = td_file_read(a->conf.client_key, TD_FILE_SMALL, 0, &tc.key_pem_len, NULL);
 		if (!key) {
-			snprintf(why, cap, "client_key: cannot read %s: %s", a->conf.client_key, strerror(errno));
+			snprintf(why, cap, "client_key: cannot read %s: %s", a->conf.client_key,
+				 td_file_trouble(errno));
 			goto out;
 		}
 		if (!key_is_private(a->conf.client_key, why, cap))

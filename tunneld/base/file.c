@@ -62,7 +62,7 @@ static char *read_open(int fd, size_t max, const struct stat *st, size_t *n, int
 char *td_file_read(const char *path, size_t max, unsigned flags, size_t *n, struct stat *st)
 {
 	/* Not waiting for somebody to open the other end of a pipe. */
-	int err = 0, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int err = 0, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat own;
 	char *p = NULL;
 	if (!st)
@@ -79,6 +79,14 @@ char *td_file_read(const char *path, size_t max, unsigned flags, size_t *n, stru
 	close(fd);
 	errno = err;
 	return p;
+}
+
+const char *td_file_trouble(int err)
+{
+	return err == EISDIR	? "is a directory"
+	       : err == ENOTSUP ? "is not a file"
+	       : err == EFBIG	? "is too large"
+				: strerror(err);
 }
 
 int td_file_append(int fd, const void *data, size_t n)

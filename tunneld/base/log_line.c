@@ -1,6 +1,7 @@
 /* Log lines in their three forms. */
 #include "tunneld/base/log_line.h"
 
+#include "lib/enc.h"
 #include "lib/num.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -27,26 +28,6 @@ static void put_text(struct line *l, const char *s)
 	put_bytes(l, s, strlen(s));
 }
 
-/* Length of the printable UTF-8 sequence at s (1–4), or 0: a byte that must not reach a terminal as it is. */
-static size_t printable_length(const unsigned char *s)
-{
-	static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = *s < 0x80 ? 1 : *s >> 5 == 6 ? 2 : *s >> 4 == 14 ? 3 : *s >> 3 == 30 ? 4 : 0;
-	if (n <= 1)
-		return *s >= 0x20 && *s < 0x7f ? n : 0;
-	uint32_t v = *s & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if (s[i] >> 6 != 2)
-			return 0;
-		v = v << 6 | (s[i] & 0x3f);
-	}
-	/* C1 controls, surrogates, and the characters that turn the direction of writing or end a line. */
-	if (v < least[n] || v > 0x10ffff || v < 0xa0 || (v >= 0xd800 && v < 0xe000) || (v >= 0x202a && v <= 0x202e) ||
-	    (v >= 0x2066 && v <= 0x2069) || v == 0x2028 || v == 0x2029)
-		return 0;
-	return n;
-}
-
 static bool is_mark(char c)
 {
 	return c == TNL_LOG_FIELD || c == TNL_LOG_NUMBER;
@@ -66,9 +47,9 @@ static void put_unprintable(struct line *l, unsigned char c, bool json)
 
 static void put_escaped(struct line *l, const char *s, bool json)
 {
-	const unsigned char *p = (const unsigned char *)s;
+	const uint8_t *p = (const uint8_t *)s, *end = p + strlen(s);
 	while (*p && l->n < l->cap - MARGIN) {
-		size_t n = printable_length(p);
+		size_t n = tnl_utf8_printable(p, (size_t)(end - p));
 		if (n && json && (*p == '"' || *p == '\\'))
 			put_bytes(l, "\\", 1);
 		if (n)

@@ -2,6 +2,7 @@
  * candidate a line; ":files" alone means file names. */
 #include "tunneld/command/complete.h"
 #include "lib/alloc.h"
+#include "lib/enc.h"
 #include "lib/num.h"
 #include "tunneld/command/known.h"
 #include "tunneld/config/config.h"
@@ -108,9 +109,25 @@ static void offer_names(const char *file, bool tunnels_only, const char *word)
 	tnl_free(path);
 }
 
+/* What the service calls its instances lands on a command line, and bash takes it as it is: what any shell would read
+ * as more than a word is left out. */
+static bool is_plain_word(const char *s)
+{
+	size_t n = strlen(s);
+	for (size_t i = 0; i < n;) {
+		const uint8_t *p = (const uint8_t *)s + i;
+		size_t k = tnl_utf8_printable(p, n - i);
+		if (!k || (*p < 0x80 && !isalnum(*p) && !strchr("-_.:@=/,+%", *p)))
+			return false;
+		i += k;
+	}
+	return true;
+}
+
 static void offer_known(void *word, const char *target)
 {
-	offer(target, word);
+	if (is_plain_word(target))
+		offer(target, word);
 }
 
 static const char *config_of(char **words, int n)

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DAYS_WARN = 14, DAY = 86400, PEM_MAX = 1 << 20 };
+enum { DAYS_WARN = 14, DAY = 86400 };
 
 static void tell_certificate(struct td_doctor *d)
 {
@@ -23,7 +23,7 @@ static void tell_certificate(struct td_doctor *d)
 	const char *fault;
 	uint64_t from = 0, until = 0, now = (uint64_t)time(NULL);
 	size_t n = 0;
-	char *pem = td_file_read(g->certificate, PEM_MAX, 0, &n, NULL);
+	char *pem = td_file_read(g->certificate, TD_FILE_SMALL, 0, &n, NULL);
 	bool dated = pem && tnl_tls_cert_dates(pem, n, &from, &until) == 0;
 	bool named = !g->public_url || tnl_url_parse(g->public_url, &u, &fault) != 0 ||
 		     (dated && tnl_tls_cert_names(pem, n, u.host));
@@ -156,10 +156,13 @@ static void try_file(struct td_doctor *d, const char *path)
 	static const char magic[] = "SQLite format 3";
 	char folder[4200], got[sizeof(magic)] = "";
 	folder_of(path, folder, sizeof(folder));
-	bool there = access(path, F_OK) == 0, may = access(folder, W_OK | X_OK) == 0;
+	struct stat st;
+	bool there = stat(path, &st) == 0, may = access(folder, W_OK | X_OK) == 0;
 	const char *why = may ? NULL : strerror(errno);
 	if (may && there && access(path, R_OK | W_OK) != 0)
 		why = strerror(errno);
+	if (there && !S_ISREG(st.st_mode))
+		why = "it is no file";
 	FILE *f = there && !why ? fopen(path, "re") : NULL;
 	if (f && fread(got, 1, sizeof(got), f) && memcmp(got, magic, sizeof(magic)) != 0)
 		why = "it is no SQLite database";

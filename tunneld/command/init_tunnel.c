@@ -151,7 +151,7 @@ static bool ask_region(struct asking *k)
 	if (aws)
 		snprintf(known, sizeof(known), "%s", td_aws_region(aws));
 	td_aws_free(aws);
-	return ask(k, "--region", "Region", known[0] ? known : NULL, k->region);
+	return ask(k, "--region", "Region", known[0] && is_fit(known) ? known : NULL, k->region);
 }
 
 /* --- which instance ------------------------------------------------------------------------------ */
@@ -199,6 +199,20 @@ static void show_instances(const struct asking *k)
 		puts("  and others: tunneld list");
 }
 
+/* What the service calls an instance becomes a line of the file: it is an id, or nothing. */
+static bool take_found(struct asking *k, const char *id)
+{
+	struct tnl_target t;
+	if (tnl_target_parse(id, strlen(id), &t, NULL) != 0 || t.kind != TNL_TARGET_ID) {
+		fputs("tunneld init: the service calls it what no instance is called: ", stderr);
+		td_term_put(stderr, id);
+		fputc('\n', stderr);
+		return false;
+	}
+	snprintf(k->target, sizeof(k->target), "%s", t.text);
+	return true;
+}
+
 static bool ask_target(struct asking *k)
 {
 	char *end;
@@ -216,9 +230,7 @@ static bool ask_target(struct asking *k)
 		 k->target))
 		return false;
 	unsigned long i = strtoul(k->target, &end, 10);
-	if (!*end && i >= 1 && i <= TNL_MIN(k->found.n, (size_t)SHOWN))
-		snprintf(k->target, sizeof(k->target), "%s", k->found.v[i - 1].id);
-	return true;
+	return *end || i < 1 || i > TNL_MIN(k->found.n, (size_t)SHOWN) || take_found(k, k->found.v[i - 1].id);
 }
 
 /* --- where to ---------------------------------------------------------------------------------------- */

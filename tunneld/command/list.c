@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { COLUMNS = 6, CELL = 1100 };
+enum { COLUMNS = 6, CELL = 1100, JSON_MAX = 64 << 20 };
 
 struct list {
 	struct td_foreground fg;
@@ -59,11 +59,11 @@ static void put_tags(struct tnl_jw *w, const char *tags)
 	tnl_jw_end_obj(w);
 }
 
-static void print_json(const struct list *k)
+static bool print_json(const struct list *k)
 {
 	struct tnl_buf b;
 	struct tnl_jw w;
-	tnl_buf_init(&b, 16 << 20);
+	tnl_buf_init(&b, JSON_MAX);
 	tnl_jw_init(&w, &b);
 	tnl_jw_arr(&w);
 	for (size_t i = 0; i < k->all.n; i++) {
@@ -82,8 +82,10 @@ static void print_json(const struct list *k)
 	}
 	tnl_jw_end_arr(&w);
 	const char *text = tnl_buf_str(&b);
-	puts(text ? text : "[]");
+	if (text)
+		puts(text);
 	tnl_buf_fini(&b);
+	return text != NULL;
 }
 
 /* As it may stand on a terminal, in one line. */
@@ -171,11 +173,12 @@ static void finish(struct list *k)
 		td_known_save(&k->all);
 	if (k->all.more)
 		td_foreground_say(&k->fg, "there are more instances than the %zu that were looked at", k->all.n);
-	if (k->json)
-		print_json(k);
-	else
+	bool ok = !k->json || print_json(k);
+	if (!ok)
+		td_foreground_say(&k->fg, "the list is longer than it may be: name what you look for");
+	if (!k->json)
 		print_table(k);
-	td_foreground_stop(&k->fg, TD_EXIT_OK);
+	td_foreground_stop(&k->fg, ok ? TD_EXIT_OK : TD_EXIT_RUNTIME);
 }
 
 static bool take_all(struct list *k, struct td_instances *more)

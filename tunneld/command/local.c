@@ -22,9 +22,9 @@
 
 /* --- the file ----------------------------------------------------------------------- */
 
-static struct td_config *load_file(struct td_local *o, FILE *errors)
+static struct td_config *load_file(struct td_local *o, unsigned again, FILE *errors)
 {
-	struct td_config *c = td_config_load(o->file, TD_ROLE_FORWARDER | TD_ROLE_FILES, errors);
+	struct td_config *c = td_config_load(o->file, TD_ROLE_FORWARDER | TD_ROLE_FILES | again, errors);
 	if (c && c->has_agent != c->has_gateway) {
 		fprintf(errors, "%s: has [%s] but no [%s]; tunneld local requires both or neither\n", o->file,
 			c->has_agent ? "agent" : "gateway", c->has_agent ? "gateway" : "agent");
@@ -39,7 +39,7 @@ static struct td_config *reload(void *ctx, FILE *errors)
 	struct td_local *o = ctx;
 	if (!o->file)
 		return td_local_config_clients(o, NULL, errors);
-	struct td_config *c = load_file(o, errors);
+	struct td_config *c = load_file(o, TD_ROLE_AGAIN, errors);
 	if (c && c->has_agent != o->own_roles) {
 		fprintf(errors, "%s: [agent] and [gateway] were added or removed; that requires a restart\n", o->file);
 		td_config_free(c);
@@ -282,7 +282,7 @@ static struct td_config *first_config(struct td_local *o)
 {
 	char text[256];
 	if (o->file)
-		return load_file(o, stderr);
+		return load_file(o, 0, stderr);
 	const char *level = o->level ? o->level : "warn";
 	if (o->listen)
 		snprintf(text, sizeof(text),

@@ -133,12 +133,15 @@ struct role_command {
 	const struct td_role *row;
 	unsigned bit; /* of td_config_load */
 	const char *path;
+	bool again;
 };
 
 static struct td_config *load(void *ctx, FILE *errors)
 {
-	const struct role_command *r = ctx;
-	return td_config_load(r->path, r->bit | TD_ROLE_FILES, errors);
+	struct role_command *r = ctx;
+	unsigned again = r->again ? TD_ROLE_AGAIN : 0;
+	r->again = true;
+	return td_config_load(r->path, r->bit | TD_ROLE_FILES | again, errors);
 }
 
 static int check_only(const char *path, unsigned roles)
@@ -187,7 +190,7 @@ static int run_role(const struct td_command *cmd, int argc, char **argv, const s
 		return td_args_usage(
 		    cmd, "there is no configuration: name one with -c FILE, or make ~/.config/tunneld/tunneld.ini");
 	td_daemon_setup();
-	struct role_command r = {row, bit, path};
+	struct role_command r = {.row = row, .bit = bit, .path = path};
 	int code = check ? check_only(path, *cmd->name ? bit : TD_ROLE_ANY) : run_process(&r);
 	tnl_free(path);
 	return code;

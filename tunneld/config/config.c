@@ -1,6 +1,7 @@
 /* Loading a configuration: text → sections → checked → what they take from each other. */
 #include "tunneld/config/config.h"
 #include "lib/alloc.h"
+#include "tunneld/base/file.h"
 #include "tunneld/config/internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +76,8 @@ struct td_config *td_config_load(const char *path, unsigned roles, FILE *errors)
 	struct stat st;
 	size_t len = 0;
 	const char *why;
-	char *text = td_cfg_slurp(path, &len, &st, &why), *full = realpath(path, NULL);
+	unsigned pipe = roles & TD_ROLE_AGAIN ? 0 : TD_FILE_PIPE;
+	char *text = td_cfg_slurp(path, TD_CFG_FILE_MAX, pipe, &len, &st, &why), *full = realpath(path, NULL);
 	if (!text) {
 		if (errors)
 			fprintf(errors, "%s: cannot read the configuration: %s\n", path, why);

@@ -231,13 +231,15 @@ struct td_config {
 };
 
 /* Roles whose sections must be there; ANY: at least one of them; FILES: certificates, keys and the like
- * that cannot be read are mistakes, not warnings.  Whatever stands in the file is checked in any case. */
+ * that cannot be read are mistakes, not warnings; AGAIN: for a process that serves meanwhile and waits for no pipe (the
+ * file itself may be one else, what it names never).  Whatever stands in the file is checked in any case. */
 enum td_config_roles {
 	TD_ROLE_FORWARDER = 1,
 	TD_ROLE_AGENT = 2,
 	TD_ROLE_GATEWAY = 4,
 	TD_ROLE_ANY = 8,
-	TD_ROLE_FILES = 16
+	TD_ROLE_FILES = 16,
+	TD_ROLE_AGAIN = 32
 };
 /* Reads and checks the file for the roles. Every mistake goes to `errors` as "file:line: text\n", in the
  * order of lines; returns NULL when there was one. Warnings go there too, prefixed "warning: ". */

@@ -12,8 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FILE_MAX_BYTES = 64 << 20 }; /* a gateway has a section of some 120 bytes for each instance */
-
 /* Others: everybody, and the group too unless root gave the file to it on purpose. */
 bool td_cfg_others_can_read(const struct stat *st)
 {
@@ -26,14 +24,10 @@ bool td_cfg_others_can_write(const struct stat *st)
 	return S_ISREG(st->st_mode) && (st->st_mode & S_IWOTH);
 }
 
-char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why)
+char *td_cfg_slurp(const char *path, size_t max, unsigned flags, size_t *len, struct stat *st, const char **why)
 {
-	char *text = td_file_read(path, FILE_MAX_BYTES, TD_FILE_PIPE, len, st);
-	*why = text		  ? NULL
-	       : errno == EISDIR  ? "is a directory"
-	       : errno == ENOTSUP ? "is not a file"
-	       : errno == EFBIG	  ? "is larger than 64 MiB"
-				  : strerror(errno);
+	char *text = td_file_read(path, max, flags, len, st);
+	*why = text ? NULL : td_file_trouble(errno);
 	return text;
 }
 
@@ -57,7 +51,7 @@ static void take_file(struct td_cfg_parse *p, const struct td_section_read *s, c
 	out->path = *(char **)(void *)(base + o->off);
 	if (!out->path)
 		return;
-	out->text = td_cfg_slurp(out->path, &out->len, &st, &why);
+	out->text = td_cfg_slurp(out->path, TD_FILE_SMALL, 0, &out->len, &st, &why);
 	if (!out->text) {
 		(p->files_are_errors ? td_cfg_error : td_cfg_warn)(p, out->line, "%s: cannot read %s: %s", key,
 								   out->path, why);

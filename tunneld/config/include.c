@@ -89,7 +89,7 @@ static void read_one(struct td_cfg_parse *p, const struct td_cfg_pattern *from, 
 		refuse_again(p, from->line, path, read);
 	else if (p->nfiles > FILES_MAX)
 		td_cfg_error(p, from->line, "include: more than %d files", FILES_MAX);
-	else if ((text = td_cfg_slurp(path, &len, &st, &why)) == NULL)
+	else if ((text = td_cfg_slurp(path, TD_CFG_FILE_MAX, 0, &len, &st, &why)) == NULL)
 		td_cfg_error(p, from->line, "include: cannot read %s: %s", path, why);
 	if (text) {
 		char *dir = td_cfg_dup(full ? full : path, strlen(full ? full : path)), *slash = strrchr(dir, '/');

@@ -294,8 +294,9 @@ void td_cfg_check_mode(struct td_cfg_parse *p, int file, const struct stat *st);
 /* files.c */
 bool td_cfg_others_can_read(const struct stat *st);
 bool td_cfg_others_can_write(const struct stat *st);
-/* At most 64 MiB, NUL-terminated, heap; NULL and *why. */
-char *td_cfg_slurp(const char *path, size_t *len, struct stat *st, const char **why);
+#define TD_CFG_FILE_MAX ((size_t)64 << 20) /* a gateway has a section of some 120 bytes for each instance */
+/* As td_file_read; NULL and *why. */
+char *td_cfg_slurp(const char *path, size_t max, unsigned flags, size_t *len, struct stat *st, const char **why);
 void td_cfg_check_group(struct td_cfg_parse *p, const struct td_section_read *s); /* whose sockets are */
 void td_cfg_check_files(struct td_cfg_parse *p, const struct td_section_read *s); /* there, private, PEM, matching */
 /* secrets.c: secrets that stand in files of their own become values, as if they were written in the configuration. */

@@ -1,6 +1,7 @@
 /* Secrets that stand in files of their own: secret_access_key_file beside secret_access_key.  What the file holds is
  * taken as if it were written in the configuration, so that whoever compares two configurations sees it change. */
 #include "lib/alloc.h"
+#include "tunneld/base/file.h"
 #include "tunneld/config/internal.h"
 #include <string.h>
 #include <sys/stat.h>
@@ -21,7 +22,7 @@ static void load_file(struct td_cfg_parse *p, int line, const char *key, const c
 	size_t len;
 	const char *why;
 	bool others = p->has_secret;
-	char *text = td_cfg_slurp(path, &len, &st, &why);
+	char *text = td_cfg_slurp(path, TD_FILE_SMALL, 0, &len, &st, &why);
 	if (!text)
 		(p->files_are_errors ? td_cfg_error : td_cfg_warn)(p, line, "%s: cannot read %s: %s", key, path, why);
 	else if (td_cfg_others_can_read(&st))

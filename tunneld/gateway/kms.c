@@ -32,7 +32,7 @@ static char *read_private(const char *path, size_t *n, char *why, size_t cap)
 	struct stat st;
 	char *text = td_file_read(path, KEY_FILE_MAX, 0, n, &st);
 	if (!text) {
-		snprintf(why, cap, "kms_key_file %s: %s", path, strerror(errno));
+		snprintf(why, cap, "kms_key_file %s: %s", path, td_file_trouble(errno));
 	} else if (st.st_mode & 077) {
 		snprintf(why, cap, "kms_key_file %s: others can read it; chmod 600 it", path);
 		tnl_free_wiped(text, *n);

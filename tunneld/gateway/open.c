@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PEM_MAX (256u * 1024)
 #define SYSTEM_CA "/etc/ssl/certs/ca-certificates.crt"
 
 static uint64_t unix_time(void *ctx)
@@ -16,9 +15,9 @@ static uint64_t unix_time(void *ctx)
 
 static char *read_pem(const char *path, const char *key, size_t *n, char *why, size_t cap)
 {
-	char *text = td_file_read(path, PEM_MAX, 0, n, NULL);
+	char *text = td_file_read(path, TD_FILE_SMALL, 0, n, NULL);
 	if (!text)
-		snprintf(why, cap, "%s %s: %s", key, path, errno == EFBIG ? "too large" : strerror(errno));
+		snprintf(why, cap, "%s %s: %s", key, path, td_file_trouble(errno));
 	return text;
 }
 

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PEM_MAX (256u * 1024)
 #define OPEN_NS (10 * TD_SEC) /* from the connection to the greeting */
 #define LEARN_NS (500 * TD_MS)
 #define READ_STEP (16u * 1024)
@@ -422,9 +421,9 @@ static uint64_t unix_time(void *ctx)
 
 static char *read_pem(const char *path, const char *key, size_t *n, char *why, size_t cap)
 {
-	char *text = td_file_read(path, PEM_MAX, 0, n, NULL);
+	char *text = td_file_read(path, TD_FILE_SMALL, 0, n, NULL);
 	if (!text)
-		snprintf(why, cap, "%s %s: %s", key, path, errno == EFBIG ? "too large" : strerror(errno));
+		snprintf(why, cap, "%s %s: %s", key, path, td_file_trouble(errno));
 	return text;
 }
 

@@ -2,6 +2,7 @@
 #include "lib/alloc.h"
 #include "lib/tls.h"
 #include "tunneld/config/internal.h"
+#include <fcntl.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -310,6 +311,58 @@ static void test_no_configuration(void **s)
 	free(said);
 }
 
+/* A pipe that somebody holds open and writes nothing into would be waited for: it is refused wherever the configuration
+ * names one, and so is what is longer than its kind ever is. */
+static void refuses_file(const char *section, const char *key, const char *name, const char *why)
+{
+	char *said = NULL, want[200];
+	snprintf(F.want, sizeof(F.want), "%s%s = %s\n", section, key, name);
+	write_file(F.path, F.want, 0600);
+	assert_null(load_said(F.path, TD_ROLE_FILES, &said));
+	snprintf(want, sizeof(want), "%s: cannot read %s: %s\n", key, in_dir(name), why);
+	if (!strstr(said, want))
+		fail_msg("no \"%s\" in: %s", want, said);
+	free(said);
+}
+
+static void test_neither_pipes_nor_long(void **s)
+{
+	static const char aws[] = "[aws]\nregion = eu-west-1\n", gateway[] = "[gateway]\nlisten = 127.0.0.1:0\n";
+	static const char *const keys[][2] = {
+	    {"", "include"},
+	    {aws, "secret_access_key_file"},
+	    {aws, "ca_file"},
+	    {aws, "client_certificate"},
+	    {aws, "client_key"},
+	    {gateway, "certificate"},
+	    {gateway, "private_key"},
+	    {gateway, "client_ca"},
+	    {gateway, "peer_ca"},
+	    {gateway, "kms_key_file"},
+	    {"[tunnel p]\ntype = proxy\nlisten = 127.0.0.1:0\ntarget = i-1\n", "proxy_auth"},
+	};
+	char *said = NULL;
+
+	alarm(20);
+	assert_int_equal(mkfifo(in_dir("pipe"), 0600), 0);
+	int held = open(in_dir("pipe"), O_RDWR | O_CLOEXEC);
+	assert_true(held >= 0);
+	write_file(in_dir("long"), "", 0600);
+	assert_int_equal(truncate(in_dir("long"), (off_t)1 << 40), 0);
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		refuses_file(keys[i][0], keys[i][1], "pipe", "is not a file");
+		refuses_file(keys[i][0], keys[i][1], "long", "is too large");
+	}
+	/* the file itself may be one, but not for a process that serves */
+	assert_null(load_said(in_dir("pipe"), TD_ROLE_AGAIN, &said));
+	assert_non_null(strstr(said, "cannot read the configuration: is not a file\n"));
+	free(said);
+	close(held);
+	unlink(in_dir("pipe"));
+	unlink(in_dir("long"));
+	alarm(0);
+}
+
 static void test_nul(void **s)
 {
 	char path[] = "/tmp/tunneld-test-XXXXXX", *said = NULL;
@@ -349,6 +402,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_certificates_that_end, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_aws, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_no_configuration, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_neither_pipes_nor_long, setup, teardown),
 	    cmocka_unit_test(test_peers),
 	    cmocka_unit_test(test_nul),
 	    cmocka_unit_test(test_find),
