@@ -2,7 +2,9 @@
  * Taken are the hashes of crypt(5) that cost a few ms, SHA-256 and SHA-512: `openssl passwd -6` and `mkpasswd -m
  * sha-512` make them. */
 #include "lib/alloc.h"
+#include "tunneld/base/file.h"
 #include "tunneld/config/internal.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -56,14 +58,13 @@ bool td_users_set(struct td_cfg_parse *p, int line, const struct td_opt *o, void
 	struct td_users *u = (void *)((char *)base + o->off);
 	struct stat st;
 	size_t len;
-	const char *why;
 	bool ok = false;
 
 	td_users_clear(o, base);
 	u->path = td_text_path(p->dir, value);
-	char *text = td_cfg_slurp(u->path, FILE_MAX_BYTES, 0, &len, &st, &why);
+	char *text = td_file_read(u->path, FILE_MAX_BYTES, 0, &len, &st);
 	if (!text)
-		td_cfg_error(p, line, "%s: cannot read %s: %s", o->key, u->path, why);
+		td_cfg_error(p, line, "%s: cannot read %s: %s", o->key, u->path, td_file_trouble(errno));
 	else if ((st.st_mode & S_IROTH) || ((st.st_mode & S_IRGRP) && st.st_uid != 0))
 		td_cfg_error(p, line, "%s: others can read %s (mode %04o); do: chmod 600 %s", o->key, u->path,
 			     (unsigned)(st.st_mode & 07777), u->path);
