@@ -78,7 +78,7 @@ def full():
 def forward_spec():
 	for spec in ('80', 'x:localhost:80', '0:localhost:http', '1:2:3:4:5', '127.0.0.1::localhost:80', '0:localhost:80;'):
 		out, err = run('forward', '-L', spec, 'i-0123456789abcdef0', env={'AWS_REGION': 'eu-west-1'}, code=2)
-		assert not out and err == 'tunneld forward: -L %s: not [bind:]port:host:hostport, with numbers or LOW-HIGH for ports\n' % spec, err
+		assert not out and err == 'tunneld forward: -L %s: not [bind:]port:host:hostport or [bind:]port:/path, with numbers or LOW-HIGH for ports\n' % spec, err
 
 
 @test('shell: a command that is too long is refused, and no shell takes its place', 30, short=True)

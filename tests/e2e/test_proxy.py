@@ -506,6 +506,8 @@ def from_the_command_line():
 		conf = w.write_forwarder({}, name='cli')
 		p = w.proc('forward', [BIN, 'forward', '-c', conf, '-D', '0', '-L', '0:' + far, TARGET])
 		p._wait(lambda: len(w.ports(p)) == 2, 20, 'two listeners')
+		assert re.search(r'listening tunnel=forward-1 address=127.0.0.1:\d+ target=%s type=proxy$' % TARGET, '\n'.join(p.lines), re.M), p.lines
+		assert re.search(r'listening tunnel=forward-2 .* host=%s port=0$' % far, '\n'.join(p.lines), re.M), p.lines
 		c, rep = socks5(w.ports(p)['forward-1'], '127.0.0.1', e.port)
 		assert rep == 0
 		ping(c)

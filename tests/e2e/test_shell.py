@@ -120,6 +120,9 @@ def commands():
 		out, err = command("head -c 3000000 /dev/zero | tr '\\0' x", 0)
 		assert out == b'x' * 3000000 and not err, len(out)
 		assert command('kill -9 $$', 137)[0] == b''
+		# as with ssh: options stand before the command, what follows its first word is its own
+		for words in (['printf', '%s.', '-t', '--help', '--', 'x'], ['--', 'printf', '%s.', '-t', '--help', '--', 'x']):
+			assert run(argv + words, w, stdin=subprocess.DEVNULL) == b'-t.--help.--.x.', words
 		assert run(argv[:-1] + ['-t', TARGET, '--', 'tty >/dev/null && echo yes; exit 5'], w, stdin=subprocess.DEVNULL).strip() == b'yes'
 		with Terminal(argv + ['--', 'tty; echo I$((20+3))J; exit 6'], cwd=w.dir) as t:
 			t.expect(r'/dev/pts/\d+\r\nI23J')

@@ -124,9 +124,12 @@ void td_client_start_refused(struct td_client *c, const char *what, const struct
 	}
 	if (r->err == TNL_EUNREACH && try_once_more(c, call_start, what, r->text ? r->text : ""))
 		return;
-	snprintf(why, sizeof(why), "%s: %s%s%s%s", what, r->type[0] ? r->type : tnl_err_text(r->err),
-		 r->text && r->text[0] ? ": " : "", r->text ? r->text : "",
-		 offline ? "; does the agent of the target run, and reach the same endpoint?" : "");
+	const char *text = r->text ? r->text : "";
+	size_t n = strlen(text);
+	if (offline && n && text[n - 1] == '.') /* the sentence goes on */
+		n--;
+	snprintf(why, sizeof(why), "%s: %s%s%.*s%s", what, r->type[0] ? r->type : tnl_err_text(r->err), n ? ": " : "",
+		 (int)n, text, offline ? "; does the agent of the target run, and reach the same endpoint?" : "");
 	td_client_fail(c, r->err, r->type, why);
 }
 

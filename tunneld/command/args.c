@@ -120,7 +120,8 @@ int td_args_command(const struct td_command *cmd, int argc, char **argv, const s
 	return 0;
 }
 
-int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands)
+/* own: how many operands may have options around them; what follows these is a command, taken as it is. */
+static int read_words(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int own)
 {
 	int operands = 0;
 	for (int i = 1; i < argc; i++) {
@@ -134,21 +135,33 @@ int td_args(const struct td_command *cmd, int argc, char **argv, const struct td
 			puts("tunneld " TUNNELD_VERSION);
 			return -1 - TD_EXIT_OK;
 		}
-		if (strcmp(w, "--") == 0) {
-			for (i++; i < argc; i++)
+		bool is_option = w[0] == '-' && w[1], is_end = strcmp(w, "--") == 0;
+		if (is_end || (!is_option && operands == own)) {
+			for (i += is_end; i < argc; i++)
 				argv[++operands] = argv[i];
 			break;
 		}
-		if (w[0] == '-' && w[1] == '-')
-			r = long_option(cmd, argv + i, args, n);
-		else if (w[0] == '-' && w[1])
-			r = letters(cmd, argv + i, args, n);
-		else
+		if (!is_option)
 			argv[++operands] = w;
+		else if (w[1] == '-')
+			r = long_option(cmd, argv + i, args, n);
+		else
+			r = letters(cmd, argv + i, args, n);
 		if (r < 0)
 			return r;
 		i += r;
 	}
+	return operands;
+}
+
+int td_args_and_command(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n)
+{
+	return read_words(cmd, argc, argv, args, n, 1);
+}
+
+int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands)
+{
+	int operands = read_words(cmd, argc, argv, args, n, argc);
 	if (operands > max_operands)
 		return -1 -
 		       td_args_usage(cmd, "unexpected argument %s%s", argv[max_operands + 1],

@@ -51,6 +51,9 @@ struct td_arg {
  * argv[1…].  Gives their number, at most max_operands, or -1 - EXITCODE when the command is to end now: help was
  * printed, or a mistake reported on stderr. */
 int td_args(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n, int max_operands);
+/* The same, with one operand; the words after it, from the first that is no option, are a command and not looked at, as
+ * ssh has it. */
+int td_args_and_command(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n);
 /* Before td_args, where a command with options of its own follows the first operand: it has to stand behind --.  0, or
  * said and TD_EXIT_USAGE. */
 int td_args_command(const struct td_command *cmd, int argc, char **argv, const struct td_arg *args, size_t n);

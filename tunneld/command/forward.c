@@ -152,8 +152,9 @@ static bool as_many(const char *listen, const char *far)
  * it, into a [tunnel] section; of -D only what stands before.  What is wrong with it; NULL: nothing. */
 static const char *section(const struct forward *k, int i, const char *select, struct tnl_buf *out)
 {
-	const char *not_that = k->dynamic[i] ? "not [bind:]port, with a number for the port"
-					     : "not [bind:]port:host:hostport, with numbers or LOW-HIGH for ports";
+	const char *not_that =
+	    k->dynamic[i] ? "not [bind:]port, with a number for the port"
+			  : "not [bind:]port:host:hostport or [bind:]port:/path, with numbers or LOW-HIGH for ports";
 	char copy[1024], *f[4];
 	int n = split(k->spec[i], copy, f);
 

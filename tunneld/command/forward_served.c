@@ -3,6 +3,7 @@
 
 #include "lib/alloc.h"
 #include "tunneld/command/one_shot.h"
+#include "tunneld/forwarder/forwarder.h"
 #include "tunneld/net/listen.h"
 
 #include <stdio.h>
@@ -46,13 +47,6 @@ static void out_of_patience(void *arg)
 	end(arg, TD_EXIT_OK);
 }
 
-static void announce(const struct td_foreground *fg, const struct td_tunnel_config *t, const struct td_addr *a)
-{
-	char text[TD_ADDR_STR];
-	td_info("forwarder", NULL, "listening tunnel=%s address=%s target=%s host=%s port=%u", t->name,
-		td_addr_str(a, text), fg->t->target, t->host ? t->host : "-", t->port);
-}
-
 /* One socket, and the daemon has it. */
 static bool hand_over(struct td_forward_served *s, const struct td_tunnel_config *t, const struct td_addr *a)
 {
@@ -92,7 +86,7 @@ static void announce_all(const struct td_forward_served *s, const struct td_conf
 	for (int i = 0, k = 0; i < made->fwd.ntunnels; i++)
 		for (int j = 0; j < made->fwd.tunnels[i].naddrs; j++, k++)
 			if (td_one_shot_addr(s->socket[k].o, 0, &at) == 0)
-				announce(s->fg, &made->fwd.tunnels[i], &at);
+				td_forwarder_announce(&made->fwd.tunnels[i], s->fg->t->target, &at);
 }
 
 struct td_forward_served *td_forward_served_start(struct td_foreground *fg, const struct td_config *made,

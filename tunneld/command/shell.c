@@ -1,4 +1,4 @@
-/* tunneld shell TARGET [-- COMMAND…]: a terminal, or a command, on the target.  Of a command, output, errors and exit
+/* tunneld shell TARGET [COMMAND…]: a terminal, or a command, on the target.  Of a command, output, errors and exit
  * code come back apart when there is no terminal here; on one the protocol has no room for the code. */
 #include "tunneld/command/foreground.h"
 #include "tunneld/command/term.h"
@@ -134,7 +134,7 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 	    {'c', "config", .value = &file},   {'v', "verbose", .flag = &verbose},  {0, "select", .value = &select},
 	    {'t', "terminal", .flag = &force}, {0, "document", .value = &document},
 	};
-	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 4096);
+	int n = td_args_and_command(cmd, argc, argv, args, TNL_COUNT(args));
 
 	if (n < 0)
 		return -1 - n;
@@ -181,13 +181,14 @@ static int run(const struct td_command *cmd, int argc, char **argv)
 const struct td_command td_command_shell = {
     "shell",
     "a terminal, or a command, on a target",
-    "usage: tunneld shell [-c FILE] [-v] [-t] [--document NAME] TARGET [-- COMMAND…]\n"
+    "usage: tunneld shell [-c FILE] [-v] [-t] [--document NAME] TARGET [COMMAND…]\n"
     "\n"
     "TARGET is an instance id (i-…, mi-…, ecs:…), how to find one (tag:KEY=VALUE, name:HOST,\n"
     "ecs:CLUSTER/SERVICE[/CONTAINER]), or the name of a [tunnel] or [alias]\n"
     "of the configuration.  Without COMMAND: a login shell on a terminal.  With it: the\n"
     "command on a terminal when there is one here (or with -t), else with its output,\n"
-    "its errors and its exit code passed on.\n"
+    "its errors and its exit code passed on.  Options stand before COMMAND: what begins\n"
+    "there is the target's, as with ssh.\n"
     "\n"
     "  -t, --terminal     run COMMAND on a terminal in any case\n"
     "      --document NAME  another session document\n"

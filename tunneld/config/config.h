@@ -116,6 +116,8 @@ struct td_tunnel_config {
 bool td_tunnel_is_called(const struct td_tunnel_config *t, const char *name);
 /* The one of that name, else the first port of the range; NULL: none. */
 const struct td_tunnel_config *td_tunnel_find(const struct td_tunnel_config *v, int n, const char *name);
+/* For log lines: the host, the path of the Unix socket, or "-". */
+const char *td_tunnel_host(const struct td_tunnel_config *t);
 /* Is a proxy's destination among the rules?  Names match as they are asked for, networks match addresses; nothing is
  * resolved. */
 bool td_rules_have(const struct td_rules *r, const char *host, uint16_t port);

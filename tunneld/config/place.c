@@ -67,3 +67,8 @@ void td_place_inherit(const struct td_opt *o, void *base, const void *from)
 	t->port = theirs->port;
 	t->path = theirs->path ? td_cfg_dup(theirs->path, strlen(theirs->path)) : NULL;
 }
+
+const char *td_tunnel_host(const struct td_tunnel_config *t)
+{
+	return t->path ? t->path : t->host ? t->host : "-";
+}

@@ -22,6 +22,8 @@ void td_forwarder_on_started(struct td_forwarder *f, td_forwarder_started_fn *fn
 /* New configuration (already checked): unchanged tunnels are not touched, others stopped/started.
  * -1: something could not be bound, old state kept as far as possible; *why. cfg then replaces the old one. */
 int td_forwarder_reload(struct td_forwarder *f, const struct td_config *cfg, char *why, size_t cap);
+/* Logs where a tunnel listens. */
+void td_forwarder_announce(const struct td_tunnel_config *t, const char *target, const struct td_addr *a);
 /* By hand, until the next start: open listens again if it was closed and starts a session without waiting for a
  * connection; close stops listening, lets connections finish, and ends the session when no other tunnel shares it.
  * 0, or -1 and *why.  How it went is in the status. */

@@ -49,8 +49,8 @@ static void log_result(const struct fwd_probe *p, bool news)
 	       : ok  ? TNL_LOG_INFO
 		     : TNL_LOG_WARN,
 	       FWD_MOD, NULL, "probe %s tunnel=%s target=%s host=%s port=%u ms=%llu%s%s", ok ? "succeeded" : "failed",
-	       t->name, t->target, t->host ? t->host : "-", t->port, (unsigned long long)(p->took_ns / TD_MS),
-	       ok ? "" : ": ", p->why);
+	       t->name, t->target, td_tunnel_host(t), t->port, (unsigned long long)(p->took_ns / TD_MS), ok ? "" : ": ",
+	       p->why);
 }
 
 /* The first result of a probe counts; news are logged, what stays as it was is not. */

@@ -325,7 +325,7 @@ static void log_connection_end(const struct fwd_session *s, const struct fwd_con
 {
 	char text[300];
 	const struct td_tunnel_config *t = c->tunnel->cfg;
-	const char *host = c->to ? c->to->name : t->path ? t->path : t->host ? t->host : "-";
+	const char *host = c->to ? c->to->name : td_tunnel_host(t);
 	unsigned port = c->to ? c->to->port : t->port;
 	bool done = reason == UINT32_MAX, refused = tnl_reset_is_refusal(reason);
 

@@ -131,15 +131,24 @@ int fwd_tunnel_listen_on(struct fwd_tunnel *t, int fd, char *why, size_t cap)
 	return 0;
 }
 
-static void announce(const struct fwd_tunnel *t)
+void td_forwarder_announce(const struct td_tunnel_config *t, const char *target, const struct td_addr *a)
 {
 	char s[TD_ADDR_STR];
+	td_addr_str(a, s);
+	if (t->type == TD_TUNNEL_PROXY)
+		td_info(FWD_MOD, NULL, "listening tunnel=%s address=%s target=%s type=proxy", t->name, s, target);
+	else
+		td_info(FWD_MOD, NULL, "listening tunnel=%s address=%s target=%s host=%s port=%u", t->name, s, target,
+			td_tunnel_host(t), t->port);
+}
+
+static void announce(const struct fwd_tunnel *t)
+{
 	if (fwd_tunnel_is_reverse(t))
 		td_info(FWD_MOD, NULL, "reverse tunnel=%s target=%s bind=%s connect=%s", t->cfg->name, t->cfg->target,
 			t->cfg->bind, t->cfg->connect);
 	for (int i = 0; i < t->nlisteners; i++)
-		td_info(FWD_MOD, NULL, "listening tunnel=%s address=%s target=%s host=%s port=%u", t->cfg->name,
-			td_addr_str(&t->bound[i], s), t->cfg->target, t->cfg->host ? t->cfg->host : "-", t->cfg->port);
+		td_forwarder_announce(t->cfg, t->cfg->target, &t->bound[i]);
 }
 
 static void listen_again(void *arg)
