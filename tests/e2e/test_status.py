@@ -89,9 +89,14 @@ def waits():
 		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0]['state'] == 'failed', 10, 'failed')
 		_, err = tool(w, 'status', '-c', conf_of(f), '--wait', 'up=1', code=1)
 		assert 'not up within 1 seconds' in err and 'TargetNotConnected' in err, err
-		w.agent()
+		a = w.agent()
 		tool(w, 'status', '-c', conf_of(f), '--wait', 'up=20')
 		assert row(tool(w, 'status', '-c', conf_of(f))[0], 't')['STATE'] == 'up'
+		# on its way up, and that has failed before: not well, and why
+		a.stop()
+		until(lambda: w.status(f)[0]['forwarder']['tunnels'][0].get('last_error'), 10, 'a start that failed')
+		out, _ = tool(w, 'status', '-c', conf_of(f), code=1)
+		assert out.startswith('! tunnel t: starting: TargetNotConnected') and row(out, 't')['WHAT IS WRONG'] != '-', out
 
 
 @test('status on a terminal: colours unless NO_COLOR is set; --watch paints in place, with bars', 60)

@@ -33,6 +33,20 @@ struct asking {
 	int answered;
 };
 
+static bool is_nobody(int err)
+{
+	return err == ENOENT || err == ECONNREFUSED || err == ENOTDIR;
+}
+
+/* A daemon that ends resets who has just connected to it. */
+static bool has_ended(const char *dir)
+{
+	char *reply = td_control_ask(dir, "status", ASK_TIMEOUT_MS);
+	bool ended = !reply && is_nobody(errno);
+	tnl_free(reply);
+	return ended;
+}
+
 /* One state folder: nothing when nobody is behind it. */
 static void ask_one(struct asking *a, const char *root, const char *name)
 {
@@ -42,8 +56,9 @@ static void ask_one(struct asking *a, const char *root, const char *name)
 		return;
 	snprintf(dir, n, "%s/%s", root, name);
 	char *reply = td_control_ask(dir, a->request, ASK_TIMEOUT_MS);
-	if (!reply && errno != ENOENT && errno != ECONNREFUSED && errno != ENOTDIR)
-		fprintf(stderr, "tunneld: %s does not answer: %s\n", dir, strerror(errno));
+	int err = errno;
+	if (!reply && !is_nobody(err) && !(err == ECONNRESET && has_ended(dir)))
+		fprintf(stderr, "tunneld: %s does not answer: %s\n", dir, strerror(err));
 	if (reply) {
 		reply[strcspn(reply, "\n")] = '\0';
 		a->answered++;

@@ -72,9 +72,20 @@ static int ask(const struct td_command *cmd, const struct td_daemons_query *q, c
 	return conclude(cmd, q, &a, asked, any);
 }
 
-static void pause_step(void)
+/* One step of a wait that has lasted ms.  On a terminal it says from the second second on that it goes on. */
+static void pause_step(bool *shown, int ms, const char *what)
 {
+	if (ms >= 1000 && ms % 1000 == 0 && isatty(STDERR_FILENO)) {
+		fprintf(stderr, "\r%s, %d s \033[K", what, ms / 1000);
+		*shown = true;
+	}
 	nanosleep(&(struct timespec){0, STEP_MS * 1000000}, NULL);
+}
+
+static void pause_end(bool shown)
+{
+	if (shown)
+		fputc('\n', stderr);
 }
 
 /* --- what has an end that is waited for --------------------------------------------------- */
@@ -89,30 +100,26 @@ static void count_connections(void *ctx, char *reply)
 	tnl_json_free(j);
 }
 
-/* On a terminal it says from the second second on that it goes on. */
 static int wait_gone(const struct td_daemons_query *q)
 {
-	bool shown = false, terminal = isatty(STDERR_FILENO);
+	bool shown = false;
 	for (int ms = 0;; ms += STEP_MS) {
 		int64_t connections = 0;
 		if (td_daemons_ask(q, "status", count_connections, &connections) <= 0)
 			break;
-		if (terminal && ms >= 1000 && ms % 1000 == 0) {
-			fprintf(stderr, "\rdraining, %lld connection%s left, %d s \033[K", (long long)connections,
-				connections == 1 ? "" : "s", ms / 1000);
-			shown = true;
-		}
-		pause_step();
+		char what[80];
+		snprintf(what, sizeof(what), "draining, %lld connection%s left", (long long)connections,
+			 connections == 1 ? "" : "s");
+		pause_step(&shown, ms, what);
 	}
-	if (shown)
-		fputc('\n', stderr);
+	pause_end(shown);
 	return TD_EXIT_OK;
 }
 
 struct opening {
 	const char *tunnel;
 	int seen, up, failed, listens;
-	char why[512]; /* of the first that has failed */
+	char why[512]; /* of the first that has failed, or that is tried again */
 };
 
 static void look_at_tunnel(void *ctx, char *reply)
@@ -130,7 +137,7 @@ static void look_at_tunnel(void *ctx, char *reply)
 		o->up += strcmp(state, "up") == 0 || (failed && quiet);
 		o->listens += failed && quiet;
 		o->failed += failed && !quiet;
-		if (failed && !quiet && !*o->why)
+		if (!quiet && !*o->why)
 			snprintf(o->why, sizeof(o->why), "%s", why);
 	}
 	tnl_json_free(j);
@@ -154,16 +161,18 @@ static int tell_listening(const struct td_command *cmd, const struct opening *o)
 static int wait_open(const struct td_command *cmd, const struct td_daemons_query *q, const char *tunnel)
 {
 	struct opening o = {.tunnel = tunnel};
+	bool shown = false;
 	for (int ms = 0; ms < OPEN_MS; ms += STEP_MS) {
 		o = (struct opening){.tunnel = tunnel};
 		if (td_daemons_ask(q, "status", look_at_tunnel, &o) < 0)
 			return TD_EXIT_USAGE;
-		if (o.up == o.seen)
-			return tell_listening(cmd, &o);
 		if (o.up + o.failed == o.seen)
 			break;
-		pause_step();
+		pause_step(&shown, ms, "opening");
 	}
+	pause_end(shown);
+	if (o.up == o.seen)
+		return tell_listening(cmd, &o);
 	fprintf(stderr, "tunneld %s: %s: ", cmd->name, tunnel);
 	td_term_put(stderr, *o.why ? o.why : "no session came up within 60 seconds");
 	fputc('\n', stderr);

@@ -187,8 +187,8 @@ static int run_role(const struct td_command *cmd, int argc, char **argv, const s
 		return -1 - n;
 	char *path = td_config_find(file);
 	if (!path)
-		return td_args_usage(
-		    cmd, "there is no configuration: name one with -c FILE, or make ~/.config/tunneld/tunneld.ini");
+		return td_args_usage(cmd,
+				     "there is no configuration: name one with -c FILE, or let tunneld init make one");
 	td_daemon_setup();
 	struct role_command r = {.row = row, .bit = bit, .path = path};
 	int code = check ? check_only(path, *cmd->name ? bit : TD_ROLE_ANY) : run_process(&r);

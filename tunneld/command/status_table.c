@@ -222,13 +222,21 @@ static bool probe_failed(const struct tnl_json *tunnel)
 	return *result && strcmp(result, "ok") != 0 && strcmp(result, "none") != 0;
 }
 
-static bool state_is_well(const struct tnl_json *tunnel)
+static bool is_one_of(const char *state, const char *const *states)
 {
-	static const char *const well[] = {"up", "idle", "starting", "connecting", "handshake", "closed", "closing"};
-	for (size_t i = 0; i < TNL_COUNT(well); i++)
-		if (strcmp(text_of(tunnel, "state"), well[i]) == 0)
+	for (; *states; states++)
+		if (strcmp(state, *states) == 0)
 			return true;
 	return false;
+}
+
+/* On its way up is well, unless that has failed before and is tried again. */
+static bool state_is_well(const struct tnl_json *tunnel)
+{
+	static const char *const well[] = {"up", "idle", "closed", "closing", NULL};
+	static const char *const soon[] = {"starting", "connecting", "handshake", NULL};
+	const char *state = text_of(tunnel, "state");
+	return is_one_of(state, well) || (is_one_of(state, soon) && !*text_of(tunnel, "last_error"));
 }
 
 bool td_status_tunnel_is_well(const struct tnl_json *tunnel)

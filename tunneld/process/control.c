@@ -259,7 +259,9 @@ static char *read_all(int fd, int timeout_ms)
 		}
 		ssize_t n = read(fd, at, 65536);
 		if (n <= 0) {
-			char *text = n == 0 ? tnl_buf_steal_str(&b) : NULL;
+			char *text = n == 0 && tnl_buf_len(&b) ? tnl_buf_steal_str(&b) : NULL;
+			if (n == 0 && !text)
+				errno = ECONNRESET;
 			tnl_buf_fini(&b);
 			return text;
 		}

@@ -287,6 +287,32 @@ static void test_ask(void **state)
 	assert_int_equal(errno, ENOENT);
 }
 
+static void *hang_up(void *listener)
+{
+	char line[64];
+	int fd = accept(*(int *)listener, NULL, NULL);
+	(void)!read(fd, line, sizeof(line));
+	close(fd);
+	return NULL;
+}
+
+/* One that ends before it answers: that is no answer of no bytes. */
+static void test_no_answer(void **state)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	pthread_t t;
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s/control.sock", dir);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(pthread_create(&t, NULL, hang_up, &fd), 0);
+	assert_null(td_control_ask(dir, "status", 2000));
+	assert_int_equal(errno, ECONNRESET);
+	pthread_join(t, NULL);
+	close(fd);
+	unlink(a.sun_path);
+}
+
 static void test_nobody_answers(void **state)
 {
 	begin(dir);
@@ -299,8 +325,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_status), TEST(test_what_is_no_request), TEST(test_crowd),	      TEST(test_places),
-	    TEST(test_ask),    TEST(test_nobody_answers),     TEST(test_descriptors),
+	    TEST(test_status), TEST(test_what_is_no_request), TEST(test_crowd),	    TEST(test_places),
+	    TEST(test_ask),    TEST(test_nobody_answers),     TEST(test_no_answer), TEST(test_descriptors),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
