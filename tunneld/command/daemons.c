@@ -12,8 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { ASK_TIMEOUT_MS = 5000, ROOTS = 4 };
+enum { ASK_TIMEOUT_MS = 5000, ENDING_TRIES = 50, ROOTS = 4 };
 
 static const char *const roles[] = {"forwarder", "agent", "gateway", "local"};
 
@@ -38,13 +39,19 @@ static bool is_nobody(int err)
 	return err == ENOENT || err == ECONNREFUSED || err == ENOTDIR;
 }
 
-/* A daemon that ends resets who has just connected to it. */
+/* A daemon that ends resets who has just connected to it, and is gone a moment later. */
 static bool has_ended(const char *dir)
 {
-	char *reply = td_control_ask(dir, "status", ASK_TIMEOUT_MS);
-	bool ended = !reply && is_nobody(errno);
-	tnl_free(reply);
-	return ended;
+	for (int i = 0; i < ENDING_TRIES; i++) {
+		char *reply = td_control_ask(dir, "status", ASK_TIMEOUT_MS);
+		bool nobody = !reply && is_nobody(errno);
+		if (nobody || reply || errno != ECONNRESET) {
+			tnl_free(reply);
+			return nobody;
+		}
+		nanosleep(&(struct timespec){0, 20 * 1000000}, NULL);
+	}
+	return false;
 }
 
 /* One state folder: nothing when nobody is behind it. */

@@ -14,6 +14,7 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #define LAZY (10 * TD_MS)
 #define LOOK_BACK 256u /* records, for one of the same session */
 #define TELL_AT 64u    /* records that were written and that nobody asked for */
+#define TAKEN "store %s: another gateway uses it; stop that one or give this one a store of its own"
 
 enum {
 	COL_ID,
@@ -53,6 +55,7 @@ struct queue {
 
 struct sqlite {
 	struct td_loop *l;
+	int guard; /* the file, locked; closed after db, whose own locks would go with it */
 	sqlite3 *db;
 	sqlite3_stmt *put, *put_token, *del, *del_tokens;
 	ev_async done_watcher;
@@ -407,11 +410,9 @@ static int add_columns(sqlite3 *db)
 
 static int prepare_database(struct sqlite *s)
 {
-	/* The exclusive lock keeps a second gateway off the same records; the kernel drops it with the process. */
-	int rc = sqlite3_exec(s->db,
-			      "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-			      "PRAGMA wal_autocheckpoint=256;",
-			      NULL, NULL, NULL);
+	int rc =
+	    sqlite3_exec(s->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=256;",
+			 NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(s->db, "BEGIN EXCLUSIVE", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
@@ -476,23 +477,33 @@ static void sqlite_close(void *impl)
 	sqlite3_finalize(s->del);
 	sqlite3_finalize(s->del_tokens);
 	sqlite3_close(s->db);
+	if (s->guard >= 0)
+		close(s->guard);
 	pthread_mutex_destroy(&s->mu);
 	pthread_cond_destroy(&s->cond);
 	tnl_free(s);
 }
 
+/* Keeps a second gateway off the same records, and lets readers in: backups are made while it runs.  Made here, so that
+ * it is private from its first byte; SQLite's side files take its mode.  The kernel drops the lock with the process. */
+static bool take_guard(struct sqlite *s, const char *path, char *why, size_t cap)
+{
+	s->guard = -1;
+	if (strcmp(path, ":memory:") == 0)
+		return true;
+	s->guard = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->guard >= 0 && flock(s->guard, LOCK_EX | LOCK_NB) == 0)
+		return true;
+	if (s->guard >= 0 && errno == EWOULDBLOCK)
+		snprintf(why, cap, TAKEN, path);
+	else
+		snprintf(why, cap, "store %s: cannot be opened: %s", path, strerror(errno));
+	return false;
+}
+
 static void *sqlite_open(struct td_loop *l, const struct td_store_opts *o, char *why, size_t cap)
 {
 	const char *path = o->spec + strlen(td_store_sqlite.scheme);
-	/* Made here first, so that it is private from its first byte; SQLite's side files take its mode. */
-	if (strcmp(path, ":memory:") != 0) {
-		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (fd < 0) {
-			snprintf(why, cap, "store %s: cannot be opened: %s", path, strerror(errno));
-			return NULL;
-		}
-		close(fd);
-	}
 	struct sqlite *s = tnl_calloc(1, sizeof(*s));
 	if (!s) {
 		snprintf(why, cap, "out of memory");
@@ -508,6 +519,10 @@ static void *sqlite_open(struct td_loop *l, const struct td_store_opts *o, char 
 	ev_async_init(&s->done_watcher, on_done);
 	s->done_watcher.data = s;
 	ev_async_start(l->ev, &s->done_watcher);
+	if (!take_guard(s, path, why, cap)) {
+		sqlite_close(s);
+		return NULL;
+	}
 	int rc = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE, NULL);
 	if (rc == SQLITE_OK) {
 		sqlite3_busy_timeout(s->db, 1000);
@@ -516,8 +531,7 @@ static void *sqlite_open(struct td_loop *l, const struct td_store_opts *o, char 
 	if (rc == SQLITE_OK && start_worker(s) == 0)
 		return s;
 	if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED)
-		snprintf(why, cap,
-			 "store %s: another gateway uses it; stop that one or give this one a store of its own", path);
+		snprintf(why, cap, TAKEN, path);
 	else if (rc == SQLITE_MISMATCH)
 		snprintf(why, cap, "store %s: written by another version of tunneld; move it away to start afresh",
 			 path);

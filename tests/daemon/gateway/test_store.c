@@ -307,6 +307,32 @@ static void test_private_and_exclusive(void **state)
 	td_store_close(s);
 }
 
+/* As sqlite3's .backup does it: a reader comes in while the store is open, sees what is committed, and both go on. */
+static void test_backup(void **state)
+{
+	struct td_store *s = open_ok();
+	struct td_store_session r = record("kept");
+	sqlite3 *from, *to;
+	sqlite3_stmt *st;
+	put_and_wait(s, &r);
+	assert_int_equal(sqlite3_open_v2(path, &from, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_open(":memory:", &to), SQLITE_OK);
+	sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
+	assert_non_null(b);
+	assert_int_equal(sqlite3_backup_step(b, 1), SQLITE_OK);
+	r = record("later");
+	put_and_wait(s, &r);
+	assert_int_equal(sqlite3_backup_step(b, -1), SQLITE_DONE);
+	assert_int_equal(sqlite3_backup_finish(b), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(to, "SELECT id FROM session", -1, &st, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	assert_string_equal(sqlite3_column_text(st, 0), "kept");
+	sqlite3_finalize(st);
+	sqlite3_close(to);
+	sqlite3_close(from);
+	td_store_close(s);
+}
+
 static void test_bad_files(void **state)
 {
 	char why[300];
@@ -364,6 +390,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_an_older_file, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_close_writes_the_queue, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_backup, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_private_and_exclusive, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_bad_files, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_failed_write, setup, teardown),
