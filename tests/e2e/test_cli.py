@@ -231,6 +231,11 @@ def completion():
 		assert complete('open', '') == {'postgres'} and complete('status', 'g') == {'gateway'}
 		assert {'--json', '--watch', '--wait', '--config'} <= complete('status', '--')
 		assert complete('status', '--wa') == {'--watch', '--wait'}
+		for word in ('agent', 'connect', 'doctor', 'exec', 'forward', 'init', 'list', 'open', 'shell', 'status', 'completion'):
+			assert complete(word, '--he') == {'--help'} and complete(word, '--vers') == {'--version'}, word
+		r = run('__complete', '--', 'init', '--', code=0)[0].split('\n')
+		assert len(r) == len(set(r)) and {'--host', '--ca-file'} <= set(r), r  # each once
+		assert complete('init', '--ca-file', 'fi') == {'file one'} and complete('log-level', 'info', 'g') == {'gateway'}
 		assert complete('log-level', '') == {'error', 'warn', 'info', 'debug'}
 		assert complete('status', '-c', 'fi') == {'file one'}
 		assert complete('nothing', '') == set()

@@ -17,6 +17,14 @@ static const char *const makes[] = {"gateway", "ssh", NULL};
 static const char *const selects[] = {"only", "newest", "any", NULL};
 static const char *const shells[] = {"bash", "zsh", "fish", NULL};
 
+static bool is_one_of(const char *name, const char *const *list)
+{
+	for (; *list; list++)
+		if (strcmp(name, *list) == 0)
+			return true;
+	return false;
+}
+
 static void offer(const char *candidate, const char *word)
 {
 	if (candidate && strncmp(candidate, word, strlen(word)) == 0)
@@ -29,21 +37,34 @@ static void offer_all(const char *const *list, const char *word)
 		offer(*list, word);
 }
 
-/* Every --option of a help text. */
+/* The next --option of a help text, from p on; NULL: there is none. */
+static const char *next_option(const char *help, const char *p, char option[64])
+{
+	for (size_t n; (p = strstr(p, "--")) != NULL; p += n) {
+		bool begins = p == help || p[-1] == ' ' || p[-1] == '[';
+		for (n = 2; isalnum((unsigned char)p[n]) || p[n] == '-';)
+			n++;
+		if (begins && n > 2 && n < 64) {
+			snprintf(option, 64, "%.*s", (int)n, p);
+			return p;
+		}
+	}
+	return NULL;
+}
+
+/* Every --option of a help text, each once, and those that every command has. */
 static void offer_options(const char *help, const char *word)
 {
-	char option[64];
-	for (const char *p = help; (p = strstr(p, "--")) != NULL;) {
-		size_t n = 2;
-		while (isalnum((unsigned char)p[n]) || p[n] == '-')
-			n++;
-		bool begins = p == help || p[-1] == ' ' || p[-1] == '[';
-		if (begins && n > 2 && n < sizeof(option)) {
-			snprintf(option, sizeof(option), "%.*s", (int)n, p);
+	static const char *const all[] = {"--help", "--version", NULL};
+	char option[64], other[64];
+	for (const char *p = help; (p = next_option(help, p, option)) != NULL; p += strlen(option)) {
+		const char *q = help;
+		while ((q = next_option(help, q, other)) != p && strcmp(other, option) != 0)
+			q += strlen(other);
+		if (q == p && !is_one_of(option, all))
 			offer(option, word);
-		}
-		p += n;
 	}
+	offer_all(all, word);
 }
 
 /* Of the configuration, each once. */
@@ -138,14 +159,6 @@ static const char *config_of(char **words, int n)
 	return NULL;
 }
 
-static bool is_one_of(const char *name, const char *const *list)
-{
-	for (; *list; list++)
-		if (strcmp(name, *list) == 0)
-			return true;
-	return false;
-}
-
 static void offer_operands(const struct td_command *cmd, char **words, int n, const char *word)
 {
 	static const char *const by_target[] = {"connect", "exec", "forward", "shell", "list", NULL};
@@ -161,7 +174,7 @@ static void offer_operands(const struct td_command *cmd, char **words, int n, co
 	if (is_one_of(cmd->name, by_role))
 		offer_all(roles, word);
 	if (strcmp(cmd->name, "log-level") == 0)
-		offer_all(levels, word);
+		offer_all(is_one_of(words[n - 2], levels) ? roles : levels, word);
 	if (strcmp(cmd->name, "init") == 0)
 		offer_all(makes, word);
 	if (strcmp(cmd->name, "completion") == 0)
@@ -171,8 +184,10 @@ static void offer_operands(const struct td_command *cmd, char **words, int n, co
 void td_complete(const struct td_command *const *commands, size_t ncommands, char **words, int n)
 {
 	const char *word = n ? words[n - 1] : "", *before = n > 1 ? words[n - 2] : "";
+	static const char *const files[] = {"-c",	"--config", "-d", "--dir",     "-o",
+					    "--output", "--bundle", "-b", "--ca-file", NULL};
 	const struct td_command *cmd = NULL;
-	if (strcmp(before, "-c") == 0 || strcmp(before, "--config") == 0 || strcmp(before, "--dir") == 0) {
+	if (is_one_of(before, files)) {
 		puts(":files");
 		return;
 	}
@@ -189,7 +204,7 @@ void td_complete(const struct td_command *const *commands, size_t ncommands, cha
 			cmd = commands[i];
 	}
 	if (n <= 1)
-		offer_options("--config --check --help --version --options", word);
+		offer_options("--config --check --options", word);
 	else if (cmd && word[0] == '-')
 		offer_options(cmd->help, word);
 	else if (cmd)
