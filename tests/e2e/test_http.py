@@ -303,10 +303,14 @@ def page():
 		dom = b.dom(url('many'))
 		assert len(re.findall('data-tunnel=', dom)) == 500 and '500 tunnels' in dom
 		b.picture(url('many'), 'many.png')
-		login = w.forwarder({'t': {'port': s.port, 'open': 'start'}}, name='login', wait=False, env={'HOME': home},
+		others = {'web': {'type': 'proxy', 'port': None}, 'back': {'type': 'reverse', 'listen': None, 'port': None, 'bind': '127.0.0.1:9', 'connect': '127.0.0.1:1'}}
+		login = w.forwarder({'t': {'port': s.port, 'open': 'start'}, **others}, name='login', wait=False, env={'HOME': home},
 			aws={'access_key_id': None, 'secret_access_key': None, 'profile': 'sso'}, **w.top('login'))
 		login.wait_note('READY=1')
 		until(lambda: w.status(login)[0]['forwarder']['tunnels'][0]['state'] == 'needs-login', 15, 'needs-login')
 		dom = b.dom(url('login'))
 		assert state_of(dom, 't') == 'needs-login' and re.search(r'<code>aws sso login[^<]*</code>', dom), dom[-3000:]
+		row = lambda tunnel: re.search(r'<tr data-tunnel="%s".*?</tr>' % tunnel, dom).group()
+		assert '>%s (proxy)<' % TARGET in row('web') and 'agent: <code>127.0.0.1:9<' in row('back') and '>%s → here 127.0.0.1:1<' % TARGET in row('back')
+		assert state_of(dom, 'back') == 'needs-login' and '2 things are not well' in dom
 		b.picture(url('login'), 'login.png')
