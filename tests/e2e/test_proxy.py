@@ -544,7 +544,7 @@ def unix_sockets():
 
 		threading.Thread(target=serve, daemon=True).start()
 		w.gateway()
-		w.agent(allow='unix:%s/f*.sock, 127.0.0.1:%d' % (w.dir, web.port))
+		w.agent(deny='unix:%s/fno.sock' % w.dir, allow='unix:%s/f*.sock, 127.0.0.1:%d' % (w.dir, web.port))
 		f = w.forwarder({'u': {'port': 'unix:' + far, 'listen': 'unix:' + near, 'socket_mode': '0660', 'socket_group': str(grp_name())},
 			'no': {'port': 'unix:' + w.path('other.sock')}, 'tcp': {'port': web.port}})
 		assert oct(os.stat(near).st_mode & 0o777) == '0o660' and os.stat(near).st_gid == os.getgid()

@@ -6,9 +6,12 @@
 
 #include "lib/num.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <fnmatch.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* An address in its one true form: IPv4 in the first four bytes. */
 struct canon {
@@ -128,6 +131,20 @@ static bool name_matches(const struct td_rule *r, const char *host)
 	return r->host && n && glob_matches(r->host, host, n);
 }
 
+/* 10.0.* is about addresses: a name that begins so, and leads anywhere, is none. */
+static bool host_fits(const struct td_rule *r, const char *host, const struct canon *forms, int n)
+{
+	char text[INET_ADDRSTRLEN];
+
+	if (!r->host || !td_pattern_means_address(r->host))
+		return name_matches(r, host);
+	for (int k = 0; k < n; k++)
+		if (!forms[k].v6 && inet_ntop(AF_INET, forms[k].a, text, sizeof(text)) &&
+		    glob_matches(r->host, text, strlen(text)))
+			return true;
+	return false;
+}
+
 static bool port_matches(const struct td_rule *r, uint16_t port)
 {
 	return port >= r->port_lo && port <= r->port_hi;
@@ -145,7 +162,7 @@ static bool is_denied(const struct td_rules *deny, bool udp, const char *host, c
 		const struct td_rule *r = &deny->v[i];
 		if (!port_matches(r, port) || (r->udp && !udp))
 			continue;
-		if (!r->is_cidr && name_matches(r, host))
+		if (!r->is_cidr && host_fits(r, host, forms, n))
 			return true;
 		for (int k = 0; r->is_cidr && k < n; k++)
 			if (in_cidr(&r->cidr, &forms[k]))
@@ -175,7 +192,7 @@ enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rul
 		const struct td_rule *r = &allow->v[i];
 		if (!port_matches(r, port) || r->udp != udp)
 			continue;
-		if (!r->is_cidr && name_matches(r, host))
+		if (!r->is_cidr && host_fits(r, host, forms, n))
 			return AG_ACCESS_OK;
 		for (int k = 0; r->is_cidr && k < n; k++)
 			if (in_cidr(&r->cidr, &forms[k]))
@@ -200,15 +217,15 @@ int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, 
 	return kept;
 }
 
-/* /run/x/../y is not under /run/x, whatever a pattern makes of it. */
-static bool goes_up(const char *path)
+/* /run/x/../y is not under /run/x, and /run//y not in a folder of /run, whatever a pattern makes of it. */
+static bool is_tidy_path(const char *path)
 {
 	for (const char *s = strstr(path, "/."); s; s = strstr(s + 1, "/.")) {
 		const char *end = s + 2 + (s[2] == '.');
 		if (*end == '/' || !*end)
-			return true;
+			return false;
 	}
-	return false;
+	return path[0] == '/' && !strstr(path, "//");
 }
 
 static bool has_path(const struct td_rules *rules, const char *path)
@@ -219,21 +236,34 @@ static bool has_path(const struct td_rules *rules, const char *path)
 	return false;
 }
 
+/* Also by another name: through links on the way, or at its end. */
+static bool is_denied_path(const struct td_rules *deny, const char *path)
+{
+	struct stat there, denied;
+	char *real = NULL;
+	bool hit = has_path(deny, path);
+
+	for (int i = 0; !hit && i < deny->n; i++) {
+		if (!deny->v[i].path)
+			continue;
+		real = real ? real : realpath(path, NULL);
+		if (!real)
+			return false; /* nothing is there */
+		hit = has_path(deny, real) || (stat(real, &there) == 0 && stat(deny->v[i].path, &denied) == 0 &&
+					       there.st_dev == denied.st_dev && there.st_ino == denied.st_ino);
+	}
+	free(real);
+	return hit;
+}
+
 enum ag_access ag_access_path(const struct td_rules *allow, const struct td_rules *deny, const char *path)
 {
-	if (goes_up(path) || has_path(deny, path))
+	if (!is_tidy_path(path) || is_denied_path(deny, path))
 		return AG_ACCESS_DENIED;
 	return has_path(allow, path) ? AG_ACCESS_OK : AG_ACCESS_NOT_ALLOWED;
 }
 
 /* --- what may be bound ---------------------------------------------------------------------- */
-
-static bool is_tidy_path(const char *path)
-{
-	size_t n = strlen(path);
-	bool dots = strstr(path, "/../") || strstr(path, "/./") || (n >= 3 && strcmp(path + n - 3, "/..") == 0);
-	return path[0] == '/' && !dots && !strstr(path, "//");
-}
 
 static bool host_matches(const struct td_rule *r, const struct td_addr *a)
 {

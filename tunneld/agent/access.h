@@ -5,7 +5,7 @@
  *          always denied unless `deny` is set to nothing: 0.0.0.0/8, ::, 169.254/16,
  *          fe80::/10, fd00:ec2::/32 (metadata and kin), multicast, broadcast
  *   allow  a name pattern matches the requested host, or an address rule the address → yes
- *          without `allow`: loopback only
+ *          without `allow`: loopback only; patterns as 10.0.* are for addresses
  *
  * Datagrams have entries of their own (udp:…): without one nothing is allowed.  Plain entries of deny are for them too.
  */
@@ -21,7 +21,8 @@ enum ag_access ag_access_check(const struct td_rules *allow, const struct td_rul
 int ag_access_filter(const struct td_rules *allow, const struct td_rules *deny, bool udp, const char *host,
 		     struct td_addr *addrs, int n, enum ag_access *first);
 
-/* A Unix socket: only what `allow` names, and `deny` does not.  In a pattern * and ? stop at a slash. */
+/* A Unix socket: only what `allow` names, and `deny` does not, under whatever name it is asked for.  In a pattern * and
+ * ? stop at a slash. */
 enum ag_access ag_access_path(const struct td_rules *allow, const struct td_rules *deny, const char *path);
 
 /* May a listener be bound there, for a client?  By the list of `reverse`, which is empty by default; by one rule. */

@@ -120,6 +120,8 @@ const struct td_tunnel_config *td_tunnel_find(const struct td_tunnel_config *v, 
 const char *td_tunnel_host(const struct td_tunnel_config *t);
 /* Is a proxy's destination among the rules?  Names match as they are asked for, networks match addresses; nothing is
  * resolved. */
+/* A pattern of digits, dots and wildcards, as 10.0.*: it means addresses, and matches no name that begins so. */
+bool td_pattern_means_address(const char *pattern);
 bool td_rules_have(const struct td_rules *r, const char *host, uint16_t port);
 
 struct td_forwarder_config {

@@ -321,6 +321,16 @@ static bool in_network(const struct td_cidr *c, const struct td_addr *a)
 	return !rest || ((c->addr[whole] ^ p[whole]) & (0xff00 >> rest) & 0xff) == 0;
 }
 
+bool td_pattern_means_address(const char *pattern)
+{
+	return strpbrk(pattern, "0123456789") && strpbrk(pattern, "*?") && !pattern[strspn(pattern, "0123456789.*?")];
+}
+
+static bool name_fits(const char *pattern, const char *name, bool literal)
+{
+	return (literal || !td_pattern_means_address(pattern)) && fnmatch(pattern, name, FNM_CASEFOLD) == 0;
+}
+
 bool td_rules_have(const struct td_rules *rules, const char *host, uint16_t port)
 {
 	char name[TNL_HEAD_NAME + 1];
@@ -333,8 +343,7 @@ bool td_rules_have(const struct td_rules *rules, const char *host, uint16_t port
 		const struct td_rule *r = &rules->v[i];
 		if (r->udp || port < r->port_lo || port > r->port_hi)
 			continue;
-		if (r->is_cidr ? literal && in_network(&r->cidr, &a)
-			       : r->host && fnmatch(r->host, name, FNM_CASEFOLD) == 0)
+		if (r->is_cidr ? literal && in_network(&r->cidr, &a) : r->host && name_fits(r->host, name, literal))
 			return true;
 	}
 	return false;

@@ -33,7 +33,13 @@ static bool may_port(const struct td_user_config *u, const char *port)
 
 static bool may_host(const struct td_user_config *u, const char *host)
 {
-	return u->hosts.n == 0 || matches(&u->hosts, host, FNM_CASEFOLD);
+	struct td_addr a;
+	bool literal = td_addr_literal(host, 1, &a);
+	for (int i = 0; i < u->hosts.n; i++)
+		if ((literal || !td_pattern_means_address(u->hosts.v[i])) &&
+		    fnmatch(u->hosts.v[i], host, FNM_CASEFOLD) == 0)
+			return true;
+	return u->hosts.n == 0;
 }
 
 /* Nothing is known of where such streams go, so that none of it may be limited; and the document is the one that has

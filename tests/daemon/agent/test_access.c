@@ -1,5 +1,8 @@
 #include "tests/unit/check.h"
 #include "tunneld/agent/access.h"
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static struct td_config *cfg;
 static bool datagrams; /* what is checked: they, or TCP */
@@ -196,6 +199,71 @@ static void datagrams_have_rules_of_their_own(void **state)
 	}
 }
 
+/* A name whose owner has it lead to wherever he likes. */
+static void patterns_of_addresses_match_no_names(void **state)
+{
+	rules("10.0.*:443, 192.168.?.1:*", "172.16.*:*");
+	assert_int_equal(check("10.0.7.7", "10.0.7.7", 443), AG_ACCESS_OK);
+	assert_int_equal(check("any.name", "10.0.7.7", 443), AG_ACCESS_OK);
+	assert_int_equal(check("any.name", "::ffff:10.0.7.7", 443), AG_ACCESS_OK);
+	assert_int_equal(check("10.0.evil.example", "10.9.9.9", 443), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("10.0.evil.example", "127.0.0.1", 443), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("192.168.x.1", "10.9.9.9", 80), AG_ACCESS_NOT_ALLOWED);
+	assert_int_equal(check("x", "192.168.3.1", 80), AG_ACCESS_OK);
+	rules("*:*", "172.16.*:*");
+	assert_int_equal(check("x", "172.16.3.1", 80), AG_ACCESS_DENIED);
+	assert_int_equal(check("x", "64:ff9b::172.16.3.1", 80), AG_ACCESS_DENIED);
+	assert_int_equal(check("x", "172.17.3.1", 80), AG_ACCESS_OK);
+}
+
+static enum ag_access path(const char *p)
+{
+	return ag_access_path(&cfg->agent.allow, &cfg->agent.deny, p);
+}
+
+static void sockets_have_one_name(void **state)
+{
+	char dir[] = "/tmp/tunneld-test-XXXXXX", list[128], deny[128], real[64], link_[64], folder[64], by_folder[80];
+
+	rules("unix:/run/*/*, unix:/run/*.sock", "unix:/run/a/secret");
+	assert_int_equal(path("/run/a/b"), AG_ACCESS_OK);
+	assert_int_equal(path("/run/a/.b"), AG_ACCESS_OK);
+	assert_int_equal(path("/run/a/secret"), AG_ACCESS_DENIED);
+	static const char *const odd[] = {"/run//b", "/run/../b", "/run/./b", "/run/a/..", "/run/a/.", "//run/a/b"};
+	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
+		if (path(odd[i]) == AG_ACCESS_OK)
+			fail_msg("allowed: %s", odd[i]);
+	/* deny wins, through links of the file and of its folder, and by a name that is itself a link */
+	assert_non_null(mkdtemp(dir));
+	snprintf(list, sizeof(list), "unix:%s/*, unix:%s/*/*", dir, dir);
+	snprintf(real, sizeof(real), "%s/real", dir);
+	snprintf(link_, sizeof(link_), "%s/link", dir);
+	snprintf(folder, sizeof(folder), "%s/folder", dir);
+	snprintf(by_folder, sizeof(by_folder), "%s/real", folder);
+	assert_int_equal(mknod(real, S_IFSOCK | 0600, 0), 0);
+	assert_int_equal(symlink("real", link_), 0);
+	assert_int_equal(symlink(".", folder), 0);
+	const char *const names[] = {real, link_, by_folder};
+	for (int denied = 0; denied < 3; denied++) {
+		snprintf(deny, sizeof(deny), "unix:/run/other, unix:%s", names[denied]);
+		rules(list, deny);
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(path(names[i]), AG_ACCESS_DENIED);
+		assert_int_equal(path("/run/nothing"), AG_ACCESS_NOT_ALLOWED);
+	}
+	snprintf(deny, sizeof(deny), "unix:%s/rea?", dir);
+	rules(list, deny);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(path(names[i]), AG_ACCESS_DENIED);
+	rules(list, "unix:/run/other");
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(path(names[i]), AG_ACCESS_OK);
+	unlink(real);
+	unlink(link_);
+	unlink(folder);
+	rmdir(dir);
+}
+
 static bool may_bind(const char *list, const char *address)
 {
 	char text[1024];
@@ -242,10 +310,11 @@ static void what_may_be_bound(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(datagrams_have_rules_of_their_own),  cmocka_unit_test(without_allow_loopback_only),
-	    cmocka_unit_test(metadata_and_kin_are_always_denied), cmocka_unit_test(names_match_what_was_asked_for),
-	    cmocka_unit_test(addresses_match_what_was_resolved),  cmocka_unit_test(deny_wins),
-	    cmocka_unit_test(filter_skips_what_is_denied),	  cmocka_unit_test(what_may_be_bound),
+	    cmocka_unit_test(datagrams_have_rules_of_their_own),    cmocka_unit_test(without_allow_loopback_only),
+	    cmocka_unit_test(metadata_and_kin_are_always_denied),   cmocka_unit_test(names_match_what_was_asked_for),
+	    cmocka_unit_test(addresses_match_what_was_resolved),    cmocka_unit_test(deny_wins),
+	    cmocka_unit_test(filter_skips_what_is_denied),	    cmocka_unit_test(what_may_be_bound),
+	    cmocka_unit_test(patterns_of_addresses_match_no_names), cmocka_unit_test(sockets_have_one_name),
 	};
 	int rc = cmocka_run_group_tests(tests, NULL, NULL);
 	if (cfg)

@@ -45,6 +45,9 @@ static void test_types(void **s)
 	assert_true(td_rules_have(&t->allow, "10.255.0.1", 1));
 	assert_true(td_rules_have(&t->allow, "::ffff:10.0.0.1", 1));
 	assert_false(td_rules_have(&t->allow, "11.0.0.1", 1));
+	assert_true(td_pattern_means_address("10.0.*") && td_pattern_means_address("?0.1"));
+	assert_false(td_pattern_means_address("*") || td_pattern_means_address("web1*") ||
+		     td_pattern_means_address("*.*"));
 	assert_false(td_rules_have(&t->allow, "::10.0.0.1", 1));
 	td_config_free(c);
 	c = parse_ok(

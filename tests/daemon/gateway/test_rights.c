@@ -41,6 +41,8 @@ static const struct {
     {{0}, {0}, {"*.internal"}, REMOTE, "{\"host\":\"db.internal.example\",\"portNumber\":\"1\"}", "host"},
     {{0}, {0}, {"*.internal"}, PORT, "{\"portNumber\":\"1\"}", "host"}, /* the target itself */
     {{0}, {0}, {"localhost"}, PORT, "{\"portNumber\":\"1\"}", NULL},
+    {{0}, {0}, {"10.0.*"}, REMOTE, "{\"host\":\"10.0.7.7\",\"portNumber\":\"1\"}", NULL},
+    {{0}, {0}, {"10.0.*"}, REMOTE, "{\"host\":\"10.0.evil.example\",\"portNumber\":\"1\"}", "host"},
     {{0}, {0}, {"localhost"}, "no-such-document", "{}", "document"},
 };
 
