@@ -336,7 +336,7 @@ static int chunk_byte(struct tnl_http_body *b, uint8_t c)
 	case CH_SIZE:
 		return chunk_size_digit(b, c);
 	case CH_EXT: /* extensions mean nothing to us */
-		if (c == '\n' || ++b->line_len > TRAILER_MAX)
+		if (c == '\n' || ++b->extensions > TRAILER_MAX)
 			return TNL_ESYNTAX;
 		if (c == '\r')
 			b->state = CH_SIZE_LF;

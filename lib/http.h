@@ -56,8 +56,7 @@ struct tnl_http_body {
 	int mode;
 	uint64_t left;
 	int state;
-	char line[32];
-	size_t line_len;
+	size_t line_len, extensions; /* of chunks, all together */
 	bool done;
 };
 void tnl_http_body_init(struct tnl_http_body *b, const struct tnl_http_head *h, bool head_request);

@@ -226,6 +226,16 @@ static void bad_bodies(void **state)
 		if (tnl_http_body_feed(&b, (const uint8_t *)bad[i], strlen(bad[i]), &out) != TNL_ESYNTAX)
 			fail_msg("accepted: %s", bad[i]);
 	}
+	/* what stands around the data is bounded by all of it, not by each chunk */
+	char one[1100], fed = 0;
+	memset(one, 'x', sizeof(one));
+	memcpy(one, "1;", 2);
+	memcpy(one + 1095, "\r\nA\r\n", 5);
+	tnl_buf_reset(&out);
+	tnl_http_body_init(&b, &head, false);
+	while (fed < 6 && tnl_http_body_feed(&b, (const uint8_t *)one, sizeof(one), &out) > 0)
+		fed++;
+	assert_int_equal(fed, 3);
 	tnl_buf_reset(&out);
 	tnl_http_body_init(&b, &head, false);
 	assert_int_equal(tnl_http_body_feed(&b, (const uint8_t *)"9\r\n123456789", 12, &out), TNL_ETOOBIG);

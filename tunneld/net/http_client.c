@@ -13,6 +13,7 @@
 #define DEFAULT_TIMEOUT (30 * TD_SEC)
 #define READ_STEP ((size_t)4096)
 #define DEFAULT_BODY (1024u * 1024)
+#define INTERIM_MAX 16u /* heads of 100 Continue and kin before an answer */
 
 struct td_http_client {
 	struct td_loop *l;
@@ -27,6 +28,7 @@ struct td_http_client {
 	struct tnl_http_head head;
 	struct tnl_http_wait wait;
 	struct tnl_http_body dec;
+	unsigned interim;
 	bool have_head, head_request;
 	bool over;   /* answered or cancelled */
 	bool excess; /* the connection has ended, or has said more than the answer */
@@ -167,7 +169,11 @@ static bool take_head(struct td_http_client *h)
 				feed_body(h, tnl_buf_data(&h->raw) + n, rest);
 			return true;
 		}
-		tnl_buf_consume(&h->raw, (size_t)n); /* 100 Continue and kin */
+		tnl_buf_consume(&h->raw, (size_t)n);
+		if (++h->interim > INTERIM_MAX) {
+			fail_request(h, TNL_EPROTO, "the server begins its answer again and again");
+			return false;
+		}
 	}
 }
 

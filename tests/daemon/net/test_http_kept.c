@@ -224,8 +224,9 @@ static void a_websocket_takes_one(void **state)
 
 /* --- servers that are not ours ------------------------------------------------ */
 
-/* Answers each of two requests with `text` on connections that stay open; -> the connections that were made */
-static int raw_server(const char *text)
+/* Answers each of two requests with `text` on connections that stay open, and they end with err; -> the connections
+ * that were made */
+static int raw_answers(const char *text, int err)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof(a);
@@ -249,7 +250,7 @@ static int raw_server(const char *text)
 			t_turns(1);
 		}
 		assert_int_equal(x.done, 1);
-		assert_int_equal(x.err, 0);
+		assert_int_equal(x.err, err);
 		t_turns(5);
 	}
 	close(fds[0]);
@@ -257,6 +258,26 @@ static int raw_server(const char *text)
 		close(fds[1]);
 	close(l);
 	return made;
+}
+
+static int raw_server(const char *text)
+{
+	return raw_answers(text, 0);
+}
+
+/* Who says for ever that an answer is coming. */
+static void answers_that_never_begin(void **state)
+{
+	static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n",
+			  ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+	char text[1000] = "";
+	for (int i = 0; i < 16; i++)
+		strcat(text, interim);
+	strcat(text, ok);
+	assert_int_equal(raw_server(text), 2);
+	strcpy(text + 16 * strlen(interim), interim);
+	strcat(text, ok);
+	assert_int_equal(raw_answers(text, TNL_EPROTO), 2);
 }
 
 /* Only where the answer says so, and where it ends where it should. */
@@ -278,6 +299,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(one_connection_serves_many), TEST(a_server_that_was_restarted), TEST(not_for_long),
 	    TEST(so_many_and_no_more),	      TEST(a_websocket_takes_one),	 TEST(only_where_the_server_says_so),
+	    TEST(answers_that_never_begin),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
