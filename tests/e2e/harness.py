@@ -4,6 +4,7 @@ exit code 0 after SIGTERM, no sanitizer report, no secret in a log."""
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -54,12 +55,18 @@ def clean_env(**more):
 	return env
 
 
+def readable(stream, ms=None):
+	p = select.poll()
+	p.register(stream.fileno(), select.POLLIN)
+	return p.poll(ms)
+
+
 class Proc:
 	"""A child whose stderr is read line by line; its lines can be waited for."""
 
 	def __init__(self, name, argv, directory, env=None, cwd=None, stdin=subprocess.DEVNULL, stdout=None, preexec=None, prefix=(), pass_fds=()):
 		self.name, self.argv = name, list(argv)
-		self.lines, self.cond = [], threading.Condition()
+		self._lines, self.cond = [], threading.Condition()
 		self.notified = []
 		self.expect_exit = {0}
 		self.expect_refused = set()
@@ -78,22 +85,44 @@ class Proc:
 		self.p = subprocess.Popen(list(prefix) + self.argv, stdin=stdin, stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE,
 			env=self.env, cwd=cwd or directory, preexec_fn=preexec, pass_fds=pass_fds)
 		self.pid = self.p.pid
-		self.threads = [threading.Thread(target=self._read, args=(self.p.stderr,), daemon=True),
-			threading.Thread(target=self._notes, daemon=True)]
-		if not stdout:
-			self.threads.append(threading.Thread(target=self._read, args=(self.p.stdout,), daemon=True))
+		# What is read of, with the start of its next line.
+		self.pipes = {x: b'' for x in ((self.p.stderr,) if stdout else (self.p.stderr, self.p.stdout))}
+		self.threads = [threading.Thread(target=self._read, args=(x,), daemon=True) for x in self.pipes]
+		self.threads.append(threading.Thread(target=self._notes, daemon=True))
 		for t in self.threads:
 			t.start()
 
-	def _read(self, stream):
-		for raw in stream:
-			line = raw.decode('utf-8', 'replace').rstrip('\n')
-			with self.cond:
-				self.lines.append(line)
-				self.log_file.write(line + '\n')
-				self.cond.notify_all()
+	@property
+	def lines(self):
+		"""What the process has written until now: who has seen it do a thing finds the line that it wrote before."""
 		with self.cond:
+			for x in list(self.pipes):
+				self._take(x)
+			return self._lines
+
+	def _take(self, pipe):
+		"""Takes all lines that are in the pipe; false at its end.  The lock is held."""
+		if pipe in self.pipes and readable(pipe, 0):
+			got = os.read(pipe.fileno(), 1 << 20)  # more than a pipe holds
+			*whole, rest = (self.pipes[pipe] + got).split(b'\n')
+			if got:
+				self.pipes[pipe] = rest
+			else:
+				del self.pipes[pipe]
+				whole = [rest] if rest else []
+			for raw in whole:
+				line = raw.decode('utf-8', 'replace')
+				self._lines.append(line)
+				self.log_file.write(line + '\n')
 			self.cond.notify_all()
+		return pipe in self.pipes
+
+	def _read(self, pipe):
+		going = True
+		while going:
+			readable(pipe)
+			with self.cond:
+				going = self._take(pipe)
 
 	def _notes(self):
 		while True:
@@ -136,7 +165,7 @@ class Proc:
 				if got:
 					return got
 				left = end - time.monotonic()
-				if self.p.poll() is not None and not self.threads[0].is_alive():
+				if self.p.poll() is not None and self.p.stderr not in self.pipes:
 					raise AssertionError('%s ended with %s before: %s' % (self.name, self.p.returncode, what))
 				if left <= 0:
 					raise AssertionError('%s: no %s within %g s' % (self.name, what, timeout * SLOW))
@@ -158,9 +187,8 @@ class Proc:
 			self.p.wait(timeout * SLOW)
 		except subprocess.TimeoutExpired:
 			raise AssertionError('%s (pid %d) still runs after %g s' % (self.name, self.pid, timeout * SLOW))
-		for t in self.threads:
-			if t is not self.threads[1]:
-				t.join(5)
+		for t in self.threads[:-1]:
+			t.join(5)
 		return self.p.returncode
 
 	def fds(self):

@@ -197,7 +197,8 @@ def idle():
 		time.sleep(4)  # the passing of time is what is tested: an open stream keeps the session
 		ping(c)
 		c.close()
-		until(lambda: not w.api().sessions(), 10, 'idle session ends')
+		f.wait_log('session is over tunnel=t cause="?closed')
+		assert not w.api().sessions()
 		assert not f.count(' error '), 'idling out is no error'
 		c = connect(f.ports['t'])
 		ping(c)
