@@ -117,6 +117,7 @@ static void answer(struct client *k)
 		tnl_buf_puts(&k->reply, "{\"error\":\"the answer is too long\"}\n");
 	}
 	ev_io_start(c->l->ev, &k->out);
+	on_out(c->l->ev, &k->out, EV_WRITE); /* at once: what was asked may be the end of this process */
 }
 
 static void take_descriptors(struct client *k, struct msghdr *m)

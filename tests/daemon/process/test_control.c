@@ -287,6 +287,18 @@ static void test_ask(void **state)
 	assert_int_equal(errno, ENOENT);
 }
 
+/* Who asks for the end of the process has the answer before it. */
+static void test_answer_at_once(void **state)
+{
+	begin(dir);
+	int fd = dial();
+	assert_int_equal(send(fd, "drain\n", 6, MSG_NOSIGNAL), 6);
+	t_turns(1);
+	td_control_free(C);
+	assert_answer(fd, "{\"heard\":5}\n", true);
+	close(fd);
+}
+
 static void *hang_up(void *listener)
 {
 	char line[64];
@@ -325,8 +337,9 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_status), TEST(test_what_is_no_request), TEST(test_crowd),	    TEST(test_places),
-	    TEST(test_ask),    TEST(test_nobody_answers),     TEST(test_no_answer), TEST(test_descriptors),
+	    TEST(test_status),	    TEST(test_what_is_no_request), TEST(test_crowd),	 TEST(test_places),
+	    TEST(test_ask),	    TEST(test_nobody_answers),	   TEST(test_no_answer), TEST(test_answer_at_once),
+	    TEST(test_descriptors),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
