@@ -59,7 +59,7 @@ def asked():
 			t.type(b'%d\r' % s.port)
 			t.expect(r'Local address \[127\.0\.0\.1:\d+\]: ')
 			t.type(b'\r')
-			t.expect(r'Name of the tunnel \[tunnel\]: ')
+			t.expect(r'Name of the tunnel \[port-%d\]: ' % s.port)
 			t.type(b'mine\r')
 			t.expect(r'Testing it:')
 			t.expect(r'1 MiB each way')

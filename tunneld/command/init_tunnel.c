@@ -235,17 +235,17 @@ static bool ask_target(struct asking *k)
 
 /* --- where to ---------------------------------------------------------------------------------------- */
 
-static const char *service_of(unsigned port)
+static void name_service(unsigned port, char out[ANSWER])
 {
 	static const struct {
 		unsigned port;
 		const char *name;
 	} known[] = {{22, "ssh"},   {80, "http"},	{443, "https"},	 {1433, "mssql"}, {3306, "mysql"},
 		     {3389, "rdp"}, {5432, "postgres"}, {6379, "redis"}, {8080, "http"},  {27017, "mongodb"}};
+	snprintf(out, ANSWER, "port-%u", port);
 	for (size_t i = 0; i < TNL_COUNT(known); i++)
 		if (known[i].port == port)
-			return known[i].name;
-	return "tunnel";
+			snprintf(out, ANSWER, "%s", known[i].name);
 }
 
 static void no_connection(void *ctx, int fd, const struct td_addr *peer)
@@ -273,7 +273,7 @@ static void suggest_listen(struct asking *k, unsigned port, char out[ANSWER])
 
 static bool ask_port(struct asking *k)
 {
-	char *end, local[ANSWER] = "";
+	char *end, local[ANSWER] = "", name[ANSWER];
 	if (!ask(k, "--host", "Host behind it, or empty for the instance itself", "", k->host) ||
 	    !ask(k, "--port", "Port there", NULL, k->port))
 		return false;
@@ -283,8 +283,9 @@ static bool ask_port(struct asking *k)
 		return false;
 	}
 	suggest_listen(k, (unsigned)port, local);
+	name_service((unsigned)port, name);
 	return ask(k, "--listen", "Local address", local, k->listen) &&
-	       ask(k, "--name", "Name of the tunnel", service_of((unsigned)port), k->name);
+	       ask(k, "--name", "Name of the tunnel", name, k->name);
 }
 
 static bool ask_all(struct asking *k)
