@@ -219,6 +219,9 @@ static void on_closed(void *ctx, int err, const char *why)
 	}
 	if (!h->have_head && answer_is_tls(h))
 		tls_hint(h, text, sizeof(text));
+	else if (err == TNL_EEOF && (h->to.plain || !h->to.tls) && !h->have_head && !tnl_buf_len(&h->raw))
+		snprintf(text, sizeof(text),
+			 "%s closed the connection without an answer; if it speaks TLS: say https://", h->name);
 	else if (err == TNL_EEOF)
 		snprintf(text, sizeof(text), "%s closed the connection before the answer was complete", h->name);
 	else

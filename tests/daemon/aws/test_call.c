@@ -484,11 +484,11 @@ static void test_what_is_no_api(void **state)
 	no_api_case("404 Not Found", "<html>x", "status 404");
 }
 
-/* http:// to a port of TLS: an alert, or the word of a server that noticed. */
+/* http:// to a port of TLS: nothing, an alert, or the word of a server that noticed. */
 static void test_tls_where_http_was_said(void **state)
 {
 	static const char *const answers[] = {
-	    "\x15\x03\x01", "\x15\x03\x01\n\n",
+	    "", "\x15\x03\x01", "\x15\x03\x01\n\n",
 	    "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
 	    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>The plain HTTP "
 	    "request was sent to HTTPS port</html>"};
