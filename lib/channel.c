@@ -15,7 +15,7 @@
 #define OVERDRAFT (8u * 1024)
 #define MEMORY_DEFAULT (16u * 1024 * 1024)
 #define MEMORY_LEAST (64u * 1024)
-#define KEPT_MAX (2u * 1024 * 1024)
+#define KEPT_MAX (8u * 1024 * 1024) /* what is in flight swings by megabytes */
 
 /* Either direction may use what the other leaves, but a quarter is always its own:
  * a full send queue must not keep the reorder buffer from closing a hole. */
@@ -34,7 +34,7 @@ struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t
 	if (!ch->cfg.memory_max)
 		ch->cfg.memory_max = MEMORY_DEFAULT;
 	ch->cfg.memory_max = TNL_MAX(ch->cfg.memory_max, MEMORY_LEAST);
-	size_t kept = ch->cfg.memory_max / 8;
+	size_t kept = ch->cfg.memory_max / 2;
 	tnl_mpool_init(&ch->pool, TNL_MIN(kept, KEPT_MAX));
 	tnl_sendq_init(&ch->sendq);
 	tnl_recvq_init(&ch->recvq);

@@ -5,7 +5,7 @@
 #include "lib/num.h"
 #include <string.h>
 
-#define CHUNK (64u * 1024)
+#define CHUNK (60u * 1024) /* less than what malloc maps (td_loop_new): they come and go all the time */
 
 struct gw_chunk {
 	struct gw_chunk *next;
