@@ -6,6 +6,7 @@
 #include "lib/err.h"
 #include "lib/num.h"
 #include "tunneld/base/fd.h"
+#include "tunneld/net/tcp_hop.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -136,6 +137,7 @@ static int begin_attempt(struct td_dial *d, int i)
 	}
 	if (a->sa.sa_family != AF_UNIX)
 		td_fd_nodelay(fd);
+	td_tcp_hop_local(fd, a);
 	int err = connect(fd, &a->sa, a->len) == 0 ? 0 : errno;
 	if (err == 0 && met_itself(fd))
 		err = ECONNREFUSED;

@@ -6,6 +6,7 @@
 #include "tunneld/base/group.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/activation.h"
+#include "tunneld/net/tcp_hop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -93,6 +94,8 @@ static void on_accept(struct ev_loop *ev, ev_io *w, int events)
 			peer = s->addr; /* the peer's end has no name */
 		else
 			td_fd_nodelay(fd);
+		if (!td_addr_is_loopback(&s->addr))
+			td_tcp_hop_local(fd, &peer);
 		s->fn(s->ctx, fd, &peer);
 	}
 }
@@ -165,6 +168,7 @@ static void start_listener(struct td_listener *s, struct td_loop *l, td_accept_f
 	s->fn = fn;
 	s->ctx = ctx;
 	s->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	td_tcp_hop_local(s->fd, &s->addr); /* what is accepted inherits it */
 	td_timer_init(&s->resume, l, on_resume, s);
 	ev_io_init(&s->io, on_accept, s->fd, EV_READ);
 	s->io.data = s;

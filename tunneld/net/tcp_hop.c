@@ -115,3 +115,9 @@ const struct tnl_hop *td_tcp_hop_ask(struct td_tcp_hop *h, int fd, size_t ahead,
 	help_bbr(h, &i, unsent, fd, now);
 	return &h->hop;
 }
+
+void td_tcp_hop_local(int fd, const struct td_addr *a)
+{
+	if (td_addr_is_loopback(a))
+		(void)!setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+}

@@ -2,6 +2,7 @@
 #ifndef TD_NET_TCP_HOP_H
 #define TD_NET_TCP_HOP_H
 #include "lib/message.h"
+#include "tunneld/net/addr.h"
 
 struct td_tcp_hop { /* zero: not asked yet */
 	struct tnl_hop hop;
@@ -17,5 +18,9 @@ struct td_tcp_hop { /* zero: not asked yet */
  * repairs: something was lost within the last half second although the path was not full.
  * A BBR that has settled on the rate of small messages is made to search anew when bulk waits. */
 const struct tnl_hop *td_tcp_hop_ask(struct td_tcp_hop *h, int fd, size_t ahead, uint64_t now);
+
+/* A hop that does not leave the machine has nothing to find out: it goes without BBR, whose pacing takes a timer for
+ * each few segments there as well.  For a socket that is not connected yet, or one that listens on `a`. */
+void td_tcp_hop_local(int fd, const struct td_addr *a);
 
 #endif

@@ -6,8 +6,10 @@
 #include "tunneld/net/resolve.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/net/dial.h"
+#include "tunneld/net/tcp_hop.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -404,6 +406,42 @@ static void spare_descriptors(void **state)
 	t_close();
 }
 
+static bool takes_reno(int fd)
+{
+	char name[16] = {0};
+	socklen_t n = sizeof(name) - 1;
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &n), 0);
+	return strcmp(name, "reno") == 0;
+}
+
+/* Both ends of a connection that stays on the machine go without BBR, whatever is listened on; what leaves it does not.
+ */
+static void local_hops(void **state)
+{
+	static const char *const on[] = {"127.0.0.1:0", "0.0.0.0:0"};
+	struct acc acc;
+	struct td_addr at, far = t_addr("192.0.2.1:9");
+	t_open();
+	for (size_t i = 0; i < TNL_COUNT(on); i++) {
+		struct td_listener *l = listen_on(on[i], &acc, &at);
+		acc.keep = true;
+		at.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		struct dialed d = dial(&at, 1, TD_SEC);
+		assert_true(t_until(&acc.n, 5000));
+		assert_true(takes_reno(d.fd));
+		assert_true(takes_reno(acc.fds[0]));
+		close(d.fd);
+		close(acc.fds[0]);
+		td_listener_free(l);
+	}
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool usual = takes_reno(fd);
+	td_tcp_hop_local(fd, &far);
+	assert_int_equal(takes_reno(fd), usual);
+	close(fd);
+	t_close();
+}
+
 static void dialing(void **state)
 {
 	struct acc acc;
@@ -542,6 +580,7 @@ int main(void)
 	    cmocka_unit_test(unix_listening),
 	    cmocka_unit_test(no_descriptors),
 	    cmocka_unit_test(spare_descriptors),
+	    cmocka_unit_test(local_hops),
 	    cmocka_unit_test(dialing),
 	    cmocka_unit_test(resolving),
 	    cmocka_unit_test(unresolvable),
