@@ -2,9 +2,9 @@
 import time
 
 from faults import FaultWorld, background
-from harness import SLOW, until
+from harness import SLOW, World, until
 from run import test
-from services import MIB, both_ways, connect, download, upload
+from services import MIB, Server, blob, both_ways, connect, download, upload
 
 CALM = {'ping_interval': '30s', 'pong_timeout': '20s'}
 
@@ -93,4 +93,14 @@ def automatic():
 		upload(c, 24 * MIB)
 		assert links(w) == (1, 1)
 		no_event(w)
+		c.close()
+
+
+@test('links = auto where a round trip takes next to nothing: one link, however much bulk there is', 30)
+def short_path():
+	with World() as w:
+		w.g, _, f = w.standard(Server(blob).port, bandwidth='16M')
+		c = connect(f.ports['t'])
+		upload(c, 24 * MIB)
+		assert links(w) == (1, 1), links(w)
 		c.close()

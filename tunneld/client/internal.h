@@ -19,7 +19,8 @@ struct td_client_links {
 	struct td_channel_link *link;
 	struct td_timer timer;
 	uint64_t bulk_at;
-	bool refused; /* the gateway does not know of them */
+	uint64_t least_rtt, least_of; /* of the channel, 0: not known; since which main link was up */
+	bool refused;		      /* the gateway does not know of them */
 };
 
 /* Which of its targets it is at (target.c). */

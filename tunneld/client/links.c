@@ -3,8 +3,9 @@
  *   OpenSessionLink (a call of our gateway) → token → WebSocket → the pump's
  *
  * One is opened at a time, the lowest number that is missing.  The agent hears of the number by a flag and opens as
- * many.  With `links = auto` they come when bulk has gone on for half a second and go when there was none for a while;
- * a gateway that does not know the call is not asked again. */
+ * many.  With `links = auto` they come when bulk has gone on for half a second and go when there was none for a while,
+ * and not at all where a round trip is so short that one TCP fills the path, whatever it loses: there they would only
+ * cost processor time.  A gateway that does not know the call is not asked again. */
 #include "tunneld/client/internal.h"
 
 #include "lib/num.h"
@@ -14,6 +15,7 @@
 
 #define QUIET_FOR (10 * TD_SEC)
 #define AGAIN_IN (1 * TD_SEC)
+#define SHORT_PATH (2 * TD_MS)
 
 static void open_next(struct td_client *c);
 
@@ -163,10 +165,25 @@ void td_client_links_ready(struct td_client *c)
 		want_all(c);
 }
 
+/* By the least that was measured while this main link is up: bulk makes a queue of its own. */
+static bool is_path_short(struct td_client *c)
+{
+	struct td_client_links *m = &c->more;
+	struct tnl_channel_stats st;
+
+	if (m->least_of != c->link_up_at)
+		m->least_rtt = 0;
+	m->least_of = c->link_up_at;
+	tnl_channel_stats(tnl_session_channel(td_pump_session(c->pump)), &st);
+	if (st.min_rtt_ns && (!m->least_rtt || st.min_rtt_ns < m->least_rtt))
+		m->least_rtt = st.min_rtt_ns;
+	return m->least_rtt && m->least_rtt < SHORT_PATH;
+}
+
 void td_client_links_bulk(struct td_client *c)
 {
 	c->more.bulk_at = c->loop->now;
-	if (c->cfg.links_auto && c->more.want == 1)
+	if (c->cfg.links_auto && c->more.want == 1 && !is_path_short(c))
 		want_all(c);
 }
 
