@@ -1,6 +1,7 @@
 /* Bodies and answers of the session calls. */
 #include "lib/alloc.h"
 #include "lib/stock.h"
+#include "lib/wire.h"
 #include "tunneld/aws/aws.h"
 #include <stdio.h>
 #include <string.h>
@@ -14,20 +15,20 @@ void td_session_grant_fini(struct td_session_grant *g)
 	memset(g, 0, sizeof(*g));
 }
 
-/* Services write the same three in either case: ssm SessionId, ecs sessionId. */
-static int dup_of(const struct tnl_json *j, const char *key, char **out)
-{
-	const char *s = tnl_json_str(tnl_json_iget(j, key));
+#define GRANT_MAX 8192u /* a token or a URL */
 
-	*out = s ? tnl_strdup(s) : NULL;
-	return s && !*out ? TNL_ENOMEM : 0;
+/* Services write the same three in either case: ssm SessionId, ecs sessionId.  What is too long is as what is missing.
+ */
+static bool take(const struct tnl_json *j, const char *key, size_t max, char **out)
+{
+	return tnl_json_take_str(tnl_json_iget(j, key), max, out) != TNL_ENOMEM;
 }
 
 int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g)
 {
 	memset(g, 0, sizeof(*g));
-	if (dup_of(j, "SessionId", &g->session_id) || dup_of(j, "TokenValue", &g->token) ||
-	    dup_of(j, "StreamUrl", &g->stream_url)) {
+	if (!take(j, "SessionId", TNL_NAME_MAX, &g->session_id) || !take(j, "TokenValue", GRANT_MAX, &g->token) ||
+	    !take(j, "StreamUrl", GRANT_MAX, &g->stream_url)) {
 		td_session_grant_fini(g);
 		return TNL_ENOMEM;
 	}

@@ -50,6 +50,25 @@ static void test_grant(void **state)
 	assert_string_equal(g.stream_url, "wss://x");
 	td_session_grant_fini(&g);
 	tnl_json_free(j);
+	/* what no service says is not kept, nor shown */
+	char *id = tnl_malloc(20000);
+	memset(id, 'x', 19999);
+	id[19999] = '\0';
+	for (size_t n = 512; n < 20000; n += 19999 - 512) {
+		struct tnl_buf b;
+		tnl_buf_init(&b, 65536);
+		tnl_buf_printf(&b, "{\"SessionId\":\"%.*s\",\"TokenValue\":\"%s\",\"StreamUrl\":\"%s\"}", (int)n, id,
+			       id, id);
+		j = tnl_json_parse(tnl_buf_data(&b), tnl_buf_len(&b));
+		assert_int_equal(td_session_grant_parse(j, &g), n > 512 ? TNL_ESYNTAX : 0);
+		assert_int_equal(g.session_id != NULL, n == 512);
+		assert_null(g.token);
+		assert_null(g.stream_url);
+		td_session_grant_fini(&g);
+		tnl_json_free(j);
+		tnl_buf_fini(&b);
+	}
+	tnl_free(id);
 	j = tnl_json_parse("{}", 2);
 	assert_int_equal(td_session_grant_parse(j, &g), TNL_ESYNTAX);
 	tnl_json_free(j);
