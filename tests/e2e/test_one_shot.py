@@ -1,8 +1,10 @@
 """connect, exec and forward on the session of a daemon that runs with the same configuration."""
 import hashlib
+import json
 import os
 import random
 import re
+import select
 import shlex
 import signal
 import socket
@@ -284,6 +286,37 @@ def skew():
 				peer.close()
 			s.close()
 			os.unlink(os.path.join(path, 'control.sock'))
+
+
+@test('one-shot: descriptors that are too many, too few or of no use are refused and closed, and the daemon goes on', 40)
+def odd_descriptors():
+	e = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		conf = write(w, e.port)
+		f = daemon(w, conf)
+		path = os.path.join(w.status(f)[0]['state_dir'], 'control.sock')
+		null, folder, mere, queue = os.open('/dev/null', os.O_RDWR), os.open(w.dir, os.O_RDONLY), os.open(w.dir, os.O_PATH), select.epoll()
+		base = len(f.fds())
+
+		def ask(kind, fds):
+			with socket.socket(socket.AF_UNIX) as s:
+				s.settimeout(20 * SLOW)
+				s.connect(path)
+				words = json.dumps({'v': 1, 'kind': kind, 'name': 'db', 'target': TARGET, 'host': None, 'port': e.port, 'flags': [0, 1], 'env': ''})
+				socket.send_fds(s, [b'one-shot %s\n' % words.encode()], fds)
+				return json.loads(s.recv(2000))
+		for kind, fds in [('connect', [f_, f_]) for f_ in (folder, mere, queue.fileno())] + [('connect', []), ('connect', [null]), ('use', [null, null]),
+				('listen', []), ('listen', [null, null])]:
+			got = ask(kind, fds)
+			assert 'descriptors that came with it' in got['error'], (kind, fds, got)
+		until(lambda: len(f.fds()) <= base, 5, 'descriptors back to %d: %s' % (base, f.fds()))
+		with Connect(w, conf, ['db']) as c:
+			c.ping()
+			assert c.served() and c.end() == 0
+		for fd in (null, folder, mere):
+			os.close(fd)
 
 
 @test('one-shot: exec and forward on the daemon\'s session: own address and -P, exit codes, the daemon\'s death, nothing left', 90)

@@ -7,7 +7,10 @@
 void td_fd_nonblock(int fd); /* and close-on-exec */
 /* TCP asks a peer that has been silent so long whether it is there, four times, and gives it up; 0: it does not. */
 void td_fd_keepalive(int fd, uint64_t ns);
-void td_fd_nodelay(int fd);   /* no effect on a unix socket */
+void td_fd_nodelay(int fd); /* no effect on a unix socket */
+/* Can it be read, written and waited for: a file, a terminal or other device, a pipe, a socket?  Not a folder, a mere
+ * path, or what the kernel has for its own ends, which would end the loop. */
+bool td_fd_is_stream(int fd);
 void td_fd_rst_close(int fd); /* SO_LINGER 0 + close: RST */
 
 /* The last descriptors of the process (an eighth, 64 at most) are left to what keeps it reachable: control channels,

@@ -256,7 +256,7 @@ static bool serve_connect(const struct asked *a, char *why, size_t cap)
 		t = get_hidden(a->f, c, why, cap);
 		td_config_free(c);
 	}
-	if (!t || a->nfds != 2 || fwd_tunnel_full(t)) {
+	if (!t || fwd_tunnel_full(t)) {
 		snprintf(why, cap, "%s", !t ? "the tunnel is closed" : "the tunnel has max_connections");
 		return false;
 	}
@@ -308,7 +308,7 @@ static struct fwd_tunnel *listen_for(const struct asked *a, char *why, size_t ca
 static bool serve_listen(const struct asked *a, char *why, size_t cap)
 {
 	struct fwd_guest *g = fwd_guest_new(a->f, FWD_GUEST_LISTEN, a->fd, NULL, 0, settle);
-	struct fwd_tunnel *t = g && a->nfds == 1 ? listen_for(a, why, cap) : NULL;
+	struct fwd_tunnel *t = g ? listen_for(a, why, cap) : NULL;
 	if (!t && g)
 		give_back(g);
 	if (!t)
@@ -337,6 +337,16 @@ static bool serve_use(const struct asked *a, char *why, size_t cap)
 	return true;
 }
 
+/* As many descriptors as the kind takes, and none that the loop could not wait for. */
+static bool has_descriptors(const struct wish *w, const int *fds, int nfds)
+{
+	int wants = strcmp(w->kind, "connect") == 0 ? 2 : strcmp(w->kind, "listen") == 0;
+	for (int i = 0; i < nfds; i++)
+		if (!td_fd_is_stream(fds[i]))
+			return false;
+	return nfds == wants;
+}
+
 bool td_forwarder_one_shot(struct td_forwarder *f, const char *words, int fd, const int *fds, int nfds, char *why,
 			   size_t cap)
 {
@@ -346,7 +356,10 @@ bool td_forwarder_one_shot(struct td_forwarder *f, const char *words, int fd, co
 	bool taken = false;
 	snprintf(why, cap, "out of memory");
 	struct asked a = {.f = f, .w = &w, .fd = fd, .fds = fds, .nfds = nfds};
-	if (read_wish(j, &w) && (a.section = permitted(f, &w, &fault)) != NULL) {
+	bool readable = read_wish(j, &w);
+	if (readable && !has_descriptors(&w, fds, nfds))
+		fault = "the descriptors that came with it are not those that it takes";
+	else if (readable && (a.section = permitted(f, &w, &fault)) != NULL) {
 		fault = NULL;
 		taken = strcmp(w.kind, "connect") == 0	? serve_connect(&a, why, cap)
 			: strcmp(w.kind, "listen") == 0 ? serve_listen(&a, why, cap)
