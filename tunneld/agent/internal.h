@@ -134,6 +134,7 @@ struct ag_reverse { /* of one session */
 	unsigned count;
 	struct tnl_map *incoming; /* connections that they took */
 	bool client_away, stopped;
+	uint64_t search_at; /* for a free port of those that may be bound: not before */
 	struct td_memory_waiter room;
 };
 void ag_reverse_init(struct ag_session *s); /* `incoming` NULL: no memory */

@@ -9,6 +9,7 @@
 
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "lib/steps.h"
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 #include "tunneld/net/listen.h"
@@ -18,6 +19,7 @@
 
 #define LISTENERS_MAX 256 /* of the agent */
 #define PORT_TRIES 200	  /* for port 0, where only some may be bound */
+#define SEARCH_AGAIN (1 * TD_SEC)
 #define ADDRS_MAX 4
 
 struct ag_listener {
@@ -260,6 +262,10 @@ static struct td_listener *bind_some_port(struct ag_listener *l, struct td_addr 
 	int tries = 0;
 
 	snprintf(why, cap, "no port of this address may be bound at this agent");
+	if (l->s->a->loop->now < l->s->reverse.search_at) {
+		snprintf(why, cap, "none of the ports that may be bound was free just now");
+		return NULL;
+	}
 	for (int i = 0; i < rules->n; i++) {
 		const struct td_rule *r = &rules->v[i];
 		for (unsigned port = r->port_lo; !r->path && port <= r->port_hi && tries < PORT_TRIES; port++) {
@@ -267,15 +273,18 @@ static struct td_listener *bind_some_port(struct ag_listener *l, struct td_addr 
 			if (!ag_access_rule_binds(r, a))
 				break;
 			tries++;
+			tnl_step();
 			struct td_listener *made = td_listen(l->s->a->loop, a, on_accept, l, why, cap);
 			if (made)
 				return made;
 		}
 	}
+	l->s->reverse.search_at = l->s->a->loop->now + SEARCH_AGAIN;
 	return NULL;
 }
 
-/* Any port of the kernel's choice where all may be bound, else the first that is free of those that may. */
+/* Any port of the kernel's choice where all may be bound, else the first that is free of those that may: a search that
+ * found none is not made again at once, however often a client asks. */
 static struct td_listener *bind_address(struct ag_listener *l, struct td_addr *a, char *why, size_t cap)
 {
 	const struct td_rules *rules = &ag_cfg(l->s->a)->reverse;

@@ -46,7 +46,8 @@ static struct client {
 	int connected, ready, closed, pipes_closed, exited, exit_code;
 	uint32_t reason;
 	const char *version;
-	bool may_dial; /* says the gateway */
+	bool may_dial, may_reverse; /* says the gateway */
+	int refused;		    /* listeners */
 } C;
 
 static void c_ready(void *ctx, const struct tnl_session_info *i)
@@ -81,7 +82,13 @@ static void c_exit_code(void *ctx, int code)
 	C.exited++;
 }
 
+static void c_reverse(void *ctx, const struct tnl_reverse *word)
+{
+	C.refused += word->kind == TNL_REVERSE_REFUSED;
+}
+
 static const struct td_pump_cb client_cb = {
+    .reverse = c_reverse,
     .connected = c_connected,
     .ready = c_ready,
     .closed = c_closed,
@@ -160,6 +167,7 @@ static void data_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 						.max_payload = 32768,
 						.offer_capabilities = !C.version,
 						.dial = TNL_DIAL_VERSION,
+						.reverse = C.may_reverse,
 						.fin_quiet_ns = 50 * TD_MS};
 		C.pump = td_pump_new(T, &sc, &client_cb, NULL);
 		assert_non_null(C.pump);
@@ -339,7 +347,7 @@ T_UNUSED static void start_session(const char *id, const char *type, const char 
 {
 	struct tnl_buf b;
 	char content[512], parameters[64];
-	const struct tnl_start_grants grants = {.dial = C.may_dial};
+	const struct tnl_start_grants grants = {.dial = C.may_dial, .reverse = C.may_reverse};
 
 	tnl_buf_init(&b, 8000);
 	snprintf(content, sizeof(content), "{\"schemaVersion\":\"1.0\",\"sessionType\":\"%s\",\"properties\":%s}", type,

@@ -1,6 +1,7 @@
 /* One session: start, refusal, resume, end. */
 #include "tests/daemon/agent/agent_util.h"
 #include "lib/num.h"
+#include "lib/steps.h"
 
 static void a_session_from_start_to_confirmed_end(void **state)
 {
@@ -118,12 +119,44 @@ static void what_a_session_drops_is_in_its_status(void **state)
 	close(fd);
 }
 
+/* A client asks for any port, and all that may be bound are taken: one search, not one for each word. */
+static void a_search_for_ports_is_not_repeated_at_once(void **state)
+{
+	enum { PORTS = 150, WORDS = 40 };
+	struct tnl_reverse word = {.kind = TNL_REVERSE_LISTEN, .bind = "127.0.0.1:0", .most = 1};
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int taken[PORTS];
+	char conf[100];
+	unsigned low = 10000 + (unsigned)getpid() % 100 * 200;
+
+	for (int i = 0; i < PORTS; i++) { /* by us or by another */
+		at.sin_port = htons((uint16_t)(low + (unsigned)i));
+		taken[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		(void)!bind(taken[i], (struct sockaddr *)&at, sizeof(at));
+	}
+	snprintf(conf, sizeof(conf), "reverse = 127.0.0.1:%u-%u\n", low, low + PORTS - 1);
+	C.may_reverse = true;
+	agent_up(conf);
+	session_up(MUX);
+	assert_true(C.info.reverse);
+	uint64_t before = tnl_steps_made;
+	for (int i = 1; i <= WORDS; i++) {
+		word.id = (uint16_t)i;
+		td_pump_tell_reverse(C.pump, &word);
+	}
+	while (C.refused < WORDS)
+		t_turns(1);
+	assert_in_range(tnl_steps_made - before, PORTS, PORTS * 20);
+	for (int i = 0; i < PORTS; i++)
+		close(taken[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(a_session_from_start_to_confirmed_end), TEST(what_cannot_be_served_is_refused),
 	    TEST(one_user_does_not_take_all_places),	 TEST(the_data_channel_is_resumed),
-	    TEST(what_a_session_drops_is_in_its_status),
+	    TEST(what_a_session_drops_is_in_its_status), TEST(a_search_for_ports_is_not_repeated_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
