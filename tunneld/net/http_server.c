@@ -217,7 +217,7 @@ static void parse_head(struct hconn *c)
 		return;
 	}
 	c->req->body_len = c->req->head.content_length > 0 ? (size_t)c->req->head.content_length : 0;
-	c->close_after = !c->req->head.keep_alive;
+	c->close_after = !c->req->head.keep_alive || c->handed; /* the next one nobody has looked at */
 	c->asks_keep = tnl_http_has_token(&c->req->head, "connection", "keep-alive");
 	c->state = HC_BODY;
 	td_timer_in(&c->timer, BODY_TIMEOUT);

@@ -1,6 +1,6 @@
 /* Two nodes on one loop: data channels that come to n1 of sessions that are at n2 go there over one link; who is no
  * node of theirs gets none. */
-#include "tests/daemon/gateway/gw_util.h"
+#include "tests/daemon/gateway/gw_raw.h"
 #include "tunneld/gateway/peer_internal.h"
 #include <arpa/inet.h>
 #include <sys/socket.h>
@@ -272,6 +272,80 @@ static void test_one_hop(void **state)
 	end_reset(&e);
 }
 
+/* --- what a signature is for -------------------------------------------------------------------- */
+static void dial_n1(struct raw *r)
+{
+	struct td_addr a;
+	assert_int_equal(td_gateway_addr(B.g, 0, &a), 0);
+	const struct td_conn_opts o = {.host = "127.0.0.1", .port = td_addr_port(&a), .tls = T.tls};
+	memset(r, 0, sizeof(*r));
+	r->c = td_conn_dial(T.l, &o, &raw_cb, r);
+	wait_for(r->ready);
+}
+
+/* A request that is signed for that host; `more`: further lines of its head. */
+static void ask(struct raw *r, const char *method, const char *host, const char *path, const char *secret,
+		const char *service, const char *more)
+{
+	const struct tnl_sigv4_keys k = {"AKIDOPS", secret, NULL};
+	struct tnl_buf b;
+	char url[300];
+	const char *fault;
+	struct tnl_url u;
+	struct td_http_signature sig = {0};
+	snprintf(url, sizeof(url), "https://%s%s", host, path);
+	assert_int_equal(tnl_url_parse(url, &u, &fault), 0);
+	assert_int_equal(td_http_sign(&sig, method, &u, NULL, 0, NULL, 0, &k, "eu-west-1", service,
+				      T.l->wall_ms / 1000),
+			 0);
+	tnl_buf_init(&b, 4096);
+	tnl_buf_printf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Amz-Date: %s\r\nAuthorization: %s\r\n%s\r\n", method, path,
+		       host, sig.date, tnl_buf_str(&sig.authorization), more);
+	raw_send(r, tnl_buf_data(&b), tnl_buf_len(&b));
+	tnl_buf_fini(&b);
+	td_http_signature_fini(&sig);
+}
+
+#define AT_N2 "/v1/data-channel/ops-n2-0123456789abcdef0"
+#define UPGRADE                                                                                                        \
+	"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: QC6h4bVPtNXSWPHeGScLvA==\r\n"                 \
+	"Sec-WebSocket-Version: 13\r\n"
+#define OTHER_HOST "ssm.eu-west-1.amazonaws.com"
+
+/* The other node takes our word that the signature was for us: one that was not is refused where it came to. */
+static void test_signed_for_another(void **state)
+{
+	struct raw r;
+	dial_n1(&r);
+	ask(&r, "GET", OTHER_HOST, AT_N2, "ops-secret", "ssmmessages", UPGRADE);
+	wait_for(r.parsed);
+	assert_memory_equal(r.in, "HTTP/1.1 403", 12);
+	assert_non_null(memmem(r.in, r.n, "InvalidSignatureException", 25));
+	raw_free(&r);
+	assert_int_equal(B.g->peers->handed_on, 0);
+	dial_n1(&r);
+	ask(&r, "GET", "gw.example", AT_N2, "ops-secret", "ssmmessages", UPGRADE);
+	wait_for(r.parsed);
+	assert_memory_equal(r.in, "HTTP/1.1 101", 12);
+	raw_free(&r);
+	assert_int_equal(B.g->peers->handed_on, 1);
+}
+
+/* That word is for the one request which was looked at: none of the same connection comes behind it. */
+static void test_one_request(void **state)
+{
+	struct raw r;
+	dial_n1(&r);
+	ask(&r, "GET", "gw.example", AT_N2, "wrong", "ssmmessages", UPGRADE);
+	ask(&r, "GET", OTHER_HOST, "/v1/data-channel/x", "ops-secret", "ssmmessages", UPGRADE);
+	wait_for(r.closed);
+	assert_int_equal(B.g->peers->handed_on, 1);
+	assert_memory_equal(r.in, "HTTP/1.1 403", 12);
+	assert_non_null(memmem(r.in, r.n, "Connection: close", 17));
+	assert_null(memmem(r.in + 12, r.n - 12, "HTTP/1.1 ", 9));
+	raw_free(&r);
+}
+
 static int begin_apart(void **state)
 {
 	begin_nodes();
@@ -307,11 +381,15 @@ static void test_wrong_certificate(void **state)
 #define T2(fn, b) cmocka_unit_test_setup_teardown(fn, b, end)
 int main(void)
 {
+	(void)raw_frame; /* of gw_raw.h, not needed here */
+	(void)raw_upgrade;
 	const struct CMUnitTest tests[] = {
 	    T2(test_both_elsewhere, begin),
 	    T2(test_slow_reader, begin),
 	    T2(test_ends, begin),
 	    T2(test_one_hop, begin),
+	    T2(test_signed_for_another, begin),
+	    T2(test_one_request, begin),
 	    T2(test_wrong_certificate, begin_apart),
 	};
 	return cmocka_run_group_tests_name("links between nodes", tests, NULL, NULL);
