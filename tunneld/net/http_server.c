@@ -56,6 +56,7 @@ void td_hconn_free(struct hconn *c)
 	c->state = HC_GONE;
 	td_peers_leave(c->h->peers, &c->counted);
 	c->h->count--;
+	td_hconn_set_owed(c, 0);
 	no_longer_silent(c);
 	tnl_list_remove(&c->node);
 	td_timer_stop(&c->timer);

@@ -34,8 +34,8 @@ struct td_http_server_config {
 struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_http_server_config *c, char *why,
 					  size_t cap);
 void td_http_server_free(struct td_http_server *h);
-/* One more connection, without TLS, which begins with a PROXY header of one of us (td_conn_vouched); it is closed behind
- * the answer to its first request. Takes fd. */
+/* One more connection, without TLS, which begins with a PROXY header of one of us (td_conn_vouched); it is closed
+ * behind the answer to its first request. Takes fd. */
 void td_http_server_hand(struct td_http_server *h, int fd);
 /* Takes a connection that this server has let go of, and whose next request is to come or has begun to. */
 void td_http_server_take(struct td_http_server *h, struct td_conn *c, const struct td_addr *peer,

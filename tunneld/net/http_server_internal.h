@@ -33,6 +33,7 @@ struct hconn {
 	struct td_addr peer;
 	struct td_peer counted;
 	struct td_soon process; /* what came ahead of an answer */
+	size_t owed;		/* the answer that goes out, whole; 0: it is out */
 	unsigned refusals;	/* in a row */
 	bool close_after, served, continued;
 	bool handed;	/* td_http_server_hand */
@@ -49,6 +50,7 @@ struct td_http_server {
 	struct td_memory_waiter room;
 	struct td_peers *peers;
 	size_t count;
+	size_t owed;	  /* of all connections */
 	uint64_t full_at; /* monotonic; when it was said that memory is full */
 	bool full_told;	  /* and that it is over is not */
 	bool stopping;
@@ -59,6 +61,7 @@ void td_hconn_next(struct hconn *c); /* the answer is out: the next request, or 
 void td_hconn_answer(struct hconn *c, int status, const char *content_type, const char *const (*headers)[2], size_t n,
 		     const void *body, size_t len, bool head_only);
 void td_hconn_send(struct hconn *c);
+void td_hconn_set_owed(struct hconn *c, size_t n);
 void td_hconn_drop_request(struct hconn *c);
 
 #endif

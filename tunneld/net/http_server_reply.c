@@ -12,6 +12,7 @@
 
 #define REFUSALS_MAX 32u
 #define REPLY_TIMEOUT (30 * TD_SEC)
+#define OWED_PARTS 16u /* of memory: what answers may take that their peers do not */
 
 static const char *reason_text(int status)
 {
@@ -62,12 +63,45 @@ static void put_date(struct tnl_buf *b, uint64_t wall_ms)
 		       months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
+void td_hconn_set_owed(struct hconn *c, size_t n)
+{
+	c->h->owed += n - c->owed;
+	c->owed = n;
+}
+
 void td_hconn_send(struct hconn *c)
 {
 	size_t n = td_conn_write(c->conn, tnl_buf_data(&c->out), tnl_buf_len(&c->out));
 	tnl_buf_consume(&c->out, n);
-	if (tnl_buf_len(&c->out) == 0)
-		td_hconn_next(c);
+	if (tnl_buf_len(&c->out))
+		return;
+	td_hconn_set_owed(c, 0);
+	td_hconn_next(c);
+}
+
+/* Of the answers that go out beside this one: which has waited longest for its peer. */
+static struct hconn *oldest_owed(const struct hconn *beside)
+{
+	struct hconn *oldest = NULL;
+	tnl_list_foreach(it, &beside->h->conns) {
+		struct hconn *c = tnl_container_of(it, struct hconn, node);
+		if (c != beside && c->owed && (!oldest || c->timer.at < oldest->timer.at))
+			oldest = c;
+	}
+	return oldest;
+}
+
+/* Memory is for others than those who ask and do not read. */
+static void make_room(struct hconn *c)
+{
+	struct td_http_server *h = c->h;
+	struct hconn *o;
+	while (h->owed > td_memory_max() / OWED_PARTS && (o = oldest_owed(c)) != NULL) {
+		if (h->cfg.refused)
+			h->cfg.refused(h->cfg.ctx, td_conn_peer(o->conn), 503,
+				       "answer: not taken, and others need its memory");
+		td_hconn_free(o);
+	}
 }
 
 void td_hconn_answer(struct hconn *c, int status, const char *content_type, const char *const (*headers)[2], size_t n,
@@ -99,7 +133,10 @@ void td_hconn_answer(struct hconn *c, int status, const char *content_type, cons
 	}
 	c->state = HC_REPLY;
 	td_timer_in(&c->timer, REPLY_TIMEOUT);
+	td_hconn_set_owed(c, tnl_buf_len(b));
 	td_hconn_send(c);
+	if (c->owed)
+		make_room(c);
 }
 
 /* Who is refused again and again may come back with a new connection, at its price. */
