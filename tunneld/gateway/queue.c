@@ -5,7 +5,8 @@
 #include "lib/num.h"
 #include <string.h>
 
-#define CHUNK (60u * 1024) /* less than what malloc maps (td_loop_new): they come and go all the time */
+#define CHUNK_LEAST (4u * 1024) /* an end that is not there yet has a few words waiting for it */
+#define CHUNK_MOST (60u * 1024) /* less than what malloc maps (td_loop_new): they come and go all the time */
 
 struct gw_chunk {
 	struct gw_chunk *next;
@@ -17,7 +18,8 @@ int gw_queue_put(struct gw_queue *q, const void *p, size_t n)
 {
 	struct gw_chunk *c = q->last;
 	if (!c || c->cap - c->wr < n + 4) {
-		size_t cap = TNL_MAX(n + 4, (size_t)CHUNK);
+		size_t cap = TNL_MIN(TNL_MAX(q->held, (size_t)CHUNK_LEAST), (size_t)CHUNK_MOST);
+		cap = TNL_MAX(n + 4, cap);
 		c = tnl_malloc(sizeof(*c) + cap);
 		if (!c)
 			return TNL_ENOMEM;

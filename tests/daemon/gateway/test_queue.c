@@ -54,6 +54,21 @@ static void test_order(void **state)
 	assert_int_equal(td_memory_told(), 0);
 }
 
+/* Sessions whose other end is away are many, and what waits in each is little. */
+static void test_little(void **state)
+{
+	struct gw_queue q = {0};
+	memset(frame, 0, 600);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(gw_queue_put(&q, frame, 600), 0);
+	assert_true(q.held <= 4096);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(gw_queue_put(&q, frame, 600), 0);
+	assert_true(q.held < q.bytes + 100000);
+	gw_queue_clear(&q);
+	assert_int_equal(td_memory_told(), 0);
+}
+
 static void test_clear(void **state)
 {
 	struct gw_queue q = {0};
@@ -74,6 +89,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_order),
+	    cmocka_unit_test(test_little),
 	    cmocka_unit_test(test_clear),
 	};
 	return cmocka_run_group_tests_name("gateway queue", tests, NULL, NULL);
