@@ -21,7 +21,10 @@
 #define LINE_MAX_BYTES (60u * 1024)
 #define VALUE_MAX 8192u /* as long as a command may be */
 #define AGAIN_S 1
-#define END_S 2 /* what the end of the process waits for a disk that does not answer */
+#define END_S 2 /* what the start and the end of the process wait for a disk that does not answer */
+#define NOT_A_FILE ENOTSUP
+#define OPEN_TO_ALL ENOTUNIQ /* as no open(2) of a file ends */
+#define RELOAD_NS 100000000  /* and a reload, during which nobody is served */
 
 struct td_audit {
 	struct td_loop *l; /* NULL: nobody is told any more; changes under mu */
@@ -40,6 +43,8 @@ struct td_audit {
 	char *ring;
 	size_t start, used;
 	bool stop, reopen;
+	bool opened;	/* the worker has tried to open it */
+	bool waited;	/* by whoever wants to know how that went */
 	bool over;	/* the worker does no more with it */
 	bool left;	/* it is the worker's to free: nobody waits for the worker */
 	int err;	/* of the last write; 0: it went well */
@@ -50,15 +55,24 @@ struct td_audit {
 
 static int open_file(const char *path)
 {
-	struct stat st;
+	struct stat st = {0};
 	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && !(st.st_mode & S_IWOTH))
 		return fd;
 	if (fd >= 0) {
+		bool is_file = S_ISREG(st.st_mode);
 		close(fd);
-		errno = ENOTSUP;
+		errno = is_file ? OPEN_TO_ALL : NOT_A_FILE;
 	}
 	return -1;
+}
+
+static const char *open_fault(int err)
+{
+	return err == NOT_A_FILE    ? "is not a file"
+	       : err == OPEN_TO_ALL ? "everybody may write it"
+	       : err == ETIMEDOUT   ? "the disk does not answer"
+				    : strerror(err);
 }
 
 static void tell(struct td_audit *a)
@@ -183,10 +197,38 @@ static void end_worker(struct td_audit *a)
 		audit_free(a);
 }
 
+/* How it went, to whoever waits for that: true. Nobody does: what is said is said by on_told(). */
+static bool answer_open(struct td_audit *a, int err)
+{
+	pthread_mutex_lock(&a->mu);
+	bool waited = a->waited;
+	a->opened = true;
+	if (waited || !err)
+		a->err = err;
+	pthread_cond_broadcast(&a->cond);
+	pthread_mutex_unlock(&a->mu);
+	return waited;
+}
+
+/* open(2) of a disk that hangs stops its caller. false: there is nothing to be written into. */
+static bool open_first(struct td_audit *a)
+{
+	if (a->syslog)
+		openlog("tunneld", LOG_PID | LOG_NDELAY, LOG_AUTHPRIV);
+	while (!a->syslog && (a->fd = open_file(a->spec)) < 0) {
+		int err = errno;
+		if (answer_open(a, err) || !wait_for_disk(a, err))
+			return false;
+	}
+	if (!answer_open(a, 0))
+		tell(a);
+	return true;
+}
+
 static void *run_worker(void *arg)
 {
 	struct td_audit *a = arg;
-	bool going = true;
+	bool going = open_first(a);
 	while (going) {
 		pthread_mutex_lock(&a->mu);
 		while (!a->used && !a->stop && !a->reopen)
@@ -276,9 +318,9 @@ static void on_told(struct ev_loop *ev, ev_async *w, int events)
 	pthread_mutex_unlock(&a->mu);
 	if (reopen_err)
 		td_error("audit", NULL, "%s cannot be opened again, the old file is written on: %s", a->spec,
-			 reopen_err == ENOTSUP ? "it is not a file" : strerror(reopen_err));
+			 open_fault(reopen_err));
 	if (err && !a->said)
-		td_error("audit", NULL, "%s cannot be written, lines wait: %s", a->spec, strerror(err));
+		td_error("audit", NULL, "%s cannot be written, lines wait: %s", a->spec, open_fault(err));
 	else if (!err && a->said)
 		td_info("audit", NULL, "%s is written again dropped=%llu", a->spec, (unsigned long long)a->lost);
 	a->said = err != 0;
@@ -295,36 +337,97 @@ static int start_worker(struct td_audit *a)
 	return rc;
 }
 
-struct td_audit *td_audit_open(struct td_loop *l, const char *role, const char *spec, char *why, size_t cap)
+/* The worker frees it, whenever it comes to its end; true: that was before, and nothing is left to it. */
+static bool leave_to_worker(struct td_audit *a)
+{
+	pthread_t thread = a->thread;
+	pthread_mutex_lock(&a->mu);
+	bool over = a->over;
+	a->left = !over;
+	a->l = NULL;
+	pthread_mutex_unlock(&a->mu);
+	if (!over)
+		pthread_detach(thread);
+	return over;
+}
+
+/* How the worker's open(2) went: 0, an errno, ETIMEDOUT: it has not come back in time. */
+static int wait_for_open(struct td_audit *a, const struct timespec *until)
+{
+	int rc = 0;
+	pthread_mutex_lock(&a->mu);
+	while (!a->opened && rc == 0)
+		rc = pthread_cond_timedwait(&a->cond, &a->mu, until);
+	if (!a->opened)
+		a->err = ETIMEDOUT;
+	a->waited = false;
+	rc = a->err;
+	pthread_mutex_unlock(&a->mu);
+	return rc;
+}
+
+static struct td_audit *new_audit(struct td_loop *l, const char *role, const char *spec)
 {
 	struct td_audit *a = tnl_calloc(1, sizeof(*a));
-	snprintf(why, cap, "out of memory");
 	if (!a)
 		return NULL;
 	a->l = l;
 	a->syslog = strcmp(spec, "syslog") == 0;
 	a->fd = -1;
+	a->waited = true;
 	a->spec = tnl_strdup(spec);
 	a->ring = tnl_malloc(RING);
 	snprintf(a->role, sizeof(a->role), "%s", role);
-	int rc = a->spec && a->ring ? 0 : ENOMEM;
-	if (rc == 0 && a->syslog)
-		openlog("tunneld", LOG_PID | LOG_NDELAY, LOG_AUTHPRIV);
-	else if (rc == 0 && (a->fd = open_file(spec)) < 0)
-		rc = errno;
 	pthread_mutex_init(&a->mu, NULL);
 	pthread_cond_init(&a->cond, NULL);
 	ev_async_init(&a->told, on_told);
 	a->told.data = a;
-	if (rc == 0)
-		rc = start_worker(a);
-	if (rc != 0) {
-		snprintf(why, cap, "audit_log %s: %s", spec, rc == ENOTSUP ? "is not a file" : strerror(rc));
-		audit_free(a);
+	if (a->spec && a->ring && start_worker(a) == 0)
+		return a;
+	audit_free(a);
+	return NULL;
+}
+
+static void give_up(struct td_audit *a)
+{
+	pthread_mutex_lock(&a->mu);
+	a->stop = true;
+	pthread_cond_broadcast(&a->cond);
+	pthread_mutex_unlock(&a->mu);
+	if (!leave_to_worker(a))
+		return;
+	pthread_join(a->thread, NULL);
+	audit_free(a);
+}
+
+/* patient: nobody is served yet; else one that is opened late is written when it is. */
+static struct td_audit *open_audit(struct td_loop *l, const char *role, const char *spec, bool patient, char *why,
+				   size_t cap)
+{
+	struct timespec until;
+	struct td_audit *a = new_audit(l, role, spec);
+	snprintf(why, cap, "out of memory");
+	if (!a)
+		return NULL;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += patient ? 0 : RELOAD_NS;
+	until.tv_sec += patient ? END_S : until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	int rc = wait_for_open(a, &until);
+	if (rc != 0 && (patient || rc != ETIMEDOUT)) {
+		snprintf(why, cap, "audit_log %s: %s", spec, open_fault(rc));
+		give_up(a);
 		return NULL;
 	}
 	ev_async_start(l->ev, &a->told);
+	if (rc != 0)
+		ev_async_send(l->ev, &a->told); /* that it waits is said */
 	return a;
+}
+
+struct td_audit *td_audit_open(struct td_loop *l, const char *role, const char *spec, char *why, size_t cap)
+{
+	return open_audit(l, role, spec, true, why, cap);
 }
 
 static void begin_end(struct td_audit *a)
@@ -341,22 +444,8 @@ static void begin_end(struct td_audit *a)
 static void free_ended(struct td_audit *a)
 {
 	if (a->used || a->err)
-		td_error("audit", NULL, "%s could not be written to its end: %s", a->spec, strerror(a->err));
+		td_error("audit", NULL, "%s could not be written to its end: %s", a->spec, open_fault(a->err));
 	audit_free(a);
-}
-
-/* The worker frees it, whenever it comes to its end; true: that was before, and nothing is left to it. */
-static bool leave_to_worker(struct td_audit *a)
-{
-	pthread_t thread = a->thread;
-	pthread_mutex_lock(&a->mu);
-	bool over = a->over;
-	a->left = !over;
-	a->l = NULL;
-	pthread_mutex_unlock(&a->mu);
-	if (!over)
-		pthread_detach(thread);
-	return over;
 }
 
 void td_audit_close(struct td_audit *a)
@@ -399,7 +488,7 @@ int td_audit_reload(struct td_audit **a, struct td_loop *l, const char *role, co
 		pthread_mutex_unlock(&(*a)->mu);
 		return 0;
 	}
-	struct td_audit *next = spec ? td_audit_open(l, role, spec, why, cap) : NULL;
+	struct td_audit *next = spec ? open_audit(l, role, spec, false, why, cap) : NULL;
 	if (spec && !next)
 		return -1;
 	retire(*a);

@@ -5,8 +5,8 @@
  * The loop never waits: when the ring is full, because the disk is full or slow, lines are dropped and counted, and the
  * next line that has room comes after one that says how many ("event":"dropped").  The worker tries again every second
  * and loses nothing of the ring meanwhile.  That it cannot write, and that it can again, is told in the ordinary log.
- * A disk or syslogd that does not answer stops the worker alone: a reload does not wait for it, the end of the process
- * 2 s.
+ * The worker opens the file as well. A disk or syslogd that does not answer stops it alone: a reload waits 100 ms for a
+ * file to be opened and then goes on while lines wait, the start and the end of the process wait 2 s.
  *
  * A line has "time", "role" and "event", then what the caller adds.  Values are escaped as JSON and cut at 8 KiB, so
  * that no peer can forge a field, a line, or fill the log with one call. */
@@ -22,7 +22,8 @@ struct td_audit_line {
 	struct tnl_jw w;
 };
 
-/* spec: a path, made with mode 0600, or "syslog".  NULL: *why. */
+/* spec: a path, made with mode 0600, or "syslog".  NULL: *why; what is there is no file, or one that everybody may
+ * write, or it cannot be opened within 2 s. */
 struct td_audit *td_audit_open(struct td_loop *l, const char *role, const char *spec, char *why, size_t cap);
 /* What a reload makes of it: the same file is opened again (it may have been rotated), another one takes its place,
  * NULL closes it; what waits for the old one is still written there, by its worker.  *a changes only when it returns 0;

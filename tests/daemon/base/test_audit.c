@@ -3,6 +3,9 @@
 #include "lib/json.h"
 #include "lib/num.h"
 #include "tunneld/base/audit.h"
+#include <fcntl.h>
+#include <semaphore.h>
+#include <stdarg.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -239,9 +242,60 @@ static void test_stuck_disk(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
+/* open(2) of this path does not come back before the gate is opened. */
+static const char *stuck_path;
+static sem_t gate;
+
+int open_or_stick(const char *name, int flags, ...) __asm__("open");
+int open_or_stick(const char *name, int flags, ...)
+{
+	va_list ap;
+	va_start(ap, flags);
+	unsigned mode = flags & O_CREAT ? va_arg(ap, unsigned) : 0;
+	va_end(ap);
+	if (stuck_path && strcmp(name, stuck_path) == 0)
+		sem_wait(&gate);
+	return openat(AT_FDCWD, name, flags, mode);
+}
+
+/* A start fails, a reload goes on and its lines wait: in both only the worker hangs. */
+static void test_stuck_open(void **state)
+{
+	char other[sizeof(path) + 8], why[200];
+	unsigned lost;
+	snprintf(other, sizeof(other), "%s.other", path);
+	sem_init(&gate, 0, 0);
+	struct td_audit *a = open_log();
+	stuck_path = other;
+	alarm(20);
+	assert_null(td_audit_open(T, "test", other, why, sizeof(why)));
+	assert_non_null(strstr(why, "does not answer"));
+	assert_int_equal(td_audit_reload(&a, T, "test", other, why, sizeof(why)), 0);
+	alarm(0);
+	say(a, "late", "it");
+	assert_int_equal(access(other, F_OK), -1);
+	sem_post(&gate);
+	sem_post(&gate);
+	td_audit_close(a);
+	assert_int_equal(count_lines(other, &lost), 1);
+	stuck_path = NULL;
+}
+
+/* Whoever may write into it may forge lines. */
+static void test_open_to_all(void **state)
+{
+	char why[200];
+	td_audit_close(open_log());
+	assert_int_equal(chmod(path, 0666), 0);
+	assert_null(td_audit_open(T, "test", path, why, sizeof(why)));
+	assert_non_null(strstr(why, "everybody may write it"));
+	assert_int_equal(chmod(path, 0640), 0);
+	td_audit_close(open_log());
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {TEST(test_lines), TEST(test_rotation), TEST(test_full_disk),
-					   TEST(test_stuck_disk)};
+	const struct CMUnitTest tests[] = {TEST(test_lines),	  TEST(test_rotation),	 TEST(test_full_disk),
+					   TEST(test_stuck_disk), TEST(test_stuck_open), TEST(test_open_to_all)};
 	return cmocka_run_group_tests_name("audit log", tests, NULL, NULL);
 }
