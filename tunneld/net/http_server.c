@@ -41,12 +41,23 @@ void td_hconn_drop_request(struct hconn *c)
 	c->req = NULL;
 }
 
+static struct silent_list *silent_of(struct hconn *c)
+{
+	return c->handed ? &c->h->silent_handed : &c->h->silent;
+}
+
+static void is_silent(struct hconn *c)
+{
+	tnl_list_push_back(&silent_of(c)->list, &c->silent);
+	silent_of(c)->n++;
+}
+
 static void no_longer_silent(struct hconn *c)
 {
 	if (tnl_list_empty(&c->silent))
 		return;
 	tnl_list_remove(&c->silent);
-	c->h->nsilent--;
+	silent_of(c)->n--;
 }
 
 void td_hconn_free(struct hconn *c)
@@ -331,9 +342,9 @@ static void drop_oldest_quiet(struct td_http_server *h)
 
 /* Whoever says nothing makes way for whoever comes: the oldest of this peer's that has not sent a whole head yet, or of
  * anybody's when there are very many, from however many addresses.  Behind one address there may be a whole office. */
-static bool drop_silent(struct td_http_server *h, const struct td_peer *of)
+static bool drop_silent(struct silent_list *l, const struct td_peer *of)
 {
-	tnl_list_foreach(it, &h->silent) {
+	tnl_list_foreach(it, &l->list) {
 		struct hconn *c = tnl_container_of(it, struct hconn, silent);
 		if (of && (c->counted.len != of->len || memcmp(c->counted.key, of->key, of->len) != 0))
 			continue;
@@ -350,7 +361,8 @@ static bool count_peer(struct td_http_server *h, const struct td_addr *peer, str
 	if (td_peers_enter(h->peers, peer, max, counted))
 		return true;
 	struct td_peer who = td_peer_of(peer);
-	return drop_silent(h, &who) && td_peers_enter(h->peers, peer, max, counted);
+	return (drop_silent(&h->silent, &who) || drop_silent(&h->silent_handed, &who)) &&
+	       td_peers_enter(h->peers, peer, max, counted);
 }
 
 static void refuse_crowd(struct td_http_server *h, const struct td_addr *peer)
@@ -411,8 +423,6 @@ static struct hconn *add_hconn(struct td_http_server *h, int fd, bool behind, st
 	}
 	init_hconn(c, h);
 	td_timer_in(&c->timer, head_timeout(h));
-	tnl_list_push_back(&h->silent, &c->silent);
-	h->nsilent++;
 	return c;
 }
 
@@ -447,8 +457,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	if (td_fd_short()) /* fd itself may have the number of what made way before it */
 		drop_oldest_quiet(h);
 	struct td_peer counted = {.len = 0};
-	if (h->nsilent >= (td_memory_used() < td_memory_max() / 2 ? SILENT_MOST : SILENT_MAX))
-		drop_silent(h, NULL);
+	if (h->silent.n >= (td_memory_used() < td_memory_max() / 2 ? SILENT_MOST : SILENT_MAX))
+		drop_silent(&h->silent, NULL);
 	if (!behind && !count_peer(h, peer, &counted)) {
 		refuse_crowd(h, peer);
 		td_fd_rst_close(fd);
@@ -461,16 +471,18 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	}
 	c->peer = *peer;
 	c->counted = counted;
+	is_silent(c);
 }
 
 void td_http_server_hand(struct td_http_server *h, int fd)
 {
-	if (h->nsilent >= SILENT_MAX)
-		drop_silent(h, NULL);
+	if (h->silent_handed.n >= SILENT_MAX) /* apart: of who comes by himself none makes way for them */
+		drop_silent(&h->silent_handed, NULL);
 	struct hconn *c = add_hconn(h, fd, true, NULL);
 	if (!c)
 		return;
 	c->handed = true;
+	is_silent(c);
 	td_conn_vouched(c->conn);
 }
 
@@ -485,7 +497,8 @@ struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_htt
 		if (cfg->tls)
 			tnl_tls_ctx_ref(cfg->tls);
 		tnl_list_init(&h->conns);
-		tnl_list_init(&h->silent);
+		tnl_list_init(&h->silent.list);
+		tnl_list_init(&h->silent_handed.list);
 		h->peers = td_peers_new();
 		h->listeners = tnl_calloc((size_t)cfg->naddrs + 1, sizeof(*h->listeners));
 	}

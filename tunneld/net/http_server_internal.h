@@ -20,9 +20,14 @@ struct td_request {
 	void *user;
 };
 
+struct silent_list { /* connections whose first head is not whole, the oldest first */
+	struct tnl_list list;
+	size_t n;
+};
+
 struct hconn {
 	struct tnl_list node;
-	struct tnl_list silent; /* in the server's, until its first head is whole */
+	struct tnl_list silent; /* in one of the server's */
 	struct td_http_server *h;
 	struct td_conn *conn;
 	struct td_request *req;
@@ -45,8 +50,8 @@ struct td_http_server {
 	struct td_http_server_config cfg;
 	struct td_listener **listeners;
 	int nlisteners;
-	struct tnl_list conns, silent; /* the oldest first */
-	size_t nsilent;
+	struct tnl_list conns; /* the oldest first */
+	struct silent_list silent, silent_handed;
 	struct td_memory_waiter room;
 	struct td_peers *peers;
 	size_t count;

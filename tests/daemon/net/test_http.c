@@ -8,6 +8,7 @@
 #include "tunneld/base/fd.h"
 
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 struct server {
@@ -596,6 +597,39 @@ static void unread_answers(void **state)
 	t_close();
 }
 
+/* What another node hands on and leaves silent makes way for its like, not for it whoever comes by himself. */
+static void silent_handed(void **state)
+{
+	enum { MOST = 4096 };
+	struct server s;
+	struct raw r;
+	struct rlimit was, more;
+	t_open();
+	serve(&s, false, 0, 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	more = (struct rlimit){was.rlim_max, was.rlim_max};
+	if (more.rlim_cur < MOST + 200)
+		skip();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &more), 0);
+	raw_open(&r, &s.addr);
+	for (int i = 0; i < 1000 && td_http_server_connections(s.h) < 1; i++)
+		t_turns(1);
+	for (int i = 0; i < MOST + 50; i++) {
+		int pair[2];
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+		td_http_server_hand(s.h, pair[1]);
+		close(pair[0]);
+	}
+	assert_int_equal(td_http_server_connections(s.h), 1 + MOST);
+	static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+	raw_send(&r, get, sizeof(get) - 1);
+	assert_int_equal(raw_wait(&r, "200 OK", 1), 1);
+	raw_close(&r);
+	td_http_server_free(s.h);
+	t_close();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+}
+
 static void signed_call(void **state)
 {
 	struct server s;
@@ -624,7 +658,7 @@ int main(void)
 	    cmocka_unit_test(wrong_name),     cmocka_unit_test(keep_alive),	cmocka_unit_test(refusals),
 	    cmocka_unit_test(slow_heads),     cmocka_unit_test(per_peer_limit), cmocka_unit_test(silent_ones_make_way),
 	    cmocka_unit_test(head_in_pieces), cmocka_unit_test(full_memory),	cmocka_unit_test(unread_answers),
-	    cmocka_unit_test(signed_call),
+	    cmocka_unit_test(silent_handed),  cmocka_unit_test(signed_call),
 	};
 	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }
