@@ -55,7 +55,7 @@ def named():
 		g = w.gateway(proxy_protocol=BALANCER + '/32, 192.0.2.0/24', audit_log='audit')
 		for header, who in ((v1('198.51.100.7', 4711), '198.51.100.7:4711'), (v2('198.51.100.8', 4712), '198.51.100.8:4712'),
 				(v2('2001:db8::9', 4713, tlv=b'\x04\0\x02ab'), '[2001:db8::9]:4713'), (v1('2001:db8::a', 4714), '[2001:db8::a]:4714'),
-				(v2('198.51.100.11', 1, command=0), BALANCER), (b'PROXY UNKNOWN\r\n', BALANCER)):
+				(v1('::ffff:198.51.100.13', 4716), '198.51.100.13:4716'), (v2('198.51.100.11', 1, command=0), BALANCER), (b'PROXY UNKNOWN\r\n', BALANCER)):
 			mark = g.mark()
 			s = raw(w, header)
 			assert ask(s) in (400, 403), header

@@ -20,18 +20,6 @@ static void put_end(struct tnl_proxyhead_end *end, const struct td_addr *a)
 		memcpy(end->ip, &a->in6.sin6_addr, 16);
 }
 
-/* An IPv4 address that an IPv6 socket shows is told as what it is. */
-static void unmap(struct td_addr *a)
-{
-	struct td_addr four = {.in = {.sin_family = AF_INET}, .len = sizeof(four.in)};
-
-	if (a->sa.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
-		return;
-	memcpy(&four.in.sin_addr, a->in6.sin6_addr.s6_addr + 12, 4);
-	td_addr_set_port(&four, td_addr_port(a));
-	*a = four;
-}
-
 /* Who connected, and to which of our addresses.  Those of Unix sockets say nothing to a service elsewhere. */
 static void make_head(struct fwd_conn *c, const struct td_addr *peer)
 {
@@ -42,8 +30,8 @@ static void make_head(struct fwd_conn *c, const struct td_addr *peer)
 		return;
 	if (getsockname(c->fd, &to.sa, &to.len) != 0)
 		to.sa.sa_family = AF_UNSPEC;
-	unmap(&from);
-	unmap(&to);
+	td_addr_unmap(&from);
+	td_addr_unmap(&to);
 	if (from.sa.sa_family == to.sa.sa_family && (to.sa.sa_family == AF_INET || to.sa.sa_family == AF_INET6)) {
 		h.family = to.sa.sa_family == AF_INET ? TNL_PROXYHEAD_INET : TNL_PROXYHEAD_INET6;
 		put_end(&h.source, &from);

@@ -95,6 +95,16 @@ bool td_addr_have_ipv6(void)
 	return have;
 }
 
+void td_addr_unmap(struct td_addr *a)
+{
+	struct td_addr four = {.in = {.sin_family = AF_INET}, .len = sizeof(four.in)};
+	if (!a->len || a->sa.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
+		return;
+	memcpy(&four.in.sin_addr, a->in6.sin6_addr.s6_addr + 12, 4);
+	td_addr_set_port(&four, td_addr_port(a));
+	*a = four;
+}
+
 bool td_addr_is_loopback(const struct td_addr *a)
 {
 	const uint8_t *six = a->in6.sin6_addr.s6_addr;

@@ -29,7 +29,9 @@ bool td_addr_literal(const char *host, uint16_t port, struct td_addr *out);
  * localhost only. Port 0 is allowed. Returns how many addresses were filled, or -1 and *fault. */
 int td_addr_parse(const char *s, struct td_addr *out, int max, const char **fault);
 void td_addr_set_port(struct td_addr *a, uint16_t port);
-uint16_t td_addr_port(const struct td_addr *a);	   /* 0 for unix */
+uint16_t td_addr_port(const struct td_addr *a); /* 0 for unix */
+void td_addr_unmap(
+    struct td_addr *a); /* an IPv4 address in its IPv6 form, as sockets of both families show it, is IPv4 */
 int td_addr_given(const struct td_addr *a);	   /* the number of one that is there already; else 0 */
 bool td_addr_have_ipv6(void);			   /* this host can bind to ::1 */
 bool td_addr_is_loopback(const struct td_addr *a); /* 127.0.0.0/8, also in its IPv6 form, ::1 */

@@ -221,6 +221,7 @@ static void take_name(struct td_conn *c, const struct tnl_proxyhead *h)
 		td_conn_end(c, TNL_EIO, "connection broke: %s", strerror(errno));
 		return;
 	}
+	td_addr_unmap(&a);
 	td_addr_str(&a, c->peer);
 	c->cb.named(c->ctx, &a);
 }
@@ -439,6 +440,7 @@ struct td_conn *td_conn_accepted(struct td_loop *l, int fd, struct tnl_tls_ctx *
 	}
 	if (getpeername(fd, &peer.sa, &peer.len) != 0)
 		peer.len = 0; /* gone already: the first read will say so */
+	td_addr_unmap(&peer);
 	c->state = CONN_TLS;
 	if (tls)
 		c->tls_ctx = tnl_tls_ctx_ref(tls);

@@ -26,9 +26,11 @@ void td_peers_free(struct td_peers *p)
 	tnl_free(p);
 }
 
-struct td_peer td_peer_of(const struct td_addr *a)
+struct td_peer td_peer_of(const struct td_addr *of)
 {
 	struct td_peer p = {.len = 0};
+	struct td_addr copy = *of, *a = &copy;
+	td_addr_unmap(a);
 	if (a->len && a->sa.sa_family == AF_INET) {
 		p.len = sizeof(a->in.sin_addr);
 		memcpy(p.key, &a->in.sin_addr, p.len);

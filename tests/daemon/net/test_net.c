@@ -131,6 +131,12 @@ static void connections_of_a_peer(void **state)
 	assert_true(td_peers_enter(p, &a, 1, &first));
 	assert_false(td_peers_enter(p, &b, 1, &other));
 	assert_true(td_peers_enter(p, &c, 1, &other));
+	a = t_addr("[::ffff:192.0.2.7]:1"); /* as a socket of both families shows them */
+	b = t_addr("[::ffff:192.0.2.8]:1");
+	c = t_addr("192.0.2.7:1");
+	assert_true(td_peers_enter(p, &a, 1, &first));
+	assert_true(td_peers_enter(p, &b, 1, &other));
+	assert_false(td_peers_enter(p, &c, 1, &other));
 	a = t_addr("[::1]:1"); /* not with all of ::/64 */
 	b = t_addr("[::2]:1");
 	assert_true(td_peers_enter(p, &a, 1, &first));
