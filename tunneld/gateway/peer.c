@@ -18,6 +18,7 @@
 
 #define OPEN_NS (10 * TD_SEC) /* from the connection to the greeting */
 #define LEARN_NS (500 * TD_MS)
+#define LEARN_SOON_NS (20 * TD_MS) /* when the store was asked just now */
 #define READ_STEP (16u * 1024)
 
 /* --- the end of one ------------------------------------------------------------------ */
@@ -66,7 +67,10 @@ static void say_no_link(struct gw_trunk *k, const char *why)
 {
 	struct gw_peer *p = k->peer;
 	uint64_t now = k->peers->g->l->now;
-	const char *node = p ? p->name : "-", *peer = td_conn_peer(k->conn), *port = strrchr(peer, ':');
+	const char *node = p		? p->name
+			   : k->name[0] ? k->name
+					: "-",
+		   *peer = td_conn_peer(k->conn), *port = strrchr(peer, ':');
 	char key[sizeof(p->trouble.key)];
 	size_t n = p ? strlen(why) : port ? (size_t)(port - peer) : 0;
 	n = TNL_MIN(n, sizeof(key) - 1);
@@ -160,8 +164,6 @@ static struct gw_peer *find_peer(struct gw_peers *p, const char *name)
 	return NULL;
 }
 
-static struct gw_peer *add_peer(struct gw_peers *p, const char *name);
-
 /* The one that was there is from before the other node came back. */
 static void use_trunk(struct gw_trunk *k, struct gw_peer *p)
 {
@@ -181,6 +183,27 @@ static void use_trunk(struct gw_trunk *k, struct gw_peer *p)
 	td_info("peer", NULL, "link to node up node=%s peer=%s", p->name, td_conn_peer(k->conn));
 }
 
+/* That authority may have given certificates to others than nodes: which names are nodes', the store says.  One that
+ * has just started may be there for less than a heartbeat. */
+static void wait_until_known(struct gw_trunk *k, const char *name)
+{
+	snprintf(k->name, sizeof(k->name), "%s", name);
+	if (!k->peers->g->shared)
+		return;
+	td_store_look_again(k->peers->g->store);
+	td_timer_in(&k->peers->learn, LEARN_SOON_NS);
+}
+
+static void use_known(struct gw_peers *p)
+{
+	tnl_list_foreach_safe(it, &p->strangers) {
+		struct gw_trunk *k = tnl_container_of(it, struct gw_trunk, node);
+		struct gw_peer *x = k->name[0] ? find_peer(p, k->name) : NULL;
+		if (x)
+			use_trunk(k, x);
+	}
+}
+
 static bool on_greeted(void *ctx, const char *name)
 {
 	struct gw_trunk *k = ctx;
@@ -190,15 +213,21 @@ static bool on_greeted(void *ctx, const char *name)
 		return false;
 	if (k->dialed ? strcmp(name, k->peer->name) != 0 : order >= 0)
 		return false;
-	struct gw_peer *p = k->dialed ? k->peer : add_peer(k->peers, name);
+	struct gw_peer *p = k->dialed ? k->peer : find_peer(k->peers, name);
 	if (p)
 		use_trunk(k, p);
-	return p != NULL;
+	else
+		wait_until_known(k, name);
+	return true;
 }
 
 static void on_opened(void *ctx, struct tnl_trunk_stream *st)
 {
-	gw_ferry_opened(ctx, st);
+	struct gw_trunk *k = ctx;
+	if (k->peer && k->peer->link == k)
+		gw_ferry_opened(k, st);
+	else
+		tnl_trunk_close(st);
 }
 
 static void on_data(void *ctx, struct tnl_trunk_stream *st, const uint8_t *p, size_t n)
@@ -245,7 +274,7 @@ static void on_timer(void *arg)
 	struct gw_trunk *k = arg;
 	uint64_t now = k->peers->g->l->now;
 	if (!k->peer || k->peer->link != k) {
-		lose_trunk(k, "it has not said who it is in time");
+		lose_trunk(k, k->name[0] ? "the store has no node of its name" : "it has not said who it is in time");
 	} else if (now - k->heard > GW_PEER_LOST_NS) {
 		lose_trunk(k, "nothing was heard of it for 30 s");
 	} else {
@@ -387,6 +416,7 @@ void gw_peers_end(struct gw_peers *p)
 	for (unsigned i = p->n; i-- > 0;)
 		if (!p->v[i]->known && !p->v[i]->link)
 			remove_peer(p, i);
+	use_known(p);
 }
 
 struct gw_trunk *gw_peers_link(struct gw_peers *p, const char *name)

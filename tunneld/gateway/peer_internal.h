@@ -19,8 +19,9 @@
 #define GW_PEER_TROUBLES 8u
 #define GW_PEER_SAY_NS (60 * TD_SEC) /* between two lines about the same trouble with a node */
 
-struct gw_trunk {	      /* one connection to another node */
-	struct tnl_list node; /* in the peers' strangers until it has greeted */
+struct gw_trunk {		    /* one connection to another node */
+	struct tnl_list node;	    /* in the peers' strangers until it has greeted, as one that the store knows */
+	char name[TD_NODE_MAX + 1]; /* that it says, while that is not so; else "" */
 	struct gw_peers *peers;
 	struct gw_peer *peer; /* whose it is; NULL: not known yet */
 	struct td_conn *conn;

@@ -91,6 +91,7 @@ struct td_store_node {
 };
 /* The others, as they were some seconds ago; n: how many. */
 const struct td_store_node *td_store_nodes(const struct td_store *s, unsigned *n);
+void td_store_look_again(struct td_store *s); /* who they are now is known in a moment */
 
 enum td_store_where {
 	TD_STORE_NONE,	/* there is no such session */

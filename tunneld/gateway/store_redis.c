@@ -176,6 +176,13 @@ static void beat(void *arg)
 	(void)td_store_redis_script(s->cmd, STORE_BEAT, v, node_args(s, v, ms), on_beat, s);
 }
 
+void td_store_look_again(struct td_store *store)
+{
+	struct store_redis *s = td_store_impl(store);
+	if (s)
+		beat(s);
+}
+
 /* --- the connections --------------------------------------------------------------- */
 static void on_cmd_up(void *ctx)
 {

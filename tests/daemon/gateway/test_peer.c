@@ -114,6 +114,7 @@ static struct gw_trunk *link_of(struct td_gateway *g, const char *name)
 static int begin(void **state)
 {
 	begin_nodes();
+	introduce(T.g, "n2", B.peer_port[1]);
 	start_n1("n1");
 	introduce(B.g, "n2", B.peer_port[1]);
 	wait_for(link_of(B.g, "n2") && link_of(T.g, "n1"));
@@ -357,6 +358,7 @@ static void test_wrong_certificate(void **state)
 {
 	char *other, *other_key;
 	uint64_t now = T.l->wall_ms / 1000;
+	introduce(T.g, "n2", B.peer_port[1]);
 	start_n1("nameless");
 	introduce(B.g, "n2", B.peer_port[1]);
 	turns_for(600 * TD_MS);
@@ -378,6 +380,28 @@ static void test_wrong_certificate(void **state)
 	wait_for(link_of(B.g, "n2") && link_of(T.g, "n1"));
 }
 
+/* Whoever has a certificate of that authority is not a node by that: the store must know the name. */
+static void test_unknown_node(void **state)
+{
+	struct end e;
+	memset(&e, 0, sizeof(e));
+	start_n1("n1");
+	introduce(B.g, "n2", B.peer_port[1]);
+	wait_for(link_of(B.g, "n2"));
+	come_to("n1");
+	dial(&e, NULL, AT_N2);
+	assert_true(e.closed);
+	assert_int_equal(B.g->peers->handed_on, 1);
+	assert_int_equal(T.g->peers->taken_in, 0);
+	assert_null(link_of(T.g, "n1"));
+	introduce(T.g, "n2", B.peer_port[1]);
+	assert_non_null(link_of(T.g, "n1"));
+	dial(&e, NULL, AT_N2);
+	assert_true(e.open);
+	assert_int_equal(T.g->peers->taken_in, 1);
+	end_reset(&e);
+}
+
 #define T2(fn, b) cmocka_unit_test_setup_teardown(fn, b, end)
 int main(void)
 {
@@ -391,6 +415,7 @@ int main(void)
 	    T2(test_signed_for_another, begin),
 	    T2(test_one_request, begin),
 	    T2(test_wrong_certificate, begin_apart),
+	    T2(test_unknown_node, begin_apart),
 	};
 	return cmocka_run_group_tests_name("links between nodes", tests, NULL, NULL);
 }
