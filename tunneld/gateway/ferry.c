@@ -26,6 +26,7 @@ struct gw_ferry {
 	bool open;		/* conn is */
 	struct tnl_buf early;	/* came before it was */
 	size_t kept;		/* that came, without credit given back */
+	uint64_t kept_since;	/* monotonic */
 	struct td_peer counted; /* the client, at the node that it came to */
 };
 
@@ -111,8 +112,12 @@ static const struct td_conn_cb conn_cb = {.ready = on_ready,
 void gw_ferry_data(struct tnl_trunk_stream *st, const uint8_t *p, size_t n)
 {
 	struct gw_ferry *f = tnl_trunk_user(st);
+	if (!f->kept)
+		f->kept_since = f->peers->g->l->now;
 	f->kept += n;
 	f->k->from += n;
+	if (td_memory_spent())
+		td_soon_do(&f->peers->g->make_room);
 	if (!f->open)
 		tnl_buf_put(&f->early, p, n);
 	if (f->open ? td_conn_write(f->conn, p, n) < n : f->early.failed) { /* it has broken, or there is no memory */
@@ -180,6 +185,26 @@ bool gw_ferries_cut(struct gw_peers *p)
 	drop_stream(f);
 	free_ferry(f);
 	return true;
+}
+
+uint64_t gw_ferries_make_room(struct gw_peers *p, uint64_t want, uint64_t unread_ns)
+{
+	uint64_t got = 0, now = p->g->l->now;
+	unsigned n = 0;
+	tnl_list_foreach_safe(it, &p->ferries) {
+		struct gw_ferry *f = tnl_container_of(it, struct gw_ferry, node);
+		if (!f->open || !f->kept || now - f->kept_since < unread_ns)
+			continue;
+		if (got >= want)
+			break;
+		got += td_conn_queued(f->conn); /* freed at the end of this turn */
+		drop_stream(f);
+		free_ferry(f);
+		n++;
+	}
+	if (n)
+		td_warn("peer", NULL, "memory is short: links to other nodes that nobody reads are cut links=%u", n);
+	return got;
 }
 
 /* --- away -------------------------------------------------------------------------------- */

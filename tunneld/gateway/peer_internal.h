@@ -88,7 +88,9 @@ void gw_ferry_data(struct tnl_trunk_stream *st, const uint8_t *p, size_t n);
 void gw_ferry_ended(struct tnl_trunk_stream *st);
 void gw_ferry_fill(struct tnl_trunk_stream *st); /* its turn */
 size_t gw_ferries_count(const struct gw_peers *p);
-bool gw_ferries_cut(struct gw_peers *p);	  /* the oldest; false: there is none */
+bool gw_ferries_cut(struct gw_peers *p); /* the oldest; false: there is none */
+/* Cuts those from other nodes that their clients have not read for so long, until so much is freed; how much is. */
+uint64_t gw_ferries_make_room(struct gw_peers *p, uint64_t want, uint64_t unread_ns);
 void gw_ferry_abort(struct tnl_trunk_stream *st); /* the trunk is over */
 
 /* --- route.c ------------------------------------------------------------------------- */

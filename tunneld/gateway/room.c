@@ -1,6 +1,6 @@
 /* Making room: least shares of very many sessions add up, too.  When owners have all of the memory that is for them,
  * the owner that keeps most gives way: what nobody has read for a while goes, with its session, and is said. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/peer_internal.h"
 #include "lib/num.h"
 
 #define UNREAD_FOR (5 * TD_SEC)
@@ -83,5 +83,7 @@ void gw_room_make(void *arg)
 		got += unread_bytes(s); /* freed at the end of this turn */
 		end_unread(s);
 	}
+	if (g->peers && got < want)
+		gw_ferries_make_room(g->peers, want - got, UNREAD_FOR);
 	g->room_at = g->l->now + AGAIN_IN;
 }

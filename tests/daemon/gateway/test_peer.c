@@ -226,6 +226,32 @@ static void test_slow_reader(void **state)
 	session_done(&quick);
 }
 
+/* What clients do not read of other nodes' sessions gives way when the node that they came to is short of memory. */
+static void test_unread_makes_way(void **state)
+{
+	struct ses slow;
+	static uint8_t block[30 * 1024];
+	meet(&slow, "n1", "n2");
+	td_wslink_pause(slow.client.w, true);
+	for (int i = 0; i < 60; i++) { /* more than the kernel's sockets and a ferry hold, less than relay_memory */
+		wait_for(td_wslink_room(slow.agent.w) > sizeof(block) + TNL_MSG_HDR);
+		assert_int_equal(send_msg(&slow.agent, TNL_MT_OUTPUT, 1, i, block, sizeof(block)), 0);
+	}
+	long waits = -1; /* at n2, until n1 has what it may have */
+	for (long now; (now = status_of("sessions/0/client/waiting_bytes")) != waits || !now; waits = now)
+		turns_for(50 * TD_MS);
+	td_memory_limit(td_memory_used());
+	gw_room_make(B.g);
+	assert_int_equal(tnl_trunk_streams(link_of(B.g, "n2")->t), 1); /* it may read yet */
+	B.g->l->now += 6 * TD_SEC;
+	gw_room_make(B.g);
+	assert_int_equal(tnl_trunk_streams(link_of(B.g, "n2")->t), 0);
+	td_memory_limit(96u << 20);
+	td_wslink_pause(slow.client.w, false);
+	wait_for(slow.client.closed);
+	session_done(&slow);
+}
+
 /* The close frame and its code reach the client; a node that goes takes the links with it, and they come again. */
 static void test_ends(void **state)
 {
@@ -410,6 +436,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    T2(test_both_elsewhere, begin),
 	    T2(test_slow_reader, begin),
+	    T2(test_unread_makes_way, begin),
 	    T2(test_ends, begin),
 	    T2(test_one_hop, begin),
 	    T2(test_signed_for_another, begin),
