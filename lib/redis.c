@@ -165,6 +165,13 @@ int tnl_redis_reader_feed(struct tnl_redis_reader *rd, const void *p, size_t n)
 	return redisReaderFeed(rd->r, p, n) == REDIS_OK ? 0 : TNL_ENOMEM;
 }
 
+/* hiredis looks for the end of a line from its beginning each time; that of a long string is behind a short line. */
+static bool line_too_long(const redisReader *r)
+{
+	const char *p = r->buf + r->pos;
+	return r->len - r->pos > TNL_REDIS_LINE && !memmem(p, TNL_REDIS_LINE, "\r\n", 2);
+}
+
 int tnl_redis_reader_next(struct tnl_redis_reader *rd, struct tnl_redis_reply **out)
 {
 	void *reply = NULL;
@@ -172,7 +179,7 @@ int tnl_redis_reader_next(struct tnl_redis_reader *rd, struct tnl_redis_reply **
 	if (redisReaderGetReply(rd->r, &reply) != REDIS_OK)
 		return rd->too_big ? TNL_ETOOBIG : rd->r->err == REDIS_ERR_OOM ? TNL_ENOMEM : TNL_ESYNTAX;
 	if (!reply)
-		return TNL_EAGAIN;
+		return line_too_long(rd->r) ? TNL_ETOOBIG : TNL_EAGAIN;
 	rd->nodes = 0;
 	*out = reply;
 	return 0;

@@ -16,6 +16,7 @@
 #define TNL_REDIS_HOSTS 8u
 #define TNL_REDIS_BYTES (8u * 1024 * 1024) /* of a reply */
 #define TNL_REDIS_BULK (4u * 1024 * 1024)  /* of one string in it */
+#define TNL_REDIS_LINE (64u * 1024)	   /* of a state, an error, a number or a length */
 #define TNL_REDIS_ELEMENTS 65536u	   /* of one array */
 #define TNL_REDIS_NODES 131072u		   /* of a whole reply */
 

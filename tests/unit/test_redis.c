@@ -97,6 +97,26 @@ static void test_a_string_too_large_is_not_waited_for(void **state)
 	assert_true(fed <= TNL_REDIS_BYTES + sizeof(block));
 }
 
+/* What costs time is how often a line is looked through, not how long it is. */
+static void test_a_line_too_long_is_not_waited_for(void **state)
+{
+	static char block[16384];
+	struct tnl_redis_reply *r;
+	for (int i = 0; i < 3; i++) {
+		int rc = feed(i == 2 ? "*2\r\n:1\r\n-ERR " : "+");
+		size_t fed = 0;
+		memset(block, i == 1 ? '\r' : 'a', sizeof(block));
+		while ((rc = tnl_redis_reader_next(rd, &r)) == TNL_EAGAIN && fed < TNL_REDIS_BYTES / 2) {
+			assert_int_equal(tnl_redis_reader_feed(rd, block, sizeof(block)), 0);
+			fed += sizeof(block);
+		}
+		assert_int_equal(rc, TNL_ETOOBIG);
+		assert_true(fed <= TNL_REDIS_LINE + sizeof(block));
+		tnl_redis_reader_free(rd);
+		rd = tnl_redis_reader_new();
+	}
+}
+
 static void test_a_string_over_its_own_bound(void **state)
 {
 	static char block[TNL_REDIS_BULK + 3];
@@ -205,6 +225,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_an_array_too_large_costs_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_arrays_in_arrays_share_one_bound, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_string_too_large_is_not_waited_for, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_line_too_long_is_not_waited_for, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_string_over_its_own_bound, setup, teardown),
 	    cmocka_unit_test(test_what_is_no_reply),
 	    cmocka_unit_test(test_commands_are_binary_safe),
