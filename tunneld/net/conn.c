@@ -410,14 +410,22 @@ static void top_consume(struct td_conn *c, size_t n)
 		tnl_buf_consume(&c->stage, n);
 }
 
+/* How much of it TLS takes now. When it never takes more, that is the end: nobody else would say so. */
+static size_t seal_bytes(struct td_conn *c, struct tnl_tls *t, const void *p, size_t n)
+{
+	int r = n ? tnl_tls_write(t, p, n) : 0;
+	if (r == TNL_ETLS)
+		td_conn_end(c, r, "TLS failed: %s", tnl_tls_why(t));
+	return r > 0 ? (size_t)r : 0;
+}
+
 /* Staged plaintext into records, as far as TLS takes it. */
 static void seal_stage(struct td_conn *c)
 {
-	while (c->tls && tnl_buf_len(&c->stage)) {
-		int r = tnl_tls_write(c->tls, tnl_buf_data(&c->stage), tnl_buf_len(&c->stage));
-		if (r <= 0)
-			break;
-		tnl_buf_consume(&c->stage, (size_t)r);
+	size_t n = 1;
+	while (c->tls && n && tnl_buf_len(&c->stage)) {
+		n = seal_bytes(c, c->tls, tnl_buf_data(&c->stage), tnl_buf_len(&c->stage));
+		tnl_buf_consume(&c->stage, n);
 	}
 	if (tnl_buf_len(&c->stage) == 0) {
 		if (c->state == CONN_CLOSING && c->tls && !c->notified) {
@@ -444,12 +452,10 @@ static void write_out(struct td_conn *c)
 		seal_stage(c);
 		const uint8_t *p = top_peek(c, &n);
 		if (c->outer) {
-			int r = n ? tnl_tls_write(c->outer, p, n) : 0;
-			if (r > 0)
-				top_consume(c, (size_t)r);
+			top_consume(c, seal_bytes(c, c->outer, p, n));
 			p = tnl_tls_out_peek(c->outer, &n);
 		}
-		if (n == 0)
+		if (n == 0 || c->fd < 0)
 			break;
 		ssize_t k = write(c->fd, p, n);
 		if (k < 0 && errno == EINTR)
@@ -524,10 +530,10 @@ size_t td_conn_write(struct td_conn *c, const void *p, size_t n)
 	while (done < take) {
 		size_t left = take - done, staged = tnl_buf_len(&c->stage);
 		if (c->tls && staged == 0 && left >= RECORD) {
-			int r = tnl_tls_write(c->tls, s + done, left - left % RECORD);
-			if (r <= 0)
+			size_t k = seal_bytes(c, c->tls, s + done, left - left % RECORD);
+			if (k == 0)
 				break;
-			done += (size_t)r;
+			done += k;
 		} else {
 			size_t k = c->tls ? TNL_MIN(left, RECORD - staged) : left;
 			if (k == 0 || tnl_buf_put(&c->stage, s + done, k) != 0)

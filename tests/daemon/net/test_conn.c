@@ -1,5 +1,6 @@
 /* Connections that stand: bulk both ways at once with small kernel buffers, pausing, closing, breaking. */
 #include "tests/daemon/net/conn_test.h"
+#include "lib/buf.h"
 #include "tunneld/base/fd.h"
 #include <unistd.h>
 
@@ -155,12 +156,67 @@ static void fairness(void **state)
 	finish(&b, &eb);
 }
 
+static struct tnl_tls_ctx *tls_of(bool server, char *cert, char *key, const char *ca)
+{
+	char why[200];
+	const struct tnl_tls_config c = {.server = server,
+					 .require_client_cert = server,
+					 .cert_pem = cert,
+					 .cert_pem_len = strlen(cert),
+					 .key_pem = key,
+					 .key_pem_len = strlen(key),
+					 .ca_pem = ca,
+					 .ca_pem_len = strlen(ca),
+					 .unix_time = t_time};
+	struct tnl_tls_ctx *ctx = tnl_tls_ctx_new(&c, why, sizeof(why));
+	if (!ctx)
+		fail_msg("%s", why);
+	tnl_free(cert);
+	tnl_free(key);
+	return ctx;
+}
+
+/* A client's certificate that no session ticket has room for: TLS fails in our first bytes, and that is the end. */
+static void failed_in_writing(void **state)
+{
+	struct tnl_tls_ctx *was[] = {server_tls, client_tls};
+	struct server s;
+	struct end e = {0};
+	struct tnl_buf names;
+	char *ca, *ca_key, *cert, *key;
+	uint64_t now = t_time(NULL);
+	tnl_buf_init(&names, 100000);
+	for (int i = 0; i < 700; i++)
+		tnl_buf_printf(&names, "%d%s.example,", i, "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz");
+	t_open();
+	assert_int_equal(tnl_x509_make("CA", "", NULL, NULL, now - 3600, now + 86400, &ca, &ca_key), 0);
+	assert_int_equal(tnl_x509_make("s", "localhost,127.0.0.1", ca, ca_key, now - 3600, now + 86400, &cert, &key),
+			 0);
+	server_tls = tls_of(true, cert, key, ca);
+	assert_int_equal(tnl_x509_make("c", tnl_buf_str(&names), ca, ca_key, now - 3600, now + 86400, &cert, &key), 0);
+	client_tls = tls_of(false, cert, key, ca);
+	serve(&s, true);
+	s.e.total = 100;
+	dial(&e, &s, true, NULL, 0);
+	assert_true(t_until(&s.e.closed, 5000));
+	assert_int_equal(s.e.ready, 1);
+	assert_int_equal(s.e.err, TNL_ETLS);
+	finish(&s, &e);
+	tnl_tls_ctx_free(server_tls);
+	tnl_tls_ctx_free(client_tls);
+	server_tls = was[0];
+	client_tls = was[1];
+	tnl_buf_fini(&names);
+	tnl_free(ca);
+	tnl_free(ca_key);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(bulk_tls),	  cmocka_unit_test(bulk_plain),	       cmocka_unit_test(bulk_pauses),
 	    cmocka_unit_test(last_bytes), cmocka_unit_test(end_while_sending), cmocka_unit_test(broken),
-	    cmocka_unit_test(fairness),
+	    cmocka_unit_test(fairness),	  cmocka_unit_test(failed_in_writing),
 	};
 	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }
