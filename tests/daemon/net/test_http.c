@@ -8,7 +8,6 @@
 #include "tunneld/base/fd.h"
 
 #include <errno.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 struct server {
@@ -552,84 +551,6 @@ static void full_memory(void **state)
 	t_close();
 }
 
-/* Bytes until the end. */
-static size_t read_all(struct raw *r)
-{
-	size_t all = 0;
-	for (ssize_t k = 1; k != 0 && !(k < 0 && errno != EAGAIN);) {
-		k = read(r->fd, r->got, sizeof(r->got));
-		all += k > 0 ? (size_t)k : 0;
-		if (k < 0)
-			t_turns(1);
-	}
-	return all;
-}
-
-/* Answers that nobody takes have a sixteenth of memory between them: the oldest makes way. */
-static void unread_answers(void **state)
-{
-	struct server s;
-	static struct raw r[4];
-	int small = 65536;
-	static const char get[] = "GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-	t_open();
-	serve(&s, false, 0, 0);
-	td_memory_limit(40 << 20); /* for two of them and half of another */
-	for (size_t i = 0; i < TNL_COUNT(r); i++) {
-		raw_open(&r[i], &s.addr);
-		ev_io_stop(T->ev, &r[i].io);
-		assert_int_equal(setsockopt(r[i].fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
-		raw_send(&r[i], get, sizeof(get) - 1);
-		for (int k = 0; k < 1000 && s.requests == (int)i; k++)
-			t_turns(1);
-		assert_int_equal(s.requests, i + 1);
-		assert_int_equal(s.refused, i > 1 ? i - 1 : 0);
-	}
-	assert_int_equal(s.last_refused, 503);
-	assert_int_equal(td_http_server_connections(s.h), 2);
-	for (size_t i = 0; i < TNL_COUNT(r); i++) {
-		size_t n = read_all(&r[i]);
-		assert_true(i < 2 ? n < 900 * 1024 : n > 900 * 1024);
-		raw_close(&r[i]);
-	}
-	td_memory_limit(96u << 20);
-	td_http_server_free(s.h);
-	t_close();
-}
-
-/* What another node hands on and leaves silent makes way for its like, not for it whoever comes by himself. */
-static void silent_handed(void **state)
-{
-	enum { MOST = 4096 };
-	struct server s;
-	struct raw r;
-	struct rlimit was, more;
-	t_open();
-	serve(&s, false, 0, 0);
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
-	more = (struct rlimit){was.rlim_max, was.rlim_max};
-	if (more.rlim_cur < MOST + 200)
-		skip();
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &more), 0);
-	raw_open(&r, &s.addr);
-	for (int i = 0; i < 1000 && td_http_server_connections(s.h) < 1; i++)
-		t_turns(1);
-	for (int i = 0; i < MOST + 50; i++) {
-		int pair[2];
-		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-		td_http_server_hand(s.h, pair[1]);
-		close(pair[0]);
-	}
-	assert_int_equal(td_http_server_connections(s.h), 1 + MOST);
-	static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-	raw_send(&r, get, sizeof(get) - 1);
-	assert_int_equal(raw_wait(&r, "200 OK", 1), 1);
-	raw_close(&r);
-	td_http_server_free(s.h);
-	t_close();
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
-}
-
 static void signed_call(void **state)
 {
 	struct server s;
@@ -657,8 +578,7 @@ int main(void)
 	    cmocka_unit_test(exchanges),      cmocka_unit_test(unix_socket),	cmocka_unit_test(client_failures),
 	    cmocka_unit_test(wrong_name),     cmocka_unit_test(keep_alive),	cmocka_unit_test(refusals),
 	    cmocka_unit_test(slow_heads),     cmocka_unit_test(per_peer_limit), cmocka_unit_test(silent_ones_make_way),
-	    cmocka_unit_test(head_in_pieces), cmocka_unit_test(full_memory),	cmocka_unit_test(unread_answers),
-	    cmocka_unit_test(silent_handed),  cmocka_unit_test(signed_call),
+	    cmocka_unit_test(head_in_pieces), cmocka_unit_test(full_memory),	cmocka_unit_test(signed_call),
 	};
 	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }
