@@ -303,6 +303,8 @@ def stock_agent():
 		f.wait_log('one session for each destination')
 		ping(second := socks5(f.ports['p'], 'two', 1002)[0])
 		ping(again := socks5(f.ports['p'], 'two', 1002)[0])
+		t = w.status(f)[0]['forwarder']['tunnels'][0]  # which is as these sessions are
+		assert t['state'] == 'up' and {(s['host'], s['port'], s['state']) for s in t['sessions']} == {('one', 1001, 'up'), ('two', 1002, 'up')}, t
 		sessions = lambda: {(s['Details'] if 'Details' in s else '') or s['SessionId'] for s in w.api().call('DescribeSessions', {'State': 'Active'})[1]['Sessions']}
 		until(lambda: len(sessions()) == 2, 10, 'two sessions')
 		first.close()

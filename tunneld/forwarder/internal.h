@@ -197,6 +197,9 @@ static inline unsigned fwd_tunnel_open(const struct fwd_tunnel *t)
 {
 	return t->connections - t->proxy.ngreeting;
 }
+/* Whose sessions say how the tunnel is: its own, or, of a proxy that has none of its own, those of a destination, one
+ * that is not well before the others. */
+const struct fwd_group *fwd_tunnel_speaker(const struct fwd_tunnel *t);
 /* "up", "resuming", …: one of fwd_tunnel_states (ends in NULL). */
 extern const char *const fwd_tunnel_states[];
 const char *fwd_tunnel_state(const struct fwd_tunnel *t);

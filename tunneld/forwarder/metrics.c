@@ -62,7 +62,7 @@ static double outage(const struct fwd_tunnel *t)
 
 static double round_trip(const struct fwd_tunnel *t)
 {
-	const struct fwd_session *s = fwd_group_speaker(t->group);
+	const struct fwd_session *s = fwd_group_speaker(fwd_tunnel_speaker(t));
 	struct tnl_channel_stats st = {0};
 	if (s && fwd_session_up(s))
 		tnl_channel_stats(tnl_session_channel(td_pump_session(td_client_pump(s->client))), &st);

@@ -42,6 +42,10 @@ static void put_session(struct tnl_jw *w, const struct fwd_session *s)
 	tnl_jw_kv(w, "id", td_client_session_id(s->client));
 	tnl_jw_kv(w, "state", td_client_state_name(s->client));
 	tnl_jw_kv(w, "target", td_client_target(s->client));
+	if (fwd_group_is_dest(s->group)) {
+		tnl_jw_kv(w, "host", s->group->cfg->host);
+		tnl_jw_kvi(w, "port", s->group->cfg->port);
+	}
 	tnl_jw_kvi(w, "streams", (int64_t)fwd_session_load(s));
 	tnl_jw_kvi(w, "resumes", td_client_resumes(s->client));
 	if (pump) {
@@ -63,7 +67,7 @@ static void put_session(struct tnl_jw *w, const struct fwd_session *s)
 /* Since when it has been in that state, or in one that is as good or bad. */
 static uint64_t state_since(const struct fwd_tunnel *t)
 {
-	const struct fwd_group *g = t->group;
+	const struct fwd_group *g = fwd_tunnel_speaker(t);
 	const struct fwd_session *s = fwd_group_speaker(g);
 
 	if (t->closed)
@@ -95,6 +99,12 @@ static void put_groups(struct tnl_jw *w, const struct td_strlist *l)
 	tnl_jw_end_arr(w);
 }
 
+static void put_group_sessions(struct tnl_jw *w, const struct fwd_group *g)
+{
+	for (const struct tnl_list *it = g->sessions.next; it != &g->sessions; it = it->next)
+		put_session(w, tnl_container_of(it, const struct fwd_session, node));
+}
+
 /* Sessions that several tunnels share stand once, with the first of them; the others name it. */
 static void put_sessions(struct tnl_jw *w, const struct fwd_tunnel *t)
 {
@@ -104,9 +114,11 @@ static void put_sessions(struct tnl_jw *w, const struct fwd_tunnel *t)
 		tnl_jw_kv(w, "sessions_of", owner->cfg->name);
 	tnl_jw_key(w, "sessions");
 	tnl_jw_arr(w);
-	for (const struct tnl_list *it = t->group->sessions.next; owner == t && it != &t->group->sessions;
-	     it = it->next)
-		put_session(w, tnl_container_of(it, const struct fwd_session, node));
+	if (owner == t)
+		put_group_sessions(w, t->group);
+	if (t->cfg->type == TD_TUNNEL_PROXY)
+		tnl_list_foreach(it, &t->proxy.dests)
+			put_group_sessions(w, tnl_container_of(it, const struct fwd_group, dest));
 	tnl_jw_end_arr(w);
 }
 
@@ -187,7 +199,7 @@ static void put_tunnel(struct tnl_jw *w, const struct fwd_tunnel *t)
 	tnl_jw_kvi(w, "failed", (int64_t)t->failed);
 	put_bytes(w, t);
 	tnl_jw_kvi(w, "since_s", (int64_t)((t->f->loop->now - state_since(t)) / TD_SEC));
-	const char *trouble = t->listen_error[0] ? t->listen_error : fwd_group_trouble(t->group);
+	const char *trouble = t->listen_error[0] ? t->listen_error : fwd_group_trouble(fwd_tunnel_speaker(t));
 	if (!trouble[0])
 		trouble = fwd_probe_trouble(&t->probe);
 	if (trouble[0])

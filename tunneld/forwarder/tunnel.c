@@ -340,9 +340,24 @@ static const char *session_state(const struct fwd_tunnel *t, const struct fwd_se
 	return asked ? "handshake" : td_client_state_name(s->client);
 }
 
+const struct fwd_group *fwd_tunnel_speaker(const struct fwd_tunnel *t)
+{
+	const struct fwd_group *best = t->group;
+	if (t->cfg->type != TD_TUNNEL_PROXY || fwd_group_speaker(best))
+		return best;
+	tnl_list_foreach(it, &t->proxy.dests) {
+		const struct fwd_group *g = tnl_container_of(it, struct fwd_group, dest);
+		const struct fwd_session *s = fwd_group_speaker(g);
+		if (s && !fwd_session_up(s))
+			return g;
+		best = s ? g : best;
+	}
+	return best;
+}
+
 const char *fwd_tunnel_state(const struct fwd_tunnel *t)
 {
-	const struct fwd_group *g = t->group;
+	const struct fwd_group *g = fwd_tunnel_speaker(t);
 	const struct fwd_session *s = fwd_group_speaker(g);
 	bool failed = fwd_group_opens_by_itself(g) && g->last_error[0];
 
