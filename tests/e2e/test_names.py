@@ -218,6 +218,6 @@ def listing():
 		g.signal(1)
 		g.wait_log('reloaded', since=at)
 		assert {i['id'] for i in json.loads(tool(w, 'list', '-c', conf, '--json')[0])} == {WEB}
-		assert 'no instance is there' in tool(w, 'list', '-c', conf, 'tag:env=prod')[1]
+		assert 'no instance is there that matches' in tool(w, 'list', '-c', conf, 'tag:env=prod')[1]
 		bad = client_ini(w, 'bad', secret_access_key='wrong')
 		assert 'DescribeInstanceInformation' in tool(w, 'list', '-c', bad, code=3)[1]

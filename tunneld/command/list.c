@@ -154,7 +154,8 @@ static void print_table(const struct list *k)
 			width[c] = TNL_MAX(width[c], width_of(cell(row[c], text)));
 	}
 	if (!shown) {
-		fprintf(stderr, "no instance is there\n");
+		fprintf(stderr, "no instance is there%s\n",
+			k->everything ? "" : " that matches; without a filter all are listed");
 		return;
 	}
 	print_row(heads, width);

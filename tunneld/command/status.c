@@ -112,11 +112,15 @@ static void show_tables(const struct status *s, FILE *f)
 {
 	if (!is_well(s, s->tunnel ? NULL : f) && !s->tunnel)
 		fputc('\n', f);
+	bool first = true;
 	for (int i = 0; i < s->n; i++) {
 		if (s->tunnel) {
 			tnl_json_each(t, tunnels_of(s->doc[i]))
-				if (td_status_is_called(t, s->tunnel))
+				if (td_status_is_called(t, s->tunnel)) {
+					fputs(first ? "" : "\n", f);
 					td_status_tree(t, 0, f);
+					first = false;
+				}
 			continue;
 		}
 		fputs(i ? "\n" : "", f);
