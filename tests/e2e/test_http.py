@@ -288,7 +288,9 @@ def page():
 			dom = b.dom(url('gateway'))
 			assert TARGET in dom and '>on<' in dom and 'data-label="Owner"' in dom, dom[-3000:]
 			b.picture(url('gateway'), 'gateway.png')
-			assert '>connected<' in b.dom(url('agent'))
+			dom = b.dom(url('agent'))
+			assert '>connected<' in dom and re.findall(r'data-label="(Connections|Dialed|Not dialed)"[^>]*><div>(\d+)<', dom) == [
+				('Connections', '1'), ('Dialed', '1'), ('Not dialed', '0')], dom[-3000:]
 			subprocess.run([BIN, 'exec', '-c', f.argv[f.argv.index('-c') + 1], '-P', 'db', '--', 'true'], check=True, env=clean_env(), timeout=20 * SLOW)
 			rows = re.findall(r'<tr data-tunnel="db".*?</tr>', b.dom(url('forwarder')), re.S)
 			assert ['for commands' in r for r in rows] == [False, True] and not any('<div>…' in r for r in rows), rows

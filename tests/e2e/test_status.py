@@ -54,7 +54,8 @@ def tables():
 			detail, _ = tool(w, 'status', '-c', conf, 'db')
 			assert re.search(r'^state +up$', detail, re.M) and 'other' not in detail, detail
 			assert re.search(r'^ +error +-$', detail, re.M) and not re.search(r' $', detail, re.M), detail  # nothing is blank
-			assert TARGET in tool(w, 'status', '-c', conf_of(a))[0] and 'yes' in tool(w, 'status', '-c', conf_of(a))[0]
+			it = row(tool(w, 'status', '-c', conf_of(a))[0], TARGET)
+			assert it == {'AGENT': TARGET, 'CONNECTED': 'yes', 'SESSIONS': '1', 'CONN': '1', 'DIALED': '1', 'NOT DIALED': '0'}, it
 			gw = tool(w, 'status', '-c', conf_of(g))[0]
 			assert row(gw, TARGET)['CONNECTED'] == 'yes' and 'SESSION' in gw, gw
 			g.kill9()

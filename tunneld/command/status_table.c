@@ -388,7 +388,7 @@ static void tunnel_table(const struct tnl_json *doc, const struct td_status_view
 
 static void agent_table(const struct tnl_json *agent, const struct td_status_view *v, FILE *f)
 {
-	static const char *const heads[] = {"AGENT", "CONNECTED", "SESSIONS", "CONNECTIONS", "REFUSED DIALS"};
+	static const char *const heads[] = {"AGENT", "CONNECTED", "SESSIONS", "CONN", "DIALED", "NOT DIALED"};
 	struct table t = {.columns = TNL_COUNT(heads), .heads = heads, .coloured = 1};
 	const struct tnl_json *counters = tnl_json_get(agent, "counters");
 	bool connected = tnl_json_bool(tnl_json_get(agent, "connected"), false);
@@ -398,9 +398,13 @@ static void agent_table(const struct tnl_json *agent, const struct td_status_vie
 	r->colour = connected ? "\033[32m" : "\033[31m";
 	set_cell(r, 0, text_of(agent, "instance_id"));
 	set_cell(r, 1, connected ? "yes" : "no");
+	int64_t open = 0;
+	tnl_json_each(s, tnl_json_get(agent, "sessions"))
+		open += number_of(s, "streams");
 	set_number(r, 2, tnl_json_len(tnl_json_get(agent, "sessions")));
-	set_number(r, 3, number_of(counters, "connections"));
-	set_number(r, 4, number_of(counters, "dial_failures") + number_of(counters, "denied"));
+	set_number(r, 3, open);
+	set_number(r, 4, number_of(counters, "connections"));
+	set_number(r, 5, number_of(counters, "dial_failures") + number_of(counters, "denied"));
 	print_table(&t, v, f);
 }
 

@@ -71,6 +71,7 @@ static bool is_answer(int err)
 	return err == ECONNREFUSED || err == EHOSTUNREACH || err == ENETUNREACH;
 }
 
+/* One at a time: sendmmsg of 16 was measured on loopback: it saves some 5 % of the calls. */
 bool td_udp_send(int fd, const struct td_addr *to, const uint8_t *p, size_t n, int *answer)
 {
 	for (int i = 0; i < 2; i++) {
