@@ -60,11 +60,28 @@ static void split_range(struct td_cfg_parse *p, int first)
 	tnl_free(range);
 }
 
+/* The last n go to where at is, what stood there behind them. */
+static void move_up(struct td_forwarder_config *f, int at, int n)
+{
+	struct td_tunnel_config *v = f->tunnels, *last = td_cfg_alloc((size_t)n * sizeof(*v));
+	memcpy(last, v + f->ntunnels - n, (size_t)n * sizeof(*v));
+	memmove(v + at + n, v + at, (size_t)(f->ntunnels - n - at) * sizeof(*v));
+	memcpy(v + at, last, (size_t)n * sizeof(*v));
+	tnl_free(last);
+}
+
 void td_cfg_split_ranges(struct td_cfg_parse *p)
 {
-	for (int i = 0, n = p->c->fwd.ntunnels; i < n; i++)
-		if (p->c->fwd.tunnels[i].ports > 1)
-			split_range(p, i);
+	struct td_forwarder_config *f = &p->c->fwd;
+	for (int i = 0; i < f->ntunnels; i++) {
+		int before = f->ntunnels;
+		if (f->tunnels[i].ports < 2)
+			continue;
+		split_range(p, i);
+		int more = f->ntunnels - before;
+		move_up(f, i + 1, more);
+		i += more;
+	}
 }
 
 bool td_tunnel_is_called(const struct td_tunnel_config *t, const char *name)

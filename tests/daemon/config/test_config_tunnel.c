@@ -55,14 +55,12 @@ static void a_range_is_a_tunnel_for_each_port(void **state)
 				    "message_rate = 5\nbandwidth = 1M\nproxy = none\n"
 				    "[tunnel one]\nlisten = 127.0.0.1:9\ntarget = i-1\nport = 9\n",
 				    NULL);
-	static const char *const names[] = {"web:9000", "one", "web:9001", "web:9002"};
+	static const char *const names[] = {"web:9000", "web:9001", "web:9002", "one"};
 	assert_int_equal(c->fwd.ntunnels, 4);
 	for (int i = 0; i < 4; i++)
 		assert_string_equal(c->fwd.tunnels[i].name, names[i]);
-	for (int i = 0, k = 0; i < 4; i++) {
-		const struct td_tunnel_config *t = &c->fwd.tunnels[i];
-		if (i == 1)
-			continue;
+	for (int k = 0; k < 3; k++) {
+		const struct td_tunnel_config *t = &c->fwd.tunnels[k];
 		assert_int_equal(t->port, 9000 + k);
 		assert_int_equal(t->naddrs, 2);
 		assert_int_equal(td_addr_port(&t->addrs[0]), 8000 + k);
@@ -73,7 +71,6 @@ static void a_range_is_a_tunnel_for_each_port(void **state)
 		assert_true(t->message_rate_set && t->message_rate == 5 && t->bandwidth == 1 << 20);
 		assert_string_equal(t->aws.secret_access_key, "long-enough");
 		assert_string_equal(t->aws.proxy, "none");
-		k++;
 	}
 	td_config_free(c);
 }
