@@ -254,7 +254,8 @@ const struct td_command td_command_status = {
     "  -h, --help          this text\n"
     "  -V, --version       the version\n"
     "\n"
-    "Exit codes: 0 all is well, 1 something is not (a tunnel that is resuming, failed or\n"
-    "needs a login, an agent without its gateway, a node without its store or a link to\n"
-    "another), 2 usage or configuration, 7 nothing runs, or nothing with that TUNNEL.\n",
+    "Exit codes: 0 all is well, 1 something is not (a tunnel that is resuming, has failed,\n"
+    "also when it tries again, or needs a login, an agent without its gateway, a node without\n"
+    "its store or a link to another), 2 usage or configuration, 7 nothing runs, or nothing\n"
+    "with that TUNNEL.\n",
     run_status};
