@@ -118,10 +118,10 @@ bool td_tunnel_is_called(const struct td_tunnel_config *t, const char *name);
 const struct td_tunnel_config *td_tunnel_find(const struct td_tunnel_config *v, int n, const char *name);
 /* For log lines: the host, the path of the Unix socket, or "-". */
 const char *td_tunnel_host(const struct td_tunnel_config *t);
-/* Is a proxy's destination among the rules?  Names match as they are asked for, networks match addresses; nothing is
- * resolved. */
 /* A pattern of digits, dots and wildcards, as 10.0.*: it means addresses, and matches no name that begins so. */
 bool td_pattern_means_address(const char *pattern);
+/* Is a proxy's destination among the rules?  Names match as they are asked for, networks match addresses; nothing is
+ * resolved. */
 bool td_rules_have(const struct td_rules *r, const char *host, uint16_t port);
 
 struct td_forwarder_config {
