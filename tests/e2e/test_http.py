@@ -309,7 +309,7 @@ def page():
 		login = w.forwarder({'t': {'port': s.port, 'open': 'start'}, **others}, name='login', wait=False, env={'HOME': home},
 			aws={'access_key_id': None, 'secret_access_key': None, 'profile': 'sso'}, **w.top('login'))
 		login.wait_note('READY=1')
-		until(lambda: w.status(login)[0]['forwarder']['tunnels'][0]['state'] == 'needs-login', 15, 'needs-login')
+		until(lambda: [t['state'] for t in w.status(login)[0]['forwarder']['tunnels'] if t['name'] != 'web'] == 2 * ['needs-login'], 15, 'needs-login')
 		dom = b.dom(url('login'))
 		assert state_of(dom, 't') == 'needs-login' and re.search(r'<code>aws sso login[^<]*</code>', dom), dom[-3000:]
 		row = lambda tunnel: re.search(r'<tr data-tunnel="%s".*?</tr>' % tunnel, dom).group()
