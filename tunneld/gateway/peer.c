@@ -44,7 +44,7 @@ static void free_trunk(struct gw_trunk *k)
 
 static void dial_later(struct gw_peer *p)
 {
-	if (strcmp(p->peers->name, p->name) < 0 && !p->link && !p->dial)
+	if (strcmp(p->peers->name, p->name) < 0 && p->port && !p->link && !p->dial)
 		td_timer_in(&p->again, td_backoff_next(&p->backoff));
 }
 
@@ -397,13 +397,13 @@ void gw_peers_add(struct gw_peers *p, const char *name, const char *address)
 {
 	char host[TD_ADDR_STR];
 	uint16_t port;
-	if (strcmp(name, p->name) == 0 || !split_address(address, host, sizeof(host), &port))
-		return;
-	struct gw_peer *x = add_peer(p, name);
+	struct gw_peer *x = *address && strcmp(name, p->name) != 0 ? add_peer(p, name) : NULL;
 	if (!x)
 		return;
-	bool moved = strcmp(x->host, host) != 0 || x->port != port;
 	x->known = true;
+	if (!split_address(address, host, sizeof(host), &port)) /* it may dial us */
+		return;
+	bool moved = strcmp(x->host, host) != 0 || x->port != port;
 	snprintf(x->host, sizeof(x->host), "%s", host);
 	x->port = port;
 	if (strcmp(p->name, name) < 0 && !x->link && !x->dial && (moved || x->again.at == UINT64_MAX))
