@@ -11,7 +11,8 @@
 #define MAGIC_LEN 8u
 #define PART (16u * 1024) /* of a stream, in one frame */
 #define ACK_AT (TNL_TRUNK_WINDOW / 4)
-#define GONE 0u /* reason of our RST */
+#define GONE 0u	     /* reason of our RST */
+#define DISMISSED 0u /* window of an UPD: the stream is to end. Else it is always the same, so that this is free */
 
 struct tnl_trunk_stream {
 	struct tnl_trunk *t;
@@ -217,16 +218,26 @@ void tnl_trunk_commit(struct tnl_trunk_stream *st, size_t n)
 	tnl_turn_charge(&st->turn, n);
 }
 
-void tnl_trunk_taken(struct tnl_trunk_stream *st, size_t n)
+static void put_update(struct tnl_trunk_stream *st, uint32_t window)
 {
 	uint8_t body[8];
-	st->taken += (uint32_t)n;
-	if (st->fin_came || st->taken - st->told < ACK_AT)
-		return;
 	st->told = st->taken;
 	tnl_put_le32(body, st->told);
-	tnl_put_le32(body + 4, TNL_TRUNK_WINDOW);
+	tnl_put_le32(body + 4, window);
 	put_frame(st->t, TNL_SMUX_UPD, st->id, body, sizeof(body));
+}
+
+void tnl_trunk_taken(struct tnl_trunk_stream *st, size_t n)
+{
+	st->taken += (uint32_t)n;
+	if (!st->fin_came && st->taken - st->told >= ACK_AT)
+		put_update(st, TNL_TRUNK_WINDOW);
+}
+
+void tnl_trunk_dismiss(struct tnl_trunk_stream *st)
+{
+	if (!st->fin_came)
+		put_update(st, DISMISSED);
 }
 
 void tnl_trunk_shut(struct tnl_trunk_stream *st)
@@ -286,17 +297,19 @@ static int on_data(struct tnl_trunk *t, struct tnl_trunk_stream *st, const uint8
 	return 0;
 }
 
-static int on_update(struct tnl_trunk *t, struct tnl_trunk_stream *st, uint32_t taken)
+static int on_update(struct tnl_trunk *t, struct tnl_trunk_stream *st, uint32_t taken, uint32_t window)
 {
 	if (taken - st->acked > st->sent - st->acked)
 		return TNL_EPROTO;
 	st->acked = taken;
-	if (!st->starved || !credit_of(st))
-		return 0;
-	st->starved = false;
-	if (st->wants)
-		tnl_turns_return(&t->turns, &st->turn);
-	t->cfg.credit(t->cfg.ctx, st);
+	if (st->starved && credit_of(st)) {
+		st->starved = false;
+		if (st->wants)
+			tnl_turns_return(&t->turns, &st->turn);
+		t->cfg.credit(t->cfg.ctx, st);
+	}
+	if (window == DISMISSED)
+		t->cfg.dismissed(t->cfg.ctx, st); /* which may close it */
 	return 0;
 }
 
@@ -315,7 +328,7 @@ static int on_event(struct tnl_trunk *t, const struct tnl_smux_event *e)
 	case TNL_SMUX_PSH:
 		return on_data(t, st, e->data, e->len);
 	case TNL_SMUX_UPD:
-		return on_update(t, st, e->consumed);
+		return on_update(t, st, e->consumed, e->window);
 	case TNL_SMUX_FIN:
 		if (st->fin_came)
 			return TNL_EPROTO;

@@ -32,6 +32,8 @@ struct tnl_trunk_config {
 	void (*data)(void *ctx, struct tnl_trunk_stream *st, const uint8_t *p, size_t n);
 	/* No more comes; reset: nor is anything wanted. Not called once it was closed here. */
 	void (*ended)(void *ctx, struct tnl_trunk_stream *st, bool reset);
+	/* The other end asks that what the stream carries comes to its end, in words of its own. */
+	void (*dismissed)(void *ctx, struct tnl_trunk_stream *st);
 	/* It may send again. */
 	void (*credit)(void *ctx, struct tnl_trunk_stream *st);
 	void *ctx;
@@ -60,7 +62,9 @@ struct tnl_trunk_stream *tnl_trunk_next(struct tnl_trunk *t);
 uint8_t *tnl_trunk_reserve(struct tnl_trunk_stream *st, size_t *n);
 void tnl_trunk_commit(struct tnl_trunk_stream *st, size_t n);
 void tnl_trunk_taken(struct tnl_trunk_stream *st, size_t n); /* of what came */
-void tnl_trunk_shut(struct tnl_trunk_stream *st);	     /* no more will be sent */
-void tnl_trunk_close(struct tnl_trunk_stream *st);	     /* frees; the other end is told when it does not know */
+/* The other end is asked to bring it to its end; bytes go both ways until then. */
+void tnl_trunk_dismiss(struct tnl_trunk_stream *st);
+void tnl_trunk_shut(struct tnl_trunk_stream *st);  /* no more will be sent */
+void tnl_trunk_close(struct tnl_trunk_stream *st); /* frees; the other end is told when it does not know */
 
 #endif

@@ -42,6 +42,15 @@ static void on_ended(void *ctx, struct tnl_trunk_stream *st, bool reset)
 		tnl_trunk_shut(st);
 }
 
+static void on_dismissed(void *ctx, struct tnl_trunk_stream *st)
+{
+	struct reader *r = ctx;
+	if (r->ways & 8)
+		tnl_trunk_close(st);
+	else
+		tnl_trunk_dismiss(st);
+}
+
 static void on_credit(void *ctx, struct tnl_trunk_stream *st) {}
 
 static void send_some(struct tnl_trunk *t)
@@ -65,6 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 					   .opened = on_opened,
 					   .data = on_data,
 					   .ended = on_ended,
+					   .dismissed = on_dismissed,
 					   .credit = on_credit,
 					   .ctx = &r};
 	struct tnl_trunk *t = tnl_trunk_new(&c);

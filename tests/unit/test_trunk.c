@@ -10,7 +10,7 @@
 struct far {
 	struct tnl_trunk_stream *st;
 	size_t came, kept; /* bytes; of them not taken yet */
-	bool ended, reset, stuck;
+	bool ended, reset, stuck, dismissed;
 };
 
 struct node {
@@ -64,6 +64,12 @@ static void on_ended(void *ctx, struct tnl_trunk_stream *st, bool reset)
 	f->reset = reset;
 }
 
+static void on_dismissed(void *ctx, struct tnl_trunk_stream *st)
+{
+	struct far *f = tnl_trunk_user(st);
+	f->dismissed = true;
+}
+
 static void on_credit(void *ctx, struct tnl_trunk_stream *st)
 {
 	((struct node *)ctx)->credits++;
@@ -79,6 +85,7 @@ static void node_init(struct node *n, const char *name, bool dialer)
 					   .opened = on_opened,
 					   .data = on_data,
 					   .ended = on_ended,
+					   .dismissed = on_dismissed,
 					   .credit = on_credit,
 					   .ctx = n};
 	n->t = tnl_trunk_new(&c);
@@ -207,6 +214,40 @@ static void test_ends(void **s)
 	part(&a, &b);
 }
 
+/* The other end hears of it, bytes go on both ways, and what was taken is told with it. */
+static void test_dismissed(void **s)
+{
+	struct node a, b;
+	struct tnl_trunk_stream *st[STREAMS] = {NULL};
+	size_t sent[STREAMS] = {0, TOTAL, TOTAL, TOTAL, TOTAL};
+	meet(&a, &b, 100);
+	st[0] = tnl_trunk_open(a.t, &a.far[0]);
+	assert_non_null(st[0]);
+	tnl_trunk_want(st[0]);
+	assert_int_equal(carry(&a, &b, 100), 0);
+	tnl_trunk_dismiss(st[0]);
+	assert_false(b.far[0].dismissed);
+	assert_int_equal(carry(&a, &b, 3), 0);
+	assert_true(b.far[0].dismissed && !b.far[0].ended);
+	assert_int_equal(send_some(&a, st, sent), TNL_TRUNK_WINDOW);
+	assert_int_equal(carry(&a, &b, 4096), 0);
+	assert_int_equal(carry(&b, &a, 4096), 0);
+	assert_int_equal(b.far[0].came, TNL_TRUNK_WINDOW);
+	assert_false(a.far[0].dismissed); /* an update as any */
+	uint32_t taken = (uint32_t)b.far[0].came;
+	tnl_trunk_dismiss(b.far[0].st);
+	const uint8_t *out = tnl_buf_data(tnl_trunk_out(b.t));
+	assert_int_equal(tnl_get_le32(out + TNL_SMUX_HDR), taken);
+	assert_int_equal(carry(&b, &a, 1), 0);
+	assert_true(a.far[0].dismissed);
+	tnl_trunk_close(b.far[0].st);
+	assert_int_equal(carry(&b, &a, 1), 0);
+	assert_true(a.far[0].ended && a.far[0].reset);
+	tnl_trunk_dismiss(st[0]); /* it is over */
+	assert_int_equal(tnl_buf_len(tnl_trunk_out(a.t)), 0);
+	part(&a, &b);
+}
+
 /* The greeting of n2, then these frames: what becomes of them at n1, which has opened stream 1. */
 static int judge(const uint8_t *frames, size_t n)
 {
@@ -312,8 +353,9 @@ static void test_flood(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_pieces),	   cmocka_unit_test(test_ends),	     cmocka_unit_test(test_faults),
-	    cmocka_unit_test(test_window_is_kept), cmocka_unit_test(test_greetings), cmocka_unit_test(test_flood),
+	    cmocka_unit_test(test_pieces), cmocka_unit_test(test_ends),		  cmocka_unit_test(test_dismissed),
+	    cmocka_unit_test(test_faults), cmocka_unit_test(test_window_is_kept), cmocka_unit_test(test_greetings),
+	    cmocka_unit_test(test_flood),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,8 +148,7 @@ int gw_auth_check(struct td_gateway *g, struct td_request *r, const char *servic
 	fault = "signature";
 	rc = tnl_sigv4_verify(h, body, n, &c, p ? p->secret : NULL, g->cfg->gw.region, service, g->l->wall_ms / 1000,
 			      &fault);
-	if (rc == 0 && p && !td_request_is_handed(r) &&
-	    !gw_auth_host_is_ours(g, h)) { /* else the other node has looked */
+	if (rc == 0 && p && !td_request_handed(r) && !gw_auth_host_is_ours(g, h)) { /* else the other node has looked */
 		set_refusal(why, 400, "InvalidSignatureException", "The signature is for another host than this one.");
 		return refuse_request(g, r, p->key_id, p, why, GW_C_AUTH_SIGNATURE,
 				      "Host: neither ours nor in signed_hosts");

@@ -12,7 +12,6 @@
 #define CLOSE_NS TD_SEC	     /* for answers to close frames; kept of the drain's time */
 #define GAP_NS (250 * TD_MS) /* between two, on the average, when there is time for more */
 #define TICK_NS (20 * TD_MS)
-#define GOING "gateway is shutting down"
 
 static void set_drain(struct td_gateway *g, enum gw_drain state)
 {
@@ -59,9 +58,9 @@ static void send_end_away(struct gw_end *e)
 {
 	for (unsigned i = 1; e->lane && i < GW_LINKS; i++)
 		if (e->lane[i].link)
-			gw_link_close(e->lane[i].link, 1001, GOING);
+			gw_link_close(e->lane[i].link, 1001, GW_GOING_TEXT);
 	if (e->link)
-		gw_link_close(e->link, 1001, GOING);
+		gw_link_close(e->link, 1001, GW_GOING_TEXT);
 }
 
 /* The next link, and all others of its session; false: there is none. */
@@ -73,22 +72,24 @@ static bool send_next_away(struct td_gateway *g)
 			continue;
 		struct gw_session *s = l->end ? l->end->s : NULL;
 		if (!s) {
-			gw_link_close(l, 1001, GOING);
+			gw_link_close(l, 1001, GW_GOING_TEXT);
 			return true;
 		}
 		send_end_away(&s->ends[GW_CLIENT]);
 		send_end_away(&s->ends[GW_AGENT]);
 		return true;
 	}
-	return g->peers && gw_ferries_cut(g->peers);
+	return g->peers && gw_ferries_dismiss(g->peers);
 }
 
 static size_t count_going(const struct td_gateway *g)
 {
-	size_t n = 0;
+	size_t n = 0, untold = 0;
 	tnl_list_foreach(it, &g->links)
 		n += tnl_container_of(it, struct gw_link, node)->phase != GW_L_CLOSING;
-	return n + (g->peers ? gw_ferries_count(g->peers) : 0);
+	if (g->peers)
+		gw_ferries_away(g->peers, &untold);
+	return n + untold;
 }
 
 /* When the next is to go: the links that are there spread over the time that is left, half of it to half as much again.
@@ -120,7 +121,15 @@ static void close_links(struct td_gateway *g)
 	set_drain(g, GW_D_CLOSING);
 	g->drain_until = g->l->now + CLOSE_NS;
 	tnl_list_foreach_safe(it, &g->links)
-		gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, GOING);
+		gw_link_close(tnl_container_of(it, struct gw_link, node), 1001, GW_GOING_TEXT);
+	while (g->peers && gw_ferries_dismiss(g->peers))
+		;
+}
+
+static bool all_closed(const struct td_gateway *g)
+{
+	size_t untold;
+	return tnl_list_empty(&g->links) && (!g->peers || gw_ferries_away(g->peers, &untold) == 0);
 }
 
 void gw_drain_at_once(struct td_gateway *g)
@@ -151,7 +160,7 @@ void gw_drain_step(void *arg)
 	}
 	if (g->drain == GW_D_SENDING && send_away(g))
 		close_links(g);
-	if (g->drain == GW_D_CLOSING && (now >= g->drain_until || tnl_list_empty(&g->links)))
+	if (g->drain == GW_D_CLOSING && (now >= g->drain_until || all_closed(g)))
 		finish_drain(g);
 	else
 		td_timer_at(&g->drain_timer, now + TICK_NS);

@@ -4,7 +4,10 @@
  *   the session's side has one end of a pair of sockets, the HTTP server the other: to that it is a connection as any
  *
  * What comes from the trunk goes into the connection at once, which has room for a window beyond the mark at which it
- * reports; above that mark no credit is given back until it does. */
+ * reports; above that mark no credit is given back until it does.
+ *
+ * When the client's side goes, it cannot end the link, whose frames it does not know: the session's side is asked to.
+ */
 #include "lib/alloc.h"
 #include "lib/num.h"
 #include "lib/proxyhead.h"
@@ -18,12 +21,13 @@
 #define READ_AT_ONCE (16u * 1024)
 
 struct gw_ferry {
-	struct tnl_list node; /* in the peers' ferries */
+	struct tnl_list node; /* in the peers' ferries, or in those that are away */
 	struct gw_peers *peers;
 	struct gw_trunk *k;	     /* as long as there is a stream */
 	struct tnl_trunk_stream *st; /* NULL: over */
 	struct td_conn *conn;
 	bool open;		/* conn is */
+	uint64_t number;	/* of the connection that the HTTP server has; 0: it went away from here */
 	struct tnl_buf early;	/* came before it was */
 	size_t kept;		/* that came, without credit given back */
 	uint64_t kept_since;	/* monotonic */
@@ -169,29 +173,47 @@ void gw_ferry_abort(struct tnl_trunk_stream *st)
 	free_ferry(f);
 }
 
-size_t gw_ferries_count(const struct gw_peers *p)
+/* --- the end --------------------------------------------------------------------------- */
+/* Its close frame goes the way of all others. There is no link yet: its client hears that the connection is over. */
+void gw_ferry_dismissed(struct tnl_trunk_stream *st)
 {
-	size_t n = 0;
-	tnl_list_foreach(it, &p->ferries)
-		n++;
-	return n;
+	struct gw_ferry *f = tnl_trunk_user(st);
+	struct gw_link *l = f->number ? tnl_map_get_u64(f->peers->g->handed, f->number) : NULL;
+	if (l)
+		gw_link_close(l, 1001, GW_GOING_TEXT);
+	else if (f->number)
+		td_conn_shutdown(f->conn);
 }
 
-bool gw_ferries_cut(struct gw_peers *p)
+size_t gw_ferries_away(const struct gw_peers *p, size_t *untold)
 {
-	if (tnl_list_empty(&p->ferries))
+	size_t told = 0;
+	*untold = 0;
+	tnl_list_foreach(it, &p->away)
+		(*untold)++;
+	tnl_list_foreach(it, &p->ferries)
+		told += tnl_container_of(it, struct gw_ferry, node)->number == 0;
+	return *untold + told;
+}
+
+bool gw_ferries_dismiss(struct gw_peers *p)
+{
+	if (tnl_list_empty(&p->away))
 		return false;
-	struct gw_ferry *f = tnl_container_of(p->ferries.next, struct gw_ferry, node);
-	drop_stream(f);
-	free_ferry(f);
+	struct gw_ferry *f = tnl_container_of(p->away.next, struct gw_ferry, node);
+	tnl_list_remove(&f->node);
+	tnl_list_push_back(&p->ferries, &f->node);
+	if (f->st) { /* else it is over at the other node already */
+		tnl_trunk_dismiss(f->st);
+		gw_trunk_pump(f->k);
+	}
 	return true;
 }
 
-uint64_t gw_ferries_make_room(struct gw_peers *p, uint64_t want, uint64_t unread_ns)
+static uint64_t cut_unread(struct gw_peers *p, struct tnl_list *ferries, uint64_t want, uint64_t unread_ns, unsigned *n)
 {
 	uint64_t got = 0, now = p->g->l->now;
-	unsigned n = 0;
-	tnl_list_foreach_safe(it, &p->ferries) {
+	tnl_list_foreach_safe(it, ferries) {
 		struct gw_ferry *f = tnl_container_of(it, struct gw_ferry, node);
 		if (!f->open || !f->kept || now - f->kept_since < unread_ns)
 			continue;
@@ -200,11 +222,35 @@ uint64_t gw_ferries_make_room(struct gw_peers *p, uint64_t want, uint64_t unread
 		got += td_conn_queued(f->conn); /* freed at the end of this turn */
 		drop_stream(f);
 		free_ferry(f);
-		n++;
+		(*n)++;
 	}
+	return got;
+}
+
+uint64_t gw_ferries_make_room(struct gw_peers *p, uint64_t want, uint64_t unread_ns)
+{
+	unsigned n = 0;
+	uint64_t got = cut_unread(p, &p->away, want, unread_ns, &n);
+	if (got < want)
+		got += cut_unread(p, &p->ferries, want - got, unread_ns, &n);
 	if (n)
 		td_warn("peer", NULL, "memory is short: links to other nodes that nobody reads are cut links=%u", n);
 	return got;
+}
+
+static void cut_all(struct tnl_list *ferries)
+{
+	tnl_list_foreach_safe(it, ferries) {
+		struct gw_ferry *f = tnl_container_of(it, struct gw_ferry, node);
+		drop_stream(f);
+		free_ferry(f);
+	}
+}
+
+void gw_ferries_cut(struct gw_peers *p)
+{
+	cut_all(&p->ferries);
+	cut_all(&p->away);
 }
 
 /* --- away -------------------------------------------------------------------------------- */
@@ -279,7 +325,7 @@ static void send_from(struct gw_ferry *f, struct td_request *r)
 
 bool gw_ferry_send(struct gw_peers *p, struct td_request *r, const char *node)
 {
-	struct gw_trunk *k = td_request_is_handed(r) ? NULL : gw_peers_link(p, node);
+	struct gw_trunk *k = td_request_handed(r) ? NULL : gw_peers_link(p, node);
 	unsigned max = p->g->cfg->gw.per_peer_connections * GW_FERRIES_PER_CLIENT;
 	struct gw_ferry *f = k ? new_ferry(k) : NULL;
 	if (!f)
@@ -293,6 +339,8 @@ bool gw_ferry_send(struct gw_peers *p, struct td_request *r, const char *node)
 		return false;
 	}
 	p->handed_on++;
+	tnl_list_remove(&f->node);
+	tnl_list_push_back(&p->away, &f->node);
 	send_from(f, r);
 	return true;
 }
@@ -312,9 +360,10 @@ void gw_ferry_opened(struct gw_trunk *k, struct tnl_trunk_stream *st)
 		return;
 	}
 	f->st = st;
+	f->number = ++k->peers->last_number;
 	tnl_trunk_set_user(st, f);
 	f->conn = td_conn_accepted(g->l, pair[0], NULL, 0, &conn_cb, f);
-	td_http_server_hand(g->httpd, pair[1]);
+	td_http_server_hand(g->httpd, pair[1], f->number);
 	if (f->conn) {
 		k->peers->taken_in++;
 		return;

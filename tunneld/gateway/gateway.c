@@ -253,9 +253,10 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	g->stopped = gw_drain_at_once;
 	g->sessions = tnl_map_new();
 	g->instances = tnl_map_new();
+	g->handed = tnl_map_new();
 	g->pending = td_peers_new();
 	snprintf(why, cap, "out of memory");
-	if (!g->sessions || !g->instances || !g->pending || !gw_shares_init(g) ||
+	if (!g->sessions || !g->instances || !g->handed || !g->pending || !gw_shares_init(g) ||
 	    gw_keys_load(&cfg->gw, &g->keys, &g->marks) != 0 || gw_instances_load(g) != 0)
 		goto fail;
 	if (cfg->gw.certificate && !(g->tls = make_tls(l, &cfg->gw, why, cap)))
@@ -388,6 +389,7 @@ void td_gateway_free(struct td_gateway *g)
 	if (g->instances)
 		gw_instances_free(g);
 	tnl_map_free(g->sessions);
+	tnl_map_free(g->handed);
 	gw_workers_free(g);
 	gw_shares_fini(g);
 	td_peers_free(g->pending);

@@ -71,6 +71,7 @@
 #define GW_KEEP_NS (3600 * TD_SEC) /* a record in a shared store, beyond its idle time */
 #define GW_WORDS_MAX (256u * 1024)
 #define GW_WORDS_NS (2 * TD_SEC) /* for a node's answer, and for an agent that goes from one node to another */
+#define GW_GOING_TEXT "gateway is shutting down"
 #define GW_IDLE_TEXT "Your session timed out due to inactivity and has been terminated."
 
 struct gw_call;
@@ -131,6 +132,7 @@ struct td_gateway {
 	} strangers;			      /* refusals of who has no key, as the audit log has them */
 	struct tnl_map *marks;		      /* gw_principal.mark → the same */
 	struct tnl_map *instances, *sessions; /* by id */
+	struct tnl_map *handed;		      /* links that another node has handed on to us, by the number of that */
 	struct td_peers *pending;	      /* upgrades without a verified token */
 	struct tnl_list active, history, links, calls;
 	struct tnl_list unverified; /* links that wait for their token, the oldest first */
@@ -326,6 +328,7 @@ struct gw_link {
 	bool stock;		  /* User-Agent is not ours */
 	bool paused;
 	struct td_addr peer;
+	uint64_t handed; /* by another node: its number in g->handed */
 	unsigned complaints;
 	struct td_peer pending; /* counted there until the token is verified */
 	uint8_t *frame;		/* settle.c: its token frame, while the store is asked */

@@ -81,6 +81,8 @@ void gw_link_free(struct gw_link *l)
 	gw_worker_hold(l->worker);
 	gw_mail_cancel(&l->mail);
 	td_timer_stop(&l->timer);
+	if (l->handed)
+		tnl_map_del_u64(l->g->handed, l->handed);
 	td_peers_leave(l->g->pending, &l->pending);
 	tell_owner(l);
 	td_store_forget(l->g->store, l);
@@ -299,6 +301,7 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 	l->role = role;
 	l->stock = is_stock(td_request_head(r));
 	l->peer = *td_request_peer_addr(r);
+	l->handed = td_request_handed(r);
 	tnl_list_init(&l->node);
 	tnl_list_init(&l->unverified);
 	td_timer_init(&l->timer, g->l, on_token_late, l);
@@ -307,7 +310,8 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 		l->user = tnl_strdup(who->user->name);
 	if (who && who->instance)
 		l->instance = tnl_strdup(who->instance->id);
-	bool whole = l->id && (!who || ((l->user || l->instance) && gw_link_add_key(l, who->mark, &field)));
+	bool whole = l->id && (!l->handed || tnl_map_set_u64(g->handed, l->handed, l) == 0) &&
+		     (!who || ((l->user || l->instance) && gw_link_add_key(l, who->mark, &field)));
 	if (!whole || !count_unverified(g, td_request_peer_addr(r), &l->pending)) {
 		gw_link_free(l);
 		return whole ? TNL_ELIMIT : TNL_ENOMEM;
@@ -323,7 +327,7 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 						    .closed = on_closed};
 	struct td_gateway *g = l->g;
 	/* With several nodes the next request may be another one's. */
-	bool returns = !l->stock && !g->shared && !td_request_is_handed(r) && td_request_offers_return(r);
+	bool returns = !l->stock && !g->shared && !td_request_handed(r) && td_request_offers_return(r);
 	const struct td_wslink_opts o = {.returns = returns,
 					 .ping_ns = g->cfg->gw.ping_interval_ns,
 					 .pong_ns = g->cfg->gw.pong_timeout_ns,

@@ -240,6 +240,11 @@ static void on_ended(void *ctx, struct tnl_trunk_stream *st, bool reset)
 	gw_ferry_ended(st);
 }
 
+static void on_dismissed(void *ctx, struct tnl_trunk_stream *st)
+{
+	gw_ferry_dismissed(st);
+}
+
 static void on_credit(void *ctx, struct tnl_trunk_stream *st)
 {
 	gw_trunk_pump(ctx);
@@ -260,6 +265,7 @@ static void on_ready(void *ctx)
 					   .opened = on_opened,
 					   .data = on_data,
 					   .ended = on_ended,
+					   .dismissed = on_dismissed,
 					   .credit = on_credit,
 					   .ctx = k};
 	k->t = tnl_trunk_new(&c);
@@ -524,6 +530,7 @@ struct gw_peers *gw_peers_new(struct td_gateway *g, char *why, size_t cap)
 	td_timer_init(&p->learn, g->l, learn_nodes, p);
 	tnl_list_init(&p->strangers);
 	tnl_list_init(&p->ferries);
+	tnl_list_init(&p->away);
 	p->clients = td_peers_new();
 	if (p->clients && gw_peers_reload(p, c, why, cap) == 0 && td_addr_parse(c->peer_listen, &a, 1, &fault) == 1)
 		p->listener = td_listen(g->l, &a, on_accept, p, why, cap);
@@ -545,8 +552,7 @@ void gw_peers_free(struct gw_peers *p)
 		remove_peer(p, p->n - 1);
 	while (!tnl_list_empty(&p->strangers))
 		free_trunk(tnl_container_of(p->strangers.next, struct gw_trunk, node));
-	while (gw_ferries_cut(p))
-		;
+	gw_ferries_cut(p);
 	tnl_tls_ctx_free(p->server);
 	tnl_tls_ctx_free(p->client);
 	td_peers_free(p->clients);

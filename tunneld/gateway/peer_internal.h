@@ -62,8 +62,9 @@ struct gw_peers {
 	unsigned nstrangers;
 	struct gw_trouble trouble[GW_PEER_TROUBLES]; /* with them */
 	struct td_peers *clients;		     /* whose connections go to other nodes */
-	struct tnl_list ferries;
-	struct td_timer learn; /* who is there, from the store */
+	struct tnl_list ferries, away;		     /* away: handed on from here, and not dismissed */
+	uint64_t last_number;			     /* of a connection that was taken in */
+	struct td_timer learn;			     /* who is there, from the store */
 	uint64_t handed_on, taken_in, refused;
 };
 
@@ -86,9 +87,13 @@ bool gw_ferry_send(struct gw_peers *p, struct td_request *r, const char *node);
 void gw_ferry_opened(struct gw_trunk *k, struct tnl_trunk_stream *st); /* by the other node */
 void gw_ferry_data(struct tnl_trunk_stream *st, const uint8_t *p, size_t n);
 void gw_ferry_ended(struct tnl_trunk_stream *st);
-void gw_ferry_fill(struct tnl_trunk_stream *st); /* its turn */
-size_t gw_ferries_count(const struct gw_peers *p);
-bool gw_ferries_cut(struct gw_peers *p); /* the oldest; false: there is none */
+void gw_ferry_fill(struct tnl_trunk_stream *st);      /* its turn */
+void gw_ferry_dismissed(struct tnl_trunk_stream *st); /* the other node goes: the link that it carries is to end */
+/* We go: the nodes that have the sessions close their links, one after the other.  Of those that were handed on from
+ * here: how many are there, and how many have not been told; tell the oldest of these (false: there is none). */
+size_t gw_ferries_away(const struct gw_peers *p, size_t *untold);
+bool gw_ferries_dismiss(struct gw_peers *p);
+void gw_ferries_cut(struct gw_peers *p); /* all, at once */
 /* Cuts those from other nodes that their clients have not read for so long, until so much is freed; how much is. */
 uint64_t gw_ferries_make_room(struct gw_peers *p, uint64_t want, uint64_t unread_ns);
 void gw_ferry_abort(struct tnl_trunk_stream *st); /* the trunk is over */

@@ -56,8 +56,7 @@ static bool is_signed_for_others(const struct td_gateway *g, struct td_request *
 bool gw_route_away(struct td_gateway *g, struct td_request *r, const char *id)
 {
 	char node[TD_NODE_MAX + 1];
-	if (!g->peers || td_request_is_handed(r) || gw_session_get(g, id) || is_home(g, id) ||
-	    is_signed_for_others(g, r))
+	if (!g->peers || td_request_handed(r) || gw_session_get(g, id) || is_home(g, id) || is_signed_for_others(g, r))
 		return false;
 	if (g->shared)
 		return ask_store(g, r, id);

@@ -474,14 +474,14 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	is_silent(c);
 }
 
-void td_http_server_hand(struct td_http_server *h, int fd)
+void td_http_server_hand(struct td_http_server *h, int fd, uint64_t number)
 {
 	if (h->silent_handed.n >= SILENT_MAX) /* apart: of who comes by himself none makes way for them */
 		drop_silent(&h->silent_handed, NULL);
 	struct hconn *c = add_hconn(h, fd, true, NULL);
 	if (!c)
 		return;
-	c->handed = true;
+	c->handed = number;
 	is_silent(c);
 	td_conn_vouched(c->conn);
 }

@@ -35,8 +35,8 @@ struct td_http_server *td_http_server_new(struct td_loop *l, const struct td_htt
 					  size_t cap);
 void td_http_server_free(struct td_http_server *h);
 /* One more connection, without TLS, which begins with a PROXY header of one of us (td_conn_vouched); it is closed
- * behind the answer to its first request. Takes fd. */
-void td_http_server_hand(struct td_http_server *h, int fd);
+ * behind the answer to its first request. Takes fd. `number` is not 0 and says which one it is. */
+void td_http_server_hand(struct td_http_server *h, int fd, uint64_t number);
 /* Takes a connection that this server has let go of, and whose next request is to come or has begun to. */
 void td_http_server_take(struct td_http_server *h, struct td_conn *c, const struct td_addr *peer,
 			 const struct tnl_buf *early);
@@ -52,7 +52,7 @@ const char *td_request_peer(const struct td_request *r);
 bool td_request_cert_named(const struct td_request *r, const char *name); /* td_conn_cert_named */
 struct tnl_tls *td_request_tls(const struct td_request *r);		  /* td_conn_tls of its connection */
 const struct td_addr *td_request_peer_addr(const struct td_request *r);
-bool td_request_is_handed(const struct td_request *r); /* of td_http_server_hand */
+uint64_t td_request_handed(const struct td_request *r); /* number of td_http_server_hand; 0: it came by itself */
 void td_request_set_user(struct td_request *r, void *u);
 void *td_request_user(const struct td_request *r);
 /* Ends the request: r is not to be used after it. content_type NULL: none. Connection: close is added when `close`

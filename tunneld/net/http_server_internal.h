@@ -39,9 +39,9 @@ struct hconn {
 	struct td_peer counted;
 	struct td_soon process; /* what came ahead of an answer */
 	size_t owed;		/* the answer that goes out, whole; 0: it is out */
+	uint64_t handed;	/* number of td_http_server_hand */
 	unsigned refusals;	/* in a row */
 	bool close_after, served, continued;
-	bool handed;	/* td_http_server_hand */
 	bool asks_keep; /* the client says that it would come again: it is told that it can */
 };
 

@@ -196,7 +196,7 @@ const struct td_addr *td_request_peer_addr(const struct td_request *r)
 	return &r->hc->peer;
 }
 
-bool td_request_is_handed(const struct td_request *r)
+uint64_t td_request_handed(const struct td_request *r)
 {
 	return r->hc->handed;
 }

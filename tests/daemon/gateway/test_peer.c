@@ -278,6 +278,44 @@ static void test_ends(void **state)
 	session_done(&s);
 }
 
+static void on_drained(void *ctx)
+{
+	*(bool *)ctx = true;
+}
+
+/* A node that goes has the links that it handed on closed as its own: with a code, and within what its drain takes; so
+ * does one whose sessions they are. */
+static void test_drain(void **state)
+{
+	struct ses s, two;
+	bool drained = false;
+	uint64_t began;
+	meet(&s, "n1", "n1");
+	meet(&two, "n2", "n1");
+	began = T.l->now;
+	td_gateway_drain(B.g, 20 * TD_SEC, on_drained, &drained);
+	wait_for(s.client.closed && s.agent.closed && two.agent.closed);
+	assert_int_equal(s.client.code, 1001);
+	assert_int_equal(s.agent.code, 1001);
+	assert_int_equal(two.agent.code, 1001);
+	wait_for(drained && tnl_list_empty(&T.g->peers->ferries));
+	assert_true(T.l->now - began < 8 * TD_SEC); /* an answer to the close frame that is lost takes 2 s, a cut 20 */
+	assert_false(two.client.closed);
+	stop_n1();
+	session_done(&s);
+	session_done(&two);
+	start_n1("n1");
+	introduce(B.g, "n2", B.peer_port[1]);
+	wait_for(link_of(B.g, "n2") && link_of(T.g, "n1"));
+	meet(&s, "n1", "n2");
+	drained = false;
+	td_gateway_drain(T.g, 20 * TD_SEC, on_drained, &drained);
+	wait_for(s.client.closed && s.agent.closed && drained);
+	assert_int_equal(s.client.code, 1001);
+	assert_int_equal(s.agent.code, 1001);
+	session_done(&s);
+}
+
 /* What came by a link is decided where it came to, whatever its id says. */
 static void test_one_hop(void **state)
 {
@@ -440,6 +478,7 @@ int main(void)
 	    T2(test_slow_reader, begin),
 	    T2(test_unread_makes_way, begin),
 	    T2(test_ends, begin),
+	    T2(test_drain, begin),
 	    T2(test_one_hop, begin),
 	    T2(test_signed_for_another, begin),
 	    T2(test_one_request, begin),

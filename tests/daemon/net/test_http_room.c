@@ -122,7 +122,7 @@ static void silent_handed(void **state)
 	for (int i = 0; i < SILENT_MOST + 50; i++) {
 		int pair[2];
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-		td_http_server_hand(S.h, pair[1]);
+		td_http_server_hand(S.h, pair[1], 1);
 		close(pair[0]);
 	}
 	assert_int_equal(td_http_server_connections(S.h), 1 + SILENT_MOST);
