@@ -79,6 +79,10 @@ class Fleet:
 		self.say(line)
 		return self.hear()
 
+	def end(self):
+		self.p.kill()
+		self.p.wait()
+
 
 def all_up(fleets, limit):
 	"""-> how many are, in what time, and the most that one of them was refused"""
@@ -120,6 +124,38 @@ def resident_of(nodes):
 	return sum(resident(g.p.pid) for g in nodes)
 
 
+def start_fleets(args, nodes):
+	sizes = [min(IN_ONE, args.agents - k) for k in range(0, args.agents, IN_ONE)]
+	return [Fleet(nodes[0].d, [g.port for g in nodes], IN_ONE * i, n, args.spread * 1000) for i, n in enumerate(sizes)]
+
+
+def measure_return(args, row, nodes, fleets, cpu):
+	"""The last node is killed: all of its agents come back, to it when it is the only one, else to the others."""
+	times = []
+	for k in range(args.rounds):
+		if k and len(nodes) > 1:  # each agent is at its own node again
+			for f in fleets:
+				f.end()
+			nodes[-1].start()
+			time.sleep(12)  # the node's old name has gone, and the others know
+			fleets[:] = start_fleets(args, nodes)
+			all_up(fleets, 120)
+			time.sleep(10)
+		for f in fleets:
+			f.say('again')
+		nodes[-1].kill()
+		if len(nodes) == 1:
+			nodes[0].start()
+		before = cpu()
+		time.sleep(0.2)
+		times.append(all_up(fleets, 120) + (cpu() - before,))
+	took = sorted(t[0] for t in times)
+	row('all agents are back after a kill -9 after', took[len(took) // 2], 's (%.1f to %.1f in %d rounds)' % (took[0], took[-1], len(took)))
+	row('CPU for each agent that comes back', sorted(t[3] for t in times)[len(times) // 2] * 1000 * len(nodes) / args.agents, 'ms')
+	row('most refusals of one agent meanwhile', max(t[1] for t in times), '')
+	row('refusals in all, in a round', sorted(t[2] for t in times)[len(times) // 2], '')
+
+
 def measure(args, out, nodes, fleets, store):
 	def row(name, value, unit):
 		out[name] = value
@@ -130,50 +166,30 @@ def measure(args, out, nodes, fleets, store):
 
 	empty = resident_of(nodes)
 	row('resident with nobody there', empty / 1024 / len(nodes), 'KiB a node')
-	sizes = [min(IN_ONE, args.agents - k) for k in range(0, args.agents, IN_ONE)]
-	fleets += [Fleet(nodes[0].d, [g.port for g in nodes], IN_ONE * i, n, args.spread * 1000) for i, n in enumerate(sizes)]
+	fleets += start_fleets(args, nodes)
 	took, _, _ = all_up(fleets, 120)
 	row('all agents are up after', took, 's')
-	time.sleep(8)  # what is kept for a few seconds has gone
+	time.sleep(10)  # what is kept for a few seconds has gone, and an agent's back-off begins anew
 	row('resident for each idle agent', (resident_of(nodes) - empty) / 1024 / args.agents, 'KiB')
 	before = cpu()
 	time.sleep(REST)
 	row('CPU at rest', (cpu() - before) / REST, 's a second')
 	if store:
 		row('resident of Redis', resident(store.p.pid) / 1024, 'KiB')
-	for callers in (1, 4):
+	for callers in () if args.only_back else (1, 4):
 		rates = []
 		for _ in range(args.rounds):
 			r = fleets[0].ask('start %d %d' % (args.starts, callers))
 			rates.append(r['started'] / r['seconds'])
 		row('StartSession and TerminateSession a second, %d at a time' % callers, sorted(rates)[len(rates) // 2],
 			'(%.0f to %.0f in %d rounds)' % (min(rates), max(rates), args.rounds))
-	if args.sessions:
+	if args.sessions and not args.only_back:
 		before = resident_of(nodes)
 		r = fleets[0].ask('hold %d' % args.sessions)
 		row('data channels held', r['channels'], '')
 		time.sleep(8)
 		row('resident for each idle session', (resident_of(nodes) - before) / 1024 / args.sessions, 'KiB')
-	times = []
-	for _ in range(args.rounds):
-		for f in fleets:
-			f.say('again')
-		nodes[-1].kill()
-		if len(nodes) == 1:
-			nodes[0].start()
-		before = cpu()
-		time.sleep(0.2)
-		times.append(all_up(fleets, 120) + (cpu() - before,))
-		if len(nodes) > 1:
-			nodes[-1].start()
-			time.sleep(12)  # the node's old name has gone, and the others know
-			break
-	took = sorted(t[0] for t in times)
-	row('all agents are back after a kill -9 after', took[len(took) // 2], 's (%.1f to %.1f in %d rounds)' % (took[0], took[-1], len(took)))
-	back = args.agents / (len(nodes) if len(nodes) > 1 else 1)
-	row('CPU for each agent that comes back', sorted(t[3] for t in times)[len(times) // 2] * 1000 / back, 'ms')
-	row('most refusals of one agent meanwhile', max(t[1] for t in times), '')
-	row('refusals in all, in a round', sorted(t[2] for t in times)[len(times) // 2], '')
+	measure_return(args, row, nodes, fleets, cpu)
 
 
 def main():
@@ -185,6 +201,7 @@ def main():
 	ap.add_argument('--rounds', type=int, default=5)
 	ap.add_argument('--redis', action='store_true', help='with a shared store')
 	ap.add_argument('--nodes', type=int, default=1, help='gateways, with a shared store if there are several; one of them is killed')
+	ap.add_argument('--only-back', action='store_true', help='neither StartSession nor sessions')
 	ap.add_argument('--out')
 	args = ap.parse_args()
 	limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
