@@ -23,6 +23,7 @@ from services import free_port  # noqa: E402
 
 FLEET = os.path.join(os.path.dirname(BIN), 'tests', 'bench', 'bench_fleet')
 REST = 10  # seconds of rest that are looked at
+SETTLED = 11  # seconds after which an agent that is connected begins its back-off anew
 IN_ONE = 9000  # agents of one process: the limit on descriptors is often 20,000, and a call needs one besides
 
 
@@ -125,8 +126,9 @@ def resident_of(nodes):
 
 
 def start_fleets(args, nodes):
-	sizes = [min(IN_ONE, args.agents - k) for k in range(0, args.agents, IN_ONE)]
-	return [Fleet(nodes[0].d, [g.port for g in nodes], IN_ONE * i, n, args.spread * 1000) for i, n in enumerate(sizes)]
+	n = max(2, -(-args.agents // IN_ONE))  # processes with as many agents each: one alone would be what is waited for
+	first = [args.agents * i // n for i in range(n + 1)]
+	return [Fleet(nodes[0].d, [g.port for g in nodes], first[i], first[i + 1] - first[i], args.spread * 1000) for i in range(n)]
 
 
 def measure_return(args, row, nodes, fleets, cpu):
@@ -140,7 +142,7 @@ def measure_return(args, row, nodes, fleets, cpu):
 			time.sleep(12)  # the node's old name has gone, and the others know
 			fleets[:] = start_fleets(args, nodes)
 			all_up(fleets, 120)
-			time.sleep(10)
+		time.sleep(SETTLED)
 		for f in fleets:
 			f.say('again')
 		nodes[-1].kill()
@@ -169,7 +171,7 @@ def measure(args, out, nodes, fleets, store):
 	fleets += start_fleets(args, nodes)
 	took, _, _ = all_up(fleets, 120)
 	row('all agents are up after', took, 's')
-	time.sleep(10)  # what is kept for a few seconds has gone, and an agent's back-off begins anew
+	time.sleep(8)  # what is kept for a few seconds has gone
 	row('resident for each idle agent', (resident_of(nodes) - empty) / 1024 / args.agents, 'KiB')
 	before = cpu()
 	time.sleep(REST)
