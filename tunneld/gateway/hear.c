@@ -123,13 +123,18 @@ static void hear_completed(struct td_gateway *g, const struct tnl_json *m)
 	gw_words_answer(g, m, known);
 }
 
+static void hear_here(struct td_gateway *g, const struct tnl_json *m)
+{
+	td_store_look(g->store);
+}
+
 static const struct {
 	const char *op;
 	void (*hear)(struct td_gateway *g, const struct tnl_json *m);
 } ops[] = {
     {"answer", gw_words_answered}, {"start", hear_start},	  {"closed", hear_closed},	 {"up", hear_up},
     {"down", hear_down},	   {"restarted", hear_restarted}, {"moved", hear_moved},	 {"lost", hear_lost},
-    {"touch", hear_touch},	   {"terminate", hear_terminate}, {"completed", hear_completed},
+    {"touch", hear_touch},	   {"terminate", hear_terminate}, {"completed", hear_completed}, {"here", hear_here},
 };
 
 static void on_message(void *ctx, const char *text, size_t n)
@@ -211,6 +216,9 @@ static void tell(void *arg)
 static void on_announce(void *ctx)
 {
 	struct td_gateway *g = ctx;
+	struct gw_words w;
+	gw_words_begin(g, &w, "here");
+	gw_words_say(g, NULL, &w);
 	g->told++;
 	td_store_count_anew(g->store);
 	td_timer_in(&g->tell, 0);

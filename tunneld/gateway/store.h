@@ -165,6 +165,7 @@ void td_store_count_anew(struct td_store *s); /* we have none: what follows is c
 
 /* We go: our sessions may be taken over from now on, though we are alive. */
 void td_store_leaving(struct td_store *s);
+void td_store_look(struct td_store *s); /* who is there, soon: another node has come */
 
 /* To one node, or to all others (node NULL). receivers 0: it is not there. */
 typedef void td_store_said_fn(void *ctx, int err, unsigned receivers);

@@ -32,6 +32,7 @@
 #define STORE_NODES 64u
 #define STORE_NODE_MS 15000u /* a node without heartbeat is gone */
 #define STORE_BEAT_NS (5 * TD_SEC)
+#define STORE_LOOK_NS (100 * TD_MS) /* several nodes that come are one look */
 
 enum store_script {
 	STORE_CLAIM,

@@ -231,6 +231,13 @@ void td_store_leaving(struct td_store *store)
 	td_store_redis_ask(s, STORE_SCRIPTS, v, 5, &form);
 }
 
+void td_store_look(struct td_store *store)
+{
+	struct store_redis *s = shared(store);
+	if (s->beat.at > s->l->now + STORE_LOOK_NS)
+		td_timer_in(&s->beat, STORE_LOOK_NS);
+}
+
 /* --- words ------------------------------------------------------------------------------------ */
 static void on_said(struct store_ask *a, int err, const struct tnl_redis_reply *r)
 {
