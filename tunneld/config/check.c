@@ -35,6 +35,12 @@ static void check_required(struct td_cfg_parse *p, const struct td_section_read 
 			td_cfg_error(p, s->line, "[%s%s%s] requires %s", word, *s->name ? " " : "", s->name, o->key);
 }
 
+/* Of two that belong together one is missing.  One whose value was refused is not. */
+static bool is_half(const struct td_section_read *s, const char *one, const char *other)
+{
+	return !td_opt_line(s, one) != !td_opt_line(s, other);
+}
+
 static void check_aws(struct td_cfg_parse *p, const struct td_section_read *s, const struct td_aws_config *a)
 {
 	if (a->access_key_id && !a->secret_access_key && !td_opt_line(s, "secret_access_key"))
@@ -44,7 +50,7 @@ static void check_aws(struct td_cfg_parse *p, const struct td_section_read *s, c
 			     "secret_access_key is set without access_key_id");
 	if (a->session_token && !td_opt_line(s, "access_key_id"))
 		td_cfg_error(p, line_or_section(s, "session_token"), "session_token is set without access_key_id");
-	if (!a->client_certificate != !a->client_key)
+	if (!a->client_certificate != !a->client_key && is_half(s, "client_certificate", "client_key"))
 		td_cfg_error(p, line_or_section(s, a->client_key ? "client_key" : "client_certificate"),
 			     "client_certificate and client_key belong together");
 }
@@ -250,7 +256,7 @@ static void check_gateway(struct td_cfg_parse *p, const struct td_section_read *
 		td_cfg_warn(p, s->line, "there is no [instance ID] section: no agent can connect");
 	if (!g->nusers)
 		td_cfg_warn(p, s->line, "there is no [user NAME] section: nobody can start a session");
-	if (!g->peer_listen != !g->peer_ca)
+	if (is_half(s, "peer_listen", "peer_ca"))
 		td_cfg_error(p, line_or_section(s, g->peer_ca ? "peer_ca" : "peer_listen"),
 			     "peer_listen and peer_ca belong together: one of them is missing");
 	if ((g->encrypt_shells || g->encrypt_ports) && !g->kms_key_id)

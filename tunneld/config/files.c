@@ -174,7 +174,8 @@ static void check_peer_files(struct td_cfg_parse *p, const struct td_section_rea
 	}
 	check_dates(p, &ca, "peer_ca");
 	td_gateway_node(g, node);
-	if (g->peer_listen && *node && cert->text && !tnl_tls_cert_names(cert->text, cert->len, node))
+	bool refused = td_opt_line(s, "node") && !g->node;
+	if (g->peer_listen && !refused && *node && cert->text && !tnl_tls_cert_names(cert->text, cert->len, node))
 		td_cfg_warn(p, cert->line,
 			    "certificate: %s has no subjectAltName %s, the name of this node: unless it is the common "
 			    "name, other nodes will refuse it",

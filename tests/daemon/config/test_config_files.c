@@ -265,6 +265,8 @@ static void test_peers(void **s)
 	    {"peer_listen = 127.0.0.1:0", "by which other nodes reach this one"},
 	    {"peer_listen = unix:x", "by which other nodes reach this one"},
 	    {"node = a-b", "is no node name"},
+	    {"peer_listen = 0.0.0.0:1\npeer_ca = c.pem", "is no address that other nodes could connect to"},
+	    {"peer_listen = 127.0.0.1:1\npeer_ca =", "peer_ca: the value is missing"},
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		char *said = NULL, text[300];
@@ -274,6 +276,8 @@ static void test_peers(void **s)
 		assert_null(td_config_parse(text, "t.ini", "/base", 0, f));
 		fclose(f);
 		if (!strstr(said, rows[i].said))
+			fail_msg("%s: %s", rows[i].keys, said);
+		if (strstr(rows[i].keys, "\npeer_ca") && strstr(said, "belong together")) /* one line for one fault */
 			fail_msg("%s: %s", rows[i].keys, said);
 		free(said);
 	}
