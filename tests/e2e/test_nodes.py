@@ -107,7 +107,12 @@ def handed_on():
 		for c in conns:
 			upload(c, 3 * MIB)
 			download(c, 3 * MIB)
-		st = {n: w.gateway_status(n) for n in w.names}
+		st = {}
+
+		def settled():  # the nodes are asked one after the other, while sessions may open further links
+			st.update({n: w.gateway_status(n) for n in w.names})
+			return sum(st[n]['handed_on'] for n in w.names) == sum(st[n]['taken_in'] for n in w.names)
+		until(settled, 20, 'what was handed on was taken in')
 		on, taken = sum(st[n]['handed_on'] for n in w.names), sum(st[n]['taken_in'] for n in w.names)
 		assert on == taken and on >= 3, {n: (st[n]['handed_on'], st[n]['taken_in']) for n in w.names}  # two thirds of twelve are to be expected
 		for n in w.names:
