@@ -1,6 +1,7 @@
 """tunneld init: asked at a terminal, or by flags; tested before it is written; nothing is overwritten."""
 import os
 import re
+import resource
 import stat
 import subprocess
 
@@ -44,9 +45,12 @@ def asked():
 		w.agent()
 		env = home(w)
 		conf = w.path('.config/tunneld/tunneld.ini')
+		most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+		resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 		with Terminal([BIN, 'init'], env=env, cwd=w.dir) as t:
 			t.expect(r'Profiles: .*ops.*\n')
 			t.expect(r'Profile, or empty[^:]*: ')
+			assert re.search(r'Max core file size\s+0\s', open('/proc/%d/limits' % t.p.pid).read())
 			t.type(b'ops\r')
 			t.expect(r'Region \[%s\]: ' % REGION)
 			t.type(b'\r')

@@ -5,6 +5,7 @@
 #include "lib/num.h"
 #include "tunneld/command/complete.h"
 #include "tunneld/command/roles.h"
+#include "tunneld/process/confine.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -69,6 +70,7 @@ static void seed_maps(void)
 
 int td_command_main(int argc, char **argv)
 {
+	td_confine_shut();
 	seed_maps();
 	const char *slash = strrchr(argv[0], '/');
 	if (strcmp(slash ? slash + 1 : argv[0], "session-manager-plugin") == 0)

@@ -4,7 +4,6 @@
 
 #include "lib/alloc.h"
 #include "lib/num.h"
-#include "tunneld/process/confine.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -208,7 +207,6 @@ static int run_doctor(const struct td_command *cmd, int argc, char **argv)
 	int n = td_args(cmd, argc, argv, args, TNL_COUNT(args), 1);
 	if (n < 0)
 		return -1 - n;
-	td_confine_shut();
 	td_log_setup(verbose ? TNL_LOG_DEBUG : TNL_LOG_ERROR, TD_LOG_TEXT);
 	if (!td_doctor_open(&d)) {
 		fputs("tunneld doctor: cannot make an event loop\n", stderr);

@@ -11,7 +11,6 @@
 #include "lib/enc.h"
 #include "lib/num.h"
 #include "lib/target.h"
-#include "tunneld/process/confine.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -107,7 +106,6 @@ int td_foreground_open(struct td_foreground *fg, const char *command, const char
 	memset(fg, 0, sizeof(*fg));
 	fg->command = command;
 	fg->code = -1;
-	td_confine_shut();
 	char *file = td_config_find(path);
 	fg->cfg = file ? td_config_load(file, 0, stderr) : td_config_parse("", "built-in", ".", 0, stderr);
 	if (!fg->cfg && path)
