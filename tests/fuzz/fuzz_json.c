@@ -1,6 +1,7 @@
 /* JSON: what parses must print to something that parses to the same text, and costs no more than its bytes. */
 #include "lib/alloc.h"
 #include "lib/json.h"
+#include "lib/num.h"
 #include "lib/steps.h"
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,8 +17,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	struct tnl_json *j = tnl_json_parse(p, n);
 	struct tnl_buf one, two;
 
-	/* what a value costs is in proportion to its bytes, whatever it holds */
-	if (tnl_alloc_most() - held > 600000 + 40 * n || tnl_steps_made - steps > 1000 + 20 * n)
+	/* What a value costs is in proportion to its bytes, whatever it holds: a node of some 80 bytes, of which there
+	 * are some thousand at two bytes each, others at four (corpus/json/many-values). */
+	if (tnl_alloc_most() - held > 16384 + TNL_MIN(50 * n, 400000 + 30 * n) ||
+	    tnl_steps_made - steps > 1000 + 20 * n)
 		abort();
 	if (!j)
 		return 0;

@@ -24,9 +24,9 @@
 #define OPS_MAX 64
 #define HEAP_MAX (32u << 20)
 #define HEAP_AFTER (1u << 20)
-#define STEPS_FIXED 400000u
-#define STEPS_A_OP 60000u
-#define STEPS_A_BYTE 400u
+#define STEPS_FIXED 50000u
+#define STEPS_A_OP 8000u
+#define STEPS_A_BYTE 40u
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 

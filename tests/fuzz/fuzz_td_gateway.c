@@ -23,8 +23,9 @@
 #define SESSIONS 4
 #define OPS_MAX 48
 #define HEAP_MAX (48u << 20)
-#define STEPS_FIXED 400000u
-#define STEPS_A_BYTE 400u
+#define STEPS_FIXED 50000u
+#define STEPS_A_OP 8000u
+#define STEPS_A_BYTE 40u
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
@@ -387,7 +388,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		must(tnl_alloc_bytes() - heap < HEAP_MAX, "more memory than a gateway of this size may take");
 	}
 	/* each call has heads and answers of some thousand bytes besides */
-	must(tnl_steps_made - steps < STEPS_FIXED + (uint64_t)ops * 60000 + at * STEPS_A_BYTE,
+	must(tnl_steps_made - steps < STEPS_FIXED + (uint64_t)ops * STEPS_A_OP + at * STEPS_A_BYTE,
 	     "more steps than the input has bytes for");
 	end_input();
 	return 0;
