@@ -71,6 +71,10 @@ def names():
 		assert len(out.splitlines()) == 1 and [i['name'] for i in json.loads(out)] == [odd, '']
 		out, err = tool(w, liar, '__complete', '--', 'connect', '')
 		assert out == b'i-0aaa\n', out
+		# More of them than anybody asked for.
+		liar.instances(*[{'InstanceId': 'i-%d' % i} for i in range(5000)])
+		out, err = tool(w, liar, 'list', '--json')
+		assert len(json.loads(out)) == 4000 and b'more instances than the 4000' in err, (len(out), err)
 		liar.status, liar.say = 400, json.dumps({'__type': 'Odd' + odd, 'message': odd}).encode()
 		out, err = tool(w, liar, 'list', code=5)
 		assert err.startswith(b'tunneld list: DescribeInstanceInformation: Odd') and err.count(b'\n') == 1 and is_plain(err), err

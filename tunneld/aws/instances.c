@@ -13,7 +13,7 @@
 #include <strings.h>
 
 #define ECS "AmazonEC2ContainerServiceV20141113."
-enum { PAGES_MAX = 40, PAGE = 50, TASKS_PAGE = 100, ATTEMPTS = 4, BODY_MAX = 64 << 10, ARN_MAX = 400 };
+enum { PAGES_MAX = 40, PAGE = 50, TASKS_PAGE = 100, ATTEMPTS = 4, BODY_MAX = 64 << 10, ARN_MAX = 400, FOUND_MAX = PAGES_MAX * TASKS_PAGE };
 
 struct td_instances_search {
 	struct td_aws *aws;
@@ -50,9 +50,13 @@ static char *copy_of(const char *s)
 	return tnl_strndup(s ? s : "", s ? strnlen(s, 1024) : 0);
 }
 
-/* A copy of the texts of i; false: no memory. */
+/* A copy of the texts of i; false: no memory.  A service that gives more than it was asked for is not listened to. */
 static bool add(struct td_instances *l, const struct td_instance *i)
 {
+	if (l->n == FOUND_MAX) {
+		l->more = true;
+		return true;
+	}
 	struct td_instance *v = tnl_realloc(l->v, (l->n + 1) * sizeof(*v));
 	if (!v)
 		return false;
@@ -218,7 +222,7 @@ static void go_on(struct td_instances_search *s)
 		ask_page(s);
 		return;
 	}
-	s->found.more = s->token != NULL;
+	s->found.more |= s->token != NULL;
 	answer(s, NULL);
 }
 

@@ -13,7 +13,7 @@ struct td_instance {
 struct td_instances {
 	struct td_instance *v;
 	size_t n;
-	bool more; /* there are others: the search ends after 40 pages */
+	bool more; /* there are others: the search ends after 40 pages, or 4,000 of them */
 };
 /* call: the one that ended it.  r: its answer, r->err 0 when all went well; list is empty else. */
 typedef void td_instances_fn(void *ctx, const char *call, const struct td_aws_reply *r, struct td_instances *list);
