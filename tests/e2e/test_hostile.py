@@ -71,6 +71,9 @@ def names():
 		assert len(out.splitlines()) == 1 and [i['name'] for i in json.loads(out)] == [odd, '']
 		out, err = tool(w, liar, '__complete', '--', 'connect', '')
 		assert out == b'i-0aaa\n', out
+		for liar.say in (b'', b'{}', b'[]', b'<html>', b'{"InstanceInformationList":{}}', b'[' * 60000):
+			out, err = tool(w, liar, 'list', code=None)
+			assert not out and re.search(b"the answer is not one of this service|that is not AWS's API", err), (liar.say[:40], out, err)
 		# More of them than anybody asked for.
 		liar.instances(*[{'InstanceId': 'i-%d' % i} for i in range(5000)])
 		out, err = tool(w, liar, 'list', '--json')

@@ -13,7 +13,15 @@
 #include <strings.h>
 
 #define ECS "AmazonEC2ContainerServiceV20141113."
-enum { PAGES_MAX = 40, PAGE = 50, TASKS_PAGE = 100, ATTEMPTS = 4, BODY_MAX = 64 << 10, ARN_MAX = 400, FOUND_MAX = PAGES_MAX * TASKS_PAGE };
+enum {
+	PAGES_MAX = 40,
+	PAGE = 50,
+	TASKS_PAGE = 100,
+	ATTEMPTS = 4,
+	BODY_MAX = 64 << 10,
+	ARN_MAX = 400,
+	FOUND_MAX = PAGES_MAX * TASKS_PAGE
+};
 
 struct td_instances_search {
 	struct td_aws *aws;
@@ -234,6 +242,16 @@ static void take_token(struct td_instances_search *s, const struct tnl_json *v)
 	s->failed = s->failed || (t && *t && !s->token);
 }
 
+/* Something else answers in the service's place, say, with a page of its own: that is not "none". */
+static const struct tnl_json *list_of(struct td_instances_search *s, const struct td_aws_reply *r, const char *key)
+{
+	const struct tnl_json *list = tnl_json_get(r->json, key);
+	if (tnl_json_is_arr(list))
+		return list;
+	answer(s, &(struct td_aws_reply){.err = TNL_EREFUSED, .text = "the answer is not one of this service"});
+	return NULL;
+}
+
 static void on_instances(void *ctx, const struct td_aws_reply *r)
 {
 	struct td_instances_search *s = ctx;
@@ -242,7 +260,10 @@ static void on_instances(void *ctx, const struct td_aws_reply *r)
 		answer(s, r);
 		return;
 	}
-	tnl_json_each(e, tnl_json_get(r->json, "InstanceInformationList"))
+	const struct tnl_json *list = list_of(s, r, "InstanceInformationList");
+	if (!list)
+		return;
+	tnl_json_each(e, list)
 		take_instance(s, e);
 	take_token(s, tnl_json_get(r->json, "NextToken"));
 	go_on(s);
@@ -298,7 +319,10 @@ static void on_tasks(void *ctx, const struct td_aws_reply *r)
 		answer(s, r);
 		return;
 	}
-	tnl_json_each(task, tnl_json_get(r->json, "tasks"))
+	const struct tnl_json *list = list_of(s, r, "tasks");
+	if (!list)
+		return;
+	tnl_json_each(task, list)
 		tnl_json_each(c, tnl_json_get(task, "containers"))
 			take_container(s, task, c);
 	go_on(s);
@@ -314,7 +338,9 @@ static void on_task_list(void *ctx, const struct td_aws_reply *r)
 		answer(s, r);
 		return;
 	}
-	const struct tnl_json *arns = tnl_json_get(r->json, "taskArns");
+	const struct tnl_json *arns = list_of(s, r, "taskArns");
+	if (!arns)
+		return;
 	take_token(s, tnl_json_get(r->json, "nextToken"));
 	if (!tnl_json_len(arns)) {
 		go_on(s);
