@@ -24,22 +24,19 @@ struct canon {
 		.v6 = false, .addr = {a, b, c, d}, .bits = (prefix)                                                    \
 	}
 
-static const struct td_cidr never[] = {
-    V4(0, 0, 0, 0, 8),
-    V4(169, 254, 0, 0, 16),
-    V4(224, 0, 0, 0, 4),
-    V4(255, 255, 255, 255, 32),
-    {.v6 = true, .addr = {0}, .bits = 128},
-    {.v6 = true, .addr = {0xfe, 0x80}, .bits = 10},
-    {.v6 = true, .addr = {0xff}, .bits = 8},
-    {.v6 = true, .addr = {0xfd, 0x00, 0x0e, 0xc2}, .bits = 32},
-};
-
 static const struct td_cidr loopback4 = V4(127, 0, 0, 0, 8);
 
 static bool in_cidr(const struct td_cidr *c, const struct canon *a)
 {
 	return td_cidr_has(c, a->v6, a->a);
+}
+
+static bool is_nobody(const struct canon *c)
+{
+	struct td_addr a = {.len = 0};
+	a.sa.sa_family = c->v6 ? AF_INET6 : AF_INET;
+	memcpy(c->v6 ? (void *)&a.in6.sin6_addr : (void *)&a.in.sin_addr, c->a, c->v6 ? 16 : 4);
+	return td_addr_is_nobody(&a);
 }
 
 static struct canon v4(const uint8_t *p)
@@ -154,10 +151,9 @@ static bool is_denied(const struct td_rules *deny, bool udp, const char *host, c
 		      uint16_t port)
 {
 	if (!deny->set || deny->n)
-		for (size_t i = 0; i < TNL_COUNT(never); i++)
-			for (int k = 0; k < n; k++)
-				if (in_cidr(&never[i], &forms[k]))
-					return true;
+		for (int k = 0; k < n; k++)
+			if (is_nobody(&forms[k]))
+				return true;
 	for (int i = 0; i < deny->n; i++) {
 		const struct td_rule *r = &deny->v[i];
 		if (!port_matches(r, port) || (r->udp && !udp))

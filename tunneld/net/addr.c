@@ -105,6 +105,25 @@ void td_addr_unmap(struct td_addr *a)
 	*a = four;
 }
 
+static bool is_nobody4(const uint8_t *p)
+{
+	return p[0] == 0 || (p[0] == 169 && p[1] == 254) || p[0] >> 4 == 0xe || (p[0] & p[1] & p[2] & p[3]) == 0xff;
+}
+
+bool td_addr_is_nobody(const struct td_addr *a)
+{
+	static const uint8_t metadata[4] = {0xfd, 0x00, 0x0e, 0xc2};
+	const uint8_t *six = a->in6.sin6_addr.s6_addr;
+	if (a->sa.sa_family == AF_INET)
+		return is_nobody4((const uint8_t *)&a->in.sin_addr);
+	if (a->sa.sa_family != AF_INET6)
+		return false;
+	if (IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
+		return is_nobody4(six + 12);
+	return IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) || IN6_IS_ADDR_LINKLOCAL(&a->in6.sin6_addr) ||
+	       IN6_IS_ADDR_MULTICAST(&a->in6.sin6_addr) || memcmp(six, metadata, sizeof(metadata)) == 0;
+}
+
 bool td_addr_is_loopback(const struct td_addr *a)
 {
 	const uint8_t *six = a->in6.sin6_addr.s6_addr;

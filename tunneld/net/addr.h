@@ -32,8 +32,10 @@ void td_addr_set_port(struct td_addr *a, uint16_t port);
 uint16_t td_addr_port(const struct td_addr *a); /* 0 for unix */
 void td_addr_unmap(
     struct td_addr *a); /* an IPv4 address in its IPv6 form, as sockets of both families show it, is IPv4 */
-int td_addr_given(const struct td_addr *a);	   /* the number of one that is there already; else 0 */
-bool td_addr_have_ipv6(void);			   /* this host can bind to ::1 */
+int td_addr_given(const struct td_addr *a); /* the number of one that is there already; else 0 */
+bool td_addr_have_ipv6(void);		    /* this host can bind to ::1 */
+/* Metadata services and the rest of link-local, "this host", multicast and broadcast: no peer sends anybody there. */
+bool td_addr_is_nobody(const struct td_addr *a);
 bool td_addr_is_loopback(const struct td_addr *a); /* 127.0.0.0/8, also in its IPv6 form, ::1 */
 /* A name that leads to this machine only (RFC 6761): localhost and what ends in .localhost, with or without a last dot.
  */

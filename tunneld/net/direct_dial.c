@@ -161,7 +161,7 @@ static void dial_all(struct td_direct_dial *d)
 	if (d->naddrs)
 		dial_rest(d);
 	else
-		fail(d, TNL_EUNREACH, d->why[0] ? d->why : "the ticket names no address");
+		fail(d, TNL_EUNREACH, d->why[0] ? d->why : "the ticket names no address that is somebody's");
 }
 
 static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, const char *why)
@@ -173,7 +173,8 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	if (err)
 		snprintf(d->why, sizeof(d->why), "%s", why);
 	for (int i = 0; !err && i < n && d->naddrs < ADDRS_MAX; i++)
-		d->addrs[d->naddrs++] = addrs[i];
+		if (!td_addr_is_nobody(&addrs[i]))
+			d->addrs[d->naddrs++] = addrs[i];
 	if (--d->resolving == 0)
 		dial_all(d);
 }

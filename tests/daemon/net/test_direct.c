@@ -230,6 +230,27 @@ static void wrong_addresses_first(void **state)
 	t_close();
 }
 
+/* Whoever writes a ticket chooses whom others connect to: nobody's metadata, and not "this host". */
+static void nobodys_addresses(void **state)
+{
+	struct owner o;
+	struct td_addr a;
+	t_open();
+	owner_open(&o);
+	struct tnl_direct_ticket t = o.ticket;
+	td_direct_port_addr(o.port, 0, &a);
+	t.naddresses = 3;
+	snprintf(t.addresses[0], TNL_DIRECT_ADDRESS, "0.0.0.0:%u", td_addr_port(&a));
+	snprintf(t.addresses[1], TNL_DIRECT_ADDRESS, "[::ffff:0.0.0.0]:%u", td_addr_port(&a));
+	snprintf(t.addresses[2], TNL_DIRECT_ADDRESS, "169.254.169.254:80");
+	struct caller c = call(&t);
+	assert_null(c.w);
+	assert_non_null(strstr(c.why, "no address that is somebody's"));
+	assert_int_equal(o.admitted, 0);
+	owner_close(&o);
+	t_close();
+}
+
 /* --- without a ticket ---------------------------------------------------------------- */
 
 static int probe(const struct owner *o)
@@ -328,8 +349,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(link_is_made),	     cmocka_unit_test(both_ends_prove_themselves),
-	    cmocka_unit_test(wrong_addresses_first), cmocka_unit_test(probes_see_nothing),
-	    cmocka_unit_test(failures_are_counted),  cmocka_unit_test(silent_ones),
+	    cmocka_unit_test(wrong_addresses_first), cmocka_unit_test(nobodys_addresses),
+	    cmocka_unit_test(probes_see_nothing),    cmocka_unit_test(failures_are_counted),
+	    cmocka_unit_test(silent_ones),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
