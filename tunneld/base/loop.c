@@ -18,6 +18,8 @@
 #define SLEEP_SLACK (2 * TD_SEC)
 /* What runs soon may ask for more (a write asks for a flush): that much is done before looking at sockets again. */
 #define SOON_ROUNDS 8
+#define GIVE_BACK_IN TD_SEC
+#define GIVE_BACK_BY (10 * TD_SEC)
 
 struct call { /* of td_loop_defer and td_loop_at_free */
 	struct td_soon soon;
@@ -238,6 +240,23 @@ static void on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
 
 static void on_idle(struct ev_loop *ev, ev_idle *w, int events) {}
 
+/* --- memory that is free ------------------------------------------------------ */
+
+/* Whole pages of it, whatever lies around them on the heap. */
+static void give_back_now(void *arg)
+{
+	malloc_trim(0);
+}
+
+void td_loop_give_back(struct td_loop *l)
+{
+	if (l->give_back.at == UINT64_MAX)
+		l->give_back_by = l->now + GIVE_BACK_BY;
+	td_timer_at(&l->give_back, TNL_MIN(l->now + GIVE_BACK_IN, l->give_back_by));
+}
+
+/* --- making and freeing ------------------------------------------------------- */
+
 struct td_loop *td_loop_new(void)
 {
 	struct td_loop *l = tnl_calloc(1, sizeof(*l));
@@ -249,7 +268,7 @@ struct td_loop *td_loop_new(void)
 		return NULL;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	/* Buffers of connections that went quiet go back to the system, whatever lies around them on the heap. */
+	/* Buffers of connections that went quiet go back to the system at once, smaller ones with td_loop_give_back. */
 	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 	l->ev = ev;
 	tnl_list_init(&l->soon);
@@ -267,6 +286,7 @@ struct td_loop *td_loop_new(void)
 	ev_idle_init(&l->idle, on_idle);
 	ev_set_priority(&l->idle, EV_MINPRI);
 	td_loop_update(l);
+	td_timer_init(&l->give_back, l, give_back_now, l);
 	return l;
 }
 
@@ -285,6 +305,7 @@ void td_loop_free(struct td_loop *l)
 		tnl_free(l->wake->v);
 		tnl_free(l->wake);
 	}
+	td_timer_stop(&l->give_back);
 	ev_check_stop(l->ev, &l->check);
 	ev_prepare_stop(l->ev, &l->prepare);
 	ev_idle_stop(l->ev, &l->idle);

@@ -13,7 +13,15 @@
 #define TD_SEC 1000000000ull
 
 struct td_dns;
+struct td_loop;
 struct td_wake;
+struct td_timer { /* below */
+	ev_timer w;
+	struct td_loop *l;
+	void (*fn)(void *);
+	void *arg;
+	uint64_t at;
+};
 struct td_loop {
 	struct ev_loop *ev;
 	uint64_t now;	    /* CLOCK_MONOTONIC ns, sampled once per turn */
@@ -26,6 +34,8 @@ struct td_loop {
 	struct tnl_list children; /* of child.c */
 	bool children_at_free;
 	struct td_wake *wake;
+	struct td_timer give_back;
+	uint64_t give_back_by;
 	ev_check check;
 	ev_prepare prepare;
 	ev_idle idle;
@@ -56,6 +66,9 @@ void td_soon_move(struct td_soon *s,
 void td_loop_defer(struct td_loop *l, void (*fn)(void *), void *arg);
 /* tnl_free(p) behind everything that was asked for before; p may be in use until the current callbacks return. */
 void td_loop_free_later(struct td_loop *l, void *p);
+/* Free memory goes back to the system: to be called when something was freed because it is quiet.  A second after the
+ * last call, ten after the first: who is busy would only take its pages anew. */
+void td_loop_give_back(struct td_loop *l);
 /* fn(arg) runs in td_loop_free, the last that was asked for first, before the descriptors of the loop are closed. */
 void td_loop_at_free(struct td_loop *l, void (*fn)(void *), void *arg);
 /* before(arg) and after(arg), each unless it is NULL: around each wait for sockets, the last thing of a turn and the
@@ -74,13 +87,6 @@ void td_loop_clocks(struct td_loop *l, uint64_t mono_ns, uint64_t boot_ns); /* f
 
 /* One-shot timer at an absolute monotonic time; re-arming replaces. UINT64_MAX stops it.
  * Never fires before l->now >= at. */
-struct td_timer {
-	ev_timer w;
-	struct td_loop *l;
-	void (*fn)(void *);
-	void *arg;
-	uint64_t at;
-};
 void td_timer_init(struct td_timer *t, struct td_loop *l, void (*fn)(void *), void *arg);
 void td_timer_at(struct td_timer *t, uint64_t at);
 void td_timer_in(struct td_timer *t, uint64_t ns);

@@ -77,6 +77,7 @@ static void trim_now(struct td_conn *c)
 		trim_later(c);
 	if (c->cb.idle)
 		c->cb.idle(c->ctx);
+	td_loop_give_back(c->l);
 }
 
 static void on_timer(void *arg)

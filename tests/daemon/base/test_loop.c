@@ -381,6 +381,56 @@ static void memory_unreported(void **state)
 	t_close();
 }
 
+static size_t resident(void)
+{
+	unsigned long all = 0, now = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%lu %lu", &all, &now), 2);
+	fclose(f);
+	return now * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Buffers that are free go back to the system although small things around them stay. */
+static void memory_given_back(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	skip(); /* another heap */
+#endif
+	enum { BLOCKS = 256, BLOCK = 48 * 1024 };
+	void *large[BLOCKS], *small[BLOCKS];
+	size_t most;
+	int never = 0;
+	t_open();
+	for (int i = 0; i < BLOCKS; i++) {
+		large[i] = tnl_malloc(BLOCK);
+		small[i] = tnl_malloc(2000);
+		memset(large[i], 1, BLOCK);
+	}
+	for (int i = 0; i < BLOCKS; i++)
+		tnl_free(large[i]);
+	most = resident();
+	uint64_t from = T->now;
+	td_loop_give_back(T);
+	assert_true(T->give_back.at == from + TD_SEC);
+	for (T->now = from; T->now < from + 9 * TD_SEC; T->now += TD_SEC / 2) {
+		td_loop_give_back(T);
+		assert_true(T->give_back.at == T->now + TD_SEC);
+	}
+	T->now = from + 95 * TD_SEC / 10;
+	td_loop_give_back(T);
+	assert_true(T->give_back.at == from + 10 * TD_SEC);
+	td_timer_stop(&T->give_back);
+	T->now = from;
+	td_loop_give_back(T);
+	for (int i = 0; i < 200 && resident() + BLOCKS * BLOCK / 2 > most; i++)
+		t_until(&never, 50);
+	assert_true(resident() + BLOCKS * BLOCK / 2 <= most);
+	for (int i = 0; i < BLOCKS; i++)
+		tnl_free(small[i]);
+	t_close();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -394,6 +444,7 @@ int main(void)
 	    cmocka_unit_test(memory),
 	    cmocka_unit_test(memory_unreported),
 	    cmocka_unit_test(memory_shares),
+	    cmocka_unit_test(memory_given_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
