@@ -63,7 +63,7 @@ static uint64_t base_rtt(const struct tnl_cc *c)
 }
 
 /* On shorter paths what schedulers do is greater than what queues are. */
-static bool is_long(const struct tnl_cc *c)
+bool tnl_cc_is_long(const struct tnl_cc *c)
 {
 	return c->base.rtt != UINT64_MAX && c->base.rtt >= PACE_RTT;
 }
@@ -71,11 +71,11 @@ static bool is_long(const struct tnl_cc *c)
 /* Somebody says how much stands on the way. On short paths that is not worth listening to. */
 static bool is_told(const struct tnl_cc *c, uint64_t now)
 {
-	return c->told.far_at != UINT64_MAX && is_long(c) && now < c->told.far_at + SEC + 2 * c->base.rtt;
+	return c->told.far_at != UINT64_MAX && tnl_cc_is_long(c) && now < c->told.far_at + SEC + 2 * c->base.rtt;
 }
 
-/* TCP on the way repairs losses: round trips say nothing about the queue, what is told does. */
-static bool repairs(const struct tnl_cc *c, uint64_t now)
+/* Then round trips say nothing about the queue, what is told does. */
+bool tnl_cc_repairs(const struct tnl_cc *c, uint64_t now)
 {
 	return is_told(c, now) && c->told.repaired_at && now < c->told.repaired_at + REPAIR_LIFE + 2 * c->base.rtt;
 }
@@ -83,7 +83,7 @@ static bool repairs(const struct tnl_cc *c, uint64_t now)
 /* Told, and no repair: then the least round trip of a round is the queue. */
 static bool trusts_trips(const struct tnl_cc *c, uint64_t now)
 {
-	return is_told(c, now) && !repairs(c, now);
+	return is_told(c, now) && !tnl_cc_repairs(c, now);
 }
 
 /* Meaningless unless told. */
@@ -117,7 +117,7 @@ uint64_t tnl_cc_patience(const struct tnl_cc *c, uint64_t now)
 {
 	if (!is_told(c, now))
 		return 0;
-	return TNL_MIN(queue_of_now(c) + (repairs(c, now) ? REPAIR_TRIPS * c->base.rtt : 0), SEC);
+	return TNL_MIN(queue_of_now(c) + (tnl_cc_repairs(c, now) ? REPAIR_TRIPS * c->base.rtt : 0), SEC);
 }
 
 /* Faster than the path, so that the window stays what limits, but not by bursts: startup 2 × window / base,
@@ -132,7 +132,7 @@ static double pace_rate(const struct tnl_cc *c, uint64_t now)
 
 static bool is_paced(const struct tnl_cc *c)
 {
-	return c->rate.known && is_long(c);
+	return c->rate.known && tnl_cc_is_long(c);
 }
 
 /* 2 ms, and as long as the bunches last that acks come in, unless it is only us who make them. */
@@ -226,7 +226,7 @@ static void cut_window(struct tnl_cc *c, uint64_t less, uint64_t now)
 /* Of this round, beyond `allow`: by what is told while TCP repairs losses, else by the least round trip. */
 static uint64_t round_queue(const struct tnl_cc *c, uint64_t allow, uint64_t now)
 {
-	if (repairs(c, now) && c->round.queue != UINT64_MAX)
+	if (tnl_cc_repairs(c, now) && c->round.queue != UINT64_MAX)
 		return c->round.queue;
 	if (c->round.min_rtt == UINT64_MAX)
 		return 0;
@@ -244,7 +244,7 @@ static uint64_t startup_queue(const struct tnl_cc *c, uint64_t now)
 /* Where TCP repairs losses it must not run dry: half a round trip more. */
 static uint64_t most_queue(const struct tnl_cc *c, uint64_t now)
 {
-	return queue_goal(c) + (repairs(c, now) ? base_rtt(c) / 2 : 0);
+	return queue_goal(c) + (tnl_cc_repairs(c, now) ? base_rtt(c) / 2 : 0);
 }
 
 static void leave_startup(struct tnl_cc *c, uint64_t now)
@@ -386,7 +386,7 @@ static void startup_round(struct tnl_cc *c, uint64_t round_rate, uint64_t now)
 static void shrink_allowance(struct tnl_cc *c, uint64_t now)
 {
 	uint64_t delay = c->round.min_rtt > c->base.rtt ? c->round.min_rtt - c->base.rtt : 0;
-	if (repairs(c, now))
+	if (tnl_cc_repairs(c, now))
 		c->base.allow = 0;
 	else if (delay < c->base.allow)
 		c->base.allow -= (c->base.allow - delay) / 16;
@@ -396,7 +396,7 @@ static void shrink_allowance(struct tnl_cc *c, uint64_t now)
  */
 static void grow_window(struct tnl_cc *c, size_t step, uint64_t now)
 {
-	bool hurry = repairs(c, now);
+	bool hurry = tnl_cc_repairs(c, now);
 	step <<= c->steady.grow;
 	if (hurry && c->steady.grow)
 		step = TNL_MAX(step, c->window / 8);
@@ -444,7 +444,7 @@ static size_t startup_step(const struct tnl_cc *c, size_t len, uint64_t now)
 	uint64_t base = base_rtt(c), queue = queue_of_now(c);
 	if (!is_told(c, now))
 		return len;
-	if (repairs(c, now))
+	if (tnl_cc_repairs(c, now))
 		return queue <= REPAIR_QUEUE * base ? REPAIR_GROWTH * len : 0;
 	return queue > queue_goal(c) + base / 4 ? 0 : len;
 }

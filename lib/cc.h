@@ -125,7 +125,9 @@ void tnl_cc_far(struct tnl_cc *c, const struct tnl_hop *h, uint64_t now);
 uint64_t tnl_cc_least(const struct tnl_cc *c);
 /* So much later than usual, in ns, may be no loss but a queue or a repair by TCP, as we are told. */
 uint64_t tnl_cc_patience(const struct tnl_cc *c, uint64_t now);
-void tnl_cc_idle(struct tnl_cc *c, size_t inflight); /* nothing to send although the window is open */
+bool tnl_cc_is_long(const struct tnl_cc *c);		   /* 2 ms there and back at least */
+bool tnl_cc_repairs(const struct tnl_cc *c, uint64_t now); /* TCP on the way repairs losses, as we are told */
+void tnl_cc_idle(struct tnl_cc *c, size_t inflight);	   /* nothing to send although the window is open */
 static inline void tnl_cc_limited(struct tnl_cc *c)
 {
 	c->round.limited = true;

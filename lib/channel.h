@@ -135,6 +135,11 @@ void tnl_channel_set_digest(struct tnl_channel *ch, enum tnl_digest digest);
 void tnl_channel_ask_hop(struct tnl_channel *ch);
 /* What stands before our own link, as its owner measures it every few ms. */
 void tnl_channel_near_on(struct tnl_channel *ch, unsigned link, const struct tnl_hop *h, uint64_t now);
+/* Several links carry what is sent, over a long way: what comes on one waits until another has repaired a loss. */
+bool tnl_channel_is_spread(const struct tnl_channel *ch);
+/* TCP repairs losses on the way of what is sent, as its first link shows: those that came later may never have seen
+ * the path without a queue, and take what that overflows for losses. */
+bool tnl_channel_repairs(const struct tnl_channel *ch, uint64_t now);
 static inline void tnl_channel_near(struct tnl_channel *ch, const struct tnl_hop *h, uint64_t now)
 {
 	tnl_channel_near_on(ch, 0, h, now);

@@ -183,6 +183,24 @@ void tnl_channel_near_on(struct tnl_channel *ch, unsigned link, const struct tnl
 		tnl_cc_near(&ch->link[link]->cc, h, now);
 }
 
+bool tnl_channel_is_spread(const struct tnl_channel *ch)
+{
+	const struct tnl_chlink *l;
+	unsigned carry = 0;
+	bool far = false;
+	TNL_EACH_LINK(ch, l)
+	if (tnl_chlink_carries(ch, l)) {
+		carry++;
+		far = far || tnl_cc_is_long(&l->cc);
+	}
+	return far && carry > 1;
+}
+
+bool tnl_channel_repairs(const struct tnl_channel *ch, uint64_t now)
+{
+	return ch->up && tnl_cc_repairs(&ch->link[__builtin_ctz(ch->up)]->cc, now);
+}
+
 /* When a byte that goes now is acknowledged, about. */
 static uint64_t expected_delay(const struct tnl_chlink *l)
 {

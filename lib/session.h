@@ -76,6 +76,8 @@ struct tnl_stream;
 
 /* Flag of our own, client to agent, where several links are agreed: + how many of them the agent is to keep open. */
 #define TNL_FLAG_LINKS 0x746e0200u
+/* Agent to client, where several links are agreed: what it sends meets losses, and more links would make it faster. */
+#define TNL_FLAG_LOSSY 0x746e0003u
 
 struct tnl_kms_request { /* valid during the callback: copy what is needed */
 	bool generate;	 /* client: GenerateDataKey(64 bytes); agent: Decrypt */

@@ -7,6 +7,7 @@
 #define CTL_MAX 40u /* OPEN or SYN, UPD, FIN or RST of one stream; its head and words come on top */
 #define QUARTER_MIN (16u * 1024)
 #define WINDOW_MAX (UINT32_C(1) << 30)
+#define SPREAD_WINDOW 4u /* times as wide over several links: each of them may be repairing a loss */
 
 struct tnl_stream *tnl_mux_find(const struct tnl_mux *m, uint32_t id)
 {
@@ -83,7 +84,8 @@ static void grow_window(struct tnl_stream *st)
 		 most_of_it = s->kept_max / 8 * 5;
 	uint64_t left = most_of_it > claimed ? most_of_it - claimed : 0;
 	uint64_t want = st->window + left / 4;
-	uint64_t most = TNL_MIN(s->cfg.stream_window, WINDOW_MAX);
+	uint64_t wide = s->cfg.stream_window * (tnl_channel_is_spread(s->ch) ? SPREAD_WINDOW : 1u);
+	uint64_t most = TNL_MIN(wide, WINDOW_MAX);
 	want = TNL_MIN(want, most);
 	if (want <= st->window)
 		return;

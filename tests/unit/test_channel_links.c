@@ -338,6 +338,26 @@ static void links_of_a_higher_rank_are_quiet(void **state)
 	done(&e);
 }
 
+/* By what the hops of its first link say, as long as they say it: further ones may have come into a full path. */
+static void a_channel_knows_that_its_path_is_lossy(void **state)
+{
+	(void)state;
+	struct end e;
+	struct tnl_hop calm = {0}, lossy = {.repairs = true};
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		tnl_channel_near_on(e.ch, i, &lossy, MS);
+		tnl_cc_far(&e.ch->link[i]->cc, &calm, MS);
+	}
+	e.ch->link[1]->cc.base.rtt = 50 * MS;
+	assert_false(tnl_channel_repairs(e.ch, 2 * MS)); /* the first one's path may be short */
+	e.ch->link[0]->cc.base.rtt = 50 * MS;
+	assert_true(tnl_channel_repairs(e.ch, 2 * MS));
+	assert_false(tnl_channel_repairs(e.ch, 2 * SEC));
+	done(&e);
+}
+
 static void they_are_asked_in_the_order_of_what_arrives_first(void **state)
 {
 	(void)state;
@@ -389,6 +409,7 @@ int main(void)
 	    cmocka_unit_test(the_next_oldest_does_not_wait_out_its_distance),
 	    cmocka_unit_test(acks_go_back_on_the_link_of_their_message),
 	    cmocka_unit_test(links_of_a_higher_rank_are_quiet),
+	    cmocka_unit_test(a_channel_knows_that_its_path_is_lossy),
 	    cmocka_unit_test(they_are_asked_in_the_order_of_what_arrives_first),
 	    cmocka_unit_test(wrong_numbers_and_no_memory_are_refused),
 	};

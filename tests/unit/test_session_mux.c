@@ -1,5 +1,6 @@
 /* smux on the wire: what is accepted, dropped or fatal, ids, windows, whose turn it is. */
 #include "tests/unit/raw_util.h"
+#include "lib/channel_internal.h"
 #include "lib/num.h"
 
 /* §7: a frame may span messages and a message may hold many frames. */
@@ -221,6 +222,38 @@ static void window_updates(void **state)
 	raw_fini(&r);
 }
 
+static uint32_t window_beside(unsigned rank, uint64_t rtt)
+{
+	struct raw r;
+	struct tnl_session_config c = agent();
+	struct tnl_smux_frame f;
+	const uint8_t *d = NULL;
+	c.stream_window = 131072;
+	c.memory_max = 32u << 20;
+	raw_agent(&r, &c, OWN_RESPONSE);
+	raw_smux(&r, 2, TNL_SMUX_SYN, 3, NULL, 0);
+	assert_true(raw_next_frame(&r, &f, &d));
+	assert_int_equal(tnl_get_le32(d + 4), 131072);
+	assert_int_equal(tnl_session_link_add(r.e.s, 1, rank, r.now), 0);
+	for (unsigned i = 0; i < 2; i++)
+		tnl_session_channel(r.e.s)->link[i]->cc.base.rtt = rtt;
+	raw_smux(&r, 2, TNL_SMUX_PSH, 3, "x", 1);
+	assert_true(raw_next_frame(&r, &f, &d));
+	assert_int_equal(f.cmd, TNL_SMUX_UPD);
+	uint32_t window = tnl_get_le32(d + 4);
+	raw_fini(&r);
+	return window;
+}
+
+/* What comes on one waits while another repairs a loss: several links that carry, on a path where that takes time. */
+static void windows_are_wider_over_several_links(void **state)
+{
+	(void)state;
+	assert_int_equal(window_beside(0, 50 * MS), 4 * 131072);
+	assert_int_equal(window_beside(0, MS), 131072);
+	assert_int_equal(window_beside(1, 50 * MS), 131072); /* it is there for when the first one goes */
+}
+
 /* Windows of streams that have gone are there for the next ones. */
 static void windows_are_given_back(void **state)
 {
@@ -433,6 +466,7 @@ int main(void)
 	    cmocka_unit_test(shares_by_bytes),
 	    cmocka_unit_test(too_many_streams),
 	    cmocka_unit_test(windows_are_given_back),
+	    cmocka_unit_test(windows_are_wider_over_several_links),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

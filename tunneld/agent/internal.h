@@ -165,9 +165,13 @@ void ag_direct_word(struct ag_session *s, const struct tnl_direct *d); /* of its
 enum ag_session_state { AG_S_WAITING, AG_S_OPENING, AG_S_UP, AG_S_ENDING };
 
 /* Further links of a session (links.c). */
+struct ag_link_opening { /* of one */
+	struct ag_session *s;
+	struct ag_channel channel;
+};
 struct ag_links {
-	unsigned want;		   /* in all, the main one included */
-	struct ag_channel channel; /* link_number 0: none is being opened */
+	unsigned want;					/* in all, the main one included */
+	struct ag_link_opening *opening[TD_PUMP_LINKS]; /* NULL: it is not */
 	struct td_timer timer;
 };
 
@@ -205,6 +209,7 @@ struct ag_session *ag_session_find(const struct td_agent *a, const char *id);
  * the call: always from the loop. */
 void ag_links_init(struct ag_session *s);
 void ag_links_want(struct ag_session *s, unsigned want);
+void ag_links_bulk(struct ag_session *s, enum td_bulk kind); /* the client hears that more would help */
 void ag_links_lost(struct ag_session *s, unsigned index);
 void ag_links_cancel(struct ag_session *s); /* those that are open stay */
 void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...)

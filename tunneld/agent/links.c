@@ -1,44 +1,27 @@
 /* Further links of a session (lib/channel.h): the client says by a flag how many there are to be, and its agent opens
- * as many, one at a time, the lowest number that is missing.  What fails or breaks is tried again while the client
- * wants it. */
+ * as many, a few at a time.  What fails or breaks is tried again while the client wants it. */
 #include "tunneld/agent/internal.h"
 
+#include "lib/alloc.h"
 #include "tunneld/base/log.h"
 
+#define AT_ONCE 4u /* a gateway keeps so many tokens for further links */
 #define AGAIN_IN (1 * TD_SEC)
 
-static void open_next(struct ag_session *s)
-{
-	struct ag_links *m = &s->more;
-	unsigned i = 1;
-
-	while (i < m->want && td_pump_link_at(s->pump, i))
-		i++;
-	if (i >= m->want || m->channel.link_number || s->state == AG_S_ENDING || !td_pump_links(s->pump))
-		return;
-	m->channel.link_number = i;
-	ag_channel_open(&m->channel);
-}
-
-static void on_timer(void *arg)
-{
-	struct ag_session *s = arg;
-
-	open_next(s);
-	if (s->state != AG_S_ENDING && s->more.want > 1 && !td_pump_links(s->pump)) /* all are away: once one is back */
-		td_timer_in(&s->more.timer, AGAIN_IN);
-}
+static void open_missing(struct ag_session *s);
 
 static void on_opened(void *ctx, const struct ag_channel_result *r)
 {
-	struct ag_session *s = ctx;
-	unsigned index = s->more.channel.link_number;
+	struct ag_link_opening *o = ctx;
+	struct ag_session *s = o->s;
+	unsigned index = o->channel.link_number;
 
-	s->more.channel.link_number = 0;
+	s->more.opening[index] = NULL;
+	td_loop_free_later(s->a->loop, o);
 	if (r->w) {
 		td_pump_attach_link(s->pump, index, r->w);
 		td_info(AG_MOD, s->start.session_id, "further link=%u is up links=%u", index, td_pump_links(s->pump));
-		open_next(s);
+		open_missing(s);
 		return;
 	}
 	td_debug(AG_MOD, s->start.session_id, "further link=%u could not be opened, trying again error=\"%s\"", index,
@@ -46,10 +29,44 @@ static void on_opened(void *ctx, const struct ag_channel_result *r)
 	td_timer_in(&s->more.timer, AGAIN_IN);
 }
 
+static void open_missing(struct ag_session *s)
+{
+	struct ag_links *m = &s->more;
+	unsigned busy = 0;
+
+	if (s->state == AG_S_ENDING || !td_pump_links(s->pump))
+		return;
+	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
+		busy += m->opening[i] != NULL;
+	for (unsigned i = 1; i < m->want && busy < AT_ONCE; i++) {
+		if (td_pump_link_at(s->pump, i) || m->opening[i])
+			continue;
+		struct ag_link_opening *o = tnl_calloc(1, sizeof(*o));
+		if (!o) {
+			td_timer_in(&m->timer, AGAIN_IN);
+			return;
+		}
+		busy++;
+		o->s = s;
+		ag_channel_init(&o->channel, s->a, s->start.session_id, on_opened, o);
+		o->channel.link_number = i;
+		m->opening[i] = o;
+		ag_channel_open(&o->channel);
+	}
+}
+
+static void on_timer(void *arg)
+{
+	struct ag_session *s = arg;
+
+	open_missing(s);
+	if (s->state != AG_S_ENDING && s->more.want > 1 && !td_pump_links(s->pump)) /* all are away: once one is back */
+		td_timer_in(&s->more.timer, AGAIN_IN);
+}
+
 void ag_links_init(struct ag_session *s)
 {
 	s->more.want = 1;
-	ag_channel_init(&s->more.channel, s->a, s->start.session_id, on_opened, s);
 	td_timer_init(&s->more.timer, s->a->loop, on_timer, s);
 }
 
@@ -61,7 +78,17 @@ void ag_links_want(struct ag_session *s, unsigned want)
 	s->more.want = want;
 	for (unsigned i = want; i < TD_PUMP_LINKS; i++)
 		td_pump_detach_link(s->pump, i);
-	open_next(s);
+	open_missing(s);
+}
+
+void ag_links_bulk(struct ag_session *s, enum td_bulk kind)
+{
+	const struct tnl_session_info *info = tnl_session_info(td_pump_session(s->pump));
+
+	if (kind != TD_BULK_LOSSY || s->more.want >= info->links)
+		return;
+	tnl_session_send_flag(td_pump_session(s->pump), TNL_FLAG_LOSSY, s->a->loop->now);
+	td_pump_kick(s->pump);
 }
 
 void ag_links_lost(struct ag_session *s, unsigned index)
@@ -74,6 +101,12 @@ void ag_links_lost(struct ag_session *s, unsigned index)
 void ag_links_cancel(struct ag_session *s)
 {
 	td_timer_stop(&s->more.timer);
-	ag_channel_cancel(&s->more.channel);
-	s->more.channel.link_number = 0;
+	for (unsigned i = 0; i < TD_PUMP_LINKS; i++) {
+		struct ag_link_opening *o = s->more.opening[i];
+		s->more.opening[i] = NULL;
+		if (!o)
+			continue;
+		ag_channel_cancel(&o->channel);
+		td_loop_free_later(s->a->loop, o);
+	}
 }

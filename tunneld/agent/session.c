@@ -277,6 +277,11 @@ static void pump_flag(void *ctx, uint32_t flag)
 		ag_session_end(s, AG_SUCCESS, "%s", "");
 }
 
+static void pump_bulk(void *ctx, enum td_bulk kind)
+{
+	ag_links_bulk(ctx, kind);
+}
+
 static void pump_link_lost(void *ctx, unsigned index)
 {
 	ag_links_lost(ctx, index);
@@ -352,6 +357,7 @@ static const struct td_pump_cb pump_cb = {
     .open = pump_open,
     .cancelled = pump_cancelled,
     .flag = pump_flag,
+    .bulk = pump_bulk,
     .link_lost = pump_link_lost,
     .publication = pump_publication,
     .reverse = pump_reverse,

@@ -61,7 +61,7 @@ struct td_client_config {
 	uint16_t port, local_port;
 	const char *const *command;	      /* NULL-terminated, for command documents */
 	const struct td_session_grant *grant; /* not NULL: StartSession has been called by somebody; copied */
-	bool links_auto;		      /* session.links of them, while there is bulk; else always */
+	bool links_auto;		      /* as many as help, while there is bulk; else session.links */
 	uint64_t reconnect_min_ns, reconnect_max_ns, ping_ns, pong_ns;
 	bool never_sign;		   /* the data channel: keys are not looked for, the token is enough */
 	struct tnl_session_config session; /* settings; session_id, cb, ctx are filled in here */

@@ -142,7 +142,9 @@ static void pump_flag(void *ctx, uint32_t flag)
 	struct td_client *c = ctx;
 	if (flag == TNL_FLAG_CONNECT_ERROR)
 		td_warn(MOD, c->grant.session_id, "the target refused a connection %-s", c->cfg.label);
-	if (c->cb->flag)
+	if (flag == TNL_FLAG_LOSSY)
+		td_client_links_bulk(c, TD_BULK_LOSSY);
+	else if (c->cb->flag)
 		c->cb->flag(c->ctx, flag);
 }
 
@@ -208,9 +210,9 @@ static void pump_kms(void *ctx, const struct tnl_kms_request *r)
 	}
 }
 
-static void pump_bulk(void *ctx)
+static void pump_bulk(void *ctx, enum td_bulk kind)
 {
-	td_client_links_bulk(ctx);
+	td_client_links_bulk(ctx, kind);
 }
 
 static void pump_link_lost(void *ctx, unsigned index)

@@ -12,11 +12,14 @@
 enum { TD_CLIENT_TARGET = 404 };
 
 /* Further links (links.c). */
-struct td_client_links {
-	unsigned want;	  /* links in all, the main one included */
-	unsigned opening; /* number of the one that is being opened; 0: none */
+struct td_client_opening { /* of one */
+	struct td_client *c;
 	struct td_aws_call *call;
 	struct td_channel_link *link;
+};
+struct td_client_links {
+	unsigned want; /* links in all, the main one included */
+	struct td_client_opening opening[TD_PUMP_LINKS];
 	struct td_timer timer;
 	uint64_t bulk_at;
 	uint64_t least_rtt, least_of; /* of the channel, 0: not known; since which main link was up */
@@ -91,7 +94,7 @@ bool td_client_find_next(struct td_client *c);
 void td_client_find_cancel(struct td_client *c);
 void td_client_links_init(struct td_client *c);
 void td_client_links_ready(struct td_client *c);
-void td_client_links_bulk(struct td_client *c);
+void td_client_links_bulk(struct td_client *c, enum td_bulk kind);
 void td_client_links_lost(struct td_client *c, unsigned index);
 void td_client_links_cancel(struct td_client *c); /* those that are open stay */
 

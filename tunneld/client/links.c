@@ -2,10 +2,11 @@
  *
  *   OpenSessionLink (a call of our gateway) → token → WebSocket → the pump's
  *
- * One is opened at a time, the lowest number that is missing.  The agent hears of the number by a flag and opens as
- * many.  With `links = auto` they come when bulk has gone on for half a second and go when there was none for a while,
- * and not at all where a round trip is so short that one TCP fills the path, whatever it loses: there they would only
- * cost processor time.  A gateway that does not know the call is not asked again. */
+ * A few are opened at a time.  The agent hears of the number by a flag and opens as many.  With `links = auto` they
+ * come when bulk has gone on for half a second, sooner and more of them where TCP repairs losses, none where the path
+ * is full, and go when there was none for a while.  They do not come where a round trip is so short that one TCP fills
+ * the path, whatever it loses: there they would only cost processor time.  A gateway that does not know the call is not
+ * asked again. */
 #include "tunneld/client/internal.h"
 
 #include "lib/num.h"
@@ -13,11 +14,19 @@
 
 #include <string.h>
 
+#define BULK_LINKS 4u
+#define LOSSY_LINKS 8u
+#define AT_ONCE 4u /* a gateway keeps so many tokens for further links */
 #define QUIET_FOR (10 * TD_SEC)
 #define AGAIN_IN (1 * TD_SEC)
 #define SHORT_PATH (2 * TD_MS)
 
-static void open_next(struct td_client *c);
+static void open_missing(struct td_client *c);
+
+static unsigned index_of(const struct td_client_opening *o)
+{
+	return (unsigned)(o - o->c->more.opening);
+}
 
 static void set_want(struct td_client *c, unsigned want)
 {
@@ -45,84 +54,97 @@ static void give_up(struct td_client *c, const char *why)
 	close_all(c);
 }
 
-static void try_later(struct td_client *c, const char *why)
+static void try_later(const struct td_client_opening *o, const char *why)
 {
+	struct td_client *c = o->c;
+
 	td_debug(MOD, c->grant.session_id, "further link=%u could not be opened, trying again %-s error=\"%s\"",
-		 c->more.opening, c->cfg.label, why);
-	c->more.opening = 0;
+		 index_of(o), c->cfg.label, why);
 	td_timer_in(&c->more.timer, AGAIN_IN);
 }
 
 static void on_link(void *ctx, const struct td_channel_link_result *r)
 {
-	struct td_client *c = ctx;
-	unsigned index = c->more.opening;
+	struct td_client_opening *o = ctx;
+	struct td_client *c = o->c;
+	unsigned index = index_of(o);
 
-	c->more.link = NULL;
+	o->link = NULL;
 	if (!r->w) {
-		try_later(c, r->why);
+		try_later(o, r->why);
 		return;
 	}
 	td_pump_attach_link(c->pump, index, r->w);
 	td_info(MOD, c->grant.session_id, "further link=%u is up %-s links=%u", index, c->cfg.label,
 		td_pump_links(c->pump));
-	c->more.opening = 0;
-	open_next(c);
+	open_missing(c);
 }
 
-static void dial(struct td_client *c, const struct td_session_grant *g)
+static void dial(struct td_client_opening *o, const struct td_session_grant *g)
 {
+	struct td_client *c = o->c;
 	char version[] = TNL_CLIENT_VERSION;
 	struct tnl_open open = {.token = g->token, .client_id = c->client_id, .client_version = version};
-	struct td_channel_link_opts o = {.url = g->stream_url ? g->stream_url : c->grant.stream_url,
-					 .open = &open,
-					 .ping_ns = c->cfg.ping_ns,
-					 .pong_ns = c->cfg.pong_ns};
+	struct td_channel_link_opts opts = {.url = g->stream_url ? g->stream_url : c->grant.stream_url,
+					    .open = &open,
+					    .ping_ns = c->cfg.ping_ns,
+					    .pong_ns = c->cfg.pong_ns};
 	const char *fault = NULL;
 
-	if (!td_aws_stream_url_ok(c->cfg.aws, o.url, &fault)) {
+	if (!td_aws_stream_url_ok(c->cfg.aws, opts.url, &fault)) {
 		give_up(c, "the StreamUrl is refused (see stream_hosts)");
 		return;
 	}
-	c->more.link = td_channel_link_open(c->cfg.aws, &o, on_link, c);
-	if (!c->more.link)
-		try_later(c, "out of memory");
+	o->link = td_channel_link_open(c->cfg.aws, &opts, on_link, o);
+	if (!o->link)
+		try_later(o, "out of memory");
 }
 
 static void on_token(void *ctx, const struct td_aws_reply *r)
 {
-	struct td_client *c = ctx;
+	struct td_client_opening *o = ctx;
+	struct td_client *c = o->c;
 	struct td_session_grant g = {0};
 
-	c->more.call = NULL;
+	o->call = NULL;
 	if (r->err == TNL_EREFUSED && strcmp(r->type, "DoesNotExistException") != 0 && !td_aws_throttled(r->type)) {
 		give_up(c, r->type);
 		return;
 	}
 	if (r->err) {
-		try_later(c, r->text ? r->text : tnl_err_text(r->err));
+		try_later(o, r->text ? r->text : tnl_err_text(r->err));
 		return;
 	}
 	if (td_session_grant_parse(r->json, &g) == 0 && g.token && g.token[0])
-		dial(c, &g);
+		dial(o, &g);
 	else
-		try_later(c, "the answer lacks TokenValue");
+		try_later(o, "the answer lacks TokenValue");
 	td_session_grant_fini(&g);
 }
 
-static void open_next(struct td_client *c)
+static bool is_opening(const struct td_client_opening *o)
+{
+	return o->call || o->link;
+}
+
+static void open_missing(struct td_client *c)
 {
 	struct td_client_links *m = &c->more;
-	unsigned i = 1;
+	unsigned busy = 0;
 
-	while (i < m->want && td_pump_link_at(c->pump, i))
-		i++;
-	if (i >= m->want || m->opening || m->refused || !td_pump_links(c->pump))
+	if (m->refused || !td_pump_links(c->pump))
 		return;
-	m->opening = i;
-	m->call = td_session_link_call(c->cfg.aws, c->grant.session_id, i, on_token, c);
-	if (!m->call)
-		try_later(c, "out of memory");
+	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
+		busy += is_opening(&m->opening[i]);
+	for (unsigned i = 1; i < m->want && busy < AT_ONCE; i++) {
+		struct td_client_opening *o = &m->opening[i];
+		if (td_pump_link_at(c->pump, i) || is_opening(o))
+			continue;
+		busy++;
+		o->call = td_session_link_call(c->cfg.aws, c->grant.session_id, i, on_token, o);
+		if (!o->call)
+			try_later(o, "out of memory");
+	}
 }
 
 /* Something is missing, or it may be quiet. */
@@ -135,34 +157,37 @@ static void on_timer(void *arg)
 		close_all(c);
 		return;
 	}
-	open_next(c);
+	open_missing(c);
 	if (c->more.want > 1)
 		td_timer_in(&c->more.timer, AGAIN_IN);
 }
 
-static void want_all(struct td_client *c)
+static void want_at_least(struct td_client *c, unsigned n)
 {
 	const struct tnl_session_info *info = tnl_session_info(td_pump_session(c->pump));
 
 	bool direct = td_client_direct_carries(c) || c->cfg.session.direct == TNL_DIRECT_ONLY;
 
-	if (direct || info->links < 2 || c->more.refused || c->state == TD_CLIENT_ENDING)
+	n = TNL_MIN(n, info->links);
+	if (direct || n <= c->more.want || c->more.refused || c->state == TD_CLIENT_ENDING)
 		return;
-	set_want(c, info->links);
-	open_next(c);
+	set_want(c, n);
+	open_missing(c);
 	td_timer_in(&c->more.timer, AGAIN_IN);
 }
 
 void td_client_links_init(struct td_client *c)
 {
 	td_timer_init(&c->more.timer, c->loop, on_timer, c);
+	for (unsigned i = 0; i < TD_PUMP_LINKS; i++)
+		c->more.opening[i].c = c;
 	c->more.want = 1;
 }
 
 void td_client_links_ready(struct td_client *c)
 {
 	if (!c->cfg.links_auto)
-		want_all(c);
+		want_at_least(c, TD_PUMP_LINKS);
 }
 
 /* By the least that was measured while this main link is up: bulk makes a queue of its own. */
@@ -180,11 +205,11 @@ static bool is_path_short(struct td_client *c)
 	return m->least_rtt && m->least_rtt < SHORT_PATH;
 }
 
-void td_client_links_bulk(struct td_client *c)
+void td_client_links_bulk(struct td_client *c, enum td_bulk kind)
 {
 	c->more.bulk_at = c->loop->now;
-	if (c->cfg.links_auto && c->more.want == 1 && !is_path_short(c))
-		want_all(c);
+	if (c->cfg.links_auto && kind != TD_BULK_FULL && !is_path_short(c))
+		want_at_least(c, kind == TD_BULK_LOSSY ? LOSSY_LINKS : BULK_LINKS);
 }
 
 void td_client_links_lost(struct td_client *c, unsigned index)
@@ -193,17 +218,18 @@ void td_client_links_lost(struct td_client *c, unsigned index)
 		td_pump_links(c->pump));
 	if (!td_pump_links(c->pump) && !td_client_direct_carries(c) && c->state == TD_CLIENT_UP)
 		td_client_set_state(c, TD_CLIENT_RESUMING); /* the main one is on its way back */
-	if (!c->more.opening)
-		td_timer_in(&c->more.timer, AGAIN_IN / 4);
+	td_timer_in(&c->more.timer, AGAIN_IN / 4);
 }
 
 void td_client_links_cancel(struct td_client *c)
 {
 	td_timer_stop(&c->more.timer);
-	if (c->more.call)
-		td_aws_call_cancel(c->more.call);
-	td_channel_link_cancel(c->more.link);
-	c->more.call = NULL;
-	c->more.link = NULL;
-	c->more.opening = 0;
+	for (unsigned i = 0; i < TD_PUMP_LINKS; i++) {
+		struct td_client_opening *o = &c->more.opening[i];
+		if (o->call)
+			td_aws_call_cancel(o->call);
+		td_channel_link_cancel(o->link);
+		o->call = NULL;
+		o->link = NULL;
+	}
 }

@@ -11,8 +11,6 @@
 #define AMAZON_RATE 900
 /* A stock end takes a FIN for the end of both directions: it is held back until the other one was quiet so long. */
 #define FIN_QUIET (2 * TD_SEC)
-/* So many links while there is bulk. */
-#define AUTO_LINKS 4
 #define LINKS_MAX 8
 /* So many resends of a message with a link that is up, and the session is given up. */
 #define RESEND_MAX 3000
@@ -38,7 +36,7 @@ void td_tunnel_session(const struct td_tunnel_config *t, bool amazon, struct tnl
 	    .direct = amazon ? TNL_DIRECT_NO : direct_use[t->direct],
 	    .links = amazon	? 1
 		     : t->links ? t->links
-				: AUTO_LINKS,
+				: LINKS_MAX,
 	    .udp = t->type == TD_TUNNEL_UDP,
 	    .dial = t->path || t->type == TD_TUNNEL_PROXY ? TNL_DIAL_VERSION : 0,
 	    .require_dial = t->path != NULL,

@@ -12,6 +12,7 @@
 
 #define AGE 2000000u
 #define REPAIR_AGE 500000000u
+#define LONG 2000u		/* us there and back: what schedulers do is greater on a shorter path */
 #define BULK_AGE 1000000000u	/* after so long without bulk, what comes is a new run of it */
 #define BULK (64u * 1024)	/* unsent bytes */
 #define FEW 8u			/* segments on the way */
@@ -112,6 +113,7 @@ const struct tnl_hop *td_tcp_hop_ask(struct td_tcp_hop *h, int fd, size_t ahead,
 	size_t unsent = ahead + i.tcpi_notsent_bytes;
 	h->hop.queue = queue_time(&i, unsent);
 	h->hop.repairs = note_repairs(h, &i, now);
+	h->full = i.tcpi_min_rtt >= LONG && h->full_at && now - h->full_at < REPAIR_AGE;
 	help_bbr(h, &i, unsent, fd, now);
 	return &h->hop;
 }

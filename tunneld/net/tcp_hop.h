@@ -11,6 +11,8 @@ struct td_tcp_hop { /* zero: not asked yet */
 	uint64_t bulk_at;	       /* when more than a little was unsent */
 	uint32_t retrans;	       /* segments that it has sent again */
 	bool helped;		       /* in this run of bulk */
+	bool full; /* within the last half second a queue stood on the path itself, which has 2 ms there and back at
+		      least */
 };
 /* Asks the kernel, once in 2 ms at most; between that the answer stays.
  * queue: what is queued on the path (round trip above its least), and what the socket and `ahead` bytes before it have

@@ -51,8 +51,10 @@ struct td_pump {
 	bool sent_ack;	  /* the last one was an ack */
 	unsigned sent_on; /* and went there */
 	struct {
-		uint64_t since, bytes;
-		unsigned spans; /* in a row with enough bytes */
+		uint64_t since, sent, fed; /* bytes of messages */
+		unsigned spans;		   /* in a row with enough bytes */
+		enum td_bulk kind;
+		bool full; /* in this run of bulk a link was */
 		bool told_soon;
 	} bulk;
 	int depth; /* > 0: inside the session or a callback */

@@ -54,7 +54,7 @@ static void link_message(void *ctx, enum tnl_ws_op op, uint8_t *b, size_t n)
 	if (!td_pump_is_ack(b, n)) {
 		p->fed++;
 		p->fed_bytes += n;
-		p->bulk.bytes += n;
+		p->bulk.fed += n;
 	}
 	p->depth++;
 	int r = tnl_session_feed_on(p->session, link, b, n, p->loop->now);

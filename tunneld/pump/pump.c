@@ -83,7 +83,7 @@ static bool send_message(struct td_pump *p, unsigned link, const uint8_t *b, siz
 	p->sent++;
 	p->sent_ack = td_pump_is_ack(b, n);
 	p->sent_on = link;
-	p->bulk.bytes += p->sent_ack ? 0 : n;
+	p->bulk.sent += p->sent_ack ? 0 : n;
 	if (link == TD_PUMP_DIRECT)
 		p->direct.st.sent += n;
 	int r = td_wslink_send(p->links[link].w, TNL_WS_BINARY, b, n);
@@ -167,17 +167,36 @@ static void ask_hops(struct td_pump *p)
 					    p->loop->now);
 }
 
-/* Is it bulk? */
+/* One of its links through the gateway is full. */
+static bool is_full(const struct td_pump *p)
+{
+	for (unsigned i = 0; i < TD_PUMP_LINKS; i++)
+		if (p->links[i].w && td_wslink_is_full(p->links[i].w))
+			return true;
+	return false;
+}
+
+/* A path that was full may be lossy all the same: nothing is said to be repaired while a queue stands on it. */
+static enum td_bulk bulk_kind(const struct td_pump *p)
+{
+	if (p->bulk.sent >= BULK_BYTES && tnl_channel_repairs(tnl_session_channel(p->session), p->loop->now))
+		return TD_BULK_LOSSY;
+	return p->bulk.full ? TD_BULK_FULL : TD_BULK_PLAIN;
+}
+
+/* Is it bulk, and of what kind? */
 static void note_bulk(struct td_pump *p)
 {
 	uint64_t el = p->loop->now - p->bulk.since;
 	if (el < BULK_SPAN)
 		return;
-	bool enough = p->bulk.bytes >= BULK_BYTES && el < 2 * BULK_SPAN;
+	bool enough = p->bulk.sent + p->bulk.fed >= BULK_BYTES && el < 2 * BULK_SPAN;
 	p->bulk.spans = enough ? p->bulk.spans + 1 : 0;
+	p->bulk.full = enough && p->bulk.sent > p->bulk.fed && (p->bulk.full || is_full(p));
+	p->bulk.kind = bulk_kind(p);
 	p->bulk.since = p->loop->now;
-	p->bulk.bytes = 0;
-	if (p->bulk.spans >= 2) {
+	p->bulk.sent = p->bulk.fed = 0;
+	if (p->bulk.spans >= (p->bulk.kind == TD_BULK_LOSSY ? 1 : 2)) {
 		p->bulk.spans = 0;
 		p->bulk.told_soon = true;
 	}
@@ -197,7 +216,7 @@ static void tell_of_links(struct td_pump *p)
 		return;
 	p->bulk.told_soon = false;
 	if (p->cb->bulk)
-		p->cb->bulk(p->ctx);
+		p->cb->bulk(p->ctx, p->bulk.kind);
 }
 
 static void settle_pipes(struct td_pump *p)

@@ -19,6 +19,13 @@ struct td_pipe; /* local descriptor(s) joined to one stream; owns both */
 
 #define TD_PIPE_ORDERLY UINT32_MAX /* reason of an end that is none of enum tnl_reset */
 
+/* What would make bulk faster. */
+enum td_bulk {
+	TD_BULK_FULL,  /* nothing: the path is full */
+	TD_BULK_PLAIN, /* not known, always so of what is received */
+	TD_BULK_LOSSY  /* more links: TCP repairs losses on the way of what is sent */
+};
+
 /* Callbacks run from the loop, never from inside a td_pump_* or td_pipe_* call,
  * and may call anything here, td_pump_free included. Unused ones may be NULL. */
 struct td_pump_cb {
@@ -43,8 +50,9 @@ struct td_pump_cb {
 	void (*connected)(void *ctx, struct td_pipe *p, void *user);
 	/* reason TD_PIPE_ORDERLY: orderly end. The pipe is gone after the call. */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
-	/* Bulk has gone on for half a second, either way; again every half second while it goes on. */
-	void (*bulk)(void *ctx);
+	/* Bulk has gone on for half a second, either way; again every half second while it goes on. Sooner where it
+	 * meets losses. */
+	void (*bulk)(void *ctx, enum td_bulk kind);
 	/* A further link broke and was freed; the session goes on with the others. */
 	void (*link_lost)(void *ctx, unsigned index);
 	/* The attached link broke and was freed: make a new one, attach it. Nothing stops while td_pump_links is not 0.

@@ -50,7 +50,7 @@ static void a_tunnel(void **state)
 	assert_int_equal(s.direct, TNL_DIRECT_NO); /* nobody there to permit it, or to end it */
 
 	td_tunnel_session(&c->fwd.tunnels[1], false, &s);
-	assert_int_equal(s.links, 4); /* auto */
+	assert_int_equal(s.links, 8); /* auto */
 	td_tunnel_session(&c->fwd.tunnels[1], true, &s);
 	assert_int_equal(s.message_rate, 0); /* said so */
 	assert_int_equal(s.keepalive_ns, 0);
