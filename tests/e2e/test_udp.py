@@ -127,8 +127,10 @@ def iperf():
 		w.agent(allow='udp:127.0.0.1:%d, 127.0.0.1:%d' % (port, port))
 		where = '127.0.0.1:%d' % local
 		f = w.forwarder({'u': {'type': 'udp', 'port': port, 'listen': where}, 't': {'port': port, 'listen': where}})
-		for way in ([], ['-R']):
+		for turn, way in enumerate(([], ['-R'])):
+			until(lambda: p.count('Server listening') > turn, 10, 'iperf3 takes the next test')
 			out = json.loads(run(['iperf3', '-c', '127.0.0.1', '-p', str(local), '-u', '-b', '20M', '-l', '1200', '-t', '3', '-J'] + way, w))
+			assert 'sum' in out['end'], out.get('error')
 			total = out['end']['sum']
 			assert total['packets'] > 1000 and total['lost_percent'] < 20, total
 			print('note: %s %.1f Mbit/s, %d of %d lost' % (way or 'up', total['bits_per_second'] / 1e6, total['lost_packets'], total['packets']))
