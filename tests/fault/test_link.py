@@ -200,27 +200,30 @@ def link_down():
 		c.close()
 
 
-def links_beside(work, n, **link):
-	"""How many links the client has when bulk has gone on for a while."""
+def links_beside(work, n, times=1, **link):
+	"""How many links the client has when bulk has gone on for a while: until there are eight, n bytes as often as `times`."""
 	with LinkWorld() as w:
 		w.build(**link)
 		c = w.connect(90)
 		upload(c, 1000)
 		seen = [1]
-		j = background(work, c, n)
-		while j.running() and max(seen) < 8:
-			s = w.status(w.g)[0]['gateway']['sessions'][0]
-			seen.append(min(s['client']['links'], s['agent']['links']))
-			time.sleep(0.05)
-		j(60)
+		for _ in range(times):
+			j = background(work, c, n)
+			while j.running() and max(seen) < 8:
+				s = w.status(w.g)[0]['gateway']['sessions'][0]
+				seen.append(min(s['client']['links'], s['agent']['links']))
+				time.sleep(0.05)
+			j(60)
+			if max(seen) >= 8:
+				break
 		c.close()
 		return max(seen)
 
 
 @test('link: eight links where TCP repairs losses, whichever end sends', 60)
 def lossy_links():
-	assert links_beside(upload, 24 * MIB, rtt=20, loss=2) == 8
-	assert links_beside(download, 24 * MIB, rtt=20, loss=2) == 8
+	assert links_beside(upload, 24 * MIB, 10, rtt=20, loss=2) == 8
+	assert links_beside(download, 24 * MIB, 10, rtt=20, loss=2) == 8
 
 
 @test('link: where the rate is the limit of an upload it has one link', 60)
