@@ -80,6 +80,11 @@ bool tnl_cc_repairs(const struct tnl_cc *c, uint64_t now)
 	return is_told(c, now) && c->told.repaired_at && now < c->told.repaired_at + REPAIR_LIFE + 2 * c->base.rtt;
 }
 
+bool tnl_cc_is_full(const struct tnl_cc *c, uint64_t now)
+{
+	return c->told.near.full || (is_told(c, now) && c->told.far.full);
+}
+
 /* Told, and no repair: then the least round trip of a round is the queue. */
 static bool trusts_trips(const struct tnl_cc *c, uint64_t now)
 {

@@ -127,7 +127,9 @@ uint64_t tnl_cc_least(const struct tnl_cc *c);
 uint64_t tnl_cc_patience(const struct tnl_cc *c, uint64_t now);
 bool tnl_cc_is_long(const struct tnl_cc *c);		   /* 2 ms there and back at least */
 bool tnl_cc_repairs(const struct tnl_cc *c, uint64_t now); /* TCP on the way repairs losses, as we are told */
-void tnl_cc_idle(struct tnl_cc *c, size_t inflight);	   /* nothing to send although the window is open */
+bool tnl_cc_is_full(const struct tnl_cc *c,
+		    uint64_t now);		     /* a queue stands on one of the hops itself, as we are told */
+void tnl_cc_idle(struct tnl_cc *c, size_t inflight); /* nothing to send although the window is open */
 static inline void tnl_cc_limited(struct tnl_cc *c)
 {
 	c->round.limited = true;

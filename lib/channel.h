@@ -140,6 +140,8 @@ bool tnl_channel_is_spread(const struct tnl_channel *ch);
 /* TCP repairs losses on the way of what is sent, as its first link shows: those that came later may never have seen
  * the path without a queue, and take what that overflows for losses. */
 bool tnl_channel_repairs(const struct tnl_channel *ch, uint64_t now);
+/* A queue stands on the path of one of its links: it carries no more. */
+bool tnl_channel_is_full(const struct tnl_channel *ch, uint64_t now);
 static inline void tnl_channel_near(struct tnl_channel *ch, const struct tnl_hop *h, uint64_t now)
 {
 	tnl_channel_near_on(ch, 0, h, now);

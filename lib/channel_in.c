@@ -58,7 +58,7 @@ static int feed_ack(struct tnl_channel *ch, unsigned link, const struct tnl_msg 
 	ch->st.acks_received++;
 	if (a.seq < 0 || a.seq >= ch->sendq.next)
 		return ignore_message(ch, "acknowledge for an unused number", a.seq);
-	if (from && tnl_ack_hop(msg->seq, &far))
+	if (from && tnl_ack_hop(msg, &far))
 		tnl_cc_far(&from->cc, &far, now);
 	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, a.seq);
 	if (from && (from->proof == a.seq || (m && m->on == &from->way)))

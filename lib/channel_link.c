@@ -201,6 +201,15 @@ bool tnl_channel_repairs(const struct tnl_channel *ch, uint64_t now)
 	return ch->up && tnl_cc_repairs(&ch->link[__builtin_ctz(ch->up)]->cc, now);
 }
 
+bool tnl_channel_is_full(const struct tnl_channel *ch, uint64_t now)
+{
+	const struct tnl_chlink *l;
+	TNL_EACH_LINK(ch, l)
+	if (tnl_cc_is_full(&l->cc, now))
+		return true;
+	return false;
+}
+
 /* When a byte that goes now is acknowledged, about. */
 static uint64_t expected_delay(const struct tnl_chlink *l)
 {

@@ -236,15 +236,18 @@ bool tnl_ack_tell_hop(uint8_t *msg, const struct tnl_hop *h)
 		return false;
 	uint64_t us = TNL_MIN(h->queue / 1000, (uint64_t)UINT32_MAX);
 	tnl_put_be64(msg + OFF_SEQ, (uint64_t)(HOP_TOLD | (h->repairs ? HOP_REPAIRS : 0)) | us);
+	if (h->full)
+		tnl_put_be64(msg + OFF_FLAGS, tnl_get_be64(msg + OFF_FLAGS) | TNL_MF_FULL);
 	return true;
 }
 
-bool tnl_ack_hop(int64_t seq, struct tnl_hop *h)
+bool tnl_ack_hop(const struct tnl_msg *ack, struct tnl_hop *h)
 {
-	if ((seq & ~(HOP_REPAIRS | (int64_t)UINT32_MAX)) != HOP_TOLD)
+	if ((ack->seq & ~(HOP_REPAIRS | (int64_t)UINT32_MAX)) != HOP_TOLD)
 		return false;
-	h->queue = ((uint64_t)seq & UINT32_MAX) * 1000;
-	h->repairs = seq & HOP_REPAIRS;
+	h->queue = ((uint64_t)ack->seq & UINT32_MAX) * 1000;
+	h->repairs = ack->seq & HOP_REPAIRS;
+	h->full = ack->flags & TNL_MF_FULL;
 	return true;
 }
 

@@ -59,6 +59,7 @@ enum tnl_digest { TNL_DIGEST_SHA256, TNL_DIGEST_CRC32C };
 
 #define TNL_MF_SYN 1u
 #define TNL_MF_FIN 2u
+#define TNL_MF_FULL 4u /* our own, on an ack: struct tnl_hop */
 
 struct tnl_msg {
 	enum tnl_mtype type;
@@ -109,16 +110,17 @@ size_t tnl_msg_encode(uint8_t *out, const struct tnl_msg *m);
 /* --- what an ack says of the next hop ------------------------------------ *
  * Between our own ends (capability LinkQueue) the SequenceNumber of an ack, else 0, tells what stands before the hop
  * over which the acknowledged data went on: the acknowledging end writes TNL_HOP_ASKED, and our gateway replaces that.
- */
+ * Older ends take no number with other bits, and do not look at the Flags of an ack. */
 struct tnl_hop {
 	uint64_t queue; /* ns that a byte waits before it is on its way; told in us, 32 bits */
 	bool repairs;	/* TCP sends again what was lost: what came behind it is held back, and is no queue */
+	bool full; /* a queue stands on the path itself, which carries no more; told in the Flags, which are else 3 */
 };
 #define TNL_HOP_ASKED ((int64_t)1 << 62)
 /* The answer, written into the header of an ack: false when it did not ask. */
 bool tnl_ack_tell_hop(uint8_t *msg, const struct tnl_hop *h);
-/* From an ack's number: false when it tells nothing. */
-bool tnl_ack_hop(int64_t seq, struct tnl_hop *h);
+/* From an ack: false when it tells nothing. */
+bool tnl_ack_hop(const struct tnl_msg *ack, struct tnl_hop *h);
 
 /* --- acknowledge payload: exact layout, no JSON library ------------------ */
 #define TNL_ACK_MAX 200

@@ -78,6 +78,8 @@ struct tnl_stream;
 #define TNL_FLAG_LINKS 0x746e0200u
 /* Agent to client, where several links are agreed: what it sends meets losses, and more links would make it faster. */
 #define TNL_FLAG_LOSSY 0x746e0003u
+/* The same: the path of what it sends is full, and more links would make queues of their own. */
+#define TNL_FLAG_FULL 0x746e0004u
 
 struct tnl_kms_request { /* valid during the callback: copy what is needed */
 	bool generate;	 /* client: GenerateDataKey(64 bytes); agent: Decrypt */

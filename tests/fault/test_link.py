@@ -226,6 +226,7 @@ def lossy_links():
 	assert links_beside(download, 24 * MIB, 10, rtt=20, loss=2) == 8
 
 
-@test('link: where the rate is the limit of an upload it has one link', 60)
+@test('link: where the rate is the limit there is one link, whichever end sends', 60)
 def full_link():
 	assert links_beside(upload, 6 * MIB, rtt=30, rate=3000000, queue=200000) == 1
+	assert links_beside(download, 6 * MIB, rtt=30, rate=3000000, queue=200000) == 1

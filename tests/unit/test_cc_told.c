@@ -72,10 +72,10 @@ static void a_path_is_filled_like_by_one_tcp(void **state)
 static void a_gateway_that_lies_costs_time_and_nothing_else(void **state)
 {
 	(void)state;
-	static const struct tnl_hop lies[] = {{0, false},
-					      {0, true},
-					      {UINT32_MAX * UINT64_C(1000), false},
-					      {UINT32_MAX * UINT64_C(1000), true}};
+	static const struct tnl_hop lies[] = {{0, false, false},
+					      {0, true, true},
+					      {UINT32_MAX * UINT64_C(1000), false, true},
+					      {UINT32_MAX * UINT64_C(1000), true, false}};
 	for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
 		struct world w;
 		world_open(&w, 1.25e7, 25 * MS);

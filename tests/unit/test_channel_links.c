@@ -358,6 +358,51 @@ static void a_channel_knows_that_its_path_is_lossy(void **state)
 	done(&e);
 }
 
+/* An ack that came on link 0, as our gateway passes it on. */
+static void feed_told(struct end *e, int64_t of, struct tnl_hop hop)
+{
+	char text[TNL_ACK_MAX];
+	uint8_t raw[TNL_MSG_HDR + TNL_ACK_MAX];
+	struct tnl_ack a = {.type = TNL_MT_OUTPUT, .seq = of};
+	struct tnl_msg m = {.type = TNL_MT_ACK,
+			    .schema = 1,
+			    .created_ms = 1,
+			    .seq = TNL_HOP_ASKED,
+			    .flags = TNL_MF_SYN | TNL_MF_FIN,
+			    .payload = (const uint8_t *)text,
+			    .plen = (uint32_t)tnl_ack_write(text, &a)};
+	size_t n = tnl_msg_encode(raw, &m);
+	assert_true(tnl_ack_tell_hop(raw, &hop));
+	assert_int_equal(tnl_msg_decode(raw, n, &m, NULL), 0);
+	assert_int_equal(tnl_channel_feed_on(e->ch, 0, &m, MS), 0);
+}
+
+/* Any of its hops: the near one of any link, the far one as long as its acks say so and the path is long. */
+static void a_channel_knows_that_its_path_is_full(void **state)
+{
+	(void)state;
+	struct end e;
+	struct tnl_hop calm = {0}, full = {.full = true};
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	cu_send(&e, "x", 1, 0);
+	assert_int_equal(pull_on(&e, 0, 0), 0);
+	assert_false(tnl_channel_is_full(e.ch, MS));
+	tnl_channel_near_on(e.ch, 1, &full, MS);
+	assert_true(tnl_channel_is_full(e.ch, MS));
+	tnl_channel_near_on(e.ch, 1, &calm, MS);
+	assert_false(tnl_channel_is_full(e.ch, MS));
+	feed_told(&e, 0, full);
+	e.ch->link[0]->cc.base.rtt = MS;
+	assert_false(tnl_channel_is_full(e.ch, 2 * MS)); /* what schedulers do is greater there */
+	e.ch->link[0]->cc.base.rtt = 50 * MS;
+	assert_true(tnl_channel_is_full(e.ch, 2 * MS));
+	assert_false(tnl_channel_is_full(e.ch, 2 * SEC));
+	feed_told(&e, 0, calm);
+	assert_false(tnl_channel_is_full(e.ch, 2 * MS));
+	done(&e);
+}
+
 static void they_are_asked_in_the_order_of_what_arrives_first(void **state)
 {
 	(void)state;
@@ -410,6 +455,7 @@ int main(void)
 	    cmocka_unit_test(acks_go_back_on_the_link_of_their_message),
 	    cmocka_unit_test(links_of_a_higher_rank_are_quiet),
 	    cmocka_unit_test(a_channel_knows_that_its_path_is_lossy),
+	    cmocka_unit_test(a_channel_knows_that_its_path_is_full),
 	    cmocka_unit_test(they_are_asked_in_the_order_of_what_arrives_first),
 	    cmocka_unit_test(wrong_numbers_and_no_memory_are_refused),
 	};

@@ -382,49 +382,63 @@ static void ack_in_other_layouts(void **state)
 	assert_int_equal(tnl_alloc_live(), live);
 }
 
-static int64_t told(int64_t asked, struct tnl_hop h, bool answered)
+/* The ack as its receiver has it. */
+static struct tnl_msg told(int64_t asked, struct tnl_hop h, bool answered)
 {
 	uint8_t out[TNL_MSG_HDR + 2], before[TNL_MSG_HDR + 2];
 	struct tnl_msg m = {.type = TNL_MT_ACK,
 			    .schema = 1,
 			    .created_ms = 1,
 			    .seq = asked,
+			    .flags = TNL_MF_SYN | TNL_MF_FIN,
 			    .payload = (const uint8_t *)"{}",
 			    .plen = 2};
 	size_t n = tnl_msg_encode(out, &m);
 	memcpy(before, out, n);
 	assert_int_equal(tnl_ack_tell_hop(out, &h), answered);
 	memcpy(before + 48, out + 48, 8);
-	assert_memory_equal(out, before, n); /* nothing but the number */
+	before[63] |= answered && h.full ? TNL_MF_FULL : 0;
+	assert_memory_equal(out, before, n); /* nothing but the number, and one flag */
 	assert_int_equal(tnl_msg_decode(out, n, &m, NULL), 0);
-	return m.seq;
+	return m;
+}
+
+static bool tells(int64_t seq, struct tnl_hop *h)
+{
+	return tnl_ack_hop(&(struct tnl_msg){.type = TNL_MT_ACK, .seq = seq, .flags = UINT64_MAX}, h);
 }
 
 static void an_ack_tells_of_the_next_hop(void **state)
 {
-	static const struct tnl_hop hops[] = {{0, false},
-					      {0, true},
-					      {3000000, false},
-					      {UINT32_MAX * UINT64_C(1000), true}};
+	static const struct tnl_hop hops[] = {{0, false, false},
+					      {0, true, false},
+					      {3000000, false, true},
+					      {UINT32_MAX * UINT64_C(1000), true, true}};
 	struct tnl_hop h;
+	struct tnl_msg m;
 	(void)state;
 	for (size_t i = 0; i < TNL_COUNT(hops); i++) {
-		assert_true(tnl_ack_hop(told(TNL_HOP_ASKED, hops[i], true), &h));
+		m = told(TNL_HOP_ASKED, hops[i], true);
+		assert_true(tnl_ack_hop(&m, &h));
 		assert_int_equal(h.queue, hops[i].queue);
 		assert_int_equal(h.repairs, hops[i].repairs);
+		assert_int_equal(h.full, hops[i].full);
+		/* Older ends take no number with other bits than these. */
+		assert_true((m.seq & ~((INT64_C(1) << 60) | (int64_t)UINT32_MAX)) == INT64_C(1) << 61);
 	}
-	assert_true(tnl_ack_hop(told(TNL_HOP_ASKED, (struct tnl_hop){UINT64_MAX, false}, true), &h));
+	m = told(TNL_HOP_ASKED, (struct tnl_hop){UINT64_MAX, false, false}, true);
+	assert_true(tnl_ack_hop(&m, &h));
 	assert_int_equal(h.queue, UINT32_MAX * UINT64_C(1000));
 	/* Who did not ask is told nothing, and nobody is told twice. */
-	int64_t once = told(TNL_HOP_ASKED, hops[2], true);
+	int64_t once = told(TNL_HOP_ASKED, hops[2], true).seq;
 	const int64_t others[] = {0, 1, -1, TNL_HOP_ASKED | 1, INT64_MIN, once};
 	for (size_t i = 0; i < TNL_COUNT(others); i++)
-		assert_int_equal(told(others[i], hops[1], false), others[i]);
+		assert_int_equal(told(others[i], hops[3], false).seq, others[i]);
 	/* What no gateway of ours writes says nothing. */
 	const int64_t odd[] = {
 	    0, 1, -1, INT64_MIN, INT64_MAX, TNL_HOP_ASKED, TNL_HOP_ASKED | once, once | ((int64_t)1 << 40)};
 	for (size_t i = 0; i < TNL_COUNT(odd); i++)
-		assert_false(tnl_ack_hop(odd[i], &h));
+		assert_false(tells(odd[i], &h));
 }
 
 /* An ack that is not as stock ends write it goes to the JSON parser, but a long one is none. */

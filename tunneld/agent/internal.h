@@ -209,7 +209,7 @@ struct ag_session *ag_session_find(const struct td_agent *a, const char *id);
  * the call: always from the loop. */
 void ag_links_init(struct ag_session *s);
 void ag_links_want(struct ag_session *s, unsigned want);
-void ag_links_bulk(struct ag_session *s, enum td_bulk kind); /* the client hears that more would help */
+void ag_links_bulk(struct ag_session *s, enum td_bulk kind); /* the client hears whether more would help */
 void ag_links_lost(struct ag_session *s, unsigned index);
 void ag_links_cancel(struct ag_session *s); /* those that are open stay */
 void ag_session_end(struct ag_session *s, const char *status, const char *fmt, ...)

@@ -85,9 +85,10 @@ void ag_links_bulk(struct ag_session *s, enum td_bulk kind)
 {
 	const struct tnl_session_info *info = tnl_session_info(td_pump_session(s->pump));
 
-	if (kind != TD_BULK_LOSSY || s->more.want >= info->links)
+	if (kind == TD_BULK_PLAIN || s->more.want >= info->links)
 		return;
-	tnl_session_send_flag(td_pump_session(s->pump), TNL_FLAG_LOSSY, s->a->loop->now);
+	tnl_session_send_flag(td_pump_session(s->pump), kind == TD_BULK_LOSSY ? TNL_FLAG_LOSSY : TNL_FLAG_FULL,
+			      s->a->loop->now);
 	td_pump_kick(s->pump);
 }
 

@@ -142,8 +142,8 @@ static void pump_flag(void *ctx, uint32_t flag)
 	struct td_client *c = ctx;
 	if (flag == TNL_FLAG_CONNECT_ERROR)
 		td_warn(MOD, c->grant.session_id, "the target refused a connection %-s", c->cfg.label);
-	if (flag == TNL_FLAG_LOSSY)
-		td_client_links_bulk(c, TD_BULK_LOSSY);
+	if (flag == TNL_FLAG_LOSSY || flag == TNL_FLAG_FULL)
+		td_client_links_bulk(c, flag == TNL_FLAG_LOSSY ? TD_BULK_LOSSY : TD_BULK_FULL);
 	else if (c->cb->flag)
 		c->cb->flag(c->ctx, flag);
 }

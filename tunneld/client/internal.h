@@ -21,7 +21,7 @@ struct td_client_links {
 	unsigned want; /* links in all, the main one included */
 	struct td_client_opening opening[TD_PUMP_LINKS];
 	struct td_timer timer;
-	uint64_t bulk_at;
+	uint64_t bulk_at, full_at;    /* the latest that was told; of a full path, 0: never */
 	uint64_t least_rtt, least_of; /* of the channel, 0: not known; since which main link was up */
 	bool refused;		      /* the gateway does not know of them */
 };
@@ -94,7 +94,9 @@ bool td_client_find_next(struct td_client *c);
 void td_client_find_cancel(struct td_client *c);
 void td_client_links_init(struct td_client *c);
 void td_client_links_ready(struct td_client *c);
-void td_client_links_bulk(struct td_client *c, enum td_bulk kind);
+void td_client_links_bulk(struct td_client *c, enum td_bulk kind); /* of either direction */
+/* How many are to be there, of `wanted` so far and `up`; full: an end has just said that its path is. */
+unsigned td_client_links_for(enum td_bulk kind, unsigned wanted, unsigned up, bool full);
 void td_client_links_lost(struct td_client *c, unsigned index);
 void td_client_links_cancel(struct td_client *c); /* those that are open stay */
 

@@ -4,9 +4,10 @@
  *
  * A few are opened at a time.  The agent hears of the number by a flag and opens as many.  With `links = auto` they
  * come when bulk has gone on for half a second, sooner and more of them where TCP repairs losses, none where the path
- * is full, and go when there was none for a while.  They do not come where a round trip is so short that one TCP fills
- * the path, whatever it loses: there they would only cost processor time.  A gateway that does not know the call is not
- * asked again. */
+ * is full, and go when there was none for a while.  Whether it is full knows the end that sends: the client itself, or
+ * the agent, who says so by a flag; when that comes while they are being opened they are given up.  They do not come
+ * where a round trip is so short that one TCP fills the path, whatever it loses: there they would only cost processor
+ * time.  A gateway that does not know the call is not asked again. */
 #include "tunneld/client/internal.h"
 
 #include "lib/num.h"
@@ -20,6 +21,7 @@
 #define QUIET_FOR (10 * TD_SEC)
 #define AGAIN_IN (1 * TD_SEC)
 #define SHORT_PATH (2 * TD_MS)
+#define FULL_FOR (1 * TD_SEC) /* after the last word of it */
 
 static void open_missing(struct td_client *c);
 
@@ -205,11 +207,30 @@ static bool is_path_short(struct td_client *c)
 	return m->least_rtt && m->least_rtt < SHORT_PATH;
 }
 
+unsigned td_client_links_for(enum td_bulk kind, unsigned wanted, unsigned up, bool full)
+{
+	if (kind == TD_BULK_LOSSY)
+		return TNL_MAX(wanted, LOSSY_LINKS);
+	if (kind == TD_BULK_FULL) /* those that are up have a part in it already */
+		return up <= 1 && wanted <= BULK_LINKS ? 1 : wanted;
+	return full ? wanted : TNL_MAX(wanted, BULK_LINKS);
+}
+
 void td_client_links_bulk(struct td_client *c, enum td_bulk kind)
 {
-	c->more.bulk_at = c->loop->now;
-	if (c->cfg.links_auto && kind != TD_BULK_FULL && !is_path_short(c))
-		want_at_least(c, kind == TD_BULK_LOSSY ? LOSSY_LINKS : BULK_LINKS);
+	struct td_client_links *m = &c->more;
+
+	m->bulk_at = c->loop->now;
+	if (kind == TD_BULK_FULL)
+		m->full_at = c->loop->now;
+	if (!c->cfg.links_auto || is_path_short(c))
+		return;
+	bool full = m->full_at && c->loop->now - m->full_at < FULL_FOR;
+	unsigned n = td_client_links_for(kind, m->want, td_pump_links(c->pump), full);
+	if (n < m->want)
+		close_all(c);
+	else
+		want_at_least(c, n);
 }
 
 void td_client_links_lost(struct td_client *c, unsigned index)

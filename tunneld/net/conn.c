@@ -395,11 +395,6 @@ const struct tnl_hop *td_conn_hop(struct td_conn *c, size_t ahead)
 				     : &c->hop.hop;
 }
 
-bool td_conn_is_full(const struct td_conn *c)
-{
-	return c->hop.full;
-}
-
 static const uint8_t *top_peek(struct td_conn *c, size_t *n)
 {
 	if (c->tls)

@@ -71,7 +71,6 @@ size_t td_conn_queued(const struct td_conn *c); /* plaintext + ciphertext not ye
 /* What a byte that is written now meets, `ahead` more bytes before it: of the kernel, asked every 2 ms at most. Stays.
  */
 const struct tnl_hop *td_conn_hop(struct td_conn *c, size_t ahead);
-bool td_conn_is_full(const struct td_conn *c);	    /* as the kernel said then, a queue stands on the path itself */
 void td_conn_pause(struct td_conn *c, bool paused); /* stop/start reading from the socket */
 /* Flush, close_notify, wait up to 2 s for the peer's end (what it still sends is discarded), then closed(TNL_EEOF). */
 void td_conn_shutdown(struct td_conn *c);

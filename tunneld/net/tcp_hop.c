@@ -33,6 +33,11 @@ static uint32_t path_queue(const struct tcp_info *i)
 	return i->tcpi_unacked > FEW && i->tcpi_rtt > i->tcpi_min_rtt ? i->tcpi_rtt - i->tcpi_min_rtt : 0;
 }
 
+bool td_tcp_hop_stands(const struct tcp_info *i)
+{
+	return path_queue(i) > i->tcpi_min_rtt / 4 + 1000;
+}
+
 static uint64_t queue_time(const struct tcp_info *i, size_t unsent)
 {
 	double rate = send_rate(i);
@@ -46,7 +51,7 @@ static bool note_repairs(struct td_tcp_hop *h, const struct tcp_info *i, uint64_
 		h->retrans = i->tcpi_total_retrans;
 		h->repaired_at = now;
 	}
-	if (path_queue(i) > i->tcpi_min_rtt / 4 + 1000)
+	if (td_tcp_hop_stands(i))
 		h->full_at = now;
 	return h->repaired_at && now - h->repaired_at < REPAIR_AGE && (!h->full_at || now - h->full_at > REPAIR_AGE);
 }
@@ -113,7 +118,7 @@ const struct tnl_hop *td_tcp_hop_ask(struct td_tcp_hop *h, int fd, size_t ahead,
 	size_t unsent = ahead + i.tcpi_notsent_bytes;
 	h->hop.queue = queue_time(&i, unsent);
 	h->hop.repairs = note_repairs(h, &i, now);
-	h->full = i.tcpi_min_rtt >= LONG && h->full_at && now - h->full_at < REPAIR_AGE;
+	h->hop.full = i.tcpi_min_rtt >= LONG && h->full_at && now - h->full_at < REPAIR_AGE;
 	help_bbr(h, &i, unsent, fd, now);
 	return &h->hop;
 }

@@ -119,11 +119,6 @@ const struct tnl_hop *td_wslink_hop(struct td_wslink *w, size_t ahead)
 	return w->ws && w->conn ? td_conn_hop(w->conn, ahead + ws_waiting(w)) : &none;
 }
 
-bool td_wslink_is_full(const struct td_wslink *w)
-{
-	return w->conn && td_conn_is_full(w->conn);
-}
-
 size_t td_wslink_room(const struct td_wslink *w)
 {
 	if (w->state != WSL_OPEN)

@@ -61,7 +61,6 @@ size_t td_wslink_room(const struct td_wslink *w); /* payload bytes that send tak
 size_t td_wslink_queued(const struct td_wslink *w);
 /* As td_conn_hop, with what waits in the link itself. */
 const struct tnl_hop *td_wslink_hop(struct td_wslink *w, size_t ahead);
-bool td_wslink_is_full(const struct td_wslink *w);
 /* What was sent in this turn may wait so long for company, if that is all: the next send takes it along. */
 void td_wslink_linger(struct td_wslink *w, uint64_t ns);
 /* Takes effect before the next message; no pong is waited for meanwhile. */

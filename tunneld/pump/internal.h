@@ -54,7 +54,7 @@ struct td_pump {
 		uint64_t since, sent, fed; /* bytes of messages */
 		unsigned spans;		   /* in a row with enough bytes */
 		enum td_bulk kind;
-		bool full; /* in this run of bulk a link was */
+		bool full; /* in this run of bulk the path of what is sent was */
 		bool told_soon;
 	} bulk;
 	int depth; /* > 0: inside the session or a callback */

@@ -167,15 +167,6 @@ static void ask_hops(struct td_pump *p)
 					    p->loop->now);
 }
 
-/* One of its links through the gateway is full. */
-static bool is_full(const struct td_pump *p)
-{
-	for (unsigned i = 0; i < TD_PUMP_LINKS; i++)
-		if (p->links[i].w && td_wslink_is_full(p->links[i].w))
-			return true;
-	return false;
-}
-
 /* A path that was full may be lossy all the same: nothing is said to be repaired while a queue stands on it. */
 static enum td_bulk bulk_kind(const struct td_pump *p)
 {
@@ -184,15 +175,27 @@ static enum td_bulk bulk_kind(const struct td_pump *p)
 	return p->bulk.full ? TD_BULK_FULL : TD_BULK_PLAIN;
 }
 
+/* That a path is full is told at once: who receives has to hear of it before it opens links. */
+static void note_full(struct td_pump *p)
+{
+	if (p->bulk.full || p->bulk.sent < BULK_BYTES || p->bulk.sent <= p->bulk.fed ||
+	    !tnl_channel_is_full(tnl_session_channel(p->session), p->loop->now))
+		return;
+	p->bulk.full = true;
+	p->bulk.kind = bulk_kind(p);
+	p->bulk.told_soon = p->bulk.told_soon || p->bulk.kind == TD_BULK_FULL;
+}
+
 /* Is it bulk, and of what kind? */
 static void note_bulk(struct td_pump *p)
 {
 	uint64_t el = p->loop->now - p->bulk.since;
+	note_full(p);
 	if (el < BULK_SPAN)
 		return;
 	bool enough = p->bulk.sent + p->bulk.fed >= BULK_BYTES && el < 2 * BULK_SPAN;
 	p->bulk.spans = enough ? p->bulk.spans + 1 : 0;
-	p->bulk.full = enough && p->bulk.sent > p->bulk.fed && (p->bulk.full || is_full(p));
+	p->bulk.full = enough && p->bulk.sent > p->bulk.fed && p->bulk.full;
 	p->bulk.kind = bulk_kind(p);
 	p->bulk.since = p->loop->now;
 	p->bulk.sent = p->bulk.fed = 0;

@@ -21,7 +21,7 @@ struct td_pipe; /* local descriptor(s) joined to one stream; owns both */
 
 /* What would make bulk faster. */
 enum td_bulk {
-	TD_BULK_FULL,  /* nothing: the path is full */
+	TD_BULK_FULL,  /* nothing: the path of what is sent is full */
 	TD_BULK_PLAIN, /* not known, always so of what is received */
 	TD_BULK_LOSSY  /* more links: TCP repairs losses on the way of what is sent */
 };
@@ -51,7 +51,7 @@ struct td_pump_cb {
 	/* reason TD_PIPE_ORDERLY: orderly end. The pipe is gone after the call. */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	/* Bulk has gone on for half a second, either way; again every half second while it goes on. Sooner where it
-	 * meets losses. */
+	 * meets losses, at once where it fills the path. */
 	void (*bulk)(void *ctx, enum td_bulk kind);
 	/* A further link broke and was freed; the session goes on with the others. */
 	void (*link_lost)(void *ctx, unsigned index);

@@ -302,6 +302,7 @@ struct frame {
 	enum tnl_mtype type;
 	uint32_t ptype;
 	int64_t seq;
+	uint64_t flags;
 	size_t n;
 	uint64_t at;
 	char text[2048];
@@ -337,7 +338,8 @@ static void end_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 	}
 	if (e->n < 64) {
 		struct frame *f = &e->f[e->n];
-		*f = (struct frame){.type = m.type, .ptype = m.ptype, .seq = m.seq, .n = m.plen, .at = T.l->now};
+		*f = (struct frame){
+		    .type = m.type, .ptype = m.ptype, .seq = m.seq, .flags = m.flags, .n = m.plen, .at = T.l->now};
 		snprintf(f->text, sizeof(f->text), "%.*s", (int)m.plen, (const char *)m.payload);
 	}
 	e->n++;

@@ -136,9 +136,12 @@ static void test_hop_is_told(void **state)
 	struct end *ends[2] = {&s.client, &s.agent};
 	for (int i = 0; i < 2; i++) {
 		struct end *from = ends[i], *to = ends[1 - i];
-		assert_true(tnl_ack_hop(relayed_number(from, to, TNL_MT_ACK, TNL_HOP_ASKED), &h));
+		struct tnl_msg ack = {.seq = relayed_number(from, to, TNL_MT_ACK, TNL_HOP_ASKED)};
+		ack.flags = to->f[to->n - 1].flags;
+		assert_true(tnl_ack_hop(&ack, &h));
 		assert_true(h.queue < 60 * TD_SEC);
 		assert_false(h.repairs);
+		assert_false(h.full);
 		assert_int_equal(relayed_number(from, to, TNL_MT_ACK, 0), 0);
 		assert_int_equal(relayed_number(from, to, TNL_MT_ACK, 77), 77);
 		enum tnl_mtype t = i ? TNL_MT_OUTPUT : TNL_MT_INPUT;
