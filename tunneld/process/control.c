@@ -1,6 +1,7 @@
-/* The control socket, both ends: the daemon's, which never blocks and serves a few
- * at a time for ten seconds each, and the one that asks (`tunneld status`, `tunneld reload` and their kin), which
- * waits.  Who may enter the state directory may ask; descriptors are taken from our own user and from root only. */
+/* The control socket, both ends: the daemon's, which never blocks and serves a few at a time for ten seconds each, and
+ * the one that asks (`tunneld status`, `tunneld reload` and their kin), which waits.  When all places are taken, the
+ * oldest of those that say nothing makes way for the next.  Who may enter the state directory may ask; descriptors are
+ * taken from our own user and from root only. */
 #include "tunneld/process/control.h"
 #include "lib/alloc.h"
 #include "tunneld/base/fd.h"
@@ -15,12 +16,15 @@
 
 enum { CLIENTS_MAX = 32, REPLY_MAX = 64 << 20, REQUEST_MAX = 2048, FDS_MAX = 2 };
 #define CLIENT_TIMEOUT (10 * TD_SEC)
+#define STALLED (1 * TD_SEC) /* an answer of which nothing is taken */
 
 struct client {
 	struct td_control *c;
 	int fd; /* -1: this place is free */
 	ev_io in, out;
 	struct td_timer timer;
+	uint64_t number; /* the how-manieth it is */
+	uint64_t moved;	 /* monotonic; something of its answer was taken */
 	char request[REQUEST_MAX];
 	size_t got;
 	int fds[FDS_MAX], nfds; /* that came with it */
@@ -34,6 +38,7 @@ struct td_control {
 	td_control_fn *fn;
 	td_control_take_fn *take;
 	void *ctx;
+	uint64_t accepted;
 	struct client clients[CLIENTS_MAX];
 };
 
@@ -89,6 +94,7 @@ static void on_out(struct ev_loop *ev, ev_io *w, int events)
 		if (n < 0)
 			break;
 		tnl_buf_consume(&k->reply, (size_t)n);
+		k->moved = k->c->l->now;
 	}
 	drop(k);
 }
@@ -117,6 +123,7 @@ static void answer(struct client *k)
 		tnl_buf_puts(&k->reply, "{\"error\":\"the answer is too long\"}\n");
 	}
 	ev_io_start(c->l->ev, &k->out);
+	k->moved = c->l->now;
 	on_out(c->l->ev, &k->out, EV_WRITE); /* at once: what was asked may be the end of this process */
 }
 
@@ -169,26 +176,50 @@ static void on_in(struct ev_loop *ev, ev_io *w, int events)
 	}
 }
 
+/* It has not asked, nor is a request on its way; or it does not take the answer. */
+static bool is_silent(const struct client *k)
+{
+	struct pollfd p = {.fd = k->fd, .events = POLLIN};
+	if (ev_is_active(&k->in))
+		return poll(&p, 1, 0) == 0;
+	return k->c->l->now - k->moved >= STALLED;
+}
+
+/* A free one, if need be that of the oldest who is silent; NULL: all are busy. */
+static struct client *find_place(struct td_control *c)
+{
+	struct client *oldest = NULL;
+	for (int i = 0; i < CLIENTS_MAX; i++) {
+		struct client *k = &c->clients[i];
+		if (k->fd < 0)
+			return k;
+		if ((!oldest || k->number < oldest->number) && is_silent(k))
+			oldest = k;
+	}
+	if (oldest)
+		drop(oldest);
+	return oldest;
+}
+
 static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 {
 	struct td_control *c = ctx;
-	for (int i = 0; i < CLIENTS_MAX; i++) {
-		struct client *k = &c->clients[i];
-		if (k->fd >= 0)
-			continue;
-		k->fd = fd;
-		k->got = 0;
-		k->nfds = 0;
-		td_fd_nonblock(fd);
-		tnl_buf_init(&k->reply, REPLY_MAX);
-		ev_io_init(&k->in, on_in, fd, EV_READ);
-		ev_io_init(&k->out, on_out, fd, EV_WRITE);
-		k->in.data = k->out.data = k;
-		ev_io_start(c->l->ev, &k->in);
-		td_timer_in(&k->timer, CLIENT_TIMEOUT);
+	struct client *k = find_place(c);
+	if (!k) { /* whoever asks that much may ask again */
+		close(fd);
 		return;
 	}
-	close(fd); /* whoever asks that much may ask again */
+	k->fd = fd;
+	k->number = ++c->accepted;
+	k->got = 0;
+	k->nfds = 0;
+	td_fd_nonblock(fd);
+	tnl_buf_init(&k->reply, REPLY_MAX);
+	ev_io_init(&k->in, on_in, fd, EV_READ);
+	ev_io_init(&k->out, on_out, fd, EV_WRITE);
+	k->in.data = k->out.data = k;
+	ev_io_start(c->l->ev, &k->in);
+	td_timer_in(&k->timer, CLIENT_TIMEOUT);
 }
 
 struct td_control *td_control_new(struct td_loop *l, const char *dir, td_control_fn *fn, void *ctx, char *why,

@@ -128,24 +128,86 @@ static void test_what_is_no_request(void **state)
 	td_control_free(C);
 }
 
-/* Thirty-two at a time: the next is closed at once, and there is room again when one has gone. */
+static int crowd[33];
+
+static void close_crowd(void)
+{
+	td_control_free(C); /* with clients in it */
+	for (int i = 0; i < 33; i++)
+		close(crowd[i]);
+}
+
+/* Thirty-two at a time: of those that have not asked, or only begun to, the oldest makes way, and nobody else. */
 static void test_crowd(void **state)
 {
-	int fd[33];
 	begin(dir);
-	for (int i = 0; i < 33; i++)
-		fd[i] = dial();
-	assert_answer(fd[32], "", true);
-	assert_answer(fd[31], "", false);
-	close(fd[0]);
-	t_turns(4);
-	close(fd[32]);
-	fd[32] = dial();
-	put(fd[32], "status\n");
-	assert_answer(fd[32], "{\"a\":1}\n", true);
-	td_control_free(C); /* with clients in it */
+	for (int i = 0; i < 32; i++)
+		crowd[i] = dial();
+	put(crowd[0], "sta");
+	for (int i = 0; i < 32; i++)
+		assert_answer(crowd[i], "", false);
+	crowd[32] = dial();
+	assert_answer(crowd[0], "", true);
 	for (int i = 1; i < 33; i++)
-		close(fd[i]);
+		assert_answer(crowd[i], "", false);
+	put(crowd[32], "status\n");
+	assert_answer(crowd[32], "{\"a\":1}\n", true);
+	close(crowd[0]);
+	crowd[0] = dial(); /* the place that has become free */
+	for (int i = 0; i < 32; i++)
+		assert_answer(crowd[i], "", false);
+	close_crowd();
+}
+
+/* A request that has come and was not read yet is none that its sender keeps to himself. */
+static void test_crowd_that_asks(void **state)
+{
+	begin(dir);
+	for (int i = 0; i < 32; i++)
+		crowd[i] = dial();
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s/control.sock", dir);
+	crowd[32] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	for (int i = 0; i < 31; i++)
+		assert_int_equal(send(crowd[i], "status\n", 7, MSG_NOSIGNAL), 7);
+	assert_int_equal(connect(crowd[32], (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(send(crowd[32], "status\n", 7, MSG_NOSIGNAL), 7);
+	t_turns(8);
+	for (int i = 0; i < 33; i++) {
+		if (i != 31)
+			assert_answer(crowd[i], "{\"a\":1}\n", true);
+	}
+	close_crowd();
+}
+
+/* Takes all that is there: is that the end? */
+static bool is_cut(int fd)
+{
+	static char some[65536];
+	ssize_t n;
+	while ((n = read(fd, some, sizeof(some))) > 0)
+		;
+	return n == 0;
+}
+
+/* Nor do those who ask and do not take the answer keep others out. */
+static void test_crowd_that_does_not_read(void **state)
+{
+	const int never = 0;
+	begin(dir);
+	long_answer = 200000;
+	for (int i = 0; i < 32; i++) {
+		crowd[i] = dial();
+		put(crowd[i], "status\n");
+	}
+	long_answer = 0;
+	t_until(&never, 1100);
+	crowd[32] = dial();
+	put(crowd[32], "status\n");
+	assert_answer(crowd[32], "{\"a\":1}\n", true);
+	assert_true(is_cut(crowd[0])); /* the oldest went, with a part of its answer, and nobody else */
+	assert_false(is_cut(crowd[1]));
+	close_crowd();
 }
 
 /* A socket that is left over from a process that was killed, and a path that no socket address takes. */
@@ -337,9 +399,17 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_status),	    TEST(test_what_is_no_request), TEST(test_crowd),	 TEST(test_places),
-	    TEST(test_ask),	    TEST(test_nobody_answers),	   TEST(test_no_answer), TEST(test_answer_at_once),
+	    TEST(test_status),
+	    TEST(test_what_is_no_request),
+	    TEST(test_crowd),
+	    TEST(test_places),
+	    TEST(test_ask),
+	    TEST(test_nobody_answers),
+	    TEST(test_no_answer),
+	    TEST(test_answer_at_once),
 	    TEST(test_descriptors),
+	    TEST(test_crowd_that_asks),
+	    TEST(test_crowd_that_does_not_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
