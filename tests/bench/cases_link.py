@@ -16,11 +16,15 @@ LINKS = {
 }
 
 
-def both_ways(run, w, way, name, value, unit, more_is_better=True, **options):
-	"""Up, then down, on connections that were made for it."""
+BOTH = (('up', 'upload'), ('down', 'download'))
+DOWN = (('down', 'download alone'),)
+
+
+def both_ways(run, w, way, name, value, unit, more_is_better=True, modes=BOTH, **options):
+	"""Up, then down, on connections that were made for it; or as `modes` says."""
 	way.restart()
 	w.settle()
-	for mode, label in (('up', 'upload'), ('down', 'download')):
+	for mode, label in modes:
 		got, m = measured(w, way, mode, **options)
 		moved = got['up'] + got['down']
 		run.rows.add('%s, %s' % (name, label), way.name, unit, value(got, moved), got, m, moved, more_is_better)
@@ -31,8 +35,8 @@ def rate(got, moved):
 	return moved / got['seconds'] / 1e6
 
 
-def one(run, w, way):
-	for _ in both_ways(run, w, way, '1 stream', rate, 'MB/s', seconds=run.seconds(4)):
+def one(run, w, way, modes=BOTH):
+	for _ in both_ways(run, w, way, '1 stream', rate, 'MB/s', modes=modes, seconds=run.seconds(4)):
 		pass
 
 
@@ -47,10 +51,10 @@ def first(run, w, way):
 		pass
 
 
-def beside(run, w, way):
+def beside(run, w, way, modes=BOTH):
 	"""A ping every few milliseconds beside one stream; the first 1.5 s are a row of their own."""
 	seconds = run.seconds(4) + 1.5
-	for label, got, m in both_ways(run, w, way, '1 stream with a ping', rate, 'MB/s', seconds=seconds, ping=1, settle=1.5, count=15):
+	for label, got, m in both_ways(run, w, way, '1 stream with a ping', rate, 'MB/s', modes=modes, seconds=seconds, ping=1, settle=1.5, count=15):
 		idle = got['idle']['median']
 		run.rows.add('ping alone', way.name, 'ms', idle * 1e3, got, more_is_better=False)
 		for part, key, text in (('start', 'max', 'first 1.5 s, most'), ('busy', 'median', 'median'), ('busy', 'p95', '95 %')):
@@ -58,10 +62,16 @@ def beside(run, w, way):
 				run.rows.add('ping beside it (%s) above idle, %s' % (label, text), way.name, 'ms', (got[part][key] - idle) * 1e3, got, m, more_is_better=False, ratio=False)
 
 
-MEASURES = {'one': one, 'many': many, 'first': first, 'ping': beside}
+def down(run, w, way):
+	"""A download and one with a ping, each without an upload before it that has brought links already."""
+	one(run, w, way, DOWN)
+	beside(run, w, way, DOWN)
+
+
+MEASURES = {'one': one, 'many': many, 'first': first, 'ping': beside, 'down': down}
 # About how long a round of one way takes, by the seconds of a transfer and the round trip of the whole path in ms.
 SECONDS = {'one': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'many': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'first': lambda s, rtt: 3 + rtt / 25,
-	'ping': lambda s, rtt: 2 * s + 4.5 + rtt / 25, 'cold': lambda s, rtt: 2 + rtt / 20}
+	'ping': lambda s, rtt: 2 * s + 4.5 + rtt / 25, 'down': lambda s, rtt: 2 * s + 5 + rtt / 25, 'cold': lambda s, rtt: 2 + rtt / 20}
 DEFAULT = {(link, 'one') for link in LINKS if link != 'hops-50-loss1'} | {('link-50-100mbit', 'ping')}
 QUICK = {('link-50-100mbit', 'ping'), ('hops-50', 'one')}
 
