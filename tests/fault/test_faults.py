@@ -280,3 +280,23 @@ def useful_links():
 			ping(c)
 			took = time.monotonic() - began
 		assert took < 10 * SLOW, took  # 0.2 s at most for each; growing to 10 s it would be half a minute
+
+
+@test('a ResumeSession that is refused for its rate is tried again: the session and its connections go on', 60)
+def throttled_resume():
+	with FaultWorld() as w:
+		w.build(handler=echo)
+		with connect(w.f.ports['t'], 60) as c:
+			ping(c)
+			sid = w.api().sessions()[0]['SessionId']
+			for _ in range(400):  # whoever has the keys takes all that a minute has, until somebody is refused
+				status, out = w.api().call('ResumeSession', {'SessionId': sid})
+				if status == 400:
+					break
+			assert status == 400 and out['__type'] == 'ThrottlingException', (status, out)
+			mark = w.f.mark()
+			w.c.do('cut')
+			w.f.wait_log('ResumeSession failed, trying again .*ThrottlingException', since=mark)
+			ping(c)
+			w.f.wait_log('session resumed', since=mark)
+		assert [s['SessionId'] for s in w.api().sessions()] == [sid]

@@ -96,6 +96,10 @@ static void run_op(struct gw_call *c, const struct op *op)
 			     kind == USERS ? c->who->user->name : c->who->instance->id, op->name);
 		return;
 	}
+	if (op->who == INSTANCES && !gw_rate_principal(c->g, c->who)) { /* an agent's, about no session */
+		gw_call_throttle(c);
+		return;
+	}
 	td_debug("gateway", NULL, "call op=%s by=%s peer=%s", op->name,
 		 kind == USERS ? c->who->user->name : c->who->instance->id, td_request_peer(c->r));
 	op->fn(c);

@@ -44,6 +44,10 @@ static void resume(struct gw_call *c, const struct td_store_found *f)
 		gw_answer_id(c, f->r->id);
 		return;
 	}
+	if (!gw_rate_afar(c->g, GW_CLIENT, f->r->id, false)) {
+		gw_call_throttle(c);
+		return;
+	}
 	gw_count(c->g, GW_C_SESSIONS_RESUMED);
 	audit(c, "session-resume", f->r);
 	if (f->where == TD_STORE_OTHER) {
@@ -61,6 +65,8 @@ static void open_link(struct gw_call *c, const struct td_store_found *f)
 		return;
 	if (f->where != TD_STORE_OTHER || !f->r->client_id[0] || strcmp(f->r->status, "Connecting") == 0)
 		gw_call_fail(c, 400, "DoesNotExistException", "Session %.150s is not connected", f->r->id);
+	else if (!gw_rate_afar(c->g, GW_CLIENT, f->r->id, true))
+		gw_call_throttle(c);
 	else
 		gw_grant_elsewhere(c, GW_CLIENT, f->r->id, f->r->client_id, (unsigned)link, on_granted);
 }
@@ -93,6 +99,10 @@ static void terminate(struct gw_call *c, const struct td_store_found *f)
 	struct gw_words w;
 	if (f->where == TD_STORE_ENDED) {
 		gw_answer_id(c, f->r->id);
+		return;
+	}
+	if (!gw_rate_afar(c->g, GW_CLIENT, f->r->id, false)) {
+		gw_call_throttle(c);
 		return;
 	}
 	audit(c, "session-terminate", f->r);

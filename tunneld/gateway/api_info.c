@@ -278,8 +278,22 @@ static void write_instance(struct tnl_jw *w, const struct gw_instance *i, uint64
 	tnl_jw_end_obj(w);
 }
 
+/* How much a listing looks at: each instance, with each value of the filters. */
+static uint64_t count_looks(const struct gw_call *c)
+{
+	uint64_t values = 1;
+	for (size_t k = 0; k < TNL_COUNT(spellings); k++) {
+		const struct tnl_json *list = tnl_json_get(c->in, spellings[k].list);
+		tnl_json_each(e, list)
+			values += (uint64_t)tnl_json_len(tnl_json_get(e, spellings[k].values));
+	}
+	return values * tnl_map_count(c->g->instances);
+}
+
 void gw_op_describe_instances(struct gw_call *c)
 {
+	if (!c->fresh && !gw_rate_listing(c, count_looks(c)))
+		return;
 	if (c->g->shared && !c->fresh) {
 		refresh(c, NULL, gw_op_describe_instances);
 		return;

@@ -5,6 +5,7 @@
 #include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
+#include "lib/steps.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 /* As AWS bounds them. */
 #define SESSION_FILTERS 6
 #define SESSION_FILTER_VALUE 400u
+#define STORE_LOOKS 100000u /* what asking the store for all sessions of a user counts as */
 
 /* --- DescribeSessions ------------------------------------------------------------ */
 struct session_filter {
@@ -86,8 +88,11 @@ static void write_owner_arn(const struct gw_session *s, char out[256])
 static bool session_matches(const struct gw_session *s, const struct session_filter *f, const char *caller)
 {
 	char arn[256];
+	tnl_step();
+	if (strcmp(s->owner, caller) != 0)
+		return false;
 	write_owner_arn(s, arn);
-	return strcmp(s->owner, caller) == 0 && (!f->target || strcmp(f->target, s->target) == 0) &&
+	return (!f->target || strcmp(f->target, s->target) == 0) &&
 	       (!f->owner || strcmp(f->owner, arn) == 0 || strcmp(f->owner, s->owner) == 0) &&
 	       (!f->status || strcmp(f->status, gw_session_status(s)) == 0) && (!f->id || strcmp(f->id, s->id) == 0) &&
 	       (!f->after_ms || s->started_ms > f->after_ms) && (!f->before_ms || s->started_ms < f->before_ms);
@@ -265,6 +270,8 @@ void gw_op_describe_sessions(struct gw_call *c)
 	if (!read_session_filters(c, &k.filter) || !gw_page_read(c, 1, 200, &k.page))
 		return;
 	snprintf(k.caller, sizeof(k.caller), "%s", c->who->user->name);
+	if (!gw_rate_listing(c, c->g->shared ? STORE_LOOKS : k.filter.history ? c->g->nhistory : c->g->nactive))
+		return;
 	if (c->g->shared) {
 		list_from_store(&k);
 		return;

@@ -291,6 +291,10 @@ void gw_op_resume_session(struct gw_call *c)
 		gw_answer_id(c, s->id);
 		return;
 	}
+	if (!gw_rate_session(&s->ends[GW_CLIENT], false)) {
+		gw_call_throttle(c);
+		return;
+	}
 	gw_count(c->g, GW_C_SESSIONS_RESUMED);
 	gw_worker_hold(s->worker);
 	s->last_stream = c->g->l->now;
@@ -316,6 +320,10 @@ void gw_op_open_session_link(struct gw_call *c)
 	struct gw_end *e = &s->ends[GW_CLIENT];
 	if (s->state != GW_S_CONNECTED || !e->client_id_set) {
 		gw_call_fail(c, 400, "DoesNotExistException", "Session %.150s is not connected", s->id);
+		return;
+	}
+	if (!gw_rate_session(e, true)) {
+		gw_call_throttle(c);
 		return;
 	}
 	gw_token_new_link(c->g, &e->link_tokens, c->mark, e->client_id, (unsigned)link, token);

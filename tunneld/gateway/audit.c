@@ -1,15 +1,15 @@
 /* What the gateway writes into its audit log: each call that is refused, each session that starts, is resumed and ends,
  * each link and control channel that opens and ends, with who, what, when and how it ended.
  *
- * Who has no key could write the log as fast as he can ask: of such refusals a second has so many, the
- * others are counted ("event":"refused-more"). */
+ * Who has no key could write the log as fast as he can ask, and so could who has one: of the refusals of all who have
+ * none, and of those of each key, a second has so many, the others are counted ("event":"refused-more"). */
 #include "tunneld/gateway/internal.h"
 #include "lib/alloc.h"
 #include "lib/num.h"
 #include <stdio.h>
 #include <string.h>
 
-#define STRANGERS_A_SECOND 20u
+#define REFUSALS_A_SECOND 20u
 
 static void put_principal(struct td_audit_line *l, const struct gw_principal *p, const char *key)
 {
@@ -20,36 +20,47 @@ static void put_principal(struct td_audit_line *l, const struct gw_principal *p,
 
 /* --- refusals ------------------------------------------------------------------------------- */
 
-void gw_audit_more(struct td_gateway *g)
+/* p NULL: of who has no key. */
+static void tell_more(struct td_gateway *g, struct gw_lines *of, const struct gw_principal *p)
 {
 	struct td_audit_line l;
-	if (g->strangers.more && td_audit_begin(g->audit, &l, "refused-more")) {
-		td_audit_num(&l, "calls", g->strangers.more);
+	if (of->more && td_audit_begin(g->audit, &l, "refused-more")) {
+		put_principal(&l, p, NULL);
+		td_audit_num(&l, "calls", of->more);
 		td_audit_end(&l);
 	}
-	g->strangers.more = 0;
+	of->more = 0;
 }
 
-static bool admit_stranger(struct td_gateway *g)
+void gw_audit_more(struct td_gateway *g)
+{
+	size_t it = 0;
+	tell_more(g, &g->strangers, NULL);
+	for (struct gw_principal *p; g->keys && (p = tnl_map_next(g->keys, &it, NULL, NULL)) != NULL;)
+		tell_more(g, p->refused, p);
+}
+
+static bool admit_line(struct td_gateway *g, struct gw_lines *of, const struct gw_principal *p)
 {
 	uint64_t second = g->l->now / TD_SEC;
-	if (second != g->strangers.second) {
-		gw_audit_more(g);
-		g->strangers.second = second;
-		g->strangers.n = 0;
+	if (second != of->second) {
+		tell_more(g, of, p);
+		of->second = second;
+		of->n = 0;
 	}
-	if (g->strangers.n < STRANGERS_A_SECOND) {
-		g->strangers.n++;
+	if (of->n < REFUSALS_A_SECOND) {
+		of->n++;
 		return true;
 	}
-	g->strangers.more++;
+	of->more++;
 	return false;
 }
 
 void gw_audit_refused(struct td_gateway *g, const struct gw_denial *d)
 {
 	struct td_audit_line l;
-	if (!g->audit || (!d->proven && !admit_stranger(g)) || !td_audit_begin(g->audit, &l, "refused"))
+	const struct gw_principal *p = d->proven ? d->who : NULL; /* else it may be anybody */
+	if (!g->audit || !admit_line(g, p ? p->refused : &g->strangers, p) || !td_audit_begin(g->audit, &l, "refused"))
 		return;
 	td_audit_str(&l, "op", d->op);
 	put_principal(&l, d->who, d->key);

@@ -129,6 +129,12 @@ static int read_wish(struct td_request *r, struct data_wish *out)
 	return rc;
 }
 
+static void refuse_rate(struct td_gateway *g, struct td_request *r, const struct gw_principal *who)
+{
+	refuse_channel(g, r, who, 429, "ThrottlingException", "Rate exceeded: channels are asked for too often",
+		       "rate");
+}
+
 static void refuse_terminated(struct td_gateway *g, struct td_request *r, const struct gw_principal *who)
 {
 	refuse_channel(g, r, who, 400, "ValidationException", "Session is already terminated", "session");
@@ -146,6 +152,11 @@ static void on_data_found(void *ctx, int err, const struct td_store_found *f)
 	     read_wish(c->r, &wish) != 0)) {
 		td_request_set_user(c->r, NULL);
 		refuse_terminated(c->g, c->r, p);
+		c->r = NULL;
+	}
+	if (c->r && err == 0 && !gw_rate_afar(c->g, GW_AGENT, f->r->id, wish.link != 0)) {
+		td_request_set_user(c->r, NULL);
+		refuse_rate(c->g, c->r, p);
 		c->r = NULL;
 	}
 	if (!c->r)
@@ -173,6 +184,8 @@ static void create_data(struct td_gateway *g, struct td_request *r, const struct
 	}
 	if (read_wish(r, &wish) != 0) {
 		refuse_channel(g, r, who, 400, "ValidationException", "The body is not a channel request", "body");
+	} else if (!gw_rate_session(&s->ends[GW_AGENT], wish.link != 0)) {
+		refuse_rate(g, r, who);
 	} else {
 		char token[GW_TOKEN_STR + 1];
 		struct gw_end *e = &s->ends[GW_AGENT];
@@ -199,7 +212,9 @@ void gw_channel_create(struct td_gateway *g, struct td_request *r, enum gw_role 
 		refuse_as_foreign(g, r, who, id);
 		return;
 	}
-	if (kind == GW_CONTROL)
+	if (kind == GW_CONTROL && !gw_rate_principal(g, who))
+		refuse_rate(g, r, who);
+	else if (kind == GW_CONTROL)
 		create_control(g, r, i, who);
 	else
 		create_data(g, r, who, id);

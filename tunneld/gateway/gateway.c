@@ -256,7 +256,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	g->handed = tnl_map_new();
 	g->pending = td_peers_new();
 	snprintf(why, cap, "out of memory");
-	if (!g->sessions || !g->instances || !g->handed || !g->pending || !gw_shares_init(g) ||
+	if (!g->sessions || !g->instances || !g->handed || !g->pending || !gw_shares_init(g) || !gw_rates_init(g) ||
 	    gw_keys_load(&cfg->gw, &g->keys, &g->marks) != 0 || gw_instances_load(g) != 0)
 		goto fail;
 	if (cfg->gw.certificate && !(g->tls = make_tls(l, &cfg->gw, why, cap)))
@@ -393,10 +393,11 @@ void td_gateway_free(struct td_gateway *g)
 	gw_workers_free(g);
 	gw_shares_fini(g);
 	td_peers_free(g->pending);
+	gw_rates_fini(g);
+	gw_audit_more(g);
 	gw_keys_free(g->keys, g->marks);
 	gw_kms_free(g->kms);
 	tnl_tls_ctx_free(g->tls);
-	gw_audit_more(g);
 	td_audit_close(g->audit);
 	td_config_free((struct td_config *)(uintptr_t)g->cfg);
 	tnl_free(g);

@@ -14,6 +14,7 @@
  *   link                  a WebSocket: token frame, owner, end
  *   instance              who is configured, their control channels
  *   share, quota, split   what users and instances may take, and what of it a node gives
+ *   rate                  how often calls may come
  *   direct                links past the relay: whether, and what the ends say of them
  *   relay                 frames from end to end of a session
  *   record                a session as a store record            session    sessions: states, timers, how they end
@@ -100,6 +101,12 @@ struct gw_refusals {
 	unsigned n;
 };
 
+/* Refusals as the audit log has them: so many lines in a second, then a number. */
+struct gw_lines {
+	uint64_t second, more;
+	unsigned n;
+};
+
 enum gw_share_kind { GW_SHARE_USER, GW_SHARE_INSTANCE, GW_SHARES };
 enum gw_drain { GW_D_NONE, GW_D_FINISHING, GW_D_SENDING, GW_D_CLOSING, GW_D_DONE };
 struct td_gateway {
@@ -118,18 +125,17 @@ struct td_gateway {
 	void (*stopped)(struct td_gateway *g); /* another gateway runs under our name */
 	struct td_memory_waiter room;
 	struct tnl_map *shares[GW_SHARES]; /* by name */
+	struct tnl_map *afar;		   /* rate.c: calls about sessions of other nodes, by end and id */
+	size_t afar_next;		   /* … how many there may be before those at rest are forgotten */
 	struct td_soon make_room;
-	struct td_soon go_on;	/* links that were not read for a while may be read again */
-	uint64_t room_at;	/* monotonic; not before */
-	struct gw_kms *kms;	/* NULL: no key file */
-	char kms_arn[256];	/* key id that sessions are encrypted with; "": none */
-	char public_url[320];	/* wss://host[:port]; "": from the Host header */
-	struct tnl_map *keys;	/* access key id → struct gw_principal */
-	struct td_audit *audit; /* NULL: none */
-	struct {
-		uint64_t second, more;
-		unsigned n;
-	} strangers;			      /* refusals of who has no key, as the audit log has them */
+	struct td_soon go_on;		      /* links that were not read for a while may be read again */
+	uint64_t room_at;		      /* monotonic; not before */
+	struct gw_kms *kms;		      /* NULL: no key file */
+	char kms_arn[256];		      /* key id that sessions are encrypted with; "": none */
+	char public_url[320];		      /* wss://host[:port]; "": from the Host header */
+	struct tnl_map *keys;		      /* access key id → struct gw_principal */
+	struct td_audit *audit;		      /* NULL: none */
+	struct gw_lines strangers;	      /* refusals of who has no key */
 	struct tnl_map *marks;		      /* gw_principal.mark → the same */
 	struct tnl_map *instances, *sessions; /* by id */
 	struct tnl_map *handed;		      /* links that another node has handed on to us, by the number of that */
@@ -218,6 +224,7 @@ struct gw_principal {			   /* one access key of the configuration */
 	const struct td_instance_config *instance;
 	const char *key_id, *secret;
 	uint8_t mark[GW_MARK]; /* stands for key id and secret: another one after a change of either */
+	struct gw_lines *refused;
 };
 int gw_keys_load(const struct td_gateway_config *c, struct tnl_map **keys, struct tnl_map **marks);
 void gw_keys_free(struct tnl_map *keys, struct tnl_map *marks);
@@ -400,6 +407,22 @@ void gw_instance_detach(struct gw_instance *i);
 void gw_instance_send(struct gw_instance *i, enum tnl_mtype t, const void *p, size_t n); /* i NULL, or away: nothing */
 void gw_instance_flush(struct gw_instance *i);
 
+/* --- rate.c --------------------------------------------------------------------------- */
+struct gw_rate {       /* a bucket that fills within a minute; zero: it is full */
+	uint64_t full; /* monotonic; when it is full again */
+};
+struct gw_end;
+/* Is there so much in it, of what it takes a minute to fill? What costs more than all of it needs it full. */
+bool gw_rate_take(struct gw_rate *r, uint64_t now, uint64_t a_minute, uint64_t cost);
+/* One more call about the session from that end, `further`: for a further link.  false: counted. */
+bool gw_rate_session(struct gw_end *e, bool further);
+bool gw_rate_afar(struct td_gateway *g, enum gw_role role, const char *id, bool further); /* of another node */
+bool gw_rate_principal(struct td_gateway *g, const struct gw_principal *p);		  /* about no session */
+bool gw_rate_listing(struct gw_call *c, uint64_t looks);				  /* false: answered */
+void gw_call_throttle(struct gw_call *c);						  /* answers */
+bool gw_rates_init(struct td_gateway *g);
+void gw_rates_fini(struct td_gateway *g);
+
 /* --- share.c ---------------------------------------------------------------------- */
 struct gw_share {
 	struct td_gateway *g;
@@ -411,9 +434,10 @@ struct gw_share {
 	uint64_t reached;   /* how often its memory was used up */
 	/* quota.c */
 	struct td_quota quota;
-	uint64_t rate_at;   /* monotonic; the start that would be on time */
-	uint64_t bandwidth; /* of the quota's: what this node may give of it; 0: no limit */
-	int64_t credit;	    /* of bytes */
+	uint64_t rate_at;	     /* monotonic; the start that would be on time */
+	struct gw_rate calls, looks; /* rate.c */
+	uint64_t bandwidth;	     /* of the quota's: what this node may give of it; 0: no limit */
+	int64_t credit;		     /* of bytes */
 	uint64_t filled_at, relayed;
 	bool throttled;
 	struct td_timer refill; /* of the main loop */
@@ -457,6 +481,7 @@ struct gw_end {
 	uint64_t waits_since;		      /* monotonic; with frames in the queue: since it took none */
 	struct gw_lane *lane;		      /* GW_LINKS of them, the first is not used; NULL: it never had any */
 	struct gw_tokens tokens, link_tokens; /* of the main link, of further ones */
+	struct gw_rate calls, link_calls;     /* rate.c */
 	char client_id[TD_STORE_CLIENT_ID];
 	bool client_id_set;
 	uint64_t frames, bytes; /* relayed to it */

@@ -13,6 +13,13 @@ static void make_mark(const struct td_access_key *k, uint8_t mark[GW_MARK])
 	tnl_wipe(full, sizeof(full));
 }
 
+static void free_principal(struct gw_principal *p)
+{
+	if (p)
+		tnl_free(p->refused);
+	tnl_free(p);
+}
+
 static int add_key(struct tnl_map *keys, struct tnl_map *marks, const struct td_access_key *k,
 		   const struct td_user_config *u, const struct td_instance_config *i)
 {
@@ -23,10 +30,14 @@ static int add_key(struct tnl_map *keys, struct tnl_map *marks, const struct td_
 		return TNL_ENOMEM;
 	*p = (struct gw_principal){.user = u, .instance = i, .key_id = k->id, .secret = k->secret};
 	make_mark(k, p->mark);
-	tnl_free(tnl_map_del_str(keys, k->id));
+	if (!(p->refused = tnl_calloc(1, sizeof(*p->refused)))) {
+		tnl_free(p);
+		return TNL_ENOMEM;
+	}
+	free_principal(tnl_map_del_str(keys, k->id));
 	int rc = tnl_map_set_str(keys, k->id, p);
 	if (rc != 0)
-		tnl_free(p);
+		free_principal(p);
 	return rc == 0 ? tnl_map_set(marks, p->mark, GW_MARK, p) : rc;
 }
 
@@ -59,8 +70,8 @@ void gw_keys_free(struct tnl_map *keys, struct tnl_map *marks)
 	tnl_map_free(marks);
 	if (!keys)
 		return;
-	for (void *p; (p = tnl_map_next(keys, &it, &key, &klen)) != NULL;)
-		tnl_free(p);
+	for (struct gw_principal *p; (p = tnl_map_next(keys, &it, &key, &klen)) != NULL;)
+		free_principal(p);
 	tnl_map_free(keys);
 }
 
