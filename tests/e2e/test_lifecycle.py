@@ -1,11 +1,12 @@
 """Signals: drain, reload, restart."""
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
 
-from harness import BIN, SLOW, World, clean_env, until
+from harness import BIN, SLOW, TARGET, World, clean_env, until
 from run import test
 from services import Server, blob, connect, echo, ping, read_exact, upload, wait_reset
 
@@ -272,3 +273,22 @@ def look_for_secrets(log_format):
 			for p in (f, a, g):
 				hit = [line for line in p.lines if secret in line]
 				assert not hit, '%s logs %s: %s' % (p.name, secret, hit[0])
+
+
+@test('a start takes records out of the store that are older than 30 days', 30)
+def old_records():
+	with World() as w:
+		path = w.path('sessions.db')
+		g = w.gateway(store='sqlite:' + path)
+		g.stop()
+		db = sqlite3.connect(path, isolation_level=None)
+		now = int(time.time() * 1000)
+		for id, days in (('ops-old', 31), ('ops-recent', 29)):
+			ended = now - days * 86400000
+			db.execute('INSERT INTO session VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)',
+				(id, 'ops', TARGET, 'SSM-SessionManagerRunShell', '{}', '', '', 'Terminated', '', ended - 1000, ended, 0, 0))
+		g = w.gateway(store='sqlite:' + path)
+		assert [o['SessionId'] for o in w.api().sessions('History')] == ['ops-recent']
+		g.stop()
+		assert db.execute('SELECT id FROM session').fetchall() == [('ops-recent',)]
+		db.close()

@@ -188,6 +188,9 @@ def too_many():
 		ask(socks[2], b'still')
 		assert len(e.seen) == 4
 		assert tunnel_of(w, f)['datagrams_dropped'] == 1
+		socks[3].send(b'no room')
+		until(lambda: tunnel_of(w, f)['datagrams_dropped'] == 2, 10, 'again there is none')
+		assert f.count('max_flows is reached') == 1  # said once, though one had made way meanwhile
 		for s in socks:
 			s.close()
 

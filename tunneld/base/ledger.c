@@ -1,8 +1,9 @@
 /* The file of open records.
  *
  * One line each: "+ID NOTE" when it begins (the blank only with a note), "-ID" at its end.  Changes are appended, one
- * write for all of a turn.  When that has made the file long it is written anew with what is open, and when nothing is
- * open there is no file.  A line without a sign is a record too: forwarders wrote them so. */
+ * write for all of a turn.  What cannot be written is tried again, whole.  When that has made the file long it is
+ * written anew with what is open, and when nothing is open there is no file.  A line without a sign is a record too:
+ * forwarders wrote them so. */
 #include "tunneld/base/ledger.h"
 
 #include "lib/alloc.h"
@@ -19,6 +20,7 @@
 #define SLACK (64u << 10) /* beyond twice what was open when it was last written anew */
 #define FILE_MAX (16u << 20)
 #define LINE_LEN_MAX 1000
+#define AGAIN (1 * TD_SEC)
 
 struct record {
 	struct tnl_list node;
@@ -34,6 +36,7 @@ struct td_ledger {
 	size_t size, rewrite_at; /* of the file */
 	struct tnl_buf pending;
 	struct td_soon save;
+	struct td_timer again;
 	bool broken; /* and the log says so */
 };
 
@@ -88,6 +91,7 @@ static void report_trouble_once(struct td_ledger *g)
 		td_warn(g->module, NULL, "cannot write %s: %s; %s", g->path, strerror(errno), g->risk);
 	g->broken = true;
 	close_file(g);
+	td_timer_in(&g->again, AGAIN);
 }
 
 static void report_trouble_over(struct td_ledger *g)
@@ -124,9 +128,11 @@ static void save(void *arg)
 	struct td_ledger *g = arg;
 	size_t n = tnl_buf_len(&g->pending);
 
+	td_timer_stop(&g->again);
 	if (tnl_list_empty(&g->records)) {
 		close_file(g);
 		unlink(g->path);
+		report_trouble_over(g);
 	} else if (g->fd < 0 || g->pending.failed || g->size + n > g->rewrite_at) {
 		rewrite(g);
 	} else if (td_file_append(g->fd, tnl_buf_data(&g->pending), n) != 0) {
@@ -186,6 +192,7 @@ struct td_ledger *td_ledger_new(struct td_loop *l, const struct td_ledger_config
 	tnl_list_init(&g->records);
 	tnl_buf_init(&g->pending, 1 << 20);
 	td_soon_init(&g->save, l, save, g);
+	td_timer_init(&g->again, l, save, g);
 	read_back(g);
 	return g;
 }
@@ -225,9 +232,10 @@ void td_ledger_free(struct td_ledger *g)
 {
 	if (!g)
 		return;
-	if (g->save.pending)
+	if (g->save.pending || g->broken)
 		save(g);
 	td_soon_cancel(&g->save);
+	td_timer_stop(&g->again);
 	close_file(g);
 	while (!tnl_list_empty(&g->records))
 		forget(tnl_container_of(g->records.next, struct record, node));

@@ -89,16 +89,64 @@ static bool to_journal(const struct td_log_entry *e)
 	return n >= 0;
 }
 
-static void to_stderr(const char *line, size_t len)
+/* Lines that the standard error output did not take (a full disk), and whether the last of them is there in part. */
+static struct {
+	uint64_t lines;
+	int err;
+	bool torn;
+} lost; /* atomic, each of them */
+
+/* 0 or errno; *off: what was written. */
+static int write_bytes(const char *p, size_t len, size_t *off)
 {
-	for (size_t off = 0; off < len;) {
-		ssize_t n = write(STDERR_FILENO, line + off, len - off);
+	for (*off = 0; *off < len;) {
+		ssize_t n = write(STDERR_FILENO, p + *off, len - *off);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return; /* nobody to tell */
-		off += (size_t)n;
+		if (n <= 0)
+			return n < 0 ? errno : ENOSPC;
+		*off += (size_t)n;
 	}
+	return 0;
+}
+
+static bool write_line(const struct td_log_entry *e, bool json)
+{
+	char line[TD_LOG_LINE_CAP + 1];
+	size_t off, torn = __atomic_exchange_n(&lost.torn, false, __ATOMIC_RELAXED);
+	line[0] = '\n'; /* ends the one that is there in part */
+	size_t len = json ? td_log_line_json(e, line + 1) : td_log_line_text(e, line + 1);
+	int err = write_bytes(line + !torn, len + torn, &off);
+	if (!err)
+		return true;
+	__atomic_store_n(&lost.torn, off != torn, __ATOMIC_RELAXED);
+	__atomic_store_n(&lost.err, err, __ATOMIC_RELAXED);
+	return false;
+}
+
+static const char *say_lost(char *out, size_t cap, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	tnl_log_format_marked(out, cap, fmt, ap);
+	va_end(ap);
+	return out;
+}
+
+static void to_stderr(const struct td_log_entry *e, bool json)
+{
+	char text[200];
+	uint64_t n = __atomic_exchange_n(&lost.lines, 0, __ATOMIC_RELAXED);
+	bool ok = true;
+	if (n) {
+		struct td_log_entry l = {.level = TNL_LOG_WARN, .module = "log", .wall_ms = e->wall_ms};
+		l.text = say_lost(text, sizeof(text), "lines of the log could not be written lines=%llu error=\"%s\"",
+				  (unsigned long long)n, strerror(__atomic_load_n(&lost.err, __ATOMIC_RELAXED)));
+		ok = write_line(&l, json);
+		n = ok ? 0 : n;
+	}
+	if (!ok || !write_line(e, json))
+		__atomic_add_fetch(&lost.lines, n + 1, __ATOMIC_RELAXED);
 }
 
 static void tell_tap(const struct td_log_entry *e)
@@ -116,7 +164,6 @@ static void tell_tap(const struct td_log_entry *e)
 static void emit_line(enum tnl_log_level level, const char *module, const char *session, const char *text)
 {
 	struct timespec ts;
-	char line[TD_LOG_LINE_CAP];
 	clock_gettime(CLOCK_REALTIME, &ts);
 	const struct td_log_entry e = {.level = level,
 				       .module = module,
@@ -124,10 +171,9 @@ static void emit_line(enum tnl_log_level level, const char *module, const char *
 				       .text = text,
 				       .wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000};
 	tell_tap(&e);
-	if (__atomic_load_n(&format, __ATOMIC_RELAXED) == TD_LOG_JSON)
-		to_stderr(line, td_log_line_json(&e, line));
-	else if (!to_journal(&e))
-		to_stderr(line, td_log_line_text(&e, line));
+	bool json = __atomic_load_n(&format, __ATOMIC_RELAXED) == TD_LOG_JSON;
+	if (json || !to_journal(&e))
+		to_stderr(&e, json);
 }
 
 /* --- folding ------------------------------------------------------------------ */

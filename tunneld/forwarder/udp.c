@@ -48,7 +48,7 @@ struct fwd_udp {
 	unsigned nsocks;
 	uint64_t dropped; /* by sockets and by flows that are gone */
 	uint64_t hold_off;
-	bool full; /* it was said that there are too many flows */
+	bool full; /* it was said that there are too many flows; until there are half as many */
 };
 
 static uint64_t now_of(const struct fwd_udp *u)
@@ -168,7 +168,8 @@ static bool has_room(struct fwd_udp *u)
 		say_full(u);
 		return false;
 	}
-	u->full = false;
+	if (2 * tnl_map_count(u->flows) < most)
+		u->full = false;
 	return true;
 }
 

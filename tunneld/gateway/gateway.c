@@ -249,6 +249,7 @@ struct td_gateway *td_gateway_new(struct td_loop *l, const struct td_config *cfg
 	td_soon_init(&g->make_room, l, gw_room_make, g);
 	td_soon_init(&g->go_on, l, gw_relay_room, g);
 	gw_arrival_init(g);
+	gw_records_init(g);
 	gw_hear_init(g);
 	g->stopped = gw_drain_at_once;
 	g->sessions = tnl_map_new();
@@ -361,6 +362,7 @@ void td_gateway_free(struct td_gateway *g)
 	if (!g)
 		return;
 	gw_workers_stop(g);
+	gw_records_fini(g);
 	td_timer_stop(&g->drain_timer);
 	td_timer_stop(&g->tell);
 	td_memory_off_room(&g->room);

@@ -240,8 +240,12 @@ static void on_beat(void *ctx)
 	gw_split_bandwidth(ctx);
 }
 
-const struct td_store_cb gw_hear = {
-    .announce = on_announce, .lost = on_lost, .message = on_message, .taken = on_taken, .beat = on_beat};
+const struct td_store_cb gw_hear = {.unwritten = gw_record_unwritten,
+				    .announce = on_announce,
+				    .lost = on_lost,
+				    .message = on_message,
+				    .taken = on_taken,
+				    .beat = on_beat};
 
 void gw_hear_init(struct td_gateway *g)
 {

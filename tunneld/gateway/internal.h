@@ -141,6 +141,8 @@ struct td_gateway {
 	struct tnl_map *handed;		      /* links that another node has handed on to us, by the number of that */
 	struct td_peers *pending;	      /* upgrades without a verified token */
 	struct tnl_list active, history, links, calls;
+	struct tnl_list unwritten;  /* sessions whose records the store could not write */
+	struct td_timer again;	    /* it is tried */
 	struct tnl_list unverified; /* links that wait for their token, the oldest first */
 	struct gw_arrival arrival;
 	size_t nactive, nhistory;
@@ -523,7 +525,8 @@ struct gw_session {
 	struct gw_worker *worker;    /* its links are on that loop */
 	struct tnl_list by_instance; /* while active */
 	struct tnl_list by_age;	     /* in g->active or g->history */
-	struct gw_instance *inst;    /* NULL when ended */
+	struct tnl_list unwritten;
+	struct gw_instance *inst; /* NULL when ended */
 	char *id, *owner, *target, *document, *parameters, *reason, *output;
 	const char *status; /* for the ended */
 	enum gw_session_state state;
@@ -544,7 +547,10 @@ struct gw_session {
 	bool counted;			    /* among their sessions */
 	struct td_timer timer, hold;
 };
+void gw_records_init(struct td_gateway *g);
+void gw_records_fini(struct td_gateway *g); /* what could not be written is tried a last time */
 void gw_record_save(struct gw_session *s, td_store_done *fn, void *ctx);
+void gw_record_unwritten(void *g, const char *id);			     /* of td_store_cb */
 bool gw_record_read(struct gw_session *s, const struct td_store_session *r); /* false: no memory, free it */
 bool gw_record_set_texts(struct gw_session *s, const char *owner, const char *target, const char *document,
 			 const char *parameters, const char *reason);

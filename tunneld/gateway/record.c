@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define AGAIN (1 * TD_SEC)
+#define AGAIN_AT_ONCE 100u /* records */
+
 static void add_tokens(struct td_store_session *r, const struct gw_end *e)
 {
 	for (unsigned i = 0; i < e->tokens.n && r->ntokens < TD_STORE_TOKENS; i++) {
@@ -90,6 +93,59 @@ static void restore_tokens(struct gw_session *s, const struct td_store_session *
 	}
 }
 
+/* --- what could not be written --------------------------------------------------- */
+static void write_again(struct td_gateway *g, unsigned most);
+
+static void on_written_again(void *ctx, int err)
+{
+	struct td_gateway *g = ctx;
+	if (err)
+		td_timer_in(&g->again, AGAIN);
+	else
+		write_again(g, AGAIN_AT_ONCE);
+}
+
+static void write_again(struct td_gateway *g, unsigned most)
+{
+	while (most-- && !tnl_list_empty(&g->unwritten)) {
+		struct gw_session *s = tnl_container_of(g->unwritten.next, struct gw_session, unwritten);
+		bool last = !most || s->unwritten.next == &g->unwritten;
+		tnl_list_remove(&s->unwritten);
+		gw_record_save(s, last ? on_written_again : NULL, g);
+	}
+}
+
+/* One, to see whether there is room again; the others behind it. */
+static void on_again(void *arg)
+{
+	write_again(arg, 1);
+}
+
+void gw_record_unwritten(void *ctx, const char *id)
+{
+	struct td_gateway *g = ctx;
+	struct gw_session *s = tnl_map_get_str(g->sessions, id);
+	if (!s || !tnl_list_empty(&s->unwritten))
+		return;
+	tnl_list_push_back(&g->unwritten, &s->unwritten);
+	if (g->again.at == UINT64_MAX)
+		td_timer_in(&g->again, AGAIN);
+}
+
+void gw_records_init(struct td_gateway *g)
+{
+	tnl_list_init(&g->unwritten);
+	td_timer_init(&g->again, g->l, on_again, g);
+}
+
+void gw_records_fini(struct td_gateway *g)
+{
+	td_timer_stop(&g->again);
+	tnl_list_foreach_safe(it, &g->unwritten)
+		gw_record_save(tnl_container_of(it, struct gw_session, unwritten), NULL, NULL);
+}
+
+/* --- what was read ---------------------------------------------------------------- */
 static const char *static_status(const char *s)
 {
 	return strcmp(s, "Failed") == 0 ? "Failed" : "Terminated";

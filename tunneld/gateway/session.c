@@ -43,6 +43,7 @@ static struct gw_session *session_alloc(struct td_gateway *g, const char *id)
 	s->worker = &g->here;
 	tnl_list_init(&s->by_instance);
 	tnl_list_init(&s->by_age);
+	tnl_list_init(&s->unwritten);
 	td_timer_init(&s->timer, g->l, on_timer, s);
 	td_timer_init(&s->hold, g->l, on_hold, s);
 	for (int i = 0; i < 2; i++) {
@@ -191,10 +192,8 @@ struct gw_session *gw_session_adopt(struct td_gateway *g, const struct td_store_
 static void restore_one(void *ctx, const struct td_store_session *r)
 {
 	struct td_gateway *g = ctx;
-	bool old = r->ended_ms && r->ended_ms + GW_HISTORY_MS < g->l->wall_ms;
-	if (old || tnl_map_get_str(g->sessions, r->id))
-		return;
-	restore(g, r);
+	if (!tnl_map_get_str(g->sessions, r->id))
+		restore(g, r); /* also what is too old: with it goes its record */
 }
 
 static void trim_history(struct td_gateway *g)
@@ -336,6 +335,7 @@ void gw_session_free(struct gw_session *s)
 	}
 	tnl_list_remove(&s->by_age);
 	tnl_list_remove(&s->by_instance);
+	tnl_list_remove(&s->unwritten);
 	tnl_map_del_str(g->sessions, s->id);
 	tnl_free(s->id);
 	tnl_free(s->owner);

@@ -47,8 +47,10 @@ struct td_store;
 /* err 0: it is on the disk; TNL_EIO: it is not (logged).  Runs on the loop, after TNL_ENOMEM inside of td_store_put. */
 typedef void td_store_done(void *ctx, int err);
 
-/* What a shared store says by itself, from the loop. */
+/* What a store says by itself, from the loop; a shared one all but the first. */
 struct td_store_cb {
+	/* What it was given of this session is not on the disk; also from inside of td_store_put, without memory. */
+	void (*unwritten)(void *ctx, const char *session);
 	/* It has (again) what it needs from us; what it has of us from before may be gone: instances, counts. */
 	void (*announce)(void *ctx);
 	void (*lost)(void *ctx, const char *session); /* another node owns it now */
@@ -62,7 +64,7 @@ struct td_store_opts {
 	const char *node;	      /* shared: our name */
 	const char *peer;	      /* shared: where other nodes reach us; NULL: nowhere */
 	struct tnl_tls_ctx *tls;      /* for rediss:// */
-	const struct td_store_cb *cb; /* shared */
+	const struct td_store_cb *cb; /* NULL: not shared, and nobody to tell */
 	void *ctx;
 };
 /* A shared one has been reached when this returns, and is held under our node's name. NULL: *why says what to do. */

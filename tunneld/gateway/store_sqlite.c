@@ -55,6 +55,8 @@ struct queue {
 
 struct sqlite {
 	struct td_loop *l;
+	const struct td_store_cb *cb; /* or NULL */
+	void *ctx;
 	int guard; /* the file, locked; closed after db, whose own locks would go with it */
 	sqlite3 *db;
 	sqlite3_stmt *put, *put_token, *del, *del_tokens;
@@ -210,6 +212,12 @@ static void *run_worker(void *arg)
 }
 
 /* --- the loop's side ------------------------------------------------------------ */
+static void tell_unwritten(const struct sqlite *s, const char *id)
+{
+	if (s->cb && s->cb->unwritten)
+		s->cb->unwritten(s->ctx, id);
+}
+
 static void on_done(struct ev_loop *ev, ev_async *w, int revents)
 {
 	struct sqlite *s = w->data;
@@ -224,11 +232,15 @@ static void on_done(struct ev_loop *ev, ev_async *w, int revents)
 		struct op *o = q.first;
 		q.first = o->next;
 		if (o->err && !s->complained)
-			td_error("store", o->text[COL_ID],
-				 "session record not written, it will not survive a restart error=\"%s\"", fault);
+			td_error(
+			    "store", o->text[COL_ID],
+			    "session record not written, tried again until it is; a restart forgets it error=\"%s\"",
+			    fault);
 		else if (!o->err && s->complained)
 			td_warn("store", NULL, "session records are written again");
 		s->complained = o->err != 0;
+		if (o->err)
+			tell_unwritten(s, o->text[COL_ID]);
 		if (o->fn)
 			o->fn(o->ctx, o->err);
 		op_free(o);
@@ -283,6 +295,7 @@ static void push_op(struct sqlite *s, struct op *o)
 
 static void sqlite_put(void *impl, const struct td_store_session *r, td_store_done *fn, void *ctx)
 {
+	struct sqlite *s = impl;
 	struct op *o = tnl_calloc(1, sizeof(*o));
 	const char *const text[NTEXT] = {r->id,	    r->owner,	  r->target, r->document, r->parameters,
 					 r->reason, r->client_id, r->status, r->output};
@@ -293,6 +306,7 @@ static void sqlite_put(void *impl, const struct td_store_session *r, td_store_do
 		}
 	}
 	if (!o) {
+		tell_unwritten(s, r->id);
 		if (fn)
 			fn(ctx, TNL_ENOMEM);
 		return;
@@ -305,7 +319,7 @@ static void sqlite_put(void *impl, const struct td_store_session *r, td_store_do
 	memcpy(o->tokens, r->tokens, o->ntokens * sizeof(o->tokens[0]));
 	o->fn = fn;
 	o->ctx = ctx;
-	push_op((struct sqlite *)impl, o);
+	push_op(s, o);
 }
 
 static void sqlite_del(void *impl, const char *id)
@@ -510,6 +524,8 @@ static void *sqlite_open(struct td_loop *l, const struct td_store_opts *o, char 
 		return NULL;
 	}
 	s->l = l;
+	s->cb = o->cb;
+	s->ctx = o->ctx;
 	pthread_mutex_init(&s->mu, NULL);
 	pthread_condattr_t clock;
 	pthread_condattr_init(&clock);
@@ -530,6 +546,7 @@ static void *sqlite_open(struct td_loop *l, const struct td_store_opts *o, char 
 	}
 	if (rc == SQLITE_OK && start_worker(s) == 0)
 		return s;
+	int system_err = (rc & 0xff) == SQLITE_IOERR ? sqlite3_system_errno(s->db) : 0; /* such as a full disk's */
 	if (rc == SQLITE_BUSY || rc == SQLITE_LOCKED)
 		snprintf(why, cap, TAKEN, path);
 	else if (rc == SQLITE_MISMATCH)
@@ -540,7 +557,8 @@ static void *sqlite_open(struct td_loop *l, const struct td_store_opts *o, char 
 			 "store %s: %s; move it away to start afresh (sessions that are open now are then lost)", path,
 			 sqlite3_errmsg(s->db));
 	else
-		snprintf(why, cap, "store %s: %s", path, rc == SQLITE_OK ? "no thread" : sqlite3_errmsg(s->db));
+		snprintf(why, cap, "store %s: %s%s%s", path, rc == SQLITE_OK ? "no thread" : sqlite3_errmsg(s->db),
+			 system_err ? ": " : "", system_err ? strerror(system_err) : "");
 	sqlite_close(s);
 	return NULL;
 }

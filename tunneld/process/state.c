@@ -88,6 +88,15 @@ static int make_private(char *path, char *why, size_t cap)
 	return 0;
 }
 
+/* Our number, for who finds the lock taken; where a disk has no room for it they hear no number. */
+static bool write_number(int fd)
+{
+	char pid[32];
+	int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+	errno = ENOSPC; /* of a write that is cut short */
+	return (ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)n, 0) == n) || errno == ENOSPC || errno == EDQUOT;
+}
+
 static int take_lock(struct td_state *s, const char *config_path, char *why, size_t cap)
 {
 	char *path = join(s->dir, "lock"), pid[32] = "";
@@ -108,8 +117,7 @@ static int take_lock(struct td_state *s, const char *config_path, char *why, siz
 			 config_path ? config_path : "");
 		err = TNL_EBUSY;
 	} else {
-		int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-		err = ftruncate(s->lock_fd, 0) || pwrite(s->lock_fd, pid, (size_t)n, 0) != n ? TNL_EIO : 0;
+		err = write_number(s->lock_fd) ? 0 : TNL_EIO;
 		if (err)
 			snprintf(why, cap, "cannot write %s: %s", path, strerror(errno));
 	}

@@ -221,15 +221,49 @@ static void trouble_is_told_at_its_ends(void **state)
 	assert_string_equal(records(), "s-0=n;s-1=n;s-2=n;s-3=n;s-4=n;s-5=n;s-6=n;");
 }
 
+static void look_again(void *arg)
+{
+	struct td_timer *t = arg;
+	if (t_log_count("is written again"))
+		td_loop_stop(T);
+	else
+		td_timer_in(t, 20 * TD_MS);
+}
+
+/* When there is room again nothing has to happen for the records to be written. */
+static void it_is_tried_again(void **state)
+{
+	char away[100];
+	struct td_timer look;
+	snprintf(away, sizeof(away), "%s-away", dir);
+	td_timer_init(&look, T, look_again, &look);
+	t_log_begin();
+	int moved = rename(dir, away);
+	td_ledger_add(G, "s-0", "n");
+	t_turns(2);
+	int back = rename(away, dir);
+	td_timer_in(&look, 0);
+	td_loop_run(T);
+	t_log_end();
+	assert_true(moved == 0 && back == 0);
+	td_timer_stop(&look);
+	assert_string_equal(file_text(), "+s-0 n\n");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(records_outlive_the_ledger),		TEST(nothing_open_no_file),
-	    TEST(what_a_crash_or_another_version_left), TEST(an_id_that_could_not_be_read_back),
-	    TEST(a_long_file_is_written_anew),		TEST(what_cannot_be_written_is_written_later),
-	    TEST(trouble_is_told_at_its_ends),		TEST(records_may_change_while_they_are_walked),
+	    TEST(records_outlive_the_ledger),
+	    TEST(nothing_open_no_file),
+	    TEST(what_a_crash_or_another_version_left),
+	    TEST(an_id_that_could_not_be_read_back),
+	    TEST(a_long_file_is_written_anew),
+	    TEST(what_cannot_be_written_is_written_later),
+	    TEST(trouble_is_told_at_its_ends),
+	    TEST(it_is_tried_again),
+	    TEST(records_may_change_while_they_are_walked),
 	    TEST(without_a_directory_nothing_is_kept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

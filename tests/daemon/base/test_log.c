@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -262,12 +265,63 @@ static void test_long(void **s)
 	free(big);
 }
 
+/* What three lines, of which only so many bytes find room, and a fourth afterwards leave in the file. */
+static const char *after_full_disk(rlim_t room)
+{
+	struct rlimit old, small;
+	int file = memfd_create("log", MFD_CLOEXEC), before = dup(2);
+	getrlimit(RLIMIT_FSIZE, &old);
+	small = (struct rlimit){room, old.rlim_max};
+	signal(SIGXFSZ, SIG_IGN);
+	dup2(file, 2);
+	setrlimit(RLIMIT_FSIZE, &small);
+	for (int i = 0; i < 3; i++)
+		td_info("m", NULL, "line");
+	setrlimit(RLIMIT_FSIZE, &old);
+	td_info("m", NULL, "after");
+	dup2(before, 2);
+	close(before);
+	ssize_t n = pread(file, got, sizeof(got) - 1, 0);
+	close(file);
+	got[n > 0 ? n : 0] = '\0';
+	return got;
+}
+
+/* A disk that is full: what was lost is told once there is room, and no line stands in another. */
+static void test_full(void **s)
+{
+	static const char whole[] = "2026-11-23T12:00:00.123Z INFO m line\n";
+	const unsigned size = sizeof(whole) - 1;
+	char told[100];
+	td_log_setup(TNL_LOG_INFO, TD_LOG_TEXT);
+	for (unsigned room = 0; room <= 3 * size; room++) {
+		char *line = (char *)(uintptr_t)after_full_disk(room), *end;
+		for (unsigned i = 0; i < room / size; i++, line += size)
+			assert_memory_equal(line + 24, whole + 24, size - 24);
+		if (room % size) { /* one that is there in part */
+			assert_true(line[room % size] == '\n');
+			line += room % size + 1;
+		}
+		if (room < 3 * size) {
+			end = strchr(line, '\n');
+			assert_non_null(end);
+			*end = '\0';
+			snprintf(told, sizeof(told),
+				 "WARN log lines of the log could not be written lines=%u error=\"File too large\"",
+				 3 - room / size);
+			expect_tail(line, told);
+			line = end + 1;
+		}
+		expect_tail(line, "INFO m after\n");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_text),		cmocka_unit_test(test_levels),
 					   cmocka_unit_test(test_escape),	cmocka_unit_test(test_json),
 					   cmocka_unit_test(test_json_members), cmocka_unit_test(test_json_room),
 					   cmocka_unit_test(test_journal),	cmocka_unit_test(test_connections),
-					   cmocka_unit_test(test_long)};
+					   cmocka_unit_test(test_long),		cmocka_unit_test(test_full)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

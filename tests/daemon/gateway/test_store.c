@@ -39,9 +39,18 @@ static int teardown(void **state)
 	return system(cmd);
 }
 
+static int unwritten;
+static void on_unwritten(void *ctx, const char *session)
+{
+	assert_ptr_equal(ctx, &unwritten);
+	assert_string_equal(session, "a");
+	unwritten++;
+}
+
 static struct td_store *open_at(const char *where, char *why, size_t cap)
 {
-	return td_store_open(loop, &(struct td_store_opts){.spec = where}, why, cap);
+	static const struct td_store_cb cb = {.unwritten = on_unwritten};
+	return td_store_open(loop, &(struct td_store_opts){.spec = where, .cb = &cb, .ctx = &unwritten}, why, cap);
 }
 
 static struct td_store *open_ok(void)
@@ -361,13 +370,14 @@ static void test_failed_write(void **state)
 	small.rlim_max = old.rlim_max;
 	signal(SIGXFSZ, SIG_IGN);
 	setrlimit(RLIMIT_FSIZE, &small); /* as if the disk were full */
-	answers = 0;
+	answers = unwritten = 0;
 	wanted = 1;
 	t_log_begin();
 	td_store_put(s, &r, on_done, NULL);
 	td_loop_run(loop);
 	setrlimit(RLIMIT_FSIZE, &old);
 	assert_int_equal(last_err, TNL_EIO);
+	assert_int_equal(unwritten, 1);
 	r = record("b");
 	put_and_wait(s, &r);
 	int told = t_log_count("record not written"), over = t_log_count("are written again");
