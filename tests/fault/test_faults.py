@@ -289,7 +289,7 @@ def throttled_resume():
 		with connect(w.f.ports['t'], 60) as c:
 			ping(c)
 			sid = w.api().sessions()[0]['SessionId']
-			for _ in range(400):  # whoever has the keys takes all that a minute has, until somebody is refused
+			for _ in range(1000):  # whoever has the keys takes all that a minute has, until somebody is refused
 				status, out = w.api().call('ResumeSession', {'SessionId': sid})
 				if status == 400:
 					break

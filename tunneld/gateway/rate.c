@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define MINUTE (60 * TD_SEC)
-#define SESSION_CALLS 60u    /* ResumeSession, a data channel: of one end, in a minute and at once */
+#define SESSION_CALLS 300u   /* ResumeSession, a data channel: of one end, in a minute and at once */
 #define SESSION_LINKS 240u   /* the same for further links, of which an end has up to seven */
 #define PRINCIPAL_CALLS 240u /* about no session */
 #define LOOKS (60u * 1000 * 1000)

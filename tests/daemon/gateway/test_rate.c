@@ -68,7 +68,7 @@ static void test_resume(void **state)
 	struct ses s, other;
 	session_up(&s);
 	session_up(&other);
-	for (int i = 0; i < 60; i++) {
+	for (int i = 0; i < 300; i++) {
 		about("ResumeSession", s.id, "");
 		assert_int_equal(R.status, 200);
 	}
