@@ -17,8 +17,10 @@ void tnl_free_wiped(void *p, size_t n);
  * with sticky, every later one) returns NULL.  Negative = never. */
 void tnl_alloc_fail_after(long countdown, int sticky);
 long tnl_alloc_count(void); /* allocations made so far */
-long tnl_alloc_live(void);  /* blocks not yet freed (through tnl_free) */
-/* Of those, as large as the heap made them.  most: the greatest since it was last asked for. */
+long tnl_alloc_live(void);  /* blocks not yet freed (through tnl_free), but for those that rest (lib/spare.h) */
+void tnl_alloc_resting(long blocks);
+/* What the heap has given out, as large as it made the blocks; those of BoringSSL and those that rest are in it.  most:
+ * the greatest since it was last asked for. */
 size_t tnl_alloc_bytes(void);
 size_t tnl_alloc_most(void);
 

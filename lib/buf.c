@@ -1,8 +1,12 @@
 /* Byte buffer: the head moves as bytes are consumed; the rest is moved to the front only when room is short. */
 #include "lib/buf.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
+#include "lib/spare.h"
 #include <stdio.h>
 #include <string.h>
+
+#define LITTLE 4096u
 
 void tnl_buf_init(struct tnl_buf *b, size_t max)
 {
@@ -36,6 +40,35 @@ void tnl_buf_trim(struct tnl_buf *b)
 	b->head = b->tail = b->cap = 0;
 }
 
+void tnl_buf_settle(struct tnl_buf *b)
+{
+	size_t len = tnl_buf_len(b), cap = LITTLE;
+	uint8_t *p = NULL;
+
+	if (!b->base || (len && (len > LITTLE || b->cap < TNL_SPARE_LEAST)))
+		return;
+	if (len && !(p = tnl_malloc(cap)))
+		return;
+	if (len)
+		memcpy(p, b->base + b->head, len);
+	tnl_spare_put(b->base, b->cap);
+	b->base = p;
+	b->head = 0;
+	b->tail = len;
+	b->cap = p ? cap : 0;
+}
+
+/* For more than a little one that rests, best of the size that it grew to before: else it would be copied each time
+ * while it grows. */
+static uint8_t *new_block(struct tnl_buf *b, size_t n, size_t *cap)
+{
+	uint8_t *p = NULL;
+	b->want = TNL_MAX(b->want, *cap);
+	if (n > LITTLE && !(p = tnl_spare_take(b->want, cap)))
+		p = tnl_spare_take(*cap, cap);
+	return p ? p : tnl_malloc(*cap);
+}
+
 /* Makes room for n bytes behind the tail; the limit is the caller's to check. */
 static bool make_room(struct tnl_buf *b, size_t n)
 {
@@ -52,12 +85,13 @@ static bool make_room(struct tnl_buf *b, size_t n)
 		while (cap < len + n)
 			cap = cap > SIZE_MAX / 4 ? len + n : cap * 2;
 		/* A copy instead of realloc: old content may be secret and must not be left behind by a move. */
-		uint8_t *p = tnl_malloc(cap);
+		uint8_t *p = new_block(b, len + n, &cap);
 		if (!p)
 			return false;
 		if (len)
 			memcpy(p, b->base + b->head, len);
-		tnl_free_wiped(b->base, b->tail);
+		tnl_wipe(b->base, b->tail);
+		tnl_spare_put(b->base, b->cap);
 		b->base = p;
 		b->cap = cap;
 	}

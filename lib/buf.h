@@ -12,6 +12,7 @@
 struct tnl_buf {
 	uint8_t *base;
 	size_t head, tail, cap, max;
+	size_t want; /* the most that it had to have */
 	bool failed; /* an append did not fit or memory ran out; sticky until reset */
 };
 
@@ -20,6 +21,9 @@ void tnl_buf_fini(struct tnl_buf *b);
 void tnl_buf_fini_wiped(struct tnl_buf *b);
 void tnl_buf_reset(struct tnl_buf *b); /* empty, keeps memory, clears failed */
 void tnl_buf_trim(struct tnl_buf *b);  /* give memory back when empty */
+/* After an event: as trim, and a large block goes where the next event finds it (lib/spare.h); one that holds next to
+ * nothing is exchanged for a small one. */
+void tnl_buf_settle(struct tnl_buf *b);
 static inline size_t tnl_buf_len(const struct tnl_buf *b)
 {
 	return b->tail - b->head;

@@ -215,10 +215,10 @@ size_t tnl_tls_out_len(const struct tnl_tls *t)
 	return tnl_buf_len(&t->out);
 }
 
-void tnl_tls_trim(struct tnl_tls *t)
+void tnl_tls_settle(struct tnl_tls *t)
 {
-	tnl_buf_trim(&t->in);
-	tnl_buf_trim(&t->out);
+	tnl_buf_settle(&t->in);
+	tnl_buf_settle(&t->out);
 }
 
 /* --- errors ---------------------------------------------------------------- */

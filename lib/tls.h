@@ -56,7 +56,7 @@ const uint8_t *tnl_tls_out_peek(struct tnl_tls *t, size_t *n);
 void tnl_tls_out_consume(struct tnl_tls *t, size_t n);
 size_t tnl_tls_out_len(const struct tnl_tls *t);
 
-void tnl_tls_trim(struct tnl_tls *t); /* gives empty buffers' memory back: call when idle */
+void tnl_tls_settle(struct tnl_tls *t); /* gives empty buffers' memory back: call after events */
 
 /* Drives the handshake: 0 done, TNL_EAGAIN (move bytes), TNL_ETLS, TNL_ECERT, TNL_ETRUNC. */
 int tnl_tls_handshake(struct tnl_tls *t) TNL_MUST_USE;

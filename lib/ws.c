@@ -164,15 +164,15 @@ void tnl_ws_free(struct tnl_ws *w)
 	tnl_free(w);
 }
 
-void tnl_ws_trim(struct tnl_ws *w)
+void tnl_ws_settle(struct tnl_ws *w)
 {
-	tnl_buf_trim(&w->in);
-	tnl_buf_trim(&w->out);
+	tnl_buf_settle(&w->in);
+	tnl_buf_settle(&w->out);
 	tnl_buf_reset(&w->msg);
 	tnl_buf_trim(&w->msg);
 	if (!w->in_fragment) {
 		tnl_buf_reset(&w->frags);
-		tnl_buf_trim(&w->frags);
+		tnl_buf_settle(&w->frags);
 	}
 }
 

@@ -69,6 +69,6 @@ int tnl_ws_expire(struct tnl_ws *w, uint64_t now); /* queues pings; TNL_ETIMEOUT
 int tnl_ws_ping(struct tnl_ws *w, uint64_t now);   /* one out of turn: after a sleep */
 /* Nobody read for a while: a pong that is due has its whole time again. */
 void tnl_ws_alive(struct tnl_ws *w, uint64_t now);
-void tnl_ws_trim(struct tnl_ws *w); /* gives empty buffers' memory back: call when idle */
+void tnl_ws_settle(struct tnl_ws *w); /* gives empty buffers' memory back: call after events */
 
 #endif

@@ -3,6 +3,8 @@
 #include "lib/buf.h"
 #include "lib/err.h"
 #include "lib/log.h"
+#include "lib/num.h"
+#include "lib/spare.h"
 
 static void bytes_come_out_in_order(void **state)
 {
@@ -101,6 +103,101 @@ static void memory_failure_changes_nothing(void **state)
 	tnl_buf_fini(&b);
 }
 
+static void put_bytes(struct tnl_buf *b, size_t n)
+{
+	uint8_t *p = tnl_buf_reserve(b, n);
+	assert_non_null(p);
+	for (size_t i = 0; i < n; i++)
+		p[i] = (uint8_t)(i * 7);
+	tnl_buf_commit(b, n);
+}
+
+/* After an event a buffer keeps nothing, and whichever is next takes the same block. */
+static void settled_buffers_share_their_blocks(void **state)
+{
+	struct tnl_buf a, b;
+	long live = tnl_alloc_live();
+	size_t held = tnl_alloc_bytes();
+
+	tnl_buf_init(&a, 1 << 20);
+	tnl_buf_init(&b, 1 << 20);
+	put_bytes(&a, 100000);
+	uint8_t *block = a.base;
+	tnl_buf_consume(&a, 90000);
+	tnl_buf_settle(&a); /* much is left: nothing moves */
+	assert_ptr_equal(a.base, block);
+	tnl_buf_consume(&a, 9900);
+	tnl_buf_settle(&a); /* 100 bytes do not hold a large one */
+	assert_ptr_not_equal(a.base, block);
+	assert_in_range(a.cap, 100, 4096);
+	for (size_t i = 0; i < 100; i++)
+		assert_int_equal(tnl_buf_data(&a)[i], (uint8_t)((99900 + i) * 7));
+	tnl_buf_consume(&a, 100);
+	tnl_buf_settle(&a);
+	assert_int_equal(a.cap, 0);
+	assert_int_equal(tnl_alloc_live(), live);		   /* what rests is nobody's … */
+	assert_in_range(tnl_alloc_bytes() - held, 100000, 200000); /* … and is in the account */
+	put_bytes(&b, 100);					   /* a little does not take it */
+	assert_ptr_not_equal(b.base, block);
+	tnl_buf_consume(&b, 100);
+	put_bytes(&b, 90000);
+	assert_ptr_equal(b.base, block);
+	put_bytes(&a, 20000); /* none is there now, and its own size is enough */
+	assert_in_range(a.cap, 20000, 40000);
+	tnl_buf_consume(&a, 20000);
+	tnl_buf_consume(&b, 90000);
+	tnl_buf_settle(&a);
+	tnl_buf_settle(&b);
+	put_bytes(&a, 20000); /* it grew to more before, and does not grow again */
+	assert_ptr_equal(a.base, block);
+	tnl_buf_fini(&a);
+	tnl_buf_fini(&b);
+	tnl_spare_drop();
+	assert_int_equal(tnl_alloc_bytes(), held);
+	assert_int_equal(tnl_alloc_live(), live);
+}
+
+/* A little may wait for long, and so may what is not much: neither holds a block that is far too large. */
+static void blocks_are_for_what_needs_them(void **state)
+{
+	static const struct {
+		size_t rests, need, most;
+	} t[] = {{16384, 4000, 8192}, {131072, 9000, 16384}, {131072, 40000, 131072}};
+
+	for (size_t i = 0; i < TNL_COUNT(t); i++) {
+		struct tnl_buf b;
+		tnl_buf_init(&b, 1 << 20);
+		tnl_spare_put(tnl_malloc(t[i].rests), t[i].rests);
+		put_bytes(&b, t[i].need);
+		assert_in_range(b.cap, t[i].need, t[i].most);
+		tnl_buf_fini(&b);
+		tnl_spare_drop();
+	}
+}
+
+/* Few of them rest, whatever is given back, and large ones rather than small ones. */
+static void what_rests_is_bounded(void **state)
+{
+	enum { N = 40 };
+	struct tnl_buf b[N];
+	size_t held = tnl_alloc_bytes();
+
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < N; i++) {
+			tnl_buf_init(&b[i], 1 << 20);
+			put_bytes(&b[i], round ? 400000 : 15000);
+		}
+		for (int i = 0; i < N; i++) {
+			tnl_buf_consume(&b[i], tnl_buf_len(&b[i]));
+			tnl_buf_settle(&b[i]);
+			tnl_buf_fini(&b[i]);
+		}
+		assert_in_range(tnl_alloc_bytes() - held, round ? 1000000 : 90000, 1600000);
+	}
+	tnl_spare_drop();
+	assert_int_equal(tnl_alloc_bytes(), held);
+}
+
 static void failing_allocator_counts_down(void **state)
 {
 	tnl_alloc_fail_after(2, 0);
@@ -164,7 +261,8 @@ int main(void)
 	    cmocka_unit_test(bytes_come_out_in_order),	     cmocka_unit_test(maximum_is_hard),
 	    cmocka_unit_test(printf_of_any_length),	     cmocka_unit_test(memory_failure_changes_nothing),
 	    cmocka_unit_test(failing_allocator_counts_down), cmocka_unit_test(every_error_has_a_name),
-	    cmocka_unit_test(log_goes_through_the_callback),
+	    cmocka_unit_test(log_goes_through_the_callback), cmocka_unit_test(settled_buffers_share_their_blocks),
+	    cmocka_unit_test(what_rests_is_bounded),	     cmocka_unit_test(blocks_are_for_what_needs_them),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

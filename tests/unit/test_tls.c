@@ -42,8 +42,8 @@ static void test_bytes_both_ways(void **state)
 		assert_string_equal(tnl_tls_cipher(p.c), "TLS_AES_128_GCM_SHA256");
 	echo(p.c, p.s, 3000000, 0);
 	echo(p.s, p.c, 3000000, 0);
-	tnl_tls_trim(p.c);
-	tnl_tls_trim(p.s);
+	tnl_tls_settle(p.c);
+	tnl_tls_settle(p.s);
 	echo(p.s, p.c, 5, 0);
 	/* orderly end */
 	uint8_t b[8];

@@ -306,6 +306,33 @@ static void test_what_a_certificate_says(void **state)
 	assert_false(tnl_tls_cert_names("x", 1, "gw.example.com"));
 }
 
+/* What connections, keys and certificates take is in the account, and is gone with them. */
+static void test_library_is_counted(void **state)
+{
+	void *first = OPENSSL_malloc(1); /* whatever the library makes once */
+	struct raw r;
+
+	raw_new(&r, true, TLS1_2_VERSION, TLS1_3_VERSION);
+	raw_free(&r);
+	size_t held = tnl_alloc_bytes();
+	long live = tnl_alloc_live();
+	uint8_t *p = OPENSSL_malloc(100000);
+	assert_in_range(tnl_alloc_bytes() - held, 100000, 110000);
+	memset(p, 'k', 100000);
+	p = OPENSSL_realloc(p, 200000);
+	assert_in_range(tnl_alloc_bytes() - held, 200000, 210000);
+	for (int i = 0; i < 100000; i++)
+		assert_int_equal(p[i], 'k');
+	OPENSSL_free(p);
+	assert_int_equal(tnl_alloc_bytes(), held);
+	raw_new(&r, true, TLS1_2_VERSION, TLS1_3_VERSION);
+	assert_true(tnl_alloc_bytes() > held + 4096);
+	raw_free(&r);
+	assert_int_equal(tnl_alloc_bytes(), held);
+	assert_int_equal(tnl_alloc_live(), live); /* the sweep does not know of it */
+	OPENSSL_free(first);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -313,6 +340,7 @@ int main(void)
 	    cmocka_unit_test(test_no_session_is_kept),	    cmocka_unit_test(test_key_update),
 	    cmocka_unit_test(test_error_queue_is_cleared),  cmocka_unit_test(test_bad_files),
 	    cmocka_unit_test(test_what_a_certificate_says), cmocka_unit_test(test_ed25519),
+	    cmocka_unit_test(test_library_is_counted),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -132,7 +132,7 @@ static void test_fragments_cost_their_bytes(void **state)
 			if (ev.op != TNL_WS_PING)
 				assert_int_equal(i + 1, total);
 		if (i % 100 == 0)
-			tnl_ws_trim(w); /* an idle moment loses nothing */
+			tnl_ws_settle(w); /* an idle moment loses nothing */
 	}
 	assert_int_equal(ev.op, TNL_WS_BINARY);
 	assert_int_equal(ev.len, total);
@@ -306,7 +306,7 @@ static void test_every_split(void **state)
 			feed(w, b + i, 1);
 			collect(w, &got);
 			if (i == n / 2)
-				tnl_ws_trim(w);
+				tnl_ws_settle(w);
 		}
 		assert_string_equal(tnl_buf_str(&got), tnl_buf_str(&want));
 		tnl_ws_free(w);

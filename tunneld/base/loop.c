@@ -5,6 +5,7 @@
 #include "lib/alloc.h"
 #include "lib/crypto.h"
 #include "lib/num.h"
+#include "lib/spare.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -245,6 +246,7 @@ static void on_idle(struct ev_loop *ev, ev_idle *w, int events) {}
 /* Whole pages of it, whatever lies around them on the heap. */
 static void give_back_now(void *arg)
 {
+	tnl_spare_drop();
 	malloc_trim(0);
 }
 
@@ -311,6 +313,7 @@ void td_loop_free(struct td_loop *l)
 	ev_idle_stop(l->ev, &l->idle);
 	ev_loop_destroy(l->ev);
 	tnl_free(l);
+	tnl_spare_drop();
 }
 
 void td_loop_run(struct td_loop *l)

@@ -5,6 +5,7 @@
 
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "lib/spare.h"
 #include "tunneld/base/memory.h"
 
 #include <pthread.h>
@@ -87,6 +88,7 @@ static void *run_worker(void *arg)
 	take_again(w);
 	td_loop_run(w->l);
 	pthread_mutex_unlock(&w->lock);
+	tnl_spare_drop();
 	return NULL;
 }
 

@@ -58,7 +58,21 @@ static bool holds_bytes(const struct td_conn *c)
 	return (c->tls && tnl_tls_pending(c->tls)) || (c->outer && tnl_tls_pending(c->outer)) || tnl_buf_len(&c->early);
 }
 
-/* Thousands of quiet connections must not hold buffers; busy ones must not make them anew all the time. */
+/* Thousands of connections must not hold buffers between events: the next one takes the same blocks (lib/spare.h). */
+static void settle_buffers(struct td_conn *c)
+{
+	if (c->tls)
+		tnl_tls_settle(c->tls);
+	if (c->outer)
+		tnl_tls_settle(c->outer);
+	if (!tnl_buf_len(&c->early))
+		tnl_buf_fini_wiped(&c->early);
+	if (!c->tls)
+		tnl_buf_settle(&c->stage);
+	else if (!tnl_buf_len(&c->stage))
+		tnl_buf_fini_wiped(&c->stage);
+}
+
 static void trim_later(struct td_conn *c)
 {
 	if (c->state == CONN_OPEN && c->timer.at == UINT64_MAX)
@@ -67,12 +81,7 @@ static void trim_later(struct td_conn *c)
 
 static void trim_now(struct td_conn *c)
 {
-	if (c->tls)
-		tnl_tls_trim(c->tls);
-	if (c->outer)
-		tnl_tls_trim(c->outer);
-	tnl_buf_trim(&c->early);
-	tnl_buf_trim(&c->stage);
+	settle_buffers(c);
 	if (td_conn_queued(c) || holds_bytes(c))
 		trim_later(c);
 	if (c->cb.idle)
@@ -349,6 +358,7 @@ static void on_readable(struct ev_loop *ev, ev_io *w, int events)
 	c->sock_more = true;
 	c->budget = READ_BUDGET;
 	run_readable(c);
+	settle_buffers(c);
 }
 
 static void pump_now(void *arg)
@@ -357,6 +367,7 @@ static void pump_now(void *arg)
 	c->sock_more = true;
 	c->budget = READ_BUDGET;
 	run_readable(c);
+	settle_buffers(c);
 }
 
 void td_conn_pause(struct td_conn *c, bool paused)
@@ -509,6 +520,7 @@ static void flush_now(void *arg)
 {
 	struct td_conn *c = arg;
 	td_conn_flush(c);
+	settle_buffers(c);
 	tell_room(c);
 }
 
@@ -521,6 +533,7 @@ static void on_writable(struct ev_loop *ev, ev_io *w, int events)
 		ev_io_stop(ev, &c->wr);
 	if (c->state < CONN_OPEN)
 		td_conn_opening_step(c);
+	settle_buffers(c);
 	tell_room(c);
 }
 

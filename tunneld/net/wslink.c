@@ -161,6 +161,7 @@ static void flush_now(void *arg)
 		return;
 	td_wslink_write_out(w);
 	td_conn_flush(w->conn);
+	tnl_ws_settle(w->ws);
 	tell_room(w);
 }
 
@@ -308,6 +309,7 @@ void td_wslink_pump(struct td_wslink *w)
 		return;
 	if (ws_waiting(w) && !is_lingering(w))
 		flush_later(w); /* pongs */
+	tnl_ws_settle(w->ws);
 	td_wslink_arm(w);
 }
 
@@ -322,6 +324,7 @@ static void on_writable(void *ctx)
 {
 	struct td_wslink *w = ctx;
 	td_wslink_write_out(w);
+	tnl_ws_settle(w->ws);
 	tell_room(w);
 }
 
@@ -338,7 +341,7 @@ static void on_idle(void *ctx)
 {
 	struct td_wslink *w = ctx;
 	if (w->ws)
-		tnl_ws_trim(w->ws);
+		tnl_ws_settle(w->ws);
 }
 
 static const struct td_conn_cb open_cb = {.readable = on_readable,

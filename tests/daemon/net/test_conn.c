@@ -1,6 +1,8 @@
 /* Connections that stand: bulk both ways at once with small kernel buffers, pausing, closing, breaking. */
 #include "tests/daemon/net/conn_test.h"
+#include "lib/alloc.h"
 #include "lib/buf.h"
+#include "lib/spare.h"
 #include "tunneld/base/fd.h"
 #include <unistd.h>
 
@@ -49,6 +51,30 @@ static void bulk_plain(void **state)
 static void bulk_pauses(void **state)
 {
 	bulk(true, BULK, 0, 20);
+}
+
+/* When an event is over, whatever it moved, a connection holds no buffer: not for a second either. */
+static void nothing_is_held_between_events(void **state)
+{
+	for (int tls = 0; tls < 2; tls++) {
+		struct server s;
+		struct end e = {.total = 1u << 20, .want = 100000};
+		t_open();
+		serve(&s, tls);
+		s.e.total = 100000;
+		s.e.want = e.total;
+		dial(&e, &s, tls, NULL, 0);
+		assert_true(t_until(&e.ready, 5000));
+		assert_true(t_until(&s.e.ready, 5000));
+		tnl_spare_drop();
+		size_t held = tnl_alloc_bytes();
+		assert_true(t_until(&e.done, 5000));
+		assert_true(t_until(&s.e.done, 5000));
+		t_turns(2); /* both have flushed */
+		tnl_spare_drop();
+		assert_true(tnl_alloc_bytes() <= held + 1000);
+		finish(&s, &e);
+	}
 }
 
 static void last_bytes(void **state)
@@ -214,9 +240,15 @@ static void failed_in_writing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(bulk_tls),	  cmocka_unit_test(bulk_plain),	       cmocka_unit_test(bulk_pauses),
-	    cmocka_unit_test(last_bytes), cmocka_unit_test(end_while_sending), cmocka_unit_test(broken),
-	    cmocka_unit_test(fairness),	  cmocka_unit_test(failed_in_writing),
+	    cmocka_unit_test(bulk_tls),
+	    cmocka_unit_test(bulk_plain),
+	    cmocka_unit_test(bulk_pauses),
+	    cmocka_unit_test(last_bytes),
+	    cmocka_unit_test(end_while_sending),
+	    cmocka_unit_test(broken),
+	    cmocka_unit_test(fairness),
+	    cmocka_unit_test(failed_in_writing),
+	    cmocka_unit_test(nothing_is_held_between_events),
 	};
 	return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

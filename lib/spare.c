@@ -1,0 +1,70 @@
+#include "lib/spare.h"
+#include "lib/alloc.h"
+
+#define BLOCKS 6 /* one event takes input of TLS and above it, output above it and of TLS; and one that grows */
+#define BYTES ((size_t)1536 * 1024)
+
+static _Thread_local struct {
+	struct {
+		void *p;
+		size_t cap;
+	} block[BLOCKS];
+	size_t bytes;
+} spare;
+
+static void *take_out(int i)
+{
+	void *p = spare.block[i].p;
+	spare.bytes -= spare.block[i].cap;
+	spare.block[i].p = NULL;
+	tnl_alloc_resting(-1);
+	return p;
+}
+
+void *tnl_spare_take(size_t least, size_t *cap)
+{
+	int best = -1;
+	for (int i = 0; i < BLOCKS; i++)
+		if (spare.block[i].p && spare.block[i].cap >= least && spare.block[i].cap <= 4 * least &&
+		    (best < 0 || spare.block[i].cap < spare.block[best].cap))
+			best = i;
+	if (best < 0)
+		return NULL;
+	*cap = spare.block[best].cap;
+	return take_out(best);
+}
+
+/* The smallest makes way. */
+static int find_place(size_t cap)
+{
+	int at = 0;
+	for (int i = 0; i < BLOCKS; i++) {
+		if (!spare.block[i].p)
+			return i;
+		if (spare.block[i].cap < spare.block[at].cap)
+			at = i;
+	}
+	return spare.block[at].cap < cap ? at : -1;
+}
+
+void tnl_spare_put(void *p, size_t cap)
+{
+	int at = cap < TNL_SPARE_LEAST || spare.bytes + cap > BYTES ? -1 : find_place(cap);
+	if (at < 0) {
+		tnl_free(p);
+		return;
+	}
+	if (spare.block[at].p)
+		tnl_free(take_out(at));
+	spare.block[at].p = p;
+	spare.block[at].cap = cap;
+	spare.bytes += cap;
+	tnl_alloc_resting(1);
+}
+
+void tnl_spare_drop(void)
+{
+	for (int i = 0; i < BLOCKS; i++)
+		if (spare.block[i].p)
+			tnl_free(take_out(i));
+}

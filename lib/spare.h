@@ -1,0 +1,13 @@
+/* Large blocks that buffers have given back, a few for each thread, so that buffers are given back after every event
+ * and the next event takes the same blocks again, whichever connection it is about. */
+#ifndef TNL_SPARE_H
+#define TNL_SPARE_H
+#include <stddef.h>
+
+#define TNL_SPARE_LEAST ((size_t)16 * 1024) /* smaller ones are the heap's business */
+
+void *tnl_spare_take(size_t least, size_t *cap); /* the smallest that is not less, nor far more; NULL: none */
+void tnl_spare_put(void *p, size_t cap);	 /* of tnl_malloc; taken over; NULL is fine */
+void tnl_spare_drop(void);			 /* frees those of this thread */
+
+#endif
