@@ -16,6 +16,8 @@
 #define MEMORY_DEFAULT (16u * 1024 * 1024)
 #define MEMORY_LEAST (64u * 1024)
 #define KEPT_MAX (8u * 1024 * 1024) /* what is in flight swings by megabytes */
+#define NARROW_PAYLOAD 4096u
+#define NARROW_FLIGHT ((size_t)16 * 1024)
 
 /* Either direction may use what the other leaves, but a quarter is always its own:
  * a full send queue must not keep the reorder buffer from closing a hole. */
@@ -23,6 +25,12 @@ size_t tnl_channel_share(const struct tnl_channel *ch, size_t other)
 {
 	size_t quarter = ch->cfg.memory_max / 4;
 	return ch->cfg.memory_max - TNL_MAX(other, quarter);
+}
+
+static size_t spare_max(const struct tnl_channel *ch)
+{
+	size_t half = ch->cfg.memory_max / 2;
+	return ch->narrow ? 0 : TNL_MIN(half, KEPT_MAX);
 }
 
 struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t now)
@@ -34,8 +42,7 @@ struct tnl_channel *tnl_channel_new(const struct tnl_channel_config *c, uint64_t
 	if (!ch->cfg.memory_max)
 		ch->cfg.memory_max = MEMORY_DEFAULT;
 	ch->cfg.memory_max = TNL_MAX(ch->cfg.memory_max, MEMORY_LEAST);
-	size_t kept = ch->cfg.memory_max / 2;
-	tnl_mpool_init(&ch->pool, TNL_MIN(kept, KEPT_MAX));
+	tnl_mpool_init(&ch->pool, spare_max(ch));
 	tnl_sendq_init(&ch->sendq);
 	tnl_recvq_init(&ch->recvq);
 	for (unsigned i = 0; i < TNL_LINKS_MAX; i++)
@@ -91,6 +98,16 @@ void tnl_channel_make_way(struct tnl_channel *ch, size_t len)
 		tnl_mpool_trim(&ch->pool, need < ch->cfg.memory_max ? ch->cfg.memory_max - need : 0);
 }
 
+void tnl_channel_narrow(struct tnl_channel *ch, bool narrow)
+{
+	if (ch->narrow == narrow)
+		return;
+	ch->narrow = narrow;
+	ch->pool.kept_max = spare_max(ch);
+	if (narrow)
+		tnl_mpool_trim(&ch->pool, 0);
+}
+
 size_t tnl_channel_memory(const struct tnl_channel *ch)
 {
 	size_t links = (size_t)__builtin_popcount(ch->up & ~1u) * sizeof(struct tnl_chlink);
@@ -111,7 +128,14 @@ static size_t good_size(const struct tnl_channel *ch, const struct tnl_chlink *l
 	size_t n = tnl_cc_size(&l->cc), most = l->cc.window / 4;
 	if (!n)
 		n = FIRST_PAYLOAD;
-	return TNL_MIN(TNL_MAX(TNL_MIN(n, most), STOCK_PAYLOAD), ch->max_payload);
+	n = TNL_MIN(TNL_MAX(TNL_MIN(n, most), STOCK_PAYLOAD), ch->max_payload);
+	return ch->narrow ? TNL_MIN(n, NARROW_PAYLOAD) : n;
+}
+
+/* Not for the path's sake: what is measured then says no more of it than when the source has run dry. */
+static bool too_narrow(const struct tnl_channel *ch, size_t payload)
+{
+	return ch->narrow && ch->sendq.flight_bytes + queued(ch) + TNL_MSG_HDR + payload > NARROW_FLIGHT;
 }
 
 static void wake_at(struct tnl_channel *ch, uint64_t at)
@@ -151,6 +175,8 @@ static bool token_for_one_more(struct tnl_channel *ch, uint64_t now)
 static size_t link_takes(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now)
 {
 	size_t n = good_size(ch, l), waiting = queued(ch), used = l->way.flight_bytes + waiting;
+	if (too_narrow(ch, n))
+		return 0;
 	if ((!used || used + TNL_MSG_HDR + n <= l->cc.window) && pace_allows(ch, l, waiting, now) && may_add(ch, n))
 		return n;
 	tnl_cc_limited(&l->cc);
@@ -179,7 +205,7 @@ size_t tnl_channel_can_send_small(struct tnl_channel *ch, uint64_t now)
 {
 	bool takes = false;
 	struct tnl_chlink *l;
-	if (!ch->up || ch->paused || !may_add(ch, STOCK_PAYLOAD))
+	if (!ch->up || ch->paused || too_narrow(ch, STOCK_PAYLOAD) || !may_add(ch, STOCK_PAYLOAD))
 		return 0;
 	TNL_EACH_LINK(ch, l)
 	takes = takes || (tnl_chlink_carries(ch, l) && link_takes_small(ch, l));

@@ -127,6 +127,8 @@ bool tnl_channel_idle(const struct tnl_channel *ch);			   /* nothing unacked, no
 int64_t tnl_channel_oldest(const struct tnl_channel *ch);
 int64_t tnl_channel_next(const struct tnl_channel *ch); /* number of the next message */
 size_t tnl_channel_memory(const struct tnl_channel *ch);
+/* Short of memory: new messages are small, few of them are on their way, and no spare buffers are kept. */
+void tnl_channel_narrow(struct tnl_channel *ch, bool narrow);
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n);
 size_t tnl_channel_max_payload(const struct tnl_channel *ch);
 /* Agreed with the other end: what is made from now on is sealed with it. */

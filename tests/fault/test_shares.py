@@ -5,7 +5,7 @@ import threading
 import time
 
 from faults import FaultWorld
-from harness import SANITIZED, World, until
+from harness import SANITIZED, SLOW, World, until
 from run import test
 from services import MIB, Server, blob, connect, download, echo, ping, read_exact, request, rss_peak, upload
 from wire import WebSocket, encode
@@ -156,6 +156,69 @@ def very_many_at_the_ends():
 		for x in idle:
 			x.close()
 		c.close()
+
+
+def pour_all(socks, stop):
+	"""Sends on each whatever is taken, from one thread."""
+	block = bytes(65536)
+	for s in socks:
+		s.setblocking(False)
+	while not stop.wait(0.02):
+		for s in socks:
+			try:
+				s.send(block)
+			except OSError:
+				pass
+
+
+@test('60 sessions whose readers and 60 whose services do not read, 16 MiB each end: memory keeps to it, another flows', 120, alone=True)
+def resident_at_the_ends():
+	limit = 16 * MIB
+	with World() as w:
+		gate, stop = threading.Event(), threading.Event()
+		w.closers += [gate.set, stop.set]
+		wall, s = Server(lambda sock: gate.wait(100), rcvbuf=65536), Server(blob)
+		each = {'session': 'per-connection', 'max_connections': 100}
+		w.gateway()
+		a = w.agent(td_memory_limit='16M', drain_timeout='200ms')
+		f = w.forwarder({'slow': {'port': s.port, **each}, 'wall': {'port': wall.port, **each}, 't': {'port': s.port}},
+			memory_limit='16M', drain_timeout='200ms')
+		c = connect(f.ports['t'], 90)
+		upload(c, 1000)
+		slow = [connect(f.ports['slow'], 60) for _ in range(60)]
+		for x in slow:
+			x.sendall(request(b'D', 1000, 5))
+		for x in slow:
+			read_exact(x, 1032)
+		deaf = [connect(f.ports['wall'], 60) for _ in range(60)]
+		assert wall.wait_accepted(60, 60 * SLOW), 'sessions to the services that do not read'
+		for x in slow:
+			x.sendall(request(b'D', 8 * MIB, 5))
+		t = threading.Thread(target=pour_all, args=(deaf, stop), daemon=True)
+		t.start()
+		used = {}
+
+		def look():
+			for p in (a, f):
+				used[p.name] = max(used.get(p.name, 0), w.status(p)[0]['memory']['used'])
+			return min(used.values())
+		until(lambda: look() > limit * 3 // 4, 60, 'memory to be used up')
+		t0 = time.monotonic()
+		for _ in range(5):
+			upload(c, MIB), download(c, MIB)
+		spent = time.monotonic() - t0
+		look()
+		peak = {p.name: rss_peak(p.pid) for p in (a, f)}
+		print('note: 10 MiB beside them in %.1f s; MiB in the account and resident: %s' % (spent,
+			', '.join('%s %.0f, %.0f' % (n, used[n] / MIB, peak[n] / MIB) for n in used)))
+		for n in used:
+			assert used[n] < 2 * limit, '%s used %.0f MiB' % (n, used[n] / MIB)
+			assert SANITIZED or peak[n] < 5 * limit // 2, '%s was resident with %.0f MiB' % (n, peak[n] / MIB)
+		d = connect(f.ports['t'], 60)
+		download(d, MIB)
+		stop.set(), gate.set()
+		for x in slow + deaf + [c, d]:
+			x.close()
 
 
 def limited(n):

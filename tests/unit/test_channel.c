@@ -216,6 +216,64 @@ static void small_urgent_messages_overdraw_the_window(void **state)
 	done(&e);
 }
 
+/* Short of memory: small messages, few on their way, but always one, and nothing spare. */
+static void a_narrow_channel_sends_little_and_goes_on(void **state)
+{
+	(void)state;
+	struct end e;
+	size_t n, out = 0;
+	int64_t next = 0;
+	open_agent(&e);
+	assert_true(tnl_channel_can_send(e.ch, 0) > 4096);
+	for (int i = 0; i < 4; i++)
+		cu_send(&e, NULL, 4000, 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pull_seq(&e, 0), i);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(ack(&e, next++, MS), 0);
+	assert_true(e.ch->pool.kept > 0);
+	size_t before = tnl_channel_memory(e.ch);
+	tnl_channel_narrow(e.ch, true);
+	assert_int_equal(e.ch->pool.kept, 0);
+	assert_true(tnl_channel_memory(e.ch) + 8000 < before);
+	while ((n = tnl_channel_can_send(e.ch, MS)) && out < 1u << 20) {
+		assert_true(n <= 4096);
+		cu_send(&e, NULL, n, MS);
+		out += n;
+	}
+	assert_in_range(out, 8192, 16384);
+	while ((n = tnl_channel_can_send_small(e.ch, MS)) && out < 1u << 20) {
+		cu_send(&e, NULL, n, MS);
+		out += n;
+	}
+	assert_in_range(out, 12288, 16384);
+	while (pull_seq(&e, MS) >= 0)
+		;
+	assert_int_equal(tnl_channel_can_send(e.ch, MS), 0); /* what is in flight counts as what waits does */
+	assert_int_equal(ack(&e, next++, 2 * MS), 0);
+	assert_int_equal(e.ch->pool.kept, 0);
+	assert_true(tnl_channel_can_send(e.ch, 2 * MS) > 0);
+	tnl_channel_narrow(e.ch, false);
+	assert_true(tnl_channel_can_send(e.ch, 2 * MS) > 4096);
+	done(&e);
+}
+
+/* However large what went before is: it is one message that is on its way. */
+static void a_narrow_channel_waits_for_what_went_before(void **state)
+{
+	(void)state;
+	struct end e;
+	open_agent(&e);
+	cu_send(&e, NULL, 30000, 0);
+	tnl_channel_narrow(e.ch, true);
+	assert_int_equal(tnl_channel_can_send(e.ch, 0), 0);
+	assert_int_equal(pull_seq(&e, 0), 0);
+	assert_int_equal(tnl_channel_can_send(e.ch, 0), 0);
+	assert_int_equal(ack(&e, 0, MS), 0);
+	assert_int_equal(tnl_channel_can_send(e.ch, MS), 4096);
+	done(&e);
+}
+
 static void unnumbered_then_acks_then_resends_then_new(void **state)
 {
 	(void)state;
@@ -435,6 +493,8 @@ int main(void)
 	    cmocka_unit_test(reserve_and_commit_refuse_what_is_wrong),
 	    cmocka_unit_test(payload_sizes_start_at_1024_towards_stock_ends),
 	    cmocka_unit_test(small_urgent_messages_overdraw_the_window),
+	    cmocka_unit_test(a_narrow_channel_sends_little_and_goes_on),
+	    cmocka_unit_test(a_narrow_channel_waits_for_what_went_before),
 	    cmocka_unit_test(unnumbered_then_acks_then_resends_then_new),
 	    cmocka_unit_test(the_message_rate_counts_acks_and_sends_them_first),
 	    cmocka_unit_test(a_pause_stops_sending_but_not_acks),

@@ -1,5 +1,6 @@
 /* Further links of a session (lib/channel.h): the client says by a flag how many there are to be, and its agent opens
- * as many, a few at a time.  What fails or breaks is tried again while the client wants it. */
+ * as many, a few at a time.  What fails or breaks is tried again while the client wants it, and while half of the
+ * process's memory is free: each costs some at either end and in the gateway. */
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
@@ -36,6 +37,11 @@ static void open_missing(struct ag_session *s)
 
 	if (s->state == AG_S_ENDING || !td_pump_links(s->pump))
 		return;
+	if (!td_memory_half_free()) {
+		if (td_pump_links(s->pump) < m->want)
+			td_timer_in(&m->timer, AGAIN_IN);
+		return;
+	}
 	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
 		busy += m->opening[i] != NULL;
 	for (unsigned i = 1; i < m->want && busy < AT_ONCE; i++) {
@@ -85,7 +91,7 @@ void ag_links_bulk(struct ag_session *s, enum td_bulk kind)
 {
 	const struct tnl_session_info *info = tnl_session_info(td_pump_session(s->pump));
 
-	if (kind == TD_BULK_PLAIN || s->more.want >= info->links)
+	if (kind == TD_BULK_PLAIN || s->more.want >= info->links || (kind == TD_BULK_LOSSY && !td_memory_half_free()))
 		return;
 	tnl_session_send_flag(td_pump_session(s->pump), kind == TD_BULK_LOSSY ? TNL_FLAG_LOSSY : TNL_FLAG_FULL,
 			      s->a->loop->now);

@@ -8,12 +8,15 @@
 #define LOAD(v) __atomic_load_n(&(v), __ATOMIC_RELAXED)
 #define STORE(v, to) __atomic_store_n(&(v), to, __ATOMIC_RELAXED)
 
+#define LEAST ((uint64_t)128 * 1024)
+
 static _Thread_local bool aside;
 
 static struct {
 	uint64_t limit;
 	int64_t used;
 	bool was_full;	   /* since the waiters last heard of room */
+	int64_t owners;	   /* with a least share */
 	uint64_t short_at; /* the most that was used when an owner was refused more since then; 0: none was */
 	struct tnl_list waiters;
 } mem = {.limit = 96u << 20, .waiters = {&mem.waiters, &mem.waiters}};
@@ -129,6 +132,22 @@ bool td_memory_may_keep(uint64_t kept, unsigned weight)
 	if (used > LOAD(mem.short_at)) /* two at once: one of the two numbers, which are about the same */
 		STORE(mem.short_at, used);
 	return false;
+}
+
+bool td_memory_half_free(void)
+{
+	return td_memory_used() <= LOAD(mem.limit) / 2;
+}
+
+void td_memory_count_owner(int more)
+{
+	__atomic_fetch_add(&mem.owners, more, __ATOMIC_RELAXED);
+}
+
+uint64_t td_memory_least(void)
+{
+	int64_t owners = LOAD(mem.owners);
+	return owners > 0 ? TNL_MIN(LEAST, for_owners() / 4 / (uint64_t)owners) : LEAST;
 }
 
 void td_memory_on_room(struct td_memory_waiter *w, struct td_loop *l, void (*fn)(void *), void *arg)

@@ -23,7 +23,13 @@ bool td_memory_owes(void);
  * + 1, and there is always as much left for whoever comes next, without a number that somebody would have to set. */
 bool td_memory_may_keep(uint64_t kept, unsigned weight);
 bool td_memory_spent(void);	  /* nothing is free for owners */
+bool td_memory_half_free(void);	  /* of the limit: what only makes things faster may be added */
 uint64_t td_memory_lacking(void); /* then: what they would have to give up for a little to be free; else 0 */
+
+/* What each of very many may have however full it is: 128 KiB, but all of them together no more than a quarter of
+ * what is for owners.  Those who count on it say that they are there, and that they have gone. */
+uint64_t td_memory_least(void);
+void td_memory_count_owner(int more);
 
 /* Who stopped for want of memory.  fn(arg) runs soon on the waiter's own loop each time when the account, having been
  * full, is below 7/8 of the limit again, and when it has fallen by 1/32 of the limit since an owner was told that it

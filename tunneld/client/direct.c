@@ -3,6 +3,7 @@
 #include "tunneld/client/internal.h"
 
 #include "tunneld/base/log.h"
+#include "tunneld/base/memory.h"
 
 #include <stdio.h>
 
@@ -47,6 +48,10 @@ static void ask(struct td_client *c)
 {
 	struct tnl_direct want = {.kind = TNL_DIRECT_WANT};
 
+	if (!is_only(c) && !td_memory_half_free()) {
+		wait_to_ask(c, td_backoff_next(&c->direct.backoff));
+		return;
+	}
 	c->direct.state = TD_CLIENT_DIRECT_ASKED;
 	td_timer_in(&c->direct.timer, ANSWER_TIME);
 	if (!td_pump_tell_direct(c->pump, &want))

@@ -7,10 +7,12 @@
  * is full, and go when there was none for a while.  Whether it is full knows the end that sends: the client itself, or
  * the agent, who says so by a flag; when that comes while they are being opened they are given up.  They do not come
  * where a round trip is so short that one TCP fills the path, whatever it loses: there they would only cost processor
- * time.  A gateway that does not know the call is not asked again. */
+ * time.  A gateway that does not know the call is not asked again.  None is opened while less than half of the
+ * process's memory is free. */
 #include "tunneld/client/internal.h"
 
 #include "lib/num.h"
+#include "tunneld/base/memory.h"
 #include "tunneld/base/log.h"
 
 #include <string.h>
@@ -134,7 +136,7 @@ static void open_missing(struct td_client *c)
 	struct td_client_links *m = &c->more;
 	unsigned busy = 0;
 
-	if (m->refused || !td_pump_links(c->pump))
+	if (m->refused || !td_pump_links(c->pump) || !td_memory_half_free())
 		return;
 	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
 		busy += is_opening(&m->opening[i]);
@@ -229,7 +231,7 @@ void td_client_links_bulk(struct td_client *c, enum td_bulk kind)
 	unsigned n = td_client_links_for(kind, m->want, td_pump_links(c->pump), full);
 	if (n < m->want)
 		close_all(c);
-	else
+	else if (td_memory_half_free())
 		want_at_least(c, n);
 }
 

@@ -17,8 +17,7 @@
 #define RUN_BUDGET (1024u * 1024)
 #define LONE_MAX 1024u /* of a message whose ack may wait: bulk is acknowledged at once */
 #define ACK_LINGER (1 * TD_MS)
-#define A_LOT 16		    /* a part of the limit */
-#define SESSION_LEAST (128u * 1024) /* kept by a session however full the process is */
+#define A_LOT 16 /* a part of the limit */
 #define BULK_SPAN (250 * TD_MS)
 #define BULK_BYTES (64u * 1024)	       /* in each of two spans in a row, acks not counted */
 #define LINK_ROOM_LEAST ((size_t)4096) /* for what the session sends beside data */
@@ -52,16 +51,17 @@ static void on_room(void *arg)
 	td_pump_kick(p);
 }
 
-/* When the process is full, sessions take no more bytes in either direction, but each its least share, so that some
- * that stall do not stop those that flow; one that keeps a lot stops before, when it has its share of what is free.
- * Asks to be told of room. */
+/* When the process is full, sessions take no more bytes than their least shares, so that some that stall do not stop
+ * those that flow; one that keeps a lot stops before, when it has its share of what is free.  Beyond that nothing more
+ * is kept for a local reader, and what is sent goes in small portions (tnl_channel_narrow).  Asks to be told of room.
+ */
 static bool may_keep(void *ctx)
 {
 	struct td_pump *p = ctx;
 	account_memory(p); /* one run may read a lot: the limit holds within it */
-	if (p->memory_told < SESSION_LEAST)
+	if (p->memory_told < td_memory_least())
 		return true;
-	if (p->memory_told < td_memory_max() / A_LOT ? !td_memory_full() : td_memory_may_keep(p->memory_told, 1))
+	if (td_memory_may_keep(p->memory_told < td_memory_max() / A_LOT ? 0 : p->memory_told, 1))
 		return true;
 	td_memory_on_room(&p->room, p->loop, on_room, p);
 	return false;
@@ -127,7 +127,8 @@ static int send_next(struct td_pump *p)
 /* One read for the stream whose turn it is; how many bytes moved. false: nobody may send now. */
 static bool feed_next(struct td_pump *p, uint64_t *moved)
 {
-	struct tnl_stream *st = may_keep(p) ? tnl_session_next(p->session, p->loop->now) : NULL;
+	tnl_channel_narrow(tnl_session_channel(p->session), !may_keep(p));
+	struct tnl_stream *st = tnl_session_next(p->session, p->loop->now);
 	struct td_pipe *pipe = st ? tnl_stream_user(st) : NULL;
 	*moved = 0;
 	if (pipe) {
@@ -325,6 +326,7 @@ struct td_pump *td_pump_new(struct td_loop *l, struct tnl_session_config *sc, co
 		tnl_free(p);
 		return NULL;
 	}
+	td_memory_count_owner(1);
 	td_timer_at(&p->timer, tnl_session_deadline(p->session));
 	return p;
 }
@@ -334,6 +336,7 @@ void td_pump_free(struct td_pump *p)
 	if (!p || p->dead)
 		return;
 	p->dead = true;
+	td_memory_count_owner(-1);
 	td_timer_stop(&p->timer);
 	td_soon_cancel(&p->kick);
 	td_memory_off_room(&p->room);

@@ -358,6 +358,28 @@ static void memory_shares(void **state)
 	t_close();
 }
 
+/* Least shares of very many are no more than a quarter together. */
+static void memory_least(void **state)
+{
+	enum { MB = 1 << 20 };
+	t_open();
+	td_memory_limit(64 * MB);
+	assert_int_equal(td_memory_least(), 128 * 1024);
+	td_memory_count_owner(56); /* 7/8 of 64 MiB, a quarter of that: 14 MiB */
+	assert_int_equal(td_memory_least(), 128 * 1024);
+	td_memory_count_owner(1000 - 56);
+	assert_int_equal(td_memory_least(), 14 * MB / 1000);
+	td_memory_count_owner(-1000);
+	assert_int_equal(td_memory_least(), 128 * 1024);
+	td_memory_change(31 * MB);
+	assert_true(td_memory_half_free());
+	td_memory_change(2 * MB);
+	assert_false(td_memory_half_free());
+	td_memory_change(-33 * MB);
+	td_memory_limit(96 * MB);
+	t_close();
+}
+
 /* What the heap takes and gives back without a word to the account. */
 static void memory_unreported(void **state)
 {
@@ -444,6 +466,7 @@ int main(void)
 	    cmocka_unit_test(memory),
 	    cmocka_unit_test(memory_unreported),
 	    cmocka_unit_test(memory_shares),
+	    cmocka_unit_test(memory_least),
 	    cmocka_unit_test(memory_given_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

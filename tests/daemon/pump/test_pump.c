@@ -469,43 +469,6 @@ static void a_size_is_told_before_the_input_that_follows_it(void **state)
 	}
 }
 
-/* --- memory ------------------------------------------------------------------------------------ */
-
-static void at_the_memory_limit_reading_stops_and_goes_on(void **state)
-{
-	enum { N = 24 };
-	struct flow f[N];
-	int target[N];
-	uint64_t sum = 0, last = 1;
-
-	W.tiny = true;
-	W.memory = 16 << 20;
-	pumps_up();
-	for (int i = 0; i < N; i++) {
-		f[i] = (struct flow){open_stream(), -1, 400000, 0, 0, 0};
-		target[i] = W.target;
-	}
-	W.target = -1;
-	td_memory_limit(tnl_alloc_bytes() + 400000);
-	for (int still = 0; still < 200; still = sum == last ? still + 1 : 0) {
-		last = sum;
-		step(f, N);
-		sum = 0;
-		for (int i = 0; i < N; i++)
-			sum += f[i].sent;
-		/* One session may be at the limit, the other still has its least share; and a message each. */
-		assert_true(td_memory_told() < 400000 + 262144 + 4 * 65536);
-	}
-	assert_true(sum < N * 400000);
-	for (int i = 0; i < N; i++)
-		f[i].to = target[i];
-	flow_all(f, N); /* the limit stays: readers that read again are all it takes */
-	for (int i = 0; i < N; i++) {
-		close(f[i].from);
-		close(target[i]);
-	}
-}
-
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 /* Segments with data that went out on the connection to the gateway's port. */
@@ -578,7 +541,6 @@ int main(void)
 	    TEST(output_whose_reader_has_gone_is_a_reset),
 	    TEST(a_slow_reader_of_errors_gets_them_all),
 	    TEST(a_size_is_told_before_the_input_that_follows_it),
-	    TEST(at_the_memory_limit_reading_stops_and_goes_on),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
