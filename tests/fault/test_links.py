@@ -1,10 +1,11 @@
 """Several links of one session between real processes: one of them is cut or stands still, and the streams do not notice."""
+import threading
 import time
 
 from faults import FaultWorld, background
 from harness import SLOW, World, until
 from run import test
-from services import MIB, Server, blob, both_ways, connect, download, upload
+from services import MIB, Server, blob, both_ways, connect, download, request, rst_close, upload
 
 CALM = {'ping_interval': '30s', 'pong_timeout': '20s'}
 
@@ -104,3 +105,46 @@ def short_path():
 		upload(c, 24 * MIB)
 		assert links(w) == (1, 1), links(w)
 		c.close()
+
+
+def feed(sock):
+	try:
+		sock.sendall(bytes(8 * MIB))
+	except OSError:
+		pass
+
+
+def most_links(w):
+	sessions = w.status(w.g)[0]['gateway']['sessions']
+	return {end: max(s[end]['links'] for s in sessions) for end in ('client', 'agent')}
+
+
+@test('links = 4 where less than half of the memory of an end is free: it opens no further ones until there is', 90)
+def short_of_memory():
+	for short, other in (('agent', 'client'), ('client', 'agent')):
+		with World() as w:
+			gate = threading.Event()
+			w.closers.append(gate.set)
+			s, deaf = Server(blob), Server(lambda sock: (gate.wait(80), blob(sock)))
+			w.g = w.gateway()
+			a = w.agent(**({'td_memory_limit': '8M'} if short == 'agent' else {}))
+			each = {'session': 'per-connection', 'links': 1}
+			f = w.forwarder({'deaf': {'port': deaf.port, **each}, 'slow': {'port': s.port, **each}, 't': {'port': s.port, 'links': 4}},
+				**({'memory_limit': '8M'} if short == 'client' else {}))
+			hogs = [connect(f.ports['deaf' if short == 'agent' else 'slow'], 60) for _ in range(5)]
+			for x in hogs:
+				x.sendall(request(b'U' if short == 'agent' else b'D', 8 * MIB, 5))
+				if short == 'agent':
+					threading.Thread(target=feed, args=(x,), daemon=True).start()
+			p = a if short == 'agent' else f
+			until(lambda: w.status(p)[0]['memory']['used'] > 9 * MIB // 2, 30, 'more than half of the memory in use')
+			c = connect(f.ports['t'], 60)
+			upload(c, MIB)
+			until(lambda: most_links(w)[other] == 4, 20, 'four links at the other end')
+			download(c, MIB)
+			assert most_links(w)[short] == 1, most_links(w)
+			gate.set()
+			for x in hogs:
+				rst_close(x)
+			until(lambda: most_links(w) == {'client': 4, 'agent': 4}, 20, 'four links at both ends')
+			c.close()
