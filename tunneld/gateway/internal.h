@@ -547,10 +547,7 @@ struct gw_session {
 	bool counted;			    /* among their sessions */
 	struct td_timer timer, hold;
 };
-void gw_records_init(struct td_gateway *g);
-void gw_records_fini(struct td_gateway *g); /* what could not be written is tried a last time */
 void gw_record_save(struct gw_session *s, td_store_done *fn, void *ctx);
-void gw_record_unwritten(void *g, const char *id);			     /* of td_store_cb */
 bool gw_record_read(struct gw_session *s, const struct td_store_session *r); /* false: no memory, free it */
 bool gw_record_set_texts(struct gw_session *s, const char *owner, const char *target, const char *document,
 			 const char *parameters, const char *reason);

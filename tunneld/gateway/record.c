@@ -1,6 +1,6 @@
 /* A session as a record of the store: written whenever something changed that a restart must know, read after a start.
  * It holds no frames and no numbers; what is in flight lives in the two ends. */
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/wire.h"

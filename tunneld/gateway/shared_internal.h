@@ -1,10 +1,15 @@
-/* Inside of the gateway: what concerns other nodes, with which it shares a store. */
+/* Inside of the gateway: what concerns its store, and other nodes that share it. */
 #ifndef TD_GATEWAY_SHARED_INTERNAL_H
 #define TD_GATEWAY_SHARED_INTERNAL_H
 #include "tunneld/gateway/internal.h"
 
 /* --- open.c ------------------------------------------------------------------------- */
 int gw_store_open(struct td_gateway *g, char *why, size_t cap);
+
+/* --- record.c ----------------------------------------------------------------------- */
+void gw_records_init(struct td_gateway *g);
+void gw_records_fini(struct td_gateway *g);	   /* what could not be written is tried a last time */
+void gw_record_unwritten(void *g, const char *id); /* of td_store_cb */
 
 /* --- token.c ------------------------------------------------------------------------ */
 /* Of a shared store: the hashes that a token can have, and what it says of one. */
