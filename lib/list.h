@@ -1,6 +1,9 @@
 /* Intrusive circular doubly linked list. */
 #ifndef TNL_LIST_H
 #define TNL_LIST_H
+#if defined(TNL_FUZZING) || defined(__SANITIZE_ADDRESS__)
+#include "lib/steps.h"
+#endif
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -50,8 +53,17 @@ static inline void tnl_list_splice_back(struct tnl_list *l, struct tnl_list *fro
 	tnl_list_init(from);
 }
 #define tnl_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
-#define tnl_list_foreach(it, l) for (struct tnl_list *it = (l)->next; it != (l); it = it->next)
+/* Where fuzzers and sanitizers look, each node that is visited is a step (lib/steps.h). */
+static inline struct tnl_list *tnl_list_visit(struct tnl_list *it)
+{
+#if defined(TNL_FUZZING) || defined(__SANITIZE_ADDRESS__)
+	tnl_step();
+#endif
+	return it;
+}
+#define tnl_list_foreach(it, l) for (struct tnl_list *it = (l)->next; it != (l); it = tnl_list_visit(it)->next)
 #define tnl_list_foreach_safe(it, l)                                                                                   \
-	for (struct tnl_list *it = (l)->next, *it##_n = it->next; it != (l); it = it##_n, it##_n = it->next)
+	for (struct tnl_list *it = (l)->next, *it##_n = it->next; it != (l);                                           \
+	     it = tnl_list_visit(it##_n), it##_n = it->next)
 
 #endif

@@ -21,11 +21,11 @@
 #include <unistd.h>
 
 #define SLOTS 2
-#define OPS_MAX 64
+#define OPS_MAX 160
 #define HEAP_MAX (32u << 20)
-#define HEAP_AFTER (1u << 20)
-#define STEPS_FIXED 50000u
-#define STEPS_A_OP 8000u
+#define HEAP_AFTER (128u << 10)
+#define STEPS_FIXED 12000u
+#define STEPS_A_OP 250u
 #define STEPS_A_BYTE 40u
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);

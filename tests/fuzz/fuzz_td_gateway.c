@@ -3,7 +3,8 @@
  * byte, an argument byte, a length byte and so many bytes of text.
  *
  * What must hold: nobody sees a session of another user, no user gets a token for one, what the gateway takes of the
- * heap stays under a bound, and the steps that a script costs are in proportion to its bytes. */
+ * heap stays under a bound and is given back, and the steps that a script costs are in proportion to its bytes: some
+ * thousand for a call, which has heads and an answer, and next to none for a frame. */
 #include "lib/alloc.h"
 #include "lib/json.h"
 #include "lib/message.h"
@@ -21,11 +22,14 @@
 
 #define LINKS 6
 #define SESSIONS 4
-#define OPS_MAX 48
+#define OPS_MAX 160
 #define HEAP_MAX (48u << 20)
-#define STEPS_FIXED 50000u
-#define STEPS_A_OP 8000u
+#define HEAP_AFTER (128u << 10)
+#define STEPS_FIXED 20000u
+#define STEPS_A_OP 2500u
 #define STEPS_A_BYTE 40u
+#define STEPS_OF_FRAMES 400u
+#define STEPS_A_FRAME 10u
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
@@ -77,7 +81,7 @@ static void set_up(void)
 	char why[400] = "";
 	struct td_addr a;
 	static const char text[] =
-	    "[gateway]\nlisten = 127.0.0.1:0\ncertificate = x\nprivate_key = x\nstore = sqlite:sessions.db\nmax_sessions = 64\n"
+	    "[gateway]\nworkers = 1\nlisten = 127.0.0.1:0\ncertificate = x\nprivate_key = x\nstore = sqlite:sessions.db\nmax_sessions = 64\n"
 	    "per_peer_connections = 1000\n"
 	    "[user ops]\naccess_key_id = AKIDOPS\nsecret_access_key = ops-secret-long-enough\ntargets = i-*\n"
 	    "[user dev]\naccess_key_id = AKIDDEV\nsecret_access_key = dev-secret-long-enough\ntargets = i-2*\n"
@@ -274,7 +278,7 @@ static void token_op(uint8_t arg, const uint8_t *p, size_t n)
 	const char *tokens[] = {F.token[s], F.agent_token[s], F.control_token[s & 1], "wrong"};
 	const struct tnl_open o = {.request_id = (char *)"r",
 				   .token = (char *)(uintptr_t)tokens[arg >> 3 & 3],
-				   .client_id = (char *)"c",
+				   .client_id = (arg >> 3 & 3) == 1 ? (char *)"" : (char *)"c", /* as create_op says */
 				   .client_version = (char *)"1.2.0.0"};
 	struct tnl_buf b;
 	if (!F.w[i] || !F.open[i])
@@ -365,10 +369,17 @@ static void end_input(void)
 	tnl_list_foreach_safe(it, &F.g->active)
 		gw_session_end(tnl_container_of(it, struct gw_session, by_age), "Terminated", "");
 	turns(8);
+	tnl_list_foreach_safe(it, &F.g->history) /* of those that ended it keeps some */
+		gw_session_free(tnl_container_of(it, struct gw_session, by_age));
 	memset(F.sid, 0, sizeof(F.sid));
 	memset(F.token, 0, sizeof(F.token));
 	memset(F.agent_token, 0, sizeof(F.agent_token));
 	F.nsid = 0;
+}
+
+static bool is_frame(uint8_t op, uint8_t arg)
+{
+	return op % 12 == 9 || (op % 12 == 10 && !(arg & 128));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
@@ -378,18 +389,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		set_up();
 		heap = tnl_alloc_bytes();
 	}
-	uint64_t steps = tnl_steps_made;
+	uint64_t steps = tnl_steps_made, before, of_frames = 0;
 	size_t at = 0;
-	int ops = 0;
+	int ops = 0, frames = 0;
 	for (; at + 3 <= n && ops < OPS_MAX; ops++) {
 		size_t len = TNL_MIN((size_t)p[at + 2], n - at - 3);
+		before = tnl_steps_made;
 		step(p[at], p[at + 1], p + at + 3, len);
+		if (is_frame(p[at], p[at + 1])) {
+			frames++;
+			of_frames += tnl_steps_made - before;
+		}
 		at += 3 + len;
 		must(tnl_alloc_bytes() - heap < HEAP_MAX, "more memory than a gateway of this size may take");
 	}
-	/* each call has heads and answers of some thousand bytes besides */
+	must(of_frames < STEPS_OF_FRAMES + (uint64_t)frames * STEPS_A_FRAME, "more steps than frames are worth");
 	must(tnl_steps_made - steps < STEPS_FIXED + (uint64_t)ops * STEPS_A_OP + at * STEPS_A_BYTE,
 	     "more steps than the input has bytes for");
 	end_input();
+	must(tnl_alloc_bytes() < heap + HEAP_AFTER, "memory is not given back");
 	return 0;
 }
