@@ -378,3 +378,33 @@ def memory():
 		w.gateway()
 		for s in (socks[0], socks[-1]):
 			until(lambda: (s.send(b'last'), flood.recvfrom(4000)[0] == b'last')[1], 30, 'it goes on', 0.001)
+
+
+@test('udp: 20,000 addresses that each send once have max_flows places and no more memory; who comes afterwards is served', 90)
+def flood():
+	with World() as w:
+		e = Echo()
+		a, f, port = world(w, e.port, max_flows=500)
+		ask(client(port), b'before')
+		before = f.rss(), a.rss()
+		for i in range(20000):
+			with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+				s.bind(('127.%d.%d.%d' % (1 + i // 40000, i // 200 % 200, 1 + i % 200), 0))
+				s.sendto(b'%d' % i * (i % 3), ('127.0.0.1', port))
+			if i % 200 == 199:
+				t = tunnel_of(w, f)
+				assert t['connections'] <= 2 * 500, t
+		grown = f.rss() - before[0], a.rss() - before[1]
+		print('note: grown by %s KiB, %d datagrams dropped' % (tuple(x >> 10 for x in grown), tunnel_of(w, f)['datagrams_dropped']))
+		assert max(grown) < 16 << 20 or SANITIZED, grown
+		assert sum(x == 'socket' for x in a.fds()) <= 2 * 500 + 20
+		with client(port) as c:
+			c.settimeout(0.2)
+			def served():
+				c.send(b'afterwards')
+				try:
+					return c.recv(100) == b'afterwards'
+				except TimeoutError:
+					return False
+			until(served, 20, 'a place for who comes afterwards')
+		assert f.count('max_flows is reached') == 1

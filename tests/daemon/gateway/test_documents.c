@@ -52,8 +52,25 @@ static void test_accepted(void **state)
 
 static void test_refused(void **state)
 {
-	static const char *const ports[] = {"",	   "0",	     "65536", "-1",	"+1",	   "080",
-					    "8 0", "eighty", "80x",   "100000", "\xc2\xb2"};
+	static const char *const ports[] = {"",
+					    "0",
+					    "65536",
+					    "-1",
+					    "+1",
+					    "080",
+					    "8 0",
+					    "eighty",
+					    "80x",
+					    "100000",
+					    "\xc2\xb2",
+					    "22 ",
+					    " 22",
+					    "22\\n",
+					    "0x16",
+					    "1e3",
+					    "\\u001f22",
+					    "{{ x }}",
+					    "\xef\xbc\x92\xef\xbc\x92"};
 	char in[100];
 	for (size_t i = 0; i < TNL_COUNT(ports); i++) {
 		snprintf(in, sizeof(in), "{\"portNumber\":[\"%s\"]}", ports[i]);
@@ -74,6 +91,13 @@ static void test_refused(void **state)
 	check(PF, "{\"portNumber\":[]}", NULL);
 	check(PF, "{\"portNumber\":[\"1\",\"2\"]}", NULL);
 	check(PF, "{\"portNumber\":[80]}", NULL);
+	check(PF, "{\"portNumber\":[null]}", NULL);
+	check(PF, "{\"portNumber\":null}", NULL);
+	check(PF, "{\"portNumber\":[[\"80\"]]}", NULL);
+	check(PF, "{\"portNumber\":{\"0\":\"80\"}}", NULL);
+	check(PF, "{\"localPortNumber\":[\"-1\"]}", NULL);
+	check(PF, "{\"\":[\"80\"]}", NULL);
+	check(PF, "null", NULL);
 	check(PF, "[]", NULL);
 	assert_null(gw_doc_find("AWS-RunShellScript"));
 	assert_null(gw_doc_find("aws-startsshsession"));
