@@ -60,6 +60,35 @@ def cut_one_of_four():
 		c.close()
 
 
+@test('a further link that is refused for its rate is tried again, and none is given up', 120)
+def throttled_links():
+	with FaultWorld() as w:
+		w.build(tunnel={'links': 4}, forwarder={'log_level': 'debug'})
+		c = connect(w.f.ports['t'], 90)
+		upload(c, 1000)
+		until(lambda: links(w) == (4, 4), 10, 'four links at both ends')
+		sid, over = w.api().sessions()[0]['SessionId'], threading.Event()
+
+		def flood(api):
+			while not over.is_set():  # whoever has the keys takes all that there is
+				api.call('OpenSessionLink', {'SessionId': sid, 'Link': 7})
+		joins = [background(flood, w.api()) for _ in range(3)]
+
+		def cut():
+			if links(w)[0] == 4:
+				w.c.do('cut')
+			return w.f.count('further link=. could not be opened, trying again .*Rate exceeded') >= 2
+		until(cut, 60, 'further links are refused')
+		over.set()
+		for j in joins:
+			j()
+		upload(c, 100000, 1)
+		until(lambda: links(w) == (4, 4), 40, 'they are back')
+		assert not w.f.count('further links are refused')
+		assert len(w.api().sessions()) == 1
+		c.close()
+
+
 @test('a link stands still with bytes on it: the others go on', 90)
 def stall_one_of_four():
 	with FaultWorld() as w:

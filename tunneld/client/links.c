@@ -22,6 +22,7 @@
 #define AT_ONCE 4u /* a gateway keeps so many tokens for further links */
 #define QUIET_FOR (10 * TD_SEC)
 #define AGAIN_IN (1 * TD_SEC)
+#define HASTE_MAX (15 * TD_SEC) /* between calls that come too soon for the gateway */
 #define SHORT_PATH (2 * TD_MS)
 #define FULL_FOR (1 * TD_SEC) /* after the last word of it */
 
@@ -78,6 +79,7 @@ static void on_link(void *ctx, const struct td_channel_link_result *r)
 		try_later(o, r->why);
 		return;
 	}
+	td_backoff_forget(&c->more.backoff);
 	td_pump_attach_link(c->pump, index, r->w);
 	td_info(MOD, c->grant.session_id, "further link=%u is up %-s links=%u", index, c->cfg.label,
 		td_pump_links(c->pump));
@@ -117,6 +119,8 @@ static void on_token(void *ctx, const struct td_aws_reply *r)
 	}
 	if (r->err) {
 		try_later(o, r->text ? r->text : tnl_err_text(r->err));
+		if (td_aws_throttled(r->type))
+			c->more.not_before = c->loop->now + td_backoff_next(&c->more.backoff);
 		return;
 	}
 	if (td_session_grant_parse(r->json, &g) == 0 && g.token && g.token[0])
@@ -136,7 +140,7 @@ static void open_missing(struct td_client *c)
 	struct td_client_links *m = &c->more;
 	unsigned busy = 0;
 
-	if (m->refused || !td_pump_links(c->pump) || !td_memory_half_free())
+	if (m->refused || !td_pump_links(c->pump) || !td_memory_half_free() || c->loop->now < m->not_before)
 		return;
 	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
 		busy += is_opening(&m->opening[i]);
@@ -183,6 +187,7 @@ static void want_at_least(struct td_client *c, unsigned n)
 void td_client_links_init(struct td_client *c)
 {
 	td_timer_init(&c->more.timer, c->loop, on_timer, c);
+	td_backoff_init(&c->more.backoff, AGAIN_IN, HASTE_MAX);
 	for (unsigned i = 0; i < TD_PUMP_LINKS; i++)
 		c->more.opening[i].c = c;
 	c->more.want = 1;

@@ -1,6 +1,7 @@
 /* Calls about sessions that are not here, where several nodes share a store: any node answers them.  A token is granted
  * into the store, from where the node that the link comes to takes it; what concerns the session itself is said to the
  * node that owns it, or done here when that node is gone. */
+#include "tunneld/gateway/rate_internal.h"
 #include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include <string.h>
@@ -37,6 +38,15 @@ static void audit(const struct gw_call *c, const char *event, const struct td_st
 }
 
 /* --- the calls ------------------------------------------------------------------------------ */
+/* The store was asked in vain. */
+static void refuse_haste(struct gw_call *c)
+{
+	const struct gw_principal *p = gw_keys_by_mark(c->g, c->mark);
+	if (p)
+		gw_rate_looked(c->g, p);
+	gw_call_throttle(c);
+}
+
 static void resume(struct gw_call *c, const struct td_store_found *f)
 {
 	struct gw_words w;
@@ -45,7 +55,7 @@ static void resume(struct gw_call *c, const struct td_store_found *f)
 		return;
 	}
 	if (!gw_rate_afar(c->g, GW_CLIENT, f->r->id, false)) {
-		gw_call_throttle(c);
+		refuse_haste(c);
 		return;
 	}
 	gw_count(c->g, GW_C_SESSIONS_RESUMED);
@@ -66,7 +76,7 @@ static void open_link(struct gw_call *c, const struct td_store_found *f)
 	if (f->where != TD_STORE_OTHER || !f->r->client_id[0] || strcmp(f->r->status, "Connecting") == 0)
 		gw_call_fail(c, 400, "DoesNotExistException", "Session %.150s is not connected", f->r->id);
 	else if (!gw_rate_afar(c->g, GW_CLIENT, f->r->id, true))
-		gw_call_throttle(c);
+		refuse_haste(c);
 	else
 		gw_grant_elsewhere(c, GW_CLIENT, f->r->id, f->r->client_id, (unsigned)link, on_granted);
 }
@@ -102,7 +112,7 @@ static void terminate(struct gw_call *c, const struct td_store_found *f)
 		return;
 	}
 	if (!gw_rate_afar(c->g, GW_CLIENT, f->r->id, false)) {
-		gw_call_throttle(c);
+		refuse_haste(c);
 		return;
 	}
 	audit(c, "session-terminate", f->r);
@@ -119,6 +129,9 @@ static void on_found(void *ctx, int err, const struct td_store_found *f)
 {
 	struct gw_call *c = ctx;
 	const struct gw_principal *p = gw_keys_by_mark(c->g, c->mark);
+	bool own = err == 0 && p && p->user && f->where != TD_STORE_NONE && strcmp(f->r->owner, p->user->name) == 0;
+	if (err == 0 && p && (!own || f->where == TD_STORE_ENDED)) /* else the session counts it */
+		gw_rate_looked(c->g, p);
 	if (!c->r) {
 		gw_call_free(c);
 	} else if (err != 0) {
@@ -138,6 +151,10 @@ static void on_found(void *ctx, int err, const struct td_store_found *f)
 
 void gw_elsewhere(struct gw_call *c, const char *id)
 {
+	if (!gw_rate_may_look(c->g, c->who)) {
+		gw_call_throttle(c);
+		return;
+	}
 	c->who = NULL;
 	td_store_find(c->g->store, id, TD_STORE_LOOK, on_found, c);
 }

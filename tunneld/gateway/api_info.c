@@ -368,6 +368,8 @@ void gw_op_connection_status(struct gw_call *c)
 			     u->name, target);
 		return;
 	}
+	if (!c->fresh && !gw_rate_listing(c, 1))
+		return;
 	struct gw_instance *i = gw_instance_get(c->g, target);
 	if (i && c->g->shared && !c->fresh)
 		refresh(c, i, gw_op_connection_status);

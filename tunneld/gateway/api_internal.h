@@ -1,7 +1,7 @@
 /* Inside of the gateway: the operations, each answers its call. */
 #ifndef TD_GATEWAY_API_INTERNAL_H
 #define TD_GATEWAY_API_INTERNAL_H
-#include "tunneld/gateway/internal.h"
+#include "tunneld/gateway/rate_internal.h"
 
 void gw_op_start_session(struct gw_call *c);
 void gw_op_resume_session(struct gw_call *c);

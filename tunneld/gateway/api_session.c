@@ -265,6 +265,10 @@ static struct gw_session *find_own_session(struct gw_call *c)
 		gw_elsewhere(c, id);
 		return NULL;
 	}
+	if (!gw_rate_look(c->g, c->who)) {
+		gw_call_throttle(c);
+		return NULL;
+	}
 	if (s)
 		gw_count(c->g, GW_C_AUTH_DENIED);
 	gw_call_fail(c, 400, "DoesNotExistException", "Session %.150s does not exist", id);

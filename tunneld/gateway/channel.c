@@ -1,5 +1,6 @@
 /* Channels: the signed POSTs that give a token, the upgrades, the first frame that spends the token.  A verified token
  * makes a link the control channel of an instance (control.c) or an end of a session. */
+#include "tunneld/gateway/rate_internal.h"
 #include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/wire.h"
@@ -147,6 +148,8 @@ static void on_data_found(void *ctx, int err, const struct td_store_found *f)
 	const struct gw_principal *p = gw_keys_by_mark(c->g, c->mark);
 	struct data_wish wish;
 	bool known = err == 0 && f->where != TD_STORE_NONE && f->where != TD_STORE_ENDED;
+	if (err == 0 && p && (!known || strcmp(f->r->target, gw_keys_name(p)) != 0))
+		gw_rate_looked(c->g, p);
 	if (c->r && err == 0 &&
 	    (!known || !p || !p->instance || strcmp(f->r->target, p->instance->id) != 0 ||
 	     read_wish(c->r, &wish) != 0)) {
@@ -156,6 +159,7 @@ static void on_data_found(void *ctx, int err, const struct td_store_found *f)
 	}
 	if (c->r && err == 0 && !gw_rate_afar(c->g, GW_AGENT, f->r->id, wish.link != 0)) {
 		td_request_set_user(c->r, NULL);
+		gw_rate_looked(c->g, p);
 		refuse_rate(c->g, c->r, p);
 		c->r = NULL;
 	}
@@ -173,12 +177,17 @@ static void create_data(struct td_gateway *g, struct td_request *r, const struct
 	struct data_wish wish;
 	struct gw_session *s = gw_session_get(g, id);
 	struct gw_call *c = NULL;
+	bool own = s && strcmp(s->target, who->instance->id) == 0;
+	if (!own && !(g->shared && !s ? gw_rate_may_look(g, who) : gw_rate_look(g, who))) {
+		refuse_rate(g, r, who);
+		return;
+	}
 	if (!s && g->shared) {
 		if ((c = wait_for_store(g, r, "CreateDataChannelOutput", who)) != NULL)
 			td_store_find(g->store, id, TD_STORE_LOOK, on_data_found, c);
 		return;
 	}
-	if (!s || s->state == GW_S_ENDED || strcmp(s->target, who->instance->id) != 0) {
+	if (!own || s->state == GW_S_ENDED) {
 		refuse_terminated(g, r, who);
 		return;
 	}

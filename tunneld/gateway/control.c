@@ -1,4 +1,5 @@
 /* The control channel of an instance: sessions are offered on it, the agent says there how one ended. */
+#include "tunneld/gateway/rate_internal.h"
 #include "tunneld/gateway/shared_internal.h"
 #include "lib/alloc.h"
 #include "lib/crypto.h"
@@ -126,6 +127,11 @@ static void on_completion_found(void *ctx, int err, const struct td_store_found 
 {
 	struct completion *k = ctx;
 	struct gw_words w;
+	struct gw_instance *i = gw_instance_get(k->g, k->instance);
+	bool own = err == 0 && f->where != TD_STORE_NONE && f->where != TD_STORE_ENDED &&
+		   strcmp(f->r->target, k->instance) == 0;
+	if (err == 0 && !own && i && i->cfg)
+		gw_rate_looked(k->g, &(struct gw_principal){.instance = i->cfg});
 	if (err == 0 && f->where == TD_STORE_OURS && gw_session_adopt(k->g, f->r))
 		gw_control_completed(k->g, k->session, k->instance, k->success, k->output);
 	if (err != 0 || f->where != TD_STORE_OTHER) {
@@ -143,6 +149,8 @@ static void on_completion_found(void *ctx, int err, const struct td_store_found 
 
 static void complete_elsewhere(struct gw_instance *i, const char *id, const struct tnl_task *t, bool success)
 {
+	if (!i->cfg || !gw_rate_may_look(i->g, &(struct gw_principal){.instance = i->cfg}))
+		return;
 	struct completion *k = tnl_calloc(1, sizeof(*k));
 	if (!k)
 		return;

@@ -1,6 +1,7 @@
 /* The gateway role: it is set up from its part of the configuration, routes requests to the API and to the channels,
  * and takes on a new configuration while it runs. */
 #include "tunneld/gateway/peer_internal.h"
+#include "tunneld/gateway/rate_internal.h"
 #include "lib/alloc.h"
 #include "lib/enc.h"
 #include "lib/num.h"

@@ -225,6 +225,8 @@ static int check_call(struct gw_call *c, bool key_required, struct tnl_buf *aad)
 		gw_call_fail(c, 400, "ValidationException", "EncryptionContext is not a small map of strings");
 		return -1;
 	}
+	if (!c->asked && !gw_rate_listing(c, 1))
+		return -1;
 	if (ask_store(c, ctx))
 		return -1;
 	if (!context_allowed(c, ctx)) {

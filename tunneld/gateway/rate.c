@@ -3,8 +3,9 @@
  *
  * What concerns a session is counted at that session and end: a user whose sessions all come back at once, after a
  * restart or when the network was away, is refused none of them, however many there are.  A session on another node is
- * counted here as well.  What concerns none is counted at who asks; a listing by the things that it looks at. */
-#include "tunneld/gateway/internal.h"
+ * counted here as well.  What concerns none is counted at who asks; a listing by the things that it looks at, and what
+ * asks for one thing as the least listing. */
+#include "tunneld/gateway/rate_internal.h"
 #include "lib/alloc.h"
 #include "lib/num.h"
 #include "lib/steps.h"
@@ -140,6 +141,34 @@ bool gw_rate_listing(struct gw_call *c, uint64_t looks)
 	count_limit(c->g, c->who->user != NULL);
 	gw_call_throttle(c);
 	return false;
+}
+
+bool gw_rate_look(struct td_gateway *g, const struct gw_principal *p)
+{
+	struct gw_share *h = share_of(g, p);
+	if (h && gw_rate_take(&h->looks, g->l->now, LOOKS, LOOKS_LEAST))
+		return true;
+	count_limit(g, p->user != NULL);
+	return false;
+}
+
+bool gw_rate_may_look(struct td_gateway *g, const struct gw_principal *p)
+{
+	const struct gw_share *h = share_of(g, p);
+	if (h && h->looks.full <= g->l->now + MINUTE - MINUTE / (LOOKS / LOOKS_LEAST))
+		return true;
+	count_limit(g, p->user != NULL);
+	return false;
+}
+
+/* Many may have been asked for at the same time: that makes debts, for half a minute at most. */
+void gw_rate_looked(struct td_gateway *g, const struct gw_principal *p)
+{
+	struct gw_share *h = share_of(g, p);
+	uint64_t now = g->l->now;
+	if (h)
+		h->looks.full =
+		    TNL_MIN(TNL_MAX(h->looks.full, now) + MINUTE / (LOOKS / LOOKS_LEAST), now + MINUTE + MINUTE / 2);
 }
 
 void gw_call_throttle(struct gw_call *c)

@@ -1,6 +1,7 @@
 /* How often calls may come: whoever has a key cannot make tokens, records, lines of the audit log and words to agents
  * at any rate, and whose sessions all come back at once is refused none of them. */
 #include "tests/daemon/gateway/gw_channel.h"
+#include "tunneld/gateway/rate_internal.h"
 
 static uint64_t records(void)
 {
@@ -180,6 +181,52 @@ static void test_listings(void **state)
 	assert_int_equal(ssm(&OPS, "StartSession", "{\"Target\":\"i-1\"}"), 200);
 }
 
+/* What is about no session of the caller's. */
+static void test_vain(void **state)
+{
+	static const char *const ops[] = {"ResumeSession", "OpenSessionLink", "TerminateSession"};
+	struct gw_share *user = gw_share_get(T.g, GW_SHARE_USER, "ops"),
+			*agent = gw_share_get(T.g, GW_SHARE_INSTANCE, "i-1");
+	struct ses s;
+	char path[200], token[64];
+	int looks = 0;
+	session_up(&s);
+	snprintf(path, sizeof(path), "/v1/data-channel/%s", s.id);
+	for (int i = 0; i < 3; i++) {
+		about(ops[i], "nobody", "");
+		assert_string_equal(R.type, "DoesNotExistException");
+	}
+	assert_int_equal(post_channel(&I1, "/v1/data-channel/nobody", create_body, token), 400);
+	exhaust(&user->looks);
+	exhaust(&agent->looks);
+	for (int i = 0; i < 3; i++)
+		made_nothing(ops[i], "nobody", "");
+	refused_as(&OPS, "GetConnectionStatus", "{\"Target\":\"i-1\"}", "ThrottlingException");
+	assert_int_equal(call(&OPS, "kms", "TrentService.GenerateDataKey", "{\"KeyId\":\"abc\"}"), 400);
+	assert_string_equal(R.type, "ThrottlingException");
+	assert_int_equal(call(&I1, "kms", "TrentService.Decrypt", "{}"), 400);
+	assert_string_equal(R.type, "ThrottlingException");
+	assert_int_equal(post_channel(&I1, "/v1/data-channel/nobody", create_body, token), 429);
+	assert_int_equal(ssm(&DEV, "GetConnectionStatus", "{\"Target\":\"i-2\"}"), 200);
+	about("ResumeSession", s.id, ""); /* what is its own costs none of that */
+	assert_int_equal(R.status, 200);
+	assert_int_equal(post_channel(&I1, path, create_body, token), 201);
+	user->looks.full = 0;
+	const struct gw_principal p = {.user = gw_keys_user(T.g, "ops")};
+	while (gw_rate_look(T.g, &p)) /* while no time goes by */
+		looks++;
+	assert_int_equal(looks, 6000);
+	user->looks.full = 0;
+	for (int i = 0; i < 20000; i++) /* the store was asked for all of them at the same time */
+		gw_rate_looked(T.g, &p);
+	assert_false(gw_rate_may_look(T.g, &p));
+	user->looks.full -= 29 * TD_SEC;
+	assert_false(gw_rate_may_look(T.g, &p));
+	user->looks.full -= 2 * TD_SEC;
+	assert_true(gw_rate_may_look(T.g, &p));
+	session_done(&s);
+}
+
 /* --- the audit log --------------------------------------------------------------------- */
 static int count_in(const char *name, const char *what)
 {
@@ -195,6 +242,18 @@ static int count_in(const char *name, const char *what)
 	for (const char *p = text; (p = strstr(p, what)) != NULL; p++)
 		n++;
 	return n;
+}
+
+static int begin_keys(void **state)
+{
+	char path[] = "/tmp/tunneld-rate-XXXXXX", extra[200];
+	int fd = mkstemp(path);
+	assert_true(fd >= 0 && write(fd, "0123456789abcdef0123456789abcdef", 32) == 32);
+	close(fd);
+	snprintf(extra, sizeof(extra), "idle_timeout = 1h\nkms_key_id = abc\nkms_key_file = %s", path);
+	int rc = begin_with(extra);
+	unlink(path);
+	return rc;
 }
 
 static int begin_audited(void **state)
@@ -228,6 +287,7 @@ int main(void)
 	    T4(test_links),
 	    T4(test_channels),
 	    T4(test_listings),
+	    cmocka_unit_test_setup_teardown(test_vain, begin_keys, end),
 	    cmocka_unit_test_setup_teardown(test_audit_lines, begin_audited, end),
 	};
 	return cmocka_run_group_tests_name("gateway rates", tests, NULL, NULL);
