@@ -126,6 +126,31 @@ def automatic():
 		c.close()
 
 
+@test('links = auto with bulk in 24 sessions at once: they share what a few would have', 60)
+def crowd():
+	def all_links(w):
+		return sum(s['client']['links'] for s in w.status(w.g)[0]['gateway']['sessions'])
+
+	def bulk(c, rest):
+		while rest():
+			upload(c, MIB)
+		upload(c, 4 * MIB)
+	with FaultWorld() as w:
+		w.build(tunnel={'session': 'per-connection', **CALM}, agent=CALM, gateway=CALM)
+		for side in w.both:
+			side.do('rate', 2000000, 0.005)
+		seen, conns = [0], [connect(w.f.ports['t'], 90) for _ in range(24)]
+		jobs = [background(bulk, c, lambda: max(seen) <= 24) for c in conns]
+		while any(j.running() for j in jobs):
+			seen.append(all_links(w))
+			time.sleep(0.05)
+		for j in jobs:
+			j(60)
+		assert 24 < max(seen) <= 24 + 56, max(seen)  # four each would be 96, eight 192
+		for c in conns:
+			c.close()
+
+
 @test('links = auto where a round trip takes next to nothing: one link, however much bulk there is', 30)
 def short_path():
 	with World() as w:

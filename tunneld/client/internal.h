@@ -6,6 +6,7 @@
 #include "tunneld/aws/channel_link.h"
 #include "tunneld/aws/target.h"
 #include "tunneld/client/client.h"
+#include "tunneld/client/crowd.h"
 #include "tunneld/net/direct_dial.h"
 
 #define MOD "client"
@@ -21,9 +22,10 @@ struct td_client_links {
 	unsigned want; /* links in all, the main one included */
 	struct td_client_opening opening[TD_PUMP_LINKS];
 	struct td_timer timer;
-	struct td_backoff backoff;    /* while the gateway has too many calls */
-	uint64_t not_before;	      /* monotonic; the next of them */
-	uint64_t bulk_at, full_at;    /* the latest that was told; of a full path, 0: never */
+	struct td_backoff backoff; /* while the gateway has too many calls */
+	uint64_t not_before;	   /* monotonic; the next of them */
+	uint64_t bulk_at, full_at; /* the latest that was told; of a full path, 0: never */
+	struct td_crowd_member crowd;
 	uint64_t least_rtt, least_of; /* of the channel, 0: not known; since which main link was up */
 	bool refused;		      /* the gateway does not know of them */
 };

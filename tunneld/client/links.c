@@ -3,12 +3,12 @@
  *   OpenSessionLink (a call of our gateway) → token → WebSocket → the pump's
  *
  * A few are opened at a time.  The agent hears of the number by a flag and opens as many.  With `links = auto` they
- * come when bulk has gone on for half a second, sooner and more of them where TCP repairs losses, none where the path
- * is full, and go when there was none for a while.  Whether it is full knows the end that sends: the client itself, or
- * the agent, who says so by a flag; when that comes while they are being opened they are given up.  They do not come
- * where a round trip is so short that one TCP fills the path, whatever it loses: there they would only cost processor
- * time.  A gateway that does not know the call is not asked again.  None is opened while less than half of the
- * process's memory is free. */
+ * come when bulk has gone on for half a second, sooner and more of them where TCP repairs losses, fewer where many
+ * sessions have bulk at once (crowd.h), none where the path is full, and go when there was none for a while.  Whether
+ * it is full knows the end that sends: the client itself, or the agent, who says so by a flag; when that comes while
+ * they are being opened they are given up.  They do not come where a round trip is so short that one TCP fills the
+ * path, whatever it loses: there they would only cost processor time.  A gateway that does not know the call is not
+ * asked again.  None is opened while less than half of the process's memory is free. */
 #include "tunneld/client/internal.h"
 
 #include "lib/num.h"
@@ -188,6 +188,7 @@ void td_client_links_init(struct td_client *c)
 {
 	td_timer_init(&c->more.timer, c->loop, on_timer, c);
 	td_backoff_init(&c->more.backoff, AGAIN_IN, HASTE_MAX);
+	td_crowd_init(&c->more.crowd);
 	for (unsigned i = 0; i < TD_PUMP_LINKS; i++)
 		c->more.opening[i].c = c;
 	c->more.want = 1;
@@ -230,14 +231,17 @@ void td_client_links_bulk(struct td_client *c, enum td_bulk kind)
 	m->bulk_at = c->loop->now;
 	if (kind == TD_BULK_FULL)
 		m->full_at = c->loop->now;
-	if (!c->cfg.links_auto || is_path_short(c))
+	if (!c->cfg.links_auto)
 		return;
 	bool full = m->full_at && c->loop->now - m->full_at < FULL_FOR;
 	unsigned n = td_client_links_for(kind, m->want, td_pump_links(c->pump), full);
+	unsigned share = td_crowd_links(&m->crowd, c->cfg.aws, n, c->loop->now);
+	if (is_path_short(c))
+		return;
 	if (n < m->want)
 		close_all(c);
 	else if (td_memory_half_free())
-		want_at_least(c, n);
+		want_at_least(c, share);
 }
 
 void td_client_links_lost(struct td_client *c, unsigned index)
@@ -252,6 +256,7 @@ void td_client_links_lost(struct td_client *c, unsigned index)
 void td_client_links_cancel(struct td_client *c)
 {
 	td_timer_stop(&c->more.timer);
+	td_crowd_leave(&c->more.crowd);
 	for (unsigned i = 0; i < TD_PUMP_LINKS; i++) {
 		struct td_client_opening *o = &c->more.opening[i];
 		if (o->call)

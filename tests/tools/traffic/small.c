@@ -58,7 +58,7 @@ struct slot {
 /* The next connection of a slot. -> false: there are no ports left just now */
 static bool slot_dial(const struct options *o, int ep, struct slot *s)
 {
-	struct epoll_event e = {.events = EPOLLOUT, .data.ptr = s};
+	struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = s};
 
 	s->began = now_ns();
 	s->asked = false;
@@ -70,20 +70,19 @@ static bool slot_dial(const struct options *o, int ep, struct slot *s)
 }
 
 /* Connected: asks.  Answered: counts, and it is the next one's turn. -> 1 counted, 0 goes on, -1 failed */
-static int slot_event(int ep, struct slot *s)
+static int slot_event(struct slot *s)
 {
 	struct request q = {.magic = REQUEST_MAGIC, .op = OP_NOTHING};
-	struct epoll_event e = {.events = EPOLLIN, .data.ptr = s};
 	char answer;
 
 	if (!s->asked) {
 		s->asked = true;
-		if (send(s->fd, &q, sizeof(q), MSG_NOSIGNAL) != (ssize_t)sizeof(q))
-			return -1;
-		epoll_ctl(ep, EPOLL_CTL_MOD, s->fd, &e);
-		return 0;
+		return send(s->fd, &q, sizeof(q), MSG_NOSIGNAL) == (ssize_t)sizeof(q) ? 0 : -1;
 	}
-	return recv(s->fd, &answer, 1, 0) == 1 ? 1 : -1;
+	ssize_t n = recv(s->fd, &answer, 1, 0);
+	if (n < 0 && errno == EAGAIN)
+		return 0;
+	return n == 1 ? 1 : -1;
 }
 
 /* Connect, ask, be answered by one byte, close: `parallel` of them at a time. */
@@ -106,7 +105,7 @@ int run_connect(const struct options *o)
 		int n = epoll_wait(ep, ev, PARALLEL_MAX, 10);
 		for (int i = 0; i < n; i++) {
 			struct slot *s = ev[i].data.ptr;
-			int did = slot_event(ep, s);
+			int did = slot_event(s);
 
 			if (!did)
 				continue;
