@@ -207,8 +207,9 @@ class Proc:
 
 
 def ini(path, sections):
-	"""sections: list of (header, dict); a value may be a list (joined by commas), None leaves the key out."""
-	with open(path, 'w') as f:
+	"""sections: list of (header, dict); a value may be a list (joined by commas), None leaves the key out.  Who reads it meanwhile
+	reads the whole of the old one or of the new one."""
+	with open(path + '.new', 'w') as f:
 		os.fchmod(f.fileno(), 0o600)
 		for header, keys in sections:
 			f.write('[%s]\n' % header)
@@ -219,6 +220,7 @@ def ini(path, sections):
 					v = 'yes' if v else 'no'
 				f.write('%s = %s\n' % (k, ', '.join(map(str, v)) if isinstance(v, (list, tuple)) else v))
 			f.write('\n')
+	os.replace(path + '.new', path)
 	return path
 
 
