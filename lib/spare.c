@@ -10,6 +10,7 @@ static _Thread_local struct {
 		size_t cap;
 	} block[BLOCKS];
 	size_t bytes;
+	bool keeps;
 } spare;
 
 static void *take_out(int i)
@@ -49,7 +50,7 @@ static int find_place(size_t cap)
 
 void tnl_spare_put(void *p, size_t cap)
 {
-	int at = cap < TNL_SPARE_LEAST || spare.bytes + cap > BYTES ? -1 : find_place(cap);
+	int at = !spare.keeps || cap < TNL_SPARE_LEAST || spare.bytes + cap > BYTES ? -1 : find_place(cap);
 	if (at < 0) {
 		tnl_free(p);
 		return;
@@ -60,6 +61,13 @@ void tnl_spare_put(void *p, size_t cap)
 	spare.block[at].cap = cap;
 	spare.bytes += cap;
 	tnl_alloc_resting(1);
+}
+
+void tnl_spare_keep(bool keep)
+{
+	spare.keeps = keep;
+	if (!keep)
+		tnl_spare_drop();
 }
 
 void tnl_spare_drop(void)

@@ -198,6 +198,19 @@ static void what_rests_is_bounded(void **state)
 	assert_int_equal(tnl_alloc_bytes(), held);
 }
 
+/* A thread that does not say so leaves none behind at its end. */
+static void who_does_not_keep_gives_back(void **state)
+{
+	size_t held = tnl_alloc_bytes();
+	tnl_spare_put(tnl_malloc(100000), 100000);
+	assert_true(tnl_alloc_bytes() > held);
+	tnl_spare_keep(false);
+	assert_int_equal(tnl_alloc_bytes(), held);
+	tnl_spare_put(tnl_malloc(100000), 100000);
+	assert_int_equal(tnl_alloc_bytes(), held);
+	tnl_spare_keep(true);
+}
+
 static void failing_allocator_counts_down(void **state)
 {
 	tnl_alloc_fail_after(2, 0);
@@ -257,12 +270,14 @@ static void log_goes_through_the_callback(void **state)
 
 int main(void)
 {
+	tnl_spare_keep(true);
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(bytes_come_out_in_order),	     cmocka_unit_test(maximum_is_hard),
 	    cmocka_unit_test(printf_of_any_length),	     cmocka_unit_test(memory_failure_changes_nothing),
 	    cmocka_unit_test(failing_allocator_counts_down), cmocka_unit_test(every_error_has_a_name),
 	    cmocka_unit_test(log_goes_through_the_callback), cmocka_unit_test(settled_buffers_share_their_blocks),
 	    cmocka_unit_test(what_rests_is_bounded),	     cmocka_unit_test(blocks_are_for_what_needs_them),
+	    cmocka_unit_test(who_does_not_keep_gives_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -270,6 +270,7 @@ struct td_loop *td_loop_new(void)
 		return NULL;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	tnl_spare_keep(true);
 	/* Buffers of connections that went quiet go back to the system at once, smaller ones with td_loop_give_back. */
 	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 	l->ev = ev;

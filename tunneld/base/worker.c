@@ -84,11 +84,12 @@ static void *run_worker(void *arg)
 	struct td_worker *w = arg;
 	here = true;
 	td_memory_aside();
+	tnl_spare_keep(true);
 	pthread_setname_np(pthread_self(), w->name);
 	take_again(w);
 	td_loop_run(w->l);
 	pthread_mutex_unlock(&w->lock);
-	tnl_spare_drop();
+	tnl_spare_keep(false);
 	return NULL;
 }
 
