@@ -17,6 +17,7 @@ static struct tnl_stream *nth(struct rig *r, unsigned n)
 
 static void open_one(struct rig *r, uint16_t listener)
 {
+	r->own_opens++;
 	if (r->agent)
 		(void)tnl_stream_open_reverse(r->s, NULL, listener, "192.0.2.7:50000", r->now, NULL);
 	else
