@@ -153,6 +153,36 @@ def rates():
 		assert status == 400 and 'per minute' in out['message'], (status, out)
 
 
+@test('store: calls about a session of another node have their rate, at each node and for each session; refused ones leave nothing in the store', 60)
+def call_rates():
+	with Shared(names=('n1', 'n2')) as w:
+		w.redis()
+		w.start_nodes()
+		w.agent(port=w.port['n2'], wait=False)
+		w.node['n2'].wait_log('instance connected')
+		w.knows_agent('n1')
+		sid, other = (w.at('n2').start(TARGET, 1)[1]['SessionId'] for _ in range(2))
+		n1, given, began = w.at('n1'), 0, time.monotonic()
+		while True:
+			status, out = n1.call('ResumeSession', {'SessionId': sid})
+			if status != 200:
+				break
+			given += 1
+			assert given <= 300 + 5 * (time.monotonic() - began) + 1, given
+		assert given >= 300 and status == 400 and out['__type'] == 'ThrottlingException', (given, status, out)
+		def count(what):
+			return w.gateway_status('n1')['counters'][what]
+		limited, granted, tokens = count('limit_user_calls'), 0, len(w.keys_of_store('KEYS', '*:tok:*'))
+		for _ in range(40):
+			granted += n1.call('ResumeSession', {'SessionId': sid})[0] == 200  # five a second come to be free
+		assert granted <= 5 * (time.monotonic() - began) + 1 and count('limit_user_calls') == limited + 40 - granted, granted
+		assert len(w.keys_of_store('KEYS', '*:tok:*')) <= tokens + granted
+		for node, id in (('n1', other), ('n2', sid)):  # each session, and each node, has its own
+			status, out = w.at(node).call('ResumeSession', {'SessionId': id})
+			assert status == 200 and out['TokenValue'], (node, status, out)
+		assert {o['SessionId'] for o in n1.sessions()} == {sid, other}  # nothing ends for it
+
+
 @test('store: killed and started anew in mid-transfer: bytes go on, starts fail with Retry-After, presence heals', 90)
 def store_restarts():
 	with Shared() as w:

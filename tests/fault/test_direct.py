@@ -297,6 +297,65 @@ def probes():
 		assert counters['direct_failed'] <= 12 and counters['direct_turned_away'] >= 20, counters
 
 
+class Copier:
+	"""Stands before the direct port and shows what it is shown first, the ticket's name in a ClientHello, from a second place as well."""
+
+	def __init__(self, port):
+		self.port, self.hello, self.pairs = port, None, []
+		self.s = socket.create_server(('127.0.0.1', 0))
+		self.at = self.s.getsockname()[1]
+		threading.Thread(target=self.run, daemon=True).start()
+
+	def show(self, source):
+		s = socket.create_connection(('127.0.0.1', self.port), 10, (source, 0))
+		s.sendall(self.hello)
+		return s
+
+	def answer(self, s):
+		"""The type of the record that answers a hello: 22 a handshake, 21 an alert, None nothing."""
+		try:
+			s.settimeout(10)
+			return next(iter(s.recv(1, socket.MSG_PEEK)), None)
+		except ConnectionResetError:
+			return None
+
+	def run(self):
+		while True:
+			a = self.s.accept()[0]
+			self.hello = a.recv(5, socket.MSG_WAITALL)
+			self.hello += a.recv(int.from_bytes(self.hello[3:], 'big'), socket.MSG_WAITALL)
+			b, other = self.show('127.0.0.1'), self.show('127.0.0.2')
+			self.pairs.append([self.answer(b), self.answer(other)])  # whichever comes first there is taken
+			other.close()
+			for x, y in ((a, b), (b, a)):
+				threading.Thread(target=self.copy, args=(x, y), daemon=True).start()
+
+	def copy(self, x, y):
+		try:
+			while data := x.recv(65536):
+				y.sendall(data)
+			y.shutdown(socket.SHUT_WR)
+		except OSError:
+			pass
+
+
+@test('direct: a ticket shown from two places at once, or again later, is honoured once; the link that has it goes on', 60)
+def ticket_once():
+	with DirectWorld() as w:
+		port = free_port()
+		copier = Copier(port)
+		w.build(agent={'direct_listen': '127.0.0.1:%d' % port, 'direct_addresses': '127.0.0.1:%d' % copier.at})
+		c = connect(w.f.ports['t'], 60)
+		upload(c, 1000)
+		w.up()
+		with copier.show('127.0.0.2') as s:
+			again = copier.answer(s)
+		assert again != 22 and copier.pairs and all(p.count(22) == 1 for p in copier.pairs), (copier.pairs, again)
+		upload(c, MIB)
+		assert w.direct() and w.links() == 1
+		c.close()
+
+
 @test('direct: between two network namespaces, moved in mid-transfer when its port closes and opens', 120)
 def namespaces():
 	with LinkWorld() as w:
