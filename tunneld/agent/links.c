@@ -6,7 +6,7 @@
 #include "lib/alloc.h"
 #include "tunneld/base/log.h"
 
-#define AT_ONCE 4u /* a gateway keeps so many tokens for further links */
+#define AT_ONCE 4u /* older gateways keep no more tokens for further links */
 #define AGAIN_IN (1 * TD_SEC)
 
 static void open_missing(struct ag_session *s);

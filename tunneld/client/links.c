@@ -19,7 +19,7 @@
 
 #define BULK_LINKS 4u
 #define LOSSY_LINKS 8u
-#define AT_ONCE 4u /* a gateway keeps so many tokens for further links */
+#define AT_ONCE 4u /* older gateways keep no more tokens for further links */
 #define QUIET_FOR (10 * TD_SEC)
 #define AGAIN_IN (1 * TD_SEC)
 #define HASTE_MAX (15 * TD_SEC) /* between calls that come too soon for the gateway */

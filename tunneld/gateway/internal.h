@@ -50,7 +50,7 @@
 #include "tunneld/net/peers.h"
 
 #define GW_TOKEN_STR 44u		 /* base64 of 32 bytes */
-#define GW_TOKENS 4u			 /* unused ones kept for each end; the oldest goes first */
+#define GW_TOKENS 4u			 /* unused ones kept of the main link of each end; the oldest goes first */
 #define GW_HOLD_NS (50 * TD_MS)		 /* a stock client after HandshakeComplete */
 #define GW_LINKS 8u			 /* of one end of a session */
 #define GW_TOKEN_FRAME_MAX (4u * 1024)	 /* nothing longer is read before the token */
@@ -191,13 +191,13 @@ struct gw_token {
 	char client_id[TD_STORE_CLIENT_ID];
 };
 struct gw_tokens {
-	struct gw_token v[GW_TOKENS];
+	struct gw_token v[GW_LINKS - 1]; /* GW_TOKENS of the main link, one for each further one */
 	unsigned n;
 	unsigned used; /* link of the one that was used last */
 };
 void gw_token_new(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK],
 		  const char *client_id /* NULL: not bound */, char out[GW_TOKEN_STR + 1]);
-/* The same for a further link. */
+/* The same for a further link, in place of an older one for it. */
 void gw_token_new_link(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK], const char *client_id,
 		       unsigned link, char out[GW_TOKEN_STR + 1]);
 /* Uses it up: 0, and t->used is its link, or *field says why not ("token", "token expiry", "ClientId"). */

@@ -5,12 +5,34 @@
 #include "lib/crypto.h"
 #include "lib/enc.h"
 #include "lib/num.h"
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 static void hash_token(const uint8_t mark[GW_MARK], const char *token, uint8_t hash[32])
 {
 	tnl_hmac_sha256(mark, GW_MARK, token, strlen(token), hash);
+}
+
+static void drop_token(struct gw_tokens *t, unsigned i)
+{
+	memmove(&t->v[i], &t->v[i + 1], (t->n - i - 1) * sizeof(t->v[0]));
+	t->n--;
+}
+
+/* The oldest of the main link gives way when there are too many.  Of each further link there is one: an end that has
+ * shown a token asks for the next before we have read the first, and may so have one for each on its way. */
+static struct gw_token *add_token(struct gw_tokens *t, unsigned link)
+{
+	static_assert(GW_LINKS - 1 >= GW_TOKENS, "room for either");
+	if (!link && t->n == GW_TOKENS)
+		drop_token(t, 0);
+	for (unsigned i = t->n; link && i-- > 0;)
+		if (t->v[i].link == link)
+			drop_token(t, i);
+	struct gw_token *k = &t->v[t->n++];
+	*k = (struct gw_token){.link = link};
+	return k;
 }
 
 void gw_token_new_link(struct td_gateway *g, struct gw_tokens *t, const uint8_t mark[GW_MARK], const char *client_id,
@@ -20,14 +42,8 @@ void gw_token_new_link(struct td_gateway *g, struct gw_tokens *t, const uint8_t 
 	tnl_random(raw, sizeof(raw));
 	tnl_b64(raw, sizeof(raw), out);
 	tnl_wipe(raw, sizeof(raw));
-	if (t->n == GW_TOKENS) { /* the oldest gives way */
-		memmove(&t->v[0], &t->v[1], (GW_TOKENS - 1) * sizeof(t->v[0]));
-		t->n--;
-	}
-	struct gw_token *k = &t->v[t->n++];
-	memset(k, 0, sizeof(*k));
+	struct gw_token *k = add_token(t, link);
 	hash_token(mark, out, k->hash);
-	k->link = link;
 	k->expires_ms = g->l->wall_ms + g->cfg->gw.token_ttl_ns / TD_MS;
 	if (client_id) {
 		k->bound = true;
@@ -76,8 +92,7 @@ int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const struct gw_mark
 	}
 	memcpy(mark, owner->v[key], GW_MARK);
 	struct gw_token k = t->v[found];
-	memmove(&t->v[found], &t->v[found + 1], (t->n - found - 1) * sizeof(t->v[0]));
-	t->n--; /* whatever follows: it can never be used again */
+	drop_token(t, found); /* whatever follows: it can never be used again */
 	if (k.expires_ms <= g->l->wall_ms) {
 		*field = "token expiry";
 		return TNL_EEXPIRED;
@@ -154,14 +169,9 @@ void gw_token_missing(struct gw_tokens *t, const uint8_t hash[32])
 void gw_token_found(struct td_gateway *g, struct gw_tokens *t, const uint8_t hash[32], const struct gw_grant *gr)
 {
 	gw_token_missing(t, hash);
-	if (t->n == GW_TOKENS) {
-		memmove(&t->v[0], &t->v[1], (GW_TOKENS - 1) * sizeof(t->v[0]));
-		t->n--;
-	}
-	struct gw_token *k = &t->v[t->n++];
-	*k = (struct gw_token){.expires_ms = g->l->wall_ms + g->cfg->gw.token_ttl_ns / TD_MS,
-			       .bound = gr->bound,
-			       .link = gr->link};
+	struct gw_token *k = add_token(t, gr->link);
+	k->expires_ms = g->l->wall_ms + g->cfg->gw.token_ttl_ns / TD_MS;
+	k->bound = gr->bound;
 	memcpy(k->hash, hash, sizeof(k->hash));
 	snprintf(k->client_id, sizeof(k->client_id), "%s", gr->client_id);
 }

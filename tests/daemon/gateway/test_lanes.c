@@ -72,6 +72,56 @@ static void test_tokens(void **state)
 	session_done(&s);
 }
 
+/* An end is a while ahead of us: it has asked for all of its links before we have read a token of theirs. */
+static void test_all_at_once(void **state)
+{
+	struct ses s;
+	struct end c[7] = {{0}}, a[7] = {{0}};
+	char ct[7][64], at[7][64], path[200], body[200];
+	session_up(&s);
+	snprintf(path, sizeof(path), "/v1/data-channel/%s", s.id);
+	for (int i = 0; i < 7; i++) {
+		snprintf(body, sizeof(body),
+			 "{\"MessageSchemaVersion\":\"1.0\",\"RequestId\":\"%s\",\"ClientId\":\"\",\"Link\":%d}", RID,
+			 i + 1);
+		assert_int_equal(post_channel(&I1, path, body, at[i]), 201);
+		assert_int_equal(ask(&OPS, s.id, i + 1, ct[i]), 200);
+	}
+	for (int i = 0; i < 7; i++) {
+		open_client(&c[i], s.id, ct[i], "client-1");
+		open_agent_token(&a[i], &I1, s.id, at[i], "");
+	}
+	wait_for(status_of("sessions/0/client/links") == 8 && status_of("sessions/0/agent/links") == 8);
+	for (int i = 0; i < 7; i++) {
+		assert_false(c[i].closed || a[i].closed);
+		end_reset(&c[i]);
+		end_reset(&a[i]);
+	}
+	session_done(&s);
+}
+
+/* One that was asked for again, since its link did not come about, takes no other's place. */
+static void test_asked_for_again(void **state)
+{
+	struct ses s;
+	struct end first = {0}, again = {0};
+	char one[64], two[64], newer[64];
+	session_up(&s);
+	assert_int_equal(ask(&OPS, s.id, 1, one), 200);
+	assert_int_equal(ask(&OPS, s.id, 2, two), 200);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(ask(&OPS, s.id, 2, newer), 200);
+	open_client(&again, s.id, two, "client-1");
+	token_refused(&again, "token");
+	open_client(&first, s.id, one, "client-1");
+	wait_for(status_of("sessions/0/client/links") == 2);
+	open_client(&again, s.id, newer, "client-1");
+	wait_for(status_of("sessions/0/client/links") == 3);
+	end_reset(&first);
+	end_reset(&again);
+	session_done(&s);
+}
+
 static void test_ways(void **state)
 {
 	struct ses s;
@@ -154,6 +204,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    T2(test_tokens, begin),
+	    T2(test_all_at_once, begin),
+	    T2(test_asked_for_again, begin),
 	    T2(test_ways, begin),
 	    T2(test_what_waits_moves, begin_small),
 	    T2(test_the_end_closes_all, begin),
