@@ -298,7 +298,7 @@ def probes():
 
 
 class Copier:
-	"""Stands before the direct port and shows what it is shown first, the ticket's name in a ClientHello, from a second place as well."""
+	"""Stands before the direct port and shows the first ticket that it is shown, a name in a ClientHello, from a second place as well."""
 
 	def __init__(self, port):
 		self.port, self.hello, self.pairs = port, None, []
@@ -324,9 +324,11 @@ class Copier:
 			a = self.s.accept()[0]
 			self.hello = a.recv(5, socket.MSG_WAITALL)
 			self.hello += a.recv(int.from_bytes(self.hello[3:], 'big'), socket.MSG_WAITALL)
-			b, other = self.show('127.0.0.1'), self.show('127.0.0.2')
-			self.pairs.append([self.answer(b), self.answer(other)])  # whichever comes first there is taken
-			other.close()
+			b = self.show('127.0.0.1')
+			if not self.pairs:
+				other = self.show('127.0.0.2')
+				self.pairs.append([self.answer(b), self.answer(other)])  # whichever the agent reads first is taken
+				other.close()
 			for x, y in ((a, b), (b, a)):
 				threading.Thread(target=self.copy, args=(x, y), daemon=True).start()
 
@@ -350,7 +352,7 @@ def ticket_once():
 		w.up()
 		with copier.show('127.0.0.2') as s:
 			again = copier.answer(s)
-		assert again != 22 and copier.pairs and all(p.count(22) == 1 for p in copier.pairs), (copier.pairs, again)
+		assert again != 22 and copier.pairs and copier.pairs[0].count(22) == 1, (copier.pairs, again)
 		upload(c, MIB)
 		assert w.direct() and w.links() == 1
 		c.close()
