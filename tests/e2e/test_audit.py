@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import socket
+import time
 
 from harness import AGENT_KEY, AGENT_SECRET, TARGET, USER_KEY, USER_SECRET, Skip, World, until
 from run import test
@@ -155,3 +156,24 @@ def twins():
 		c = w.proc('agent-c', [BIN, 'agent', '-c', w.path('agent-c.ini')])
 		c.wait_log('the key is that of instance %s, not of instance %s' % (TARGET, other))
 		g.wait_log('channel refused .*key=%s instance=%s' % (AGENT_KEY, TARGET))
+
+
+@test('audit log: connections that the agent refuses write no lines at the rate of who asks for them, and all are counted', 60)
+def refused_many():
+	with World() as w:
+		path = w.path('agent.audit')
+		_, a, f = w.standard(9, agent={'audit_log': 'agent.audit', 'allow': '127.0.0.1:10'})
+		began = time.monotonic()
+		for _ in range(400):
+			try:
+				refused(f.ports['t'])
+			except ConnectionResetError:
+				pass
+		seconds = time.monotonic() - began
+		until(lambda: w.status(a)[0]['agent']['counters']['denied'] == 400, 10, 'all were refused')
+		f.stop()
+		wait_event(path, 'session-end', user='ops')
+		told = sum(o['event'] == 'connection-refused' for o in lines(path))
+		more = sum(o['connections'] for o in lines(path) if o['event'] == 'connection-refused-more')
+		assert 20 <= told <= 20 * (seconds + 2) and told + more == 400, (told, more, seconds)
+		assert seconds < 10, seconds  # else nothing was shown

@@ -1,9 +1,14 @@
 /* What the agent writes into its audit log: sessions that start, are refused and end, connections that are dialed,
- * refused and end, with who asked, what for, and how it ended.  Who: the owner that the gateway names. */
+ * refused and end, with who asked, what for, and how it ended.  Who: the owner that the gateway names.
+ *
+ * To be refused costs a client a few bytes; so of the refusals of a session a second has so many lines, the others are
+ * counted ("event":"connection-refused-more"). */
 #include "tunneld/agent/internal.h"
 #include "tunneld/base/audit.h"
 
 #include <string.h>
+
+#define REFUSALS_A_SECOND 20u
 
 /* Documents name it in the properties, by system or not. */
 static const char *command_of(const struct tnl_json *j)
@@ -37,9 +42,39 @@ void ag_audit_start(struct td_agent *a, const struct tnl_start *start, const cha
 	td_audit_end(&l);
 }
 
-void ag_audit_end(const struct ag_session *s, uint64_t received, uint64_t sent)
+/* --- refusals ---------------------------------------------------------------- */
+static void tell_more(struct ag_session *s)
 {
 	struct td_audit_line l;
+	if (s->refused.more && td_audit_begin(s->a->audit, &l, "connection-refused-more")) {
+		td_audit_str(&l, "session", s->start.session_id);
+		td_audit_str(&l, "user", s->start.session_owner);
+		td_audit_num(&l, "connections", s->refused.more);
+		td_audit_end(&l);
+	}
+	s->refused.more = 0;
+}
+
+static bool admit_refusal(struct ag_session *s)
+{
+	uint64_t second = s->a->loop->now / TD_SEC;
+	if (second != s->refused.second) {
+		tell_more(s);
+		s->refused = (struct ag_lines){.second = second};
+	}
+	if (s->refused.n < REFUSALS_A_SECOND) {
+		s->refused.n++;
+		return true;
+	}
+	s->refused.more++;
+	return false;
+}
+
+/* --- what a session did -------------------------------------------------------- */
+void ag_audit_end(struct ag_session *s, uint64_t received, uint64_t sent)
+{
+	struct td_audit_line l;
+	tell_more(s);
 	if (!td_audit_begin(s->a->audit, &l, "session-end"))
 		return;
 	put_start(&l, &s->start);
@@ -67,10 +102,12 @@ static bool begin_connection(struct td_audit_line *l, const struct ag_session *s
 	return true;
 }
 
-void ag_audit_connection(const struct ag_session *s, const struct tnl_head *to, uint32_t stream, const char *address,
+void ag_audit_connection(struct ag_session *s, const struct tnl_head *to, uint32_t stream, const char *address,
 			 const char *refused)
 {
 	struct td_audit_line l;
+	if (refused && !admit_refusal(s))
+		return;
 	if (!begin_connection(&l, s, to, refused ? "connection-refused" : "connection"))
 		return;
 	td_audit_num(&l, "stream", stream);

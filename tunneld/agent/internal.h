@@ -175,6 +175,12 @@ struct ag_links {
 	struct td_timer timer;
 };
 
+/* Refused connections as the audit log has them: so many lines in a second, then a number. */
+struct ag_lines {
+	uint64_t second, more;
+	unsigned n;
+};
+
 struct ag_session {
 	struct tnl_list node; /* agent->sessions */
 	struct td_agent *a;
@@ -196,6 +202,7 @@ struct ag_session {
 	unsigned resumes;
 	struct ag_ticket ticket;
 	struct ag_reverse reverse;
+	struct ag_lines refused;
 	/* the Port plugin's */
 	struct tnl_map *dialing;   /* stream → ag_stream: dials and resolutions under way */
 	struct tnl_list connected; /* ag_stream.node */
@@ -228,8 +235,8 @@ void ag_sessions_drain(struct td_agent *a, bool all);
 
 /* audit.c.  refused: why, NULL: it was not. */
 void ag_audit_start(struct td_agent *a, const struct tnl_start *start, const char *refused);
-void ag_audit_end(const struct ag_session *s, uint64_t received, uint64_t sent);
-void ag_audit_connection(const struct ag_session *s, const struct tnl_head *to, uint32_t stream, const char *address,
+void ag_audit_end(struct ag_session *s, uint64_t received, uint64_t sent);
+void ag_audit_connection(struct ag_session *s, const struct tnl_head *to, uint32_t stream, const char *address,
 			 const char *refused);
 void ag_audit_connection_end(const struct ag_session *s, const struct tnl_head *to, const char *how, uint64_t in,
 			     uint64_t out);
