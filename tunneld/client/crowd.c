@@ -6,7 +6,8 @@
 #define ALONE 4u	   /* sessions that do not yet share */
 #define QUIET (1 * TD_SEC) /* bulk is told of twice as often */
 
-static struct tnl_list crowd = {&crowd, &crowd}; /* of all paths, who had bulk last at the end */
+/* Of all paths: who has had bulk lately, the last at the end; who is quiet and has kept links. */
+static struct tnl_list crowd = {&crowd, &crowd}, keepers = {&keepers, &keepers};
 
 void td_crowd_init(struct td_crowd_member *m)
 {
@@ -26,19 +27,33 @@ static void drop_quiet(uint64_t now)
 		if (now - m->at < QUIET)
 			return;
 		tnl_list_remove(&m->node);
+		if (m->keeps)
+			tnl_list_push_back(&keepers, &m->node);
 	}
+}
+
+void td_crowd_keep(struct td_crowd_member *m, bool keeps)
+{
+	m->keeps = keeps;
+}
+
+static unsigned count_in(const struct tnl_list *list, const void *path, unsigned enough)
+{
+	unsigned n = 0;
+	tnl_list_foreach(it, list) {
+		if (n >= enough)
+			break;
+		const struct td_crowd_member *m = tnl_container_of(it, struct td_crowd_member, node);
+		n += m->path == path && (m->keeps || list == &crowd);
+	}
+	return n;
 }
 
 /* No more than `enough`: then each has one anyway. */
 static unsigned count_on(const void *path, unsigned enough)
 {
-	unsigned n = 0;
-	tnl_list_foreach(it, &crowd) {
-		n += tnl_container_of(it, struct td_crowd_member, node)->path == path;
-		if (n == enough)
-			break;
-	}
-	return n;
+	unsigned n = count_in(&crowd, path, enough);
+	return n + count_in(&keepers, path, enough - n);
 }
 
 unsigned td_crowd_links(struct td_crowd_member *m, const void *path, unsigned most, uint64_t now)

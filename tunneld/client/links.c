@@ -38,6 +38,7 @@ static void set_want(struct td_client *c, unsigned want)
 	if (c->more.want == want)
 		return;
 	c->more.want = want;
+	td_crowd_keep(&c->more.crowd, want > 1);
 	td_debug(MOD, c->grant.session_id, "links wanted=%u %-s", want, c->cfg.label);
 	tnl_session_send_flag(td_pump_session(c->pump), TNL_FLAG_LINKS | want, c->loop->now);
 	td_pump_kick(c->pump);

@@ -62,6 +62,24 @@ static void quiet_ones_do_not_count(void **state)
 	assert_int_equal(td_crowd_links(&m[0], &path, 4, 2 * TD_SEC), 4);
 }
 
+/* One after the other, so that never two have bulk within a second: what they keep is counted all the same. */
+static void those_that_keep_links_count(void **state)
+{
+	uint64_t now = TD_SEC;
+	unsigned in_all = 0;
+	for (size_t i = 0; i < MANY; i++, now += 2 * TD_SEC) {
+		unsigned n = td_crowd_links(&m[i], &path, 8, now);
+		td_crowd_keep(&m[i], n > 1);
+		in_all += n - 1;
+	}
+	assert_in_range(in_all, 4 * 7, 56);
+	assert_int_equal(td_crowd_links(&m[0], &other, 8, now), 8);
+	now += 2 * TD_SEC;
+	for (size_t i = 0; i < MANY; i++)
+		td_crowd_keep(&m[i], false);
+	assert_int_equal(td_crowd_links(&m[MANY - 1], &path, 8, now), 8);
+}
+
 static void those_that_left_do_not_count(void **state)
 {
 	for (size_t i = 1; i < MANY; i++)
@@ -77,9 +95,13 @@ static void those_that_left_do_not_count(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    CROWD_TEST(few_have_what_they_want), CROWD_TEST(more_share),
-	    CROWD_TEST(many_have_one),		 CROWD_TEST(other_paths_do_not_count),
-	    CROWD_TEST(quiet_ones_do_not_count), CROWD_TEST(those_that_left_do_not_count),
+	    CROWD_TEST(few_have_what_they_want),
+	    CROWD_TEST(more_share),
+	    CROWD_TEST(many_have_one),
+	    CROWD_TEST(other_paths_do_not_count),
+	    CROWD_TEST(quiet_ones_do_not_count),
+	    CROWD_TEST(those_that_keep_links_count),
+	    CROWD_TEST(those_that_left_do_not_count),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
