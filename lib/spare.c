@@ -1,8 +1,14 @@
 #include "lib/spare.h"
 #include "lib/alloc.h"
+#include "lib/num.h"
 
-#define BLOCKS 6 /* one event takes input of TLS and above it, output above it and of TLS; and one that grows */
-#define BYTES ((size_t)1536 * 1024)
+#define BLOCKS 24 /* an event takes some four; links with something to send at a time hold more */
+#define BYTES ((size_t)6 * 1024 * 1024)
+
+static struct {
+	size_t limit;
+	unsigned threads;
+} all = {.limit = 2 * BYTES};
 
 static _Thread_local struct {
 	struct {
@@ -12,6 +18,12 @@ static _Thread_local struct {
 	size_t bytes;
 	bool keeps;
 } spare;
+
+static size_t most_bytes(void)
+{
+	unsigned threads = __atomic_load_n(&all.threads, __ATOMIC_RELAXED);
+	return TNL_MIN(BYTES, __atomic_load_n(&all.limit, __ATOMIC_RELAXED) / TNL_MAX(threads, 1u));
+}
 
 static void *take_out(int i)
 {
@@ -50,7 +62,7 @@ static int find_place(size_t cap)
 
 void tnl_spare_put(void *p, size_t cap)
 {
-	int at = !spare.keeps || cap < TNL_SPARE_LEAST || spare.bytes + cap > BYTES ? -1 : find_place(cap);
+	int at = !spare.keeps || cap < TNL_SPARE_LEAST || spare.bytes + cap > most_bytes() ? -1 : find_place(cap);
 	if (at < 0) {
 		tnl_free(p);
 		return;
@@ -63,8 +75,14 @@ void tnl_spare_put(void *p, size_t cap)
 	tnl_alloc_resting(1);
 }
 
+void tnl_spare_limit(size_t bytes)
+{
+	__atomic_store_n(&all.limit, bytes, __ATOMIC_RELAXED);
+}
+
 void tnl_spare_keep(bool keep)
 {
+	__atomic_fetch_add(&all.threads, (unsigned)keep - (unsigned)spare.keeps, __ATOMIC_RELAXED);
 	spare.keeps = keep;
 	if (!keep)
 		tnl_spare_drop();

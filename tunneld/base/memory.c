@@ -4,6 +4,7 @@
 #include "tunneld/base/memory.h"
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include "lib/spare.h"
 
 #define LOAD(v) __atomic_load_n(&(v), __ATOMIC_RELAXED)
 #define STORE(v, to) __atomic_store_n(&(v), to, __ATOMIC_RELAXED)
@@ -24,6 +25,7 @@ static struct {
 void td_memory_limit(uint64_t bytes)
 {
 	STORE(mem.limit, bytes);
+	tnl_spare_limit(bytes / 8);
 	td_memory_change(0);
 }
 
