@@ -6,16 +6,19 @@ CLANG ?= clang
 FUZZ_SECONDS ?= 60
 FUZZ_ALL := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ ?= $(FUZZ_ALL)
+# Each name has one rule: a pattern for all of them would fit those of the daemon as well, and which one is taken would be make's choice.
+FUZZ_TD := $(filter td_%,$(FUZZ_ALL))
+FUZZ_LIB := $(filter-out td_%,$(FUZZ_ALL))
 FUZZ_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=undefined -DTNL_FUZZING
 
 $(BUILD)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
 	$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
-$(BUILD)/fuzz/bin/td_%: $(BUILD)/fuzz/tests/fuzz/fuzz_td_%.o $(TD_SRC:%.c=$(BUILD)/fuzz/%.o) $(LIB_SRC:%.c=$(BUILD)/fuzz/%.o)
+$(FUZZ_TD:%=$(BUILD)/fuzz/bin/%): $(BUILD)/fuzz/bin/%: $(BUILD)/fuzz/tests/fuzz/fuzz_%.o $(TD_SRC:%.c=$(BUILD)/fuzz/%.o) $(LIB_SRC:%.c=$(BUILD)/fuzz/%.o)
 	@mkdir -p $(@D)
 	$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $(filter-out %/tunneld/main.o,$^) $(LIBS)
-$(BUILD)/fuzz/bin/%: $(BUILD)/fuzz/tests/fuzz/fuzz_%.o $(LIB_SRC:%.c=$(BUILD)/fuzz/%.o)
+$(FUZZ_LIB:%=$(BUILD)/fuzz/bin/%): $(BUILD)/fuzz/bin/%: $(BUILD)/fuzz/tests/fuzz/fuzz_%.o $(LIB_SRC:%.c=$(BUILD)/fuzz/%.o)
 	@mkdir -p $(@D)
 	$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIB_LIBS)
 
@@ -27,17 +30,17 @@ fuzz: $(FUZZ:%=$(BUILD)/fuzz/bin/%)
 	    -artifact_prefix=$(BUILD)/fuzz/crashes/$$t- $(BUILD)/fuzz/corpus/$$t tests/fuzz/corpus/$$t || exit 1; \
 	done
 
-FUZZ_REPLAY := $(FUZZ:%=$(BUILD)/tests/fuzz/replay_%)
-$(BUILD)/tests/fuzz/replay_td_%: $(BUILD)/obj/tests/fuzz/fuzz_td_%.o $(BUILD)/obj/tests/fuzz/replay.o $(TD_PARTS) $(LIB)
+replay := $(BUILD)/tests/fuzz/replay_
+$(FUZZ_TD:%=$(replay)%): $(replay)%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(TD_PARTS) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
-$(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(LIB)
+$(FUZZ_LIB:%=$(replay)%): $(replay)%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
 
 ifdef SANITIZE
 fuzz-replay: $(FUZZ:%=fuzz-replay-%)
-fuzz-replay-%: $(BUILD)/tests/fuzz/replay_%
+$(FUZZ_ALL:%=fuzz-replay-%): fuzz-replay-%: $(replay)%
 	@$< tests/fuzz/corpus/$*
 else
 fuzz-replay:
