@@ -5,6 +5,7 @@ The rooms, what each may include and how its globals begin stand in one table, i
 and so are the library's layers and the objects that lie in several files.  Findings are told as file:line: text and make the
 exit code 1.  The layout of .clang-format is taken for granted: a function's braces stand alone at the beginning of a line."""
 import fnmatch
+import functools
 import os
 import re
 import sys
@@ -60,15 +61,14 @@ class Function:
 class Source:
 	"""A .c or .h file: its includes, functions and global variables, each with its line."""
 
-	def __init__(self, top, path):
-		self.path = path
-		with open(os.path.join(top, path), encoding='utf-8') as f:
-			self.text = f.read()
+	def __init__(self, path, text):
+		self.path, self.text = path, text
 		self.lines = self.text.count('\n')
 		self.includes = [(n, m.group(1)) for n, m in enumerate(map(INCLUDE.match, self.text.split('\n')), 1) if m]
 		self.functions, self.variables = [], []
 		self.scan()
 
+	@functools.cached_property
 	def uses(self):
 		"""The names in its code, each with the first line that has it."""
 		found = {}
@@ -76,6 +76,14 @@ class Source:
 			for name in re.findall(r'[A-Za-z_]\w*', line):
 				found.setdefault(name, n)
 		return found
+
+	@functools.cached_property
+	def mentions(self):
+		return mentions(self.text)
+
+	@functools.cached_property
+	def bare_names(self):
+		return bare_names(self.comments())
 
 	def comments(self):
 		"""Its text with nothing in it but comments, on their lines."""
@@ -124,6 +132,29 @@ class Source:
 			self.variables.append((found.group(1), begin))
 
 
+# Who looks at trees that are alike (tests/house/) reads what they have in common once.
+source = functools.lru_cache(maxsize=None)(Source)
+
+
+def numbered(pattern, text):
+	"""-> (line, match) for each match in it"""
+	n, at = 1, 0
+	for m in pattern.finditer(text):
+		n += text.count('\n', at, m.start())
+		at = m.start()
+		yield n, m
+
+
+def mentions(text):
+	"""-> (line, path) for each path of the tree that it speaks of"""
+	found = [(n, m.group(), text[text.rfind('\n', 0, m.start()) + 1:m.end()]) for n, m in numbered(MENTION, text)]
+	return [(n, name) for n, name, line in found if not INCLUDE.match(line + '"') and not re.search('NAME|ROOM', name)]
+
+
+def bare_names(text):
+	return [(n, m.group()) for n, m in numbered(BARE, text)]
+
+
 def circles(graph):
 	"""The sets of two and more nodes that all lead to each other (Tarjan)."""
 	index, low, stack, found = {}, {}, [], []
@@ -157,7 +188,8 @@ class House:
 				for name in names:
 					if name.endswith(('.c', '.h')):
 						path = os.path.relpath(os.path.join(folder, name), top)
-						self.sources[path] = Source(top, path)
+						with open(os.path.join(top, path), encoding='utf-8') as f:
+							self.sources[path] = source(path, f.read())
 
 	def find(self, path, line, text):
 		self.findings.add((path, line, text))
@@ -288,7 +320,7 @@ class House:
 			[f.name for f in s.functions if not f.static] + [name for name, _ in s.variables]}
 		calls = {path: {} for path in product}
 		for path, s in product.items():
-			for name, line in s.uses().items():
+			for name, line in s.uses.items():
 				if home.get(name, path) != path:
 					calls[path].setdefault(home[name], line)
 		for circle in circles(calls):
@@ -321,26 +353,23 @@ class House:
 
 	def check_mentions(self):
 		pages = [p for p in ['README.md'] + ['docs/' + n for n in os.listdir(os.path.join(self.top, 'docs'))] if p.endswith('.md')]
-		texts = {p: s.text for p, s in self.sources.items()}
 		bare = {os.path.basename(p) for p in self.sources}
+		named = [(p, s.mentions, s.bare_names) for p, s in self.sources.items()]
 		for page in pages:
 			if os.path.exists(os.path.join(self.top, page)):
 				with open(os.path.join(self.top, page), encoding='utf-8') as f:
-					texts[page] = f.read()
-		for path, text in texts.items():
-			for n, line in enumerate(text.split('\n'), 1):
-				named = [m for m in MENTION.findall(line) if not INCLUDE.match(line) and not re.search('NAME|ROOM', m)]
-				if path in pages:
-					named += [os.path.normpath(os.path.join(os.path.dirname(path), m)) for m in LINK.findall(line)]
-				for name in named:
-					if not os.path.exists(os.path.join(self.top, name)):
-						self.find(path, n, 'there is no %s' % name)
+					text = f.read()
+				links = [(n, os.path.normpath(os.path.join(os.path.dirname(page), m.group(1)))) for n, m in numbered(LINK, text)]
+				named.append((page, mentions(text) + links, bare_names(text)))
+		there = functools.lru_cache(maxsize=None)(lambda name: os.path.exists(os.path.join(self.top, name)))
+		for path, paths, names in named:
+			for n, name in paths:
+				if not there(name):
+					self.find(path, n, 'there is no %s' % name)
 			# A name without its folder may be that of any file.
-			prose = text if path in pages else self.sources[path].comments()
-			for n, line in enumerate(prose.split('\n'), 1):
-				for name in BARE.findall(line):
-					if name not in bare:
-						self.find(path, n, 'there is no %s' % name)
+			for n, name in names:
+				if name not in bare:
+					self.find(path, n, 'there is no %s' % name)
 
 	# Sizes.
 
@@ -364,8 +393,8 @@ class House:
 			len(self.sources), len(sizes), max(sizes, default=0), median)
 
 
-def main():
-	house = House(sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+def main(argv):
+	house = House(argv[1] if len(argv) > 1 else os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 	house.check_table()
 	house.check_layers()
 	house.check_includes()
@@ -379,4 +408,4 @@ def main():
 
 
 if __name__ == '__main__':
-	sys.exit(main())
+	sys.exit(main(sys.argv))

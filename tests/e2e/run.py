@@ -72,8 +72,8 @@ class Running:
 			pass
 
 	def poll(self):
-		"""-> None, or (state, seconds, output)"""
-		pid, status = os.waitpid(self.pid, os.WNOHANG)
+		"""-> None, or (state, seconds, seconds of processor time, output)"""
+		pid, status, used = os.wait4(self.pid, os.WNOHANG)
 		spent = time.monotonic() - self.t0
 		late = False
 		if not pid:
@@ -82,7 +82,7 @@ class Running:
 			late = True
 			# First ask the test's own process for a traceback, then end its whole group.
 			os.killpg(self.pid, signal.SIGKILL)
-			os.waitpid(self.pid, 0)
+			used = os.wait4(self.pid, 0)[2]
 			status = 1 << 8
 		else:
 			try:
@@ -94,7 +94,7 @@ class Running:
 		code = os.waitstatus_to_exitcode(status)
 		if late:
 			text += '\nTIME-OUT after %d s\n' % self.limit
-		return ('PASS' if code == 0 else 'SKIP' if code == 77 else 'FAIL'), spent, text
+		return ('PASS' if code == 0 else 'SKIP' if code == 77 else 'FAIL'), spent, used.ru_utime + used.ru_stime, text
 
 
 def main():
@@ -129,10 +129,12 @@ def main():
 	count = {'PASS': 0, 'FAIL': 0, 'SKIP': 0}
 	# Those that run beside others first.
 	waiting, running = [t for t in chosen if not t[5]] + [t for t in chosen if t[5]], []
-	tried = set()
+	tried, times, began = set(), [], time.monotonic()
 	try:
 		harness.make_certificates(certs)
 		os.environ['CERT_DIR'] = certs
+		for name in sorted({t[1].__module__ for t in chosen}):
+			getattr(sys.modules[name], 'prepare', lambda directory: None)(os.path.join(certs, name))  # what a file's tests have in common
 		while waiting or running:
 			while waiting and len(running) < args.jobs and not (running and (waiting[0][5] or running[0].alone)):
 				name, fn, limit, _, _, alone = waiting.pop(0)
@@ -142,7 +144,8 @@ def main():
 				if not got:
 					continue
 				running.remove(r)
-				state, spent, text = got
+				state, spent, used, text = got
+				times.append((spent, used, r.name))
 				if state == 'FAIL' and args.again and r.name not in tried:
 					# Real processes on a busy machine: shown in full either way, so that the cause can be found.
 					tried.add(r.name)
@@ -166,6 +169,9 @@ def main():
 		for r in running:
 			os.killpg(r.pid, signal.SIGKILL)
 		shutil.rmtree(certs, ignore_errors=True)
+	for spent, used, name in sorted(times, reverse=True)[:20]:
+		print('took %5.1f s, %5.1f s of a processor: %s' % (spent, used, name))
+	print('all took %.0f s in %.0f s, %.0f s of a processor' % (sum(t[0] for t in times), time.monotonic() - began, sum(t[1] for t in times)))
 	print('%d passed, %d failed, %d skipped' % (count['PASS'], count['FAIL'], count['SKIP']))
 	return 1 if count['FAIL'] else 0
 
