@@ -6,15 +6,12 @@ $(SIM): $(SIM_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $(SIM_OBJ) $(LIB) $(LIB_LIBS) -lm
 
-sim: $(SIM)
-	$(SIM) --seeds 1-1000
-	$(SIM) --split 1-1000
-	$(SIM) --soak 1d
+# Each has a process of its own, and they run side by side under -j.
+sim-one-%: $(SIM)
+	$(SIM) --$(subst @, ,$*)
 
-sim-short: $(SIM)
-	$(SIM) --seeds 1-150
-	$(SIM) --split 1-150
-	$(SIM) --soak 6h
+sim: sim-one-seeds@1-1000 sim-one-split@1-1000 sim-one-soak@1d
+sim-short: sim-one-seeds@1-150 sim-one-split@1-150 sim-one-soak@6h
 
 sim-long: $(SIM)
 	$(SIM) --seeds 1001-13000
