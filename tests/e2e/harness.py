@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 
-from services import fds, free_port, rss_now, rss_peak
+from services import drop_clients, fds, free_port, rss_now, rss_peak
 from wire import Api
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -310,6 +310,7 @@ class World:
 
 	def shutdown(self, check=True):
 		faults = []
+		drop_clients()
 		order = {'forwarder': 0, 'agent': 1, 'gateway': 2}
 		for p in sorted(self.procs, key=lambda p: order.get(p.name.split('-')[0], 3)):
 			was_alive = p.alive()

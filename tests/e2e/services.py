@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 
 CHUNK = 256 * 1024
 MIB = 1 << 20
@@ -214,18 +215,32 @@ def both_ways(sock, n, seed=3):
 	return time.monotonic() - t0
 
 
-def connect(address, timeout=20):
+CLIENTS = weakref.WeakSet()  # connections that a test has made and may still hold
+
+
+def connect(address, timeout=20, source=None):
 	"""('127.0.0.1', port), ('::1', port) or a path.  Without Nagle."""
 	if isinstance(address, str):
 		sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+		CLIENTS.add(sock)
 		sock.settimeout(timeout)
 		sock.connect(address)
 		return sock
 	if isinstance(address, int):
 		address = ('127.0.0.1', address)
-	sock = socket.create_connection(address, timeout)
+	sock = socket.create_connection(address, timeout, source_address=(source, 0) if source else None)
+	CLIENTS.add(sock)
 	sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 	return sock
+
+
+def drop_clients():
+	"""At the end of a test: a drain would wait for what nobody uses any more."""
+	for sock in list(CLIENTS):
+		try:
+			rst_close(sock)
+		except OSError:
+			pass  # it was closed
 
 
 def ping(sock, data=b'x' * 64):

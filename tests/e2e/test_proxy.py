@@ -447,7 +447,7 @@ def guessed_passwords():
 		f = w.forwarder({'p': {'type': 'proxy', 'proxy_auth': users(w, ops='secret', dev='other')}})
 
 		def login(password, user='ops', source='127.0.0.1'):
-			c = socket.create_connection(('127.0.0.1', f.ports['p']), timeout=20 * SLOW, source_address=(source, 0))
+			c = connect(f.ports['p'], 20 * SLOW, source)
 			c.sendall(b'\5\1\2' + b'\1' + bytes([len(user)]) + user.encode() + bytes([len(password)]) + password.encode())
 			return c, read_exact(c, 4)[3]
 
