@@ -14,7 +14,19 @@
 
 enum { ANSWER_MAX = 15 << 20 /* an HTTP connection keeps 16 MiB at most */ };
 
+/* An answer grows with the sessions that there are, and who may ask may ask at any rate: a long one is made once a
+ * second. */
+enum { LONG = 64 << 10 };
+#define KEPT_FOR (1 * TD_SEC)
+enum answer { STATUS, METRICS, OPEN_METRICS, ANSWERS };
+
+struct kept {
+	struct tnl_buf text; /* empty: none */
+	struct td_timer forget;
+};
+
 struct td_http {
+	struct kept kept[ANSWERS];
 	struct td_http_server *server;
 	struct td_http_source source;
 	const struct td_strlist *hosts;
@@ -88,21 +100,51 @@ static void reply_or_fail(struct td_request *r, int status, const char *type, st
 	tnl_buf_fini(b);
 }
 
+static void forget(void *arg)
+{
+	struct kept *k = arg;
+	td_timer_stop(&k->forget);
+	tnl_buf_fini(&k->text);
+	tnl_buf_init(&k->text, ANSWER_MAX);
+}
+
+static void make_answer(struct td_http *h, enum answer what, struct tnl_buf *b)
+{
+	struct tnl_metrics m;
+	if (what == STATUS) {
+		h->source.status(h->source.ctx, b);
+		return;
+	}
+	tnl_metrics_init(&m, b, what == OPEN_METRICS);
+	h->source.metrics(h->source.ctx, &m);
+	tnl_metrics_end(&m);
+}
+
+static void serve_kept(struct td_http *h, struct td_request *r, enum answer what, const char *type)
+{
+	struct kept *k = &h->kept[what];
+	bool fresh = !tnl_buf_len(&k->text);
+	if (fresh)
+		make_answer(h, what, &k->text);
+	bool keep = !k->text.failed && tnl_buf_len(&k->text) >= LONG;
+	if (keep && fresh)
+		td_timer_in(&k->forget, KEPT_FOR);
+	if (k->text.failed)
+		reply_text(r, 503, "the answer is too long, or memory is short");
+	else
+		reply(r, 200, type, &k->text);
+	if (!keep)
+		forget(k);
+}
+
 static void serve_metrics(struct td_http *h, struct td_request *r)
 {
 	size_t n = 0;
 	const char *accept = tnl_http_get(td_request_head(r), "accept", &n);
 	bool open_metrics = accept && memmem(accept, n, "application/openmetrics-text", 28) != NULL;
-	struct tnl_metrics m;
-	struct tnl_buf b;
-	tnl_buf_init(&b, ANSWER_MAX);
-	tnl_metrics_init(&m, &b, open_metrics);
-	h->source.metrics(h->source.ctx, &m);
-	tnl_metrics_end(&m);
-	reply_or_fail(r, 200,
-		      open_metrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-				   : "text/plain; version=0.0.4; charset=utf-8",
-		      &b);
+	serve_kept(h, r, open_metrics ? OPEN_METRICS : METRICS,
+		   open_metrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+				: "text/plain; version=0.0.4; charset=utf-8");
 }
 
 static void serve_ready(struct td_http *h, struct td_request *r, const char *tunnel)
@@ -134,10 +176,8 @@ static void serve_json(struct td_http *h, struct td_request *r, const char *path
 	tnl_buf_init(&b, ANSWER_MAX);
 	if (strcmp(path, "/history.json") == 0)
 		td_recent_history(h->recent, &b);
-	else if (strcmp(path, "/events.json") == 0)
-		td_recent_events(h->recent, &b);
 	else
-		h->source.status(h->source.ctx, &b);
+		td_recent_events(h->recent, &b);
 	reply_or_fail(r, 200, "application/json", &b);
 }
 
@@ -153,8 +193,9 @@ static void serve_path(struct td_http *h, struct td_request *r, const char *path
 		serve_ready(h, r, path + 8);
 	else if (strcmp(path, "/") == 0)
 		serve_page(r);
-	else if (strcmp(path, "/status.json") == 0 || strcmp(path, "/history.json") == 0 ||
-		 strcmp(path, "/events.json") == 0)
+	else if (strcmp(path, "/status.json") == 0)
+		serve_kept(h, r, STATUS, "application/json");
+	else if (strcmp(path, "/history.json") == 0 || strcmp(path, "/events.json") == 0)
 		serve_json(h, r, path);
 	else
 		reply_text(r, 404, "not found");
@@ -227,6 +268,10 @@ struct td_http *td_http_new(struct td_loop *l, const struct td_config *cfg, cons
 	}
 	h->source = *s;
 	h->hosts = &cfg->http_hosts;
+	for (int i = 0; i < ANSWERS; i++) {
+		tnl_buf_init(&h->kept[i].text, ANSWER_MAX);
+		td_timer_init(&h->kept[i].forget, l, forget, &h->kept[i]);
+	}
 	h->server = td_http_server_new(l, &c, why, cap);
 	if (!h->server) {
 		tnl_free(h);
@@ -255,5 +300,7 @@ void td_http_free(struct td_http *h)
 	if (!h)
 		return;
 	td_http_server_free(h->server);
+	for (int i = 0; i < ANSWERS; i++)
+		forget(&h->kept[i]);
 	tnl_free(h);
 }
