@@ -66,11 +66,11 @@ void gw_tokens_bind(struct gw_tokens *t, const char *client_id)
 	}
 }
 
-/* Which of them it is, GW_TOKENS: none; *key: which of the owner's keys it was granted to. */
+/* Which of them it is, t->n: none; *key: which of the owner's keys it was granted to. */
 static unsigned find_token(const struct gw_tokens *t, const struct gw_marks *owner, const char *token, unsigned *key)
 {
 	uint8_t hash[32];
-	unsigned found = GW_TOKENS;
+	unsigned found = t->n;
 	for (unsigned j = 0; j < owner->n; j++) {
 		hash_token(owner->v[j], token, hash);
 		for (unsigned i = 0; i < t->n; i++)
@@ -86,7 +86,7 @@ int gw_token_use(struct td_gateway *g, struct gw_tokens *t, const struct gw_mark
 		 const char *client_id, uint8_t mark[GW_MARK], const char **field)
 {
 	unsigned key = 0, found = find_token(t, owner, token, &key);
-	if (found == GW_TOKENS) {
+	if (found == t->n) {
 		*field = "token";
 		return TNL_EAUTH;
 	}
