@@ -9,6 +9,7 @@
 #include "lib/json.h"
 #include "lib/message.h"
 #include "lib/num.h"
+#include "lib/spare.h"
 #include "lib/steps.h"
 #include "lib/wire.h"
 #include "tunneld/base/log.h"
@@ -407,6 +408,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	must(tnl_steps_made - steps < STEPS_FIXED + (uint64_t)ops * STEPS_A_OP + at * STEPS_A_BYTE,
 	     "more steps than the input has bytes for");
 	end_input();
+	tnl_spare_drop(); /* nobody's, and bounded by themselves */
 	must(tnl_alloc_bytes() < heap + HEAP_AFTER, "memory is not given back");
 	return 0;
 }
