@@ -35,7 +35,6 @@ struct tnl_ws {
 	size_t clear; /* bytes of a binary frame to unmask */
 	int err;      /* sticky failure of the input side */
 	const char *fault;
-	uint16_t close_code;
 	uint8_t msg_op, frag_op;
 	bool msg_done, nomem;
 	bool in_fragment;
@@ -88,13 +87,11 @@ static int on_mask(wslay_event_context_ptr c, uint8_t *buf, size_t len, void *us
 static void on_message(wslay_event_context_ptr c, const struct wslay_event_on_msg_recv_arg *m, void *user)
 {
 	struct tnl_ws *w = user;
-	size_t skip = m->opcode == WSLAY_CONNECTION_CLOSE && m->msg_length >= 2 ? 2 : 0;
 
 	tnl_buf_reset(&w->msg);
-	if (m->msg_length > skip && tnl_buf_put(&w->msg, m->msg + skip, m->msg_length - skip) != 0)
+	if (m->msg_length && tnl_buf_put(&w->msg, m->msg, m->msg_length) != 0)
 		w->nomem = true;
 	w->msg_op = m->opcode;
-	w->close_code = m->opcode == WSLAY_CONNECTION_CLOSE && skip ? m->status_code : 1005;
 	w->msg_done = true;
 }
 
@@ -369,27 +366,37 @@ static int wslay_fault(struct tnl_ws *w)
 	return refuse_frame(w, TNL_EPROTO, WSLAY_CODE_PROTOCOL_ERROR, "frame");
 }
 
-/* wslay lets some malformed close frames through as if nothing stood in them. */
-static int check_close(struct tnl_ws *w, const struct header *h)
+/* Not through wslay, which lets some malformed ones pass and refuses 1012 to 1014, which came after RFC 6455. It is
+ * answered with what stands in it. */
+static int take_close(struct tnl_ws *w, const struct header *h, struct tnl_ws_event *ev)
 {
-	const uint8_t *p = tnl_buf_data(&w->in) + h->size;
-	uint8_t text[125];
 	size_t n = (size_t)h->len;
+	const uint8_t *p;
 	unsigned code;
 
-	if (!n)
-		return 0;
-	if (h->masked)
-		tnl_ws_mask(text, p, n, h->key);
-	else
-		memcpy(text, p, n);
-	code = n < 2 ? 0 : tnl_get_be16(text);
+	tnl_buf_reset(&w->msg);
+	if (tnl_buf_put(&w->msg, tnl_buf_data(&w->in) + h->size, n) != 0)
+		return w->err = TNL_ENOMEM;
+	if (n && h->masked)
+		tnl_ws_mask(w->msg.base + w->msg.head, tnl_buf_data(&w->msg), n, h->key);
+	p = tnl_buf_data(&w->msg);
+	code = n >= 2 ? tnl_get_be16(p) : 0;
 	/* RFC 6455 section 7.4: 1004 to 1006 and 1015 may not stand on the wire, nor what nobody registered. */
-	if (!((code >= 1000 && code <= 1014 && !(code >= 1004 && code <= 1006)) || (code >= 3000 && code <= 4999)))
+	if (n && !((code >= 1000 && code <= 1014 && !(code >= 1004 && code <= 1006)) || (code >= 3000 && code <= 4999)))
 		return refuse_frame(w, TNL_EPROTO, 1002, "close code");
-	if (!tnl_utf8_valid(text + 2, n - 2))
+	if (n && !tnl_utf8_valid(p + 2, n - 2))
 		return refuse_frame(w, TNL_ESYNTAX, 1007, "utf-8");
-	return 0;
+	tnl_buf_consume(&w->in, h->size + n);
+	w->got_close = true;
+	*ev = (struct tnl_ws_event){.op = TNL_WS_CLOSE, .close_code = n ? (uint16_t)code : 1005};
+	if (n > 2)
+		ev->data = (uint8_t *)(uintptr_t)p + 2;
+	ev->len = ev->clear = n > 2 ? n - 2 : 0;
+	if (!w->closing && wslay_event_queue_close(w->wslay, (uint16_t)code, ev->data, ev->len) != 0)
+		return w->err = TNL_ENOMEM;
+	w->closing = true;
+	flush_wslay(w);
+	return 1;
 }
 
 /* The long way: one control frame through wslay. 1: *ev filled; 0: nothing to tell yet. */
@@ -399,8 +406,8 @@ static int take_control(struct tnl_ws *w, const struct header *h, struct tnl_ws_
 
 	if (h->op == TNL_WS_PING && (w->closing || pong_would_not_fit(w)))
 		return take_data(w, h, ev);
-	if (h->op == TNL_WS_CLOSE && check_close(w, h) != 0)
-		return w->err;
+	if (h->op == TNL_WS_CLOSE)
+		return take_close(w, h, ev);
 	w->slice = tnl_buf_data(&w->in);
 	w->slice_len = n;
 	w->msg_done = false;
@@ -410,12 +417,10 @@ static int take_control(struct tnl_ws *w, const struct header *h, struct tnl_ws_
 	flush_wslay(w);
 	if (w->nomem || w->slice_len || !w->msg_done)
 		return wslay_fault(w);
-	w->got_close = w->msg_op == TNL_WS_CLOSE;
 	*ev = (struct tnl_ws_event){.op = (enum tnl_ws_op)w->msg_op,
 				    .data = (uint8_t *)(uintptr_t)tnl_buf_data(&w->msg),
 				    .len = tnl_buf_len(&w->msg),
-				    .clear = tnl_buf_len(&w->msg),
-				    .close_code = w->close_code};
+				    .clear = tnl_buf_len(&w->msg)};
 	return 1;
 }
 

@@ -134,7 +134,7 @@ def quotas():
 		w.node['n1'].kill9()  # both that are left were its own
 		status, out = w.at('n2').start(TARGET, 1)
 		assert status == 200, (status, out)
-		until(lambda: w.gateway_status('n2')['user_shares'][0]['bandwidth'] == MIB, 15, 'n2 gives all of it')
+		until(lambda: w.gateway_status('n2')['user_shares'][0]['bandwidth'] == MIB, 12, 'n2 gives all of it')
 
 
 @test('store: sessions_per_minute counts on all nodes together', 60)

@@ -112,6 +112,55 @@ static void test_refusals(void **state)
 	}
 }
 
+/* All codes that are registered, those of later years too, reach the caller with their reason and are answered in kind.
+ */
+static void test_close_codes(void **state)
+{
+	static const struct {
+		uint16_t code;
+		bool good;
+	} t[] = {{0, false},	{999, false}, {1000, true}, {1003, true},  {1004, false}, {1005, false}, {1006, false},
+		 {1007, true},	{1011, true}, {1012, true}, {1013, true},  {1014, true},  {1015, false}, {1016, false},
+		 {2999, false}, {3000, true}, {4999, true}, {5000, false}, {65535, false}};
+	uint8_t b[64], in[8] = {0, 0, 'w', 'h', 0, 'y'};
+	struct tnl_ws_event ev;
+	const uint8_t *rest;
+	size_t n;
+
+	for (int server = 0; server < 2; server++) {
+		for (size_t i = 0; i < TNL_COUNT(t); i++) {
+			tnl_put_be16(in, t[i].code);
+			n = frame(b, 0x88, server, in, 6, 0);
+			if (!t[i].good) {
+				expect_refused(server, b, n, TNL_EPROTO, 1002, "close code");
+				continue;
+			}
+			struct tnl_ws *w = ws_new(server);
+			feed(w, b, n);
+			assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+			assert_int_equal(ev.op, TNL_WS_CLOSE);
+			assert_int_equal(ev.close_code, t[i].code);
+			assert_int_equal(ev.len, 4);
+			assert_memory_equal(ev.data, in + 2, 4);
+			assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), TNL_EAGAIN);
+			assert_int_equal(queued_close(w), t[i].code);
+			tnl_ws_out_peek(w, &n);
+			tnl_ws_out_consume(w, n);
+			assert_true(tnl_ws_is_over(w, &rest, &n));
+			tnl_ws_free(w);
+		}
+		struct tnl_ws *w = ws_new(server); /* without one */
+		n = frame(b, 0x88, server, "", 0, 0);
+		feed(w, b, n);
+		assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), 1);
+		assert_int_equal(ev.close_code, 1005);
+		assert_int_equal(ev.len, 0);
+		assert_int_equal(*tnl_ws_out_peek(w, &n), 0x88);
+		assert_int_equal(n, server ? 2 : 6);
+		tnl_ws_free(w);
+	}
+}
+
 /* A message in pieces of one byte takes the memory of one that comes whole. */
 static void test_fragments_cost_their_bytes(void **state)
 {
@@ -579,6 +628,7 @@ int main(void)
 	    cmocka_unit_test(test_output_limit),
 	    cmocka_unit_test(test_ping_flood_is_bounded),
 	    cmocka_unit_test(test_pings_and_timeouts),
+	    cmocka_unit_test(test_close_codes),
 	    cmocka_unit_test(test_rest_behind_close),
 	    cmocka_unit_test(test_long_close_reason),
 	    cmocka_unit_test(test_without_memory),

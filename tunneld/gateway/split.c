@@ -14,9 +14,9 @@ struct asked {
 static void set_part(struct gw_share *h, unsigned everywhere)
 {
 	unsigned all = TNL_MAX(everywhere, TNL_MAX(h->sessions, 1u)), here = TNL_MAX(h->sessions, 1u);
-	if (h->quota.bandwidth)
-		__atomic_store_n(&h->bandwidth, TNL_MAX(h->quota.bandwidth / all * here, (uint64_t)1),
-				 __ATOMIC_RELAXED);
+	uint64_t q = h->quota.bandwidth, part = q / all * here + q % all * here / all;
+	if (q)
+		__atomic_store_n(&h->bandwidth, TNL_MAX(part, (uint64_t)1), __ATOMIC_RELAXED);
 }
 
 static void on_counts(void *ctx, int err, const unsigned *v, unsigned n)
