@@ -87,7 +87,6 @@ static int on_mask(wslay_event_context_ptr c, uint8_t *buf, size_t len, void *us
 static void on_message(wslay_event_context_ptr c, const struct wslay_event_on_msg_recv_arg *m, void *user)
 {
 	struct tnl_ws *w = user;
-
 	tnl_buf_reset(&w->msg);
 	if (m->msg_length && tnl_buf_put(&w->msg, m->msg, m->msg_length) != 0)
 		w->nomem = true;
@@ -355,14 +354,8 @@ static bool pong_would_not_fit(const struct tnl_ws *w)
 
 static int wslay_fault(struct tnl_ws *w)
 {
-	uint16_t code = wslay_event_get_status_code_sent(w->wslay);
-
 	if (w->nomem)
 		return w->err = TNL_ENOMEM;
-	if (code == WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA)
-		return refuse_frame(w, TNL_ESYNTAX, code, "utf-8");
-	if (code == WSLAY_CODE_MESSAGE_TOO_BIG)
-		return refuse_frame(w, TNL_ETOOBIG, code, "size");
 	return refuse_frame(w, TNL_EPROTO, WSLAY_CODE_PROTOCOL_ERROR, "frame");
 }
 
@@ -388,10 +381,12 @@ static int take_close(struct tnl_ws *w, const struct header *h, struct tnl_ws_ev
 		return refuse_frame(w, TNL_ESYNTAX, 1007, "utf-8");
 	tnl_buf_consume(&w->in, h->size + n);
 	w->got_close = true;
-	*ev = (struct tnl_ws_event){.op = TNL_WS_CLOSE, .close_code = n ? (uint16_t)code : 1005};
-	if (n > 2)
-		ev->data = (uint8_t *)(uintptr_t)p + 2;
-	ev->len = ev->clear = n > 2 ? n - 2 : 0;
+	n = n ? n - 2 : 0;
+	*ev = (struct tnl_ws_event){.op = TNL_WS_CLOSE,
+				    .data = (uint8_t *)(uintptr_t)p + (code ? 2 : 0),
+				    .len = n,
+				    .clear = n,
+				    .close_code = code ? (uint16_t)code : 1005};
 	if (!w->closing && wslay_event_queue_close(w->wslay, (uint16_t)code, ev->data, ev->len) != 0)
 		return w->err = TNL_ENOMEM;
 	w->closing = true;
@@ -399,7 +394,7 @@ static int take_close(struct tnl_ws *w, const struct header *h, struct tnl_ws_ev
 	return 1;
 }
 
-/* The long way: one control frame through wslay. 1: *ev filled; 0: nothing to tell yet. */
+/* The long way: a ping or pong through wslay. 1: *ev filled; 0: nothing to tell yet. */
 static int take_control(struct tnl_ws *w, const struct header *h, struct tnl_ws_event *ev)
 {
 	size_t n = h->size + (size_t)h->len;

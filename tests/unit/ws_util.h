@@ -77,6 +77,37 @@ static inline uint16_t queued_close(struct tnl_ws *w)
 	return tnl_get_be16(code);
 }
 
+static inline void expect_refused(bool server, const uint8_t *p, size_t n, int err, uint16_t code,
+				  const char *fault_want)
+{
+	/* whole, and byte by byte */
+	for (int bytewise = 0; bytewise < 2; bytewise++) {
+		struct tnl_ws *w = ws_new(server);
+		struct tnl_ws_event ev;
+		const char *fault = NULL;
+		int rc = TNL_EAGAIN;
+
+		if (!bytewise) {
+			feed(w, p, n);
+			while ((rc = tnl_ws_next(w, &ev, 0, &fault)) == 1)
+				;
+		}
+		for (size_t i = 0; bytewise && i < n && rc == TNL_EAGAIN; i++) {
+			feed(w, p + i, 1);
+			while ((rc = tnl_ws_next(w, &ev, 0, &fault)) == 1)
+				;
+		}
+		if (rc != err || strcmp(fault ? fault : "", fault_want) != 0)
+			fail_msg("got %s \"%s\", want %s \"%s\"", tnl_err_name(rc), fault ? fault : "",
+				 tnl_err_name(err), fault_want);
+		assert_int_equal(queued_close(w), code);
+		/* it stays refused, and nothing more is sent */
+		assert_int_equal(tnl_ws_next(w, &ev, 0, NULL), err);
+		assert_int_equal(tnl_ws_send(w, TNL_WS_BINARY, "x", 1), TNL_ECLOSED);
+		tnl_ws_free(w);
+	}
+}
+
 static inline bool no_more_sending(struct tnl_ws *w)
 {
 	return tnl_ws_send(w, TNL_WS_BINARY, "x", 1) == TNL_ECLOSED;
