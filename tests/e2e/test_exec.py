@@ -169,6 +169,54 @@ def terminal():
 			assert t.end() == 0
 
 
+@test('exec: the shell is back when the program has stopped, and not before; one that ignores Ctrl-Z keeps the terminal', 60)
+def stops():
+	e = Server(echo)
+	with World() as w:
+		w.gateway()
+		w.agent()
+		exec_ = ' '.join([BIN, 'exec', '-c', exec_ini(w, e.port), '-P', 'db', '--', sys.executable])
+		for name, body in (('late', 'def stop(n, f):\n print("goes", flush=True)\n time.sleep(1)\n print("gone", flush=True)\n os.kill(os.getpid(), signal.SIGSTOP)\n'
+				'signal.signal(signal.SIGTSTP, stop)\n'), ('never', 'signal.signal(signal.SIGTSTP, signal.SIG_IGN)\n'), ('plain', '')):
+			with open(w.path(name + '.py'), 'w') as f:
+				f.write('import os, signal, sys, time\n' + body + 'print("is-" + "up", flush=True)\nfor l in sys.stdin:\n print("read", l, end="", flush=True)\n')
+		with Terminal(['bash', '--norc', '-i'], env=clean_env(PS1='$ ', TERM='dumb'), cwd=w.dir) as t:
+			t.expect(r'\$ ')
+			t.type((exec_ + ' late.py\r').encode())
+			t.expect(r'\nis-up\r\n')
+			t.type(b'\x1a')
+			t.expect(r'goes\r\n')
+			assert b'Stopped' not in t.expect(r'(?s).*?gone\r\n').group(0)
+			t.expect(r'Stopped[^$]*\$ ')
+			t.type(b'fg\r')
+			t.expect('late.py')
+			t.type(b'one\r')
+			t.expect(r'\nread one\r\n')
+			t.type(b'\x04')
+			t.expect(r'\$ ')
+			t.type((exec_ + ' never.py\r').encode())
+			t.expect(r'\nis-up\r\n')
+			t.type(b'\x1a')
+			t.type(b'two\r')
+			t.expect(r'\nread two\r\n')
+			t.type(b'\x04')
+			t.expect(r'\$ ')
+			t.type((exec_ + ' plain.py &\r').encode())  # wants to read in the background, and may not
+			t.expect(r'is-up\r\n')
+			t.type(b'until jobs -s | grep -q .; do sleep 0.05; done; jobs\r')
+			t.expect(r'Stopped[^$]*\$ ')
+			t.type(b'fg\r')
+			t.expect('plain.py\r\n')
+			t.type(b'three\r')
+			t.expect(r'\nread three\r\n')
+			t.type(b'\x1a')
+			t.expect(r'Stopped[^$]*\$ ')
+			t.type(b'kill %%; wait; echo code=$?\r')
+			t.expect(r'\ncode=')
+			t.type(b'exit\r')
+			assert t.end() == 0
+
+
 @test('exec: what a program sends last arrives, and a session that breaks while it runs is waited out', 60)
 def last_bytes():
 	got = []

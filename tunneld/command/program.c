@@ -2,8 +2,9 @@
  *
  * It stays in our process group: the terminal's foreground, its Ctrl-C and the shell's job control then hold for both
  * of us without anything being done.  So that nothing reaches it twice, signals are read with their origin (signalfd):
- * those of the kernel, which are the terminal's, went to the whole group.  A program that stops itself alone takes us
- * along, or the shell would not see it. */
+ * those of the kernel, which are the terminal's, went to the whole group.  We stop when the program has stopped, never
+ * before it, or the shell would be back while the program still reads from the terminal; one that stops itself alone
+ * takes us along, or the shell would not see it. */
 #include "tunneld/command/program.h"
 
 #include "lib/alloc.h"
@@ -19,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU};
 
 static struct {
 	bool ignored[TNL_COUNT(passed_on)], pipe_ignored;
@@ -76,9 +77,14 @@ static void take_terminal_back(const struct td_program *p)
 
 /* --- signals ---------------------------------------------------------------------- */
 
-static void stop_with_it(const struct td_program *p)
+static bool is_stop(int sig)
 {
-	if (!p->foreground)
+	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
+static void stop_with_it(const struct td_program *p, int sig)
+{
+	if (!p->foreground && !is_stop(sig))
 		return;
 	raise(SIGSTOP);
 	kill(p->pid, SIGCONT);
@@ -91,7 +97,7 @@ static void look_at_child(struct td_program *p)
 	if (pid <= 0)
 		return;
 	if (WIFSTOPPED(status)) {
-		stop_with_it(p);
+		stop_with_it(p, WSTOPSIG(status));
 		return;
 	}
 	p->pid = 0;
@@ -107,6 +113,8 @@ static void on_signals(struct ev_loop *ev, ev_io *w, int events)
 		int sig = (int)s.ssi_signo;
 		if (sig == SIGCHLD)
 			look_at_child(p);
+		else if (!p->pid && is_stop(sig))
+			raise(SIGSTOP);
 		else if (!p->pid)
 			p->cb->signalled(p->ctx, sig);
 		else if (s.ssi_code != SI_KERNEL)
