@@ -7,6 +7,9 @@
 #include <string.h>
 
 #define LITTLE 4096u
+#define FIRST                                                                                                          \
+	320u /* doubled: a little more than a power of two, so that so many bytes with what is around them fit tightly \
+	      */
 
 void tnl_buf_init(struct tnl_buf *b, size_t max)
 {
@@ -79,7 +82,7 @@ static bool make_room(struct tnl_buf *b, size_t n)
 	if (b->base && b->cap - len >= n && b->head >= len / 4) {
 		memmove(b->base, b->base + b->head, len);
 	} else {
-		size_t cap = b->cap ? b->cap : 256;
+		size_t cap = b->cap ? b->cap : FIRST;
 		if (b->base && cap - len >= n)
 			cap *= 2;
 		while (cap < len + n)

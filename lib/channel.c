@@ -11,6 +11,7 @@
 #define STOCK_PAYLOAD 1024u
 #define DEFAULT_PAYLOAD (32u * 1024)
 #define FIRST_PAYLOAD (16u * 1024) /* until the rate is known */
+#define ALONE_TIMES 8u		   /* as long on the way, where nobody else's bytes wait behind a message */
 #define SMALL 2048u		   /* messages that may overdraw the window, and by how much */
 #define OVERDRAFT (8u * 1024)
 #define MEMORY_DEFAULT (16u * 1024 * 1024)
@@ -108,6 +109,11 @@ void tnl_channel_narrow(struct tnl_channel *ch, bool narrow)
 		tnl_mpool_trim(&ch->pool, 0);
 }
 
+void tnl_channel_alone(struct tnl_channel *ch, bool alone)
+{
+	ch->alone = alone;
+}
+
 size_t tnl_channel_memory(const struct tnl_channel *ch)
 {
 	size_t links = (size_t)__builtin_popcount(ch->up & ~1u) * sizeof(struct tnl_chlink);
@@ -128,6 +134,8 @@ static size_t good_size(const struct tnl_channel *ch, const struct tnl_chlink *l
 	size_t n = tnl_cc_size(&l->cc), most = l->cc.window / 4;
 	if (!n)
 		n = FIRST_PAYLOAD;
+	else if (ch->alone)
+		n *= ALONE_TIMES;
 	n = TNL_MIN(TNL_MAX(TNL_MIN(n, most), STOCK_PAYLOAD), ch->max_payload);
 	return ch->narrow ? TNL_MIN(n, NARROW_PAYLOAD) : n;
 }
@@ -249,10 +257,12 @@ static void seal_message(struct tnl_channel *ch, uint8_t *p, enum tnl_mtype t, u
 	tnl_msg_seal(p, &m);
 }
 
-/* A short read into a large buffer must not hold the large one until its ack. */
+/* A short read into a large buffer must not hold the large one until its ack; where memory is short, none that is
+ * larger than it needs. */
 static struct tnl_mbuf *right_size(struct tnl_channel *ch, struct tnl_mbuf *m, size_t len)
 {
-	if (4 * tnl_mbuf_cost(len) > tnl_mbuf_size(m))
+	size_t cost = tnl_mbuf_cost(len);
+	if (ch->narrow ? cost >= tnl_mbuf_size(m) : 4 * cost > tnl_mbuf_size(m))
 		return m;
 	tnl_channel_make_way(ch, len);
 	struct tnl_mbuf *s = tnl_mpool_get(&ch->pool, len);

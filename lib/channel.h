@@ -129,6 +129,9 @@ int64_t tnl_channel_next(const struct tnl_channel *ch); /* number of the next me
 size_t tnl_channel_memory(const struct tnl_channel *ch);
 /* Short of memory: new messages are small, few of them are on their way, and no spare buffers are kept. */
 void tnl_channel_narrow(struct tnl_channel *ch, bool narrow);
+/* A message takes 1.5 ms of the path at the rate that it gives, so that others need not wait; 12 ms where all bytes are
+ * those of one, since each message costs its work at all ends. */
+void tnl_channel_alone(struct tnl_channel *ch, bool alone);
 void tnl_channel_set_max_payload(struct tnl_channel *ch, size_t n);
 size_t tnl_channel_max_payload(const struct tnl_channel *ch);
 /* Agreed with the other end: what is made from now on is sealed with it. */

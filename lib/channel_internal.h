@@ -41,7 +41,7 @@ struct tnl_channel {
 	struct tnl_bucket bucket;
 	size_t max_payload;
 	size_t send_mem; /* what reserved and unacknowledged messages count */
-	bool paused, narrow;
+	bool paused, narrow, alone;
 	enum tnl_digest digest;
 	bool ask_hop;		    /* our acks ask what stands before the hop to us */
 	uint64_t sample_from;	    /* what was sent earlier gives no round-trip sample */

@@ -410,6 +410,7 @@ struct tnl_stream *tnl_session_next(struct tnl_session *s, uint64_t now)
 {
 	if (!tnl_session_may_send(s, now) || s->reserved || s->failed)
 		return NULL;
+	tnl_channel_alone(s->ch, s->mux.nstreams == 1);
 	size_t around = tnl_session_around(s), can = tnl_channel_can_send(s->ch, now);
 	if (can > around + TNL_SMUX_HDR)
 		tnl_turns_set_quantum(&s->mux.turns, can - around);
@@ -428,6 +429,7 @@ uint8_t *tnl_stream_reserve(struct tnl_stream *st, size_t *cap, uint64_t now)
 	if (!tnl_list_empty(&s->outq) || !tnl_list_empty(&s->mux.ctl) || s->failed)
 		return NULL; /* what is due first does not fit */
 	size_t around = tnl_session_around(s) + (s->info.mode == TNL_MODE_MUX ? TNL_SMUX_HDR : 0);
+	tnl_channel_alone(s->ch, s->mux.nstreams == 1 && st->asked != TNL_KIND_UDP);
 	size_t can = tnl_channel_can_send(s->ch, now);
 	if (can <= around)
 		can = pass_window(s, st, now);

@@ -10,7 +10,9 @@
 void tnl_spare_keep(bool keep); /* this thread, which says so before it ends as well; else they go back to the heap */
 void *tnl_spare_take(size_t least, size_t *cap); /* the smallest that is not less, nor far more; NULL: none */
 void tnl_spare_put(void *p, size_t cap);	 /* of tnl_malloc; taken over; NULL is fine */
-void tnl_spare_limit(size_t bytes); /* of all threads that keep some, each an equal part: 12 MiB unless set */
-void tnl_spare_drop(void);	    /* frees those of this thread */
+/* bytes: of all threads that keep some, each an equal part (12 MiB unless set); room: while all that the
+ * process has allocated, resting blocks with it, is no more than that, they keep what is given back (0 unless set). */
+void tnl_spare_limit(size_t bytes, size_t room);
+void tnl_spare_drop(void); /* frees those of this thread */
 
 #endif

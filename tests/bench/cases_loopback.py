@@ -30,6 +30,10 @@ def measured(w, way, mode, **options):
 	return got, m
 
 
+def cpu_of(way, cpu):
+	return sum(cpu[n] for n in way.procs())
+
+
 def bulk(run):
 	ways = WITH_DIRECT + (('stunnel',) if run.everything else ())
 	with BenchWorld().build(ways) as w:
@@ -39,7 +43,7 @@ def bulk(run):
 				got, m = measured(w, way, mode, seconds=run.seconds(2), warm=1)
 				moved = got['up'] + got['down']
 				if way.procs():
-					run.rows.add('CPU s a GiB, ' + label, way.name, 's', sum(m.cpu[n] for n in way.procs()) / (moved / GIB), None, m, more_is_better=False)
+					run.rows.add('CPU s a GiB, ' + label, way.name, 's', cpu_of(way, m.cpu) / (moved / GIB), None, m, more_is_better=False)
 				run.rows.add(label, way.name, 'MB/s', moved / got['seconds'] / 1e6, got, m, moved)
 
 
@@ -59,7 +63,7 @@ def connect_rates(run, w, label):
 			got, m = measured(w, way, 'connect', parallel=parallel, seconds=0.5)
 			run.rows.add('%s, %d at a time' % (label, parallel), way.name, '1/s', got['connections'] / got['seconds'], got, m)
 			if way.procs() and got['connections']:
-				run.rows.add('CPU a connection, %d at a time' % parallel, way.name, 'us', sum(m.cpu[n] for n in way.procs()) / got['connections'] * 1e6, None, m, more_is_better=False)
+				run.rows.add('CPU a connection, %d at a time' % parallel, way.name, 'us', cpu_of(way, m.cpu) / got['connections'] * 1e6, None, m, more_is_better=False)
 			if parallel == 1 and 'each' in got:
 				run.rows.add('connect + first byte', way.name, 'us', got['each']['median'] * 1e6, got, m, more_is_better=False)
 
@@ -74,15 +78,23 @@ def per_connection(run):
 		connect_rates(run, w, 'connections, a session each')
 
 
-def together(run, w, counts, what):
-	"""300 MiB in all over so many streams; each is answered before the time begins."""
-	total = (60 if run.quick else 300) * MIB
+def together(run, w, counts, what, each=0):
+	"""300 MiB in all over so many streams, or `each` bytes by each if that is more.  Each is answered before the time begins,
+	and what that costs is a row of its own."""
 	for _, way in rounds(run, w):
 		for n in counts:
+			total = max((60 if run.quick else 300) * MIB, n * each)
 			for mode, label in (('up', 'upload'), ('down', 'download')):
-				got, m = measured(w, way, mode, streams=n, bytes=total, warm=1, seconds=20.0, limit=90)
+				laps, name = [], '%d %s' % (n, what.replace('sessions', 'session').replace('streams', 'stream') if n == 1 else what)
+				with Meter(w.procs_of(way)) as m:
+					got = traffic(way, mode, opened=lambda: laps.append(m.lap()), streams=n, bytes=total, seconds=20.0, limit=90)
+				w.settle()
 				moved = got['up'] + got['down']
-				run.rows.add('%d %s, %s' % (n, what[:-1] if n == 1 else what, label), way.name, 'MB/s', moved / got['seconds'] / 1e6, got, m, moved)
+				run.rows.add('%s, %s' % (name, label), way.name, 'MB/s', moved / got['seconds'] / 1e6, got, m, moved)
+				if way.procs() and moved:
+					run.rows.add('%s, %s, CPU s a GiB' % (name, label), way.name, 's', cpu_of(way, m.cpu) / (moved / GIB), None, m, more_is_better=False)
+					if n > 1:
+						run.rows.add('%s, to open one, CPU' % name, way.name, 'us', cpu_of(way, laps[0]) / n * 1e6, None, m, more_is_better=False)
 				if n > 1:  # do others still get through?
 					got, m = measured(w, way, 'connect', parallel=8, seconds=0.5, limit=20)
 					run.rows.add('connections just after %d %s, %s' % (n, what, label), way.name, '1/s', got['connections'] / got['seconds'], got, m)
@@ -98,6 +110,7 @@ def streams(run):
 def sessions(run):
 	with BenchWorld().build(('tunneld',), {'session': 'per-connection', 'max_connections': 2000}) as w:
 		together(run, w, (1, 20) if run.quick else (1, 100, 200), 'sessions')
+		together(run, w, (1, 20) if run.quick else (1, 100, 200), 'sessions of 6 MiB each', 6 * MIB)
 
 
 class WorkersWorld(BenchWorld):

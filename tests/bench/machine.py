@@ -65,6 +65,13 @@ class Meter:
 		self.before = self.machine(), self.ours(), {n: sum(map(process_cpu, pids())) for n, pids in self.procs.items()}
 		return self
 
+	def lap(self):
+		"""CPU seconds until now; all else is from now on."""
+		self.__exit__()
+		cpu = self.cpu
+		self.__enter__()
+		return cpu
+
 	def __exit__(self, *_):
 		(all0, idle0, steal0), ours0, cpu0 = self.before
 		all1, idle1, steal1 = self.machine()

@@ -31,12 +31,20 @@ def client_argv(mode, address, **options):
 	return [TRAFFIC, mode, address] + ['%s=%g' % (k, v) if isinstance(v, float) else '%s=%d' % (k, v) for k, v in options.items()]
 
 
-def traffic(way, mode, **options):
-	"""Runs the client; -> what it prints."""
+def traffic(way, mode, opened=None, **options):
+	"""Runs the client; -> what it prints.  opened: called when every connection has been answered, before its bytes go."""
 	options.setdefault('limit', 60)
-	r = subprocess.run(list(way.prefix) + client_argv(mode, way.address, **options), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=clean_env(),
-		timeout=options['limit'] + 30)
-	got = json.loads(r.stdout or b'{"error": "no answer"}')
+	if opened:
+		options.update(warm=1, hold=1)
+	p = subprocess.Popen(list(way.prefix) + client_argv(mode, way.address, **options), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_env())
+	try:
+		if opened and p.stdout.readline():
+			opened()
+		out, _ = p.communicate(b'\n' if opened else None, timeout=options['limit'] + 30)
+	finally:
+		p.kill()
+		p.wait()
+	got = json.loads(out or b'{"error": "no answer"}')
 	if got.get('wrong'):
 		raise WrongBytes('%s %s: %d bytes differ' % (way.name, mode, got['wrong']))
 	if 'error' in got:

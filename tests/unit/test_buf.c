@@ -184,7 +184,7 @@ static void what_rests_is_bounded(void **state)
 	struct tnl_buf b[N];
 	size_t held = tnl_alloc_bytes();
 
-	tnl_spare_limit(LIMIT);
+	tnl_spare_limit(LIMIT, 0);
 	for (int round = 0; round < 2; round++) {
 		for (int i = 0; i < N; i++) {
 			tnl_buf_init(&b[i], 1 << 20);
@@ -198,6 +198,28 @@ static void what_rests_is_bounded(void **state)
 		assert_in_range(tnl_alloc_bytes() - held, round ? 1000000 : 360000, LIMIT);
 	}
 	tnl_spare_drop();
+	assert_int_equal(tnl_alloc_bytes(), held);
+}
+
+/* In a process that has taken little more may rest; when it has taken more, what rests beyond the limit makes way. */
+static void more_rests_while_there_is_room(void **state)
+{
+	enum { N = 40, SIZE = 100000, LIMIT = 5 * SIZE };
+	size_t held = tnl_alloc_bytes();
+	void *block[N], *much;
+
+	tnl_spare_limit(LIMIT, held + (N - 10) * SIZE);
+	for (int i = 0; i < N; i++)
+		block[i] = tnl_malloc(SIZE);
+	for (int i = 0; i < N; i++)
+		tnl_spare_put(block[i], SIZE);
+	assert_in_range(tnl_alloc_bytes() - held, (N - 12) * SIZE, (N - 10) * SIZE);
+	much = tnl_malloc((N - 10) * SIZE);
+	tnl_spare_put(tnl_malloc(8 * SIZE), 8 * SIZE); /* neither this, nor much of what rested */
+	assert_in_range(tnl_alloc_bytes() - held - (N - 10) * SIZE, 0, LIMIT + SIZE);
+	tnl_free(much);
+	tnl_spare_drop();
+	tnl_spare_limit(2 * LIMIT, 0);
 	assert_int_equal(tnl_alloc_bytes(), held);
 }
 
@@ -221,7 +243,7 @@ static void threads_share_what_rests(void **state)
 	pthread_barrier_t done;
 	size_t held = tnl_alloc_bytes();
 
-	tnl_spare_limit(LIMIT);
+	tnl_spare_limit(LIMIT, 0);
 	assert_int_equal(pthread_barrier_init(&done, NULL, N + 1), 0);
 	for (int i = 0; i < N; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, keep_some, &done), 0);
@@ -310,12 +332,13 @@ int main(void)
 {
 	tnl_spare_keep(true);
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(bytes_come_out_in_order),	     cmocka_unit_test(maximum_is_hard),
-	    cmocka_unit_test(printf_of_any_length),	     cmocka_unit_test(memory_failure_changes_nothing),
-	    cmocka_unit_test(failing_allocator_counts_down), cmocka_unit_test(every_error_has_a_name),
-	    cmocka_unit_test(log_goes_through_the_callback), cmocka_unit_test(settled_buffers_share_their_blocks),
-	    cmocka_unit_test(what_rests_is_bounded),	     cmocka_unit_test(blocks_are_for_what_needs_them),
-	    cmocka_unit_test(who_does_not_keep_gives_back),  cmocka_unit_test(threads_share_what_rests),
+	    cmocka_unit_test(bytes_come_out_in_order),	      cmocka_unit_test(maximum_is_hard),
+	    cmocka_unit_test(printf_of_any_length),	      cmocka_unit_test(memory_failure_changes_nothing),
+	    cmocka_unit_test(failing_allocator_counts_down),  cmocka_unit_test(every_error_has_a_name),
+	    cmocka_unit_test(log_goes_through_the_callback),  cmocka_unit_test(settled_buffers_share_their_blocks),
+	    cmocka_unit_test(what_rests_is_bounded),	      cmocka_unit_test(more_rests_while_there_is_room),
+	    cmocka_unit_test(blocks_are_for_what_needs_them), cmocka_unit_test(who_does_not_keep_gives_back),
+	    cmocka_unit_test(threads_share_what_rests),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -265,6 +265,8 @@ static void message_sizes_follow_the_rate(void **state)
 	w.bulk = false;
 	measure(&w, SEC);
 	assert_int_equal(tnl_channel_can_send(w.a.ch, w.now), 1024);
+	tnl_channel_alone(w.a.ch, true); /* nobody waits behind it */
+	assert_in_range(tnl_channel_can_send(w.a.ch, w.now), 1200, 1600);
 	world_close(&w);
 	world_open(&w, 6e6, 25 * MS);
 	measure(&w, 3 * SEC);
@@ -272,6 +274,10 @@ static void message_sizes_follow_the_rate(void **state)
 	measure(&w, SEC);
 	size_t n = tnl_channel_can_send(w.a.ch, w.now);
 	assert_in_range(n, 6000, 12000);
+	tnl_channel_alone(w.a.ch, true);
+	assert_in_range(tnl_channel_can_send(w.a.ch, w.now), 20000, 32768);
+	tnl_channel_alone(w.a.ch, false);
+	assert_int_equal(tnl_channel_can_send(w.a.ch, w.now), n);
 	world_close(&w);
 }
 

@@ -271,6 +271,10 @@ static void a_narrow_channel_waits_for_what_went_before(void **state)
 	assert_int_equal(tnl_channel_can_send(e.ch, 0), 0);
 	assert_int_equal(ack(&e, 0, MS), 0);
 	assert_int_equal(tnl_channel_can_send(e.ch, MS), 4096);
+	assert_int_equal(e.ch->pool.used, 0);
+	assert_non_null(tnl_channel_reserve(e.ch, 4096)); /* a short read holds no more than it needs */
+	assert_int_equal(tnl_channel_commit(e.ch, TNL_PT_OUTPUT, 1100, 0, MS), 0);
+	assert_in_range(e.ch->pool.used, 1100, 3000);
 	done(&e);
 }
 

@@ -2,6 +2,7 @@
 #include "tests/unit/raw_util.h"
 #include "lib/num.h"
 #include "lib/session_internal.h"
+#include "lib/channel_internal.h"
 
 static void mux_echo(void **state)
 {
@@ -63,6 +64,33 @@ static void half_close(void **state)
 		assert_int_equal(tnl_session_streams(p.c.s), 0);
 		pair_fini(&p);
 	}
+	assert_int_equal(tnl_alloc_live(), 0);
+}
+
+/* Each message may take longer on the way where no other stream waits for it; a datagram waits for none. */
+static void alone_is_who_has_the_session_to_itself(void **state)
+{
+	struct pair p;
+	struct tnl_session_config cc = client(), ac = agent();
+	size_t cap;
+	(void)state;
+	ready_pair(&p, &cc, &ac);
+	for (int others = 0; others < 3; others++) {
+		struct rec *c = others < 2 ? pair_open(&p) : &p.c.rec[0];
+		if (others == 2)
+			tnl_stream_free(p.c.rec[1].st);
+		pair_run(&p);
+		assert_non_null(tnl_stream_reserve(c->st, &cap, p.now));
+		assert_int_equal(tnl_session_channel(p.c.s)->alone, others != 1);
+		assert_int_equal(tnl_stream_commit(c->st, 0, TNL_PT_OUTPUT, p.now), 0);
+	}
+	p.c.rec[0].st->asked = TNL_KIND_UDP;
+	assert_non_null(tnl_stream_reserve(p.c.rec[0].st, &cap, p.now));
+	assert_false(tnl_session_channel(p.c.s)->alone);
+	assert_int_equal(tnl_stream_commit(p.c.rec[0].st, 0, TNL_PT_OUTPUT, p.now), 0);
+	p.c.rec[0].st->asked = TNL_KIND_PLAIN;
+	p.c.rec[1].st = NULL;
+	pair_fini(&p);
 	assert_int_equal(tnl_alloc_live(), 0);
 }
 
@@ -513,6 +541,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(mux_echo),
 	    cmocka_unit_test(half_close),
+	    cmocka_unit_test(alone_is_who_has_the_session_to_itself),
 	    cmocka_unit_test(reset_with_reason),
 	    cmocka_unit_test(reset_because),
 	    cmocka_unit_test(free_is_reset),

@@ -25,7 +25,7 @@ static struct {
 void td_memory_limit(uint64_t bytes)
 {
 	STORE(mem.limit, bytes);
-	tnl_spare_limit(bytes / 8);
+	tnl_spare_limit(bytes / 8, bytes / 2);
 	td_memory_change(0);
 }
 

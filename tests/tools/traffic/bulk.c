@@ -292,6 +292,15 @@ static void warm_up(struct bulk *b)
 	} while (opening && now_ns() < b->o->limit);
 }
 
+/* Whoever measures may look at what that has cost, and say when it is to go on. */
+static void hold(double opened)
+{
+	printf("{\"opened_s\": %.6f}\n", opened);
+	fflush(stdout);
+	for (int c = getchar(); c != '\n' && c != EOF;)
+		c = getchar();
+}
+
 static void run(struct bulk *b)
 {
 	b->t0 = now_ns();
@@ -374,6 +383,8 @@ int run_bulk(const struct options *o)
 	if (o->warm) {
 		warm_up(&b);
 		opened = (double)(now_ns() - began) / 1e9;
+		if (o->hold)
+			hold(opened);
 	}
 	run(&b);
 	code = print(&b, opened);

@@ -3,16 +3,14 @@
  *   traffic serve HOST:PORT           prints its port (PORT 0: any) and serves until it is ended
  *   traffic MODE HOST:PORT [KEY=VALUE…]   prints one line of JSON
  *     up, down, both   bulk; streams=1 seconds=0 bytes=0 (of all streams; at least one of the two), warm=0: the time
- *                      begins before connect, 1: when every connection has been answered once;
- *                      ping=0, 1: 64 bytes there and back beside it, count=20 of them alone before, gap=10 (ms)
- *                      between them, settle=1: what seconds are the start
- *     ping             64 bytes there and back; count=1000 gap=0
- *     connect          connections a second, each answered by a byte; parallel=1 seconds=1
- *     hold             count=1000 quiet connections, until its input ends
- *     wait             connects until it is answered; "at" is the moment (CLOCK_MONOTONIC)
- *   limit=60: when it gives up, seconds.  Wrong bytes: "wrong" is not 0, exit code 3.
- *   "seconds" is from the first connect (warm=0) until the last byte was at its receiver, or the time that was given;
- *   "up" and "down" are what had arrived until then. */
+ *                      begins before connect, 1: when every connection has been answered once; hold=1, with warm: says
+ * so with a line of JSON of its own and waits for one of input before it goes on; ping=0, 1: 64 bytes there and back
+ * beside it, count=20 of them alone before, gap=10 (ms) between them, settle=1: what seconds are the start ping 64
+ * bytes there and back; count=1000 gap=0 connect          connections a second, each answered by a byte; parallel=1
+ * seconds=1 hold             count=1000 quiet connections, until its input ends wait             connects until it is
+ * answered; "at" is the moment (CLOCK_MONOTONIC) limit=60: when it gives up, seconds.  Wrong bytes: "wrong" is not 0,
+ * exit code 3. "seconds" is from the first connect (warm=0) until the last byte was at its receiver, or the time that
+ * was given; "up" and "down" are what had arrived until then. */
 #include "tests/tools/traffic/traffic.h"
 #include <errno.h>
 #include <stdio.h>
@@ -56,6 +54,8 @@ static bool set_option(struct options *o, const char *text, double *limit)
 		o->bytes = (uint64_t)v;
 	else if (strcmp(key, "warm") == 0)
 		o->warm = v > 0;
+	else if (strcmp(key, "hold") == 0)
+		o->hold = v > 0;
 	else if (strcmp(key, "ping") == 0)
 		o->ping = v > 0;
 	else if (strcmp(key, "limit") == 0)

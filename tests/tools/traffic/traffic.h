@@ -43,6 +43,7 @@ struct options {
 	double gap_ms;		/* between pings */
 	uint64_t bytes;		/* of all streams; 0: until the time is over */
 	bool warm;		/* every connection is answered before the time begins */
+	bool hold;		/* and the caller says when it does */
 	bool ping;		/* a ping beside the bulk, and alone before it */
 	uint64_t limit;		/* when to give up, CLOCK_MONOTONIC, ns */
 };
