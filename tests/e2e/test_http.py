@@ -9,7 +9,7 @@ import subprocess
 import time
 from harness import BIN, SLOW, TARGET, World, clean_env, need, until
 from run import test
-from services import Server, connect, echo, free_port, ping, refused
+from services import Server, connect, cpu_seconds, echo, free_port, ping, read_exact, refused
 
 def tool(name):
 	need(name)
@@ -219,6 +219,50 @@ def addresses():
 		bad = w.write_forwarder({'t': {'port': 1, 'listen': '127.0.0.1:%d' % free_port()}}, name='bad', http='127.0.0.1:%d' % other)
 		r = subprocess.run([BIN, '-c', bad], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(HOME=w.dir), cwd=w.dir, timeout=20 * SLOW)
 		assert r.returncode == 1 and b'http: ' in r.stdout and str(other).encode() in r.stdout, r.stdout
+
+
+def asks_ahead(port, n, i=0):
+	"""A connection on which so many requests wait, and nobody who reads: beyond what the kernel keeps, the answers are the process's to keep."""
+	k = socket.socket()
+	k.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
+	k.bind(('127.0.1.%d' % (1 + i // 32), 0))
+	k.connect(('127.0.0.1', port))
+	k.settimeout(0)
+	k.send(b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n' * n)
+	return k
+
+
+@test('http: who asks and asks and does not read costs neither memory nor time; who reads late has every answer whole', 60, short=True)
+def not_read():
+	s = Server(echo)
+	with Watched() as w:
+		w.gateway()
+		w.agent()
+		f = w.forwarder({'t': {'port': s.port}}, **w.top('forwarder', memory_limit='32M'))
+		used = lambda: w.status(f)[0]['memory']['used']
+		port = w.http['forwarder']
+		page = get(port, '/')[2].encode()
+		late = asks_ahead(port, 5000)
+		spent = cpu_seconds(f.pid)
+		time.sleep(1)
+		spent = cpu_seconds(f.pid) - spent
+		assert SLOW > 1 or spent < 0.4, 'busy with requests that it does not take: %g s of 1' % spent
+		late.settimeout(10 * SLOW)
+		for i in range(100):
+			head = b''
+			while not head.endswith(b'\r\n\r\n'):
+				head += late.recv(1)
+			assert head.startswith(b'HTTP/1.1 200') and read_exact(late, len(page)) == page, i
+		late.close()
+		crowd = [asks_ahead(port, 100, i) for i in range(150)]
+		until(lambda: used() > 1 << 20, 10, 'answers wait')
+		time.sleep(0.5)
+		assert used() < 10 << 20, used()  # a sixteenth is for the answers; the rest is what connections are
+		with connect(f.ports['t']) as c:
+			ping(c)
+		f.wait_log('refused peer=127.0.1.*answer: not taken, and others need its memory')
+		for k in crowd:
+			k.close()
 
 
 # ---- the page ---------------------------------------------------------------------------

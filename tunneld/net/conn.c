@@ -509,9 +509,9 @@ void td_conn_flush(struct td_conn *c)
 
 static void tell_room(struct td_conn *c)
 {
-	if (c->state != CONN_OPEN || !c->high || td_conn_queued(c) > QUEUE_LOW)
+	if (c->state != CONN_OPEN || !c->high || td_conn_queued(c) > (c->emptying ? 0 : QUEUE_LOW))
 		return;
-	c->high = false;
+	c->high = c->emptying = false;
 	if (c->cb.writable)
 		c->cb.writable(c->ctx);
 }
@@ -566,6 +566,11 @@ size_t td_conn_write(struct td_conn *c, const void *p, size_t n)
 		trim_later(c);
 	}
 	return done;
+}
+
+void td_conn_tell_empty(struct td_conn *c)
+{
+	c->high = c->emptying = true;
 }
 
 void td_conn_shutdown(struct td_conn *c)

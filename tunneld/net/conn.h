@@ -68,6 +68,7 @@ size_t td_conn_write(struct td_conn *c, const void *p, size_t n);
 void td_conn_flush(struct td_conn *c);		/* send now what the end of the turn would send */
 size_t td_conn_room(const struct td_conn *c);	/* about 256 KiB when empty */
 size_t td_conn_queued(const struct td_conn *c); /* plaintext + ciphertext not yet in the kernel */
+void td_conn_tell_empty(struct td_conn *c);	/* writable(), once, when nothing is queued any more */
 /* What a byte that is written now meets, `ahead` more bytes before it: of the kernel, asked every 2 ms at most. Stays.
  */
 const struct tnl_hop *td_conn_hop(struct td_conn *c, size_t ahead);

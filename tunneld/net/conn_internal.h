@@ -56,9 +56,10 @@ struct td_conn {
 	size_t discarded;
 	struct td_tcp_hop hop;
 	bool sock_more, progress, drained, paused;
-	bool blocked; /* the kernel takes no more: the write watcher runs */
-	bool heard;   /* bytes of TLS have come */
-	bool high;    /* queue went over half: writable() when it is below again */
+	bool blocked;  /* the kernel takes no more: the write watcher runs */
+	bool heard;    /* bytes of TLS have come */
+	bool high;     /* queue went over half: writable() when it is below again */
+	bool emptying; /* that when nothing is queued */
 	bool write_failed, notified, half_closed, eof;
 	struct td_soon flush; /* what was written in this turn goes out */
 	struct td_soon pump;  /* bytes that no socket event will tell of are handed over */

@@ -38,7 +38,7 @@ struct hconn {
 	struct td_addr peer;
 	struct td_peer counted;
 	struct td_soon process; /* what came ahead of an answer */
-	size_t owed;		/* the answer that goes out, whole; 0: it is out */
+	size_t owed;		/* the answer that goes out, whole, then what the connection has of it; 0: it is out */
 	uint64_t handed;	/* number of td_http_server_hand */
 	unsigned refusals;	/* in a row */
 	bool close_after, served, continued;

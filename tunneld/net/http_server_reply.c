@@ -69,14 +69,22 @@ void td_hconn_set_owed(struct hconn *c, size_t n)
 	c->owed = n;
 }
 
+/* An answer is out once the kernel has it: what the connection keeps is owed as well, and the next request, of which
+ * nothing is read until then, waits for it. */
 void td_hconn_send(struct hconn *c)
 {
+	td_conn_pause(c->conn, true);
 	size_t n = td_conn_write(c->conn, tnl_buf_data(&c->out), tnl_buf_len(&c->out));
 	tnl_buf_consume(&c->out, n);
-	if (tnl_buf_len(&c->out))
-		return;
-	td_hconn_set_owed(c, 0);
-	td_hconn_next(c);
+	td_conn_flush(c->conn);
+	size_t left = tnl_buf_len(&c->out);
+	td_hconn_set_owed(c, left ? c->owed : td_conn_queued(c->conn));
+	if (!c->owed)
+		td_hconn_next(c);
+	else if (!left) {
+		tnl_buf_trim(&c->out);
+		td_conn_tell_empty(c->conn);
+	}
 }
 
 /* Of the answers that go out beside this one: which has waited longest for its peer. */

@@ -250,6 +250,11 @@ static void on_request(void *ctx, struct td_request *r)
 	}
 }
 
+static void on_refused(void *ctx, const char *peer, int status, const char *field)
+{
+	td_warn("http", NULL, "request refused peer=%s status=%d field=\"%s\"", peer, status, field);
+}
+
 /* --- the object ------------------------------------------------------------------------------ */
 
 struct td_http *td_http_new(struct td_loop *l, const struct td_config *cfg, const struct td_http_source *s,
@@ -261,6 +266,7 @@ struct td_http *td_http_new(struct td_loop *l, const struct td_config *cfg, cons
 					  .body_max = 1024,
 					  .per_peer_max = 32,
 					  .request = on_request,
+					  .refused = on_refused,
 					  .ctx = h};
 	if (!h) {
 		snprintf(why, cap, "out of memory");
