@@ -70,6 +70,7 @@ struct tnl_stream {
 	struct tnl_kept kept;
 	uint32_t kept_ptype;
 	uint32_t received, consumed, told, window; /* smux 2; told: consumed of the last UPD */
+	bool claims;				   /* its window counts in mux.claimed */
 };
 
 struct tnl_mux {
@@ -86,8 +87,9 @@ struct tnl_mux {
 	uint64_t refused_logged_at;
 	uint32_t next_id;
 	bool nop_due;
-	uint64_t timer_at;	   /* not later than any stream's timer */
-	uint64_t granted;	   /* windows given to the peer, all streams */
+	uint64_t timer_at; /* not later than any stream's timer */
+	uint64_t claimed;  /* windows given to the peer and what goes with them, of all streams that claim theirs */
+	uint64_t idle_at;  /* when to look for idle ones again */
 	unsigned connect_errors;   /* Flag 3 seen whose FIN has not come */
 	struct tnl_stream *single; /* BASIC, SINGLE, SHELL, COMMAND: the one stream */
 	bool had_single;
@@ -234,6 +236,7 @@ bool tnl_mux_flush(struct tnl_session *s, uint64_t now); /* control frames; fals
 bool tnl_mux_sendable(const struct tnl_stream *st);
 size_t tnl_mux_window(const struct tnl_stream *st); /* bytes that the peer will take now */
 void tnl_mux_first_grant(struct tnl_stream *st);
+void tnl_mux_claim(struct tnl_stream *st, bool claims);
 void tnl_mux_grant(struct tnl_stream *st); /* after consuming: UPD when worth it */
 
 /* --- session_stream.c: life, timers, sending --- */

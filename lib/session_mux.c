@@ -2,10 +2,13 @@
  * granted to the peer (version 2), and control frames, packed many to a message. */
 #include "lib/num.h"
 #include "lib/session_internal.h"
+#include "lib/steps.h"
 #include <string.h>
 
 #define CTL_MAX 40u /* OPEN or SYN, UPD, FIN or RST of one stream; its head and words come on top */
 #define QUARTER_MIN (16u * 1024)
+#define IDLE_AFTER (1000 * TNL_MS)
+#define IDLE_EVERY (250 * TNL_MS) /* looked for, where windows are wanted */
 #define WINDOW_MAX (UINT32_C(1) << 30)
 #define SPREAD_WINDOW 4u /* times as wide over several links: each of them may be repairing a loss */
 
@@ -72,6 +75,44 @@ void tnl_mux_fini(struct tnl_mux *m)
 
 /* --- windows (version 2) ---------------------------------------------------- */
 
+static uint64_t claim_of(const struct tnl_stream *st)
+{
+	return (uint64_t)st->window + TNL_KEPT_OVERHEAD;
+}
+
+void tnl_mux_claim(struct tnl_stream *st, bool claims)
+{
+	if (st->claims == claims)
+		return;
+	st->claims = claims;
+	if (claims)
+		st->s->mux.claimed += claim_of(st);
+	else
+		st->s->mux.claimed -= claim_of(st);
+}
+
+/* Streams whose readers have taken all, and to which nothing has come for a while, claim nothing: else a pool of idle
+ * connections would leave the one that is busy without a window.  Their peers may still use what they were told; should
+ * so many do at once that it does not fit, the session takes no more until some of it is read. */
+static void forget_idle(struct tnl_session *s, uint64_t now)
+{
+	if (now < s->mux.idle_at)
+		return;
+	s->mux.idle_at = now + IDLE_EVERY;
+	tnl_list_foreach(it, &s->mux.streams) {
+		struct tnl_stream *st = tnl_container_of(it, struct tnl_stream, all);
+		tnl_step();
+		if (!st->kept.len && st->rx_at + IDLE_AFTER <= now)
+			tnl_mux_claim(st, false);
+	}
+}
+
+static uint64_t unclaimed(const struct tnl_session *s)
+{
+	uint64_t most_of_it = s->kept_max / 8 * 5;
+	return most_of_it > s->mux.claimed ? most_of_it - s->mux.claimed : 0;
+}
+
 /* The window may grow into a quarter of what no window claims yet; it never
  * shrinks, since the peer counts on what it was told.  A backlog takes more
  * memory than its bytes, and the first windows of streams to come need room too:
@@ -80,17 +121,15 @@ void tnl_mux_fini(struct tnl_mux *m)
 static void grow_window(struct tnl_stream *st)
 {
 	struct tnl_session *s = st->s;
-	uint64_t claimed = s->mux.granted + (uint64_t)s->mux.nstreams * TNL_KEPT_OVERHEAD,
-		 most_of_it = s->kept_max / 8 * 5;
-	uint64_t left = most_of_it > claimed ? most_of_it - claimed : 0;
-	uint64_t want = st->window + left / 4;
 	uint64_t wide = s->cfg.stream_window * (tnl_channel_is_spread(s->ch) ? SPREAD_WINDOW : 1u);
 	uint64_t most = TNL_MIN(wide, WINDOW_MAX);
-	want = TNL_MIN(want, most);
-	if (want <= st->window)
+	if (most <= st->window)
 		return;
-	s->mux.granted += want - st->window;
-	st->window = (uint32_t)want;
+	if (unclaimed(s) / 4 < most - st->window)
+		forget_idle(s, st->rx_at);
+	uint64_t more = TNL_MIN(unclaimed(s) / 4, most - st->window);
+	s->mux.claimed += more;
+	st->window += (uint32_t)more;
 }
 
 void tnl_mux_first_grant(struct tnl_stream *st)
@@ -98,7 +137,7 @@ void tnl_mux_first_grant(struct tnl_stream *st)
 	if (st->s->mux.version < 2)
 		return;
 	st->window = TNL_MUX_FIRST_WINDOW;
-	st->s->mux.granted += TNL_MUX_FIRST_WINDOW;
+	tnl_mux_claim(st, true);
 	grow_window(st);
 	if (st->window > TNL_MUX_FIRST_WINDOW) {
 		st->upd_due = true;

@@ -45,7 +45,7 @@ static void leave_lists(struct tnl_stream *st)
 	tnl_list_remove(&st->timed);
 	tnl_list_remove(&st->work);
 	st->push_due = st->eof_due = false;
-	m->granted -= st->window;
+	tnl_mux_claim(st, false);
 	st->window = 0;
 	if (m->single == st)
 		m->single = NULL;

@@ -32,6 +32,7 @@ int tnl_stream_take_data(struct tnl_stream *st, uint32_t ptype, const uint8_t *p
 	size_t took = 0;
 	int rc = 0;
 	st->rx_at = now;
+	tnl_mux_claim(st, st->window > 0);
 	if (st->connected && st->kept.len == 0)
 		took = offer_data(st, ptype, p, n);
 	st->consumed += (uint32_t)took;

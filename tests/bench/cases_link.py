@@ -1,13 +1,17 @@
 """What is measured over long and lossy links: tests/tools/linkemu between the client's machine and the server's, where gateway, agent
 and target are; or a link on each side of the gateway.  Beside it TCP from the client to the target, and `ssh -L`, over the same path."""
+import subprocess
+
 from cases_loopback import cold_start, measured, rounds
-from ways import LinkWorld
+from harness import clean_env
+from ways import LinkWorld, client_argv
 
 MBIT = 125000
 # name -> what LinkWorld takes
 LINKS = {
 	'link-50': {'rtt': 50},
 	'link-50-100mbit': {'rtt': 50, 'rate': 100 * MBIT},
+	'link-50-1gbit': {'rtt': 50, 'rate': 1000 * MBIT},
 	'link-50-loss1': {'rtt': 50, 'loss': 1},
 	'link-50-loss5': {'rtt': 50, 'loss': 5},
 	'link-200': {'rtt': 200},
@@ -45,6 +49,20 @@ def many(run, w, way):
 		pass
 
 
+def pool(run, w, way):
+	"""One stream beside connections that wait, as a pool of them does."""
+	way.restart()
+	w.settle()
+	p = subprocess.Popen(list(way.prefix) + client_argv('hold', way.address, count=50), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_env())
+	p.stdout.readline()
+	for mode, label in BOTH:
+		got, m = measured(w, way, mode, seconds=run.seconds(4))
+		moved = got['up'] + got['down']
+		run.rows.add('1 stream beside 50 quiet ones, %s' % label, way.name, 'MB/s', rate(got, moved), got, m, moved)
+	p.stdin.close()
+	p.wait()
+
+
 def first(run, w, way):
 	"""As soon as the connection has its answer, 10 MB."""
 	for _ in both_ways(run, w, way, 'first 10 MB', lambda got, moved: got['seconds'], 's', False, bytes=10000000, seconds=60.0, limit=90):
@@ -68,9 +86,9 @@ def down(run, w, way):
 	beside(run, w, way, DOWN)
 
 
-MEASURES = {'one': one, 'many': many, 'first': first, 'ping': beside, 'down': down}
+MEASURES = {'one': one, 'many': many, 'pool': pool, 'first': first, 'ping': beside, 'down': down}
 # About how long a round of one way takes, by the seconds of a transfer and the round trip of the whole path in ms.
-SECONDS = {'one': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'many': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'first': lambda s, rtt: 3 + rtt / 25,
+SECONDS = {'one': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'many': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'pool': lambda s, rtt: 2 * s + 1.4 + rtt / 70, 'first': lambda s, rtt: 3 + rtt / 25,
 	'ping': lambda s, rtt: 2 * s + 4.5 + rtt / 25, 'down': lambda s, rtt: 2 * s + 5 + rtt / 25, 'cold': lambda s, rtt: 2 + rtt / 20}
 DEFAULT = {(link, 'one') for link in LINKS if link != 'hops-50-loss1'} | {('link-50-100mbit', 'ping')}
 QUICK = {('link-50-100mbit', 'ping'), ('hops-50', 'one')}

@@ -284,6 +284,42 @@ static void windows_are_given_back(void **state)
 	raw_fini(&r);
 }
 
+/* The window that a stream is told of first, when there are so many others and nothing has come to them for a second.
+ */
+static uint32_t window_after(unsigned others, bool read)
+{
+	struct raw r;
+	struct tnl_session_config c = agent();
+	struct tnl_smux_frame f;
+	const uint8_t *d = NULL;
+	uint32_t window = 0;
+	c.memory_max = 32u << 20;
+	raw_agent(&r, &c, OWN_RESPONSE);
+	for (uint32_t id = 3; id <= 3 + 2 * others; id += 2) {
+		if (id == 3 + 2 * others)
+			r.now += 1100 * MS;
+		raw_smux(&r, 2, TNL_SMUX_SYN, id, NULL, 0);
+		window = raw_next_frame(&r, &f, &d) ? tnl_get_le32(d + 4) : 16384;
+		r.e.rec[r.e.nrec - 1].take = read ? SIZE_MAX : 0;
+		if (id < 3 + 2 * others)
+			raw_smux(&r, 2, TNL_SMUX_PSH, id, "x", 1);
+		while (raw_next_frame(&r, &f, &d))
+			assert_int_equal(f.cmd, TNL_SMUX_UPD);
+	}
+	raw_fini(&r);
+	return window;
+}
+
+/* A pool of connections that wait leaves the one that works its window; readers that do not read keep theirs. */
+static void idle_streams_claim_no_windows(void **state)
+{
+	(void)state;
+	uint32_t alone = window_after(0, true);
+	assert_true(alone >= 1u << 20);
+	assert_int_equal(window_after(60, true), alone);
+	assert_true(window_after(60, false) < alone / 8);
+}
+
 /* Between own ends the sender counts on 16 KiB until it is told; a window that shrank below what is out: wait. */
 static void sender_keeps_the_window(void **state)
 {
@@ -460,6 +496,7 @@ int main(void)
 	    cmocka_unit_test(long_frame),
 	    cmocka_unit_test(client_frames),
 	    cmocka_unit_test(window_updates),
+	    cmocka_unit_test(idle_streams_claim_no_windows),
 	    cmocka_unit_test(sender_keeps_the_window),
 	    cmocka_unit_test(window_moves),
 	    cmocka_unit_test(small_ones_first),

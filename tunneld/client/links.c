@@ -3,12 +3,13 @@
  *   OpenSessionLink (a call of our gateway) → token → WebSocket → the pump's
  *
  * A few are opened at a time.  The agent hears of the number by a flag and opens as many.  With `links = auto` they
- * come when bulk has gone on for half a second, sooner and more of them where TCP repairs losses, fewer where many
- * sessions have bulk at once (crowd.h), none where the path is full, and go when there was none for a while.  Whether
- * it is full knows the end that sends: the client itself, or the agent, who says so by a flag; when that comes while
- * they are being opened they are given up.  They do not come where a round trip is so short that one TCP fills the
- * path, whatever it loses: there they would only cost processor time.  A gateway that does not know the call is not
- * asked again.  None is opened while less than half of the process's memory is free. */
+ * come when bulk has gone on for half a second, more of them where more streams than that have it, sooner and more of
+ * them where TCP repairs losses, fewer where many sessions have bulk at once (crowd.h), none where the path is full,
+ * and go when there was none for a while.  Whether it is full knows the end that sends: the client itself, or the
+ * agent, who says so by a flag; when that comes while they are being opened they are given up.  They do not come where
+ * a round trip is so short that one TCP fills the path, whatever it loses: there they would only cost processor time.
+ * A gateway that does not know the call is not asked again.  None is opened while less than half of the process's
+ * memory is free. */
 #include "tunneld/client/internal.h"
 
 #include "lib/num.h"
@@ -18,7 +19,7 @@
 #include <string.h>
 
 #define BULK_LINKS 4u
-#define LOSSY_LINKS 8u
+#define MOST_LINKS 8u
 #define AT_ONCE 4u /* older gateways keep no more tokens for further links */
 #define QUIET_FOR (10 * TD_SEC)
 #define AGAIN_IN (1 * TD_SEC)
@@ -216,13 +217,14 @@ static bool is_path_short(struct td_client *c)
 	return m->least_rtt && m->least_rtt < SHORT_PATH;
 }
 
-unsigned td_client_links_for(enum td_bulk kind, unsigned wanted, unsigned up, bool full)
+unsigned td_client_links_for(enum td_bulk kind, unsigned wanted, unsigned up, bool full, unsigned busy)
 {
+	unsigned help = busy > BULK_LINKS ? MOST_LINKS : BULK_LINKS;
 	if (kind == TD_BULK_LOSSY)
-		return TNL_MAX(wanted, LOSSY_LINKS);
+		return TNL_MAX(wanted, MOST_LINKS);
 	if (kind == TD_BULK_FULL) /* those that are up have a part in it already */
 		return up <= 1 && wanted <= BULK_LINKS ? 1 : wanted;
-	return full ? wanted : TNL_MAX(wanted, BULK_LINKS);
+	return full ? wanted : TNL_MAX(wanted, help);
 }
 
 void td_client_links_bulk(struct td_client *c, enum td_bulk kind)
@@ -235,7 +237,7 @@ void td_client_links_bulk(struct td_client *c, enum td_bulk kind)
 	if (!c->cfg.links_auto)
 		return;
 	bool full = m->full_at && c->loop->now - m->full_at < FULL_FOR;
-	unsigned n = td_client_links_for(kind, m->want, td_pump_links(c->pump), full);
+	unsigned n = td_client_links_for(kind, m->want, td_pump_links(c->pump), full, td_pump_busy(c->pump));
 	unsigned share = td_crowd_links(&m->crowd, c->cfg.aws, n, c->loop->now);
 	if (is_path_short(c))
 		return;

@@ -53,6 +53,7 @@ struct td_pump {
 	struct {
 		uint64_t since, sent, fed; /* bytes of messages */
 		unsigned spans;		   /* in a row with enough bytes */
+		unsigned busy;		   /* streams, when it was told last */
 		enum td_bulk kind;
 		bool full; /* in this run of bulk the path of what is sent was */
 		bool told_soon;
@@ -116,6 +117,7 @@ struct td_pipe {
 	bool lingering;		   /* what the local program still sends is thrown away */
 	struct td_timer linger;
 	uint64_t in, out; /* bytes moved */
+	uint64_t counted; /* of those, when the streams that are busy were counted last */
 	void *user;
 };
 

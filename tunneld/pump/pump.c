@@ -187,6 +187,23 @@ static void note_full(struct td_pump *p)
 	p->bulk.told_soon = p->bulk.told_soon || p->bulk.kind == TD_BULK_FULL;
 }
 
+/* Streams that have moved much since they were counted last. */
+static unsigned count_busy(const struct td_pump *p)
+{
+	unsigned n = 0;
+	tnl_list_foreach(it, &p->pipes) {
+		struct td_pipe *pipe = tnl_container_of(it, struct td_pipe, node);
+		n += pipe->in + pipe->out - pipe->counted >= BULK_BYTES;
+		pipe->counted = pipe->in + pipe->out;
+	}
+	return n;
+}
+
+unsigned td_pump_busy(const struct td_pump *p)
+{
+	return p->bulk.busy;
+}
+
 /* Is it bulk, and of what kind? */
 static void note_bulk(struct td_pump *p)
 {
@@ -202,6 +219,7 @@ static void note_bulk(struct td_pump *p)
 	p->bulk.sent = p->bulk.fed = 0;
 	if (p->bulk.spans >= (p->bulk.kind == TD_BULK_LOSSY ? 1 : 2)) {
 		p->bulk.spans = 0;
+		p->bulk.busy = count_busy(p);
 		p->bulk.told_soon = true;
 	}
 }

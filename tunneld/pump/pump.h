@@ -52,7 +52,7 @@ struct td_pump_cb {
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	/* Bulk has gone on for half a second, either way; again every half second while it goes on. Sooner where it
 	 * meets losses, at once where it fills the path. */
-	void (*bulk)(void *ctx, enum td_bulk kind);
+	void (*bulk)(void *ctx, enum td_bulk kind); /* td_pump_busy tells how many streams have it */
 	/* A further link broke and was freed; the session goes on with the others. */
 	void (*link_lost)(void *ctx, unsigned index);
 	/* The attached link broke and was freed: make a new one, attach it. Nothing stops while td_pump_links is not 0.
@@ -80,6 +80,7 @@ void td_pump_attach_link(struct td_pump *p, unsigned index, struct td_wslink *w)
 void td_pump_detach_link(struct td_pump *p, unsigned index); /* no link_lost() */
 struct td_wslink *td_pump_link_at(struct td_pump *p, unsigned index);
 unsigned td_pump_links(const struct td_pump *p); /* how many are there, the main one included, the direct one not */
+unsigned td_pump_busy(const struct td_pump *p);	 /* streams that had a part in the bulk that was told of last */
 void td_pump_ping(struct td_pump *p);		 /* on each of them, after a sleep */
 /* --- the direct link (lib/direct.h), beside the one above, which goes through the gateway ---
  * While it stands everything goes over it, and the gateway's link is quiet: the channel moves, with its numbers and
