@@ -38,7 +38,7 @@ struct tnl_ws {
 	uint8_t msg_op, frag_op;
 	bool msg_done, nomem;
 	bool in_fragment;
-	bool closing, got_close;
+	bool closing, got_close, mute;
 };
 
 struct header {
@@ -146,6 +146,11 @@ void tnl_ws_set_input(struct tnl_ws *w, size_t max_message, bool whole_only)
 void tnl_ws_set_clear(struct tnl_ws *w, size_t n)
 {
 	w->clear = n;
+}
+
+void tnl_ws_mute(struct tnl_ws *w, bool mute)
+{
+	w->mute = mute;
 }
 
 void tnl_ws_free(struct tnl_ws *w)
@@ -349,7 +354,7 @@ static int take_fragment(struct tnl_ws *w, const struct header *h, struct tnl_ws
  * only the latest ping needs an answer. */
 static bool pong_would_not_fit(const struct tnl_ws *w)
 {
-	return tnl_buf_room(&w->out) < 2 * CONTROL_MAX; /* the other share is for a close frame */
+	return w->mute || tnl_buf_room(&w->out) < 2 * CONTROL_MAX; /* the other share is for a close frame */
 }
 
 static int wslay_fault(struct tnl_ws *w)
@@ -561,9 +566,7 @@ void tnl_ws_out_consume(struct tnl_ws *w, size_t n)
 
 uint64_t tnl_ws_deadline(const struct tnl_ws *w)
 {
-	if (w->closing)
-		return w->pong_by;
-	return TNL_MIN(w->next_ping, w->pong_by);
+	return w->closing ? w->pong_by : TNL_MIN(w->next_ping, w->pong_by);
 }
 
 int tnl_ws_expire(struct tnl_ws *w, uint64_t now)
@@ -583,12 +586,9 @@ int tnl_ws_expire(struct tnl_ws *w, uint64_t now)
 
 int tnl_ws_ping(struct tnl_ws *w, uint64_t now)
 {
-	int rc;
+	int rc = w->closing ? TNL_ECLOSED : tnl_ws_send(w, TNL_WS_PING, "keepalive", 9);
 
-	if (w->closing)
-		return TNL_ECLOSED;
-	rc = tnl_ws_send(w, TNL_WS_PING, "keepalive", 9);
-	if (rc != TNL_ENOMEM && w->pong_by == NEVER)
+	if (!w->closing && rc != TNL_ENOMEM && w->pong_by == NEVER)
 		w->pong_by = now + w->conf.pong_ns;
 	return rc;
 }

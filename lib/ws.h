@@ -57,6 +57,7 @@ int tnl_ws_send(struct tnl_ws *w, enum tnl_ws_op op, const void *p, size_t n) TN
 /* The same with what tnl_ws_next of another one gave. */
 int tnl_ws_send_on(struct tnl_ws *w, const struct tnl_ws_event *ev) TNL_MUST_USE;
 int tnl_ws_close(struct tnl_ws *w, uint16_t code, const char *reason);
+void tnl_ws_mute(struct tnl_ws *w, bool mute);	/* pings are read, and not answered */
 size_t tnl_ws_out_room(const struct tnl_ws *w); /* payload bytes that send would take now */
 const uint8_t *tnl_ws_out_peek(struct tnl_ws *w, size_t *n);
 void tnl_ws_out_consume(struct tnl_ws *w, size_t n);

@@ -1,10 +1,12 @@
 """What a peer sends costs no more than its bytes, in the running program: hash keys that nobody can know, frames before the
-token, fragments."""
+token, fragments, pongs."""
 import os
+import socket
 import ssl
+import threading
 import uuid
 
-from harness import TARGET, World, until
+from harness import SLOW, TARGET, World, until
 from run import test
 from services import Server, echo
 from wire import WebSocket, decode, encode
@@ -91,3 +93,57 @@ def small_fragments():
 		assert g.rss() - base < 12 << 20, 'grown by %d KiB' % ((g.rss() - base) >> 10)
 		c.close()
 		w.api().call('TerminateSession', {'SessionId': out['SessionId']})
+
+
+def ping_flood(c, most):
+	"""Pings until the time is over, and nothing read."""
+	c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+	c.sock.settimeout(1)
+	record = (b'\x89\xfd\0\0\0\0' + b'x' * 125) * 125
+	try:
+		for _ in range(most // len(record)):
+			c.sock.sendall(record)
+	except OSError:
+		pass
+
+
+@test('pings whose pongs nobody reads take next to no memory, before the token and after it; who reads has his', 60, short=True)
+def pongs_not_read():
+	s = Server(echo)
+	with World() as w:
+		g = w.gateway()
+		w.agent()
+		c = upgrade(w)
+		for i in range(400):
+			c.frame(9, b'%d' % i)
+		for i in range(400):
+			assert c.recv() == (10, b'%d' % i), i
+		used = lambda: w.status(g)[0]['memory']['used']
+		links = [c]
+		for i in range(24):
+			if i % 2:
+				c = upgrade(w)
+			else:
+				out = w.api().start(TARGET, s.port)[1]
+				c = WebSocket(out['StreamUrl'], w.path('ca.pem'))
+				c.token(out['TokenValue'])
+			links.append(c)
+		base = used()
+		at_once = [threading.Thread(target=ping_flood, args=(c, 8 << 20)) for c in links]
+		for t in at_once:
+			t.start()
+		for t in at_once:
+			t.join()
+		grown = used() - base
+		assert grown < 25 * (160 << 10), 'grown by %d KiB' % (grown >> 10)
+		c = links[-1]
+		c.sock.settimeout(SLOW)
+		try:
+			while c.recv()[0]:
+				pass
+		except TimeoutError:
+			pass
+		c.frame(9, b'now')
+		assert c.recv() == (10, b'now')
+		for c in links:
+			c.close()

@@ -18,6 +18,7 @@
 #define FLUSH_AT (64u * 1024)
 #define CLOSE_REASON_MAX ((size_t)123) /* RFC 6455: 125 bytes of a control frame, two are the code */
 #define CLOSE_WAIT (2 * TD_SEC)
+#define PONGS_MAX (4u * 1024) /* that wait; twice that where others wait before them */
 
 /* --- ending --------------------------------------------------------------- */
 
@@ -137,6 +138,7 @@ void td_wslink_write_out(struct td_wslink *w)
 		if (k == 0)
 			break;
 		tnl_ws_out_consume(w->ws, k);
+		w->written += k;
 	}
 }
 
@@ -236,8 +238,9 @@ void td_wslink_close(struct td_wslink *w, uint16_t code, const char *reason)
 
 /* --- receiving ------------------------------------------------------------ */
 
-/* What the protocol layer queued (a close frame with the fault's code) goes out as far as the kernel takes it now. */
-static void last_words(struct td_wslink *w)
+/* What the protocol layer queued (pongs, a close frame with the fault's code) goes out as far as the kernel takes it
+ * now. */
+static void push_out(struct td_wslink *w)
 {
 	td_wslink_write_out(w);
 	td_conn_flush(w->conn);
@@ -245,7 +248,7 @@ static void last_words(struct td_wslink *w)
 
 static void on_fault(struct td_wslink *w, int err, const char *fault)
 {
-	last_words(w);
+	push_out(w);
 	td_wslink_end(w, err, 1006, 0, "%s: WebSocket frame refused: %s", td_conn_peer(w->conn),
 		      fault ? fault : tnl_err_text(err));
 }
@@ -255,9 +258,30 @@ static void on_close_frame(struct td_wslink *w, const struct tnl_ws_event *ev)
 	char reason[128];
 	snprintf(reason, sizeof(reason), "%.*s", (int)TNL_MIN(ev->len, CLOSE_REASON_MAX),
 		 ev->data ? (const char *)ev->data : "");
-	last_words(w);
+	push_out(w);
 	td_wslink_end(w, TNL_EEOF, ev->close_code, 0, "closed by %s: %u %s", td_conn_peer(w->conn), ev->close_code,
 		      reason);
+}
+
+static void forget_pongs(struct td_wslink *w)
+{
+	uint64_t gone = w->written - TNL_MIN(w->written, (uint64_t)td_conn_queued(w->conn));
+	if (gone < w->pongs_until)
+		return;
+	w->pongs = 0;
+	w->pongs_until = w->written + ws_waiting(w);
+	tnl_ws_mute(w->ws, false);
+}
+
+/* Who pings and does not read has few pongs kept for him, whatever else may wait in the link. */
+static void count_pong(struct td_wslink *w, size_t len)
+{
+	w->pongs += TNL_WS_MAX_OVERHEAD + len;
+	if (w->pongs < PONGS_MAX)
+		return;
+	push_out(w);
+	tnl_ws_mute(w->ws, true);
+	forget_pongs(w);
 }
 
 /* Hands over what is complete. True: go on reading. */
@@ -279,6 +303,8 @@ static bool deliver_messages(struct td_wslink *w)
 			on_close_frame(w, &ev);
 			return false;
 		}
+		if (ev.op == TNL_WS_PING)
+			count_pong(w, ev.len);
 		if ((ev.op == TNL_WS_TEXT || ev.op == TNL_WS_BINARY) && w->state == WSL_OPEN) {
 			w->delivered = true;
 			w->given = &ev;
@@ -291,6 +317,7 @@ static bool deliver_messages(struct td_wslink *w)
 void td_wslink_pump(struct td_wslink *w)
 {
 	w->delivered = false;
+	forget_pongs(w);
 	while (deliver_messages(w)) {
 		size_t cap;
 		uint8_t *p = tnl_ws_in_reserve(w->ws, &cap);

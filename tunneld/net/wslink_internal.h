@@ -27,6 +27,9 @@ struct td_wslink {
 	struct td_timer timer;
 	struct td_timer linger;	 /* armed: what is queued waits for more */
 	size_t limit;		 /* of what may wait in the link */
+	uint64_t written;	 /* to the connection, ever */
+	uint64_t pongs_until;	 /* of `written`: once the kernel has that, `pongs` are counted anew */
+	size_t pongs;		 /* bytes */
 	struct td_soon flush;	 /* what was sent in this turn goes to the connection */
 	struct td_soon pump;	 /* messages that are already here cause no event */
 	struct td_soon tell_end; /* closed() */
