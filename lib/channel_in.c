@@ -33,10 +33,13 @@ static void find_lost(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now
 static void learn_from_ack(struct tnl_channel *ch, struct tnl_chlink *l, struct tnl_mbuf *m, uint64_t now)
 {
 	uint64_t rtt = 0;
+	bool doubt = l->rto.backoff != 0;
 	if (!m->ambiguous && m->sent_at >= ch->sample_from) {
 		rtt = now > m->sent_at ? now - m->sent_at : 1;
 		tnl_rto_sample(&l->rto, rtt);
 	}
+	if (doubt && !l->rto.backoff)
+		tnl_chlink_ask_others(ch, l, now);
 	bool flying = m->at == TNL_AT_FLIGHT;
 	struct tnl_sendq_times t = {.srtt = l->rto.srtt,
 				    .least = tnl_cc_least(&l->cc),
@@ -62,7 +65,7 @@ static int feed_ack(struct tnl_channel *ch, unsigned link, const struct tnl_msg 
 		tnl_cc_far(&from->cc, &far, now);
 	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, a.seq);
 	if (from && (from->proof == a.seq || (m && m->on == &from->way)))
-		tnl_chlink_answered(from, now);
+		tnl_chlink_answered(ch, from, now);
 	if (!m)
 		return 0;
 	if (m->at == TNL_AT_FRESH)

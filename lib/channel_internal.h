@@ -65,7 +65,9 @@ void tnl_chlink_init(struct tnl_channel *ch, struct tnl_chlink *l, unsigned inde
 /* May it carry numbered messages? Not while a better one is there: one that answers, or of a lower rank. */
 bool tnl_chlink_carries(const struct tnl_channel *ch, const struct tnl_chlink *l);
 /* An ack came for what it carried: it lives. */
-void tnl_chlink_answered(struct tnl_chlink *l, uint64_t now);
+void tnl_chlink_answered(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now);
+/* This one is good now, or new: those in doubt are to prove that they live. */
+void tnl_chlink_ask_others(struct tnl_channel *ch, const struct tnl_chlink *good, uint64_t now);
 uint64_t tnl_chlink_rto_at(const struct tnl_chlink *l);
 uint64_t tnl_chlink_deadline(const struct tnl_channel *ch, const struct tnl_chlink *l);
 /* Its timer ran out while others go: it carries nothing more until it answers. false: it is not the link. */

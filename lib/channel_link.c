@@ -38,15 +38,27 @@ bool tnl_chlink_carries(const struct tnl_channel *ch, const struct tnl_chlink *l
 	return true;
 }
 
-void tnl_chlink_answered(struct tnl_chlink *l, uint64_t now)
+/* A good one is there now: whoever came into doubt while there was none would carry nothing beside it for good. */
+void tnl_chlink_ask_others(struct tnl_channel *ch, const struct tnl_chlink *good, uint64_t now)
 {
-	if (!l->stalled && l->proof < 0)
+	struct tnl_chlink *other;
+	TNL_EACH_LINK(ch, other)
+	if (other != good && other->rto.backoff && other->proof_at == UINT64_MAX && !other->proof_due)
+		other->proof_at = now;
+}
+
+void tnl_chlink_answered(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now)
+{
+	/* Alone it keeps its distance until a round trip is known. */
+	bool doubt = l->rto.backoff && ch->up != 1u << l->index;
+	if (!l->stalled && l->proof < 0 && !doubt)
 		return;
 	l->stalled = l->proof_due = false;
 	l->proof = -1;
 	l->proof_at = UINT64_MAX;
 	l->rto.backoff = 0;
 	l->rto_start = l->progress_at = now;
+	tnl_chlink_ask_others(ch, l, now);
 }
 
 /* --- stalls ------------------------------------------------------------------------- */
@@ -134,10 +146,7 @@ int tnl_channel_link_add(struct tnl_channel *ch, unsigned link, unsigned rank, u
 		return TNL_ENOMEM;
 	if (!ch->up)
 		begin_anew(ch, now);
-	struct tnl_chlink *other;
-	TNL_EACH_LINK(ch, other)
-	if (other->rto.backoff && other->proof_at == UINT64_MAX)
-		other->proof_at = now; /* there is a better one now */
+	tnl_chlink_ask_others(ch, l, now);
 	tnl_chlink_init(ch, l, link, rank, now);
 	ch->link[link] = l;
 	ch->up |= 1u << link;
@@ -210,11 +219,13 @@ bool tnl_channel_is_full(const struct tnl_channel *ch, uint64_t now)
 	return false;
 }
 
-/* When a byte that goes now is acknowledged, about. */
+/* When a byte that goes now is acknowledged, about. What an earlier round trip took says nothing of a link that has not
+ * answered since: each time that its timer runs out, others come before it. */
 static uint64_t expected_delay(const struct tnl_chlink *l)
 {
 	uint64_t rate = tnl_cc_rate(&l->cc);
-	return l->rto.srtt + (rate ? (uint64_t)((double)l->way.flight_bytes * 1e9 / (double)rate) : 0);
+	uint64_t doubt = (uint64_t)l->rto.backoff * TNL_RTO_MAX;
+	return doubt + l->rto.srtt + (rate ? (uint64_t)((double)l->way.flight_bytes * 1e9 / (double)rate) : 0);
 }
 
 unsigned tnl_channel_link_order(const struct tnl_channel *ch, uint8_t order[TNL_LINKS_MAX])

@@ -203,6 +203,63 @@ static void when_all_are_silent_none_has_stalled(void **state)
 	done(&e);
 }
 
+/* Both come into doubt, then one answers: the other one is asked as well, or that one would carry everything for good.
+ */
+static void who_is_in_doubt_is_asked_once_another_answers(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = 0;
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	send_small(&e, 1, 0);
+	assert_int_equal(pull_on(&e, 1, now), 0);
+	assert_int_equal(tnl_channel_expire(e.ch, now = 200 * MS), 0);
+	assert_int_equal(pull_on(&e, 0, now), 0);
+	assert_int_equal(tnl_channel_expire(e.ch, now = 400 * MS), 0);
+	assert_int_equal(e.ch->link[0]->rto.backoff, 1);
+	assert_int_equal(pull_on(&e, 1, now), 0); /* the copy for which link 1 is asked, */
+	assert_int_equal(pull_on(&e, 1, now), 0); /* and what the timer of link 0 sends again */
+	ack_from(&e, 1, 0, now += MS);
+	assert_true(tnl_channel_link_carries(e.ch, 1));
+	assert_false(tnl_channel_link_carries(e.ch, 0));
+	send_small(&e, 1, now);
+	assert_int_equal(pull_on(&e, 1, now), 1);
+	assert_int_equal(tnl_channel_deadline(e.ch), now);
+	assert_int_equal(tnl_channel_expire(e.ch, now), 0);
+	assert_int_equal(pull_on(&e, 0, now), 1);
+	ack_from(&e, 0, 1, now += MS);
+	assert_true(tnl_channel_link_carries(e.ch, 0));
+	done(&e);
+}
+
+/* All are in doubt: an ack on the link of its message says that this one lives, whichever copy it is for. */
+static void who_answers_to_any_copy_is_in_doubt_no_more(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = 0;
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	send_small(&e, 1, 0);
+	assert_int_equal(pull_on(&e, 0, now), 0);
+	e.ch->link[0]->rto.backoff = e.ch->link[1]->rto.backoff = 1;
+	tnl_sendq_lost(&e.ch->sendq, tnl_sendq_find(&e.ch->sendq, 0));
+	assert_int_equal(pull_on(&e, 0, now), 0);
+	ack_from(&e, 0, 0, now += MS);
+	assert_true(tnl_channel_link_carries(e.ch, 0));
+	assert_false(tnl_channel_link_carries(e.ch, 1));
+	tnl_channel_link_gone(e.ch, 1, now); /* the only one keeps its distance */
+	send_small(&e, 1, now);
+	assert_int_equal(pull_on(&e, 0, now), 1);
+	e.ch->link[0]->rto.backoff = 1;
+	tnl_sendq_lost(&e.ch->sendq, tnl_sendq_find(&e.ch->sendq, 1));
+	assert_int_equal(pull_on(&e, 0, now), 1);
+	ack_from(&e, 0, 1, now);
+	assert_int_equal(e.ch->link[0]->rto.backoff, 1);
+	done(&e);
+}
+
 /* Eight messages went out on link 0, the last seven of them wait to be sent again, the newest first, and the window is
  * shut but for what the timer lets pass. */
 static void open_with_losses(struct end *e)
@@ -425,6 +482,25 @@ static void they_are_asked_in_the_order_of_what_arrives_first(void **state)
 	done(&e);
 }
 
+/* However short its round trips were before: it has not answered so often since. */
+static void who_has_missed_more_answers_is_asked_later(void **state)
+{
+	(void)state;
+	struct end e;
+	uint8_t order[TNL_LINKS_MAX];
+	open_agent(&e);
+	add(&e, 1, 0, 0);
+	e.ch->link[0]->rto.srtt = MS;
+	e.ch->link[0]->rto.backoff = 3;
+	e.ch->link[1]->rto.srtt = 500 * MS;
+	e.ch->link[1]->rto.backoff = 1;
+	assert_true(tnl_channel_link_carries(e.ch, 0) && tnl_channel_link_carries(e.ch, 1));
+	assert_int_equal(tnl_channel_link_order(e.ch, order), 2);
+	assert_int_equal(order[0], 1);
+	assert_int_equal(order[1], 0);
+	done(&e);
+}
+
 static void wrong_numbers_and_no_memory_are_refused(void **state)
 {
 	(void)state;
@@ -449,6 +525,8 @@ int main(void)
 	    cmocka_unit_test(a_stalled_link_does_not_hold_the_others),
 	    cmocka_unit_test(a_stalled_link_has_to_answer_to_a_copy),
 	    cmocka_unit_test(when_all_are_silent_none_has_stalled),
+	    cmocka_unit_test(who_is_in_doubt_is_asked_once_another_answers),
+	    cmocka_unit_test(who_answers_to_any_copy_is_in_doubt_no_more),
 	    cmocka_unit_test(the_oldest_goes_before_what_waits_to_be_sent_again),
 	    cmocka_unit_test(the_oldest_goes_again_on_the_best_link),
 	    cmocka_unit_test(the_next_oldest_does_not_wait_out_its_distance),
@@ -457,6 +535,7 @@ int main(void)
 	    cmocka_unit_test(a_channel_knows_that_its_path_is_lossy),
 	    cmocka_unit_test(a_channel_knows_that_its_path_is_full),
 	    cmocka_unit_test(they_are_asked_in_the_order_of_what_arrives_first),
+	    cmocka_unit_test(who_has_missed_more_answers_is_asked_later),
 	    cmocka_unit_test(wrong_numbers_and_no_memory_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
