@@ -1,5 +1,5 @@
 """What a peer sends costs no more than its bytes, in the running program: hash keys that nobody can know, frames before the
-token, fragments, pongs."""
+token, fragments, pongs, requests that do not end."""
 import os
 import socket
 import ssl
@@ -147,3 +147,25 @@ def pongs_not_read():
 		assert c.recv() == (10, b'now')
 		for c in links:
 			c.close()
+
+
+@test('requests that do not end, from many addresses, make way before memory is full; others are served', 60, short=True)
+def requests_without_end():
+	with World() as w:
+		g = w.gateway(per_peer_connections=256, td_memory_limit='16M')
+		whole = b'GET /no HTTP/1.1\r\nHost: x\r\n\r\n'
+		head = b'GET / HTTP/1.1\r\nX: ' + b'a' * 16000
+		body = b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n' + b'b' * 64000
+		tls, links = ssl.create_default_context(cafile=w.path('ca.pem')), []
+		for i in range(700):
+			k = socket.create_connection(('127.0.0.1', w.gw_port), 5 * SLOW, ('127.0.3.%d' % (1 + i // 200), 0))
+			links.append(tls.wrap_socket(k, server_hostname='127.0.0.1'))
+			try:
+				links[-1].sendall((head, body, whole + head)[i % 3])
+			except OSError:
+				pass  # others came meanwhile
+		assert w.api().raw('HEAD', '/', {}, timeout=4 * SLOW)[0] == 405
+		assert w.status(g)[0]['memory']['used'] < 15 << 20
+		g.wait_log('request refused peer=127.0.3.* field="request: not complete, and others need its memory"')
+		for k in links:
+			k.close()

@@ -21,6 +21,8 @@
  * once are silent for as long as their handshakes take. */
 #define SILENT_MAX 4096u
 #define SILENT_MOST 16384u
+/* While three quarters of memory are taken: an eighth of it, with what one takes that has sent most of its request. */
+#define SILENT_TAKES (32u * 1024)
 #define READ_STEP ((size_t)4096)
 #define AHEAD_MAX (16u * 1024) /* of the next requests, while one is worked on */
 
@@ -48,6 +50,8 @@ static struct silent_list *silent_of(struct hconn *c)
 
 static void is_silent(struct hconn *c)
 {
+	if (!tnl_list_empty(&c->silent))
+		return;
 	tnl_list_push_back(&silent_of(c)->list, &c->silent);
 	silent_of(c)->n++;
 }
@@ -102,6 +106,7 @@ static void refuse_request(struct hconn *c, int status, const char *field)
 	if (c->state == HC_GONE) /* the server may have been freed */
 		return;
 	c->close_after = true;
+	no_longer_silent(c);
 	tnl_buf_reset(&c->in);
 	static const char *const version[][2] = {{"Sec-WebSocket-Version", "13"}};
 	td_hconn_drop_request(c);
@@ -145,8 +150,10 @@ void td_hconn_next(struct hconn *c)
 	tnl_buf_trim(&c->in);
 	tnl_buf_trim(&c->out);
 	td_conn_pause(c->conn, false);
-	if (tnl_buf_len(&c->in))
+	if (tnl_buf_len(&c->in)) {
+		is_silent(c);
 		td_soon_do(&c->process);
+	}
 }
 
 /* --- requests ---------------------------------------------------------------- */
@@ -221,7 +228,6 @@ static void parse_head(struct hconn *c)
 		refuse_request(c, head_status(n, c->req, in), text);
 		return;
 	}
-	no_longer_silent(c);
 	c->req->head_len = (size_t)n;
 	int status = check_head(c, &field);
 	if (status) {
@@ -253,8 +259,22 @@ static void take_body(struct hconn *c)
 		return;
 	}
 	c->state = HC_BUSY;
+	no_longer_silent(c);
 	td_timer_stop(&c->timer);
 	c->h->cfg.request(c->h->cfg.ctx, r);
+}
+
+/* Requests of which something is missing must not be what fills memory: whoever has taken longest makes way. */
+static void relieve(struct td_http_server *h, struct silent_list *l)
+{
+	uint64_t max = td_memory_max();
+	for (int i = 0; i < 2 && td_memory_used() > max - max / 4 && l->n > max / 8 / SILENT_TAKES; i++) {
+		struct hconn *c = tnl_container_of(l->list.next, struct hconn, silent);
+		if (h->cfg.refused)
+			h->cfg.refused(h->cfg.ctx, td_conn_peer(c->conn), 503,
+				       "request: not complete, and others need its memory");
+		td_hconn_free(c);
+	}
 }
 
 static void process_input(void *arg)
@@ -286,8 +306,14 @@ static void on_readable(void *ctx)
 		if (k <= 0)
 			return;
 		tnl_buf_commit(b, (size_t)k);
-		if (first && c->served)
+		if (first && c->served) {
 			td_timer_in(&c->timer, c->h->cfg.head_timeout_ns ? c->h->cfg.head_timeout_ns : HEAD_TIMEOUT);
+			is_silent(c);
+		}
+		if (!tnl_list_empty(&c->silent))
+			relieve(c->h, silent_of(c));
+		if (c->state == HC_GONE)
+			return;
 		process_input(c);
 	}
 }
@@ -457,6 +483,7 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	if (td_fd_short()) /* fd itself may have the number of what made way before it */
 		drop_oldest_quiet(h);
 	struct td_peer counted = {.len = 0};
+	relieve(h, &h->silent);
 	if (h->silent.n >= (td_memory_used() < td_memory_max() / 2 ? SILENT_MOST : SILENT_MAX))
 		drop_silent(&h->silent, NULL);
 	if (!behind && !count_peer(h, peer, &counted)) {

@@ -20,7 +20,7 @@ struct td_request {
 	void *user;
 };
 
-struct silent_list { /* connections whose first head is not whole, the oldest first */
+struct silent_list { /* connections whose request is not whole, the oldest first; of the later ones, once it began */
 	struct tnl_list list;
 	size_t n;
 };
