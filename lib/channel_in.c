@@ -64,7 +64,7 @@ static int feed_ack(struct tnl_channel *ch, unsigned link, const struct tnl_msg 
 	if (from && tnl_ack_hop(msg, &far))
 		tnl_cc_far(&from->cc, &far, now);
 	struct tnl_mbuf *m = tnl_sendq_find(&ch->sendq, a.seq);
-	if (from && (from->proof == a.seq || (m && m->on == &from->way)))
+	if (from && (tnl_chlink_asked(from, a.seq) || (m && m->on == &from->way)))
 		tnl_chlink_answered(ch, from, now);
 	if (!m)
 		return 0;

@@ -7,6 +7,7 @@
 #include "lib/rto.h"
 #include "lib/sendq.h"
 
+#define TNL_PROOFS 4u		     /* a copy a second at most: round trips of so many seconds are known again */
 #define TNL_CHANNEL_TICK 1000000000u /* spare memory that was not used for so long is given back */
 
 /* One of the links: a path of its own, with its window, its timer and its evidence. */
@@ -20,7 +21,7 @@ struct tnl_chlink {
 	uint64_t progress_at; /* of the latest ack of what it carried */
 	uint64_t proof_at;    /* when to ask it for a proof of life; UINT64_MAX: not now */
 	bool proof_due;
-	int64_t proof; /* number of the copy that was sent for that; -1: none */
+	int64_t proof[TNL_PROOFS]; /* numbers of the latest copies that were sent for that; -1: none */
 	uint64_t sent, stalls;
 };
 
@@ -64,6 +65,8 @@ size_t tnl_channel_share(const struct tnl_channel *ch, size_t other);
 void tnl_chlink_init(struct tnl_channel *ch, struct tnl_chlink *l, unsigned index, unsigned rank, uint64_t now);
 /* May it carry numbered messages? Not while a better one is there: one that answers, or of a lower rank. */
 bool tnl_chlink_carries(const struct tnl_channel *ch, const struct tnl_chlink *l);
+/* Is this the number of a copy that it got as a question? */
+bool tnl_chlink_asked(const struct tnl_chlink *l, int64_t seq);
 /* An ack came for what it carried: it lives. */
 void tnl_chlink_answered(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t now);
 /* This one is good now, or new: those in doubt are to prove that they live. */

@@ -7,14 +7,38 @@
 #include "lib/channel_internal.h"
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include <string.h>
 
 #define ACKS_WAIT 10000000u /* ns that acks wait for their own link while others are up */
 
 /* --- what a link may do ---------------------------------------------------------- */
 
+static void forget_copies(struct tnl_chlink *l)
+{
+	for (unsigned i = 0; i < TNL_PROOFS; i++)
+		l->proof[i] = -1;
+}
+
+static void remember_copy(struct tnl_chlink *l, int64_t seq)
+{
+	if (l->proof[0] == seq)
+		return;
+	memmove(&l->proof[1], &l->proof[0], sizeof(l->proof) - sizeof(l->proof[0]));
+	l->proof[0] = seq;
+}
+
+bool tnl_chlink_asked(const struct tnl_chlink *l, int64_t seq)
+{
+	for (unsigned i = 0; i < TNL_PROOFS; i++)
+		if (l->proof[i] == seq)
+			return true;
+	return false;
+}
+
 void tnl_chlink_init(struct tnl_channel *ch, struct tnl_chlink *l, unsigned index, unsigned rank, uint64_t now)
 {
-	*l = (struct tnl_chlink){.index = index, .rank = rank, .rto_start = now, .proof_at = UINT64_MAX, .proof = -1};
+	*l = (struct tnl_chlink){.index = index, .rank = rank, .rto_start = now, .proof_at = UINT64_MAX};
+	forget_copies(l);
 	tnl_sendq_way_init(&l->way);
 	tnl_rto_init(&l->rto);
 	tnl_cc_init(&l->cc, tnl_channel_share(ch, 0), now);
@@ -51,10 +75,10 @@ void tnl_chlink_answered(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t 
 {
 	/* Alone it keeps its distance until a round trip is known. */
 	bool doubt = l->rto.backoff && ch->up != 1u << l->index;
-	if (!l->stalled && l->proof < 0 && !doubt)
+	if (!l->stalled && l->proof[0] < 0 && !doubt)
 		return;
 	l->stalled = l->proof_due = false;
-	l->proof = -1;
+	forget_copies(l);
 	l->proof_at = UINT64_MAX;
 	l->rto.backoff = 0;
 	l->rto_start = l->progress_at = now;
@@ -117,7 +141,7 @@ struct tnl_mbuf *tnl_chlink_proof(struct tnl_channel *ch, struct tnl_chlink *l, 
 		return NULL;
 	}
 	m->ambiguous = true;
-	l->proof = m->seq;
+	remember_copy(l, m->seq);
 	l->proof_due = false;
 	tnl_rto_expired(&l->rto);
 	l->proof_at = now + tnl_rto_value(&l->rto);

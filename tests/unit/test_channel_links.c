@@ -182,6 +182,32 @@ static void a_stalled_link_has_to_answer_to_a_copy(void **state)
 	done(&e);
 }
 
+/* Round trips of more than a second: the answer to a copy comes when the next one, of another message, is under way. */
+static void an_answer_to_an_earlier_copy_counts(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = stall_link_1(&e) + 200 * MS;
+	while (pull_on(&e, 0, now) >= 0)
+		;
+	int64_t copy[3];
+	for (int i = 0; i < 3; i++, now += SEC) {
+		assert_int_equal(tnl_channel_expire(e.ch, now), 0);
+		copy[i] = pull_on(&e, 1, now);
+		assert_int_equal(copy[i], i);
+		ack_from(&e, 0, i, now);
+		send_small(&e, 1, now);
+		assert_int_equal(pull_on(&e, 0, now), 6 + i);
+		if (i == 1)
+			for (int k = 3; k < 6; k++)
+				ack_from(&e, 0, k, now);
+	}
+	assert_true(link_of(&e, 1).stalled);
+	ack_from(&e, 1, copy[0], now);
+	assert_false(link_of(&e, 1).stalled);
+	done(&e);
+}
+
 /* Nothing answers: then it is not the links, and nothing is doubled but the oldest. */
 static void when_all_are_silent_none_has_stalled(void **state)
 {
@@ -524,6 +550,7 @@ int main(void)
 	    cmocka_unit_test(only_the_last_link_that_goes_takes_the_channel_down),
 	    cmocka_unit_test(a_stalled_link_does_not_hold_the_others),
 	    cmocka_unit_test(a_stalled_link_has_to_answer_to_a_copy),
+	    cmocka_unit_test(an_answer_to_an_earlier_copy_counts),
 	    cmocka_unit_test(when_all_are_silent_none_has_stalled),
 	    cmocka_unit_test(who_is_in_doubt_is_asked_once_another_answers),
 	    cmocka_unit_test(who_answers_to_any_copy_is_in_doubt_no_more),
