@@ -169,3 +169,23 @@ def requests_without_end():
 		g.wait_log('request refused peer=127.0.3.* field="request: not complete, and others need its memory"')
 		for k in links:
 			k.close()
+
+
+@test('links that send no token, from many addresses, make way before memory is full; others are served', 60, short=True)
+def links_without_token():
+	with World() as w:
+		g = w.gateway(per_peer_connections=256, td_memory_limit='16M')
+		ask = ('GET /v1/data-channel/nobody-0123456789abcdef0?role=publish_subscribe HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n'
+			'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n').encode()
+		tls, links = ssl.create_default_context(cafile=w.path('ca.pem')), []
+		for i in range(1200):
+			k = socket.create_connection(('127.0.0.1', w.gw_port), 5 * SLOW, ('127.0.3.%d' % (1 + i // 200), 0))
+			k.setsockopt(socket.SOL_TCP, socket.TCP_NODELAY, 1)
+			links.append(tls.wrap_socket(k, server_hostname='127.0.0.1'))
+			links[-1].sendall(ask + b'\x81\xfe\x10\0\0\0\0\0' + b'x' * 4000)  # all but the end of a token frame
+			links[-1].recv(500)
+		assert w.api().raw('HEAD', '/', {}, timeout=4 * SLOW)[0] == 405
+		assert w.status(g)[0]['memory']['used'] < 15 << 20
+		g.wait_log('no token frame before others needed the memory peer=127.0.3.')
+		for k in links:
+			k.close()

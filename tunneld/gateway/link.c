@@ -14,6 +14,8 @@
 #include "lib/num.h"
 #include <string.h>
 
+#define UNVERIFIED_TAKES (32u * 1024)
+
 static const char *const phase_names[] = {[GW_L_TOKEN] = "TOKEN", [GW_L_OPEN] = "OPEN", [GW_L_CLOSING] = "CLOSING"};
 static const struct gw_link_cb nobody;
 
@@ -268,6 +270,28 @@ static bool is_stock(const struct tnl_http_head *h)
 	return !ua || n < 8 || memcmp(ua, "tunneld/", 8) != 0;
 }
 
+/* As with requests that are not complete (http_server.c): those that wait for a token must not be what fills memory. */
+static bool too_many_unverified(const struct td_gateway *g)
+{
+	uint64_t max = td_memory_max(), n = 0;
+	if (td_memory_used() <= max - max / 4)
+		return false;
+	tnl_list_foreach(it, &g->unverified) {
+		if (++n > max / 8 / UNVERIFIED_TAKES)
+			return true;
+	}
+	return false;
+}
+
+static void relieve(struct td_gateway *g)
+{
+	for (int i = 0; i < 2 && too_many_unverified(g); i++) {
+		struct gw_link *l = tnl_container_of(g->unverified.next, struct gw_link, unverified);
+		gw_link_complain(l, "no token frame before others needed the memory", "token frame");
+		gw_link_free(l);
+	}
+}
+
 /* One more that waits for its token: the oldest of the same peer makes way, if there are too many. */
 static bool count_unverified(struct td_gateway *g, const struct td_addr *peer, struct td_peer *counted)
 {
@@ -291,6 +315,7 @@ int gw_link_new(struct td_gateway *g, const struct td_request *r, enum gw_role r
 		const struct gw_principal *who, struct gw_link **out)
 {
 	const char *field;
+	relieve(g);
 	struct gw_link *l = tnl_calloc(1, sizeof(*l));
 	if (!l)
 		return TNL_ENOMEM;
