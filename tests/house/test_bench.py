@@ -119,7 +119,8 @@ def rate():
 	with ways.LinkWorld(rtt=40, rate=2500000).build(('tcp',)) as w:
 		got = ways.traffic(w.ways['tcp'], 'down', seconds=3.0, ping=1)
 		assert 1.2e6 < got['down'] / 3 < 2.6e6, got
-		assert got['busy']['max'] < (0.040 + 0.040 + 0.020) * SLOW, got
+		# One that the queue itself drops comes a retransmission later, and says nothing of what waits.
+		assert got['busy']['p95'] < (0.040 + 0.040 + 0.020) * SLOW, got
 
 
 @test('bench: rows have medians, spread and ratios of the same round')
