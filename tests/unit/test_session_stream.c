@@ -77,8 +77,10 @@ static void alone_is_who_has_the_session_to_itself(void **state)
 	ready_pair(&p, &cc, &ac);
 	for (int others = 0; others < 3; others++) {
 		struct rec *c = others < 2 ? pair_open(&p) : &p.c.rec[0];
-		if (others == 2)
+		if (others == 2) {
 			tnl_stream_free(p.c.rec[1].st);
+			p.c.rec[1].st = NULL;
+		}
 		pair_run(&p);
 		assert_non_null(tnl_stream_reserve(c->st, &cap, p.now));
 		assert_int_equal(tnl_session_channel(p.c.s)->alone, others != 1);
@@ -89,7 +91,6 @@ static void alone_is_who_has_the_session_to_itself(void **state)
 	assert_false(tnl_session_channel(p.c.s)->alone);
 	assert_int_equal(tnl_stream_commit(p.c.rec[0].st, 0, TNL_PT_OUTPUT, p.now), 0);
 	p.c.rec[0].st->asked = TNL_KIND_PLAIN;
-	p.c.rec[1].st = NULL;
 	pair_fini(&p);
 	assert_int_equal(tnl_alloc_live(), 0);
 }
