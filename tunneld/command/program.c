@@ -87,7 +87,10 @@ static void stop_with_it(const struct td_program *p, int sig)
 	if (!p->foreground && !is_stop(sig))
 		return;
 	raise(SIGSTOP);
-	kill(p->pid, SIGCONT);
+	/* Who went on with the whole group is not told twice: by now it may have been stopped once more. */
+	siginfo_t s = {0};
+	if (waitid(P_PID, (id_t)p->pid, &s, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT) == 0 && !s.si_pid)
+		kill(p->pid, SIGCONT);
 }
 
 static void look_at_child(struct td_program *p)
