@@ -211,8 +211,10 @@ def stops():
 			t.expect(r'\nread three\r\n')
 			t.type(b'\x1a')
 			t.expect(r'Stopped[^$]*\$ ')
-			t.type(b'kill %%; wait; echo code=$?\r')
-			t.expect(r'\ncode=')
+			t.type(b'fg\r')
+			t.expect('plain.py\r\n')
+			t.type(b'\x04')
+			t.expect(r'\$ ')
 			t.type(b'exit\r')
 			assert t.end() == 0
 
