@@ -90,7 +90,7 @@ MEASURES = {'one': one, 'many': many, 'pool': pool, 'first': first, 'ping': besi
 # About how long a round of one way takes, by the seconds of a transfer and the round trip of the whole path in ms.
 SECONDS = {'one': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'many': lambda s, rtt: 2 * s + 1.2 + rtt / 70, 'pool': lambda s, rtt: 2 * s + 1.4 + rtt / 70, 'first': lambda s, rtt: 3 + rtt / 25,
 	'ping': lambda s, rtt: 2 * s + 4.5 + rtt / 25, 'down': lambda s, rtt: 2 * s + 5 + rtt / 25, 'cold': lambda s, rtt: 2 + rtt / 20}
-DEFAULT = {(link, 'one') for link in LINKS if link != 'hops-50-loss1'} | {('link-50-100mbit', 'ping')}
+DEFAULT = {(link, 'one') for link in LINKS if link not in ('hops-50-loss1', 'link-50-1gbit')} | {('link-50-100mbit', 'ping')}
 QUICK = {('link-50-100mbit', 'ping'), ('hops-50', 'one')}
 
 
