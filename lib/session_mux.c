@@ -123,6 +123,7 @@ static void grow_window(struct tnl_stream *st)
 	struct tnl_session *s = st->s;
 	uint64_t wide = s->cfg.stream_window * (tnl_channel_is_spread(s->ch) ? SPREAD_WINDOW : 1u);
 	uint64_t most = TNL_MIN(wide, WINDOW_MAX);
+	tnl_mux_claim(st, true);
 	if (most <= st->window)
 		return;
 	if (unclaimed(s) / 4 < most - st->window)
@@ -137,7 +138,6 @@ void tnl_mux_first_grant(struct tnl_stream *st)
 	if (st->s->mux.version < 2)
 		return;
 	st->window = TNL_MUX_FIRST_WINDOW;
-	tnl_mux_claim(st, true);
 	grow_window(st);
 	if (st->window > TNL_MUX_FIRST_WINDOW) {
 		st->upd_due = true;
