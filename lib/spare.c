@@ -3,13 +3,7 @@
 #include "lib/num.h"
 
 #define LIMIT ((size_t)12 * 1024 * 1024) /* an event takes some four blocks; links with something to send hold more */
-#define CLASSES (8 * sizeof(size_t))
-
-/* A block that rests says so in its first bytes. */
-struct resting {
-	struct resting *next;
-	size_t cap;
-};
+#define BLOCKS 128
 
 static struct {
 	size_t limit, room;
@@ -17,15 +11,14 @@ static struct {
 } all = {.limit = LIMIT};
 
 static _Thread_local struct {
-	struct resting *of[CLASSES]; /* by the highest bit of the size; the latest first */
+	struct {
+		void *p;
+		size_t cap;
+	} block[BLOCKS]; /* the first n */
+	unsigned n;
 	size_t bytes;
 	bool keeps;
 } spare;
-
-static unsigned class_of(size_t n)
-{
-	return (unsigned)(CLASSES - 1) - (unsigned)__builtin_clzl(n | 1);
-}
 
 /* This thread's part, or more of them while the whole process takes little. */
 static bool may_keep(size_t bytes)
@@ -35,47 +28,51 @@ static bool may_keep(size_t bytes)
 	return bytes <= part || tnl_alloc_bytes() <= __atomic_load_n(&all.room, __ATOMIC_RELAXED);
 }
 
-static void *take_out(unsigned c)
+static void *take_out(unsigned i)
 {
-	struct resting *r = spare.of[c];
-	spare.of[c] = r->next;
-	spare.bytes -= r->cap;
+	void *p = spare.block[i].p;
+	spare.bytes -= spare.block[i].cap;
+	spare.block[i] = spare.block[--spare.n];
 	tnl_alloc_resting(-1);
-	return r;
+	return p;
 }
 
 void *tnl_spare_take(size_t least, size_t *cap)
 {
-	for (unsigned c = class_of(least); c < CLASSES && c <= class_of(least) + 2; c++) {
-		const struct resting *r = spare.of[c];
-		if (r && r->cap >= least && r->cap <= 4 * least) {
-			*cap = r->cap;
-			return take_out(c);
-		}
-	}
-	return NULL;
+	unsigned best = spare.n;
+	for (unsigned i = spare.n; i-- > 0;) /* of two alike the one that was used last */
+		if (spare.block[i].cap >= least && spare.block[i].cap <= 4 * least &&
+		    (best == spare.n || spare.block[i].cap < spare.block[best].cap))
+			best = i;
+	if (best == spare.n)
+		return NULL;
+	*cap = spare.block[best].cap;
+	return take_out(best);
 }
 
-/* Smaller ones make way. */
+/* The smallest makes way for a larger one. */
 static bool find_room(size_t cap)
 {
-	for (unsigned c = 0; c < class_of(cap) && !may_keep(spare.bytes + cap);)
-		if (spare.of[c])
-			tnl_free(take_out(c));
-		else
-			c++;
+	while (spare.n && (spare.n == BLOCKS || !may_keep(spare.bytes + cap))) {
+		unsigned least = 0;
+		for (unsigned i = 1; i < spare.n; i++)
+			if (spare.block[i].cap < spare.block[least].cap)
+				least = i;
+		if (spare.block[least].cap >= cap)
+			return false;
+		tnl_free(take_out(least));
+	}
 	return may_keep(spare.bytes + cap);
 }
 
 void tnl_spare_put(void *p, size_t cap)
 {
-	struct resting *r = p;
 	if (!spare.keeps || cap < TNL_SPARE_LEAST || !find_room(cap)) {
 		tnl_free(p);
 		return;
 	}
-	*r = (struct resting){spare.of[class_of(cap)], cap};
-	spare.of[class_of(cap)] = r;
+	spare.block[spare.n].p = p;
+	spare.block[spare.n++].cap = cap;
 	spare.bytes += cap;
 	tnl_alloc_resting(1);
 }
@@ -96,7 +93,6 @@ void tnl_spare_keep(bool keep)
 
 void tnl_spare_drop(void)
 {
-	for (unsigned c = 0; c < CLASSES; c++)
-		while (spare.of[c])
-			tnl_free(take_out(c));
+	while (spare.n)
+		tnl_free(take_out(spare.n - 1));
 }

@@ -196,6 +196,7 @@ def away():
 			assert b'WARN' not in t.out and b'ResumeSession' not in t.out, t.out
 			# One that takes everything and answers nothing.
 			w.procs[-1].signal(signal.SIGSTOP)
+			until(lambda: open('/proc/%d/stat' % w.procs[-1].pid).read().rsplit(')', 1)[1].split()[0] == 'T', 10, 'it stands still')
 			t.type(b'into the void\r')
 			t.expect('the connection is away', 20)
 			t.type(b'~.')

@@ -157,6 +157,9 @@ static bool start_thread(struct td_worker *w)
 {
 	sigset_t all, old;
 	sigfillset(&all);
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}; /* they are the thread's own */
+	for (size_t i = 0; i < TNL_COUNT(faults); i++)
+		sigdelset(&all, faults[i]);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the main thread */
 	w->running = pthread_create(&w->thread, NULL, run_worker, w) == 0;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
