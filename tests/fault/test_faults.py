@@ -1,4 +1,5 @@
 """Links that break, stall, lie and vanish between real processes: every byte arrives, once and in order."""
+import threading
 import time
 
 from faults import FaultWorld, background
@@ -289,14 +290,24 @@ def throttled_resume():
 		with connect(w.f.ports['t'], 60) as c:
 			ping(c)
 			sid = w.api().sessions()[0]['SessionId']
-			for _ in range(1000):  # whoever has the keys takes all that a minute has, until somebody is refused
-				status, out = w.api().call('ResumeSession', {'SessionId': sid})
-				if status == 400:
-					break
-			assert status == 400 and out['__type'] == 'ThrottlingException', (status, out)
-			mark = w.f.mark()
-			w.c.do('cut')
-			w.f.wait_log('ResumeSession failed, trying again .*ThrottlingException', since=mark)
+			over = threading.Event()
+
+			def flood(api):
+				while not over.is_set():  # whoever has the keys takes all that there is, and what comes again
+					api.call('ResumeSession', {'SessionId': sid})
+			calls = background(flood, w.api())
+			until(lambda: w.g.count('call refused op=ResumeSession'), 20, 'a call is refused')
+			cuts = 0
+
+			def cut():  # and again where the session got what came again
+				nonlocal cuts
+				if w.f.count('session resumed') == cuts:
+					w.c.do('cut')
+					cuts += 1
+				return w.f.count('ResumeSession failed, trying again .*ThrottlingException')
+			until(cut, 30, 'the session is refused')
+			over.set()
+			calls()
 			ping(c)
-			w.f.wait_log('session resumed', since=mark)
+			until(lambda: w.f.count('session resumed') == cuts, 20, 'it is back')
 		assert [s['SessionId'] for s in w.api().sessions()] == [sid]
