@@ -41,16 +41,16 @@ def cuts():
 			c = connect(port, 90)
 			upload(c, 1000)
 			for p in w.both:
-				p.do('rate', 8e6, 0)
+				p.do('rate', 3e6, 0)  # not over before the last cut
 			j = background(work, c, 12 * MIB)
 			for p in (w.c, w.a, w.c):
 				moved = p.stats()[0]
 				until(lambda: p.stats()[0] > moved + MIB, 20, 'it is under way', step=0.01)
 				p.do('cut')
-			j(60)
-			c.close()
 			for p in w.both:
 				p.do('rate', 0, 0)
+			j(60)
+			c.close()
 		assert w.listener() == port
 
 

@@ -5,10 +5,10 @@
 #include "lib/enc.h"
 #include "lib/num.h"
 #include "tunneld/base/log.h"
+#include "tunneld/base/thread.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -326,17 +326,6 @@ static void on_told(struct ev_loop *ev, ev_async *w, int events)
 	a->said = err != 0;
 }
 
-static int start_worker(struct td_audit *a)
-{
-	sigset_t all, old;
-	sigfillset(&all);
-	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the loop's thread */
-	int rc = pthread_create(&a->thread, NULL, run_worker, a);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc;
-}
-
 /* The worker frees it, whenever it comes to its end; true: that was before, and nothing is left to it. */
 static bool leave_to_worker(struct td_audit *a)
 {
@@ -382,7 +371,7 @@ static struct td_audit *new_audit(struct td_loop *l, const char *role, const cha
 	pthread_cond_init(&a->cond, NULL);
 	ev_async_init(&a->told, on_told);
 	a->told.data = a;
-	if (a->spec && a->ring && start_worker(a) == 0)
+	if (a->spec && a->ring && td_thread_start(&a->thread, run_worker, a) == 0)
 		return a;
 	audit_free(a);
 	return NULL;

@@ -7,10 +7,9 @@
 #include "lib/num.h"
 #include "lib/spare.h"
 #include "tunneld/base/memory.h"
+#include "tunneld/base/thread.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -153,19 +152,6 @@ uint64_t td_worker_cpu(const struct td_worker *w)
 	return (uint64_t)ts.tv_sec * TD_SEC + (uint64_t)ts.tv_nsec;
 }
 
-static bool start_thread(struct td_worker *w)
-{
-	sigset_t all, old;
-	sigfillset(&all);
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}; /* they are the thread's own */
-	for (size_t i = 0; i < TNL_COUNT(faults); i++)
-		sigdelset(&all, faults[i]);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the main thread */
-	w->running = pthread_create(&w->thread, NULL, run_worker, w) == 0;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return w->running;
-}
-
 struct td_worker *td_worker_new(struct td_loop *home, const char *name, void (*mail)(void *ctx), void *ctx)
 {
 	struct td_worker *w = tnl_calloc(1, sizeof(*w));
@@ -189,7 +175,7 @@ struct td_worker *td_worker_new(struct td_loop *home, const char *name, void (*m
 	w->homes = (struct td_sleeper){.before = let_go, .arg = w};
 	td_loop_around_sleep(w->l, &w->own);
 	td_loop_around_sleep(home, &w->homes);
-	if (start_thread(w))
+	if ((w->running = td_thread_start(&w->thread, run_worker, w) == 0))
 		return w;
 	td_worker_free(w);
 	return NULL;

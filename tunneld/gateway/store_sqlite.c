@@ -7,10 +7,10 @@
 #include "lib/err.h"
 #include "lib/num.h"
 #include "tunneld/base/log.h"
+#include "tunneld/base/thread.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
@@ -461,12 +461,7 @@ static int prepare_database(struct sqlite *s)
 
 static int start_worker(struct sqlite *s)
 {
-	sigset_t all, old;
-	sigfillset(&all);
-	sigdelset(&all, SIGSYS);		  /* blocked, it would kill instead of telling of a refused call */
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the loop's thread */
-	int rc = pthread_create(&s->thread, NULL, run_worker, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int rc = td_thread_start(&s->thread, run_worker, s);
 	s->running = rc == 0;
 	return rc;
 }
