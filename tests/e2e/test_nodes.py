@@ -103,18 +103,18 @@ def handed_on():
 		s = Server(blob)
 		begin(w, passed=True, audit_log='audit')
 		f = w.forwarder({'t': {'port': s.port, 'session': 'per-connection'}})
-		conns = [connect(f.ports['t']) for _ in range(6)]
-		for c in conns:
-			upload(c, 3 * MIB)
-			download(c, 3 * MIB)
-		st = {}
+		conns, st = [], {}
 
 		def settled():  # the nodes are asked one after the other, while sessions may open further links
 			st.update({n: w.gateway_status(n) for n in w.names})
 			return sum(st[n]['handed_on'] for n in w.names) == sum(st[n]['taken_in'] for n in w.names)
-		until(settled, 20, 'what was handed on was taken in')
+		while len(conns) < 6 or (sum(st[n]['handed_on'] for n in w.names) < 3 and len(conns) < 60):  # a third may come to the right node by chance, or more
+			conns.append(connect(f.ports['t']))
+			upload(conns[-1], 3 * MIB)
+			download(conns[-1], 3 * MIB)
+			until(settled, 20, 'what was handed on was taken in')
 		on, taken = sum(st[n]['handed_on'] for n in w.names), sum(st[n]['taken_in'] for n in w.names)
-		assert on == taken and on >= 3, {n: (st[n]['handed_on'], st[n]['taken_in']) for n in w.names}  # two thirds of twelve are to be expected
+		assert on == taken and on >= 3, {n: (st[n]['handed_on'], st[n]['taken_in']) for n in w.names}
 		for n in w.names:
 			assert {p['node'] for p in st[n]['peers'] if p['state'] == 'up'} == set(w.names) - {n}, st[n]['peers']
 			for o in st[n]['sessions']:

@@ -40,7 +40,7 @@ struct word {
 
 struct record { /* of the session, in the store */
 	int node;
-	unsigned epoch;
+	unsigned epoch, life; /* of the node's process */
 };
 
 struct pending { /* a link that waits for the store; or a PUT (end -1) */
@@ -161,18 +161,19 @@ static bool alive(const struct split *s, int node)
 	return s->key_until[node] > s->now && s->heard[node];
 }
 
-static void tell_lost(struct split *s, int owner, int taker)
+static void tell_lost(struct split *s, int owner, int taker, unsigned epoch)
 {
 	if (owner != taker && s->heard[owner] && !s->store_cut[owner])
-		post(s, (struct word){.kind = EV_LOST, .node = owner, .life = s->n[owner].life}, latency(s));
+		post(s, (struct word){.kind = EV_LOST, .node = owner, .life = s->n[owner].life, .epoch = epoch},
+		     latency(s));
 }
 
 static enum where run_put(struct split *s, const struct word *e)
 {
 	if (s->rec.epoch > e->epoch || (s->rec.epoch == e->epoch && s->rec.node != e->node))
 		return W_STALE;
-	tell_lost(s, s->rec.node, e->node); /* the store had forgotten that we took it */
-	s->rec = (struct record){e->node, e->epoch};
+	tell_lost(s, s->rec.node, e->node, e->epoch); /* the store had forgotten that we took it */
+	s->rec = (struct record){e->node, e->epoch, e->life};
 	return W_OK;
 }
 
@@ -183,13 +184,14 @@ static enum where run_find(struct split *s, const struct word *e)
 		return W_OTHER;
 	if (e->op == OP_LOOK)
 		return W_FREE;
-	s->rec.epoch++;
-	s->rec.node = e->node;
+	if (owner == e->node && s->rec.life == e->life) /* asked twice at a time */
+		return W_OURS;
+	s->rec = (struct record){e->node, s->rec.epoch + 1, e->life};
 	s->takes++;
 	if (!quiet(s) && rng_chance(&s->rng, 200)) /* so that it is forgotten */
 		s->fail_at = s->now + rng_between(&s->rng, 0, 900 * MS);
 	s->moves += owner != e->node;
-	tell_lost(s, owner, e->node);
+	tell_lost(s, owner, e->node, s->rec.epoch);
 	tell(s, "store: n%d takes from n%d, epoch %u", e->node, owner, s->rec.epoch);
 	return W_OURS;
 }
@@ -462,7 +464,7 @@ static void run_event(struct split *s, struct word *e)
 		on_answer(s, e);
 		break;
 	case EV_LOST:
-		if (s->n[e->node].life == e->life && s->n[e->node].linked)
+		if (s->n[e->node].life == e->life && s->n[e->node].linked && s->n[e->node].epoch <= e->epoch)
 			lose(s, e->node, "another took it");
 		break;
 	case EV_ARRIVE:

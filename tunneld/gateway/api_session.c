@@ -31,7 +31,10 @@ static bool check_still_there(struct gw_call *c)
 {
 	if (c->s && c->s->state != GW_S_ENDED)
 		return true;
-	gw_call_fail(c, 400, "TargetNotConnected", "The session ended before it began");
+	if (!c->s)
+		gw_call_unavailable(c); /* it is another node's now */
+	else
+		gw_call_fail(c, 400, "TargetNotConnected", "The session ended before it began");
 	return false;
 }
 
@@ -280,7 +283,9 @@ static void on_resume_stored(void *ctx, int err)
 	struct gw_call *c = ctx;
 	if (!c->r)
 		gw_call_free(c);
-	else if (!c->s || c->s->state == GW_S_ENDED)
+	else if (!c->s)
+		gw_call_unavailable(c); /* it is another node's now */
+	else if (c->s->state == GW_S_ENDED)
 		gw_call_fail(c, 400, "DoesNotExistException", "The session has ended");
 	else
 		gw_answer_grant(c, c->s->id);

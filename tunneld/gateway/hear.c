@@ -90,11 +90,14 @@ static void hear_moved(struct td_gateway *g, const struct tnl_json *m)
 		td_store_instances(g->store, &id, 1, on_where, i);
 }
 
+/* What was said before we took it back comes late. */
 static void hear_lost(struct td_gateway *g, const struct tnl_json *m)
 {
-	const char *id = tnl_json_get_str(m, "session");
-	if (id)
-		gw_session_lose(g, id, from_of(m));
+	const struct gw_session *s = session_of(g, m);
+	int64_t epoch;
+	bool late = s && tnl_json_int(tnl_json_get(m, "epoch"), &epoch) && epoch >= 0 && (uint64_t)epoch < s->epoch;
+	if (s && !late)
+		gw_session_lose(g, s->id, from_of(m));
 }
 
 static void hear_touch(struct td_gateway *g, const struct tnl_json *m)

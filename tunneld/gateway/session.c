@@ -180,10 +180,16 @@ static struct gw_session *restore(struct td_gateway *g, const struct td_store_se
 	return s;
 }
 
-/* Its node may have gone by another configuration. */
+/* Its node may have gone by another configuration.  Of several links, or calls, that asked for it at a time the first
+ * has brought it here. */
 struct gw_session *gw_session_adopt(struct td_gateway *g, const struct td_store_session *r)
 {
-	struct gw_session *s = restore(g, r);
+	struct gw_session *s = gw_session_get(g, r->id);
+	if (s) {
+		s->epoch = TNL_MAX(s->epoch, r->epoch);
+		return s;
+	}
+	s = restore(g, r);
 	if (s && s->state != GW_S_ENDED)
 		recheck(s);
 	return s;

@@ -85,7 +85,7 @@ static void on_taken(void *ctx, int err, const struct td_store_found *f)
 		send_away(l, "the store does not answer");
 	else if (!ours)
 		send_away(l, "the session is at another node");
-	else if ((!gw_session_get(l->g, l->id) && !gw_session_adopt(l->g, f->r)) || !gw_grant_read(&gr, value))
+	else if (!gw_session_adopt(l->g, f->r) || !gw_grant_read(&gr, value))
 		send_away(l, "out of memory");
 	else {
 		take_grant(l, &gr);

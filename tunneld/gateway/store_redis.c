@@ -410,7 +410,7 @@ static void on_mine(void *ctx, int err, const struct tnl_redis_reply *r)
 	t->left = 1;
 	for (size_t i = 0; i < r->n; i++) {
 		const char *id = tnl_redis_str_at(r, i);
-		const struct tnl_redis_arg v[] = {STORE_TEXT(id ? id : ""), STORE_TEXT(t->s->node), STORE_TEXT("1")};
+		const struct tnl_redis_arg v[] = {STORE_TEXT(id ? id : ""), STORE_TEXT(t->s->node), STORE_TEXT("5")};
 		if (td_store_redis_script(t->c, STORE_FIND, v, 3, on_loaded, t) == 0)
 			t->left++;
 	}

@@ -2,6 +2,7 @@
  * all of it heals when the server has forgotten everything. */
 #include "tests/daemon/gateway/redis_test.h"
 #include "lib/err.h"
+#include "lib/num.h"
 #include "tunneld/gateway/store.h"
 #include "tunneld/net/redis.h"
 
@@ -145,6 +146,26 @@ static void test_a_session_has_one_owner(void **state)
 	assert_true(t_until(&A.lost, 5000));
 	assert_string_equal(A.session, "s1");
 	assert_int_equal(put(&B, "s1", 2, 10, 0), 0);
+	close_node(&A);
+	close_node(&B);
+}
+
+/* Several links of a session come at a time: what the first made it write is not refused because of the others. */
+static void test_what_is_asked_for_twice_is_taken_once(void **state)
+{
+	static const enum td_store_take all[] = {TD_STORE_TAKE, TD_STORE_TAKE_BACK, TD_STORE_UNITE};
+	open_ok(&A, "a");
+	open_ok(&B, "b");
+	assert_int_equal(put(&A, "s1", 1, 10, 0), 0);
+	find(&B, "s1", TD_STORE_TAKE_BACK);
+	assert_int_equal(R.epoch, 2);
+	for (size_t i = 0; i < TNL_COUNT(all); i++) {
+		find(&B, "s1", all[i]);
+		assert_int_equal(R.where, TD_STORE_OURS);
+		assert_int_equal(R.epoch, 2);
+	}
+	assert_int_equal(put(&B, "s1", 2, 10, 0), 0);
+	assert_false(B.lost);
 	close_node(&A);
 	close_node(&B);
 }
@@ -530,6 +551,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(test_a_session_has_one_owner),
+	    TEST(test_what_is_asked_for_twice_is_taken_once),
 	    TEST(test_what_a_node_leaves_is_free),
 	    TEST(test_a_session_without_its_home_is_united),
 	    TEST(test_a_node_that_starts_again_has_its_sessions),
