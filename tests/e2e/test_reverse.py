@@ -185,10 +185,11 @@ def restarts():
 		where = bound(w, f)
 		c = connect(port_of(where))
 		upload(c, MIB)
+		mark = f.mark()
 		w.a.kill9()
 		wait_reset(c)
 		w.a = w.agent(reverse='127.0.0.1:*')
-		f.wait_log('the agent listens', since=f.mark(), timeout=30)
+		f.wait_log('the agent listens', since=mark, timeout=30)
 		where = bound(w, f)
 		with connect(port_of(where)) as c:
 			upload(c, MIB)
