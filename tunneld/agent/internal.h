@@ -318,7 +318,8 @@ struct td_agent {
 	struct {
 		uint64_t sessions, sessions_failed, refused, connections, dial_failures, denied, bad_messages,
 		    ignored_messages, resumes, control_connects, tasks_sent, tasks_unconfirmed, short_of_descriptors,
-		    direct_links, reverse_connections, reverse_failed, reverse_refused, datagrams_dropped;
+		    direct_links, reverse_connections, reverse_failed, reverse_refused, datagrams_dropped,
+		    names_refused;
 	} n;
 };
 static inline const struct td_agent_config *ag_cfg(const struct td_agent *a)

@@ -4,6 +4,7 @@
 #include "tunneld/agent/internal.h"
 
 #include "lib/alloc.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
 #define AT_ONCE 4u /* older gateways keep no more tokens for further links */
@@ -37,7 +38,7 @@ static void open_missing(struct ag_session *s)
 
 	if (s->state == AG_S_ENDING || !td_pump_links(s->pump))
 		return;
-	if (!td_memory_half_free()) {
+	if (!td_memory_half_free() || td_fd_short()) {
 		if (td_pump_links(s->pump) < m->want)
 			td_timer_in(&m->timer, AGAIN_IN);
 		return;

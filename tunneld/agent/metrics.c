@@ -50,6 +50,7 @@ void td_agent_metrics(struct td_agent *a, struct tnl_metrics *m)
 			   "Connections to services that could not be made.");
 	tnl_metrics_put(m, "reason", "failed", NULL, NULL, (double)a->n.dial_failures);
 	tnl_metrics_put(m, "reason", "denied", NULL, NULL, (double)a->n.denied);
+	tnl_metrics_put(m, "reason", "names", NULL, NULL, (double)a->n.names_refused);
 }
 
 int td_agent_ready(struct td_agent *a, const char *tunnel, char *why, size_t cap)

@@ -173,6 +173,11 @@ static void open_udp(struct ag_stream *x, const struct td_addr *addrs, int n)
 {
 	struct ag_session *s = x->s;
 
+	if (td_fd_short()) { /* since the name was asked for */
+		s->a->n.short_of_descriptors++;
+		stream_failed(x, TNL_RESET_LIMIT, "the agent has few descriptors left");
+		return;
+	}
 	int i = 0;
 	while (i < n && !(x->udp = ag_udp_open(s->a, s->start.session_id, &addrs[i])))
 		i++;
@@ -194,6 +199,11 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 	enum ag_access first;
 
 	x->resolve = NULL;
+	if (err == TNL_ELIMIT) {
+		a->n.names_refused++;
+		stream_failed(x, TNL_RESET_LIMIT, why);
+		return;
+	}
 	if (err || n <= 0) {
 		a->n.dial_failures++;
 		stream_failed(x, reason_of(x, err == TNL_ETIMEOUT ? err : TNL_ENOTFOUND, 0),
@@ -220,7 +230,8 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 
 static void resolve_host(struct ag_stream *x)
 {
-	x->resolve = td_resolve_start(x->s->a->loop, x->to->name, x->to->port, on_resolved, x);
+	const char *owner = x->s->start.session_owner;
+	x->resolve = td_resolve_start_for(x->s->a->loop, owner ? owner : "", x->to->name, x->to->port, on_resolved, x);
 	if (!x->resolve)
 		stream_failed(x, TNL_RESET_LIMIT, "the agent is out of memory");
 }

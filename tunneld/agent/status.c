@@ -69,6 +69,7 @@ static void put_counters(struct tnl_jw *w, const struct td_agent *a)
 	    {"connections", a->n.connections},
 	    {"dial_failures", a->n.dial_failures},
 	    {"denied", a->n.denied},
+	    {"names_refused", a->n.names_refused},
 	    {"bad_messages", a->n.bad_messages},
 	    {"ignored_messages", a->n.ignored_messages},
 	    {"resumes", a->n.resumes},

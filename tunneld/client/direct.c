@@ -2,6 +2,7 @@
  * goes over the gateway, and nothing of the session waits for it, unless `direct = only`. */
 #include "tunneld/client/internal.h"
 
+#include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 #include "tunneld/base/memory.h"
 
@@ -48,7 +49,7 @@ static void ask(struct td_client *c)
 {
 	struct tnl_direct want = {.kind = TNL_DIRECT_WANT};
 
-	if (!is_only(c) && !td_memory_half_free()) {
+	if (!is_only(c) && (!td_memory_half_free() || td_fd_short())) {
 		wait_to_ask(c, td_backoff_next(&c->direct.backoff));
 		return;
 	}

@@ -13,6 +13,7 @@
 #include "tunneld/client/internal.h"
 
 #include "lib/num.h"
+#include "tunneld/base/fd.h"
 #include "tunneld/base/memory.h"
 #include "tunneld/base/log.h"
 
@@ -142,7 +143,9 @@ static void open_missing(struct td_client *c)
 	struct td_client_links *m = &c->more;
 	unsigned busy = 0;
 
-	if (m->refused || !td_pump_links(c->pump) || !td_memory_half_free() || c->loop->now < m->not_before)
+	if (m->refused || !td_pump_links(c->pump) || c->loop->now < m->not_before)
+		return;
+	if (!td_memory_half_free() || td_fd_short())
 		return;
 	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
 		busy += is_opening(&m->opening[i]);

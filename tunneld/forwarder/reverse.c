@@ -264,7 +264,10 @@ static void on_resolved(void *ctx, int err, const struct td_addr *addrs, int n, 
 
 	c->resolve = NULL;
 	if (err || n <= 0)
-		incoming_failed(c, err == TNL_ETIMEOUT ? TNL_RESET_TIMEOUT : TNL_RESET_CONNECT,
+		incoming_failed(c,
+				err == TNL_ETIMEOUT ? TNL_RESET_TIMEOUT
+				: err == TNL_ELIMIT ? TNL_RESET_LIMIT
+						    : TNL_RESET_CONNECT,
 				why && *why ? why : "the name has no address");
 	else
 		dial(c, addrs, n);
@@ -283,7 +286,7 @@ static void begin_dial(struct fwd_incoming *c)
 		return;
 	}
 	if (tnl_direct_address_split(to, host, &port))
-		c->resolve = td_resolve_start(c->t->f->loop, host, port, on_resolved, c);
+		c->resolve = td_resolve_start_for(c->t->f->loop, c->t->cfg->name, host, port, on_resolved, c);
 	if (!c->resolve)
 		incoming_failed(c, TNL_RESET_LIMIT, "out of memory");
 }

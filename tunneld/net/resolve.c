@@ -5,6 +5,7 @@
 #include "lib/alloc.h"
 #include "lib/err.h"
 #include "lib/list.h"
+#include "lib/map.h"
 #include "tunneld/base/log.h"
 
 #include <ares.h>
@@ -14,6 +15,7 @@
 
 #define MAX_ADDRS 16
 #define RESOLVE_TIMEOUT (15 * TD_SEC)
+#define ASKED_MAX 2048u /* questions that have owners: c-ares looks at all that wait with each that is asked */
 
 struct watched {
 	struct tnl_list node;
@@ -35,13 +37,22 @@ struct td_dns {
 	struct channel *cur;
 	struct timespec resolv_mtime;
 	struct tnl_list requests; /* all that are alive, to be dropped with the loop */
+	struct tnl_map *owners;	  /* struct owner, by name: those who wait for answers */
+	unsigned owned;		  /* questions of theirs, also those that nobody wants any more */
+};
+
+struct owner {
+	struct td_dns *d;
+	unsigned asked;
+	char name[];
 };
 
 struct td_resolve {
 	struct tnl_list node;
 	struct td_loop *l;
-	struct channel *c; /* NULL when no channel is asked (any more) */
-	td_resolve_fn *fn; /* NULL: cancelled or delivered */
+	struct channel *c;   /* NULL when no channel is asked (any more) */
+	struct owner *owner; /* while one is asked; NULL: this process itself */
+	td_resolve_fn *fn;   /* NULL: cancelled or delivered */
 	void *ctx;
 	struct td_timer timer;
 	struct td_soon deliver;
@@ -168,6 +179,54 @@ static struct channel *channel_current(struct td_loop *l)
 	return d->cur;
 }
 
+/* --- whose questions they are ---------------------------------------------- */
+
+static struct owner *owner_of(struct td_dns *d, const char *name)
+{
+	struct owner *o = tnl_map_get_str(d->owners, name);
+	size_t n = strlen(name) + 1;
+	if (o)
+		return o;
+	o = tnl_calloc(1, sizeof(*o) + n);
+	if (!o || tnl_map_set_str(d->owners, name, o) != 0) {
+		tnl_free(o);
+		return NULL;
+	}
+	o->d = d;
+	memcpy(o->name, name, n);
+	return o;
+}
+
+static void give_place_back(struct td_resolve *r)
+{
+	struct owner *o = r->owner;
+	r->owner = NULL;
+	if (!o)
+		return;
+	o->d->owned--;
+	if (--o->asked)
+		return;
+	(void)tnl_map_del_str(o->d->owners, o->name);
+	tnl_free(o);
+}
+
+/* A question lives in c-ares until it is answered, or is not in time, whoever has given it up meanwhile.  So an owner
+ * may have as many as are free for others. */
+static bool take_place(struct td_resolve *r, const char *name)
+{
+	struct td_dns *d = r->l->dns;
+	struct owner *o = owner_of(d, name);
+	if (!o)
+		return false;
+	d->owned++;
+	o->asked++;
+	r->owner = o;
+	if (o->asked - 1 + d->owned <= ASKED_MAX)
+		return true;
+	give_place_back(r);
+	return false;
+}
+
 /* --- requests ------------------------------------------------------------- */
 
 static void request_free(struct td_resolve *r)
@@ -206,6 +265,7 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 	struct td_resolve *r = arg;
 	struct channel *c = r->c;
 	r->c = NULL;
+	give_place_back(r);
 	if (ai) {
 		for (const struct ares_addrinfo_node *n = ai->nodes; n && status == ARES_SUCCESS; n = n->ai_next)
 			add_addr(r, n->ai_addr, n->ai_addrlen);
@@ -240,6 +300,7 @@ static void ask_channel(struct td_resolve *r)
 	if (!c) {
 		r->err = TNL_ENOTFOUND;
 		snprintf(r->why, sizeof(r->why), "cannot resolve %s: no resolver", r->host);
+		give_place_back(r);
 		td_soon_do(&r->deliver);
 		return;
 	}
@@ -268,20 +329,30 @@ static void dns_free(void *arg)
 		else
 			request_free(r);
 	}
+	tnl_map_free(d->owners);
 	tnl_free(d);
 }
 
-struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_t port, td_resolve_fn *fn, void *ctx)
+static bool dns_start(struct td_loop *l)
+{
+	struct td_dns *d = tnl_calloc(1, sizeof(*d));
+	if (d)
+		d->owners = tnl_map_new();
+	if (!d || !d->owners) {
+		tnl_free(d);
+		return false;
+	}
+	tnl_list_init(&d->requests);
+	l->dns = d;
+	td_loop_at_free(l, dns_free, l);
+	return true;
+}
+
+struct td_resolve *td_resolve_start_for(struct td_loop *l, const char *owner, const char *host, uint16_t port,
+					td_resolve_fn *fn, void *ctx)
 {
 	struct td_addr a;
-	if (!l->dns) {
-		l->dns = tnl_calloc(1, sizeof(*l->dns));
-		if (!l->dns)
-			return NULL;
-		tnl_list_init(&l->dns->requests);
-		td_loop_at_free(l, dns_free, l);
-	}
-	struct td_resolve *r = tnl_calloc(1, sizeof(*r));
+	struct td_resolve *r = l->dns || dns_start(l) ? tnl_calloc(1, sizeof(*r)) : NULL;
 	if (!r)
 		return NULL;
 	r->l = l;
@@ -309,10 +380,19 @@ struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_
 		if (td_addr_have_ipv6())
 			add_addr(r, &a.sa, a.len);
 		td_soon_do(&r->deliver);
+	} else if (owner && !take_place(r, owner)) {
+		r->err = TNL_ELIMIT;
+		snprintf(r->why, sizeof(r->why), "cannot resolve %s: as many names as may be are waited for", r->host);
+		td_soon_do(&r->deliver);
 	} else {
 		ask_channel(r);
 	}
 	return r;
+}
+
+struct td_resolve *td_resolve_start(struct td_loop *l, const char *host, uint16_t port, td_resolve_fn *fn, void *ctx)
+{
+	return td_resolve_start_for(l, NULL, host, port, fn, ctx);
 }
 
 void td_resolve_cancel(struct td_resolve *r)
