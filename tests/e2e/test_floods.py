@@ -1,4 +1,5 @@
 """Clients that open, ask for and give up more than anybody needs: what it costs the agent is bounded, and others are served."""
+import json
 import os
 import random
 import socket
@@ -8,9 +9,10 @@ import threading
 import time
 
 from harness import Skip, World, until
-from ownclient import FLAG, PSH, UDP, OwnClient, frame, opens, resets
+from ownclient import FLAG, PSH, REVERSE, UDP, OwnClient, frame, opens, resets
 from run import test
-from services import Server, echo
+from services import Server, echo, free_port
+from test_audit import lines, wait_event
 
 LINKS = 0x746e0200
 
@@ -116,3 +118,32 @@ def descriptors():
 		assert w.status(a)[0]['agent']['counters']['short_of_descriptors'] > 4
 		few[0].tell(resets(some(3, 600)))
 		until(lambda: len(a.fds()) < 200, what='what was given up is closed')
+
+
+@test('listeners that a client asks for over and over: few are begun in a second, and what is refused is a number in the audit log', 60, short=True)
+def listeners():
+	with World() as w:
+		w.rights = {'ops': {'reverse': True}}
+		w.gateway()
+		port, path = free_port(), w.path('agent.audit')
+		a = w.agent(reverse='127.0.0.1:%d' % port, audit_log=path)
+		c = OwnClient(w, 9, caps={'Reverse': True})
+
+		def word(do, to):
+			return json.dumps({'Do': do, 'Id': 1, 'Bind': '127.0.0.1:%d' % to, 'Most': 1, 'Client': 'x'}).encode()
+		began = time.monotonic()
+		for i in range(20):
+			for _ in range(30):
+				c.send(word('listen', 1), REVERSE)
+				c.send(word('listen', port), REVERSE)
+				c.send(word('unlisten', port), REVERSE)
+			c.wait(lambda: len(c.words) == 60 * (i + 1))
+		seconds = time.monotonic() - began
+		kinds = [x['Do'] for x in c.words]
+		w.api().call('TerminateSession', {'SessionId': c.session})
+		wait_event(path, 'session-end')
+		count = lambda event: sum(o['event'] == event for o in lines(path))
+		assert count('listen') == count('listen-end') == kinds.count('listening') <= 20 * (seconds + 2), (kinds.count('listening'), seconds)
+		more = sum(o['listeners'] for o in lines(path) if o['event'] == 'listen-refused-more')
+		assert count('listen-refused') + more == kinds.count('refused') == w.status(a)[0]['agent']['counters']['reverse_refused']
+		assert 20 <= count('listen-refused') <= 20 * (seconds + 2), (count('listen-refused'), seconds)

@@ -2,7 +2,7 @@
  * refused and end, with who asked, what for, and how it ended.  Who: the owner that the gateway names.
  *
  * To be refused costs a client a few bytes; so of the refusals of a session a second has so many lines, the others are
- * counted ("event":"connection-refused-more"). */
+ * counted ("event":"connection-refused-more"); so it is with listeners that he asks for. */
 #include "tunneld/agent/internal.h"
 #include "tunneld/base/audit.h"
 
@@ -43,38 +43,51 @@ void ag_audit_start(struct td_agent *a, const struct tnl_start *start, const cha
 }
 
 /* --- refusals ---------------------------------------------------------------- */
-static void tell_more(struct ag_session *s)
+static const struct kind { /* of lines that are counted when there are many */
+	const char *more, *what;
+} connections = {"connection-refused-more", "connections"}, listeners = {"listen-refused-more", "listeners"};
+
+static void tell_more(const struct ag_session *s, struct ag_lines *r, const struct kind *kind)
 {
 	struct td_audit_line l;
-	if (s->refused.more && td_audit_begin(s->a->audit, &l, "connection-refused-more")) {
+	if (r->more && td_audit_begin(s->a->audit, &l, kind->more)) {
 		td_audit_str(&l, "session", s->start.session_id);
 		td_audit_str(&l, "user", s->start.session_owner);
-		td_audit_num(&l, "connections", s->refused.more);
+		td_audit_num(&l, kind->what, r->more);
 		td_audit_end(&l);
 	}
-	s->refused.more = 0;
+	r->more = 0;
 }
 
-static bool admit_refusal(struct ag_session *s)
+bool ag_lines_admit(struct ag_lines *r, unsigned most, uint64_t now)
 {
-	uint64_t second = s->a->loop->now / TD_SEC;
-	if (second != s->refused.second) {
-		tell_more(s);
-		s->refused = (struct ag_lines){.second = second};
+	uint64_t second = now / TD_SEC;
+	if (second != r->second)
+		*r = (struct ag_lines){.second = second, .more = r->more};
+	if (r->n >= most)
+		return false;
+	r->n++;
+	return true;
+}
+
+static bool admit_refusal(const struct ag_session *s, struct ag_lines *r, const struct kind *kind)
+{
+	uint64_t second = r->second;
+	if (!ag_lines_admit(r, REFUSALS_A_SECOND, s->a->loop->now)) {
+		r->more++;
+		return false;
 	}
-	if (s->refused.n < REFUSALS_A_SECOND) {
-		s->refused.n++;
-		return true;
-	}
-	s->refused.more++;
-	return false;
+	if (second != r->second)
+		tell_more(s, r, kind);
+	return true;
 }
 
 /* --- what a session did -------------------------------------------------------- */
 void ag_audit_end(struct ag_session *s, uint64_t received, uint64_t sent)
 {
 	struct td_audit_line l;
-	tell_more(s);
+	tell_more(s, &s->refused, &connections);
+	tell_more(s, &s->reverse.refused, &listeners);
 	if (!td_audit_begin(s->a->audit, &l, "session-end"))
 		return;
 	put_start(&l, &s->start);
@@ -106,7 +119,7 @@ void ag_audit_connection(struct ag_session *s, const struct tnl_head *to, uint32
 			 const char *refused)
 {
 	struct td_audit_line l;
-	if (refused && !admit_refusal(s))
+	if (refused && !admit_refusal(s, &s->refused, &connections))
 		return;
 	if (!begin_connection(&l, s, to, refused ? "connection-refused" : "connection"))
 		return;
@@ -145,6 +158,12 @@ void ag_audit_listen(const struct ag_session *s, const char *event, const char *
 		return;
 	td_audit_str(&l, "text", text);
 	td_audit_end(&l);
+}
+
+void ag_audit_listen_refused(struct ag_session *s, const char *bind, const char *why)
+{
+	if (admit_refusal(s, &s->reverse.refused, &listeners))
+		ag_audit_listen(s, "listen-refused", bind, why);
 }
 
 void ag_audit_incoming(const struct ag_session *s, const char *bind, const char *peer, uint32_t stream)

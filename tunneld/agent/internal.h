@@ -127,6 +127,13 @@ struct ag_type {
 	bool command;	 /* the document has to name a command */
 };
 
+/* What a session may have so many of in a second; more: of lines of the audit log, which then has a number. */
+struct ag_lines {
+	uint64_t second, more;
+	unsigned n;
+};
+bool ag_lines_admit(struct ag_lines *l, unsigned most, uint64_t now);
+
 /* --- listeners of clients --------------------------------------------------------------------- */
 
 struct ag_reverse { /* of one session */
@@ -135,6 +142,7 @@ struct ag_reverse { /* of one session */
 	struct tnl_map *incoming; /* connections that they took */
 	bool client_away, stopped;
 	uint64_t search_at; /* for a free port of those that may be bound: not before */
+	struct ag_lines begun, refused;
 	struct td_memory_waiter room;
 };
 void ag_reverse_init(struct ag_session *s); /* `incoming` NULL: no memory */
@@ -173,12 +181,6 @@ struct ag_links {
 	unsigned want;					/* in all, the main one included */
 	struct ag_link_opening *opening[TD_PUMP_LINKS]; /* NULL: it is not */
 	struct td_timer timer;
-};
-
-/* Refused connections as the audit log has them: so many lines in a second, then a number. */
-struct ag_lines {
-	uint64_t second, more;
-	unsigned n;
 };
 
 struct ag_session {
@@ -241,8 +243,9 @@ void ag_audit_connection(struct ag_session *s, const struct tnl_head *to, uint32
 void ag_audit_connection_end(const struct ag_session *s, const struct tnl_head *to, const char *how, uint64_t in,
 			     uint64_t out);
 
-/* Of listeners: event listen, listen-refused or listen-end. */
+/* Of listeners: event listen or listen-end. */
 void ag_audit_listen(const struct ag_session *s, const char *event, const char *bind, const char *text);
+void ag_audit_listen_refused(struct ag_session *s, const char *bind, const char *why);
 void ag_audit_incoming(const struct ag_session *s, const char *bind, const char *peer, uint32_t stream);
 void ag_audit_incoming_end(const struct ag_session *s, const char *bind, const char *peer, const char *how, uint64_t in,
 			   uint64_t out);

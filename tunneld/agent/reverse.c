@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define LISTENERS_MAX 256 /* of the agent */
+#define BEGUN_A_SECOND 20 /* of a session: more than it may have at a time */
 #define PORT_TRIES 200	  /* for port 0, where only some may be bound */
 #define SEARCH_AGAIN (1 * TD_SEC)
 #define ADDRS_MAX 4
@@ -203,7 +204,7 @@ static void refuse(struct ag_session *s, const struct tnl_reverse *word, bool ag
 {
 	s->a->n.reverse_refused++;
 	td_warn(AG_MOD, s->start.session_id, "listener refused listen=%s reason=\"%s\"", word->bind, why);
-	ag_audit_listen(s, "listen-refused", word->bind, why);
+	ag_audit_listen_refused(s, word->bind, why);
 	tell_refused(s, word->id, again, why);
 }
 
@@ -372,6 +373,10 @@ static struct ag_listener *listen_anew(struct ag_session *s, const struct tnl_re
 
 	if (!read_address(s, word, &a))
 		return NULL;
+	if (!ag_lines_admit(&s->reverse.begun, BEGUN_A_SECOND, s->a->loop->now)) {
+		refuse(s, word, true, "the client asks for listeners too often");
+		return NULL;
+	}
 	struct ag_listener *l = holder_of(s, word, td_addr_str(&a, name));
 	if (l && is_same_client(l, s, word->client)) {
 		take_over(l, s, word);
