@@ -63,6 +63,8 @@ struct tnl_start {
 int tnl_start_write(struct tnl_buf *b, const char *session_id, const char *document_name,
 		    const char *document_content_json, const char *parameters_json, const char *owner,
 		    const char *run_as, const struct tnl_start_grants *grants /* NULL: none */);
+/* What a service calls a session: nothing that would be more than a name in a path, a log or a file. */
+bool tnl_session_id_ok(const char *s, size_t max);
 int tnl_start_parse(const void *p, size_t n, struct tnl_start *s, const char **fault) TNL_MUST_USE;
 void tnl_start_fini(struct tnl_start *s);
 

@@ -203,11 +203,11 @@ static char *substitute(const struct tnl_json *v, const struct tnl_json *given, 
 /* --- reading ---------------------------------------------------------------------- */
 
 /* The id goes into paths, logs and file names. */
-static bool session_id_ok(const char *s)
+bool tnl_session_id_ok(const char *s, size_t max)
 {
 	size_t n = s ? strlen(s) : 0;
 
-	if (!n || n > SESSION_ID_MAX || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
+	if (!n || n > max || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if ((uint8_t)s[i] <= 0x20 || (uint8_t)s[i] >= 0x7f || strchr("/\\?#%\"<>", s[i]))
@@ -252,7 +252,7 @@ static const char *read_content(const struct tnl_json *c, struct tnl_start *s)
 {
 	if (!tnl_json_is_obj(c))
 		return "Content";
-	if (!session_id_ok(tnl_json_str(tnl_json_iget(c, "SessionId"))) ||
+	if (!tnl_session_id_ok(tnl_json_str(tnl_json_iget(c, "SessionId")), SESSION_ID_MAX) ||
 	    !take(&s->session_id, tnl_json_iget(c, "SessionId"), SESSION_ID_MAX))
 		return "SessionId";
 	if (!take(&s->document_name, tnl_json_iget(c, "DocumentName"), TNL_NAME_MAX))

@@ -190,10 +190,17 @@ def steering():
 	with World() as w:
 		plugin = w.path('session-manager-plugin')
 		os.symlink(BIN, plugin)
-		answer = {'SessionId': 'a\x1b[2Jb', 'TokenValue': 'x', 'StreamUrl': 'wss://127.0.0.1:1/\x1b[2J'}
-		r = subprocess.run([plugin, json.dumps(answer), REGION, 'StartSession', '', '{"Target": "i-1"}'], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-			stderr=subprocess.STDOUT, env=clean_env(HOME=w.dir), cwd=w.dir, timeout=20 * SLOW)
-		assert r.returncode == 5 and b'SessionId: a\\x1b[2Jb\n' in r.stdout and b'StreamUrl refused' in r.stdout and b'\x1b' not in r.stdout, r
+
+		def said(session, code):
+			answer = {'SessionId': session, 'TokenValue': 'x', 'StreamUrl': 'wss://127.0.0.1:1/\x1b[2J'}
+			r = subprocess.run([plugin, json.dumps(answer), REGION, 'StartSession', '', '{"Target": "i-1"}'], stdin=subprocess.DEVNULL,
+				stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_env(HOME=w.dir), cwd=w.dir, timeout=20 * SLOW)
+			assert r.returncode == code and b'\x1b' not in r.stdout, r
+			return r.stdout
+		out = said('a\x1b[2Jb', 2)
+		assert out.startswith(b'Cannot perform start session: ') and b'SessionId:' not in out, out
+		out = said('ab', 5)
+		assert b'SessionId: ab\n' in out and b'StreamUrl refused' in out, out
 
 
 @test('plugin: the kind of session and the local address are the command line\'s, whatever the far end says', 60)

@@ -32,7 +32,10 @@ int td_session_grant_parse(const struct tnl_json *j, struct td_session_grant *g)
 		td_session_grant_fini(g);
 		return TNL_ENOMEM;
 	}
-	return g->session_id ? 0 : TNL_ESYNTAX;
+	if (tnl_session_id_ok(g->session_id, TNL_NAME_MAX))
+		return 0;
+	td_session_grant_fini(g);
+	return TNL_ESYNTAX;
 }
 
 static void one(struct tnl_jw *w, const char *key, const char *value)

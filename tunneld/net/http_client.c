@@ -282,8 +282,11 @@ static int build_request(struct td_http_client *h, const char *method, const str
 	if (len || (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0))
 		tnl_buf_printf(b, "Content-Length: %zu\r\n", len);
 	for (size_t i = 0; i < n; i++) {
-		if (strpbrk(headers[i][0], "\r\n:") || strpbrk(headers[i][1], "\r\n"))
+		if (strpbrk(headers[i][0], "\r\n:") || strpbrk(headers[i][1], "\r\n")) {
+			snprintf(h->why, sizeof(h->why), "%.60s would have a line break in it: look at the keys",
+				 headers[i][0]);
 			return TNL_EINVAL;
+		}
 		tnl_buf_printf(b, "%s: %s\r\n", headers[i][0], headers[i][1]);
 	}
 	tnl_buf_puts(b, "\r\n");

@@ -219,6 +219,12 @@ static void client_failures(void **state)
 	td_http_client_cancel(td_http_client_request(T, "GET", url, NULL, 0, NULL, 0, &o, on_response, &x));
 	t_turns(20);
 	assert_int_equal(x.done, 0);
+	/* a token as a file with CR LF has it */
+	static const char *const broken[][2] = {{"X-Amz-Security-Token", "t\r"}};
+	assert_non_null(td_http_client_request(T, "GET", url, broken, 1, NULL, 0, &o, on_response, &x));
+	assert_true(t_until(&x.done, 20000));
+	assert_int_equal(x.err, TNL_EINVAL);
+	assert_non_null(strstr(x.why, "X-Amz-Security-Token would have a line break in it"));
 	td_http_server_free(s.h);
 	t_close();
 }
