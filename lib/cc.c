@@ -221,6 +221,22 @@ static void enter_startup(struct tnl_cc *c)
 	c->startup.rate = 0;
 }
 
+bool tnl_cc_is_free(const struct tnl_cc *c, uint64_t now)
+{
+	return trusts_trips(c, now) && queue_of_now(c) <= queue_goal(c);
+}
+
+uint64_t tnl_cc_told_base(const struct tnl_cc *c, uint64_t now)
+{
+	return is_told(c, now) ? base_rtt(c) : 0;
+}
+
+void tnl_cc_hurry(struct tnl_cc *c, uint64_t now)
+{
+	if (c->state == TNL_CC_STEADY && tnl_cc_is_free(c, now))
+		enter_startup(c);
+}
+
 /* At most half of what is really on its way. */
 static void cut_window(struct tnl_cc *c, uint64_t less, uint64_t now)
 {

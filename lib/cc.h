@@ -125,8 +125,12 @@ void tnl_cc_far(struct tnl_cc *c, const struct tnl_hop *h, uint64_t now);
 uint64_t tnl_cc_least(const struct tnl_cc *c);
 /* So much later than usual, in ns, may be no loss but a queue or a repair by TCP, as we are told. */
 uint64_t tnl_cc_patience(const struct tnl_cc *c, uint64_t now);
-bool tnl_cc_is_long(const struct tnl_cc *c);		   /* 2 ms there and back at least */
-bool tnl_cc_repairs(const struct tnl_cc *c, uint64_t now); /* TCP on the way repairs losses, as we are told */
+bool tnl_cc_is_long(const struct tnl_cc *c);			 /* 2 ms there and back at least */
+bool tnl_cc_repairs(const struct tnl_cc *c, uint64_t now);	 /* TCP on the way repairs losses, as we are told */
+uint64_t tnl_cc_told_base(const struct tnl_cc *c, uint64_t now); /* the least round trip; 0: queues are not told */
+bool tnl_cc_is_free(const struct tnl_cc *c, uint64_t now);	 /* nothing stands on its way, as we are told */
+/* Others beside it carry much more: when nothing stands on its way it starts again. */
+void tnl_cc_hurry(struct tnl_cc *c, uint64_t now);
 bool tnl_cc_is_full(const struct tnl_cc *c,
 		    uint64_t now);		     /* a queue stands on one of the hops itself, as we are told */
 void tnl_cc_idle(struct tnl_cc *c, size_t inflight); /* nothing to send although the window is open */

@@ -115,8 +115,10 @@ static inline void tnl_channel_link_down(struct tnl_channel *ch, uint64_t now)
 	tnl_channel_link_gone(ch, 0, now);
 }
 unsigned tnl_channel_links(const struct tnl_channel *ch); /* bit mask of those that are up */
-/* The links that are up, in the order in which they should be asked: by what is expected to arrive first. */
-unsigned tnl_channel_link_order(const struct tnl_channel *ch, uint8_t order[TNL_LINKS_MAX]);
+/* Of the links that are up those with room (bit mask), in the order in which they should be asked: by what is expected
+ * to arrive first.  Until the next call none takes bulk on which that would arrive later than on one that has to wait
+ * for its pace. */
+unsigned tnl_channel_link_order(struct tnl_channel *ch, unsigned room, uint64_t now, uint8_t order[TNL_LINKS_MAX]);
 /* Would a numbered message go on this one now, as far as the links are concerned? */
 bool tnl_channel_link_carries(const struct tnl_channel *ch, unsigned link);
 void tnl_channel_link_stats(const struct tnl_channel *ch, unsigned link, struct tnl_link_stats *st);

@@ -4,6 +4,8 @@
 #include "lib/num.h"
 #include "lib/log.h"
 
+#define MUCH_LESS 4u /* part of the best link's rate below which one has ended its start too early */
+
 /* --- from the link -------------------------------------------------------------- */
 
 static int ignore_message(struct tnl_channel *ch, const char *what, int64_t seq)
@@ -48,6 +50,8 @@ static void learn_from_ack(struct tnl_channel *ch, struct tnl_chlink *l, struct 
 	tnl_sendq_remove(&ch->sendq, m);
 	if (flying)
 		tnl_cc_acked(&l->cc, &m->snap, m->sent_at, m->len, rtt, l->way.flight_bytes, now);
+	if (tnl_cc_rate(&l->cc) < tnl_chlink_best_rate(ch) / MUCH_LESS)
+		tnl_cc_hurry(&l->cc, now);
 }
 
 static int feed_ack(struct tnl_channel *ch, unsigned link, const struct tnl_msg *msg, uint64_t now)

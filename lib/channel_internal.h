@@ -17,6 +17,7 @@ struct tnl_chlink {
 	struct tnl_rto rto; /* backoff: it has not answered so often in a row */
 	struct tnl_cc cc;
 	bool stalled;	      /* what was on it has gone to others: it has to prove that it lives */
+	bool behind;	      /* another would bring a message sooner, though it has to wait for its pace */
 	uint64_t rto_start;   /* the timer runs from here while anything is in flight */
 	uint64_t progress_at; /* of the latest ack of what it carried */
 	uint64_t proof_at;    /* when to ask it for a proof of life; UINT64_MAX: not now */
@@ -64,6 +65,7 @@ size_t tnl_channel_share(const struct tnl_channel *ch, size_t other);
 /* --- channel_link.c --- */
 void tnl_chlink_init(struct tnl_channel *ch, struct tnl_chlink *l, unsigned index, unsigned rank, uint64_t now);
 /* May it carry numbered messages? Not while a better one is there: one that answers, or of a lower rank. */
+uint64_t tnl_chlink_best_rate(const struct tnl_channel *ch); /* of all that are up, bytes/s */
 bool tnl_chlink_carries(const struct tnl_channel *ch, const struct tnl_chlink *l);
 /* Is this the number of a copy that it got as a question? */
 bool tnl_chlink_asked(const struct tnl_chlink *l, int64_t seq);

@@ -9,6 +9,7 @@
 #include "lib/num.h"
 #include <string.h>
 
+#define BEHIND 2000000u	    /* ns by which a link may be later than another that has to wait a moment */
 #define ACKS_WAIT 10000000u /* ns that acks wait for their own link while others are up */
 
 /* --- what a link may do ---------------------------------------------------------- */
@@ -188,6 +189,9 @@ void tnl_channel_link_gone(struct tnl_channel *ch, unsigned link, uint64_t now)
 		return;
 	struct tnl_chlink *l = ch->link[link];
 	ch->up &= ~(1u << link);
+	struct tnl_chlink *other;
+	TNL_EACH_LINK(ch, other)
+	other->behind = false;
 	if (!ch->up) {
 		ch->sample_from = now;
 		ch->token_at = UINT64_MAX;
@@ -243,31 +247,64 @@ bool tnl_channel_is_full(const struct tnl_channel *ch, uint64_t now)
 	return false;
 }
 
-/* When a byte that goes now is acknowledged, about. What an earlier round trip took says nothing of a link that has not
- * answered since: each time that its timer runs out, others come before it. */
-static uint64_t expected_delay(const struct tnl_chlink *l)
-{
-	uint64_t rate = tnl_cc_rate(&l->cc);
-	uint64_t doubt = (uint64_t)l->rto.backoff * TNL_RTO_MAX;
-	return doubt + l->rto.srtt + (rate ? (uint64_t)((double)l->way.flight_bytes * 1e9 / (double)rate) : 0);
-}
-
-unsigned tnl_channel_link_order(const struct tnl_channel *ch, uint8_t order[TNL_LINKS_MAX])
+uint64_t tnl_chlink_best_rate(const struct tnl_channel *ch)
 {
 	const struct tnl_chlink *l;
-	uint64_t delay[TNL_LINKS_MAX];
+	uint64_t best = 0;
+	TNL_EACH_LINK(ch, l)
+	best = TNL_MAX(best, tnl_cc_rate(&l->cc));
+	return best;
+}
+
+/* When a byte that goes now is acknowledged, about.  Where it is told what stands on the way: the least round trip, and
+ * what is in flight at the link's rate.  A link on which nothing stands is taken to carry what the best one does, since
+ * its own rate says only what it was given; else who once had less would get less for good.  What an earlier round trip
+ * took says nothing of a link that has not answered since: each time that its timer runs out, others come before it. */
+static uint64_t expected_delay(const struct tnl_chlink *l, uint64_t best, uint64_t now)
+{
+	uint64_t rate = tnl_cc_is_free(&l->cc, now) ? best : tnl_cc_rate(&l->cc);
+	uint64_t least = tnl_cc_told_base(&l->cc, now);
+	uint64_t doubt = (uint64_t)l->rto.backoff * TNL_RTO_MAX;
+	uint64_t queue = rate ? (uint64_t)((double)l->way.flight_bytes * 1e9 / (double)rate) : 0;
+	return doubt + (least ? least : l->rto.srtt) + queue;
+}
+
+/* When a message is acknowledged that goes on the best link as soon as its pace allows; UINT64_MAX: all windows are
+ * full.  To wait for that is better than to send it now on one on which it would take longer: everything behind it
+ * waits in the reorder buffer until it is there. */
+static uint64_t soonest(const struct tnl_channel *ch, unsigned room, const uint64_t delay[TNL_LINKS_MAX], uint64_t now)
+{
+	const struct tnl_chlink *l;
+	uint64_t at = UINT64_MAX;
+	TNL_EACH_LINK(ch, l)
+	{
+		if (!(room & 1u << l->index) || !tnl_chlink_carries(ch, l) ||
+		    l->way.flight_bytes + ch->max_payload > l->cc.window)
+			continue;
+		uint64_t pace = tnl_cc_pace(&l->cc, 0, now);
+		at = TNL_MIN(at, delay[l->index] + (pace > now ? pace - now : 0));
+	}
+	return at;
+}
+
+unsigned tnl_channel_link_order(struct tnl_channel *ch, unsigned room, uint64_t now, uint8_t order[TNL_LINKS_MAX])
+{
+	struct tnl_chlink *l;
+	uint64_t delay[TNL_LINKS_MAX] = {0}, best = tnl_chlink_best_rate(ch);
 	unsigned n = 0;
 	TNL_EACH_LINK(ch, l)
 	{
-		uint64_t d = expected_delay(l);
+		uint64_t d = delay[l->index] = expected_delay(l, best, now);
+		if (!(room & 1u << l->index))
+			continue;
 		unsigned i = n++;
-		for (; i && delay[i - 1] > d; i--) {
-			delay[i] = delay[i - 1];
+		for (; i && delay[order[i - 1]] > d; i--)
 			order[i] = order[i - 1];
-		}
-		delay[i] = d;
 		order[i] = (uint8_t)l->index;
 	}
+	uint64_t at = soonest(ch, room, delay, now);
+	TNL_EACH_LINK(ch, l)
+	l->behind = at != UINT64_MAX && delay[l->index] > at + BEHIND && tnl_cc_rate(&l->cc);
 	return n;
 }
 

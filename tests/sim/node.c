@@ -355,12 +355,21 @@ static bool is_of_stream(const uint8_t *p, size_t len)
 	       (m.ptype == TNL_PT_OUTPUT || m.ptype == TNL_PT_FLAG);
 }
 
+static unsigned room_mask(const struct node *n)
+{
+	unsigned room = 0;
+	for (unsigned i = 0; i < MAX_LINKS; i++)
+		if (net_room(n->w, n->which, i))
+			room |= 1u << i;
+	return room;
+}
+
 /* What the session has for its links, in their order. */
 static bool send_all(struct node *n)
 {
 	uint8_t order[TNL_LINKS_MAX];
 	bool sent = false;
-	unsigned up = tnl_channel_link_order(tnl_session_channel(n->s), order);
+	unsigned up = tnl_channel_link_order(tnl_session_channel(n->s), room_mask(n), n->w->now, order);
 	const uint8_t *p;
 	size_t len;
 	for (unsigned i = 0; i < up; i++) {
@@ -375,14 +384,6 @@ static bool send_all(struct node *n)
 	return sent;
 }
 
-static bool any_room(const struct node *n)
-{
-	for (unsigned i = 0; i < MAX_LINKS; i++)
-		if (net_room(n->w, n->which, i))
-			return true;
-	return false;
-}
-
 void node_pump(struct node *n)
 {
 	struct world *w = n->w;
@@ -392,7 +393,7 @@ void node_pump(struct node *n)
 		side_work(n, &w->flow[i]);
 	for (;;) {
 		bool sent = send_all(n);
-		if (n->closed || !any_room(n) || (!write_some(n) && !sent))
+		if (n->closed || !room_mask(n) || (!write_some(n) && !sent))
 			break;
 	}
 	for (int i = 0; i < w->plan.nstreams && !n->closed; i++)

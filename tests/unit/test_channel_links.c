@@ -1,56 +1,6 @@
 /* One channel over several links (lib/channel.h "Links", docs/reliability.md "Several links"): what goes where, what a
  * link leaves behind when it goes or stalls, and how it comes back. */
-#include "tests/unit/chan_util.h"
-
-static void add(struct end *e, unsigned link, unsigned rank, uint64_t now)
-{
-	assert_int_equal(tnl_channel_link_add(e->ch, link, rank, now), 0);
-}
-
-/* Number of the next message for a link; -1: none. */
-static int64_t pull_on(struct end *e, unsigned link, uint64_t now)
-{
-	const uint8_t *p;
-	size_t n;
-	struct tnl_msg m;
-	if (tnl_channel_pull_on(e->ch, link, now, &p, &n) != 1)
-		return -1;
-	assert_int_equal(tnl_msg_decode(p, n, &m, NULL), 0);
-	assert_int_equal(m.type, TNL_MT_OUTPUT);
-	return m.seq;
-}
-
-static bool ack_on(struct end *e, unsigned link, uint64_t now)
-{
-	const uint8_t *p;
-	size_t n;
-	return tnl_channel_pull_on(e->ch, link, now, &p, &n) == 1;
-}
-
-static void ack_from(struct end *e, unsigned link, int64_t seq, uint64_t now)
-{
-	char text[TNL_ACK_MAX];
-	struct tnl_ack a = {.type = TNL_MT_OUTPUT, .seq = seq};
-	size_t n = tnl_ack_write(text, &a);
-	struct tnl_msg m = {.type = TNL_MT_ACK, .schema = 1, .created_ms = 1, .flags = 3, .plen = (uint32_t)n};
-	m.payload = (const uint8_t *)text;
-	assert_int_equal(tnl_channel_feed_on(e->ch, link, &m, now), 0);
-}
-
-static void take_on(struct end *e, unsigned link, int64_t seq, uint64_t now)
-{
-	struct tnl_msg m = {.type = TNL_MT_INPUT, .schema = 1, .created_ms = 1, .seq = seq, .ptype = TNL_PT_OUTPUT};
-	m.payload = (const uint8_t *)"x";
-	m.plen = 1;
-	assert_int_equal(tnl_channel_feed_on(e->ch, link, &m, now), 0);
-}
-
-static struct tnl_link_stats link_of(struct end *e, unsigned link)
-{
-	struct tnl_link_stats st;
-	tnl_channel_link_stats(e->ch, link, &st);
-	return st;
-}
+#include "tests/unit/links_util.h"
 
 /* One window is full, the other carries on; a new message is refused when both are. */
 static void each_link_has_its_window(void **state)
@@ -501,7 +451,7 @@ static void they_are_asked_in_the_order_of_what_arrives_first(void **state)
 		ack_from(&e, 1, i + 1, now + 20 * MS);
 		ack_from(&e, 0, i, now += 60 * MS);
 	}
-	assert_int_equal(tnl_channel_link_order(e.ch, order), 2);
+	assert_int_equal(tnl_channel_link_order(e.ch, ALL, 0, order), 2);
 	assert_int_equal(order[0], 1);
 	assert_int_equal(order[1], 0);
 	assert_true(link_of(&e, 1).srtt_ns < 30 * MS && link_of(&e, 0).srtt_ns > 50 * MS);
@@ -521,7 +471,7 @@ static void who_has_missed_more_answers_is_asked_later(void **state)
 	e.ch->link[1]->rto.srtt = 500 * MS;
 	e.ch->link[1]->rto.backoff = 1;
 	assert_true(tnl_channel_link_carries(e.ch, 0) && tnl_channel_link_carries(e.ch, 1));
-	assert_int_equal(tnl_channel_link_order(e.ch, order), 2);
+	assert_int_equal(tnl_channel_link_order(e.ch, ALL, 0, order), 2);
 	assert_int_equal(order[0], 1);
 	assert_int_equal(order[1], 0);
 	done(&e);

@@ -95,7 +95,7 @@ static void take_in(struct stall_world *w, struct end *e, struct pipe_model *fro
 static bool send_next(struct stall_world *w, struct end *e, struct pipe_model *to)
 {
 	uint8_t order[TNL_LINKS_MAX];
-	unsigned n = tnl_channel_link_order(e->ch, order);
+	unsigned n = tnl_channel_link_order(e->ch, UINT32_MAX, w->now, order);
 	const uint8_t *d;
 	size_t len;
 	for (unsigned i = 0; i < n; i++)

@@ -1,5 +1,5 @@
 /* Further links of a session (lib/channel.h): the client says by a flag how many there are to be, and its agent opens
- * as many, a few at a time.  What fails or breaks is tried again while the client wants it, and while half of the
+ * as many.  What fails or breaks is tried again while the client wants it, and while half of the
  * process's memory is free: each costs some at either end and in the gateway. */
 #include "tunneld/agent/internal.h"
 
@@ -7,7 +7,6 @@
 #include "tunneld/base/fd.h"
 #include "tunneld/base/log.h"
 
-#define AT_ONCE 4u /* older gateways keep no more tokens for further links */
 #define AGAIN_IN (1 * TD_SEC)
 
 static void open_missing(struct ag_session *s);
@@ -34,7 +33,6 @@ static void on_opened(void *ctx, const struct ag_channel_result *r)
 static void open_missing(struct ag_session *s)
 {
 	struct ag_links *m = &s->more;
-	unsigned busy = 0;
 
 	if (s->state == AG_S_ENDING || !td_pump_links(s->pump))
 		return;
@@ -43,9 +41,7 @@ static void open_missing(struct ag_session *s)
 			td_timer_in(&m->timer, AGAIN_IN);
 		return;
 	}
-	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
-		busy += m->opening[i] != NULL;
-	for (unsigned i = 1; i < m->want && busy < AT_ONCE; i++) {
+	for (unsigned i = 1; i < m->want; i++) {
 		if (td_pump_link_at(s->pump, i) || m->opening[i])
 			continue;
 		struct ag_link_opening *o = tnl_calloc(1, sizeof(*o));
@@ -53,7 +49,6 @@ static void open_missing(struct ag_session *s)
 			td_timer_in(&m->timer, AGAIN_IN);
 			return;
 		}
-		busy++;
 		o->s = s;
 		ag_channel_init(&o->channel, s->a, s->start.session_id, on_opened, o);
 		o->channel.link_number = i;

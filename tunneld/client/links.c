@@ -2,12 +2,12 @@
  *
  *   OpenSessionLink (a call of our gateway) → token → WebSocket → the pump's
  *
- * A few are opened at a time.  The agent hears of the number by a flag and opens as many.  With `links = auto` they
- * come when bulk has gone on for half a second, more of them where more streams than that have it, sooner and more of
- * them where TCP repairs losses, fewer where many sessions have bulk at once (crowd.h), none where the path is full,
- * and go when there was none for a while.  Whether it is full knows the end that sends: the client itself, or the
- * agent, who says so by a flag; when that comes while they are being opened they are given up.  They do not come where
- * a round trip is so short that one TCP fills the path, whatever it loses: there they would only cost processor time.
+ * All are opened at once.  The agent hears of the number by a flag and opens as many.  With `links = auto` they
+ * come when bulk has gone on for half a second, sooner and more of them where many streams have it or where TCP repairs
+ * losses, fewer where many sessions have bulk at once (crowd.h), none where the path is full, and go when there was
+ * none for a while.  Whether it is full knows the end that sends: the client itself, or the agent, who says so by a
+ * flag; when that comes while they are being opened they are given up.  They do not come where a round trip is so short
+ * that one TCP fills the path, whatever it loses: there they would only cost processor time.
  * A gateway that does not know the call is not asked again.  None is opened while less than half of the process's
  * memory is free. */
 #include "tunneld/client/internal.h"
@@ -21,7 +21,6 @@
 
 #define BULK_LINKS 4u
 #define MOST_LINKS 8u
-#define AT_ONCE 4u /* older gateways keep no more tokens for further links */
 #define QUIET_FOR (10 * TD_SEC)
 #define AGAIN_IN (1 * TD_SEC)
 #define HASTE_MAX (15 * TD_SEC) /* between calls that come too soon for the gateway */
@@ -141,19 +140,15 @@ static bool is_opening(const struct td_client_opening *o)
 static void open_missing(struct td_client *c)
 {
 	struct td_client_links *m = &c->more;
-	unsigned busy = 0;
 
 	if (m->refused || !td_pump_links(c->pump) || c->loop->now < m->not_before)
 		return;
 	if (!td_memory_half_free() || td_fd_short())
 		return;
-	for (unsigned i = 1; i < TD_PUMP_LINKS; i++)
-		busy += is_opening(&m->opening[i]);
-	for (unsigned i = 1; i < m->want && busy < AT_ONCE; i++) {
+	for (unsigned i = 1; i < m->want; i++) {
 		struct td_client_opening *o = &m->opening[i];
 		if (td_pump_link_at(c->pump, i) || is_opening(o))
 			continue;
-		busy++;
 		o->call = td_session_link_call(c->cfg.aws, c->grant.session_id, i, on_token, o);
 		if (!o->call)
 			try_later(o, "out of memory");
@@ -222,7 +217,7 @@ static bool is_path_short(struct td_client *c)
 
 unsigned td_client_links_for(enum td_bulk kind, unsigned wanted, unsigned up, bool full, unsigned busy)
 {
-	unsigned help = busy > BULK_LINKS ? MOST_LINKS : BULK_LINKS;
+	unsigned help = busy > TD_BULK_FEW ? MOST_LINKS : BULK_LINKS;
 	if (kind == TD_BULK_LOSSY)
 		return TNL_MAX(wanted, MOST_LINKS);
 	if (kind == TD_BULK_FULL) /* those that are up have a part in it already */

@@ -93,13 +93,23 @@ static bool send_message(struct td_pump *p, unsigned link, const uint8_t *b, siz
 	return r == 0;
 }
 
-static unsigned links_in_order(struct tnl_channel *ch, uint8_t order[TNL_LINKS_MAX])
+static unsigned links_with_room(const struct td_pump *p, size_t most)
 {
-	unsigned up = tnl_channel_links(ch);
+	unsigned room = 0;
+	for (unsigned i = 0; i < TNL_LINKS_MAX; i++)
+		if (p->links[i].w && td_wslink_room(p->links[i].w) >= most)
+			room |= 1u << i;
+	return room;
+}
+
+static unsigned links_in_order(struct td_pump *p, size_t most, uint8_t order[TNL_LINKS_MAX])
+{
+	struct tnl_channel *ch = tnl_session_channel(p->session);
+	unsigned up = tnl_channel_links(ch), room = links_with_room(p, most) & up;
 	if (up & (up - 1))
-		return tnl_channel_link_order(ch, order);
-	order[0] = up ? (uint8_t)__builtin_ctz(up) : 0;
-	return up != 0;
+		return tnl_channel_link_order(ch, room, p->loop->now, order);
+	order[0] = room ? (uint8_t)__builtin_ctz(room) : 0;
+	return room != 0;
 }
 
 /* The session's next message on the first link that takes it. 1: one went; 0: it has none; TNL_EAGAIN: those that would
@@ -109,14 +119,11 @@ static int send_next(struct td_pump *p)
 	struct tnl_channel *ch = tnl_session_channel(p->session);
 	size_t most = TNL_MAX(TNL_MSG_HDR + tnl_channel_max_payload(ch), LINK_ROOM_LEAST), n;
 	uint8_t order[TNL_LINKS_MAX];
-	unsigned count = links_in_order(ch, order);
+	unsigned count = links_in_order(p, most, order);
 	bool room = false;
 	const uint8_t *b;
 
 	for (unsigned i = 0; i < count; i++) {
-		struct td_wslink *w = p->links[order[i]].w;
-		if (!w || td_wslink_room(w) < most)
-			continue;
 		if (tnl_session_pull_on(p->session, order[i], p->loop->now, &b, &n) == 1)
 			return send_message(p, order[i], b, n) ? 1 : TNL_EAGAIN;
 		room = room || tnl_channel_link_carries(ch, order[i]);
@@ -217,9 +224,10 @@ static void note_bulk(struct td_pump *p)
 	p->bulk.kind = bulk_kind(p);
 	p->bulk.since = p->loop->now;
 	p->bulk.sent = p->bulk.fed = 0;
-	if (p->bulk.spans >= (p->bulk.kind == TD_BULK_LOSSY ? 1 : 2)) {
+	p->bulk.busy = enough ? count_busy(p) : 0;
+	bool soon = p->bulk.kind == TD_BULK_LOSSY || p->bulk.busy > TD_BULK_FEW;
+	if (p->bulk.spans >= (soon ? 1 : 2)) {
 		p->bulk.spans = 0;
-		p->bulk.busy = count_busy(p);
 		p->bulk.told_soon = true;
 	}
 }

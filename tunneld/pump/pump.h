@@ -19,6 +19,8 @@ struct td_pipe; /* local descriptor(s) joined to one stream; owns both */
 
 #define TD_PIPE_ORDERLY UINT32_MAX /* reason of an end that is none of enum tnl_reset */
 
+#define TD_BULK_FEW 4u /* streams; of more that have bulk is told sooner */
+
 /* What would make bulk faster. */
 enum td_bulk {
 	TD_BULK_FULL,  /* nothing: the path of what is sent is full */
@@ -51,7 +53,7 @@ struct td_pump_cb {
 	/* reason TD_PIPE_ORDERLY: orderly end. The pipe is gone after the call. */
 	void (*pipe_closed)(void *ctx, struct td_pipe *p, void *user, uint32_t reason, uint64_t in, uint64_t out);
 	/* Bulk has gone on for half a second, either way; again every half second while it goes on. Sooner where it
-	 * meets losses, at once where it fills the path. */
+	 * meets losses or more than a few streams have it, at once where it fills the path. */
 	void (*bulk)(void *ctx, enum td_bulk kind); /* td_pump_busy tells how many streams have it */
 	/* A further link broke and was freed; the session goes on with the others. */
 	void (*link_lost)(void *ctx, unsigned index);

@@ -1,0 +1,156 @@
+/* Which of several links takes a message (lib/channel_link.c): where it will be acknowledged first, also when that one
+ * has to wait for its pace, and none has less for good because it had less before. */
+#include "tests/unit/links_util.h"
+
+/* Two links of 50 ms with the window and the rate that are given, on which nothing stands, as the far end tells. */
+static void open_told(struct end *e, uint64_t now)
+{
+	open_agent(e);
+	add(e, 1, 0, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct tnl_cc *c = &e->ch->link[i]->cc;
+		struct tnl_hop none = {0};
+		c->base.rtt = 50 * MS;
+		c->base.at = now;
+		c->state = TNL_CC_STEADY;
+		c->window = c->window_max = 4 << 20;
+		tnl_cc_near(c, &none, now);
+		tnl_cc_far(c, &none, now);
+		e->ch->link[i]->rto.srtt = 50 * MS;
+	}
+}
+
+static void set_rate(struct end *e, unsigned link, uint64_t rate, uint64_t now)
+{
+	struct tnl_cc *c = &e->ch->link[link]->cc;
+	c->rate.recent.start = now;
+	c->rate.recent.slot[c->rate.recent.cur] = c->rate.recent.best = rate;
+	c->rate.known = true;
+}
+
+static unsigned first_of(struct end *e, unsigned room, uint64_t now)
+{
+	uint8_t order[TNL_LINKS_MAX];
+	assert_true(tnl_channel_link_order(e->ch, room, now, order) > 0);
+	return order[0];
+}
+
+/* It was given little, so its rate is small: that is no reason to give it little. */
+static void a_link_on_which_nothing_stands_counts_as_fast_as_the_best(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = SEC;
+	open_told(&e, now);
+	set_rate(&e, 0, 50000000, now);
+	set_rate(&e, 1, 1000000, now);
+	e.ch->link[0]->way.flight_bytes = 1 << 20;
+	e.ch->link[1]->way.flight_bytes = 1 << 17;
+	assert_int_equal(first_of(&e, ALL, now), 1);
+	/* where something stands on it, its own rate says how long that takes */
+	struct tnl_hop queue = {.queue = 40 * MS};
+	tnl_cc_far(&e.ch->link[1]->cc, &queue, now);
+	assert_int_equal(first_of(&e, ALL, now), 0);
+	e.ch->link[0]->way.flight_bytes = e.ch->link[1]->way.flight_bytes = 0;
+	done(&e);
+}
+
+static void only_links_with_room_are_named(void **state)
+{
+	(void)state;
+	struct end e;
+	uint8_t order[TNL_LINKS_MAX];
+	open_told(&e, SEC);
+	assert_int_equal(tnl_channel_link_order(e.ch, 2, SEC, order), 1);
+	assert_int_equal(order[0], 1);
+	assert_int_equal(tnl_channel_link_order(e.ch, 0, SEC, order), 0);
+	done(&e);
+}
+
+/* Link 0 may send again in some milliseconds; on link 1 a message would take 100 ms longer. */
+static void what_a_paced_link_would_bring_sooner_waits_for_it(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = SEC;
+	open_told(&e, now);
+	set_rate(&e, 0, 20000000, now);
+	set_rate(&e, 1, 20000000, now);
+	struct tnl_chlink *late = e.ch->link[1];
+	late->way.flight_bytes = 2 << 20;
+	e.ch->link[0]->cc.pace_at = now + 10 * MS;
+	cu_send(&e, NULL, 8192, now);
+	assert_int_equal(first_of(&e, ALL, now), 0);
+	assert_int_equal(pull_on(&e, 0, now), -1);
+	assert_int_equal(pull_on(&e, 1, now), -1);
+	assert_int_equal(tnl_channel_can_send(e.ch, now), 0);
+	assert_true(tnl_channel_deadline(e.ch) > now && tnl_channel_deadline(e.ch) <= now + 10 * MS);
+	now += 10 * MS;
+	assert_int_equal(first_of(&e, ALL, now), 0);
+	assert_int_equal(pull_on(&e, 0, now), 0);
+	/* one that has no room now holds up nobody */
+	e.ch->link[0]->cc.pace_at = now + 10 * MS;
+	cu_send(&e, NULL, 8192, now);
+	assert_int_equal(first_of(&e, 2, now), 1);
+	assert_int_equal(pull_on(&e, 1, now), 1);
+	/* nor one that went */
+	cu_send(&e, NULL, 8192, now);
+	assert_int_equal(first_of(&e, ALL, now), 0);
+	assert_true(late->behind);
+	tnl_channel_link_gone(e.ch, 0, now);
+	assert_true(pull_on(&e, 1, now) >= 0);
+	late->way.flight_bytes -= 2 << 20;
+	done(&e);
+}
+
+static void a_full_window_is_not_waited_for(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = SEC;
+	open_told(&e, now);
+	set_rate(&e, 0, 20000000, now);
+	set_rate(&e, 1, 20000000, now);
+	e.ch->link[0]->cc.window = 1 << 16;
+	e.ch->link[0]->way.flight_bytes = 1 << 16;
+	e.ch->link[1]->way.flight_bytes = 2 << 20;
+	cu_send(&e, NULL, 8192, now);
+	assert_int_equal(first_of(&e, ALL, now), 0);
+	assert_int_equal(pull_on(&e, 0, now), -1);
+	assert_int_equal(pull_on(&e, 1, now), 0);
+	e.ch->link[0]->way.flight_bytes = 0;
+	e.ch->link[1]->way.flight_bytes -= 2 << 20;
+	done(&e);
+}
+
+/* Its start ended early, while the other end's link was not there yet: it would have next to nothing for seconds. */
+static void who_has_much_less_than_the_best_starts_again(void **state)
+{
+	(void)state;
+	static const uint64_t rates[] = {1000000, 30000000};
+	for (size_t i = 0; i < 2; i++) {
+		struct end e;
+		uint64_t now = SEC;
+		open_told(&e, now);
+		set_rate(&e, 0, 50000000, now);
+		set_rate(&e, 1, rates[i], now);
+		send_small(&e, 1, now);
+		assert_int_equal(pull_on(&e, 1, now), 0);
+		ack_from(&e, 1, 0, now + 50 * MS);
+		assert_int_equal(e.ch->link[1]->cc.state, i ? TNL_CC_STEADY : TNL_CC_STARTUP);
+		assert_int_equal(e.ch->link[0]->cc.state, TNL_CC_STEADY);
+		done(&e);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_link_on_which_nothing_stands_counts_as_fast_as_the_best),
+	    cmocka_unit_test(only_links_with_room_are_named),
+	    cmocka_unit_test(what_a_paced_link_would_bring_sooner_waits_for_it),
+	    cmocka_unit_test(a_full_window_is_not_waited_for),
+	    cmocka_unit_test(who_has_much_less_than_the_best_starts_again),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
