@@ -1,6 +1,9 @@
 """What daemons log: members of JSON lines, fields of the journal, single connections or none."""
+import fcntl
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import threading
@@ -131,3 +134,32 @@ def journal():
 		assert not any(line for line in f.lines), f.lines
 		assert USER_SECRET not in str(j.entries)
 		f.stop()
+
+
+@test('logs: whoever reads the standard error output and stops holds nobody up; what was lost is told when he reads again', 60, short=True)
+def nobody_reads():
+	with World() as w:
+		s, fifo = Server(echo), w.path('fifo')
+		w.closers.append(s.close)
+		os.mkfifo(fifo)
+		reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+		fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+		w.gateway()
+		a = w.agent(prefix=('sh', '-c', 'exec "$@" 2>%s' % fifo, 'sh'))
+		f = w.forwarder({'t': {'port': s.port}})
+		for i in range(120):  # each writes two lines
+			with connect(f.ports['t']) as c:
+				ping(c, b'%d' % i)
+		until(lambda: w.status(a)[0]['agent']['counters']['connections'] == 120, what='each connection')
+		seen = b''
+
+		def told():
+			nonlocal seen
+			a.signal(signal.SIGHUP)  # has something to say
+			try:
+				seen += os.read(reader, 1 << 16)
+			except BlockingIOError:
+				pass
+			return re.search(rb'lines of the log could not be written lines=\d+ error="nobody reads them"', seen)
+		until(told, what='what was lost')
+		os.close(reader)

@@ -1,9 +1,12 @@
-/* Log lines, one write(2) or one datagram each. */
+/* Log lines, one write(2) of each 4 KiB or one datagram. */
 #include "tunneld/base/log.h"
 
+#include "lib/num.h"
 #include "tunneld/base/log_fold.h"
 #include "tunneld/base/log_line.h"
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -44,13 +47,58 @@ void td_log_tap(td_log_tap_fn *fn, void *ctx)
 	pthread_mutex_unlock(&tap.lock);
 }
 
+static uint64_t clock_now(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * TD_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* --- patience ---------------------------------------------------------------------------------------- */
+
+/* Whoever reads the log may be slow, or have stopped: a terminal, a pager, a collector whose disk hangs.  Nobody is
+ * served while he is waited for; so that is a fifth of the time at most, three seconds at a stretch, and no more once
+ * he has let that pass, until he takes lines again. */
+#define PATIENCE (3 * TD_SEC)
+
+struct patience {
+	uint64_t left, at; /* what may be waited still, as of when */
+	bool over;
+};
+
+/* Of both outputs: one line at a time. */
+static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Tries at once, and then for as long as may be waited. */
+static bool wait_for(struct patience *w, bool (*taken)(void *arg, uint64_t ns), void *arg)
+{
+	uint64_t now;
+	if (taken(arg, 0)) {
+		if (w->over)
+			*w = (struct patience){.at = clock_now()};
+		return true;
+	}
+	if (w->over)
+		return false;
+	now = clock_now();
+	w->left = TNL_MIN(PATIENCE, w->left + (now - w->at) / 4);
+	w->at = now;
+	bool yes = w->left >= TD_MS && taken(arg, w->left);
+	now = clock_now();
+	w->over = !yes;
+	w->left -= TNL_MIN(w->left, now - w->at);
+	w->at = now;
+	return yes;
+}
+
 /* --- where lines go --------------------------------------------------------------------------------- */
 
 /* journald's own socket, while the standard error output is its. */
 static struct {
 	int fd; /* -1: none */
 	struct sockaddr_un addr;
-} journal = {.fd = -1};
+	struct patience patience;
+} journal = {.fd = -1, .patience = {.left = PATIENCE}};
 
 void td_log_journal(const char *path)
 {
@@ -74,19 +122,37 @@ static bool stderr_is_journal(void)
 	       st.st_dev == device && st.st_ino == inode;
 }
 
+struct datagram {
+	char line[TD_LOG_JOURNAL_CAP];
+	size_t len;
+	bool sent;
+};
+
+/* false: its queue is full. */
+static bool journal_takes(void *arg, uint64_t ns)
+{
+	struct datagram *d = arg;
+	struct timeval most = {(time_t)(ns / TD_SEC), (suseconds_t)(ns % TD_SEC / 1000)};
+	ssize_t n;
+	if (ns)
+		setsockopt(journal.fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most));
+	do
+		n = sendto(journal.fd, d->line, d->len, MSG_NOSIGNAL | (ns ? 0 : MSG_DONTWAIT),
+			   (const struct sockaddr *)&journal.addr, sizeof(journal.addr));
+	while (n < 0 && errno == EINTR);
+	d->sent = n >= 0;
+	return d->sent || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
 /* false: it is not there, or does not take it. */
 static bool to_journal(const struct td_log_entry *e)
 {
-	char line[TD_LOG_JOURNAL_CAP];
-	ssize_t n;
+	struct datagram d = {.sent = false};
 	if (journal.fd < 0)
 		return false;
-	size_t len = td_log_line_journal(e, line);
-	do
-		n = sendto(journal.fd, line, len, MSG_NOSIGNAL, (const struct sockaddr *)&journal.addr,
-			   sizeof(journal.addr));
-	while (n < 0 && errno == EINTR);
-	return n >= 0;
+	d.len = td_log_line_journal(e, d.line);
+	(void)wait_for(&journal.patience, journal_takes, &d);
+	return d.sent;
 }
 
 /* Lines that the standard error output did not take (a full disk), and whether the last of them is there in part. */
@@ -94,13 +160,25 @@ static struct {
 	uint64_t lines;
 	int err;
 	bool torn;
-} lost; /* atomic, each of them */
+} lost;
 
-/* 0 or errno; *off: what was written. */
+static struct patience stderr_patience = {.left = PATIENCE};
+
+/* Is there room for PIPE_BUF bytes, or something to be said of it? */
+static bool stderr_takes(void *arg, uint64_t ns)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+	int n = poll(&p, 1, (int)(ns / TD_MS));
+	return n > 0 || (n < 0 && errno != EINTR);
+}
+
+/* 0 or errno, EAGAIN when nobody reads it; *off: what was written. */
 static int write_bytes(const char *p, size_t len, size_t *off)
 {
 	for (*off = 0; *off < len;) {
-		ssize_t n = write(STDERR_FILENO, p + *off, len - *off);
+		if (!wait_for(&stderr_patience, stderr_takes, NULL))
+			return EAGAIN;
+		ssize_t n = write(STDERR_FILENO, p + *off, TNL_MIN(len - *off, (size_t)PIPE_BUF));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -113,15 +191,13 @@ static int write_bytes(const char *p, size_t len, size_t *off)
 static bool write_line(const struct td_log_entry *e, bool json)
 {
 	char line[TD_LOG_LINE_CAP + 1];
-	size_t off, torn = __atomic_exchange_n(&lost.torn, false, __ATOMIC_RELAXED);
+	size_t off, torn = lost.torn;
 	line[0] = '\n'; /* ends the one that is there in part */
 	size_t len = json ? td_log_line_json(e, line + 1) : td_log_line_text(e, line + 1);
 	int err = write_bytes(line + !torn, len + torn, &off);
-	if (!err)
-		return true;
-	__atomic_store_n(&lost.torn, off != torn, __ATOMIC_RELAXED);
-	__atomic_store_n(&lost.err, err, __ATOMIC_RELAXED);
-	return false;
+	lost.torn = err && off != torn;
+	lost.err = err ? err : lost.err;
+	return !err;
 }
 
 static const char *say_lost(char *out, size_t cap, const char *fmt, ...)
@@ -136,17 +212,16 @@ static const char *say_lost(char *out, size_t cap, const char *fmt, ...)
 static void to_stderr(const struct td_log_entry *e, bool json)
 {
 	char text[200];
-	uint64_t n = __atomic_exchange_n(&lost.lines, 0, __ATOMIC_RELAXED);
 	bool ok = true;
-	if (n) {
+	if (lost.lines) {
 		struct td_log_entry l = {.level = TNL_LOG_WARN, .module = "log", .wall_ms = e->wall_ms};
 		l.text = say_lost(text, sizeof(text), "lines of the log could not be written lines=%llu error=\"%s\"",
-				  (unsigned long long)n, strerror(__atomic_load_n(&lost.err, __ATOMIC_RELAXED)));
+				  (unsigned long long)lost.lines,
+				  lost.err == EAGAIN ? "nobody reads them" : strerror(lost.err));
 		ok = write_line(&l, json);
-		n = ok ? 0 : n;
+		lost.lines = ok ? 0 : lost.lines;
 	}
-	if (!ok || !write_line(e, json))
-		__atomic_add_fetch(&lost.lines, n + 1, __ATOMIC_RELAXED);
+	lost.lines += !ok || !write_line(e, json);
 }
 
 static void tell_tap(const struct td_log_entry *e)
@@ -172,18 +247,13 @@ static void emit_line(enum tnl_log_level level, const char *module, const char *
 				       .wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000};
 	tell_tap(&e);
 	bool json = __atomic_load_n(&format, __ATOMIC_RELAXED) == TD_LOG_JSON;
+	pthread_mutex_lock(&out_lock);
 	if (json || !to_journal(&e))
 		to_stderr(&e, json);
+	pthread_mutex_unlock(&out_lock);
 }
 
 /* --- folding ------------------------------------------------------------------ */
-
-static uint64_t clock_now(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * TD_SEC + (uint64_t)ts.tv_nsec;
-}
 
 static void on_fold_due(void *arg)
 {

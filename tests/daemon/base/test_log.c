@@ -185,6 +185,26 @@ static int journal_at(char path[64])
 	return fd;
 }
 
+static void close_journal(int fd, char *path)
+{
+	close(fd);
+	td_log_journal(NULL);
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+}
+
+/* From somebody else. */
+static int send_one(const char *path)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	strcpy(a.sun_path, path);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	ssize_t n = sendto(fd, "x", 1, 0, (struct sockaddr *)&a, sizeof(a));
+	close(fd);
+	return n == 1 ? 0 : -1;
+}
+
 static const char *received(int fd)
 {
 	ssize_t n = recv(fd, got, sizeof(got) - 1, 0);
@@ -223,10 +243,7 @@ static void test_journal(void **s)
 	catch_stderr();
 	td_info("m", NULL, "x");
 	expect_tail(caught(), "INFO m x\n");
-	td_log_journal(NULL);
-	unlink(path);
-	*strrchr(path, '/') = '\0';
-	rmdir(path);
+	close_journal(-1, path);
 }
 
 static void test_connections(void **s)
@@ -316,12 +333,78 @@ static void test_full(void **s)
 	}
 }
 
+/* Lines that are there. */
+static unsigned read_lines(int fd)
+{
+	unsigned lines = 0;
+	ssize_t n;
+	while ((n = read(fd, got, sizeof(got) - 1)) > 0) {
+		got[n] = '\0';
+		for (const char *p = got; (p = strchr(p, '\n')) != NULL; p++)
+			lines++;
+	}
+	return lines;
+}
+
+/* A reader that has stopped: he is waited for for a moment, and what he missed is told when he takes lines again. */
+static void stalled(int in, int out)
+{
+	enum { LINES = 20000 };
+	unsigned lost = 0;
+	fcntl(out, F_SETFL, O_NONBLOCK);
+	catch_stderr();
+	dup2(in, 2);
+	for (unsigned i = 0; i < LINES; i++)
+		tnl_log(TNL_LOG_INFO, "m", "line n=%u of many that nobody reads", i);
+	unsigned lines = read_lines(out);
+	tnl_log(TNL_LOG_INFO, "m", "after");
+	assert_int_equal(read_lines(out), 2);
+	dup2(saved_fd, 2);
+	close(saved_fd);
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+	const char *told = strstr(got, "WARN log lines of the log could not be written lines="),
+		   *after = strchr(got, '\n');
+	assert_non_null(told);
+	assert_int_equal(sscanf(strstr(told, "lines="), "lines=%u error=\"nobody reads them\"", &lost), 1);
+	assert_int_equal(lines + lost, LINES);
+	expect_tail(after + 1, "INFO m after\n");
+	close(in);
+	close(out);
+}
+
+static void test_stalled(void **s)
+{
+	int fd[2];
+	char path[64];
+	td_log_setup(TNL_LOG_INFO, TD_LOG_TEXT);
+	alarm(100); /* else who waits for ever never fails */
+	assert_int_equal(pipe(fd), 0);
+	stalled(fd[1], fd[0]);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	stalled(fd[1], fd[0]);
+	/* A journal: its lines go where those of others do. */
+	int journal = journal_at(path);
+	td_log_journal(path);
+	assert_int_equal(pipe(fd), 0);
+	while (send_one(path) == 0)
+		;
+	stalled(fd[1], fd[0]);
+	while (*received(journal))
+		;
+	td_info("m", NULL, "again");
+	assert_non_null(strstr(received(journal), "MESSAGE=m again\n"));
+	close_journal(journal, path);
+	alarm(0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_text),		cmocka_unit_test(test_levels),
 					   cmocka_unit_test(test_escape),	cmocka_unit_test(test_json),
 					   cmocka_unit_test(test_json_members), cmocka_unit_test(test_json_room),
 					   cmocka_unit_test(test_journal),	cmocka_unit_test(test_connections),
-					   cmocka_unit_test(test_long),		cmocka_unit_test(test_full)};
+					   cmocka_unit_test(test_long),		cmocka_unit_test(test_full),
+					   cmocka_unit_test(test_stalled)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
