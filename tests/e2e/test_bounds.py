@@ -153,6 +153,22 @@ def pongs_not_read():
 			c.close()
 
 
+@test('connections that say nothing, and those that say half a word, take no buffers', 60, short=True)
+def nothing_said():
+	with World() as w:
+		g = w.gateway()
+		used = lambda: w.status(g)[0]['memory']['used']
+		links = [socket.create_connection(('127.0.0.1', w.gw_port)) for _ in range(20)]  # what rests in the process is there
+		base = used()
+		links += [socket.create_connection(('127.0.0.1', w.gw_port)) for _ in range(400)]
+		for k in links[::2]:
+			k.sendall(b'\x16\x03\x01\x02')
+		assert w.api().raw('HEAD', '/', {}, timeout=4 * SLOW)[0] == 405  # those before it were taken
+		assert used() - base < 400 * (24 << 10) + (1 << 20), 'grown by %d KiB' % ((used() - base) >> 10)
+		for k in links:
+			k.close()
+
+
 @test('requests that do not end, from many addresses, make way before memory is full; others are served', 60, short=True)
 def requests_without_end():
 	with World() as w:

@@ -59,7 +59,7 @@ static bool holds_bytes(const struct td_conn *c)
 }
 
 /* Thousands of connections must not hold buffers between events: the next one takes the same blocks (lib/spare.h). */
-static void settle_buffers(struct td_conn *c)
+void td_conn_settle(struct td_conn *c)
 {
 	if (c->tls)
 		tnl_tls_settle(c->tls);
@@ -81,7 +81,7 @@ static void trim_later(struct td_conn *c)
 
 static void trim_now(struct td_conn *c)
 {
-	settle_buffers(c);
+	td_conn_settle(c);
 	if (td_conn_queued(c) || holds_bytes(c))
 		trim_later(c);
 	if (c->cb.idle)
@@ -358,7 +358,7 @@ static void on_readable(struct ev_loop *ev, ev_io *w, int events)
 	c->sock_more = true;
 	c->budget = READ_BUDGET;
 	run_readable(c);
-	settle_buffers(c);
+	td_conn_settle(c);
 }
 
 static void pump_now(void *arg)
@@ -367,7 +367,7 @@ static void pump_now(void *arg)
 	c->sock_more = true;
 	c->budget = READ_BUDGET;
 	run_readable(c);
-	settle_buffers(c);
+	td_conn_settle(c);
 }
 
 void td_conn_pause(struct td_conn *c, bool paused)
@@ -520,7 +520,7 @@ static void flush_now(void *arg)
 {
 	struct td_conn *c = arg;
 	td_conn_flush(c);
-	settle_buffers(c);
+	td_conn_settle(c);
 	tell_room(c);
 }
 
@@ -533,7 +533,7 @@ static void on_writable(struct ev_loop *ev, ev_io *w, int events)
 		ev_io_stop(ev, &c->wr);
 	if (c->state < CONN_OPEN)
 		td_conn_opening_step(c);
-	settle_buffers(c);
+	td_conn_settle(c);
 	tell_room(c);
 }
 

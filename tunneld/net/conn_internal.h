@@ -79,6 +79,7 @@ ssize_t td_conn_low_read(struct td_conn *c, void *p, size_t n);
 
 void td_conn_step(void *c);		      /* of the member of this name */
 void td_conn_opening_step(struct td_conn *c); /* bytes came or went while not yet open */
+void td_conn_settle(struct td_conn *c);	      /* at the end of each event: buffers that hold nothing go */
 void td_conn_opening_free(struct td_conn *c);
 
 #endif

@@ -271,7 +271,7 @@ static void begin_end_to_end(struct td_conn *c)
 	tls_begin(c, &c->tls, c->op ? c->op->tls_name : NULL);
 }
 
-void td_conn_opening_step(struct td_conn *c)
+static void take_steps(struct td_conn *c)
 {
 	while (c->state != CONN_END) {
 		struct tnl_tls *t = c->state == CONN_PROXY_TLS ? c->outer : c->tls;
@@ -307,6 +307,13 @@ void td_conn_opening_step(struct td_conn *c)
 			return;
 		}
 	}
+}
+
+/* Whoever says nothing costs no buffer to read into. */
+void td_conn_opening_step(struct td_conn *c)
+{
+	take_steps(c);
+	td_conn_settle(c);
 }
 
 static void on_dialed(void *ctx, int fd, const struct td_addr *peer, int err, const char *why)
