@@ -2,30 +2,23 @@
  * has to wait for its pace, and none has less for good because it had less before. */
 #include "tests/unit/links_util.h"
 
-/* Two links of 50 ms with the window and the rate that are given, on which nothing stands, as the far end tells. */
-static void open_told(struct end *e, uint64_t now)
+/* Two links of 50 ms, 4 MiB of window and these rates in bytes/s, on which nothing stands, as the far end tells. */
+static void open_told(struct end *e, uint64_t first, uint64_t second, uint64_t now)
 {
 	open_agent(e);
 	add(e, 1, 0, 0);
 	for (unsigned i = 0; i < 2; i++) {
 		struct tnl_cc *c = &e->ch->link[i]->cc;
 		struct tnl_hop none = {0};
-		c->base.rtt = 50 * MS;
-		c->base.at = now;
+		c->base.rtt = e->ch->link[i]->rto.srtt = 50 * MS;
+		c->base.at = c->rate.recent.start = now;
 		c->state = TNL_CC_STEADY;
 		c->window = c->window_max = 4 << 20;
+		c->rate.recent.slot[c->rate.recent.cur] = c->rate.recent.best = i ? second : first;
+		c->rate.known = true;
 		tnl_cc_near(c, &none, now);
 		tnl_cc_far(c, &none, now);
-		e->ch->link[i]->rto.srtt = 50 * MS;
 	}
-}
-
-static void set_rate(struct end *e, unsigned link, uint64_t rate, uint64_t now)
-{
-	struct tnl_cc *c = &e->ch->link[link]->cc;
-	c->rate.recent.start = now;
-	c->rate.recent.slot[c->rate.recent.cur] = c->rate.recent.best = rate;
-	c->rate.known = true;
 }
 
 static unsigned first_of(struct end *e, unsigned room, uint64_t now)
@@ -41,9 +34,7 @@ static void a_link_on_which_nothing_stands_counts_as_fast_as_the_best(void **sta
 	(void)state;
 	struct end e;
 	uint64_t now = SEC;
-	open_told(&e, now);
-	set_rate(&e, 0, 50000000, now);
-	set_rate(&e, 1, 1000000, now);
+	open_told(&e, 50000000, 1000000, now);
 	e.ch->link[0]->way.flight_bytes = 1 << 20;
 	e.ch->link[1]->way.flight_bytes = 1 << 17;
 	assert_int_equal(first_of(&e, ALL, now), 1);
@@ -60,7 +51,7 @@ static void only_links_with_room_are_named(void **state)
 	(void)state;
 	struct end e;
 	uint8_t order[TNL_LINKS_MAX];
-	open_told(&e, SEC);
+	open_told(&e, 1000000, 1000000, SEC);
 	assert_int_equal(tnl_channel_link_order(e.ch, 2, SEC, order), 1);
 	assert_int_equal(order[0], 1);
 	assert_int_equal(tnl_channel_link_order(e.ch, 0, SEC, order), 0);
@@ -73,9 +64,7 @@ static void what_a_paced_link_would_bring_sooner_waits_for_it(void **state)
 	(void)state;
 	struct end e;
 	uint64_t now = SEC;
-	open_told(&e, now);
-	set_rate(&e, 0, 20000000, now);
-	set_rate(&e, 1, 20000000, now);
+	open_told(&e, 20000000, 20000000, now);
 	struct tnl_chlink *late = e.ch->link[1];
 	late->way.flight_bytes = 2 << 20;
 	e.ch->link[0]->cc.pace_at = now + 10 * MS;
@@ -108,9 +97,7 @@ static void a_full_window_is_not_waited_for(void **state)
 	(void)state;
 	struct end e;
 	uint64_t now = SEC;
-	open_told(&e, now);
-	set_rate(&e, 0, 20000000, now);
-	set_rate(&e, 1, 20000000, now);
+	open_told(&e, 20000000, 20000000, now);
 	e.ch->link[0]->cc.window = 1 << 16;
 	e.ch->link[0]->way.flight_bytes = 1 << 16;
 	e.ch->link[1]->way.flight_bytes = 2 << 20;
@@ -131,9 +118,7 @@ static void who_has_much_less_than_the_best_starts_again(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		struct end e;
 		uint64_t now = SEC;
-		open_told(&e, now);
-		set_rate(&e, 0, 50000000, now);
-		set_rate(&e, 1, rates[i], now);
+		open_told(&e, 50000000, rates[i], now);
 		send_small(&e, 1, now);
 		assert_int_equal(pull_on(&e, 1, now), 0);
 		ack_from(&e, 1, 0, now + 50 * MS);
