@@ -233,8 +233,10 @@ uint64_t tnl_cc_told_base(const struct tnl_cc *c, uint64_t now)
 
 void tnl_cc_hurry(struct tnl_cc *c, uint64_t now)
 {
-	if (c->state == TNL_CC_STEADY && tnl_cc_is_free(c, now))
-		enter_startup(c);
+	if (c->state != TNL_CC_STEADY || now < c->hurry_at || !tnl_cc_is_free(c, now))
+		return;
+	c->hurry_at = now + SEC;
+	enter_startup(c);
 }
 
 /* At most half of what is really on its way. */

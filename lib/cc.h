@@ -104,6 +104,7 @@ struct tnl_cc {
 	struct tnl_cc_startup startup;
 	struct tnl_cc_steady steady;
 	struct tnl_cc_probe probe;
+	uint64_t hurry_at; /* not before */
 };
 
 void tnl_cc_init(struct tnl_cc *c, size_t window_max, uint64_t now);
@@ -129,7 +130,7 @@ bool tnl_cc_is_long(const struct tnl_cc *c);			 /* 2 ms there and back at least 
 bool tnl_cc_repairs(const struct tnl_cc *c, uint64_t now);	 /* TCP on the way repairs losses, as we are told */
 uint64_t tnl_cc_told_base(const struct tnl_cc *c, uint64_t now); /* the least round trip; 0: queues are not told */
 bool tnl_cc_is_free(const struct tnl_cc *c, uint64_t now);	 /* nothing stands on its way, as we are told */
-/* Others beside it carry much more: when nothing stands on its way it starts again. */
+/* Others beside it carry much more: when nothing stands on its way it starts again, once a second. */
 void tnl_cc_hurry(struct tnl_cc *c, uint64_t now);
 bool tnl_cc_is_full(const struct tnl_cc *c,
 		    uint64_t now);		     /* a queue stands on one of the hops itself, as we are told */

@@ -124,6 +124,15 @@ static void who_has_much_less_than_the_best_starts_again(void **state)
 		ack_from(&e, 1, 0, now + 50 * MS);
 		assert_int_equal(e.ch->link[1]->cc.state, i ? TNL_CC_STEADY : TNL_CC_STARTUP);
 		assert_int_equal(e.ch->link[0]->cc.state, TNL_CC_STEADY);
+		for (unsigned again = 1; !i && again <= 2; again++) { /* once a second */
+			struct tnl_cc *c = &e.ch->link[1]->cc;
+			c->state = TNL_CC_STEADY;
+			send_small(&e, 1, now += again * SEC / 2);
+			tnl_cc_far(c, &(struct tnl_hop){0}, now);
+			assert_int_equal(pull_on(&e, 1, now), again);
+			ack_from(&e, 1, again, now + 50 * MS);
+			assert_int_equal(c->state, again == 1 ? TNL_CC_STEADY : TNL_CC_STARTUP);
+		}
 		done(&e);
 	}
 }
