@@ -1,15 +1,17 @@
 """What a peer sends costs no more than its bytes, in the running program: hash keys that nobody can know, frames before the
 token, fragments, pongs, requests that do not end."""
 import os
+import re
 import socket
 import ssl
 import threading
 import time
+import urllib.request
 import uuid
 
 from harness import SLOW, TARGET, World, until
 from run import test
-from services import Server, echo
+from services import Server, echo, free_port
 from wire import WebSocket, decode, encode
 
 
@@ -96,6 +98,20 @@ def small_fragments():
 		w.api().call('TerminateSession', {'SessionId': out['SessionId']})
 
 
+def counter(w, g, name):
+	"""As the status has it; the metrics have the same."""
+	n = w.status(g)[0]['gateway']['counters'][name]
+	text = urllib.request.urlopen('http://127.0.0.1:%d/metrics' % w.http_port).read().decode()
+	shown = re.search(r'quota_hits_total\{[^}]*kind="%s"[^}]*\} (\d+)' % name[len('limit_'):], text)
+	assert shown and int(shown[1]) >= n, (name, n, shown)
+	return n
+
+
+def counted(w, **options):
+	w.http_port = free_port()
+	return w.gateway(td_http='127.0.0.1:%d' % w.http_port, **options)
+
+
 def ping_flood(c, most):
 	"""Pings, and nothing read; not for long, since a link without a token has 10 s."""
 	end = time.monotonic() + 3
@@ -114,7 +130,7 @@ def ping_flood(c, most):
 def pongs_not_read():
 	s = Server(echo)
 	with World() as w:
-		g = w.gateway()
+		g = counted(w)
 		w.agent()
 		c = upgrade(w)
 		for i in range(400):
@@ -137,6 +153,7 @@ def pongs_not_read():
 			t.start()
 		for t in at_once:
 			t.join()
+		assert counter(w, g, 'limit_unread_pongs') > 0
 		grown = used() - base
 		assert grown < 25 * (160 << 10), 'grown by %d KiB' % (grown >> 10)
 		c = links[-1]
@@ -172,7 +189,7 @@ def nothing_said():
 @test('requests that do not end, from many addresses, make way before memory is full; others are served', 60, short=True)
 def requests_without_end():
 	with World() as w:
-		g = w.gateway(per_peer_connections=256, td_memory_limit='16M')
+		g = counted(w, per_peer_connections=256, td_memory_limit='16M')
 		whole = b'GET /no HTTP/1.1\r\nHost: x\r\n\r\n'
 		head = b'GET / HTTP/1.1\r\nX: ' + b'a' * 16000
 		body = b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n' + b'b' * 64000
@@ -187,6 +204,7 @@ def requests_without_end():
 		assert w.api().raw('HEAD', '/', {}, timeout=4 * SLOW)[0] == 405
 		assert w.status(g)[0]['memory']['used'] < 15 << 20
 		g.wait_log('request refused peer=127.0.3.* field="request: not complete, and others need its memory"')
+		assert counter(w, g, 'limit_unfinished_requests') > 0
 		for k in links:
 			k.close()
 
@@ -194,7 +212,7 @@ def requests_without_end():
 @test('links that send no token, from many addresses, make way before memory is full; others are served', 60, short=True)
 def links_without_token():
 	with World() as w:
-		g = w.gateway(per_peer_connections=256, td_memory_limit='16M')
+		g = counted(w, per_peer_connections=256, td_memory_limit='16M')
 		ask = ('GET /v1/data-channel/nobody-0123456789abcdef0?role=publish_subscribe HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n'
 			'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n').encode()
 		tls, links = ssl.create_default_context(cafile=w.path('ca.pem')), []
@@ -207,5 +225,6 @@ def links_without_token():
 		assert w.api().raw('HEAD', '/', {}, timeout=4 * SLOW)[0] == 405
 		assert w.status(g)[0]['memory']['used'] < 15 << 20
 		g.wait_log('no token frame before others needed the memory peer=127.0.3.')
+		assert counter(w, g, 'limit_unverified_links') > 0
 		for k in links:
 			k.close()

@@ -111,6 +111,11 @@ static void on_refused(void *ctx, const char *peer, int status, const char *fiel
 	td_warn("gateway", NULL, "request refused peer=%s status=%d field=\"%s\"", peer, status, field);
 }
 
+static void on_made_way(void *ctx)
+{
+	gw_count(ctx, GW_C_LIMIT_UNFINISHED_REQUESTS);
+}
+
 static void on_crowded(void *ctx)
 {
 	gw_room_make(ctx);
@@ -211,6 +216,7 @@ static int start_server(struct td_gateway *g, char *why, size_t cap)
 	    .gone = on_gone,
 	    .behind = is_behind,
 	    .refused = on_refused,
+	    .made_way = on_made_way,
 	    .crowded = on_crowded,
 	    .ctx = g,
 	};

@@ -206,6 +206,12 @@ static void on_writable(void *ctx)
 		l->cb->writable(l);
 }
 
+static void on_muted(void *ctx)
+{
+	struct gw_link *l = ctx;
+	gw_count(l->g, GW_C_LIMIT_UNREAD_PONGS);
+}
+
 static void on_message(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n)
 {
 	struct gw_link *l = ctx;
@@ -286,6 +292,7 @@ static bool too_many_unverified(const struct td_gateway *g)
 static void relieve(struct td_gateway *g)
 {
 	for (int i = 0; i < 2 && too_many_unverified(g); i++) {
+		gw_count(g, GW_C_LIMIT_UNVERIFIED_LINKS);
 		struct gw_link *l = tnl_container_of(g->unverified.next, struct gw_link, unverified);
 		gw_link_complain(l, "no token frame before others needed the memory", "token frame");
 		gw_link_free(l);
@@ -303,6 +310,7 @@ static bool count_unverified(struct td_gateway *g, const struct td_addr *peer, s
 		struct gw_link *l = tnl_container_of(it, struct gw_link, unverified);
 		if (l->pending.len != who.len || memcmp(l->pending.key, who.key, who.len) != 0)
 			continue;
+		gw_count(g, GW_C_LIMIT_UNVERIFIED_LINKS);
 		gw_link_complain(l, "no token frame before too many others came", "token frame");
 		td_peers_leave(g->pending, &l->pending);
 		gw_link_close(l, 1008, "token frame expected");
@@ -349,6 +357,7 @@ void gw_link_upgrade(struct gw_link *l, struct td_request *r, const struct gw_li
 {
 	static const struct td_wslink_cb link_cb = {.message = on_message,
 						    .writable = on_writable,
+						    .muted = on_muted,
 						    .closed = on_closed};
 	struct td_gateway *g = l->g;
 	/* With several nodes the next request may be another one's. */

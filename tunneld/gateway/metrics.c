@@ -111,7 +111,8 @@ void td_gateway_metrics(struct td_gateway *g, struct tnl_metrics *m)
 	tnl_metrics_put(m, "direction", "to_agent", NULL, NULL, (double)gw_relayed(g, true));
 	write_counters(g, m, "tunneld_gateway_auth_failures_total", "reason", "auth_",
 		       "Calls whose caller was refused.");
-	write_counters(g, m, "tunneld_gateway_quota_hits_total", "kind", "limit_", "Requests that met a quota.");
+	write_counters(g, m, "tunneld_gateway_quota_hits_total", "kind", "limit_",
+		       "Requests and links that met a quota or another limit.");
 }
 
 int td_gateway_ready(struct td_gateway *g, const char *tunnel, char *why, size_t cap)

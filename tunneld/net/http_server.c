@@ -17,12 +17,6 @@
 #define IDLE_TIMEOUT (75 * TD_SEC)
 #define BODY_DEFAULT (64u * 1024)
 #define PER_PEER 256u
-/* Of all peers together; the second while memory is at less than half its limit. Ten thousand agents that come back at
- * once are silent for as long as their handshakes take. */
-#define SILENT_MAX 4096u
-#define SILENT_MOST 16384u
-/* While three quarters of memory are taken: an eighth of it, with what one takes that has sent most of its request. */
-#define SILENT_TAKES (32u * 1024)
 #define READ_STEP ((size_t)4096)
 #define AHEAD_MAX (16u * 1024) /* of the next requests, while one is worked on */
 
@@ -43,27 +37,6 @@ void td_hconn_drop_request(struct hconn *c)
 	c->req = NULL;
 }
 
-static struct silent_list *silent_of(struct hconn *c)
-{
-	return c->handed ? &c->h->silent_handed : &c->h->silent;
-}
-
-static void is_silent(struct hconn *c)
-{
-	if (!tnl_list_empty(&c->silent))
-		return;
-	tnl_list_push_back(&silent_of(c)->list, &c->silent);
-	silent_of(c)->n++;
-}
-
-static void no_longer_silent(struct hconn *c)
-{
-	if (tnl_list_empty(&c->silent))
-		return;
-	tnl_list_remove(&c->silent);
-	silent_of(c)->n--;
-}
-
 void td_hconn_free(struct hconn *c)
 {
 	if (c->state == HC_GONE)
@@ -72,7 +45,7 @@ void td_hconn_free(struct hconn *c)
 	td_peers_leave(c->h->peers, &c->counted);
 	c->h->count--;
 	td_hconn_set_owed(c, 0);
-	no_longer_silent(c);
+	td_hconn_heard(c);
 	tnl_list_remove(&c->node);
 	td_timer_stop(&c->timer);
 	td_soon_cancel(&c->process);
@@ -106,7 +79,7 @@ static void refuse_request(struct hconn *c, int status, const char *field)
 	if (c->state == HC_GONE) /* the server may have been freed */
 		return;
 	c->close_after = true;
-	no_longer_silent(c);
+	td_hconn_heard(c);
 	tnl_buf_reset(&c->in);
 	static const char *const version[][2] = {{"Sec-WebSocket-Version", "13"}};
 	td_hconn_drop_request(c);
@@ -151,7 +124,7 @@ void td_hconn_next(struct hconn *c)
 	tnl_buf_trim(&c->out);
 	td_conn_pause(c->conn, false);
 	if (tnl_buf_len(&c->in)) {
-		is_silent(c);
+		td_hconn_silent(c);
 		td_soon_do(&c->process);
 	}
 }
@@ -259,22 +232,9 @@ static void take_body(struct hconn *c)
 		return;
 	}
 	c->state = HC_BUSY;
-	no_longer_silent(c);
+	td_hconn_heard(c);
 	td_timer_stop(&c->timer);
 	c->h->cfg.request(c->h->cfg.ctx, r);
-}
-
-/* Requests of which something is missing must not be what fills memory: whoever has taken longest makes way. */
-static void relieve(struct td_http_server *h, struct silent_list *l)
-{
-	uint64_t max = td_memory_max();
-	for (int i = 0; i < 2 && td_memory_used() > max - max / 4 && l->n > max / 8 / SILENT_TAKES; i++) {
-		struct hconn *c = tnl_container_of(l->list.next, struct hconn, silent);
-		if (h->cfg.refused)
-			h->cfg.refused(h->cfg.ctx, td_conn_peer(c->conn), 503,
-				       "request: not complete, and others need its memory");
-		td_hconn_free(c);
-	}
 }
 
 static void process_input(void *arg)
@@ -308,10 +268,9 @@ static void on_readable(void *ctx)
 		tnl_buf_commit(b, (size_t)k);
 		if (first && c->served) {
 			td_timer_in(&c->timer, c->h->cfg.head_timeout_ns ? c->h->cfg.head_timeout_ns : HEAD_TIMEOUT);
-			is_silent(c);
+			td_hconn_silent(c);
 		}
-		if (!tnl_list_empty(&c->silent))
-			relieve(c->h, silent_of(c));
+		td_hconn_grown(c);
 		if (c->state == HC_GONE)
 			return;
 		process_input(c);
@@ -354,40 +313,13 @@ static void pause_for_memory(struct td_http_server *h)
 	pause_all(h, true);
 }
 
-/* Descriptors are short: of the connections that wait for a request the oldest goes. */
-static void drop_oldest_quiet(struct td_http_server *h)
-{
-	tnl_list_foreach_safe(it, &h->conns) {
-		struct hconn *c = tnl_container_of(it, struct hconn, node);
-		if (c->state != HC_HEAD)
-			continue;
-		td_hconn_free(c);
-		return;
-	}
-}
-
-/* Whoever says nothing makes way for whoever comes: the oldest of this peer's that has not sent a whole head yet, or of
- * anybody's when there are very many, from however many addresses.  Behind one address there may be a whole office. */
-static bool drop_silent(struct silent_list *l, const struct td_peer *of)
-{
-	tnl_list_foreach(it, &l->list) {
-		struct hconn *c = tnl_container_of(it, struct hconn, silent);
-		if (of && (c->counted.len != of->len || memcmp(c->counted.key, of->key, of->len) != 0))
-			continue;
-		td_debug("httpd", NULL, "connection made way for another peer=%s", td_conn_peer(c->conn));
-		td_hconn_free(c);
-		return true;
-	}
-	return false;
-}
-
 static bool count_peer(struct td_http_server *h, const struct td_addr *peer, struct td_peer *counted)
 {
 	unsigned max = h->cfg.per_peer_max ? h->cfg.per_peer_max : PER_PEER;
 	if (td_peers_enter(h->peers, peer, max, counted))
 		return true;
 	struct td_peer who = td_peer_of(peer);
-	return (drop_silent(&h->silent, &who) || drop_silent(&h->silent_handed, &who)) &&
+	return (td_http_server_drop_silent(&h->silent, &who) || td_http_server_drop_silent(&h->silent_handed, &who)) &&
 	       td_peers_enter(h->peers, peer, max, counted);
 }
 
@@ -480,12 +412,8 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 		h->cfg.crowded(h->cfg.ctx);
 	if (td_memory_full())
 		pause_for_memory(h);
-	if (td_fd_short()) /* fd itself may have the number of what made way before it */
-		drop_oldest_quiet(h);
 	struct td_peer counted = {.len = 0};
-	relieve(h, &h->silent);
-	if (h->silent.n >= (td_memory_used() < td_memory_max() / 2 ? SILENT_MOST : SILENT_MAX))
-		drop_silent(&h->silent, NULL);
+	td_http_server_make_way(h);
 	if (!behind && !count_peer(h, peer, &counted)) {
 		refuse_crowd(h, peer);
 		td_fd_rst_close(fd);
@@ -498,18 +426,17 @@ static void on_accept(void *ctx, int fd, const struct td_addr *peer)
 	}
 	c->peer = *peer;
 	c->counted = counted;
-	is_silent(c);
+	td_hconn_silent(c);
 }
 
 void td_http_server_hand(struct td_http_server *h, int fd, uint64_t number)
 {
-	if (h->silent_handed.n >= SILENT_MAX) /* apart: of who comes by himself none makes way for them */
-		drop_silent(&h->silent_handed, NULL);
+	td_http_server_make_way_handed(h);
 	struct hconn *c = add_hconn(h, fd, true, NULL);
 	if (!c)
 		return;
 	c->handed = number;
-	is_silent(c);
+	td_hconn_silent(c);
 	td_conn_vouched(c->conn);
 }
 

@@ -25,6 +25,8 @@ struct td_http_server_config {
 	bool (*behind)(void *ctx, const struct td_addr *peer);
 	/* Something refused before it became a request, for counters and the log (once each): "413 body" */
 	void (*refused)(void *ctx, const char *peer, int status, const char *field);
+	/* One that had not sent a whole request was closed for others, for a counter. May be NULL. */
+	void (*made_way)(void *ctx);
 	/* Memory is full: let go of what can be spared. May be NULL. */
 	void (*crowded)(void *ctx);
 	void *ctx;

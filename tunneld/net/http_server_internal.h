@@ -1,4 +1,5 @@
-/* Inside of td_http_server, shared by http_server.c (connections and requests) and http_server_reply.c (answers). */
+/* Inside of td_http_server, shared by http_server.c (connections and requests), http_server_reply.c (answers)
+ * and http_server_silent.c (who has not sent a whole request). */
 #ifndef TD_NET_HTTP_SERVER_INTERNAL_H
 #define TD_NET_HTTP_SERVER_INTERNAL_H
 #include "lib/buf.h"
@@ -22,12 +23,13 @@ struct td_request {
 
 struct silent_list { /* connections whose request is not whole, the oldest first; of the later ones, once it began */
 	struct tnl_list list;
-	size_t n;
+	size_t n, bytes; /* what they take */
 };
 
 struct hconn {
 	struct tnl_list node;
 	struct tnl_list silent; /* in one of the server's */
+	size_t takes;		/* of its bytes */
 	struct td_http_server *h;
 	struct td_conn *conn;
 	struct td_request *req;
@@ -68,5 +70,14 @@ void td_hconn_answer(struct hconn *c, int status, const char *content_type, cons
 void td_hconn_send(struct hconn *c);
 void td_hconn_set_owed(struct hconn *c, size_t n);
 void td_hconn_drop_request(struct hconn *c);
+
+void td_hconn_silent(struct hconn *c); /* its request is to come, or has begun */
+void td_hconn_heard(struct hconn *c);
+void td_hconn_grown(struct hconn *c); /* more of it has come; somebody may have to go, it itself as well */
+/* Whoever says nothing makes way for whoever comes: the oldest of this peer's that has not sent a whole head yet, or of
+ * anybody's when there are very many, from however many addresses.  Behind one address there may be a whole office. */
+bool td_http_server_drop_silent(struct silent_list *l, const struct td_peer *of);
+void td_http_server_make_way(struct td_http_server *h); /* for one that comes */
+void td_http_server_make_way_handed(struct td_http_server *h);
 
 #endif

@@ -276,12 +276,15 @@ static void forget_pongs(struct td_wslink *w)
 /* Who pings and does not read has few pongs kept for him, whatever else may wait in the link. */
 static void count_pong(struct td_wslink *w, size_t len)
 {
+	bool muted = w->pongs >= PONGS_MAX;
 	w->pongs += TNL_WS_MAX_OVERHEAD + len;
 	if (w->pongs < PONGS_MAX)
 		return;
 	push_out(w);
 	tnl_ws_mute(w->ws, true);
 	forget_pongs(w);
+	if (!muted && w->pongs && w->cb.muted)
+		w->cb.muted(w->ctx);
 }
 
 /* Hands over what is complete. True: go on reading. */

@@ -15,6 +15,8 @@ struct td_wslink_cb {
 	void (*message)(void *ctx, enum tnl_ws_op op, uint8_t *p, size_t n);
 	void (*batch_end)(void *ctx); /* after the messages of one read: pump now. May be NULL */
 	void (*writable)(void *ctx);  /* room again */
+	/* The peer pings and does not read: it gets no pongs until it does. For a counter. May be NULL. */
+	void (*muted)(void *ctx);
 	/* Then td_wslink_free. http_status: of a refused upgrade, with its body's text in why; else 0. */
 	void (*closed)(void *ctx, int err, uint16_t code, int http_status, const char *why);
 };

@@ -1,5 +1,6 @@
 /* What an HTTP server keeps of those who take nothing of it: answers that are not read, and connections that other
  * nodes hand on and that stay silent. */
+#include "lib/alloc.h"
 #include "lib/num.h"
 #include "tests/daemon/base/td_test.h"
 #include "tunneld/base/fd.h"
@@ -16,7 +17,7 @@
 static struct {
 	struct td_http_server *h;
 	struct td_addr addr;
-	int requests, refused, last_refused;
+	int requests, refused, last_refused, made_way;
 } S;
 
 static void on_request(void *ctx, struct td_request *r)
@@ -32,11 +33,17 @@ static void on_refused(void *ctx, const char *peer, int status, const char *fiel
 	S.last_refused = status;
 }
 
+static void on_made_way(void *ctx)
+{
+	S.made_way++;
+}
+
 static void serve(void)
 {
 	struct td_addr a = t_addr("127.0.0.1:0");
 	char why[256] = "";
-	const struct td_http_server_config c = {.addrs = &a, .naddrs = 1, .request = on_request, .refused = on_refused};
+	const struct td_http_server_config c = {
+	    .addrs = &a, .naddrs = 1, .request = on_request, .refused = on_refused, .made_way = on_made_way};
 	t_open();
 	memset(&S, 0, sizeof(S));
 	S.h = td_http_server_new(T, &c, why, sizeof(why));
@@ -132,8 +139,43 @@ static void silent_handed(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
 }
 
+/* Requests that miss their last bytes are charged with what they take, however few they are. */
+static void unfinished(void **state)
+{
+	enum { MIB = 1 << 20, MANY = 60 };
+	static const char head[] = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n";
+	static char body[64000];
+	int fd[MANY];
+	serve();
+	td_memory_limit(16 * MIB);
+	void *others = tnl_malloc(10 * MIB);
+	assert_non_null(others);
+	for (int i = 0; i < MANY; i++) {
+		fd[i] = connect_to_it();
+		assert_int_equal(write(fd[i], head, sizeof(head) - 1), sizeof(head) - 1);
+		for (size_t sent = 0; sent < sizeof(body);) {
+			ssize_t k = write(fd[i], body + sent, sizeof(body) - sent);
+			t_turns(1);
+			if (k < 0 && errno != EAGAIN)
+				break; /* it had to go itself */
+			sent += k > 0 ? (size_t)k : 0;
+		}
+		t_turns(20);
+		assert_true(td_memory_used() < 13 * MIB);
+	}
+	assert_int_equal(S.made_way, S.refused);
+	assert_in_range(S.made_way, 1, MANY);
+	assert_int_equal(S.last_refused, 503);
+	for (int i = 0; i < MANY; i++)
+		close(fd[i]);
+	tnl_free(others);
+	end();
+	td_memory_limit(96 * MIB);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(unread_answers), cmocka_unit_test(silent_handed)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(unread_answers), cmocka_unit_test(silent_handed),
+					   cmocka_unit_test(unfinished)};
 	return cmocka_run_group_tests_name("room of an HTTP server", tests, NULL, NULL);
 }
