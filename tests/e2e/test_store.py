@@ -3,6 +3,7 @@ becomes of it when a node or the store goes."""
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -115,7 +116,7 @@ def quotas():
 		w.quota = 'max_sessions = 2\nbandwidth = 1M\n'
 		w.redis()
 		w.start_nodes()
-		w.agent(port=w.port['n2'], wait=False)
+		a = w.agent(port=w.port['n2'], wait=False)
 		w.node['n2'].wait_log('instance connected')
 		w.knows_agent('n1')
 		sids = []
@@ -131,10 +132,12 @@ def quotas():
 		assert w.at('n2').call('TerminateSession', {'SessionId': sids[1]})[0] == 200
 		status, out = w.at('n1').start(TARGET, 1)
 		assert status == 200, (status, out)
+		a.signal(signal.SIGSTOP)  # else its sessions there come to the other one, where they count
 		w.node['n1'].kill9()  # both that are left were its own
 		status, out = w.at('n2').start(TARGET, 1)
 		assert status == 200, (status, out)
 		until(lambda: w.gateway_status('n2')['user_shares'][0]['bandwidth'] == MIB, 12, 'n2 gives all of it')
+		a.signal(signal.SIGCONT)
 
 
 @test('store: sessions_per_minute counts on all nodes together', 60)
