@@ -41,11 +41,11 @@ def cuts():
 			c = connect(port, 90)
 			upload(c, 1000)
 			for p in w.both:
-				p.do('rate', 3e6, 0)  # not over before the last cut
+				p.do('rate', 1e6, 0)  # not over before the last cut
 			j = background(work, c, 12 * MIB)
 			for p in (w.c, w.a, w.c):
 				moved = p.stats()[0]
-				until(lambda: p.stats()[0] > moved + MIB, 20, 'it is under way', step=0.01)
+				until(lambda: p.stats()[0] > moved + MIB // 4, 20, 'it is under way', step=0.01)
 				p.do('cut')
 			for p in w.both:
 				p.do('rate', 0, 0)
