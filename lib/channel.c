@@ -185,11 +185,12 @@ static size_t link_takes(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t 
 	size_t n = good_size(ch, l), waiting = queued(ch), used = l->way.flight_bytes + waiting;
 	if (too_narrow(ch, n))
 		return 0;
-	if (l->behind) {
+	bool open = !used || used + TNL_MSG_HDR + n <= l->cc.window;
+	if (open && l->behind) {
 		tnl_cc_idle(&l->cc, used);
 		return 0;
 	}
-	if ((!used || used + TNL_MSG_HDR + n <= l->cc.window) && pace_allows(ch, l, waiting, now) && may_add(ch, n))
+	if (open && pace_allows(ch, l, waiting, now) && may_add(ch, n))
 		return n;
 	tnl_cc_limited(&l->cc);
 	return 0;
@@ -352,7 +353,7 @@ static bool wants_pull(struct tnl_channel *ch, struct tnl_chlink *l, uint64_t no
 	if (!control && !tnl_chlink_carries(ch, l))
 		return false;
 	struct tnl_mbuf *m = control || ch->paused ? NULL : tnl_sendq_head(&ch->sendq);
-	if (m && l->behind && m->len > SMALL && !m->probe) {
+	if (m && l->behind && m->len > SMALL && !m->probe && window_open(l, m)) {
 		tnl_cc_idle(&l->cc, l->way.flight_bytes);
 		return false;
 	}

@@ -50,7 +50,7 @@ static void learn_from_ack(struct tnl_channel *ch, struct tnl_chlink *l, struct 
 	tnl_sendq_remove(&ch->sendq, m);
 	if (flying)
 		tnl_cc_acked(&l->cc, &m->snap, m->sent_at, m->len, rtt, l->way.flight_bytes, now);
-	if (tnl_cc_rate(&l->cc) < tnl_chlink_best_rate(ch) / MUCH_LESS)
+	if (l->cc.state == TNL_CC_STEADY && tnl_cc_rate(&l->cc) < tnl_chlink_best_rate(ch) / MUCH_LESS)
 		tnl_cc_hurry(&l->cc, now);
 }
 

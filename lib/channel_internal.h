@@ -64,8 +64,8 @@ size_t tnl_channel_share(const struct tnl_channel *ch, size_t other);
 
 /* --- channel_link.c --- */
 void tnl_chlink_init(struct tnl_channel *ch, struct tnl_chlink *l, unsigned index, unsigned rank, uint64_t now);
+uint64_t tnl_chlink_best_rate(const struct tnl_channel *ch); /* of all that carry numbered messages, bytes/s */
 /* May it carry numbered messages? Not while a better one is there: one that answers, or of a lower rank. */
-uint64_t tnl_chlink_best_rate(const struct tnl_channel *ch); /* of all that are up, bytes/s */
 bool tnl_chlink_carries(const struct tnl_channel *ch, const struct tnl_chlink *l);
 /* Is this the number of a copy that it got as a question? */
 bool tnl_chlink_asked(const struct tnl_chlink *l, int64_t seq);

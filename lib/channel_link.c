@@ -7,6 +7,7 @@
 #include "lib/channel_internal.h"
 #include "lib/alloc.h"
 #include "lib/num.h"
+#include <limits.h>
 #include <string.h>
 
 #define BEHIND 2000000u	    /* ns by which a link may be later than another that has to wait a moment */
@@ -52,15 +53,18 @@ static unsigned grade(const struct tnl_chlink *l)
 	return doubt << 8 | l->rank;
 }
 
+static unsigned best_grade(const struct tnl_channel *ch)
+{
+	const struct tnl_chlink *l;
+	unsigned best = UINT_MAX;
+	TNL_EACH_LINK(ch, l)
+	best = TNL_MIN(best, grade(l));
+	return best;
+}
+
 bool tnl_chlink_carries(const struct tnl_channel *ch, const struct tnl_chlink *l)
 {
-	const struct tnl_chlink *other;
-	if (ch->up == 1u << l->index)
-		return true;
-	TNL_EACH_LINK(ch, other)
-	if (grade(other) < grade(l))
-		return false;
-	return true;
+	return ch->up == 1u << l->index || grade(l) <= best_grade(ch);
 }
 
 /* A good one is there now: whoever came into doubt while there was none would carry nothing beside it for good. */
@@ -250,9 +254,10 @@ bool tnl_channel_is_full(const struct tnl_channel *ch, uint64_t now)
 uint64_t tnl_chlink_best_rate(const struct tnl_channel *ch)
 {
 	const struct tnl_chlink *l;
+	unsigned best_of = best_grade(ch);
 	uint64_t best = 0;
 	TNL_EACH_LINK(ch, l)
-	best = TNL_MAX(best, tnl_cc_rate(&l->cc));
+	best = grade(l) == best_of ? TNL_MAX(best, tnl_cc_rate(&l->cc)) : best;
 	return best;
 }
 
@@ -275,11 +280,12 @@ static uint64_t expected_delay(const struct tnl_chlink *l, uint64_t best, uint64
 static uint64_t soonest(const struct tnl_channel *ch, unsigned room, const uint64_t delay[TNL_LINKS_MAX], uint64_t now)
 {
 	const struct tnl_chlink *l;
+	unsigned best_of = best_grade(ch);
 	uint64_t at = UINT64_MAX;
 	TNL_EACH_LINK(ch, l)
 	{
-		if (!(room & 1u << l->index) || !tnl_chlink_carries(ch, l) ||
-		    l->way.flight_bytes + ch->max_payload > l->cc.window)
+		if (!(room & 1u << l->index) || grade(l) != best_of ||
+		    l->way.flight_bytes + TNL_MSG_HDR + ch->max_payload > l->cc.window)
 			continue;
 		uint64_t pace = tnl_cc_pace(&l->cc, 0, now);
 		at = TNL_MIN(at, delay[l->index] + (pace > now ? pace - now : 0));

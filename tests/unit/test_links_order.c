@@ -137,6 +137,47 @@ static void who_has_much_less_than_the_best_starts_again(void **state)
 	}
 }
 
+/* One that has stopped answering keeps its rate, and is no measure of the others. */
+static void who_does_not_answer_is_no_measure(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = SEC;
+	open_told(&e, 50000000, 1000000, now);
+	e.ch->link[0]->stalled = true;
+	send_small(&e, 1, now);
+	assert_int_equal(pull_on(&e, 1, now), 0);
+	ack_from(&e, 1, 0, now + 50 * MS);
+	assert_int_equal(e.ch->link[1]->cc.state, TNL_CC_STEADY);
+	done(&e);
+}
+
+/* In the first's window there is room for the bytes of a message, and none for its header: nobody waits for that. */
+static void a_window_without_room_for_a_header_is_full(void **state)
+{
+	(void)state;
+	struct end e;
+	uint64_t now = SEC;
+	open_told(&e, 20000000, 20000000, now);
+	struct tnl_chlink *first = e.ch->link[0], *late = e.ch->link[1];
+	first->way.flight_bytes = first->cc.window - e.ch->max_payload - 10;
+	late->way.flight_bytes = first->cc.window - (1 << 17);
+	late->cc.base.rtt = 500 * MS;
+	assert_int_equal(first_of(&e, ALL, now), 0);
+	assert_false(late->behind);
+	/* and who is full itself was held by its window, not for want of bytes */
+	first->way.flight_bytes = 0;
+	late->way.flight_bytes = late->cc.window;
+	late->cc.arrived.app_limited = 0;
+	assert_int_equal(first_of(&e, ALL, now), 0);
+	assert_true(late->behind);
+	assert_true(tnl_channel_can_send(e.ch, now) > 0);
+	assert_int_equal(late->cc.arrived.app_limited, 0);
+	assert_true(late->cc.round.limited);
+	late->way.flight_bytes = 0;
+	done(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -145,6 +186,8 @@ int main(void)
 	    cmocka_unit_test(what_a_paced_link_would_bring_sooner_waits_for_it),
 	    cmocka_unit_test(a_full_window_is_not_waited_for),
 	    cmocka_unit_test(who_has_much_less_than_the_best_starts_again),
+	    cmocka_unit_test(who_does_not_answer_is_no_measure),
+	    cmocka_unit_test(a_window_without_room_for_a_header_is_full),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include "tunneld/base/log_fold.h"
 #include "tunneld/base/log_line.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -66,12 +67,14 @@ struct patience {
 	bool over;
 };
 
-/* Of both outputs: one line at a time. */
+/* Of both outputs, which may be one: one line at a time. */
 static pthread_mutex_t out_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct patience patience = {.left = PATIENCE};
 
 /* Tries at once, and then for as long as may be waited. */
-static bool wait_for(struct patience *w, bool (*taken)(void *arg, uint64_t ns), void *arg)
+static bool wait_for(bool (*taken)(void *arg, uint64_t ns), void *arg)
 {
+	struct patience *w = &patience;
 	uint64_t now;
 	if (taken(arg, 0)) {
 		if (w->over)
@@ -97,8 +100,7 @@ static bool wait_for(struct patience *w, bool (*taken)(void *arg, uint64_t ns), 
 static struct {
 	int fd; /* -1: none */
 	struct sockaddr_un addr;
-	struct patience patience;
-} journal = {.fd = -1, .patience = {.left = PATIENCE}};
+} journal = {.fd = -1};
 
 void td_log_journal(const char *path)
 {
@@ -151,7 +153,7 @@ static bool to_journal(const struct td_log_entry *e)
 	if (journal.fd < 0)
 		return false;
 	d.len = td_log_line_journal(e, d.line);
-	(void)wait_for(&journal.patience, journal_takes, &d);
+	(void)wait_for(journal_takes, &d);
 	return d.sent;
 }
 
@@ -162,28 +164,59 @@ static struct {
 	bool torn;
 } lost;
 
-static struct patience stderr_patience = {.left = PATIENCE};
+/* A terminal that has room for a byte makes a longer write wait, and so does a pipe that others have filled since it
+ * was looked at.  A file description of our own does not, and leaves that which others share as it is. */
+static struct {
+	int fd; /* -1: none */
+	dev_t dev;
+	ino_t ino;
+} own = {.fd = -1};
 
-/* Is there room for PIPE_BUF bytes, or something to be said of it? */
+static int output(void)
+{
+	struct stat st;
+	if (fstat(STDERR_FILENO, &st) != 0 || !(S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode)))
+		return STDERR_FILENO;
+	if (own.dev != st.st_dev || own.ino != st.st_ino) {
+		if (own.fd >= 0)
+			close(own.fd);
+		own.dev = st.st_dev;
+		own.ino = st.st_ino;
+		own.fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	}
+	return own.fd >= 0 ? own.fd : STDERR_FILENO;
+}
+
+struct piece {
+	const char *p;
+	size_t len;
+	ssize_t n; /* what was written of it; or negative: */
+	int err;
+};
+
 static bool stderr_takes(void *arg, uint64_t ns)
 {
-	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
-	int n = poll(&p, 1, (int)(ns / TD_MS));
-	return n > 0 || (n < 0 && errno != EINTR);
+	struct piece *w = arg;
+	struct pollfd f = {.fd = output(), .events = POLLOUT};
+	if ((ns || f.fd == STDERR_FILENO) && poll(&f, 1, (int)(ns / TD_MS)) == 0)
+		return false;
+	do
+		w->n = write(f.fd, w->p, TNL_MIN(w->len, (size_t)PIPE_BUF));
+	while (w->n < 0 && errno == EINTR);
+	w->err = w->n < 0 ? errno : ENOSPC;
+	return w->n >= 0 || w->err != EAGAIN;
 }
 
 /* 0 or errno, EAGAIN when nobody reads it; *off: what was written. */
 static int write_bytes(const char *p, size_t len, size_t *off)
 {
 	for (*off = 0; *off < len;) {
-		if (!wait_for(&stderr_patience, stderr_takes, NULL))
+		struct piece w = {.p = p + *off, .len = len - *off};
+		if (!wait_for(stderr_takes, &w))
 			return EAGAIN;
-		ssize_t n = write(STDERR_FILENO, p + *off, TNL_MIN(len - *off, (size_t)PIPE_BUF));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? errno : ENOSPC;
-		*off += (size_t)n;
+		if (w.n <= 0)
+			return w.err;
+		*off += (size_t)w.n;
 	}
 	return 0;
 }
@@ -197,7 +230,7 @@ static bool write_line(const struct td_log_entry *e, bool json)
 	int err = write_bytes(line + !torn, len + torn, &off);
 	lost.torn = err && off != torn;
 	lost.err = err ? err : lost.err;
-	return !err;
+	return !err || (err == EAGAIN && off + 1 == len + torn); /* its end comes with the next one */
 }
 
 static const char *say_lost(char *out, size_t cap, const char *fmt, ...)

@@ -42,7 +42,7 @@ void td_hconn_heard(struct hconn *c)
 static void makes_way(struct hconn *c)
 {
 	td_debug("httpd", NULL, "connection made way for another peer=%s", td_conn_peer(c->conn));
-	if (c->h->cfg.made_way)
+	if (c->h->cfg.made_way && !tnl_list_empty(&c->silent))
 		c->h->cfg.made_way(c->h->cfg.ctx);
 	td_hconn_free(c);
 }
