@@ -2,6 +2,7 @@
 import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -136,30 +137,45 @@ def journal():
 		f.stop()
 
 
+def nobody_reads(w, reader, path):
+	"""The agent's standard error output goes to `path`; what is read of it comes out of `reader`."""
+	s = Server(echo)
+	w.closers.append(s.close)
+	w.gateway()
+	a = w.agent(prefix=('sh', '-c', 'exec "$@" 2>%s' % path, 'sh'))
+	f = w.forwarder({'t': {'port': s.port}})
+	for i in range(120):  # each writes two lines
+		with connect(f.ports['t']) as c:
+			ping(c, b'%d' % i)
+	until(lambda: w.status(a)[0]['agent']['counters']['connections'] == 120, what='each connection')
+	seen = b''
+
+	def told():
+		nonlocal seen
+		a.signal(signal.SIGHUP)  # has something to say
+		try:
+			seen += os.read(reader, 1 << 16)
+		except BlockingIOError:
+			pass
+		return re.search(rb'lines of the log could not be written lines=\d+ error="nobody reads them"', seen)
+	until(told, what='what was lost')
+	os.close(reader)
+
+
 @test('logs: whoever reads the standard error output and stops holds nobody up; what was lost is told when he reads again', 60, short=True)
-def nobody_reads():
+def fifo_stops():
 	with World() as w:
-		s, fifo = Server(echo), w.path('fifo')
-		w.closers.append(s.close)
+		fifo = w.path('fifo')
 		os.mkfifo(fifo)
 		reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
 		fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
-		w.gateway()
-		a = w.agent(prefix=('sh', '-c', 'exec "$@" 2>%s' % fifo, 'sh'))
-		f = w.forwarder({'t': {'port': s.port}})
-		for i in range(120):  # each writes two lines
-			with connect(f.ports['t']) as c:
-				ping(c, b'%d' % i)
-		until(lambda: w.status(a)[0]['agent']['counters']['connections'] == 120, what='each connection')
-		seen = b''
+		nobody_reads(w, reader, fifo)
 
-		def told():
-			nonlocal seen
-			a.signal(signal.SIGHUP)  # has something to say
-			try:
-				seen += os.read(reader, 1 << 16)
-			except BlockingIOError:
-				pass
-			return re.search(rb'lines of the log could not be written lines=\d+ error="nobody reads them"', seen)
-		until(told, what='what was lost')
-		os.close(reader)
+
+@test('logs: a terminal that is stopped holds nobody up either', 60, short=True)
+def terminal_stops():
+	with World() as w:
+		reader, terminal = pty.openpty()
+		os.set_blocking(reader, False)
+		nobody_reads(w, reader, os.ttyname(terminal))
+		os.close(terminal)
