@@ -110,6 +110,14 @@ static void a_full_window_is_not_waited_for(void **state)
 	done(&e);
 }
 
+/* The second link carries a message, and it is acknowledged. */
+static void carry_one(struct end *e, int64_t seq, uint64_t now)
+{
+	send_small(e, 1, now);
+	assert_int_equal(pull_on(e, 1, now), seq);
+	ack_from(e, 1, seq, now + 50 * MS);
+}
+
 /* Its start ended early, while the other end's link was not there yet: it would have next to nothing for seconds. */
 static void who_has_much_less_than_the_best_starts_again(void **state)
 {
@@ -119,18 +127,14 @@ static void who_has_much_less_than_the_best_starts_again(void **state)
 		struct end e;
 		uint64_t now = SEC;
 		open_told(&e, 50000000, rates[i], now);
-		send_small(&e, 1, now);
-		assert_int_equal(pull_on(&e, 1, now), 0);
-		ack_from(&e, 1, 0, now + 50 * MS);
+		carry_one(&e, 0, now);
 		assert_int_equal(e.ch->link[1]->cc.state, i ? TNL_CC_STEADY : TNL_CC_STARTUP);
 		assert_int_equal(e.ch->link[0]->cc.state, TNL_CC_STEADY);
 		for (unsigned again = 1; !i && again <= 2; again++) { /* once a second */
 			struct tnl_cc *c = &e.ch->link[1]->cc;
 			c->state = TNL_CC_STEADY;
-			send_small(&e, 1, now += again * SEC / 2);
-			tnl_cc_far(c, &(struct tnl_hop){0}, now);
-			assert_int_equal(pull_on(&e, 1, now), again);
-			ack_from(&e, 1, again, now + 50 * MS);
+			tnl_cc_far(c, &(struct tnl_hop){0}, now += again * SEC / 2);
+			carry_one(&e, again, now);
 			assert_int_equal(c->state, again == 1 ? TNL_CC_STEADY : TNL_CC_STARTUP);
 		}
 		done(&e);
@@ -145,9 +149,7 @@ static void who_does_not_answer_is_no_measure(void **state)
 	uint64_t now = SEC;
 	open_told(&e, 50000000, 1000000, now);
 	e.ch->link[0]->stalled = true;
-	send_small(&e, 1, now);
-	assert_int_equal(pull_on(&e, 1, now), 0);
-	ack_from(&e, 1, 0, now + 50 * MS);
+	carry_one(&e, 0, now);
 	assert_int_equal(e.ch->link[1]->cc.state, TNL_CC_STEADY);
 	done(&e);
 }

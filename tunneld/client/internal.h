@@ -101,6 +101,8 @@ void td_client_links_ready(struct td_client *c);
 void td_client_links_bulk(struct td_client *c, enum td_bulk kind); /* of either direction */
 /* How many are to be there, of `wanted` so far and `up`; full: an end has just said that its path is. */
 unsigned td_client_links_for(enum td_bulk kind, unsigned wanted, unsigned up, bool full, unsigned busy);
+/* OpenSessionLink will never be answered: the gateway does not know it, or does not permit it. */
+bool td_client_links_refused(const struct td_aws_reply *r);
 void td_client_links_lost(struct td_client *c, unsigned index);
 void td_client_links_cancel(struct td_client *c); /* those that are open stay */
 

@@ -8,8 +8,8 @@
  * none for a while.  Whether it is full knows the end that sends: the client itself, or the agent, who says so by a
  * flag; when that comes while they are being opened they are given up.  They do not come where a round trip is so short
  * that one TCP fills the path, whatever it loses: there they would only cost processor time.
- * A gateway that does not know the call is not asked again.  None is opened while less than half of the process's
- * memory is free. */
+ * A gateway that does not know the call is not asked again, one that can't answer it now is.  None is opened while less
+ * than half of the process's memory is free. */
 #include "tunneld/client/internal.h"
 
 #include "lib/num.h"
@@ -108,6 +108,12 @@ static void dial(struct td_client_opening *o, const struct td_session_grant *g)
 		try_later(o, "out of memory");
 }
 
+bool td_client_links_refused(const struct td_aws_reply *r)
+{
+	return r->err == TNL_EREFUSED && r->status < 500 && strcmp(r->type, "DoesNotExistException") != 0 &&
+	       !td_aws_throttled(r->type);
+}
+
 static void on_token(void *ctx, const struct td_aws_reply *r)
 {
 	struct td_client_opening *o = ctx;
@@ -115,13 +121,13 @@ static void on_token(void *ctx, const struct td_aws_reply *r)
 	struct td_session_grant g = {0};
 
 	o->call = NULL;
-	if (r->err == TNL_EREFUSED && strcmp(r->type, "DoesNotExistException") != 0 && !td_aws_throttled(r->type)) {
+	if (td_client_links_refused(r)) {
 		give_up(c, r->type);
 		return;
 	}
 	if (r->err) {
 		try_later(o, r->text ? r->text : tnl_err_text(r->err));
-		if (td_aws_throttled(r->type))
+		if (td_aws_throttled(r->type) || r->status >= 500)
 			c->more.not_before = c->loop->now + td_backoff_next(&c->more.backoff);
 		return;
 	}

@@ -27,12 +27,18 @@ static bool grant_token(struct gw_call *c, struct gw_session *s)
 	return true;
 }
 
+/* It was here when the call came. */
+static void gone_elsewhere(struct gw_call *c)
+{
+	gw_call_fail(c, 503, "ServiceUnavailableException", "The session has gone to another node; try again");
+}
+
 static bool check_still_there(struct gw_call *c)
 {
 	if (c->s && c->s->state != GW_S_ENDED)
 		return true;
 	if (!c->s)
-		gw_call_unavailable(c); /* it is another node's now */
+		gone_elsewhere(c);
 	else
 		gw_call_fail(c, 400, "TargetNotConnected", "The session ended before it began");
 	return false;
@@ -284,7 +290,7 @@ static void on_resume_stored(void *ctx, int err)
 	if (!c->r)
 		gw_call_free(c);
 	else if (!c->s)
-		gw_call_unavailable(c); /* it is another node's now */
+		gone_elsewhere(c);
 	else if (c->s->state == GW_S_ENDED)
 		gw_call_fail(c, 400, "DoesNotExistException", "The session has ended");
 	else

@@ -276,7 +276,8 @@ static bool is_stock(const struct tnl_http_head *h)
 	return !ua || n < 8 || memcmp(ua, "tunneld/", 8) != 0;
 }
 
-/* As with requests that are not complete (http_server.c): those that wait for a token must not be what fills memory. */
+/* As with requests that are not complete (http_server_silent.c): those that wait for a token must not be what fills
+ * memory. */
 static bool too_many_unverified(const struct td_gateway *g)
 {
 	uint64_t max = td_memory_max(), n = 0;

@@ -33,10 +33,32 @@ static void as_many_as_help(void **state)
 	}
 }
 
+/* A store that is away, a balancer without a gateway: that passes, and the session has its links then. */
+static void only_what_will_not_pass_is_a_refusal(void **state)
+{
+	(void)state;
+	static const struct {
+		struct td_aws_reply r;
+		bool refused;
+	} cases[] = {
+	    {{.err = TNL_EREFUSED, .status = 400, .type = "UnknownOperationException"}, true},
+	    {{.err = TNL_EREFUSED, .status = 403, .type = "AccessDeniedException"}, true},
+	    {{.err = TNL_EREFUSED, .status = 400, .type = "DoesNotExistException"}, false},
+	    {{.err = TNL_EREFUSED, .status = 400, .type = "ThrottlingException"}, false},
+	    {{.err = TNL_EREFUSED, .status = 503, .type = "ServiceUnavailableException"}, false},
+	    {{.err = TNL_EREFUSED, .status = 502, .type = ""}, false},
+	    {{.err = TNL_EUNREACH, .type = ""}, false},
+	};
+	for (size_t i = 0; i < TNL_COUNT(cases); i++)
+		if (td_client_links_refused(&cases[i].r) != cases[i].refused)
+			fail_msg("case %zu", i);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(as_many_as_help),
+	    cmocka_unit_test(only_what_will_not_pass_is_a_refusal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
